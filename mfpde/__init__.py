@@ -1,0 +1,121 @@
+"""mfpde: a grid-based solver for the mean-field PDE of wide two-layer networks.
+
+>>> import mfpde as mf
+>>> solution = mf.solve(mf.problems.three_gaussians(), shape=(48, 48), t_end=0.5, progress=False)
+>>> bool(solution.energy[-1] < 0.6 * solution.energy[0])
+True
+
+Names are imported when they are first used, so that importing the package costs numpy only.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "mfpde.grid": ("Axis", "End", "Grid"),
+    "mfpde.measures": ("Density", "Dirac", "GridMeasure", "Measure", "Mixture", "Particles", "Product"),
+    "mfpde.energy": (
+        "Activation",
+        "CallableKernel",
+        "Confinement",
+        "CosineKernel",
+        "Discrepancy",
+        "Energy",
+        "External",
+        "Features",
+        "GaussianKernel",
+        "HuberLoss",
+        "Interaction",
+        "LinearKernel",
+        "LogisticLoss",
+        "PairKernel",
+        "Role",
+        "SeparableKernel",
+        "SquaredLoss",
+        "TranslationInvariantKernel",
+        "TwoLayerNetwork",
+    ),
+    "mfpde.schedules": ("Constant", "PiecewiseLinear", "PowerLaw", "Schedule"),
+    "mfpde.problem": ("Network", "Problem", "Reaction", "Reinjection", "ReinjectionKind", "TruncationWarning"),
+    "mfpde.transport": ("Limiter", "Muscl", "Scheme", "Transport", "Upwind", "Weno5"),
+    "mfpde.stepping": (
+        "CourantControl",
+        "ErrorControl",
+        "ExponentialSSPRK3",
+        "FixedStep",
+        "Lie",
+        "Operator",
+        "Splitting",
+        "Strang",
+    ),
+    "mfpde.diagnostics": ("EnergyBelow", "GapBelow", "Snapshot"),
+    "mfpde.solution": ("Result", "Solution", "State"),
+    "mfpde.solver": ("RunWarning", "SolveError", "Solver", "solve"),
+    "mfpde.storage": ("load",),
+    "mfpde.plotting": ("animate", "plot"),
+}
+_WHERE = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [*sorted(_WHERE), "problems"]
+
+if TYPE_CHECKING:
+    from mfpde import problems
+    from mfpde.diagnostics import EnergyBelow, GapBelow, Snapshot
+    from mfpde.energy import (
+        Activation,
+        CallableKernel,
+        Confinement,
+        CosineKernel,
+        Discrepancy,
+        Energy,
+        External,
+        Features,
+        GaussianKernel,
+        HuberLoss,
+        Interaction,
+        LinearKernel,
+        LogisticLoss,
+        PairKernel,
+        Role,
+        SeparableKernel,
+        SquaredLoss,
+        TranslationInvariantKernel,
+        TwoLayerNetwork,
+    )
+    from mfpde.grid import Axis, End, Grid
+    from mfpde.measures import Density, Dirac, GridMeasure, Measure, Mixture, Particles, Product
+    from mfpde.plotting import animate, plot
+    from mfpde.problem import Network, Problem, Reaction, Reinjection, ReinjectionKind, TruncationWarning
+    from mfpde.schedules import Constant, PiecewiseLinear, PowerLaw, Schedule
+    from mfpde.solution import Result, Solution, State
+    from mfpde.solver import RunWarning, SolveError, Solver, solve
+    from mfpde.stepping import (
+        CourantControl,
+        ErrorControl,
+        ExponentialSSPRK3,
+        FixedStep,
+        Lie,
+        Operator,
+        Splitting,
+        Strang,
+    )
+    from mfpde.storage import load
+    from mfpde.transport import Limiter, Muscl, Scheme, Transport, Upwind, Weno5
+
+
+def __getattr__(name: str) -> Any:
+    if name == "problems":
+        return importlib.import_module("mfpde.problems")
+    if name in _WHERE:
+        value = getattr(importlib.import_module(_WHERE[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'mfpde' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

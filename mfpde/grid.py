@@ -1,0 +1,212 @@
+"""Axes and uniform meshes: where the measure lives.
+
+A `Grid` is a product of one to four `Axis` objects cut into equal cells. Arrays over a
+grid have its shape, one entry per cell, axes in the order of ``grid.axes``; arrays over
+faces along axis ``i`` have one more entry along that axis.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Axis", "End", "Grid"]
+
+Array = NDArray[np.float64]
+
+
+class End(enum.Enum):
+    """What an end of an axis is.
+
+    Both walls let no flux through. They differ in what mass next to them means:
+    at a truncation it is a sign that the box is too small, at a natural end it is fine.
+    """
+
+    TRUNCATION = "truncation"
+    """The parameter goes on, the box does not: no flux, mass here is a warning."""
+    NATURAL = "natural"
+    """The parameter ends here (an angle at 0 or pi, a radius at 0): no flux, mass here is fine.
+    The measure is taken to extend evenly across it."""
+    PERIODIC = "periodic"
+    """The axis closes on itself."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One parameter of a neuron and the interval on which it is resolved.
+
+    Parameters
+    ----------
+    name : str
+        The parameter's name, a Python identifier: it names the axis in measures, files and plots.
+    lower, upper : float
+        The interval, ``lower < upper``, both finite.
+    ends : End or pair of End
+        What the two ends are; one `End` stands for both. Default: truncations.
+
+    Raises
+    ------
+    ValueError
+        If the interval is empty or not finite, the name is no identifier, or one end only is periodic.
+
+    Examples
+    --------
+    >>> Axis("c", -4, 4)
+    Axis(c in [-4, 4], truncation)
+    >>> Axis("r", 0, 3, (End.NATURAL, End.TRUNCATION))
+    Axis(r in [0, 3], natural/truncation)
+    """
+
+    name: str
+    lower: float
+    upper: float
+    ends: End | tuple[End, End] = End.TRUNCATION
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name.isidentifier()):
+            raise ValueError(f"axis name {self.name!r} is not an identifier; use a name such as 'c'")
+        lower, upper = float(self.lower), float(self.upper)
+        if not (math.isfinite(lower) and math.isfinite(upper) and lower < upper):
+            raise ValueError(f"axis {self.name!r}: the interval [{lower}, {upper}] must be finite with lower < upper")
+        ends = (self.ends, self.ends) if isinstance(self.ends, End) else tuple(self.ends)
+        if len(ends) != 2 or not all(isinstance(end, End) for end in ends):
+            raise ValueError(f"axis {self.name!r}: ends must be one End or a pair of End, not {self.ends!r}")
+        if (ends[0] is End.PERIODIC) != (ends[1] is End.PERIODIC):
+            raise ValueError(f"axis {self.name!r}: both ends are periodic or neither is, not {ends!r}")
+        object.__setattr__(self, "lower", lower)
+        object.__setattr__(self, "upper", upper)
+        object.__setattr__(self, "ends", ends)
+
+    @property
+    def lower_end(self) -> End:
+        """What the lower end is."""
+        return self.ends[0]  # type: ignore[index]
+
+    @property
+    def upper_end(self) -> End:
+        """What the upper end is."""
+        return self.ends[1]  # type: ignore[index]
+
+    @property
+    def periodic(self) -> bool:
+        """Whether the axis closes on itself."""
+        return self.lower_end is End.PERIODIC
+
+    @property
+    def length(self) -> float:
+        """``upper - lower``."""
+        return self.upper - self.lower
+
+    def __repr__(self) -> str:
+        low, high = self.lower_end.value, self.upper_end.value
+        ends = low if low == high else f"{low}/{high}"
+        return f"Axis({self.name} in [{self.lower:g}, {self.upper:g}], {ends})"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A uniform mesh on a box: the product of one to four axes, each cut into equal cells.
+
+    Parameters
+    ----------
+    axes : sequence of Axis
+        One to four axes with different names.
+    shape : sequence of int
+        Cells along each axis, at least 4.
+
+    Raises
+    ------
+    ValueError
+        On a wrong number of axes, repeated names, or a shape that does not fit.
+
+    Examples
+    --------
+    >>> grid = Grid([Axis("x", 0, 1)], [4])
+    >>> grid.centres(0)
+    array([0.125, 0.375, 0.625, 0.875])
+    >>> float(grid.integrate(np.ones(4)))
+    1.0
+    """
+
+    axes: tuple[Axis, ...]
+    shape: tuple[int, ...]
+
+    def __init__(self, axes: Sequence[Axis], shape: int | Sequence[int]) -> None:
+        axes = (axes,) if isinstance(axes, Axis) else tuple(axes)
+        for axis in axes:
+            if not isinstance(axis, Axis):
+                raise ValueError(f"a grid is made of Axis objects such as Axis('x', 0, 1), not {axis!r}")
+        if not 1 <= len(axes) <= 4:
+            raise ValueError(f"a grid has 1 to 4 axes, not {len(axes)}; project the problem onto fewer parameters")
+        names = [axis.name for axis in axes]
+        if len(set(names)) != len(names):
+            raise ValueError(f"axis names must differ, got {names}")
+        cells = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+        if len(cells) != len(axes):
+            raise ValueError(f"shape {cells} has {len(cells)} entries for {len(axes)} axes {names}; give one an axis")
+        for name, n in zip(names, cells, strict=True):
+            if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 4:
+                raise ValueError(f"axis {name!r}: the number of cells must be an integer of at least 4, not {n!r}")
+        object.__setattr__(self, "axes", axes)
+        object.__setattr__(self, "shape", tuple(int(n) for n in cells))
+
+    @property
+    def dimension(self) -> int:
+        """The number of axes."""
+        return len(self.axes)
+
+    @property
+    def size(self) -> int:
+        """The number of cells."""
+        return math.prod(self.shape)
+
+    @cached_property
+    def spacing(self) -> tuple[float, ...]:
+        """The cell width along each axis."""
+        return tuple(axis.length / n for axis, n in zip(self.axes, self.shape, strict=True))
+
+    @cached_property
+    def cell_volume(self) -> float:
+        """The volume of one cell."""
+        return math.prod(self.spacing)
+
+    def centres(self, i: int) -> Array:
+        """The cell centres along axis ``i``, shape ``(n_i,)``."""
+        axis, n = self.axes[i], self.shape[i]
+        # symmetric intervals get centres that are exact mirror images of each other
+        return 0.5 * (axis.lower + axis.upper) + (0.5 * axis.length / n) * np.arange(1 - n, n, 2, dtype=float)
+
+    def faces(self, i: int) -> Array:
+        """The cell faces along axis ``i``, shape ``(n_i + 1,)``, both ends included."""
+        axis, n = self.axes[i], self.shape[i]
+        faces = 0.5 * (axis.lower + axis.upper) + (0.5 * axis.length / n) * np.arange(-n, n + 1, 2, dtype=float)
+        faces[0], faces[-1] = axis.lower, axis.upper
+        return faces
+
+    def mesh(self) -> tuple[Array, ...]:
+        """The coordinates of the centres as arrays that broadcast to ``shape`` (an open mesh)."""
+        return tuple(np.ix_(*(self.centres(i) for i in range(self.dimension))))
+
+    def face_mesh(self, i: int) -> tuple[Array, ...]:
+        """The coordinates of the faces across axis ``i``, as an open mesh."""
+        return tuple(np.ix_(*(self.faces(j) if j == i else self.centres(j) for j in range(self.dimension))))
+
+    def points(self) -> Array:
+        """All centres as rows, shape ``(size, dimension)``, in C order."""
+        return np.stack([np.broadcast_to(x, self.shape).ravel() for x in self.mesh()], axis=1)
+
+    def integrate(self, values: Array) -> float | Array:
+        """``sum(values) * cell_volume`` over the grid's axes, which are the last ones of `values`."""
+        axes = tuple(range(-self.dimension, 0))
+        total = np.sum(values, axis=axes) * self.cell_volume
+        return float(total) if np.ndim(total) == 0 else total
+
+    def __repr__(self) -> str:
+        cells = " x ".join(str(n) for n in self.shape)
+        return f"Grid({cells}: {', '.join(repr(axis) for axis in self.axes)})"
