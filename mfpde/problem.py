@@ -1,0 +1,329 @@
+"""The problem: an energy, a box, an initial measure and the dynamics between them.
+
+A `Problem` says *what* is solved and nothing about how: mesh, scheme and step size are
+chosen when it is handed to `mfpde.solve`, and the same problem feeds every discretisation.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.energy import BoundEnergy, Energy
+from mfpde.grid import Axis, Grid
+from mfpde.measures import Measure, RestrictedMeasure
+from mfpde.schedules import Constant, Schedule, as_schedule
+
+__all__ = ["Network", "Problem", "Reaction", "Reinjection", "ReinjectionKind", "TruncationWarning"]
+
+Array = NDArray[np.float64]
+
+LOST_MASS_WARN = 1e-8
+LOST_MASS_REFUSE = 1e-3
+
+
+class TruncationWarning(UserWarning):
+    """The box cuts off a part of a measure that may matter."""
+
+
+class Reaction(enum.Enum):
+    """How neurons die and duplicate. ``Vbar`` is the mean of ``V`` under ``mu``."""
+
+    BALANCED = "balanced"
+    """``-alpha (V - Vbar) mu``: deaths and births balance, mass is conserved."""
+    UNBALANCED = "unbalanced"
+    """``-alpha V mu``: mass changes."""
+    FREE_ENERGY = "free-energy"
+    """``-alpha (V + tau log(mu/omega) - mean) mu``: the reaction of the full Wasserstein-Fisher-Rao flow."""
+
+
+class ReinjectionKind(enum.Enum):
+    """What reinjection from a measure ``mu_b`` makes up for."""
+
+    REFILL = "refill"
+    """Die and duplicate at rate ``alpha V`` (no mean removed). A loss of mass is refilled from
+    ``mu_b``, a gain is removed uniformly:
+    ``-alpha V mu + alpha max(Vbar, 0) mu_b - alpha max(-Vbar, 0) mu``."""
+    REPLACE = "replace"
+    """Only deaths, at rate ``alpha max(V, 0)``, and each dead neuron is replaced by one from ``mu_b``:
+    ``-alpha V_+ mu + alpha (int V_+ dmu) mu_b``."""
+
+
+@dataclass(frozen=True)
+class Reinjection:
+    """Birth from a fixed measure, which restores the support that birth-death alone cannot enlarge.
+
+    Parameters
+    ----------
+    measure : Measure
+        ``mu_b``, restricted to the problem's box and normalised. The energy decays when ``V = 0``
+        on its support, which holds for units of zero amplitude.
+    kind : ReinjectionKind or str
+        ``"refill"`` or ``"replace"``.
+
+    Notes
+    -----
+    Neither kind is invariant under ``V -> V + const``.
+    """
+
+    measure: Measure
+    kind: ReinjectionKind = ReinjectionKind.REFILL
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.measure, Measure):
+            raise ValueError(f"reinjection needs a Measure, not {type(self.measure).__name__}")
+        object.__setattr__(self, "kind", _member(ReinjectionKind, self.kind, "reinjection kind"))
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network behind the measure: its output is ``f(x) = int unit(x, theta) dmu(theta)``.
+
+    Parameters
+    ----------
+    unit : callable
+        ``unit(x, *coordinates)``, the response of one neuron; ``x`` and the coordinates broadcast.
+        Inputs of several components arrive with the components in the last axis removed, that is
+        as ``x`` of shape ``(p, 1, ..)``.
+    target : callable, optional
+        ``target(x)``, what the network is trained to.
+    inputs : array, optional
+        Where to look at the output: shape ``(m,)`` or ``(m, p)``.
+    """
+
+    unit: Callable[..., Array]
+    target: Callable[[Array], Array] | None = None
+    inputs: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    r"""A mean-field training problem on a box.
+
+    The measure over neuron parameters evolves by
+
+    .. math::
+
+       \partial_t \mu = s(t)\,\{\nabla\cdot(\mu\, G\, \nabla V) - \alpha(t)\, R[\mu]\},
+       \qquad V = \frac{\delta E}{\delta \mu}[\mu],
+
+    with no flux through the ends of the box.
+
+    Parameters
+    ----------
+    energy : Energy
+        ``E[mu]``, a sum of the terms in `mfpde.energy`.
+    axes : sequence of Axis
+        The box, one to four axes.
+    initial : Measure
+        ``mu_0``. It is restricted to the box and normalised, for every discretisation alike.
+    alpha : float or Schedule or callable, optional
+        The birth-death rate ``alpha(t) >= 0``; 0, the default, is plain gradient flow.
+    temperature : float or Schedule, optional
+        The entropy's weight ``tau``. Only 0 is integrated in this version.
+    t_end : float, optional
+        The time a run goes to unless told otherwise.
+    reaction : Reaction or str, optional
+        ``"balanced"`` (default), ``"unbalanced"`` or ``"free-energy"``.
+    rate : callable, optional
+        An increasing ``f``: the reaction is ``(f(V) - mean f(V)) mu`` instead of ``(V - Vbar) mu``.
+    reinjection : Reinjection, optional
+        Birth from a fixed measure.
+    schedule : float or Schedule or callable, optional
+        ``s(t) >= 0``, a common factor of everything: a learning-rate schedule.
+    metric : sequence of (None or float or callable), optional
+        ``g_i(theta) >= 0`` for each axis, the diagonal of ``G``: learning rates, or the inverse
+        metric of curved coordinates.
+    name : str, optional
+        What the problem is called in files and pictures.
+    citation : str, optional
+        BibTeX of where the problem comes from.
+    shape : sequence of int, optional
+        A mesh that gives a useful answer within seconds.
+    network : Network, optional
+        What the neurons compute, for predictions and pictures.
+    exact : mapping, optional
+        Closed forms: names to numbers, or to functions of time.
+    parameters : mapping, optional
+        The constructor's arguments when the problem comes from `mfpde.problems`, so that files can name it.
+
+    Raises
+    ------
+    ValueError
+        If the box loses more than 1e-3 of the initial measure, a rate is negative or not finite, or
+        the reaction is not defined for the given options.
+
+    Warns
+    -----
+    TruncationWarning
+        If the box loses more than 1e-8 of the initial measure.
+    """
+
+    energy: Energy
+    axes: Sequence[Axis]
+    initial: Measure
+    alpha: Any = 0.0
+    temperature: Any = 0.0
+    t_end: float = 1.0
+    reaction: Any = Reaction.BALANCED
+    rate: Callable[[Array], Array] | None = None
+    reinjection: Reinjection | None = None
+    schedule: Any = 1.0
+    metric: Sequence[Any] | None = None
+    name: str = "problem"
+    citation: str = ""
+    shape: Sequence[int] | None = None
+    network: Network | None = None
+    exact: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        set_ = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        if not isinstance(self.energy, Energy):
+            raise ValueError(f"energy must be an Energy, not {type(self.energy).__name__}; see mfpde.energy")
+        if not isinstance(self.initial, Measure):
+            raise ValueError(f"initial must be a Measure, not {type(self.initial).__name__}; see mfpde.measures")
+        axes = tuple(self.axes)
+        Grid(axes, (4,) * len(axes))  # checks number and names
+        set_("axes", axes)
+        for name in ("alpha", "temperature", "schedule"):
+            set_(name, as_schedule(getattr(self, name)))
+        if not (isinstance(self.t_end, (int, float)) and math.isfinite(self.t_end) and self.t_end > 0):
+            raise ValueError(f"t_end must be a finite positive time, not {self.t_end!r}")
+        set_("t_end", float(self.t_end))
+        set_("reaction", _member(Reaction, self.reaction, "reaction"))
+        if self.metric is not None:
+            metric = tuple(self.metric)
+            if len(metric) != len(axes):
+                raise ValueError(f"metric has {len(metric)} entries for {len(axes)} axes; use None where the rate is 1")
+            set_("metric", metric)
+        if self.rate is not None:
+            _check_increasing(self.rate)
+        if self.reinjection is not None:
+            if self.reaction is not Reaction.BALANCED:
+                raise ValueError(f"reinjection replaces the {self.reaction.value} reaction; leave reaction='balanced'")
+            if self.rate is not None:
+                raise ValueError("reinjection and a general rate cannot be combined; drop one of them")
+        if self.shape is not None:
+            Grid(axes, self.shape)
+            set_("shape", tuple(self.shape))
+        restricted = self.initial.restrict(axes)
+        if restricted.lost_mass > LOST_MASS_REFUSE:
+            raise ValueError(
+                f"the box {_box(axes)} loses {restricted.lost_mass:.3g} of the initial measure "
+                f"(limit {LOST_MASS_REFUSE:g}); enlarge the axes"
+            )
+        if restricted.lost_mass > LOST_MASS_WARN:
+            warnings.warn(
+                f"the box {_box(axes)} loses {restricted.lost_mass:.3g} of the initial measure; "
+                "what is left is normalised. Enlarge the axes if that matters.",
+                TruncationWarning,
+                stacklevel=3,
+            )
+        set_("_restricted", restricted)
+        set_("_bound", None)
+
+    @property
+    def mu_0(self) -> RestrictedMeasure:
+        """The initial measure restricted to the box and normalised."""
+        return self._restricted  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def bound_energy(self) -> BoundEnergy:
+        """The energy bound to the box; its factorisations are computed once and shared."""
+        if self._bound is None:  # type: ignore[has-type]
+            object.__setattr__(self, "_bound", self.energy.bind(tuple(self.axes)))
+        return self._bound  # type: ignore[attr-defined,no-any-return]
+
+    def grid(self, shape: Sequence[int] | int | None = None) -> Grid:
+        """A mesh on the box: `shape`, or the one the problem suggests.
+
+        Raises
+        ------
+        ValueError
+            If no shape is given and the problem suggests none.
+        """
+        if shape is None:
+            if self.shape is None:
+                raise ValueError(f"problem {self.name!r} suggests no mesh; pass shape=, one entry for each axis")
+            shape = self.shape
+        return Grid(tuple(self.axes), shape)  # type: ignore[arg-type]
+
+    def fingerprint(self) -> str:
+        """A hash of what the problem does: values of its energy, initial measure and rates at fixed points.
+
+        Two problems built from different code that compute the same numbers have the same
+        fingerprint; it identifies problems made of callables, which no file can hold.
+        """
+        digest = hashlib.sha256()
+
+        def add(values: Any) -> None:
+            # eight digits: equal across machines, different for different problems
+            digest.update(" ".join(f"{v:.8e}" for v in np.ravel(np.asarray(values, dtype=float))).encode())
+
+        digest.update("|".join(f"{a!r}" for a in self.axes).encode())
+        digest.update(f"|{self.reaction.value}|{None if self.reinjection is None else self.reinjection.kind}".encode())
+        rng = np.random.default_rng(0)
+        low = np.array([axis.lower for axis in self.axes])
+        points = low + rng.random((16, len(self.axes))) * np.array([axis.length for axis in self.axes])
+        weights = np.full(16, 1 / 16)
+        bound = self.bound_energy
+        u = bound.response(points, weights)
+        add(bound.energy(points, weights))
+        add(bound.potential(points, u))
+        add(self.mu_0.cells(Grid(tuple(self.axes), (8,) * len(self.axes))))
+        times = np.array([0.1, 0.3, 0.7, 1.0]) * self.t_end
+        for schedule in (self.alpha, self.temperature, self.schedule):
+            add([schedule(t) for t in times])
+        if self.rate is not None:
+            add(self.rate(np.linspace(-1, 1, 9)))
+        for g in self.metric or ():
+            add(1.0 if g is None else g(*points.T) if callable(g) else g)
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        lines = [f"Problem {self.name!r}"]
+        lines += [f"  {axis!r}" for axis in self.axes]
+        lines.append(f"  energy       {self.energy!r}")
+        reaction = f"reinjection ({self.reinjection.kind.value})" if self.reinjection else self.reaction.value
+        lines.append(f"  dynamics     alpha {_show(self.alpha)}, {reaction}, temperature {_show(self.temperature)}")
+        if self.metric is not None:
+            lines.append(f"  metric       {self.metric!r}")
+        if not (isinstance(self.schedule, Constant) and self.schedule(0.0) == 1.0):
+            lines.append(f"  schedule     {_show(self.schedule)}")
+        lines.append(f"  t_end        {self.t_end:g}")
+        return "\n".join(lines)
+
+
+def _show(schedule: Schedule) -> str:
+    return f"{schedule(0.0):g}" if isinstance(schedule, Constant) else repr(schedule)
+
+
+def _box(axes: Sequence[Axis]) -> str:
+    return " x ".join(f"{axis.name} in [{axis.lower:g}, {axis.upper:g}]" for axis in axes)
+
+
+def _member(kind: type[enum.Enum], value: Any, what: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        valid = ", ".join(repr(member.value) for member in kind)
+        raise ValueError(f"unknown {what} {value!r}; valid: {valid}") from None
+
+
+def _check_increasing(rate: Callable[[Array], Array]) -> None:
+    probe = np.concatenate([-np.logspace(2, -3, 40), [0.0], np.logspace(-3, 2, 40)])
+    values = np.asarray(rate(probe), dtype=float)
+    if values.shape != probe.shape or not np.all(np.isfinite(values)):
+        raise ValueError("rate must map an array of V to a finite array of the same shape")
+    if np.any(np.diff(values) < 0):
+        at = probe[int(np.argmin(np.diff(values)))]
+        raise ValueError(f"rate must be increasing, or birth-death raises the energy; it decreases near V = {at:g}")

@@ -1,0 +1,202 @@
+"""Birth-death and reinjection: the exact solution of the reaction for a frozen potential.
+
+For ``V`` frozen, every step here is positive for any step length and conserves what the
+reaction conserves. Freezing ``V`` is the stepper's business (`mfpde.stepping`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.grid import Grid
+from mfpde.problem import Problem, Reaction, Reinjection, ReinjectionKind
+
+__all__ = ["ReactionStep", "exponential_step", "make_reaction", "reinjection_step"]
+
+Array = NDArray[np.float64]
+
+# Below this the products mu * exp(..) lose digits to subnormal numbers, and the step goes through logarithms.
+_SAFE = 1e-280
+
+
+def exponential_step(mu: Array, rate: Array, a: float, *, balanced: bool = True) -> Array:
+    r"""Solve ``d_t mu = -(r - rbar) mu`` (balanced) or ``d_t mu = -r mu`` over a time `a`, `r` frozen.
+
+    .. math::  \mu \leftarrow \mu\, e^{-a r} \cdot \frac{\int \mu}{\int \mu e^{-a r}}
+               \qquad\text{or}\qquad \mu \leftarrow \mu\, e^{-a r}
+
+    Parameters
+    ----------
+    mu : array
+        Density on the cells, ``>= 0``; zeros stay zeros.
+    rate : array
+        ``r`` on the cells, for instance ``V`` or ``f(V)``.
+    a : float
+        ``alpha * dt >= 0``, of any size.
+    balanced : bool
+        Whether the total mass is kept; it is kept at the value it has, not reset to 1.
+
+    Returns
+    -------
+    array
+        A new array.
+
+    Notes
+    -----
+    The exponent is shifted by the smallest rate on the support of `mu`, so nothing overflows and
+    not everything underflows; results whose largest entry would be below 1e-280 are computed from
+    logarithms.
+    """
+    if not balanced:
+        return mu * np.exp(-a * rate)
+    shift = float(np.min(rate, where=mu > 0, initial=np.inf))
+    if shift == np.inf:  # no mass: nothing happens
+        return mu.copy()
+    exponent = rate - shift
+    exponent *= -a
+    # a cell without mass may have a rate below the shift: its exponential must not overflow
+    np.minimum(exponent, 0.0, out=exponent)
+    new = np.exp(exponent, out=exponent)
+    new *= mu
+    total = float(new.sum())
+    if float(new.max()) < _SAFE:
+        with np.errstate(divide="ignore"):
+            logarithm = np.log(mu) - a * (rate - shift)
+        new = np.exp(logarithm - logarithm.max())
+        total = float(new.sum())
+    new *= float(mu.sum()) / total
+    return new
+
+
+def reinjection_step(mu: Array, V: Array, a: float, mu_b: Array, kind: ReinjectionKind) -> Array:
+    r"""One step of birth-death with reinjection from ``mu_b``, ``V`` frozen, over ``a = alpha * dt``.
+
+    What decays is multiplied by its exact exponential; the mass that the decay releases returns with
+    the shape ``mu_b (1 - e^{-a r}) / (a r)``, the average over the step of what was injected and has
+    decayed since (``r = V`` or ``V_+``). The step is positive and conserves mass for any `a`, exact
+    where ``r = 0`` on the support of ``mu_b``, and second order in `a` elsewhere.
+    """
+    rate = np.maximum(V, 0.0) if kind is ReinjectionKind.REPLACE else V
+    mass = float(mu.sum())
+    if kind is ReinjectionKind.REFILL:
+        # a net gain is removed uniformly, which is the balanced step; no overflow there
+        shift = float(np.min(rate, where=mu > 0, initial=np.inf))
+        if shift == np.inf:
+            return mu.copy()
+        if -a * shift > 500.0 or _gains(mu, rate, a, mass):
+            return exponential_step(mu, rate, a)
+    new = mu * np.exp(-a * np.where(mu > 0, rate, 0.0))
+    shape = mu_b * _decay_average(a * np.where(mu_b > 0, rate, 0.0))
+    new += shape * ((mass - float(new.sum())) / float(shape.sum()))
+    return new
+
+
+def _gains(mu: Array, rate: Array, a: float, mass: float) -> bool:
+    return float((mu * np.exp(-a * np.where(mu > 0, rate, 0.0))).sum()) > mass
+
+
+def _decay_average(x: Array) -> Array:
+    """``(1 - exp(-x)) / x``, 1 at 0."""
+    safe = np.where(x == 0.0, 1.0, x)
+    return np.where(x == 0.0, 1.0, -np.expm1(-np.clip(safe, -500.0, None)) / safe)
+
+
+class ReactionStep:
+    """The reaction of a problem on a mesh.
+
+    Attributes
+    ----------
+    balanced : bool
+        Whether it conserves mass.
+    mu_b : array or None
+        The reinjected measure on the cells.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        balanced: bool = True,
+        rate: Callable[[Array], Array] | None = None,
+        reinjection: Reinjection | None = None,
+        point_values: bool = False,
+    ) -> None:
+        self.grid = grid
+        self.balanced = balanced
+        self.reinjection = reinjection
+        self._rate = rate
+        self.mu_b: Array | None = None
+        if reinjection is not None:
+            restricted = reinjection.measure.restrict(grid.axes)
+            self.mu_b = restricted.point_values(grid) if point_values else restricted.cells(grid)
+
+    def rate_of(self, V: Array) -> Array:
+        """``f(V)``; ``V`` itself when the problem names no rate."""
+        return V if self._rate is None else np.asarray(self._rate(V), dtype=float)
+
+    def apply(self, mu: Array, V: Array, a: float) -> Array:
+        """The solution over ``a = alpha * dt`` with `V` frozen, as a new array."""
+        if a == 0.0:
+            return mu.copy()
+        if self.mu_b is not None:
+            assert self.reinjection is not None
+            return reinjection_step(mu, V, a, self.mu_b, self.reinjection.kind)
+        return exponential_step(mu, self.rate_of(V), a, balanced=self.balanced)
+
+    def dissipation(self, mu: Array, V: Array, mean: float) -> float:
+        r"""``-dE/dt`` of the reaction divided by ``alpha``, that is ``int V R dmu``.
+
+        ``Var V`` (balanced), ``Cov(f(V), V)`` (rate f), ``int V f(V) dmu`` (unbalanced),
+        ``int V^2 dmu - Vbar_+ int V dmu_b - Vbar_-^2`` (refill),
+        ``int V V_+ dmu - int V_+ dmu int V dmu_b`` (replace).
+
+        Parameters
+        ----------
+        mean : float
+            ``Vbar``, the mean of `V` under `mu` (already known to the caller).
+        """
+        volume = self.grid.cell_volume
+        if self.mu_b is not None:
+            assert self.reinjection is not None
+            mean_b = float(np.vdot(V, self.mu_b)) * volume
+            if self.reinjection.kind is ReinjectionKind.REPLACE:
+                positive = np.maximum(V, 0.0)
+                killed = float(np.vdot(positive, mu)) * volume
+                return float(np.vdot(positive * V, mu)) * volume - killed * mean_b
+            mass = float(mu.sum()) * volume
+            integral = mean * mass
+            square = float(np.vdot(V * V, mu)) * volume
+            return square - max(integral, 0.0) * mean_b + max(-integral, 0.0) * mean
+        rate = self.rate_of(V)
+        if not self.balanced:
+            return float(np.vdot(V * rate, mu)) * volume
+        centred = V - mean
+        # Cov(f, V) = int f (V - Vbar) dmu, with f shifted by its value at Vbar against cancellation
+        other = centred if rate is V else rate - float(self.rate_of(np.array([mean]))[0])
+        centred = centred * other
+        return float(np.vdot(centred, mu)) * volume
+
+
+def make_reaction(problem: Problem, grid: Grid, point_values: bool) -> ReactionStep:
+    """The `ReactionStep` of a problem.
+
+    Raises
+    ------
+    ValueError
+        For the free-energy reaction, which needs a temperature.
+    """
+    if problem.reaction is Reaction.FREE_ENERGY:
+        raise ValueError(
+            "reaction 'free-energy' needs a positive temperature, which this version does not integrate; "
+            "at temperature 0 it is reaction='balanced'"
+        )
+    return ReactionStep(
+        grid,
+        balanced=problem.reaction is Reaction.BALANCED,
+        rate=problem.rate,
+        reinjection=problem.reinjection,
+        point_values=point_values,
+    )

@@ -1,0 +1,241 @@
+"""What a run gives back."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.grid import Grid
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mfpde.problem import Problem
+
+__all__ = ["Result", "Solution", "State"]
+
+Array = NDArray[np.float64]
+
+
+class Result(enum.Enum):
+    """How a run ended; the text says what to do about it."""
+
+    SUCCESS = "reached the end time"
+    STOPPED = "the stop condition was met"
+    INTERRUPTED = "interrupted; what was computed is kept, continue with initial=solution.state"
+    STEP_TOO_LARGE = "the fixed step exceeds the positivity bound; use a smaller dt or CourantControl()"
+    DT_MIN = "the step fell below its floor; the velocity blows up, or the tolerance is out of reach"
+    NOT_FINITE = "the energy or the density is not finite; look at the potential of the last state"
+    MAX_STEPS = "the limit on the number of steps was reached; raise max_steps or lower the accuracy"
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run did what it was asked for."""
+        return self in (Result.SUCCESS, Result.STOPPED)
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Everything that a run needs to go on from where it is.
+
+    Attributes
+    ----------
+    t : float
+        Time.
+    mu : array
+        Density on the cells (point values at the centres where the scheme says so).
+    n_steps : int
+        Steps taken since the start.
+    length : float or None
+        The controller's next step, before caps; None before the first.
+    memory : tuple of float
+        What the controller remembers.
+    """
+
+    t: float
+    mu: Array
+    n_steps: int = 0
+    length: float | None = None
+    memory: tuple[float, ...] = ()
+
+
+@dataclass(eq=False)
+class Solution:
+    """The result of `mfpde.solve`.
+
+    Attributes
+    ----------
+    grid : Grid
+        The mesh.
+    times : array, shape (m,)
+        Save times.
+    density : array, shape (m, *grid.shape)
+        The density at the save times: cell averages, or values at the centres (`point_values`).
+    energy : array, shape (m,)
+        ``E[mu]`` at the save times.
+    diagnostics : dict of array
+        One value a step, `mfpde.diagnostics.COLUMNS` says of what.
+    response : array, shape (steps + 1, r)
+        ``u = int Phi dmu`` at ``diagnostics["time"]``, in the energy's compressed coordinates; ``r`` is 0
+        where the energy has none.
+    result : Result
+        How the run ended.
+    stats : dict
+        Counts and extremes of the run: steps, redone, evaluations, mass drift, energy increase, ...
+    warnings : list of str
+        What the run wants looked at.
+    configuration : dict
+        The settings, as plain values.
+    provenance : dict
+        Package versions (and, under ``"volatile"``, date, duration and command).
+    state : State
+        The last state; ``solve(..., initial=solution.state)`` goes on from it.
+    problem : Problem or None
+        None when loaded from a file whose problem was built of user code.
+    """
+
+    grid: Grid
+    times: Array
+    density: Array
+    energy: Array
+    diagnostics: dict[str, Array]
+    response: Array
+    result: Result
+    stats: dict[str, Any]
+    warnings: list[str]
+    configuration: dict[str, Any]
+    provenance: dict[str, Any]
+    state: State
+    problem: Problem | None = None
+    point_values: bool = False
+    name: str = "problem"
+    fingerprint: str = field(default="", repr=False)
+
+    def index(self, t: float | None) -> int:
+        """The position of save time `t` (the last one for None).
+
+        Raises
+        ------
+        ValueError
+            If `t` is no save time.
+        """
+        if t is None:
+            return len(self.times) - 1
+        i = int(np.argmin(np.abs(self.times - t)))
+        if abs(self.times[i] - t) > 1e-9 * max(1.0, abs(t)):
+            raise ValueError(f"t = {t:g} is no save time; the nearest is {self.times[i]:g} (pass save= to solve)")
+        return i
+
+    def marginal(self, *names: str, t: float | None = None) -> Array:
+        """The marginal density over the named axes, in the order given, at a save time (default: the last).
+
+        Returns
+        -------
+        array
+            One axis for each name.
+        """
+        order = [axis.name for axis in self.grid.axes]
+        unknown = [name for name in names if name not in order]
+        if unknown or len(set(names)) != len(names) or not names:
+            raise ValueError(f"marginal over {names}: name different axes out of {order}")
+        others = tuple(i for i, name in enumerate(order) if name not in names)
+        volume = float(np.prod([self.grid.spacing[i] for i in others]))
+        reduced = self.density[self.index(t)].sum(axis=others) * volume
+        kept = [name for name in order if name in names]
+        return np.transpose(reduced, [kept.index(name) for name in names])
+
+    def moment(self, name: str, power: int = 1, t: float | None = None) -> float:
+        """``int theta_name^power dmu`` at a save time (default: the last)."""
+        i = [axis.name for axis in self.grid.axes].index(name)
+        return float(np.vdot(self.grid.centres(i) ** power, self.marginal(name, t=t)) * self.grid.spacing[i])
+
+    def response_at(self, t: float) -> Array:
+        """``u = int Phi dmu`` at any time of the run, from a cubic spline through the recorded steps.
+
+        Raises
+        ------
+        ValueError
+            If `t` is outside the run, or the energy has no compressed response.
+        """
+        if self.response.shape[1] == 0:
+            raise ValueError("this energy has no compressed response (its kernel does not factorise); save densities")
+        time = self.diagnostics["time"]
+        if not time[0] <= t <= time[-1]:
+            raise ValueError(f"t = {t:g} is outside the run, [{time[0]:g}, {time[-1]:g}]")
+        if len(time) == 1:
+            return self.response[0].copy()
+        return np.asarray(self._spline(t))
+
+    @cached_property
+    def _spline(self) -> Any:
+        from scipy.interpolate import CubicSpline
+
+        return CubicSpline(self.diagnostics["time"], self.response, axis=0)
+
+    def predict(self, x: Any, t: float | None = None) -> Array:
+        """The network's output ``f(x) = int unit(x, theta) dmu(theta)`` at a save time (default: the last).
+
+        Parameters
+        ----------
+        x : array, shape (m,) or (m, p)
+            Inputs.
+        t : float, optional
+            A save time.
+
+        Returns
+        -------
+        array, shape (m,) or (m, q)
+
+        Raises
+        ------
+        ValueError
+            If the problem names no network.
+        """
+        network = None if self.problem is None else self.problem.network
+        if network is None:
+            raise ValueError(f"problem {self.name!r} names no network; give Problem(network=Network(unit))")
+        inputs = np.asarray(x, dtype=float)
+        mu = self.density[self.index(t)] * self.grid.cell_volume
+        mesh = self.grid.mesh()
+        outputs = [np.tensordot(network.unit(one, *mesh), mu, mu.ndim) for one in inputs]
+        return np.asarray(outputs)
+
+    def save(self, path: str | Path) -> None:
+        """Write an HDF5 file that `mfpde.load` and xarray read."""
+        from mfpde.storage import save
+
+        save(self, path)
+
+    def summary(self) -> Mapping[str, str]:
+        """What ``print(solution)`` shows, line by line."""
+        d, s = self.diagnostics, self.stats
+        steps = f"{s['steps']} ({s['redone']} redone), {s['evaluations']} potential evaluations"
+        return {
+            "result": f"{self.result.name.lower()}: {self.result.value}",
+            "mesh": " x ".join(map(str, self.grid.shape)) + f" cells, {self.configuration.get('scheme', '?')}",
+            "time": f"{d['time'][0]:g} to {d['time'][-1]:g}",
+            "steps": steps,
+            "energy": f"{d['energy'][0]:.9g} -> {d['energy'][-1]:.9g}",
+            "optimality gap": f"{d['optimality_gap'][-1]:.3g}",
+            "mass drift": f"{s['mass_drift']:.2e}" if s["balanced"] else f"mass {d['mass'][-1]:.9g} (unbalanced)",
+            "minimum": f"{d['minimum'].min():.3g}",
+            "end mass": f"{d['end_mass'].max():.2e}",
+            "energy increase": f"{s['energy_increase']:.1e} of its scale at most",
+            "wall time": f"{self.provenance.get('volatile', {}).get('seconds', float('nan')):.2f} s",
+        }
+
+    def __str__(self) -> str:
+        rows = self.summary()
+        width = max(map(len, rows))
+        lines = [f"Solution of {self.name!r}", *(f"  {key:<{width}}  {value}" for key, value in rows.items())]
+        lines += [f"  warning: {text}" for text in self.warnings]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Solution of {self.name!r}: {self.result.name}, {len(self.times)} saves, t = {self.times[-1]:g}>"

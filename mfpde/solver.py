@@ -1,0 +1,579 @@
+"""`solve`, and the `Solver` underneath it for those who step by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.diagnostics import Recorder, Snapshot, StopCondition
+from mfpde.flow import Evaluation, Flow
+from mfpde.grid import Grid
+from mfpde.measures import Measure
+from mfpde.problem import Problem
+from mfpde.schedules import Constant, Schedule
+from mfpde.solution import Result, Solution, State
+from mfpde.stepping import Controller, ErrorControl, ExponentialSSPRK3, FixedStep, Method, Strang, step_doubling
+from mfpde.transport import Scheme, Weno5
+
+__all__ = ["RunWarning", "SolveError", "Solver", "StepInfo", "solve"]
+
+Array = NDArray[np.float64]
+
+ENERGY_TOLERANCE = 1e-13
+END_MASS_WARN = 1e-6
+DRIFT_WARN = 1e-12
+DT_FLOOR = 1e-13
+"""Smallest step relative to the run's length."""
+PARALLEL_CELLS = 100_000
+"""From this size on more threads than one help."""
+
+
+class SolveError(RuntimeError):
+    """A run that did not get where it should. ``solution`` holds what it computed."""
+
+    def __init__(self, message: str, solution: Solution) -> None:
+        super().__init__(message)
+        self.solution = solution
+
+
+class RunWarning(UserWarning):
+    """Something in a run that wants looking at."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepInfo:
+    """What one accepted or failed step did.
+
+    Attributes
+    ----------
+    result : Result or None
+        None when the step was made; otherwise why it was not.
+    dt : float
+        Its length in time.
+    error : float or None
+        Its estimated L1 error.
+    leak : float
+        Relative mass the fluxes created (round-off).
+    redone : int
+        Attempts thrown away.
+    first_rate : array
+        ``div(mu G grad V)`` at the start.
+    bound : float
+        The positivity bound at the start, in the clock ``S``.
+    cell : int
+        The cell that sets it.
+    """
+
+    result: Result | None
+    dt: float
+    error: float | None
+    leak: float
+    redone: int
+    first_rate: Array
+    bound: float
+    cell: int
+
+
+class Solver:
+    """One problem on one mesh with one scheme, ready to step.
+
+    Parameters
+    ----------
+    problem : Problem
+    shape : sequence of int, optional
+        Cells along each axis; default: the problem's suggestion.
+    scheme : Scheme, optional
+        Transport: `Weno5` (default), `Muscl` or `Upwind`.
+    method : Method, optional
+        `ExponentialSSPRK3` (default), `Strang` (default with reinjection), `Lie`, or a `Splitting`.
+    controller : Controller, optional
+        `ErrorControl` (default), `CourantControl` or `FixedStep`.
+
+    Examples
+    --------
+    >>> import mfpde as mf
+    >>> solver = mf.Solver(mf.problems.quadratic_well(), shape=(100,))
+    >>> state = solver.init()
+    >>> state, info = solver.step(state, until=1.0)
+    >>> info.result is None and 0 < state.t <= 1.0
+    True
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        shape: Sequence[int] | int | None = None,
+        *,
+        scheme: Scheme | None = None,
+        method: Method | None = None,
+        controller: Controller | None = None,
+    ) -> None:
+        temperature = problem.temperature
+        if not (isinstance(temperature, Constant) and temperature(0.0) == 0.0):
+            raise ValueError(f"temperature {temperature!r}: this version integrates temperature 0 only")
+        self.problem = problem
+        self.grid: Grid = problem.grid(shape)
+        self.scheme: Scheme = Weno5() if scheme is None else scheme
+        if method is None:
+            method = ExponentialSSPRK3() if problem.reinjection is None else Strang()
+        if problem.reinjection is not None and not method.supports_reinjection:
+            raise ValueError(f"{type(method).__name__} does not integrate reinjection; use Strang()")
+        self.method: Method = method
+        self.controller: Controller = ErrorControl() if controller is None else controller
+        self.flow = Flow(problem, self.grid, self.scheme)
+        self._last: Evaluation | None = None
+
+    def init(self, initial: Measure | State | Solution | Array | None = None) -> State:
+        """The first state: the problem's initial measure, or another start.
+
+        Parameters
+        ----------
+        initial : Measure, State, Solution or array, optional
+            A measure is restricted to the box and normalised; an array of cell values is taken as it is;
+            a state or solution goes on where it ended.
+        """
+        if isinstance(initial, Solution):
+            initial = initial.state
+        if isinstance(initial, State):
+            self._check_density(initial.mu)
+            return initial
+        if initial is None or isinstance(initial, Measure):
+            restricted = self.problem.mu_0 if initial is None else initial.restrict(self.grid.axes)
+            mu = restricted.point_values(self.grid) if self.scheme.point_values else restricted.cells(self.grid)
+        else:
+            mu = np.ascontiguousarray(initial, dtype=float).copy()
+        self._check_density(mu)
+        return State(0.0, mu)
+
+    def _check_density(self, mu: Array) -> None:
+        if mu.shape != self.grid.shape:
+            raise ValueError(f"the initial density has shape {mu.shape}, the mesh {self.grid.shape}")
+        if not np.all(np.isfinite(mu)):
+            raise ValueError("the initial density has entries that are not finite")
+        if mu.min() < 0:
+            raise ValueError(f"the initial density is negative somewhere (minimum {mu.min():.3g})")
+        if not mu.sum() > 0:
+            raise ValueError("the initial density has no mass")
+
+    def evaluate(self, state: State) -> Evaluation:
+        """The potential, energy and response of a state (kept from the step that made it)."""
+        if self._last is None or self._last.mu is not state.mu:
+            self._last = self.flow.evaluate(state.mu)
+        return self._last
+
+    def step(self, state: State, until: float) -> tuple[State, StepInfo]:
+        """One step, which ends at `until` at the latest.
+
+        Parameters
+        ----------
+        state : State
+        until : float
+            A time after ``state.t``, hit exactly when the step reaches it.
+
+        Returns
+        -------
+        state : State
+            The new state; the old one if the step could not be made.
+        info : StepInfo
+        """
+        if not until > state.t:
+            raise ValueError(f"until = {until:g} must lie after the state's time {state.t:g}")
+        problem, flow, controller, method = self.problem, self.flow, self.controller, self.method
+        clock, alpha = problem.schedule, problem.alpha
+        start = self.evaluate(state)
+        outflow, cell = flow.transport.outflow_rate(start.V)
+        bound = method.bound(flow, outflow)
+        rate = flow.reaction.rate_of(start.V)
+        stiffness = alpha(state.t) * float(rate.max() - rate.min())
+        fixed = isinstance(controller, FixedStep)
+
+        proposal = controller.first(bound, stiffness) if state.length is None else state.length
+        remaining = clock.integral(state.t, until)
+        floor = DT_FLOOR * max(until - state.t, abs(until))
+        first_rate: Array | None = None
+        redone, finite = 0, True
+        while True:
+            wanted = min(proposal, controller.cap(bound, stiffness))
+            length, t_new = self._length(clock, state.t, until, wanted, remaining, fixed)
+            dt = t_new - state.t
+            if first_rate is None:
+                euler = length / method.ssp if math.isfinite(length) and length > 0 else None
+                first_rate = flow.transport.rate(start.mu, start.V, dt=euler)
+            if not dt > floor:
+                result = Result.DT_MIN if finite else Result.NOT_FINITE
+                return state, StepInfo(result, dt, None, 0.0, redone, first_rate, bound, cell)
+            alpha_at = _alpha_at(alpha, clock, state.t, t_new, length)
+            # an overflow here is a step that failed, judged below
+            with np.errstate(over="ignore", invalid="ignore"):
+                if controller.needs_error and not method.embedded:
+                    outcome = step_doubling(method, flow, start, length, alpha_at, first_rate)
+                else:
+                    outcome = method.step(flow, start, length, alpha_at, first_rate)
+                end = None if outcome.mu is None else flow.evaluate(outcome.mu)
+            accepted, following, memory = controller.after(length, outcome, state.memory)
+            finite = end is None or math.isfinite(end.energy) and math.isfinite(end.mass)
+            if not finite:
+                accepted, following = False, 0.25 * length
+            if accepted and end is not None:
+                break
+            redone += 1
+            if fixed:
+                result = Result.STEP_TOO_LARGE if finite else Result.NOT_FINITE
+                return state, StepInfo(result, dt, None, 0.0, redone, first_rate, bound, cell)
+            proposal = following
+        if length < wanted:
+            # cut short by a save time: the next step need not start from the cut length
+            following = max(following, wanted)
+        self._last = end
+        new = State(t_new, end.mu, state.n_steps + 1, following, memory)
+        return new, StepInfo(None, dt, outcome.error, outcome.leak, redone, first_rate, bound, cell)
+
+    @staticmethod
+    def _length(
+        clock: Schedule, t: float, until: float, wanted: float, remaining: float, fixed: bool
+    ) -> tuple[float, float]:
+        """The step in the clock S and the time it ends: save times exactly, the last two steps alike."""
+        if fixed and not isinstance(clock, Constant):
+            wanted = clock.integral(t, min(t + wanted, until))
+        elif fixed:
+            wanted *= clock(t)
+        if wanted >= remaining * (1 - 1e-9):
+            return remaining, until
+        if wanted > 0.5 * remaining:
+            wanted = 0.5 * remaining
+        return wanted, _invert(clock, t, until, wanted)
+
+
+def _invert(clock: Schedule, t: float, until: float, length: float) -> float:
+    """The time at which the clock has advanced by `length` since `t`."""
+    if isinstance(clock, Constant):
+        return t + length / clock(t)
+    low, high = t, until
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        if not low < middle < high:
+            break
+        if clock.integral(t, middle) < length:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _alpha_at(alpha: Schedule, clock: Schedule, t: float, t_new: float, length: float) -> Callable[[float], float]:
+    if isinstance(alpha, Constant):
+        value = alpha(t)
+        return lambda fraction: value
+    if isinstance(clock, Constant):
+        return lambda fraction: alpha(t + fraction * (t_new - t))
+    return lambda fraction: alpha(
+        _invert(clock, t, t_new, fraction * length) if 0 < fraction < 1 else (t, t_new)[fraction >= 1]
+    )
+
+
+def solve(
+    problem: Problem,
+    shape: Sequence[int] | int | None = None,
+    t_end: float | None = None,
+    *,
+    scheme: Scheme | None = None,
+    method: Method | None = None,
+    controller: Controller | None = None,
+    save: int | Sequence[float] = 11,
+    initial: Measure | State | Solution | Array | None = None,
+    stop: StopCondition | None = None,
+    max_steps: int = 10_000_000,
+    progress: bool | None = None,
+    threads: int | None = None,
+    throw: bool = True,
+) -> Solution:
+    """Integrate a problem on a mesh.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to solve.
+    shape : sequence of int, optional
+        Cells along each axis; default: the problem's suggestion.
+    t_end : float, optional
+        Default: the problem's.
+    scheme : Scheme, optional
+        `Weno5` (default; fifth order where the density is smooth), `Muscl` (second order, the energy
+        identity holds on the mesh), `Upwind` (first order).
+    method : Method, optional
+        `ExponentialSSPRK3` (default), `Strang` (default with reinjection), `Lie` or a `Splitting`.
+    controller : Controller, optional
+        `ErrorControl` (default), `CourantControl` or `FixedStep`.
+    save : int or sequence of float, optional
+        How many equally spaced save times, both ends included (default 11), or the times. The start and
+        the end are always saved.
+    initial : Measure, State, Solution or array, optional
+        Another start than the problem's; a state or solution goes on at its own time.
+    stop : callable, optional
+        Called with a `Snapshot` after each step; True ends the run. See `EnergyBelow`, `GapBelow`.
+    max_steps : int, optional
+        Limit on the number of steps of this call.
+    progress : bool, optional
+        A progress bar; default: when standard error is a terminal.
+    threads : int, optional
+        Threads of the compiled sweeps and of BLAS; default: 1 below 1e5 cells, all cores above.
+    throw : bool, optional
+        Whether a run that fails raises `SolveError` (with the partial solution in it) or returns.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    SolveError
+        If the run fails and `throw` is true. A keyboard interrupt is no failure: what was computed is
+        returned with result ``INTERRUPTED``.
+    ValueError
+        For arguments that do not fit, each with the value and the remedy.
+
+    Warns
+    -----
+    RunWarning
+        When mass gathers at a truncation end, the energy rises by more than 1e-13 of its scale in a
+        step, or mass drifts by more than 1e-12.
+
+    Examples
+    --------
+    >>> import mfpde as mf
+    >>> solution = mf.solve(mf.problems.linear_neuron(), shape=(200,), t_end=1.0, save=3)
+    >>> solution.result.name, [float(t) for t in solution.times]
+    ('SUCCESS', [0.0, 0.5, 1.0])
+    """
+    began = time.perf_counter()
+    solver = Solver(problem, shape, scheme=scheme, method=method, controller=controller)
+    state = solver.init(initial)
+    t_end = problem.t_end if t_end is None else float(t_end)
+    if not (math.isfinite(t_end) and t_end > state.t):
+        raise ValueError(f"t_end = {t_end:g} must be finite and lie after the start, t = {state.t:g}")
+    if max_steps < 1:
+        raise ValueError(f"max_steps must be at least 1, not {max_steps}")
+    targets = _save_times(save, state.t, t_end)
+
+    recorder = Recorder(solver.flow)
+    saved: list[tuple[float, Array, float]] = []
+    notes: list[str] = []
+    result = Result.SUCCESS
+    redone = 0
+    leak = 0.0
+
+    with (
+        _threads(threads, solver.grid.size),
+        _progress(progress, problem.name, state.t, t_end) as show,
+        _interruptible() as interrupted,
+    ):
+        first = solver.evaluate(state)
+        if not (math.isfinite(first.energy) and np.all(np.isfinite(first.V))):
+            raise ValueError("the potential of the initial measure is not finite; look at the energy's functions")
+        recorder.state(state.t, first, 0.0, None, 0)
+        saved.append((state.t, state.mu, first.energy))
+        euler: float | None = None
+        for target in targets:
+            while state.t < target and result is Result.SUCCESS:
+                if len(recorder.rows["time"]) > max_steps:
+                    result = Result.MAX_STEPS
+                    break
+                before = solver.evaluate(state)
+                new, info = solver.step(state, target)
+                redone += info.redone
+                if info.result is not None:
+                    result = info.result
+                    break
+                speed, alpha = problem.schedule(state.t), problem.alpha(state.t)
+                dissipation = recorder.departure(before, info.first_rate, speed, alpha, info.cell)
+                euler = info.dt
+                leak += info.leak
+                state = new
+                at = solver.evaluate(state)
+                gap = recorder.state(state.t, at, info.dt, info.error, info.redone)
+                show(state.t, at.energy)
+                snapshot = Snapshot(state.t, state.n_steps, state.mu, at.V, at.energy, gap, dissipation)
+                if stop is not None and stop(snapshot):
+                    result = Result.STOPPED
+                elif interrupted():
+                    result = Result.INTERRUPTED
+            if result is not Result.SUCCESS:
+                break
+            saved.append((state.t, state.mu, solver.evaluate(state).energy))
+        if saved[-1][0] < state.t:
+            saved.append((state.t, state.mu, solver.evaluate(state).energy))
+        last = solver.evaluate(state)
+        outflow, cell = solver.flow.transport.outflow_rate(last.V)
+        rate = solver.flow.transport.rate(last.mu, last.V, dt=euler)
+        recorder.departure(last, rate, problem.schedule(state.t), problem.alpha(state.t), cell)
+
+    diagnostics = recorder.arrays()
+    balanced = solver.flow.reaction.balanced
+    scale = float(np.abs(diagnostics["energy"]).max())
+    rises = np.diff(diagnostics["energy"])
+    increase = max(float(rises.max()), 0.0) / scale if rises.size and scale > 0 else 0.0
+    drift = float(np.abs(diagnostics["mass"] / diagnostics["mass"][0] - 1.0).max()) if balanced else 0.0
+    if increase > ENERGY_TOLERANCE:
+        t_at = diagnostics["time"][int(np.argmax(rises)) + 1]
+        notes.append(f"the energy rose by {increase:.1e} of its scale in the step to t = {t_at:g}; refine the mesh")
+    ends = diagnostics["end_mass"]
+    if ends.max() > max(END_MASS_WARN, 2 * ends[0]):
+        notes.append(
+            f"{ends.max():.1e} of the mass lies at a truncation end (t = {diagnostics['time'][int(ends.argmax())]:g}); "
+            "enlarge the axes"
+        )
+    if drift > DRIFT_WARN:
+        notes.append(f"mass drifted by {drift:.1e}")
+    solution = Solution(
+        grid=solver.grid,
+        times=np.array([t for t, _, _ in saved]),
+        density=np.stack([mu for _, mu, _ in saved]),
+        energy=np.array([energy for _, _, energy in saved]),
+        diagnostics=diagnostics,
+        response=np.array(recorder.responses),
+        result=result,
+        stats={
+            "steps": len(diagnostics["time"]) - 1,
+            "redone": redone,
+            "evaluations": solver.flow.evaluations,
+            "mass_drift": drift,
+            "leak": leak,
+            "energy_increase": increase,
+            "balanced": balanced,
+        },
+        warnings=notes,
+        configuration={
+            "problem": problem.name,
+            "parameters": dict(problem.parameters or {}),
+            "shape": list(solver.grid.shape),
+            "t_end": t_end,
+            "scheme": repr(solver.scheme),
+            "method": repr(solver.method),
+            "controller": repr(solver.controller),
+            "save": [float(t) for t in targets],
+        },
+        provenance=_provenance(time.perf_counter() - began),
+        state=state,
+        problem=problem,
+        point_values=solver.scheme.point_values,
+        name=problem.name,
+        fingerprint=problem.fingerprint(),
+    )
+    for note in notes:
+        warnings.warn(note, RunWarning, stacklevel=2)
+    if throw and not result.ok and result is not Result.INTERRUPTED:
+        raise SolveError(f"at t = {state.t:g}: {result.value}", solution)
+    return solution
+
+
+def _save_times(save: int | Sequence[float], start: float, t_end: float) -> list[float]:
+    if isinstance(save, (int, np.integer)):
+        if save < 2:
+            raise ValueError(f"save = {save}: at least 2 save times, the start and the end")
+        # fractions of the interval: the same numbers whatever the start
+        return [start + (t_end - start) * (i / (save - 1)) for i in range(1, save - 1)] + [t_end]
+    times = sorted({float(t) for t in save})
+    if not all(math.isfinite(t) for t in times) or (times and (times[0] < 0 or times[-1] > t_end)):
+        raise ValueError(f"save times must lie between 0 and t_end = {t_end:g}, got {times}")
+    return [t for t in times if start < t < t_end] + [t_end]
+
+
+@contextlib.contextmanager
+def _threads(threads: int | None, cells: int) -> Iterator[None]:
+    """One number of threads for BLAS and the compiled sweeps: oversubscription costs more than it gives."""
+    if threads is None:
+        threads = 1 if cells < PARALLEL_CELLS else (os.cpu_count() or 1)
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    import numba
+    from threadpoolctl import threadpool_limits
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    try:
+        with threadpool_limits(limits=threads):
+            yield
+    finally:
+        numba.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C ends the run after the current step, so that nothing is half recorded; a second one at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = False
+
+    def note(signum: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _progress(wanted: bool | None, name: str, start: float, t_end: float) -> Iterator[Callable[[float, float], None]]:
+    if wanted is None:
+        wanted = sys.stderr.isatty()
+    if not wanted:
+        yield lambda t, energy: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("t = {task.fields[t]:.4g}  E = {task.fields[energy]:.6g}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(name, total=t_end - start, t=start, energy=math.nan)
+        yield lambda t, energy: bar.update(task, completed=t - start, t=t, energy=energy)
+
+
+def _provenance(seconds: float) -> dict[str, Any]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions: dict[str, str] = {}
+    for package in ("mfpde", "numpy", "scipy", "numba", "h5py"):
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "volatile": {
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "seconds": seconds,
+            "command": " ".join(sys.argv),
+            "machine": platform.machine(),
+        },
+    }

@@ -1,0 +1,180 @@
+"""The exact reaction steps against their closed forms."""
+
+import numpy as np
+import pytest
+from scipy import integrate
+
+from mfpde.grid import Axis, Grid
+from mfpde.measures import Product
+from mfpde.problem import Reinjection, ReinjectionKind
+from mfpde.reaction import ReactionStep, exponential_step, reinjection_step
+
+
+def relative(a, b):
+    return float(np.max(np.abs(a - b) / np.abs(b)))
+
+
+class TestExponentialStep:
+    def test_balanced_closed_form(self):
+        """mu e^{-a V} / int mu e^{-a V}, computed in extended precision."""
+        rng = np.random.default_rng(1)
+        mu, V = rng.random(50), rng.normal(size=50)
+        for a in (1e-6, 0.3, 7.0, 100.0):
+            exact = mu.astype(np.longdouble) * np.exp(-np.longdouble(a) * V.astype(np.longdouble))
+            exact *= mu.astype(np.longdouble).sum() / exact.sum()
+            assert relative(exponential_step(mu, V, a), exact) < 1e-13
+
+    def test_unbalanced_closed_form(self):
+        rng = np.random.default_rng(2)
+        mu, V = rng.random(50), rng.normal(size=50)
+        exact = mu.astype(np.longdouble) * np.exp(-np.longdouble(0.7) * V.astype(np.longdouble))
+        assert relative(exponential_step(mu, V, 0.7, balanced=False), exact) < 1e-13
+
+    def test_two_point_replicator(self):
+        """p/(1-p) = p0/(1-p0) e^{-a (V1 - V2)}."""
+        p0, V, a = 0.3, np.array([1.7, 0.4]), 2.5
+        p = exponential_step(np.array([p0, 1 - p0]), V, a)
+        assert p[0] / p[1] == pytest.approx(p0 / (1 - p0) * np.exp(-a * (V[0] - V[1])), rel=1e-14)
+
+    def test_semigroup(self):
+        rng = np.random.default_rng(3)
+        mu, V = rng.random(40), rng.normal(size=40)
+        once = exponential_step(mu, V, 1.1)
+        twice = exponential_step(exponential_step(mu, V, 0.4), V, 0.7)
+        assert relative(twice, once) < 1e-13
+
+    @pytest.mark.parametrize("a", [1e-3, 1.0, 1e4, 1e8])
+    def test_mass_positivity_and_zeros_for_any_step(self, a):
+        rng = np.random.default_rng(4)
+        mu = rng.random(200) * (rng.random(200) < 0.5)
+        mu[17] = 1e6
+        V = 10 * rng.normal(size=200)
+        new = exponential_step(mu, V, a)
+        assert new.sum() == pytest.approx(mu.sum(), rel=1e-14)
+        assert new.min() >= 0.0
+        assert np.all(new[mu == 0] == 0)
+
+    def test_tails_of_1e300(self):
+        """A cell that holds 1e-300 of the mass takes over when its potential says so."""
+        mu = np.array([1.0, 1e-300, 0.0])
+        V = np.array([1.0, 0.0, -5.0])
+        for a, share in ((690.0, 1e-300 * np.exp(690.0)), (700.0, 1e-300 * np.exp(700.0)), (5000.0, np.inf)):
+            new = exponential_step(mu, V, a)
+            expected = 1.0 if share == np.inf else share / (1 + share)
+            assert new[1] == pytest.approx(expected, rel=1e-12)
+            assert new.sum() == pytest.approx(1.0, rel=1e-14)
+            assert new[2] == 0.0
+
+    def test_constant_shift_changes_nothing(self):
+        rng = np.random.default_rng(5)
+        mu, V = rng.random(64), rng.integers(-8, 8, 64) / 8
+        # representable sums, so that the shift is exact
+        np.testing.assert_array_equal(exponential_step(mu, V, 0.5), exponential_step(mu, V + 1024.0, 0.5))
+
+    def test_symmetry_bit_for_bit(self):
+        rng = np.random.default_rng(6)
+        mu, V = rng.random((12, 12)), rng.normal(size=(12, 12))
+        new = exponential_step(mu, V, 0.9)
+        # exponentials are equal bit for bit; the normalisation sums in another order
+        flipped = exponential_step(mu[::-1].copy(), V[::-1].copy(), 0.9)[::-1]
+        np.testing.assert_allclose(flipped, new, rtol=4e-16, atol=0)
+
+    def test_no_mass(self):
+        np.testing.assert_array_equal(exponential_step(np.zeros(5), np.ones(5), 3.0), np.zeros(5))
+
+
+def _exact_reinjection(mu, V, a, mu_b, kind):
+    """The frozen-V reaction by a stiff-tolerance ODE solver."""
+
+    def rhs(t, m):
+        if kind is ReinjectionKind.REPLACE:
+            rate = np.maximum(V, 0)
+            return -rate * m + (rate @ m) / mu_b.sum() * mu_b
+        mean = V @ m
+        total = m.sum()
+        return -V * m + max(mean, 0) / mu_b.sum() * mu_b - max(-mean, 0) * m / total
+
+    return integrate.solve_ivp(rhs, (0, a), mu, method="DOP853", rtol=1e-13, atol=1e-15).y[:, -1]
+
+
+@pytest.mark.parametrize("kind", list(ReinjectionKind))
+class TestReinjection:
+    def setup_method(self):
+        rng = np.random.default_rng(7)
+        self.mu = rng.random(30)
+        self.mu /= self.mu.sum()
+        self.mu_b = np.zeros(30)
+        self.mu_b[10:15] = [1, 2, 3, 2, 1]
+        self.mu_b /= self.mu_b.sum()
+        self.V = rng.normal(size=30) + 0.8
+
+    @pytest.mark.parametrize("a", [1e-3, 1.0, 1e3])
+    def test_mass_and_positivity(self, kind, a):
+        for V in (self.V, -self.V, 50 * self.V):
+            new = reinjection_step(self.mu, V, a, self.mu_b, kind)
+            assert new.sum() == pytest.approx(self.mu.sum(), rel=1e-14)
+            assert new.min() >= 0
+
+    def test_exact_where_V_vanishes_on_the_reinjected(self, kind):
+        V = np.abs(self.V)
+        V[10:15] = 0.0
+        new = reinjection_step(self.mu, V, 2.0, self.mu_b, kind)
+        exact = _exact_reinjection(self.mu, V, 2.0, self.mu_b, kind)
+        np.testing.assert_allclose(new, exact, rtol=1e-11)
+
+    def test_second_order_elsewhere(self, kind):
+        V = self.V + 0.5
+        steps = np.array([0.2, 0.1, 0.05, 0.025])
+        errors = []
+        for a in steps:
+            new = reinjection_step(self.mu, V, a, self.mu_b, kind)
+            errors.append(np.abs(new - _exact_reinjection(self.mu, V, a, self.mu_b, kind)).sum())
+        order = np.polyfit(np.log(steps), np.log(errors), 1)[0]
+        assert order == pytest.approx(3.0, abs=0.15)  # local error of a second-order step
+        assert errors[-1] < 2e-6
+
+    def test_restores_support(self, kind):
+        mu = self.mu.copy()
+        mu[10:15] = 0.0
+        assert reinjection_step(mu, np.abs(self.V), 0.1, self.mu_b, kind)[10:15].min() > 0
+
+
+class TestDissipation:
+    """-dE/dt = alpha int V R, by differentiating the step itself for a frozen linear energy int V dmu."""
+
+    def setup_method(self):
+        rng = np.random.default_rng(8)
+        self.grid = Grid([Axis("x", -1, 1)], [40])
+        self.mu = rng.random(40)
+        self.mu /= self.mu.sum() * self.grid.cell_volume
+        self.V = rng.normal(size=40) + 0.3
+
+    def check(self, step, V):
+        volume = self.grid.cell_volume
+        mean = float(V @ self.mu) * volume
+        a = 1e-4
+        energies = [float(V @ step.apply(self.mu, V, s)) * volume for s in (a, 2 * a)]
+        # second-order one-sided difference
+        slope = -(-3 * mean + 4 * energies[0] - energies[1]) / (2 * a)
+        assert step.dissipation(self.mu, V, mean) == pytest.approx(slope, rel=2e-6)
+
+    def test_balanced(self):
+        self.check(ReactionStep(self.grid), self.V)
+        centred = self.V - self.V @ self.mu * self.grid.cell_volume
+        variance = float(centred**2 @ self.mu) * self.grid.cell_volume
+        mean = float(self.V @ self.mu) * self.grid.cell_volume
+        assert ReactionStep(self.grid).dissipation(self.mu, self.V, mean) == pytest.approx(variance, rel=1e-13)
+
+    def test_rate(self):
+        self.check(ReactionStep(self.grid, rate=np.tanh), self.V)
+
+    def test_unbalanced(self):
+        self.check(ReactionStep(self.grid, balanced=False), self.V)
+
+    @pytest.mark.parametrize("kind", list(ReinjectionKind))
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_reinjection(self, kind, sign):
+        from scipy import stats
+
+        step = ReactionStep(self.grid, reinjection=Reinjection(Product(x=stats.norm(0, 0.1)), kind))
+        self.check(step, sign * (np.abs(self.V) + 0.1))

@@ -1,0 +1,378 @@
+"""Stepping, control, save times, results: everything about a run that is not its accuracy."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import mfpde as mf
+from mfpde.diagnostics import COLUMNS
+from mfpde.stepping import Operator, Splitting
+
+
+@pytest.fixture
+def well():
+    return mf.problems.quadratic_well()
+
+
+class TestSaveTimes:
+    def test_are_hit_exactly(self, well):
+        wanted = [0.1, 1 / 3, 0.7071, 0.9]
+        solution = mf.solve(well, 100, save=wanted)
+        assert solution.times.tolist() == [0.0, *wanted, 1.0]
+        assert set(solution.times) <= set(solution.diagnostics["time"])
+
+    def test_no_slivers(self, well):
+        """The last two steps before a save time are alike, so no step is below half of its neighbours' wish."""
+        solution = mf.solve(well, 100, save=[0.31, 0.32, 0.9], controller=mf.FixedStep(0.004))
+        dt = solution.diagnostics["dt"][1:]
+        assert dt.min() >= 0.002 * (1 - 1e-9)
+        assert dt.max() <= 0.004 * (1 + 1e-9)
+
+    def test_fixed_steps_that_divide_the_interval_stay_equal(self, well):
+        solution = mf.solve(well, 100, save=[0.5], controller=mf.FixedStep(0.005))
+        assert solution.stats["steps"] == 200
+        np.testing.assert_allclose(solution.diagnostics["dt"][1:], 0.005, rtol=1e-9)
+
+    def test_do_not_shrink_later_steps(self, well):
+        """A step cut by a save time does not make the next one small."""
+        plain = mf.solve(well, 100, save=2)
+        cut = mf.solve(well, 100, save=np.linspace(0, 1, 6))
+        assert cut.stats["steps"] <= plain.stats["steps"] + 2 * 5
+
+    def test_energy_and_density_belong_to_them(self, well):
+        solution = mf.solve(well, 100, save=5)
+        at = np.searchsorted(solution.diagnostics["time"], solution.times)
+        np.testing.assert_array_equal(solution.energy, solution.diagnostics["energy"][at])
+        mass = solution.density.sum(axis=1) * solution.grid.cell_volume
+        np.testing.assert_array_equal(mass, solution.diagnostics["mass"][at])
+
+    @pytest.mark.parametrize("save", [1, [2.0], [-0.1], [np.nan]])
+    def test_wrong_ones_are_refused(self, well, save):
+        with pytest.raises(ValueError, match="save"):
+            mf.solve(well, 100, save=save)
+
+
+class TestContinuation:
+    def test_from_a_state_bit_for_bit(self, well):
+        whole = mf.solve(well, 100, save=[0.25, 0.5])
+        half = mf.solve(well, 100, t_end=0.5, save=[0.25])
+        rest = mf.solve(well, 100, initial=half, save=2)
+        np.testing.assert_array_equal(rest.density[-1], whole.density[-1])
+        assert rest.state.n_steps == whole.state.n_steps
+        assert rest.state.t == whole.state.t == 1.0
+
+    def test_stepping_by_hand_is_what_solve_does(self, well):
+        solver = mf.Solver(well, 100)
+        state = solver.init()
+        while state.t < 1.0:
+            state, info = solver.step(state, until=1.0)
+            assert info.result is None
+        solution = mf.solve(well, 100, save=2)
+        np.testing.assert_array_equal(state.mu, solution.density[-1])
+
+    def test_initial_measure_and_array(self, well):
+        narrow = mf.Product(x=stats.norm(0.5, 0.5))
+        solution = mf.solve(well, 100, initial=narrow, t_end=0.1)
+        assert solution.moment("x", t=0.0) == pytest.approx(0.5, abs=1e-6)
+        again = mf.solve(well, 100, initial=solution.density[0], t_end=0.1)
+        np.testing.assert_array_equal(again.density[-1], solution.density[-1])
+
+    @pytest.mark.parametrize(
+        ("initial", "message"),
+        [
+            (np.ones(7), "shape"),
+            (-np.ones(100), "negative"),
+            (np.full(100, np.nan), "not finite"),
+            (np.zeros(100), "no mass"),
+        ],
+    )
+    def test_wrong_initial(self, well, initial, message):
+        with pytest.raises(ValueError, match=message):
+            mf.solve(well, 100, initial=initial)
+
+
+class TestCost:
+    """Potential evaluations, never seconds."""
+
+    def test_unsplit_three(self, well):
+        solution = mf.solve(well, 100, controller=mf.FixedStep(0.005))
+        assert solution.stats["evaluations"] == 3 * solution.stats["steps"] + 1
+
+    def test_strang_seven(self, well):
+        solution = mf.solve(well, 100, controller=mf.FixedStep(0.005), method=mf.Strang())
+        assert solution.stats["evaluations"] == 7 * solution.stats["steps"] + 1
+
+    def test_lie_four(self, well):
+        """Three stages and the end of the step, which is the start of the next."""
+        solution = mf.solve(well, 100, controller=mf.FixedStep(0.005), method=mf.Lie())
+        assert solution.stats["evaluations"] == 4 * solution.stats["steps"] + 1
+
+    def test_default_on_a_smooth_problem(self):
+        solution = mf.solve(mf.problems.gaussian_bumps(), 200)
+        assert solution.stats["evaluations"] < 300
+
+
+class TestMethods:
+    def test_fractions_must_sum_to_one(self):
+        with pytest.raises(ValueError, match=r"reaction fractions .* sum to 1\.5"):
+            Splitting(((Operator.REACTION, 0.5), (Operator.TRANSPORT, 1.0), (Operator.REACTION, 1.0)), order=2)
+        with pytest.raises(ValueError, match="transport fractions"):
+            Splitting(((Operator.REACTION, 1.0),), order=1)
+        with pytest.raises(ValueError, match="negative"):
+            Splitting(((Operator.REACTION, 1.5), (Operator.TRANSPORT, 1.0), (Operator.REACTION, -0.5)), order=2)
+
+    def test_strang_is_data(self, well):
+        """The other Strang splitting, transport on the outside, gives the same to second order."""
+        other = Splitting(((Operator.TRANSPORT, 0.5), (Operator.REACTION, 1.0), (Operator.TRANSPORT, 0.5)), order=2)
+        reference = mf.solve(well, 100, controller=mf.ErrorControl(1e-8)).energy[-1]
+        errors = [
+            abs(mf.solve(well, 100, method=other, controller=mf.FixedStep(dt)).energy[-1] - reference)
+            for dt in (8e-3, 4e-3, 2e-3)
+        ]
+        assert np.polyfit(np.log([8e-3, 4e-3, 2e-3]), np.log(errors), 1)[0] == pytest.approx(2.0, abs=0.1)
+
+    def test_unsplit_refuses_reinjection(self):
+        problem = mf.problems.three_gaussians("bad", reinjection="refill")
+        with pytest.raises(ValueError, match="use Strang"):
+            mf.Solver(problem, (16, 16), method=mf.ExponentialSSPRK3())
+        assert isinstance(mf.Solver(problem, (16, 16)).method, mf.Strang)
+
+    def test_temperature_is_refused_by_name(self):
+        with pytest.raises(ValueError, match="temperature"):
+            mf.solve(mf.problems.gaussian_bumps(temperature=0.1), 32)
+
+    def test_stiff_reaction(self):
+        """alpha = 1e4: no overflow, mass and sign kept; the minimiser is reached at once."""
+        problem = mf.problems.double_well(alpha=1e4, t_end=0.01)
+        solution = mf.solve(problem, 200, scheme=mf.Muscl())
+        assert solution.stats["mass_drift"] < 1e-12
+        assert solution.diagnostics["minimum"].min() >= 0
+        assert solution.energy[-1] == pytest.approx(problem.exact["minimum_energy"], abs=0.02)
+
+    def test_zero_potential(self):
+        problem = mf.Problem(
+            mf.External(lambda x: 0.0 * x), [mf.Axis("x", -1, 1)], mf.Product(x=stats.uniform(-0.5, 1)), alpha=2.0
+        )
+        for method in (mf.ExponentialSSPRK3(), mf.Strang(), mf.Lie()):
+            solution = mf.solve(problem, 40, method=method)
+            np.testing.assert_allclose(solution.density[-1], solution.density[0], rtol=1e-15)
+            assert solution.result is mf.Result.SUCCESS
+
+    def test_start_from_a_single_cell(self):
+        problem = mf.problems.linear_neuron()
+        for scheme in (mf.Upwind(), mf.Muscl(), mf.Weno5()):
+            solution = mf.solve(problem, 100, initial=mf.Dirac(theta=-1.0), scheme=scheme)
+            assert solution.diagnostics["minimum"].min() >= 0
+            assert solution.stats["mass_drift"] < 1e-12
+
+
+class TestControllers:
+    @pytest.mark.parametrize("controller", [mf.CourantControl(), mf.ErrorControl(1e-4), mf.ErrorControl(1e-7)])
+    @pytest.mark.parametrize("method", [mf.ExponentialSSPRK3(), mf.Strang()])
+    def test_positive_within_the_bound(self, well, controller, method):
+        solution = mf.solve(well, 100, controller=controller, method=method, scheme=mf.Muscl())
+        assert solution.diagnostics["minimum"].min() >= 0
+
+    def test_error_follows_the_tolerance(self, well):
+        reference = mf.solve(well, 200, controller=mf.ErrorControl(1e-10)).density[-1]
+        errors = []
+        for tolerance in (1e-6, 1e-7, 1e-8):
+            density = mf.solve(well, 200, controller=mf.ErrorControl(tolerance)).density[-1]
+            errors.append(np.abs(density - reference).sum() * mf.Grid(well.axes, 200).cell_volume)
+        assert errors[0] > 3 * errors[1] > 9 * errors[2]
+        assert errors[2] < 2e-8
+
+    def test_growth_is_limited(self, well):
+        dt = mf.solve(well, 100, save=2).diagnostics["dt"][1:-2]
+        assert (dt[1:] / dt[:-1]).max() <= 2.0 * (1 + 1e-12)
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: mf.FixedStep(0.0),
+            lambda: mf.FixedStep(np.nan),
+            lambda: mf.CourantControl(fraction=1.5),
+            lambda: mf.CourantControl(reaction=-1.0),
+            lambda: mf.CourantControl(growth=1.0),
+            lambda: mf.ErrorControl(tolerance=0.0),
+            lambda: mf.ErrorControl(fraction=0.0),
+        ],
+    )
+    def test_wrong_settings(self, make):
+        with pytest.raises(ValueError, match=r"must"):
+            make()
+
+
+class TestResults:
+    def test_fixed_step_over_the_bound(self, well):
+        with pytest.raises(mf.SolveError, match="smaller dt") as caught:
+            mf.solve(well, 100, controller=mf.FixedStep(0.5), scheme=mf.Muscl())
+        assert caught.value.solution.result is mf.Result.STEP_TOO_LARGE
+        assert caught.value.solution.times.tolist() == [0.0]
+
+    def test_not_finite(self):
+        """A feature that turns NaN once the mean has moved: stopped, named, the last good state kept."""
+
+        def poisoned(x):
+            return np.where(x.mean() > 1e9, np.nan, x)[None]
+
+        class Loss(mf.SquaredLoss):
+            def value(self, u):
+                return super().value(u) if u[0] > 1.2 else np.nan
+
+            def evaluate(self, u):
+                return (super().evaluate(u)) if u[0] > 1.2 else (np.nan, np.full_like(u, np.nan))
+
+        problem = mf.Problem(
+            mf.Features(lambda x: x[None], Loss([0.0], [1.0])), [mf.Axis("x", -2, 5)], mf.Product(x=stats.norm(1.5, 0.3))
+        )
+        solution = mf.solve(problem, 60, throw=False)
+        assert solution.result is mf.Result.NOT_FINITE
+        assert np.all(np.isfinite(solution.density))
+        assert 0 < solution.times[-1] < 1
+        assert all(len(values) == len(solution.diagnostics["time"]) for values in solution.diagnostics.values())
+
+    def test_max_steps(self, well):
+        solution = mf.solve(well, 100, max_steps=7, throw=False)
+        assert solution.result is mf.Result.MAX_STEPS
+        assert solution.stats["steps"] == 7
+        assert solution.state.n_steps == 7
+
+    def test_stop(self, well):
+        solution = mf.solve(well, 100, stop=mf.EnergyBelow(0.5))
+        assert solution.result is mf.Result.STOPPED
+        assert solution.energy[-1] <= 0.5 < solution.diagnostics["energy"][-2]
+        solution = mf.solve(well, 100, stop=mf.GapBelow(0.2), throw=True)
+        assert solution.diagnostics["optimality_gap"][-1] <= 0.2
+        seen = []
+        mf.solve(well, 100, stop=lambda snapshot: seen.append(snapshot) or False)
+        assert all(snapshot.dissipation > 0 for snapshot in seen)
+
+    def test_interrupt_keeps_what_is_there(self, well):
+        def press(snapshot):
+            if snapshot.step == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+            return False
+
+        before = signal.getsignal(signal.SIGINT)
+        solution = mf.solve(well, 100, stop=press)
+        assert signal.getsignal(signal.SIGINT) is before
+        assert solution.result is mf.Result.INTERRUPTED
+        assert solution.state.n_steps == 5
+        rest = mf.solve(well, 100, initial=solution, save=2)
+        whole = mf.solve(well, 100, save=2)
+        np.testing.assert_array_equal(rest.density[-1], whole.density[-1])
+
+    def test_runs_in_a_thread(self, well):
+        out = []
+        thread = threading.Thread(target=lambda: out.append(mf.solve(well, 50)))
+        thread.start()
+        thread.join()
+        assert out[0].result is mf.Result.SUCCESS
+
+    def test_every_step_is_recorded(self, well):
+        solution = mf.solve(well, 100)
+        assert set(solution.diagnostics) == set(COLUMNS)
+        n = solution.stats["steps"] + 1
+        assert all(values.shape == (n,) for values in solution.diagnostics.values())
+        assert solution.response.shape[0] == n
+
+    def test_end_mass_warns(self):
+        problem = mf.problems.linear_neuron(target=2.0, mean=-1.0)
+        tight = mf.Problem(problem.energy, [mf.Axis("theta", -6, 1.0)], mf.Product(theta=stats.norm(-2, 0.5)), alpha=0)
+        with pytest.warns(mf.RunWarning, match="truncation end"):
+            solution = mf.solve(tight, 100)
+        assert solution.warnings
+        natural = mf.Problem(
+            problem.energy,
+            [mf.Axis("theta", -6, 1.0, mf.End.NATURAL)],
+            mf.Product(theta=stats.norm(-2, 0.5)),
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert mf.solve(natural, 100).diagnostics["end_mass"].max() == 0.0
+
+
+class TestProblem:
+    def test_lost_mass(self):
+        energy, axes = mf.External(lambda x: x**2), [mf.Axis("x", -4, 4)]
+        with pytest.warns(mf.TruncationWarning, match=r"6\.33e-05"):
+            mf.Problem(energy, axes, mf.Product(x=stats.norm(0, 1)))
+        with pytest.raises(ValueError, match=r"loses 0\.0455"):
+            mf.Problem(energy, axes, mf.Product(x=stats.norm(0, 2)))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"alpha": -1.0}, "alpha|negative|non-negative"),
+            ({"t_end": 0.0}, "t_end"),
+            ({"reaction": "sideways"}, "balanced"),
+            ({"metric": [1.0, 1.0]}, "metric"),
+            ({"rate": lambda v: -v}, "increasing"),
+            ({"shape": (3,)}, "at least 4"),
+            ({"initial": mf.Product(y=stats.norm(0, 0.1))}, "y"),
+        ],
+    )
+    def test_wrong_arguments(self, change, message):
+        arguments = {
+            "energy": mf.External(lambda x: x**2),
+            "axes": [mf.Axis("x", -4, 4)],
+            "initial": mf.Product(x=stats.norm(0, 0.5)),
+        }
+        with pytest.raises(ValueError, match=message):
+            mf.Problem(**(arguments | change))
+
+    def test_fingerprint(self):
+        a = mf.problems.three_gaussians()
+        assert a.fingerprint() == mf.problems.three_gaussians().fingerprint()
+        assert a.fingerprint() != mf.problems.three_gaussians(alpha=4.0).fingerprint()
+        assert a.fingerprint() != mf.problems.three_gaussians("bad", amplitude=7.0).fingerprint()
+
+    def test_unknown_names(self):
+        with pytest.raises(ValueError, match="valid: three-gaussians"):
+            mf.problems.get("four-gaussians")
+        with pytest.raises(ValueError, match="valid: start"):
+            mf.problems.get("three-gaussians", beta=1)
+
+    def test_repr_says_what_is_solved(self):
+        text = repr(mf.problems.three_gaussians())
+        assert "three-gaussians" in text
+        assert "alpha 5" in text
+        assert "c in [-7, 7]" in text
+
+
+class TestThreads:
+    def test_result_does_not_depend_on_them(self):
+        problem = mf.problems.gaussian_bumps(centres=[(-1.0, 0.5)], weights=[1.0])
+        one, two = (mf.solve(problem, (64, 64), 0.2, threads=n) for n in (1, 2))
+        np.testing.assert_allclose(two.density[-1], one.density[-1], rtol=1e-12, atol=1e-16)
+
+
+class TestImport:
+    def run(self, code):
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    def test_is_light(self):
+        heavy = ("sympy", "matplotlib", "scipy", "scipy.stats", "numba", "h5py", "findiff", "pydantic")
+        out = self.run(f"import sys, mfpde; print([m for m in {heavy} if m in sys.modules])")
+        assert out.strip() == "[]"
+
+    def test_every_public_name_exists(self):
+        for name in mf.__all__:
+            assert getattr(mf, name) is not None
+        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+            mf.nothing  # noqa: B018
+
+    def test_modules_do_not_hide_functions(self):
+        """A module named like a public function would replace it on the second access."""
+        import importlib.util
+
+        names = [name for name in mf.__all__ if name != "problems"]
+        assert [name for name in names if importlib.util.find_spec(f"mfpde.{name}")] == []
