@@ -1,0 +1,612 @@
+"""The command ``mfpde``: run problems, look at solutions, cite what was used.
+
+Exit codes: 0 all is well; 2 the input does not fit (one line on standard error that begins with
+``mfpde:``, nothing is written); 3 the run failed; 130 it was interrupted. In the last two cases
+what was computed is saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from mfpde import __version__
+
+if TYPE_CHECKING:
+    from mfpde.config import Configuration
+    from mfpde.problem import Problem
+    from mfpde.solution import Solution
+
+__all__ = ["app", "main"]
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 3, 130
+
+DATA_SUFFIXES = (".h5", ".hdf5")
+PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
+ANIMATION_SUFFIXES = (".gif", ".mp4")
+
+
+class _RefusedError(Exception):
+    """Input that does not fit, with the line that says so."""
+
+
+def _line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+def _complain(text: object) -> None:
+    typer.echo(f"mfpde: {_line(text)}", err=True)
+
+
+class _Commands(TyperGroup):
+    """The commands, with every kind of bad input reported alike: one line, exit code 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run a command line and exit."""
+        kwargs["standalone_mode"] = False
+        code: Any = 0
+        try:
+            code = super().main(*args, **kwargs)
+        except _RefusedError as error:
+            _complain(error)
+            code = BAD_INPUT
+        except typer.Abort:
+            _complain("interrupted")
+            code = INTERRUPTED
+        except BrokenPipeError:
+            # whoever read our output has stopped; nothing may be written to it any more, at exit neither
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 1
+        except Exception as error:
+            # the parser's own complaints have this method whichever parser typer is built on
+            if not hasattr(error, "format_message"):
+                raise
+            _complain(error.format_message())
+            code = BAD_INPUT
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, context: Any) -> Any:
+        """Run a command; an interrupt ends it alike whichever parser typer is built on."""
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            raise typer.Abort from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    app(args=None if arguments is None else list(arguments), prog_name="mfpde")
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Turn what the library refuses into one line."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise _RefusedError(_reason(error)) from error
+    except MemoryError as error:
+        raise _RefusedError(f"not enough memory: {_line(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return _line(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _one_line_warnings() -> Iterator[None]:
+    """Show warnings as one line each."""
+
+    def show(message: Warning | str, *rest: Any, **more: Any) -> None:
+        typer.echo(f"warning: {_line(message)}", err=True)
+
+    with warnings.catch_warnings():
+        from mfpde.problem import TruncationWarning
+        from mfpde.solver import RunWarning
+
+        for category in (TruncationWarning, RunWarning):
+            warnings.simplefilter("always", category)
+        warnings.showwarning = show
+        yield
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
+) -> None:
+    """Solve the mean-field PDE of wide two-layer networks on a mesh."""
+    if version:
+        typer.echo(f"mfpde {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# run
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    what: Annotated[str, typer.Argument(metavar="NAME|FILE.toml", help="A problem's name, or a TOML file.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="HDF5 file to write [default: NAME.h5].", show_default=False)
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Cells along each axis, such as 96,96.", metavar="N,N,..", show_default=False)
+    ] = None,
+    t_end: Annotated[float | None, typer.Option(help="Time to run to.", show_default=False)] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A parameter of the problem, or any key of a TOML file: alpha=0, scheme.tolerance=1e-7. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    scheme: Annotated[str | None, typer.Option(help="weno5, muscl or upwind.", show_default=False)] = None,
+    method: Annotated[str | None, typer.Option(help="exponential-ssprk3, strang or lie.", show_default=False)] = None,
+    save: Annotated[
+        str | None,
+        typer.Option(help="Number of save times, or the times: 0.5,1,2.", metavar="N|T,T,..", show_default=False),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Number of threads.", show_default=False)] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Limit on the number of steps.", show_default=False)] = None,
+    no_plot: Annotated[bool, typer.Option("--no-plot", help="Draw no picture.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Overwrite files.")] = False,
+) -> None:
+    """Solve a problem; write the solution (HDF5) and a picture, print a table."""
+    with _one_line_warnings():
+        with _refusing():
+            from_file = _is_file(what)
+            changes = _changes(settings or [])
+            if scheme is not None:
+                changes["scheme.transport"] = scheme
+            for key, value in (("scheme.method", method), ("t_end", t_end), ("threads", threads)):
+                if value is not None:
+                    changes[key] = value
+            if max_steps is not None:
+                changes["max_steps"] = max_steps
+            if shape is not None:
+                changes["shape"] = _integers(shape, "--shape")
+            if save is not None:
+                changes["output.save"] = _save_times(save)
+            if no_plot:
+                changes["output.plot"] = False
+            configuration = _configuration(what, changes, from_file=from_file)
+            target = _target(configuration, what, output, from_file=from_file)
+            picture = None if configuration.plot is None else target.with_suffix(f".{configuration.plot}")
+            _check_targets([target, picture], force=force)
+            problem = configuration.problem()
+            arguments = configuration.solve_arguments()
+            _check_memory(problem, arguments)
+            text = configuration.completed(problem).toml(target.parent)
+            import mfpde as mf
+
+            solution = mf.solve(problem, **arguments, progress=False if quiet else None, throw=False)
+        solution.configuration["toml"] = text
+        try:
+            solution.save(target)
+        except (ValueError, OSError, MemoryError) as error:
+            _complain(f"the solution could not be saved: {_reason(error)}")
+            raise typer.Exit(FAILED) from None
+        written = [target]
+        if picture is not None and _draw(solution, picture):
+            written.append(picture)
+        if not quiet:
+            typer.echo(_report(solution))
+            typer.echo(f"written: {', '.join(map(str, written))}")
+    if solution.result is mf.Result.INTERRUPTED:
+        _complain(f"interrupted at t = {solution.state.t:g}; what was computed is in {target}")
+        raise typer.Exit(INTERRUPTED)
+    if not solution.result.ok:
+        at = f"at t = {solution.state.t:g}"
+        _complain(f"the run failed {at}: {solution.result.value}; what was computed is in {target}")
+        raise typer.Exit(FAILED)
+
+
+def _is_file(what: str) -> bool:
+    return what.endswith(".toml") or os.sep in what or "/" in what or Path(what).is_file()
+
+
+def _configuration(what: str, changes: Mapping[str, Any], *, from_file: bool) -> Configuration:
+    from mfpde.config import load_config, named_config
+
+    return load_config(what, changes) if from_file else named_config(what, changes)
+
+
+def _changes(settings: Sequence[str]) -> dict[str, Any]:
+    """The keys and values of ``--set``."""
+    from mfpde.config import ConfigurationError, parse_value
+
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip()
+        if not equals or not all(part.strip() == part != "" for part in key.split(".")):
+            raise ConfigurationError(f"--set {setting!r}: needs the form key=value, such as --set alpha=0")
+        try:
+            value = parse_value(text.strip())
+        except ConfigurationError as error:
+            raise ConfigurationError(f"--set {setting!r}: {error}") from None
+        changes[key] = value
+    return changes
+
+
+def _integers(text: str, option: str) -> list[int]:
+    from mfpde.config import ConfigurationError
+
+    try:
+        return [int(part) for part in text.lower().replace("x", ",").split(",")]
+    except ValueError:
+        raise ConfigurationError(f"{option} {text!r}: needs whole numbers, such as 96,96") from None
+
+
+def _save_times(text: str) -> int | list[float]:
+    from mfpde.config import ConfigurationError
+
+    try:
+        if text.strip().lstrip("+-").isdecimal():
+            return int(text)
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigurationError(f"--save {text!r}: needs a number of save times, or times such as 0.5,1,2") from None
+
+
+def _target(configuration: Configuration, what: str, output: Path | None, *, from_file: bool) -> Path:
+    if output is not None:
+        return output
+    if configuration.output is not None:
+        return configuration.output
+    return Path(f"{Path(what).stem}.h5" if from_file else f"{configuration.name}.h5")
+
+
+def _check_targets(targets: Iterable[Path | None], *, force: bool) -> None:
+    """Refuse, before anything is computed, what could not be written after it."""
+    for i, target in enumerate(targets):
+        if target is None:
+            continue
+        if i == 0 and target.suffix.lower() not in DATA_SUFFIXES:
+            raise _RefusedError(f"{target}: the solution's file must end in {' or '.join(DATA_SUFFIXES)}")
+        if target.is_dir():
+            raise _RefusedError(f"{target} is a folder; give a file name such as run.h5")
+        if not target.parent.is_dir():
+            raise _RefusedError(f"{target}: the folder {target.parent} does not exist")
+        if not os.access(target.parent, os.W_OK):
+            raise _RefusedError(f"{target}: the folder {target.parent} cannot be written to")
+        if target.exists() and not force:
+            raise _RefusedError(f"{target} exists; use another name (-o) or --force to overwrite it")
+
+
+def _check_memory(problem: Problem, arguments: Mapping[str, Any]) -> None:
+    """Refuse a mesh whose densities do not fit into memory, rather than be killed."""
+    from mfpde.config import ConfigurationError
+
+    cells = problem.grid(arguments.get("shape")).size
+    save = arguments["save"]
+    # saved densities, and about twenty arrays that a step works with
+    needed = 8 * cells * (20 + (save if isinstance(save, int) else len(save)))
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on every system
+        return
+    if needed > memory:
+        raise ConfigurationError(
+            f"{cells} cells and their save times need about {needed / 2**30:.3g} GiB of memory, "
+            f"this machine has {memory / 2**30:.3g} GiB; use fewer cells (shape) or save times"
+        )
+
+
+def _draw(solution: Solution, path: Path) -> bool:
+    """Draw the picture. A run is not lost when that fails."""
+    from mfpde.plotting import plot
+
+    try:
+        plot(solution, path)
+    except (ValueError, OSError, MemoryError) as error:
+        typer.echo(f"warning: no picture: {_reason(error)}", err=True)
+        return False
+    return True
+
+
+def _report(solution: Solution) -> str:
+    rows = solution.summary()
+    width = max(map(len, rows))
+    lines = [f"Solution of {solution.name!r}", *(f"  {key:<{width}}  {value}" for key, value in rows.items())]
+    return "\n".join([*lines, "", *_saves(solution)])
+
+
+def _saves(solution: Solution) -> list[str]:
+    """A line a save time."""
+    import numpy as np
+
+    d = solution.diagnostics
+    at = np.minimum(np.searchsorted(d["time"], solution.times), len(d["time"]) - 1)
+    table = [("t", "energy", "optimality gap", "mass", "minimum")]
+    for i, t in zip(at, solution.times, strict=True):
+        gap, mass, least = (float(d[name][i]) for name in ("optimality_gap", "mass", "minimum"))
+        table.append((f"{t:g}", f"{float(d['energy'][i]):.9g}", f"{gap:.3g}", f"{mass:.12g}", f"{least:.3g}"))
+    return _aligned(table)
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    return ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# problems, info, plot
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _constructor(name: str) -> Callable[..., Problem]:
+    from mfpde import problems
+
+    if name == "network":
+        return problems.network
+    if name.replace("_", "-") not in problems.names():
+        from mfpde.config import suggestion
+
+        raise _RefusedError(f"unknown problem {name!r}; {suggestion(name, [*problems.names(), 'network'])}")
+    return problems.constructor(name)
+
+
+@app.command(name="problems")
+def list_problems(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show all about this one.")] = None,
+) -> None:
+    """List the problems with their parameters, or show one with its equation, good values and exact facts."""
+    if name is not None:
+        typer.echo(inspect.getdoc(_constructor(name)))
+        return
+    from mfpde import problems
+
+    for title in [*problems.names(), "network"]:
+        function = _constructor(title)
+        first = (inspect.getdoc(function) or "").partition("\n")[0]
+        typer.echo(f"{title}\n    {first.replace('``', '')}")
+        if title == "network":
+            typer.echo("    described by a TOML file with a [network] table: mfpde run FILE.toml")
+        else:
+            parameters = inspect.signature(function).parameters.values()
+            typer.echo(f"    {', '.join(f'{p.name}={_default(p.default)}' for p in parameters)}")
+
+
+def _default(value: Any) -> str:
+    return str(getattr(value, "value", value))
+
+
+def _load(path: Path) -> Solution:
+    from mfpde.storage import load
+
+    with _refusing():
+        solution = load(path)
+        if solution.problem is None:
+            # a network on data: the file says where they were
+            from mfpde.config import load_solved_problem
+
+            solution.problem = load_solved_problem(solution.configuration, path.parent, solution.fingerprint)
+        return solution
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A solution's file.")],
+    toml: Annotated[bool, typer.Option("--toml", help="Print the TOML text from which the same run is made.")] = False,
+) -> None:
+    """Show what is in a solution's file."""
+    from mfpde.storage import load
+
+    with _refusing():
+        solution = load(file)
+    if toml:
+        text = solution.configuration.get("toml")
+        if not isinstance(text, str):
+            raise _RefusedError(f"{file} holds no TOML text; it was not written by mfpde run")
+        typer.echo(text, nl=False)
+        return
+    volatile = solution.provenance.get("volatile", {})
+    versions = solution.provenance.get("versions", {})
+    settings = {
+        key: value
+        for key, value in solution.configuration.items()
+        if key not in ("toml", "problem", "shape", "parameters", "save", "t_end")
+    }
+    parameters = solution.configuration.get("parameters") or {}
+    rows = {
+        "file": f"{file} ({file.stat().st_size} bytes)",
+        "axes": "; ".join(repr(axis) for axis in solution.grid.axes),
+        "parameters": ", ".join(f"{key} = {value}" for key, value in parameters.items()) or "none",
+        **{key: _line(value) for key, value in settings.items()},
+        "values": "at the cell centres" if solution.point_values else "cell averages",
+        "save times": ", ".join(f"{t:g}" for t in solution.times),
+        "made": f"{volatile.get('date', '?')} by {volatile.get('command', '?')}",
+        "versions": ", ".join(f"{key} {value}" for key, value in versions.items()) or "?",
+        "fingerprint": solution.fingerprint or "none",
+    }
+    width = max(map(len, rows))
+    typer.echo(_report(solution))
+    typer.echo("")
+    for key, value in rows.items():
+        typer.echo(f"  {key:<{width}}  {value}")
+    for text in solution.warnings:
+        typer.echo(f"  warning: {_line(text)}")
+
+
+@app.command()
+def plot(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A solution's file.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The picture [default: FILE.png].", show_default=False)
+    ] = None,
+    animation: Annotated[
+        Path | None,
+        typer.Option("--animate", help="Write an animation to this file (.gif or .mp4).", show_default=False),
+    ] = None,
+) -> None:
+    """Draw a solution: density, energy with its certificate, network output."""
+    solution = _load(file)
+    picture = output
+    if picture is None and animation is None:
+        picture = file.with_suffix(".png")
+    for what, path, suffixes in (
+        ("a picture", picture, PICTURE_SUFFIXES),
+        ("an animation", animation, ANIMATION_SUFFIXES),
+    ):
+        if path is None:
+            continue
+        if path.suffix.lower() not in suffixes:
+            raise _RefusedError(f"{path}: {what} must end in {' or '.join(suffixes)}")
+        if not path.parent.is_dir():
+            raise _RefusedError(f"{path}: the folder {path.parent} does not exist")
+    from mfpde import plotting
+
+    with _one_line_warnings(), _refusing():
+        if picture is not None:
+            plotting.plot(solution, picture)
+            typer.echo(f"written: {picture}")
+        if animation is not None:
+            plotting.animate(solution, animation)
+            typer.echo(f"written: {animation}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# cite
+# ---------------------------------------------------------------------------------------------------------------------
+
+REFERENCES = {
+    "Weno5": (
+        """@article{borges2008improved,
+  title   = {An improved weighted essentially non-oscillatory scheme for hyperbolic conservation laws},
+  author  = {Borges, Rafael and Carmona, Monique and Costa, Bruno and Don, Wai Sun},
+  journal = {Journal of Computational Physics},
+  volume  = {227},
+  number  = {6},
+  pages   = {3191--3211},
+  year    = {2008}
+}""",
+        """@article{jiang2013alternative,
+  title   = {An alternative formulation of finite difference weighted {ENO} schemes with {L}ax--{W}endroff time
+             discretization for conservation laws},
+  author  = {Jiang, Yan and Shu, Chi-Wang and Zhang, Mengping},
+  journal = {SIAM Journal on Scientific Computing},
+  volume  = {35},
+  number  = {2},
+  pages   = {A1137--A1160},
+  year    = {2013}
+}""",
+    ),
+    "Muscl": (
+        """@article{vanleer1979towards,
+  title   = {Towards the ultimate conservative difference scheme. {V}. {A} second-order sequel to {G}odunov's method},
+  author  = {van Leer, Bram},
+  journal = {Journal of Computational Physics},
+  volume  = {32},
+  number  = {1},
+  pages   = {101--136},
+  year    = {1979}
+}""",
+    ),
+    "Upwind": (
+        """@article{courant1952solution,
+  title   = {On the solution of nonlinear hyperbolic differential equations by finite differences},
+  author  = {Courant, Richard and Isaacson, Eugene and Rees, Mina},
+  journal = {Communications on Pure and Applied Mathematics},
+  volume  = {5},
+  number  = {3},
+  pages   = {243--255},
+  year    = {1952}
+}""",
+    ),
+    "ExponentialSSPRK3": (
+        """@article{isherwood2018strong,
+  title   = {Strong stability preserving integrating factor {R}unge--{K}utta methods},
+  author  = {Isherwood, Leah and Grant, Zachary J. and Gottlieb, Sigal},
+  journal = {SIAM Journal on Numerical Analysis},
+  volume  = {56},
+  number  = {6},
+  pages   = {3276--3307},
+  year    = {2018}
+}""",
+    ),
+    "Strang": (
+        """@article{strang1968construction,
+  title   = {On the construction and comparison of difference schemes},
+  author  = {Strang, Gilbert},
+  journal = {SIAM Journal on Numerical Analysis},
+  volume  = {5},
+  number  = {3},
+  pages   = {506--517},
+  year    = {1968}
+}""",
+    ),
+}
+"""BibTeX of the schemes, by the name of their class."""
+
+
+@app.command()
+def cite(
+    what: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="A problem's name, a TOML file, or a solution's file.")
+    ],
+) -> None:
+    """Print BibTeX for the problem, the schemes used, and mfpde."""
+    from mfpde import problems
+    from mfpde.problems import rotskoff2019
+
+    entries: list[str] = []
+    with _refusing(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if Path(what).suffix.lower() in DATA_SUFFIXES:
+            solution = _load(Path(what))
+            problem = solution.problem
+            if problem is None and solution.name in problems.names():
+                problem = problems.get(solution.name)
+            schemes = [str(solution.configuration.get(key, "")) for key in ("scheme", "method")]
+        elif what == "network":
+            problem, schemes = None, ["Weno5", "ExponentialSSPRK3"]
+        else:
+            from_file = _is_file(what)
+            if not from_file:
+                _constructor(what)
+            configuration = _configuration(what, {}, from_file=from_file)
+            problem = configuration.problem()
+            arguments = configuration.completed(problem).solve_arguments()
+            schemes = [repr(arguments[key]) for key in ("scheme", "method")]
+    if problem is not None and problem.citation:
+        entries.append(problem.citation)
+    entries.append(rotskoff2019.CITATION)
+    for scheme in schemes:
+        entries += REFERENCES.get(scheme.partition("(")[0], ())
+    entries.append(f"""@software{{mfpde,
+  title   = {{mfpde: a grid-based solver for the mean-field PDE of wide two-layer networks}},
+  author  = {{{{The mfpde developers}}}},
+  version = {{{__version__}}}
+}}""")
+    typer.echo("\n\n".join(dict.fromkeys(entries)))

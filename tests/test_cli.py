@@ -1,0 +1,473 @@
+"""The command line: what it writes, what it prints, how it refuses, how it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import mfpde as mf
+from mfpde.cli import app
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = ["run", "linear-neuron", "--shape", "60", "--t-end", "0.2", "--save", "3", "--no-plot"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Every test works in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def good(*arguments):
+    result = invoke(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def files(folder):
+    return {path.name for path in folder.rglob("*")}
+
+
+def subcommand(*arguments, **options):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, **options)
+
+
+# ----- run
+
+
+def test_run_writes_the_solution_that_the_library_computes(folder):
+    result = good(*RUN, "--set", "alpha=0", "--set", "target=1.5", "-o", "run.h5")
+    assert files(folder) == {"run.h5"}
+    loaded = mf.load("run.h5")
+    same = mf.solve(mf.problems.linear_neuron(alpha=0.0, target=1.5), (60,), 0.2, save=3, progress=False)
+    assert np.array_equal(loaded.density, same.density)
+    assert np.array_equal(loaded.energy, same.energy)
+    assert loaded.problem.parameters["alpha"] == 0.0
+    assert result.stderr == ""
+    assert "success: reached the end time" in result.stdout
+    assert "written: run.h5" in result.stdout
+
+
+def test_run_prints_a_row_a_save_time():
+    result = good(*RUN)
+    loaded = mf.load("linear-neuron.h5")
+    lines = result.stdout.splitlines()
+    head = next(i for i, line in enumerate(lines) if line.split()[:2] == ["t", "energy"])
+    rows = [line.split() for line in lines[head + 1 : head + 4]]
+    assert [float(row[0]) for row in rows] == [0.0, 0.1, 0.2]
+    assert [float(row[1]) for row in rows] == pytest.approx(loaded.energy, rel=1e-8)
+    time = loaded.diagnostics["time"]
+    for row, t in zip(rows, loaded.times, strict=True):
+        i = int(np.flatnonzero(time == t)[0])
+        assert float(row[2]) == pytest.approx(loaded.diagnostics["optimality_gap"][i], rel=1e-2)
+        assert float(row[3]) == pytest.approx(1.0, abs=1e-11)
+        assert float(row[4]) == pytest.approx(loaded.diagnostics["minimum"][i], rel=1e-2)
+
+
+def test_quiet_prints_nothing():
+    result = good(*RUN, "--quiet")
+    assert result.stdout == ""
+    assert result.stderr == ""
+
+
+def test_schemes_methods_and_settings_arrive():
+    good(
+        *RUN, "--scheme", "muscl", "--method", "strang", "--set", "scheme.limiter=mc",
+        "--set", "scheme.controller=courant", "--set", "scheme.fraction=0.5",
+    )  # fmt: skip
+    configuration = mf.load("linear-neuron.h5").configuration
+    assert configuration["scheme"] == repr(mf.Muscl(mf.Limiter.MC))
+    assert configuration["method"] == repr(mf.Strang())
+    assert configuration["controller"] == repr(mf.CourantControl(fraction=0.5))
+
+
+def test_save_times_and_shapes_in_both_spellings():
+    good("run", "gaussian-bumps", "--set", "centres=[[-1, 0], [1, 0]]", "--shape", "12x10", "--save", "0.01,0.02",
+         "--t-end", "0.02", "--threads", "1", "--no-plot", "-q")  # fmt: skip
+    loaded = mf.load("gaussian-bumps.h5")
+    assert loaded.grid.shape == (12, 10)
+    assert loaded.times.tolist() == [0.0, 0.01, 0.02]
+
+
+def test_an_existing_file_is_kept_unless_forced(folder):
+    (folder / "linear-neuron.h5").write_text("mine")
+    result = invoke(*RUN)
+    assert result.exit_code == 2
+    assert "linear-neuron.h5 exists" in result.stderr
+    assert (folder / "linear-neuron.h5").read_text() == "mine"
+    good(*RUN, "--force")
+    assert mf.load("linear-neuron.h5").result is mf.Result.SUCCESS
+
+
+def test_a_picture_lies_beside_the_solution(folder):
+    arguments = [argument for argument in RUN if argument != "--no-plot"]
+    good(*arguments)
+    assert files(folder) == {"linear-neuron.h5", "linear-neuron.png"}
+    assert (folder / "linear-neuron.png").read_bytes()[:4] == b"\x89PNG"
+    (folder / "linear-neuron.h5").unlink()
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "linear-neuron.png exists" in result.stderr
+    assert files(folder) == {"linear-neuron.png"}
+
+
+def test_a_run_survives_a_picture_that_fails(monkeypatch, folder):
+    def fail(solution, path):
+        raise ValueError("no\nink")
+
+    monkeypatch.setattr("mfpde.plotting.plot", fail)
+    result = good(*[argument for argument in RUN if argument != "--no-plot"])
+    assert result.stderr == "warning: no picture: no ink\n"
+    assert files(folder) == {"linear-neuron.h5"}
+
+
+# ----- networks and TOML
+
+
+def data(folder, m=40):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=m)
+    y = np.tanh(2 * x) + 0.1 * rng.normal(size=m)
+    rows = "\n".join(f"{i},{a!r},{b!r}" for i, (a, b) in enumerate(zip(x.tolist(), y.tolist(), strict=True)))
+    (folder / "points.csv").write_text(f"id,bmi,y\n{rows}\n")
+    return x, y
+
+
+NETWORK = """
+shape = [10, 10, 10]
+t_end = 0.2
+[network]
+data = "points.csv"
+inputs = ["bmi"]
+outputs = ["y"]
+standardise = true
+half_width = 3.0
+alpha = 2.0
+initial = {c = {distribution = "normal", mean = 0.1, std = 0.4}}
+[scheme]
+transport = "muscl"
+[output]
+save = 2
+plot = false
+"""
+
+
+def test_a_network_from_toml_is_the_same_run_as_from_python(folder):
+    from scipy import stats
+
+    x, y = data(folder)
+    (folder / "fit.toml").write_text(NETWORK)
+    good("run", "fit.toml")
+    loaded = mf.load("fit.h5")
+    initial = mf.Product(c=stats.norm(0.1, 0.4), a=stats.norm(0, 0.5), b=stats.norm(0, 0.5))
+    problem = mf.problems.network(
+        (x - x.mean()) / x.std(), (y - y.mean()) / y.std(), half_width=3.0, alpha=2.0, initial=initial
+    )
+    same = mf.solve(problem, (10, 10, 10), 0.2, scheme=mf.Muscl(), save=2, progress=False)
+    assert np.array_equal(loaded.density, same.density)
+    assert np.array_equal(loaded.energy, same.energy)
+    assert loaded.energy[-1] < loaded.energy[0]
+
+
+def test_a_solution_holds_the_text_that_makes_it_again(folder):
+    data(folder)
+    (folder / "fit.toml").write_text(NETWORK)
+    (folder / "runs").mkdir()
+    good("run", "fit.toml", "-o", "runs/first.h5", "--set", "alpha=1")
+    text = good("info", "runs/first.h5", "--toml").stdout
+    assert "alpha = 1" in text
+    assert 'data = "../points.csv"' in text
+    (folder / "runs" / "again.toml").write_text(text)
+    good("run", "runs/again.toml", "-o", "runs/again.h5")
+    first, again = mf.load("runs/first.h5"), mf.load("runs/again.h5")
+    assert np.array_equal(first.density, again.density)
+    assert first.fingerprint == again.fingerprint
+    assert first.configuration == again.configuration
+
+    good(*RUN, "-o", "named.h5", "--method", "strang")
+    (folder / "named.toml").write_text(good("info", "named.h5", "--toml").stdout)
+    good("run", "named.toml", "-o", "named-again.h5")
+    first, again = mf.load("named.h5"), mf.load("named-again.h5")
+    assert np.array_equal(first.density, again.density)
+    assert first.configuration == again.configuration
+
+
+def test_output_path_of_the_file_and_of_the_command(folder):
+    (folder / "sub").mkdir()
+    text = (
+        'problem = "linear-neuron"\nshape = [40]\nt_end = 0.05\n[output]\npath = "there.h5"\nplot = false\nsave = 2\n'
+    )
+    (folder / "sub" / "run.toml").write_text(text)
+    good("run", "sub/run.toml", "-q")
+    good("run", "sub/run.toml", "-q", "-o", "here.h5")
+    assert files(folder) == {"sub", "run.toml", "there.h5", "here.h5"}
+    assert (folder / "sub" / "there.h5").exists()
+
+
+def test_warnings_are_one_line_each():
+    result = good(
+        "run", "gaussian-bumps", "--set", "half_width=4", "--set", "initial_std=0.9", "--shape", "60",
+        "--t-end", "0.05", "--no-plot", "-q",
+    )  # fmt: skip
+    lines = result.stderr.splitlines()
+    assert lines
+    assert all(line.startswith("warning: ") for line in lines)
+    assert "loses 8.8" in lines[0]
+    assert "Warning" not in result.stderr
+
+
+# ----- refusals
+
+REFUSALS = [
+    ["run"],
+    ["run", "nothing"],
+    ["run", "three-gausians"],
+    ["run", "nothing.toml"],
+    ["run", "."],
+    ["run", "bad.toml"],
+    ["run", "unknown.toml"],
+    ["run", "nan.toml"],
+    ["run", "gone.toml"],
+    [*RUN, "extra"],
+    [*RUN, "--frobnicate"],
+    [*RUN, "--shape", "ten"],
+    [*RUN, "--shape", "3"],
+    [*RUN, "--shape", "20,20"],
+    [*RUN, "--shape", "20,,20"],
+    [*RUN, "--shape", "1000000000000"],
+    [*RUN, "--t-end", "soon"],
+    [*RUN, "--t-end", "nan"],
+    [*RUN, "--t-end", "-1"],
+    [*RUN, "--save", "1"],
+    [*RUN, "--save", "a,b"],
+    [*RUN, "--save", "0.1,7"],
+    [*RUN, "--save", "1000000000000"],
+    [*RUN, "--set", "alpha"],
+    [*RUN, "--set", "=1"],
+    [*RUN, "--set", "a..b=1"],
+    [*RUN, "--set", "alpha="],
+    [*RUN, "--set", "alpha=[1"],
+    [*RUN, "--set", "alpha=high"],
+    [*RUN, "--set", "alpha=-1"],
+    [*RUN, "--set", "alfa=1"],
+    [*RUN, "--set", "scheme.order=5"],
+    [*RUN, "--set", "variance=-1"],
+    [*RUN, "--scheme", "weno"],
+    [*RUN, "--method", "rk4"],
+    [*RUN, "--threads", "0"],
+    [*RUN, "--threads", "many"],
+    [*RUN, "--max-steps", "0"],
+    [*RUN, "-o", "run.txt"],
+    [*RUN, "-o", "missing/run.h5"],
+    [*RUN, "-o", "folder.h5"],
+    ["run", "gaussian-bumps", "--no-plot", "--set", "temperature=0.1"],
+    ["run", "gaussian-bumps", "--no-plot", "--set", "half_width=2"],
+    ["run", "three-gaussians", "--no-plot", "--set", "reinjection=refill", "--method", "exponential-ssprk3"],
+    ["frobnicate"],
+    ["problems", "nothing"],
+    ["info"],
+    ["info", "missing.h5"],
+    ["info", "bad.toml"],
+    ["info", "folder.h5"],
+    ["plot", "missing.h5"],
+    ["plot", "bad.toml"],
+    ["cite", "nothing"],
+    ["cite", "missing.h5"],
+    ["cite", "bad.toml"],
+]
+
+
+@pytest.mark.parametrize("arguments", REFUSALS, ids=" ".join)
+def test_bad_input_is_one_line_and_writes_nothing(arguments, folder):
+    (folder / "bad.toml").write_text("problem =\n")
+    (folder / "unknown.toml").write_text('problem = "linear-neuron"\nspeed = 3\n')
+    (folder / "gone.toml").write_text('[network]\ndata = "gone.csv"\n')
+    (folder / "nan.toml").write_text('[network]\ndata = "nan.csv"\n')
+    (folder / "nan.csv").write_text("x,y\n1,2\nnan,3\n")
+    (folder / "folder.h5").mkdir()
+    before = files(folder)
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert isinstance(result.exception, SystemExit)
+    assert result.stdout == ""
+    assert result.stderr.startswith("mfpde: ")
+    assert result.stderr.count("\n") == 1
+    assert len(result.stderr) > len("mfpde: ") + 10
+    assert files(folder) == before
+
+
+def test_refusals_say_what_is_wrong(folder):
+    (folder / "nan.toml").write_text('[network]\ndata = "nan.csv"\n')
+    (folder / "nan.csv").write_text("x,y\n1,2\nnan,3\n")
+    assert "line 3 (row 2), column 'x': nan is not finite" in invoke("run", "nan.toml").stderr
+    assert "did you mean 'alpha'?" in invoke(*RUN, "--set", "alfa=1").stderr
+    assert "did you mean 'weno5'?" in invoke(*RUN, "--scheme", "weno").stderr
+    assert "did you mean 'double-well'?" in invoke("problems", "double-wel").stderr
+    assert "GiB" in invoke(*RUN, "--shape", "1000000000000").stderr
+
+
+# ----- runs that do not end well
+
+
+def test_a_run_that_fails_saves_what_there_is():
+    result = invoke(*RUN, "--max-steps", "3")
+    assert result.exit_code == 3
+    assert result.stderr.startswith("mfpde: the run failed at t = ")
+    assert result.stderr.count("\n") == 1
+    assert "raise max_steps" in result.stderr
+    loaded = mf.load("linear-neuron.h5")
+    assert loaded.result is mf.Result.MAX_STEPS
+    assert loaded.stats["steps"] == 3
+
+
+def test_a_fixed_step_that_is_too_large_fails():
+    result = invoke(*RUN, "--set", "scheme.controller=fixed", "--set", "scheme.dt=5", "--t-end", "20")
+    assert result.exit_code == 3
+    assert mf.load("linear-neuron.h5").result is mf.Result.STEP_TOO_LARGE
+
+
+def test_a_solution_that_cannot_be_saved_is_a_failure(monkeypatch, folder):
+    def full(solution, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("mfpde.storage.save", full)
+    result = invoke(*RUN)
+    assert result.exit_code == 3
+    assert result.stderr == "mfpde: the solution could not be saved: linear-neuron.h5: No space left on device\n"
+    assert files(folder) == set()
+
+
+def test_an_interrupted_run_saves_what_there_is(monkeypatch):
+    solve = mf.solve
+
+    def interrupted(problem, **arguments):
+        def stop(snapshot):
+            if snapshot.step == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+            return False
+
+        return solve(problem, stop=stop, **arguments)
+
+    monkeypatch.setattr(mf, "solve", interrupted)
+    result = invoke(*RUN)
+    assert result.exit_code == 130
+    assert result.stderr.startswith("mfpde: interrupted at t = ")
+    loaded = mf.load("linear-neuron.h5")
+    assert loaded.result is mf.Result.INTERRUPTED
+    assert loaded.stats["steps"] == 5
+
+
+def test_an_interrupt_before_the_run_leaves_nothing(monkeypatch, folder):
+    def interrupt(problem, **arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mf, "solve", interrupt)
+    result = invoke(*RUN)
+    assert result.exit_code == 130
+    assert result.stderr.startswith("mfpde: interrupted")
+    assert files(folder) == set()
+
+
+# ----- the other commands
+
+
+def test_problems_lists_all_with_their_parameters():
+    text = good("problems").stdout
+    for name in mf.problems.names():
+        assert f"\n{name}\n" in f"\n{text}"
+    assert "start=good, alpha=5.0" in text
+    assert "[network] table" in text
+    shown = good("problems", "linear-neuron").stdout
+    assert "**Exact**" in shown
+    assert good("problems", "linear_neuron").stdout == shown
+    assert "half_width" in good("problems", "network").stdout
+
+
+def test_info_shows_what_is_in_the_file():
+    good(*RUN, "--set", "alpha=0.5")
+    text = good("info", "linear-neuron.h5").stdout
+    for part in ("alpha = 0.5", "Weno5", "theta in [", "0, 0.1, 0.2", "success", "fingerprint"):
+        assert part in text
+    mf.solve(mf.problems.linear_neuron(), (40,), 0.05, save=2, progress=False).save("other.h5")
+    assert invoke("info", "other.h5", "--toml").exit_code == 2
+
+
+def test_plot_draws_a_picture_and_an_animation(folder):
+    data(folder)
+    (folder / "fit.toml").write_text(NETWORK)
+    good("run", "fit.toml", "-q")
+    good("plot", "fit.h5")
+    good("plot", "fit.h5", "-o", "other.svg")
+    good("plot", "fit.h5", "--animate", "film.gif")
+    assert (folder / "fit.png").read_bytes()[:4] == b"\x89PNG"
+    assert b"<svg" in (folder / "other.svg").read_bytes()
+    assert (folder / "film.gif").read_bytes()[:3] == b"GIF"
+    (folder / "fit.h5").rename(folder / "moved.h5")
+    (folder / "points.csv").unlink()
+    good("plot", "moved.h5")  # without the data too
+    for arguments in (["-o", "fit.txt"], ["-o", "fit.h5"], ["--animate", "x.png"], ["-o", "missing/x.png"]):
+        before = files(folder)
+        result = invoke("plot", "moved.h5", *arguments)
+        assert result.exit_code == 2
+        assert result.stderr.count("\n") == 1
+        assert files(folder) == before
+
+
+def test_cite_prints_the_problem_the_schemes_and_mfpde(folder):
+    text = good("cite", "three-gaussians").stdout
+    for key in ("rotskoff2019global", "borges2008improved", "isherwood2018strong", "@software{mfpde"):
+        assert text.count(key) == 1
+    assert "glasgow2025propagation" in good("cite", "single-index").stdout
+    good(*RUN, "--scheme", "muscl", "--method", "strang")
+    text = good("cite", "linear-neuron.h5").stdout
+    assert "vanleer1979towards" in text
+    assert "strang1968construction" in text
+    assert "borges" not in text
+    data(folder)
+    (folder / "fit.toml").write_text(NETWORK)
+    assert "vanleer1979towards" in good("cite", "fit.toml").stdout
+    assert text.count("{") == text.count("}")
+
+
+# ----- the process
+
+
+def test_the_command_as_a_process(folder):
+    result = subcommand("-m", "mfpde", "--version", cwd=folder)
+    assert (result.returncode, result.stdout) == (0, f"mfpde {mf.__version__}\n")
+    result = subcommand("-m", "mfpde", "run", "nothing", cwd=folder)
+    assert result.returncode == 2
+    assert result.stderr.startswith("mfpde: ")
+    assert result.stderr.count("\n") == 1
+    assert "run" in subcommand("-m", "mfpde", cwd=folder).stdout
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["problems"], ["problems", "three-gaussians"], ["--help"]])
+def test_looking_around_imports_nothing_heavy(arguments):
+    code = (
+        "import sys\nfrom mfpde.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'numba', 'matplotlib', 'scipy.stats', 'h5py', 'sympy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    result = subcommand("-c", code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_closed_pipe_is_no_error(folder):
+    command = f"'{sys.executable}' -m mfpde problems | head -c 1 > /dev/null"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=folder, env=environment)
+    assert result.stderr == ""
