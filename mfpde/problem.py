@@ -90,9 +90,9 @@ class Network:
     Parameters
     ----------
     unit : callable
-        ``unit(x, *coordinates)``, the response of one neuron; ``x`` and the coordinates broadcast.
-        Inputs of several components arrive with the components in the last axis removed, that is
-        as ``x`` of shape ``(p, 1, ..)``.
+        ``unit(x, *coordinates)``, the response of single neurons: ``x`` of shape ``(m,)`` or ``(m, p)``, the
+        parameters as arrays that broadcast to some shape ``(...)``, in the order of the axes; the result has
+        shape ``(m, ...)``, or ``(m, ..., q)`` for ``q > 1`` outputs.
     target : callable, optional
         ``target(x)``, what the network is trained to.
     inputs : array, optional
@@ -102,6 +102,41 @@ class Network:
     unit: Callable[..., Array]
     target: Callable[[Array], Array] | None = None
     inputs: Array | None = None
+
+    def output(self, x: Array, coordinates: Sequence[Array], weights: Array) -> Array:
+        """``sum_i weights_i unit(x, theta_i)`` over the broadcast shape of the coordinates, in chunks of inputs.
+
+        Parameters
+        ----------
+        x : array, shape (m,) or (m, p)
+        coordinates : sequence of array
+            The parameters; they broadcast to the shape of `weights`.
+        weights : array
+            Masses of the cells or particles.
+
+        Returns
+        -------
+        array, shape (m,) or (m, q)
+        """
+        x = np.asarray(x, dtype=float)
+        if x.ndim not in (1, 2) or len(x) == 0:
+            raise ValueError(f"inputs must have shape (m,) or (m, p), not {x.shape}")
+        step = max(1, 2**22 // weights.size)
+        chunks = []
+        for i in range(0, len(x), step):
+            values = np.asarray(self.unit(x[i : i + step], *coordinates))
+            if values.ndim == weights.ndim + 2:
+                chunks.append(np.tensordot(weights, np.moveaxis(values, 0, -1), weights.ndim).T)
+            else:
+                values = np.broadcast_to(values, (len(values), *weights.shape))
+                chunks.append(values.reshape(len(values), -1) @ weights.ravel())
+        return np.concatenate(chunks)
+
+
+def beside(x: Array, *coordinates: Array) -> Array:
+    """Scalar inputs with as many trailing axes as the coordinates broadcast to, for writing units."""
+    return np.reshape(x, (-1,) + (1,) * np.broadcast(*coordinates).ndim)
+
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ class Result(enum.Enum):
 
     SUCCESS = "reached the end time"
     STOPPED = "the stop condition was met"
-    INTERRUPTED = "interrupted; what was computed is kept, continue with initial=solution.state"
+    INTERRUPTED = "what was computed is kept, continue with initial=solution.state"
     STEP_TOO_LARGE = "the fixed step exceeds the positivity bound; use a smaller dt or CourantControl()"
     DT_MIN = "the step fell below its floor; the velocity blows up, or the tolerance is out of reach"
     NOT_FINITE = "the energy or the density is not finite; look at the potential of the last state"
@@ -200,11 +200,8 @@ class Solution:
         network = None if self.problem is None else self.problem.network
         if network is None:
             raise ValueError(f"problem {self.name!r} names no network; give Problem(network=Network(unit))")
-        inputs = np.asarray(x, dtype=float)
         mu = self.density[self.index(t)] * self.grid.cell_volume
-        mesh = self.grid.mesh()
-        outputs = [np.tensordot(network.unit(one, *mesh), mu, mu.ndim) for one in inputs]
-        return np.asarray(outputs)
+        return network.output(x, self.grid.mesh(), mu)
 
     def save(self, path: str | Path) -> None:
         """Write an HDF5 file that `mfpde.load` and xarray read."""

@@ -1,0 +1,74 @@
+"""The systems of the literature, ready to run: one file a paper, one function a problem.
+
+``problems.get("three-gaussians", alpha=0)`` finds a problem by its name; ``problems.names()``
+lists them. Each function's docstring gives the equation, good values and the exact facts.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from mfpde.problem import Problem
+from mfpde.problems.bumps import gaussian_bumps
+from mfpde.problems.classic import double_well, linear_neuron, quadratic_well
+from mfpde.problems.data import network
+from mfpde.problems.rotskoff2019 import three_gaussians
+from mfpde.problems.single_index import single_index
+
+__all__ = [
+    "double_well",
+    "gaussian_bumps",
+    "get",
+    "linear_neuron",
+    "names",
+    "network",
+    "quadratic_well",
+    "single_index",
+    "three_gaussians",
+]
+
+_REGISTRY: dict[str, Callable[..., Problem]] = {
+    "three-gaussians": three_gaussians,
+    "gaussian-bumps": gaussian_bumps,
+    "linear-neuron": linear_neuron,
+    "quadratic-well": quadratic_well,
+    "double-well": double_well,
+    "single-index": single_index,
+}
+
+
+def names() -> list[str]:
+    """The names of the problems that need no data."""
+    return list(_REGISTRY)
+
+
+def constructor(name: str) -> Callable[..., Problem]:
+    """The function behind a name.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, with the valid ones.
+    """
+    try:
+        return _REGISTRY[name.replace("_", "-")]
+    except KeyError:
+        raise ValueError(f"unknown problem {name!r}; valid: {', '.join(_REGISTRY)}") from None
+
+
+def get(name: str, **parameters: Any) -> Problem:
+    """A problem by its name, with its constructor's arguments.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or argument, with the valid ones.
+    """
+    function = constructor(name)
+    valid = inspect.signature(function).parameters
+    unknown = [key for key in parameters if key not in valid]
+    if unknown:
+        raise ValueError(f"problem {name!r} has no parameter {unknown[0]!r}; valid: {', '.join(valid)}")
+    return function(**parameters)

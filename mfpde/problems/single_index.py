@@ -1,0 +1,182 @@
+"""A single-index model learned by projected gradient descent on the sphere, reduced to one angle."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mfpde.energy import Features, SquaredLoss
+from mfpde.grid import Axis, End
+from mfpde.measures import Product
+from mfpde.problem import Problem
+
+__all__ = ["SphereAngle", "single_index"]
+
+Array = NDArray[np.float64]
+
+CITATION = """@article{glasgow2025propagation,
+  title  = {Propagation of Chaos in One-hidden-layer Neural Networks beyond Logarithmic Time},
+  author = {Glasgow, Margalit and Wu, Denny and Bruna, Joan},
+  year   = {2025},
+  eprint = {2504.13110}
+}"""
+
+
+@dataclass(frozen=True)
+class SphereAngle:
+    """The angle of a uniform point on the sphere ``S^{d-1}`` to a fixed direction: density ``~ sin^{d-2}``.
+
+    A law with the interface of a frozen scipy.stats distribution, for real ``d >= 2``. The variable
+    ``(1 - cos theta) / 2`` has a Beta law with both parameters ``(d - 1) / 2``.
+    """
+
+    d: float
+
+    @property
+    def _a(self) -> float:
+        return 0.5 * (self.d - 1)
+
+    def support(self) -> tuple[float, float]:
+        """``(0, pi)``."""
+        return 0.0, math.pi
+
+    def median(self) -> float:
+        """``pi / 2``."""
+        return 0.5 * math.pi
+
+    def logpdf(self, theta: ArrayLike) -> Array:
+        """The logarithm of the density."""
+        theta = np.asarray(theta, dtype=float)
+        constant = math.lgamma(0.5 * self.d) - math.lgamma(0.5 * (self.d - 1)) - 0.5 * math.log(math.pi)
+        inside = (theta >= 0) & (theta <= math.pi)
+        sine = np.where(inside, np.sin(theta), 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            power = np.zeros_like(sine) if self.d == 2 else (self.d - 2) * np.log(np.maximum(sine, 0.0))
+        return np.where(inside, constant + power, -np.inf)
+
+    def pdf(self, theta: ArrayLike) -> Array:
+        """The density."""
+        return np.exp(self.logpdf(theta))
+
+    def cdf(self, theta: ArrayLike) -> Array:
+        """The distribution function."""
+        from scipy.special import betainc
+
+        half = 0.5 * np.clip(np.asarray(theta, dtype=float), 0.0, math.pi)
+        return np.asarray(betainc(self._a, self._a, np.sin(half) ** 2))
+
+    def sf(self, theta: ArrayLike) -> Array:
+        """One minus the distribution function."""
+        return self.cdf(math.pi - np.asarray(theta, dtype=float))
+
+    def ppf(self, p: ArrayLike) -> Array:
+        """The quantile function."""
+        from scipy.special import betaincinv
+
+        return np.asarray(2 * np.arcsin(np.sqrt(betaincinv(self._a, self._a, p))))
+
+    def isf(self, p: ArrayLike) -> Array:
+        """The quantile function from above."""
+        return math.pi - self.ppf(p)
+
+
+def single_index(k: int = 4, d: float = 16, alpha: float = 0.0, rate: float = 1.0, t_end: float = 10.0) -> Problem:
+    r"""Neurons on ``S^{d-1}`` with Hermite unit ``He_k/sqrt(k!)`` learn one such neuron, by projected gradient descent.
+
+    From the uniform start the law stays symmetric about the target direction, and the angle ``theta`` to it
+    carries everything: with ``u = cos theta``,
+
+    .. math::
+
+       E = \tfrac{c}{2} \Big(1 - 2 \int u^k d\mu + \iint K\, d\mu\, d\mu\Big), \quad
+       K(u, v) = \sum_{j \text{ even}} \tbinom{k}{j} M_j\, (uv)^{k-j} [(1-u^2)(1-v^2)]^{j/2},
+
+    ``M_j = (j-1)!! / ((d-1)(d+1) .. (d+j-3))``, ``mu_0`` proportional to ``sin^{d-2} theta`` on ``[0, pi]``.
+    ``K`` is a sum of ``k/2 + 1`` squares, so ``E = c/2 sum_j (int phi_j dmu - delta_{j0})^2``.
+
+    Parameters
+    ----------
+    k : int
+        Degree of the unit, 2 to 64. For odd ``k`` the neurons with ``u < 0`` stall; even ``k`` is the clean case.
+    d : float
+        Dimension of the inputs, ``>= 2``; a continuous parameter of the reduced problem.
+    alpha : float
+        Birth-death rate.
+    rate : float
+        ``c``: 1 for the loss ``1/2 E (f - y)^2``, 2 for ``E (f - y)^2``.
+    t_end : float
+        Half of the loss is gone after a time of order ``d^{k/2 - 1}`` (even ``k > 2``).
+
+    Notes
+    -----
+    **Exact** (``problem.exact``), without birth-death. ``E(0) = c/2 (1 - m_k)`` with
+    ``m_k = (k-1)!!/(d (d+2) .. (d+k-2))`` for even ``k``, 0 for odd. For ``k = 2`` and ``d = 2`` with ``r = W(e^{1+4ct})``
+    (Lambert W) the energy is ``c / (1 + r)^2`` and the density ``r / (pi (cos^2 + r^2 sin^2))``.
+
+    **Good values.** 400 cells until the density at the poles is a few cells wide.
+    """
+    if not (isinstance(k, (int, np.integer)) and 2 <= k <= 64):
+        raise ValueError(f"k must be an integer from 2 to 64, not {k!r}")
+    if not (math.isfinite(d) and d >= 2):
+        raise ValueError(f"d must be at least 2, not {d!r}")
+    if not (math.isfinite(rate) and rate > 0):
+        raise ValueError(f"rate must be finite and positive, not {rate!r}")
+    orders = list(range(0, k + 1, 2))
+    scales = [math.sqrt(math.comb(k, j) * _even_moment(j, d - 1)) for j in orders]
+
+    def features(theta: Array) -> Array:
+        u, v = np.cos(theta), np.sin(theta)
+        return np.stack([s * u ** (k - j) * v**j for s, j in zip(scales, orders, strict=True)])
+
+    def gradient(theta: Array) -> tuple[Array]:
+        u, v = np.cos(theta), np.sin(theta)
+        columns = []
+        for s, j in zip(scales, orders, strict=True):
+            slope = np.zeros_like(u)
+            if k > j:
+                slope = slope - (k - j) * u ** (k - j - 1) * v ** (j + 1)
+            if j > 0:
+                slope = slope + j * u ** (k - j + 1) * v ** (j - 1)
+            columns.append(s * slope)
+        return (np.stack(columns),)
+
+    aim = np.zeros(len(orders))
+    aim[0] = 1.0
+    moment = _even_moment(k, d) if k % 2 == 0 else 0.0
+    exact: dict[str, object] = {"initial_energy": 0.5 * rate * (1.0 - moment)}
+    if alpha == 0.0 and k == 2 and d == 2:
+        exact["energy"] = lambda t: rate / (1.0 + _ratio(rate, t)) ** 2
+        exact["density"] = lambda theta, t: _circle_density(theta, _ratio(rate, t))
+    if k % 2 == 0:
+        exact["minimum_energy"] = 0.0
+    return Problem(
+        energy=Features(features, SquaredLoss(aim, rate * np.ones(len(orders))), gradient),
+        axes=[Axis("theta", 0.0, math.pi, End.NATURAL)],
+        initial=Product(theta=SphereAngle(d)),
+        alpha=alpha,
+        t_end=t_end,
+        name="single-index",
+        citation=CITATION,
+        shape=(400,),
+        exact=exact,
+        parameters={"k": int(k), "d": d, "alpha": alpha, "rate": rate, "t_end": t_end},
+    )
+
+
+def _even_moment(j: int, n: float) -> float:
+    """``E v_1^j`` for ``v`` uniform on the sphere in ``n`` dimensions, ``j`` even: ``(j-1)!!/(n (n+2) .. (n+j-2))``."""
+    return math.prod((2 * i + 1) / (n + 2 * i) for i in range(j // 2))
+
+
+def _ratio(rate: float, t: float) -> float:
+    from scipy.special import lambertw, wrightomega
+
+    exponent = 1 + 4 * rate * t
+    return float(lambertw(math.exp(exponent)).real) if exponent < 500 else float(wrightomega(exponent).real)
+
+
+def _circle_density(theta: Array, r: float) -> Array:
+    return r / (math.pi * (np.cos(theta) ** 2 + (r * np.sin(theta)) ** 2))
