@@ -825,11 +825,11 @@ class Configuration:
         if table.axes is not None or table.initial is not None:
             intervals = self._by_axis(table.axes, axis_names, "axes")
             axes = [Axis(a.name, *intervals.get(a.name, (a.lower, a.upper))) for a in problem.axes]
-            # the default start has a sixth of the half width, centred, whatever the interval
+            # the default start has an eighth of the half width, centred, whatever the interval
             laws = self._by_axis(table.initial, axis_names, "initial")
             for axis in axes:
                 default = _Law(
-                    distribution="normal", mean=0.5 * (axis.lower + axis.upper), std=(axis.upper - axis.lower) / 12
+                    distribution="normal", mean=0.5 * (axis.lower + axis.upper), std=(axis.upper - axis.lower) / 16
                 )
                 laws.setdefault(axis.name, default)
             changes["axes"] = axes

@@ -187,7 +187,7 @@ def test_a_network_with_everything(points):
     same = mf.Problem(
         energy=energy,
         axes=[mf.Axis("c", -2, 2), mf.Axis("a", -1, 3), mf.Axis("b", -4, 4)],
-        initial=mf.Product(c=0.0, a=stats.norm(1, 1 / 3), b=stats.uniform(-1, 3)),
+        initial=mf.Product(c=0.0, a=stats.norm(1, 1 / 4), b=stats.uniform(-1, 3)),
         alpha=mf.PiecewiseLinear([0, 1], [2, 0]),
         schedule=lambda t: math.exp(-t / 2),
         reinjection=mf.Reinjection(birth, mf.ReinjectionKind.REPLACE),

@@ -231,7 +231,9 @@ class TestResults:
                 return (super().evaluate(u)) if u[0] > 1.2 else (np.nan, np.full_like(u, np.nan))
 
         problem = mf.Problem(
-            mf.Features(lambda x: x[None], Loss([0.0], [1.0])), [mf.Axis("x", -2, 5)], mf.Product(x=stats.norm(1.5, 0.3))
+            mf.Features(lambda x: x[None], Loss([0.0], [1.0])),
+            [mf.Axis("x", -2, 5)],
+            mf.Product(x=stats.norm(1.5, 0.3)),
         )
         solution = mf.solve(problem, 60, throw=False)
         assert solution.result is mf.Result.NOT_FINITE
