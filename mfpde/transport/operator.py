@@ -1,0 +1,362 @@
+"""The transport operator of one grid, scheme and metric: fluxes, their divergence, outflow speeds."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..grid import End, Grid
+from .schemes import Limiter, Muscl, Scheme, Upwind, Weno5
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+__all__ = ["Metric", "Transport"]
+
+Array = NDArray[np.float64]
+Metric = Sequence[float | Callable[..., Any] | None]
+
+_THREADED_SIZE = 100_000
+"""Cells from which threads are used: below, waking one costs more than it saves."""
+_BAND_SIZE = 32_768
+"""Cells of a band: all axes are swept while the band is in the nearer caches."""
+_BAND_ROWS = 128
+"""Fewest rows of a band, which reads the ghost rows of its neighbours again."""
+_ROUND_UP = 1.0 + 2.0**-45
+"""So that forward Euler at ``dt = positivity / rate`` stays non-negative in round-off too."""
+
+_pools: dict[tuple[int, int], Executor] = {}
+
+
+def _pool(workers: int) -> Executor:
+    """Worker threads of this process; a forked child makes its own."""
+    key = (os.getpid(), workers)
+    if key not in _pools:
+        from concurrent.futures import ThreadPoolExecutor
+
+        _pools[key] = ThreadPoolExecutor(workers, thread_name_prefix="mfpde-transport")
+    return _pools[key]
+
+
+def _metric_on_faces(grid: Grid, axis: int, rate: Any) -> float | Array:
+    """The checked rate across one axis: a number, or values on the faces."""
+    name = grid.axes[axis].name
+    if rate is None:
+        return 1.0
+    remedy = "the metric is a rate g >= 0"
+    if not callable(rate):
+        value = float(rate)
+        if not (math.isfinite(value) and value >= 0.0):
+            raise ValueError(f"metric of axis {name!r} is {value}; {remedy}")
+        return value
+    faces = grid.face_mesh(axis)
+    shape = np.broadcast_shapes(*(x.shape for x in faces))
+    values = np.asarray(rate(*faces), dtype=np.float64)
+    try:
+        np.broadcast_to(values, shape)
+    except ValueError:
+        raise ValueError(
+            f"metric of axis {name!r} returned shape {values.shape}, which does not broadcast to the faces {shape}"
+        ) from None
+    bad = ~(np.isfinite(values) & (values >= 0.0))
+    if bad.any():
+        where = np.unravel_index(int(np.argmax(np.broadcast_to(bad, shape))), shape)
+        point = ", ".join(
+            f"{a.name}={float(np.broadcast_to(x, shape)[where]):g}" for a, x in zip(grid.axes, faces, strict=True)
+        )
+        value = float(np.broadcast_to(values, shape)[where])
+        raise ValueError(f"metric of axis {name!r} is {value} at the face {point}; {remedy}, finite on every face")
+    return float(values) if values.ndim == 0 else values
+
+
+class Transport:
+    """The discrete ``mu -> div(mu G grad V)`` on a grid, by one array of face fluxes per axis.
+
+    With ``J = v mu`` and ``v = -g dV/dx`` across each face and ``J = 0`` at walls,
+
+        rate_i = - sum_axes (J_(i+1/2) - J_(i-1/2)) / h .
+
+    Parameters
+    ----------
+    grid : Grid
+        Where.
+    scheme : Upwind, Muscl or Weno5
+        How the face fluxes are made.
+    metric : sequence, one entry per axis, optional
+        The rates ``g_i >= 0``: None (1), a number, or a function of the coordinates, called once with an open mesh
+        of the faces across that axis. On a periodic axis the value at the lower end serves both ends.
+    threads : int, optional
+        Threads used on grids of 10^5 cells or more. Default: what ``numba.get_num_threads()`` says at each call.
+        The result does not depend on it.
+
+    Raises
+    ------
+    ValueError
+        If the metric is negative, not finite or of the wrong length, or `threads` is below 1.
+    TypeError
+        If `scheme` is not a scheme.
+
+    Notes
+    -----
+    An operator keeps scratch arrays: use one per thread. In one and two dimensions permuting the axes permutes
+    the result bit for bit; in three and four the sum over axes is taken in their order and differs by round-off.
+    Densities below 1e-290 in absolute value do not move: round-off there is not relative.
+
+    Examples
+    --------
+    >>> from mfpde.grid import Axis, Grid
+    >>> grid = Grid([Axis("x", 0, 1)], [4])
+    >>> transport = Transport(grid, Upwind())
+    >>> transport.rate(np.array([0.0, 1.0, 0.0, 0.0]), grid.centres(0))
+    array([ 4., -4.,  0.,  0.])
+    >>> speed, cell = transport.outflow_rate(grid.centres(0))
+    >>> round(speed, 9), cell
+    (4.0, 1)
+    """
+
+    def __init__(self, grid: Grid, scheme: Scheme, metric: Metric | None = None, *, threads: int | None = None) -> None:
+        from . import kernels
+
+        self.grid = grid
+        self.scheme = scheme
+        self._kernels = kernels
+        self._limiter, self._ratio = kernels.VAN_LEER, 0.0
+        if isinstance(scheme, Upwind):
+            self._kind = kernels.UPWIND
+        elif isinstance(scheme, Muscl):
+            self._kind = kernels.MUSCL
+            self._limiter = {
+                Limiter.MINMOD: kernels.MINMOD,
+                Limiter.VAN_LEER: kernels.VAN_LEER,
+                Limiter.MC: kernels.MC,
+            }[scheme.limiter]
+        elif isinstance(scheme, Weno5):
+            self._kind = kernels.WENO5
+            self._ratio = scheme.tail_ratio
+        else:
+            raise TypeError(f"scheme must be Upwind(), Muscl() or Weno5(), not {scheme!r}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is {threads}; at least 1 is needed")
+        self.threads = threads
+
+        dimension = grid.dimension
+        entries = [None] * dimension if metric is None else list(metric)
+        if len(entries) != dimension:
+            raise ValueError(
+                f"metric has {len(entries)} entries for {dimension} axes; give one per axis, None where the rate is 1"
+            )
+        ints = np.zeros((dimension, 11), dtype=np.int64)
+        floats = np.zeros((dimension, 3))
+        packed: list[Array] = []
+        used = 0
+        self._face_shapes = []
+        offset = 0
+        for i, (axis, n, h) in enumerate(zip(grid.axes, grid.shape, grid.spacing, strict=True)):
+            outer, inner = math.prod(grid.shape[:i]), math.prod(grid.shape[i + 1 :])
+            shape = (*grid.shape[:i], n + 1, *grid.shape[i + 1 :])
+            g = _metric_on_faces(grid, i, entries[i])
+            values, outer_stride, face_stride, inner_stride = np.empty(0), 0, 0, 0
+            scale = 1.0
+            if isinstance(g, float):
+                scale = g
+            else:
+                g = g.reshape((1,) * (dimension - g.ndim) + g.shape)
+                if all(size == 1 for j, size in enumerate(g.shape) if j != i) and g.shape[i] == n + 1:
+                    values, face_stride = np.ascontiguousarray(g).ravel(), 1
+                else:
+                    values = np.ascontiguousarray(np.broadcast_to(g, shape)).ravel()
+                    outer_stride, face_stride, inner_stride = (n + 1) * inner, inner, 1
+            ints[i, kernels.OUTER], ints[i, kernels.ROWS], ints[i, kernels.INNER] = outer, n, inner
+            ints[i, kernels.PERIODIC] = axis.periodic
+            ints[i, kernels.LOWER_TRUNCATED] = axis.lower_end is End.TRUNCATION
+            ints[i, kernels.UPPER_TRUNCATED] = axis.upper_end is End.TRUNCATION
+            ints[i, kernels.METRIC_OFFSET] = used if values.size else -1
+            ints[i, kernels.METRIC_OUTER] = outer_stride
+            ints[i, kernels.METRIC_FACE] = face_stride
+            ints[i, kernels.METRIC_INNER] = inner_stride
+            ints[i, kernels.FACE_OFFSET] = offset
+            floats[i, kernels.INVERSE_H] = 1.0 / h
+            floats[i, kernels.SPACING] = h
+            floats[i, kernels.SPEED] = -scale / h
+            packed.append(values)
+            used += values.size
+            self._face_shapes.append(shape)
+            offset += math.prod(shape)
+        self._ints, self._floats, self._metric = ints, floats, np.concatenate(packed)
+        self._face_count = offset
+
+        row = grid.size // grid.shape[0]
+        bands = -(-grid.shape[0] // max(_BAND_ROWS, _BAND_SIZE // row))
+        self._band = -(-grid.shape[0] // bands)
+        self._bands = -(-grid.shape[0] // self._band)
+        self._speeds = np.empty(grid.size)
+        self._no_speeds = np.empty(0)
+
+    def __repr__(self) -> str:
+        return f"Transport({self.grid!r}, {self.scheme!r})"
+
+    def _flat(self, values: Array, name: str) -> Array:
+        """A flat C-ordered view (or copy) of a cell array."""
+        if type(values) is not np.ndarray or values.dtype != np.float64:
+            values = np.asarray(values, dtype=np.float64)
+        if values.shape != self.grid.shape:
+            raise ValueError(f"{name} has shape {values.shape}, the grid {self.grid.shape}")
+        return values.reshape(-1)
+
+    def _split(self) -> list[tuple[int, int]]:
+        """Ranges of bands, one per thread."""
+        if self.grid.size < _THREADED_SIZE or self._bands == 1:
+            return [(0, self._bands)]
+        threads = self.threads
+        if threads is None:
+            from numba import get_num_threads
+
+            threads = get_num_threads()
+        parts = min(threads, self._bands)
+        return [(self._bands * k // parts, self._bands * (k + 1) // parts) for k in range(parts)]
+
+    def _run(self, task: Callable[[int, int], Any]) -> list[Any]:
+        """`task` on all bands; the calling thread does the first share."""
+        first, *others = self._split()
+        if not others:
+            return [task(*first)]
+        pool = _pool(len(others))
+        pending = [pool.submit(task, *part) for part in others]
+        return [task(*first), *(future.result() for future in pending)]
+
+    def _outflow(self, potential: Array) -> None:
+        """Fill the outflow speeds of all cells."""
+        kernels = self._kernels
+        six = self._kind == kernels.WENO5
+
+        def task(start: int, stop: int) -> None:
+            kernels.outflow(
+                potential, self._ints, self._floats, self._metric, six, self._band, start, stop, self._speeds
+            )
+
+        self._run(task)
+
+    def _sweep(self, mu: Array, potential: Array, dt: float | None, to_faces: bool, out: Array) -> None:
+        kernels = self._kernels
+        mu, potential = self._flat(mu, "mu"), self._flat(potential, "V")
+        speeds, step = self._no_speeds, 0.0
+        if dt is not None and self._kind == kernels.WENO5:
+            step = float(dt)
+            if not (step > 0.0 and math.isfinite(step)):
+                raise ValueError(f"dt is {dt}; the positivity limiter needs a positive step, or None to be off")
+            self._outflow(potential)
+            speeds = self._speeds
+
+        def task(start: int, stop: int) -> None:
+            kernels.sweep(
+                self._kind,
+                self._limiter,
+                self._ratio,
+                step,
+                mu,
+                potential,
+                speeds,
+                self._ints,
+                self._floats,
+                self._metric,
+                self._band,
+                start,
+                stop,
+                to_faces,
+                out,
+            )
+
+        self._run(task)
+
+    def rate(self, mu: Array, V: Array, out: Array | None = None, dt: float | None = None) -> Array:
+        """``div(mu G grad V)`` on the cells.
+
+        Parameters
+        ----------
+        mu : (grid.shape) array
+            Density, non-negative.
+        V : (grid.shape) array
+            Potential, finite.
+        out : (grid.shape) array, optional
+            Where to write; C-contiguous float64, sharing no memory with `mu` or `V`.
+        dt : float, optional
+            The forward Euler step for which `Weno5` must keep ``mu + dt * rate >= 0``. None: no limiter. Other
+            schemes do not need it: they keep the sign up to ``scheme.positivity / outflow_rate(V)``.
+
+        Returns
+        -------
+        (grid.shape) array
+            `out`. Its sum is zero to round-off.
+
+        Raises
+        ------
+        ValueError
+            On a wrong shape, an `out` that cannot be written flat, or a `dt` that is not positive.
+        """
+        if out is None:
+            out = np.empty(self.grid.shape)
+        elif out.shape != self.grid.shape or out.dtype != np.float64 or not out.flags.c_contiguous:
+            raise ValueError(f"out must be a C-contiguous float64 array of shape {self.grid.shape}")
+        self._sweep(mu, V, dt, False, out.reshape(-1))
+        return out
+
+    def fluxes(self, mu: Array, V: Array, dt: float | None = None) -> list[Array]:
+        """The fluxes ``J`` through the faces, in the direction of each axis.
+
+        Parameters
+        ----------
+        mu, V, dt
+            As in `rate`, which differences exactly these.
+
+        Returns
+        -------
+        list of arrays
+            One per axis, with one more entry along it: zero at both walls, or first equal to last on a periodic axis.
+        """
+        flat = np.empty(self._face_count)
+        self._sweep(mu, V, dt, True, flat)
+        stops = np.cumsum([math.prod(shape) for shape in self._face_shapes])
+        return [part.reshape(shape) for part, shape in zip(np.split(flat, stops[:-1]), self._face_shapes, strict=True)]
+
+    def outflow_rate(self, V: Array, mu: Array | None = None) -> tuple[float, int]:
+        """The largest rate at which a cell empties, ``max_i sum_axes (v^+_right + v^-_left)/h``, and which cell.
+
+        Parameters
+        ----------
+        V : (grid.shape) array
+            Potential.
+        mu : (grid.shape) array, optional
+            With `Weno5` (positive for any step) cells below 1e-30 of the largest density are passed over. The other
+            schemes need the bound everywhere, since stages may fill a cell, and ignore `mu`.
+
+        Returns
+        -------
+        rate : float
+            In 1/time, rounded up by 3e-14, so that ``dt = scheme.positivity / rate`` is safe in round-off. Zero if
+            nothing moves, NaN if `V` has one.
+        cell : int
+            Flat index of the limiting cell (the first of equals).
+        """
+        kernels = self._kernels
+        self._outflow(self._flat(V, "V"))
+        floor, density = 0.0, self._no_speeds
+        if mu is not None and self._kind == kernels.WENO5:
+            density = self._flat(mu, "mu")
+            floor = 1e-30 * float(density.max())
+        row = self.grid.size // self.grid.shape[0]
+
+        def task(start: int, stop: int) -> tuple[float, int]:
+            low = start * self._band * row
+            high = min(self.grid.size, stop * self._band * row)
+            return kernels.largest(self._speeds, density, floor, low, high)
+
+        value, cell = 0.0, 0
+        for k, (part, index) in enumerate(self._run(task)):
+            if k == 0 or part > value or (math.isnan(part) and not math.isnan(value)):
+                value, cell = part, index
+        return float(value) * _ROUND_UP, int(cell)
