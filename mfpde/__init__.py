@@ -55,15 +55,16 @@ _HOMES = {
     "mfpde.diagnostics": ("EnergyBelow", "GapBelow", "Snapshot"),
     "mfpde.solution": ("Result", "Solution", "State"),
     "mfpde.solver": ("RunWarning", "SolveError", "Solver", "solve"),
+    "mfpde.lagrangian": ("Characteristics", "characteristics"),
     "mfpde.storage": ("load",),
     "mfpde.plotting": ("animate", "plot"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [*sorted(_WHERE), "problems"]
+__all__ = [*sorted(_WHERE), "particles", "problems"]
 
 if TYPE_CHECKING:
-    from mfpde import problems
+    from mfpde import particles, problems
     from mfpde.diagnostics import EnergyBelow, GapBelow, Snapshot
     from mfpde.energy import (
         Activation,
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
         TwoLayerNetwork,
     )
     from mfpde.grid import Axis, End, Grid
+    from mfpde.lagrangian import Characteristics, characteristics
     from mfpde.measures import Density, Dirac, GridMeasure, Measure, Mixture, Particles, Product
     from mfpde.plotting import animate, plot
     from mfpde.problem import Network, Problem, Reaction, Reinjection, ReinjectionKind, TruncationWarning
@@ -108,8 +110,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "problems":
-        return importlib.import_module("mfpde.problems")
+    if name in ("particles", "problems"):
+        return importlib.import_module(f"mfpde.{name}")
     if name in _WHERE:
         value = getattr(importlib.import_module(_WHERE[name]), name)
         globals()[name] = value

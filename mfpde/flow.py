@@ -33,6 +33,8 @@ class Evaluation:
         ``int dmu``.
     mean : float
         ``Vbar``, the mean of ``V`` under ``mu``.
+    outflow : (float, int) or None
+        The largest rate at which a cell empties and which cell, once `Flow.outflow` has been asked.
     """
 
     mu: Array
@@ -41,6 +43,7 @@ class Evaluation:
     response: Array
     mass: float
     mean: float
+    outflow: tuple[float, int] | None = None
 
 
 class Flow:
@@ -79,3 +82,9 @@ class Flow:
         mass = float(mu.sum()) * volume
         mean = float(np.vdot(V, mu)) * volume / mass if mass > 0 else 0.0
         return Evaluation(mu, V, energy, response, mass, mean)
+
+    def outflow(self, at: Evaluation) -> tuple[float, int]:
+        """The largest rate at which a cell empties, ``max_i sum_faces v_out / h``, and which cell."""
+        if at.outflow is None:
+            at.outflow = self.transport.outflow_rate(at.V, at.mu)
+        return at.outflow

@@ -194,7 +194,7 @@ class Solver:
         problem, flow, controller, method = self.problem, self.flow, self.controller, self.method
         clock, alpha = problem.schedule, problem.alpha
         start = self.evaluate(state)
-        outflow, cell = flow.transport.outflow_rate(start.V)
+        outflow, cell = flow.outflow(start)
         bound = method.bound(flow, outflow)
         rate = flow.reaction.rate_of(start.V)
         stiffness = alpha(state.t) * float(rate.max() - rate.min())
@@ -416,7 +416,7 @@ def solve(
         if saved[-1][0] < state.t:
             saved.append((state.t, state.mu, solver.evaluate(state).energy))
         last = solver.evaluate(state)
-        outflow, cell = solver.flow.transport.outflow_rate(last.V)
+        outflow, cell = solver.flow.outflow(last)
         rate = solver.flow.transport.rate(last.mu, last.V, dt=euler)
         recorder.departure(last, rate, problem.schedule(state.t), problem.alpha(state.t), cell)
 

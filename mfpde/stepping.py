@@ -189,7 +189,7 @@ class Splitting(Method):
         for i, (old, new, weight) in enumerate(((0.0, 1.0, 1 / 6), (3 / 4, 1 / 4, 1 / 6), (1 / 3, 2 / 3, 2 / 3))):
             if i > 0:
                 stage = flow.evaluate(mu)
-            bound = min(bound, self.bound(flow, transport.outflow_rate(stage.V)[0]))
+            bound = min(bound, self.bound(flow, flow.outflow(stage)[0]))
             if length > bound:
                 return Outcome(None, bound=bound)
             rate = first_rate if i == 0 and first_rate is not None else transport.rate(stage.mu, stage.V, dt=length)
@@ -268,7 +268,7 @@ class ExponentialSSPRK3(Method):
         euler = h / self.ssp
         mu = start.mu
 
-        bound = self.bound(flow, transport.outflow_rate(start.V)[0])
+        bound = self.bound(flow, flow.outflow(start)[0])
         if h > bound:
             return Outcome(None, bound=bound)
 
@@ -303,7 +303,7 @@ class ExponentialSSPRK3(Method):
             # the potential sees the normalised measure where mass is conserved, the measure itself elsewhere
             scale = start.mass / mass if balanced else 1.0
             stage = flow.evaluate(nu * scale)
-            outflow = transport.outflow_rate(stage.V)[0]
+            outflow = flow.outflow(stage)[0]
             delta, excess = None, 0.0
             if reacts:
                 alpha = alpha_at(2 / 3)
