@@ -1,0 +1,135 @@
+"""Activations sigma(t) of a unit, with their derivatives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mfpde.energy.base import Array, central_difference
+
+__all__ = ["ACTIVATIONS", "Activation", "activation_named", "hermite"]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation: a function of one number, applied to arrays.
+
+    Parameters
+    ----------
+    function : callable
+        sigma, elementwise.
+    derivative : callable, optional
+        sigma', elementwise. Without it, 6-th order central differences of step 0.005.
+    name : str
+        For display.
+    discontinuous_derivative : bool
+        Whether sigma' jumps, as that of relu does: velocities may then jump, and schemes are of low order there.
+
+    Examples
+    --------
+    >>> softplus = Activation(lambda t: np.logaddexp(0, t), lambda t: 1 / (1 + np.exp(-t)), "softplus")
+    >>> float(softplus(np.array(0.0)).round(6))
+    0.693147
+    """
+
+    function: Callable[[Array], Array]
+    derivative: Callable[[Array], Array] | None = None
+    name: str = "custom"
+    discontinuous_derivative: bool = False
+
+    def __post_init__(self) -> None:
+        if not callable(self.function) or not (self.derivative is None or callable(self.derivative)):
+            raise TypeError("an activation needs a function and, better, its derivative, both of one array")
+
+    def __call__(self, t: Array) -> Array:
+        """sigma(t)."""
+        return np.asarray(self.function(t), dtype=float)
+
+    def slope(self, t: Array) -> Array:
+        """sigma'(t)."""
+        if self.derivative is None:
+            return central_difference(self.__call__, t, 5e-3)
+        return np.asarray(self.derivative(t), dtype=float)
+
+    def __repr__(self) -> str:
+        return f"Activation({self.name})"
+
+
+def _sech2(t: Array) -> Array:
+    value = np.tanh(t)
+    return (1.0 - value) * (1.0 + value)
+
+
+def _sigmoid(t: Array) -> Array:
+    from scipy.special import expit
+
+    return np.asarray(expit(t))
+
+
+def _sigmoid_slope(t: Array) -> Array:
+    from scipy.special import expit
+
+    return np.asarray(expit(t) * expit(-t))
+
+
+def _erf(t: Array) -> Array:
+    from scipy.special import erf
+
+    return np.asarray(erf(t))
+
+
+def hermite(degree: int) -> Activation:
+    """The orthonormal probabilists' Hermite polynomial ``He_k(t) / sqrt(k!)``.
+
+    For standard Gaussian inputs and unit weights w, w', ``E he_k(w.x) he_k(w'.x) = (w.w')^k``.
+
+    Parameters
+    ----------
+    degree : int
+        k >= 0; above about 30 it overflows for arguments of size 10 and more.
+
+    Raises
+    ------
+    ValueError
+        On a degree that is no integer >= 0.
+    """
+    if not isinstance(degree, (int, np.integer)) or isinstance(degree, bool) or degree < 0:
+        raise ValueError(f"the degree of a Hermite activation must be an integer >= 0, not {degree!r}")
+
+    def value(t: Array, k: int = int(degree)) -> Array:
+        previous, current = np.zeros_like(t, dtype=float), np.ones_like(t, dtype=float)
+        for j in range(k):  # sqrt(j+1) he_{j+1} = t he_j - sqrt(j) he_{j-1}
+            previous, current = current, (t * current - math.sqrt(j) * previous) / math.sqrt(j + 1)
+        return current
+
+    def slope(t: Array, k: int = int(degree)) -> Array:
+        return math.sqrt(k) * value(t, k - 1) if k else np.zeros_like(t, dtype=float)
+
+    return Activation(value, slope, f"hermite{int(degree)}")
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "tanh": Activation(np.tanh, _sech2, "tanh"),
+    "relu": Activation(lambda t: np.maximum(t, 0.0), lambda t: np.where(t > 0, 1.0, 0.0), "relu", True),
+    "sigmoid": Activation(_sigmoid, _sigmoid_slope, "sigmoid"),
+    "erf": Activation(_erf, lambda t: (2.0 / math.sqrt(math.pi)) * np.exp(-t * t), "erf"),
+    "sin": Activation(np.sin, np.cos, "sin"),
+    "gaussian": Activation(lambda t: np.exp(-0.5 * t * t), lambda t: -t * np.exp(-0.5 * t * t), "gaussian"),
+}
+"""The activations that have a name; ``hermite4`` and the like are understood besides."""
+
+
+def activation_named(activation: str | Activation) -> Activation:
+    """An activation by its name (an object is passed through); unknown names are refused with the list."""
+    if isinstance(activation, Activation):
+        return activation
+    if isinstance(activation, str):
+        if activation in ACTIVATIONS:
+            return ACTIVATIONS[activation]
+        if activation.startswith("hermite") and activation[7:].isdecimal():
+            return hermite(int(activation[7:]))
+    names = ", ".join([*ACTIVATIONS, "hermite<k>"])
+    raise ValueError(f"unknown activation {activation!r}; known are {names}, or pass an Activation object")

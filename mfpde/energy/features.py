@@ -1,0 +1,290 @@
+"""Energies that are a convex function of finitely many moments, ``E[mu] = L(int Phi dmu)``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mfpde.energy.base import (
+    MEMORY_LIMIT,
+    Array,
+    BoundEnergy,
+    Energy,
+    GridEnergy,
+    Source,
+    central_difference,
+    difference_step,
+    in_chunks,
+    prepared_output,
+)
+from mfpde.energy.losses import Loss
+from mfpde.grid import Axis, Grid
+
+__all__ = ["Features"]
+
+
+@dataclass(frozen=True, eq=False)
+class Features(Energy):
+    """A convex function of user-given moments: ``E[mu] = L(u)``, ``u_j = int Phi_j dmu``, ``V = sum_j dL/du_j Phi_j``.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(*coordinates) -> (M, ...) array``: the coordinates come as arrays that broadcast, one an axis in
+        the order of the box; the result has the features along its *first* axis, then the shape they broadcast to.
+    loss : Loss
+        L, on responses of shape (M,): `SquaredLoss`, `LogisticLoss`, `HuberLoss` or a subclass of `Loss`.
+    gradient : callable, optional
+        ``gradient(*coordinates)`` gives one array like that of `function` for each axis. Without it, 6-th order
+        central differences of step 0.002 times the axis' length are used (points beyond the ends are evaluated).
+
+    Raises
+    ------
+    ValueError
+        When bound: features that are not finite or of the wrong shape; on a grid: features of more than 2 GiB.
+
+    Notes
+    -----
+    On a grid the features are stored, M numbers a cell, and read twice an evaluation.
+
+    Examples
+    --------
+    >>> from mfpde.energy.losses import SquaredLoss
+    >>> moments = Features(lambda x: np.stack([x, x**2]), SquaredLoss([0.0, 1.0], [1.0, 1.0]))
+    >>> bound = moments.bind([Axis("x", -2, 2)])
+    >>> round(bound.energy(np.array([[1.0]]), np.array([1.0])), 12)
+    0.5
+    """
+
+    function: Callable[..., Array]
+    loss: Loss
+    gradient: Callable[..., Sequence[Array]] | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(f"features need a function of the coordinates, not {self.function!r}")
+        if not isinstance(self.loss, Loss):
+            raise TypeError(f"the loss must be a Loss such as SquaredLoss(targets), not {self.loss!r}")
+
+    def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
+        """The energy on a box."""
+        return BoundFeatures(self, tuple(axes))
+
+    def __repr__(self) -> str:
+        return f"Features({getattr(self.function, '__name__', 'function')}, {self.loss!r})"
+
+
+class ResponseForm(ABC):
+    """The energy as a function of the response, one number or one row of outputs a feature."""
+
+    @abstractmethod
+    def evaluate(self, u: Array) -> tuple[float, Array]:
+        """L(u) and dL/du."""
+
+
+class LossForm(ResponseForm):
+    """A loss, of the response itself or of ``interpolation @ u``."""
+
+    def __init__(self, loss: Loss, interpolation: Array | None = None) -> None:
+        self._loss, self._interpolation = loss, interpolation
+
+    def evaluate(self, u: Array) -> tuple[float, Array]:
+        """L(u) and dL/du."""
+        if self._interpolation is None:
+            return self._loss.value(u), self._loss.gradient(u)
+        outputs = self._interpolation @ u
+        return self._loss.value(outputs), self._interpolation.T @ self._loss.gradient(outputs)
+
+
+class QuadraticForm(ResponseForm):
+    """``1/2 |R u - q|^2 + constant``, exactly a squared loss on all data once these are interpolated."""
+
+    def __init__(self, root: Array, target: Array, constant: float) -> None:
+        self._root, self._transposed = np.ascontiguousarray(root), np.ascontiguousarray(root.T)
+        self._target, self._constant = np.ascontiguousarray(target), constant
+
+    def evaluate(self, u: Array) -> tuple[float, Array]:
+        """L(u) and dL/du."""
+        excess = np.dot(self._root, u)
+        excess -= self._target
+        flat = excess.reshape(-1)
+        return 0.5 * float(np.dot(flat, flat)) + self._constant, np.dot(self._transposed, excess)
+
+
+class BoundFeatures(BoundEnergy):
+    """User features on a box; see `BoundEnergy`."""
+
+    def __init__(self, source: Features, axes: tuple[Axis, ...]) -> None:
+        self.axes, self._source, self._form = axes, source, LossForm(source.loss)
+        centre = np.array([[0.5 * (axis.lower + axis.upper) for axis in axes]])
+        probe = np.asarray(source.function(*centre.T), dtype=float)
+        if probe.ndim == 0:
+            raise ValueError("the features must have their index along the first axis of the result, found a scalar")
+        self.response_size = probe.shape[0]
+        value, slope = self._form.evaluate(self._phi(centre)[:, 0])
+        if np.shape(slope) != (self.response_size,) or not np.isfinite(value):
+            raise ValueError(
+                f"{self.response_size} features, but the gradient of the loss has shape {np.shape(slope)} "
+                f"and its value is {value}"
+            )
+
+    def _shaped(self, values: Array, shape: tuple[int, ...]) -> Array:
+        values = np.asarray(values, dtype=float)
+        missing = 1 + len(shape) - values.ndim  # constants such as np.array([1., 2.]) are features too
+        values = values.reshape(values.shape[:1] + (1,) * max(missing, 0) + values.shape[1:])
+        return np.broadcast_to(values, (self.response_size, *shape))
+
+    def _phi(self, points: Array) -> Array:
+        return self._shaped(self._source.function(*points.T), (len(points),))
+
+    def _moments(self, points: Array, weights: Array) -> Array:
+        chunks = in_chunks(len(points), self.response_size)
+        return np.asarray(sum((self._phi(points[c]) @ weights[c] for c in chunks), np.zeros(self.response_size)))
+
+    def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
+        slope = self._form.evaluate(moments)[1]
+        return np.concatenate([slope @ self._phi(points[c]) for c in in_chunks(len(points), self.response_size)])
+
+    def _gradient(self, points: Array, moments: Array, source: Source | None) -> Array:
+        slope = self._form.evaluate(moments)[1]
+        result = np.empty(points.shape)
+        for chunk in in_chunks(len(points), self.response_size):
+            x = list(points[chunk].T)
+            if self._source.gradient is not None:
+                for i, values in enumerate(self._source.gradient(*x)):
+                    result[chunk, i] = slope @ self._shaped(values, (len(x[0]),))
+                continue
+            for i, axis in enumerate(self.axes):
+
+                def along(t: Array, i: int = i, x: list[Array] = x) -> Array:
+                    return slope @ self._shaped(self._source.function(*x[:i], t, *x[i + 1 :]), (t.size,))
+
+                result[chunk, i] = central_difference(along, x[i], difference_step(axis))
+        return result
+
+    def _energy(self, points: Array, weights: Array, moments: Array) -> float:
+        return self._form.evaluate(moments)[0]
+
+    def on(self, grid: Grid) -> GridEnergy:
+        """The features at the centres of a grid."""
+        self._check_grid(grid)
+        check_memory(self.response_size, grid.size, "use a coarser mesh or fewer features")
+        matrix = np.array(self._shaped(self._source.function(*grid.mesh()), grid.shape))
+        if not np.all(np.isfinite(matrix)):
+            raise ValueError("some features are not finite at the centres of the grid")
+        return FeaturesOnGrid(
+            grid, matrix.reshape(self.response_size, -1), self._form, description=f"{self.response_size} features"
+        )
+
+    def __repr__(self) -> str:
+        return repr(self._source)
+
+
+def check_memory(features: int, cells: int, remedy: str) -> None:
+    """Refuse a feature matrix that would not fit."""
+    if (size := 8 * features * cells) > 2 * MEMORY_LIMIT:
+        raise ValueError(
+            f"{features} features on {cells} cells would take {size / 2**30:.1f} GiB "
+            f"(limit {2 * MEMORY_LIMIT / 2**30:.0f} GiB); {remedy}"
+        )
+
+
+class FeaturesOnGrid(GridEnergy):
+    """Features ``C_q(amplitudes) phi_j(z)`` on a grid; see `GridEnergy`.
+
+    Parameters
+    ----------
+    grid : Grid
+        The grid.
+    matrix : (r, N_z) array
+        phi_j at the cells of the inner axes, in C order.
+    form : ResponseForm
+        The energy as a function of the response, (r,) or, with q > 1 amplitudes, (r, q).
+    amplitudes : (q, N_c) array, optional
+        The factor of each output at the cells of the outer axes, in C order. Default: no outer axes.
+    outer : tuple of int
+        The outer axes, ascending.
+    description : str
+        For the plan.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        matrix: Array,
+        form: ResponseForm,
+        amplitudes: Array | None = None,
+        outer: tuple[int, ...] = (),
+        description: str = "",
+    ) -> None:
+        self.grid, self._matrix, self._form, self._description = grid, np.ascontiguousarray(matrix), form, description
+        d = grid.dimension
+        inner = tuple(i for i in range(d) if i not in outer)
+        self._amplitudes = None if amplitudes is None else np.ascontiguousarray(amplitudes)
+        self._transposed = None if amplitudes is None else np.ascontiguousarray(amplitudes.T)
+        self._outputs = 1 if amplitudes is None else len(amplitudes)
+        self.response_size = len(matrix) * self._outputs
+        n_inner, n_outer = matrix.shape[1], grid.size // matrix.shape[1]
+        self._cells = (n_outer, n_inner)
+        # three layouts: amplitudes slowest, amplitudes fastest, or mixed (which costs a copy each way)
+        self._fast = bool(outer) and outer == tuple(range(d - len(outer), d)) and len(inner) > 0
+        order = outer + inner
+        self._order = None if self._fast or order == tuple(range(d)) else order
+        if self._order is not None:
+            self._shape = tuple(grid.shape[i] for i in order)
+            self._copy = np.empty(self._shape)
+            self._back = tuple(int(i) for i in np.argsort(order))
+
+    def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
+        """See `GridEnergy.evaluate`."""
+        V = prepared_output(self.grid, mu, out)
+        n_outer, n_inner = self._cells
+        C = self._amplitudes
+        if C is None:
+            u = np.dot(self._matrix, mu.reshape(-1))
+            u *= self.grid.cell_volume
+            energy, slope = self._form.evaluate(u)
+            np.dot(slope, self._matrix, V.reshape(-1))
+            return V, energy, u
+        single = self._outputs == 1
+        if self._fast:  # (N_z, N_c)
+            assert self._transposed is not None
+            cells = mu.reshape(n_inner, n_outer)
+            reduced = np.dot(cells, C[0]) if single else np.dot(cells, self._transposed)
+        else:
+            if self._order is not None:
+                np.copyto(self._copy, mu.transpose(self._order))
+                cells = self._copy.reshape(n_outer, n_inner)
+            else:
+                cells = mu.reshape(n_outer, n_inner)
+            reduced = np.dot(C[0], cells) if single else np.dot(C, cells).T
+        u = np.dot(self._matrix, reduced)
+        u *= self.grid.cell_volume
+        energy, slope = self._form.evaluate(u)
+        g = np.dot(slope.T, self._matrix)
+        if self._fast:
+            target = V.reshape(n_inner, n_outer)
+            if single:
+                np.multiply(g[:, None], C, out=target)
+            else:
+                np.dot(g.T, C, target)
+            return V, energy, u.reshape(-1)
+        target = (V if self._order is None else self._copy).reshape(n_outer, n_inner)
+        assert self._transposed is not None
+        if single:
+            np.multiply(self._transposed, g, out=target)
+        else:
+            np.dot(self._transposed, g, target)
+        if self._order is not None:
+            np.copyto(V, self._copy.transpose(self._back))
+        return V, energy, u.reshape(-1)
+
+    def _describe(self) -> list[str]:
+        r, n = self._matrix.shape
+        lines = f"{self._description}; matrix {r} x {n} ({self._matrix.nbytes:,} bytes) read twice an evaluation"
+        return [
+            lines + (f", amplitudes reduced first ({self._cells[0]} cells)" if self._amplitudes is not None else "")
+        ]

@@ -1,0 +1,415 @@
+"""Pair energies: the interaction of a measure with itself, and its discrepancy from given atoms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+
+from mfpde.energy.base import (
+    Array,
+    BoundEnergy,
+    BoundExternal,
+    BoundSum,
+    Energy,
+    External,
+    GridEnergy,
+    Source,
+    in_chunks,
+    prepared_output,
+)
+from mfpde.energy.kernels import AxisFactor, BoundKernel, Kernel
+from mfpde.grid import Axis, Grid
+
+__all__ = ["Discrepancy", "Interaction"]
+
+
+@dataclass(frozen=True, eq=False)
+class Interaction(Energy):
+    """A pair interaction: ``E[mu] = weight/2 iint K(theta, theta') mu(dtheta) mu(dtheta')``.
+
+    Where the kernel factorises, ``K = sum_k s_k psi_k psi_k'``, the response is ``u_k = int psi_k dmu`` and
+    ``E = weight/2 sum_k s_k u_k^2``, ``V = weight sum_k s_k u_k psi_k``.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        `SeparableKernel`, `TranslationInvariantKernel` or `PairKernel`.
+    weight : float
+        Of any sign (a negative one makes the energy concave); not zero.
+    tolerance : float
+        Eigenvalues below `tolerance` times the largest are left out. Between 1e-15 and 1e-3.
+
+    Raises
+    ------
+    ValueError
+        On a weight that is zero or not finite, or a tolerance out of range.
+    """
+
+    kernel: Kernel
+    weight: float = 1.0
+    tolerance: float = 1e-13
+
+    def __post_init__(self) -> None:
+        check_kernel(self.kernel, self.tolerance)
+        if not (np.isfinite(self.weight) and self.weight != 0):
+            raise ValueError(f"the weight of an interaction must be finite and not 0, not {self.weight!r}")
+
+    def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
+        """The interaction on a box."""
+        axes = tuple(axes)
+        kernel = self.kernel.bind(axes, self.tolerance)
+        if kernel.factors is None:
+            return BoundDirect(axes, kernel, self.weight, f"interaction, {self.kernel!r}")
+        features = ProductFeatures(kernel.factors, self.tolerance)
+        return BoundProductForm(axes, features, self.weight, None, "interaction")
+
+
+@dataclass(frozen=True, eq=False)
+class Discrepancy(Energy):
+    """The squared discrepancy from atoms ``nu = sum_j a_j delta_{m_j}``: ``E[mu] = 1/2 iint K d(mu - nu) d(mu - nu)``.
+
+    For ``K = int phi(x, .) phi(x, .)' dx`` this is half the squared L2 distance of two networks. Where the kernel
+    factorises it is computed as ``1/2 sum_k s_k (u_k - q_k)^2``, ``q_k = sum_j a_j psi_k(m_j)``, without cancellation
+    near its minimum.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        A symmetric kernel.
+    points : (m, d) array
+        The atoms, in the order of the axes. They may lie outside the box.
+    weights : (m,) array
+        Their weights, of any sign.
+    tolerance : float
+        As in `Interaction`.
+
+    Raises
+    ------
+    ValueError
+        On shapes that do not fit or values that are not finite.
+    """
+
+    kernel: Kernel
+    points: Array
+    weights: Array
+    tolerance: float = 1e-13
+
+    def __post_init__(self) -> None:
+        check_kernel(self.kernel, self.tolerance)
+        points, weights = np.array(self.points, dtype=float), np.array(self.weights, dtype=float)
+        if points.ndim != 2 or weights.shape != points.shape[:1] or not points.size:
+            raise ValueError(
+                f"a discrepancy needs atoms of shape (m, d) and weights of shape (m,), "
+                f"not {points.shape} and {weights.shape}"
+            )
+        if not (np.all(np.isfinite(points)) and np.all(np.isfinite(weights))):
+            raise ValueError("a discrepancy needs finite atoms and weights")
+        points.flags.writeable = weights.flags.writeable = False
+        object.__setattr__(self, "points", points)
+        object.__setattr__(self, "weights", weights)
+
+    def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
+        """The discrepancy on a box."""
+        axes = tuple(axes)
+        points, weights = self.points, self.weights
+        if points.shape[1] != len(axes):
+            raise ValueError(f"the atoms have {points.shape[1]} coordinates for {len(axes)} axes")
+        kernel = self.kernel.bind(axes, self.tolerance, points)
+        if kernel.factors is not None:
+            features = ProductFeatures(kernel.factors, self.tolerance)
+            return BoundProductForm(axes, features, 1.0, features.moments(points, weights), "discrepancy")
+
+        def potential(*x: Array) -> Array:
+            rows = np.stack([c.ravel() for c in np.broadcast_arrays(*x)], axis=1)
+            values = [kernel.matrix(rows[piece], points) @ weights for piece in in_chunks(len(rows), len(points))]
+            return -np.concatenate(values).reshape(np.broadcast_shapes(*(c.shape for c in x)))
+
+        def gradient(*x: Array) -> tuple[Array, ...]:
+            rows = np.stack(x, axis=1)
+            return tuple(-kernel.derivatives(rows, points, i) @ weights for i in range(len(axes)))
+
+        constant = 0.5 * float(weights @ kernel.matrix(points, points) @ weights)
+        attraction = BoundExternal(External(potential, gradient, constant), axes)
+        return BoundSum([BoundDirect(axes, kernel, 1.0, f"discrepancy, {self.kernel!r}"), attraction])
+
+
+def check_kernel(kernel: Kernel, tolerance: float) -> None:
+    """Refuse what is no kernel and a tolerance that makes no sense."""
+    if not isinstance(kernel, Kernel):
+        raise TypeError(
+            f"{kernel!r} is no kernel; use SeparableKernel(name=...), TranslationInvariantKernel or PairKernel"
+        )
+    if not 1e-15 <= tolerance <= 1e-3:
+        raise ValueError(f"the tolerance of a factorisation must lie between 1e-15 and 1e-3, not {tolerance!r}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# factorised kernels
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class ProductFeatures:
+    """Features ``psi_k = prod_i psi_{k_i}(theta_i)`` over a box, those of negligible eigenvalue left out."""
+
+    def __init__(self, factors: Sequence[AxisFactor], tolerance: float) -> None:
+        self.factors = tuple(factors)
+        self.ranks = tuple(factor.rank for factor in factors)
+        sizes = reduce(np.multiply.outer, [factor.sizes for factor in factors]).ravel()
+        self.signs = reduce(np.multiply.outer, [factor.signs for factor in factors]).ravel()
+        keep = np.flatnonzero(sizes >= tolerance * sizes.max())
+        self.index = None if keep.size == sizes.size else keep
+        if self.index is not None:
+            self.signs = self.signs[self.index]
+
+    @property
+    def size(self) -> int:
+        """The number of features."""
+        return self.signs.size
+
+    def spread(self, values: Array) -> Array:
+        """Coefficients as a full tensor, flattened."""
+        if self.index is None:
+            return values
+        full = np.zeros(math.prod(self.ranks))
+        full[self.index] = values
+        return full
+
+    def _chunks(self, n: int) -> list[slice]:
+        return in_chunks(n, max(sum(self.ranks), math.prod(self.ranks[:-1]) + self.ranks[-1]))
+
+    def moments(self, points: Array, weights: Array) -> Array:
+        """``sum_i weights_i psi_k(points_i)``."""
+        total = np.zeros((math.prod(self.ranks[:-1]), self.ranks[-1]))
+        for piece in self._chunks(len(points)):
+            tables = [factor.values(points[piece, i]) for i, factor in enumerate(self.factors)]
+            total += (rows_product([weights[piece][None, :], *tables[:-1]])) @ tables[-1].T
+        flat = total.reshape(-1)
+        return flat if self.index is None else flat[self.index]
+
+    def values(self, points: Array, coefficients: Array) -> Array:
+        """``sum_k coefficients_k psi_k(points_i)``."""
+        matrix = self.spread(coefficients).reshape(-1, self.ranks[-1])
+        result = np.empty(len(points))
+        for piece in self._chunks(len(points)):
+            tables = [factor.values(points[piece, i]) for i, factor in enumerate(self.factors)]
+            result[piece] = weave(tables[:-1], matrix @ tables[-1])
+        return result
+
+    def gradients(self, points: Array, coefficients: Array) -> Array:
+        """The gradient of `values`, shape ``(n, d)``."""
+        matrix = self.spread(coefficients).reshape(-1, self.ranks[-1])
+        result = np.empty(points.shape)
+        for piece in self._chunks(len(points)):
+            tables = [factor.values(points[piece, i]) for i, factor in enumerate(self.factors)]
+            slopes = [factor.derivatives(points[piece, i]) for i, factor in enumerate(self.factors)]
+            last = matrix @ tables[-1]
+            for i in range(len(tables) - 1):
+                result[piece, i] = weave([*tables[:i], slopes[i], *tables[i + 1 : -1]], last)
+            result[piece, -1] = weave(tables[:-1], matrix @ slopes[-1])
+        return result
+
+
+def rows_product(tables: Sequence[Array]) -> Array:
+    """The products of one row of each table, shape ``(r_1 ... r_m, n)``."""
+    result = tables[0]
+    for table in tables[1:]:
+        result = (result[:, None, :] * table[None, :, :]).reshape(-1, table.shape[1])
+    return result
+
+
+def weave(tables: Sequence[Array], values: Array) -> Array:
+    """The sum over rows of `rows_product` times `values`."""
+    if not tables:
+        return values.sum(axis=0)
+    return np.asarray(np.einsum("kn,kn->n", rows_product(tables), values))
+
+
+class BoundProductForm(BoundEnergy):
+    """``weight/2 sum_k s_k (u_k - q_k)^2`` on a box; see `BoundEnergy`."""
+
+    def __init__(
+        self, axes: tuple[Axis, ...], features: ProductFeatures, weight: float, target: Array | None, name: str
+    ) -> None:
+        self.axes = axes
+        self.features, self.target, self.name = features, target, name
+        self.coefficients = weight * features.signs
+        self.response_size = features.size
+
+    def _moments(self, points: Array, weights: Array) -> Array:
+        return self.features.moments(points, weights)
+
+    def _slope(self, moments: Array) -> Array:
+        return self.coefficients * (moments if self.target is None else moments - self.target)
+
+    def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
+        return self.features.values(points, self._slope(moments))
+
+    def _gradient(self, points: Array, moments: Array, source: Source | None) -> Array:
+        return self.features.gradients(points, self._slope(moments))
+
+    def _energy(self, points: Array, weights: Array, moments: Array) -> float:
+        excess = moments if self.target is None else moments - self.target
+        return 0.5 * float(np.dot(self.coefficients * excess, excess))
+
+    def on(self, grid: Grid) -> GridEnergy:
+        """The form on a grid."""
+        self._check_grid(grid)
+        return ProductFormOnGrid(self, grid)
+
+    def __repr__(self) -> str:
+        names = [axis.name for axis in self.axes]
+        ranks = ", ".join(f"{name}: {rank}" for name, rank in zip(names, self.features.ranks, strict=True))
+        return f"{self.name}: factorised, rank {self.response_size} of products ({ranks})"
+
+
+class ProductFormOnGrid(GridEnergy):
+    """``weight/2 sum_k s_k (u_k - q_k)^2`` on a grid: one matrix product an axis there and one back."""
+
+    def __init__(self, bound: BoundProductForm, grid: Grid) -> None:
+        self.grid, self.response_size, self._bound = grid, bound.response_size, bound
+        features = bound.features
+        self._coefficients, self._target, self._index = bound.coefficients, bound.target, features.index
+        self._tables = [
+            np.ascontiguousarray(factor.values(grid.centres(i))) for i, factor in enumerate(features.factors)
+        ]
+        ranks, shape = features.ranks, grid.shape
+        self._full = np.zeros(math.prod(ranks))
+        # along axis i an array is seen as (outer, n_i, inner): outer features done, inner cells to do
+        self._down: list[Callable[[Array], Array]] = []
+        self._up: list[Callable[[Array, Array | None], Array]] = []
+        self._flops = 0
+        for i, table in enumerate(self._tables):
+            outer, n, inner = math.prod(ranks[:i]), shape[i], math.prod(shape[i + 1 :])
+            last = i == len(shape) - 1
+            self._down.append(contraction(table, outer, n, inner, keep=not last))
+            self._up.append(expansion(table, outer, n, inner, keep=i > 0))
+            self._flops += 4 * outer * table.shape[0] * n * inner
+        self._up.reverse()
+        self._volume = grid.cell_volume
+
+    def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
+        """See `GridEnergy.evaluate`."""
+        V = prepared_output(self.grid, mu, out)
+        x = mu
+        for down in self._down:
+            x = down(x)
+        u = x.reshape(-1) if self._index is None else x.reshape(-1)[self._index]
+        u *= self._volume
+        excess = u if self._target is None else u - self._target
+        slope = self._coefficients * excess
+        energy = 0.5 * float(np.dot(slope, excess))
+        if self._index is not None:
+            self._full[self._index] = slope
+            slope = self._full
+        for up in self._up[:-1]:
+            slope = up(slope, None)
+        self._up[-1](slope, V)
+        return V, energy, u
+
+    def _describe(self) -> list[str]:
+        return [f"{self._bound!r}; axis by axis, {self._flops:,} flops an evaluation"]
+
+
+def contraction(table: Array, outer: int, n: int, inner: int, keep: bool) -> Callable[[Array], Array]:
+    """(outer, n, inner) -> (outer, r, inner) by the table (r, n); into a buffer that is kept, or into a fresh array."""
+    r = table.shape[0]
+    if outer == 1:
+        row = table[0]
+        buffer = np.empty((r, inner)) if keep else None
+        if inner == 1:
+            return lambda x: np.dot(table, x.reshape(-1))
+        if r == 1:
+            return lambda x: np.dot(row, x.reshape(n, inner))
+        return lambda x: np.dot(table, x.reshape(n, inner), buffer)
+    transposed = table.T
+    if inner == 1:
+        return lambda x: np.dot(x.reshape(outer, n), transposed)
+    buffer3 = np.empty((outer, r, inner)) if keep else None
+    return lambda x: np.matmul(table, x.reshape(outer, n, inner), out=buffer3)
+
+
+def expansion(table: Array, outer: int, n: int, inner: int, keep: bool) -> Callable[[Array, Array | None], Array]:
+    """(outer, r, inner) -> (outer, n, inner) by the transposed table."""
+    r = table.shape[0]
+    buffer = np.empty((outer, n, inner)) if keep else np.empty(0)
+    column = np.ascontiguousarray(table.T)
+
+    def into(out: Array | None) -> Array:
+        return buffer if out is None else out
+
+    if outer == 1 and r == 1 and inner > 1:  # an amplitude: an outer product, written once
+        return lambda x, out: np.multiply(column, x.reshape(1, inner), out=into(out).reshape(n, inner))
+    if outer == 1 and inner == 1:
+        return lambda x, out: np.dot(x.reshape(r), table, into(out).reshape(n))
+    if outer == 1:
+        return lambda x, out: np.dot(column, x.reshape(r, inner), into(out).reshape(n, inner))
+    if inner == 1:
+        return lambda x, out: np.dot(x.reshape(outer, r), table, into(out).reshape(outer, n))
+    return lambda x, out: np.matmul(column, x.reshape(outer, r, inner), out=into(out).reshape(outer, n, inner))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# kernels without a factorisation
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class BoundDirect(BoundEnergy):
+    """A pair energy by direct sums over points and an operator on grids; see `BoundEnergy`."""
+
+    direct = True
+
+    def __init__(self, axes: tuple[Axis, ...], kernel: BoundKernel, weight: float, name: str) -> None:
+        self.axes, self.kernel, self.weight, self.name = axes, kernel, weight, name
+
+    def _sum(self, matrix: Callable[[Array, Array], Array], points: Array, source: Source | None) -> Array:
+        assert source is not None
+        others, weights = source
+        result = np.empty(len(points))
+        for piece in in_chunks(len(points), len(others)):
+            result[piece] = matrix(points[piece], others) @ weights
+        result *= self.weight
+        return result
+
+    def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
+        return self._sum(self.kernel.matrix, points, source)
+
+    def _gradient(self, points: Array, moments: Array, source: Source | None) -> Array:
+        columns = [
+            self._sum(lambda p, q, i=i: self.kernel.derivatives(p, q, i), points, source)  # type: ignore[misc]
+            for i in range(len(self.axes))
+        ]
+        return np.stack(columns, axis=1)
+
+    def _energy(self, points: Array, weights: Array, moments: Array) -> float:
+        return 0.5 * float(weights @ self._potential(points, moments, (points, weights)))
+
+    def on(self, grid: Grid) -> GridEnergy:
+        """The interaction on a grid."""
+        self._check_grid(grid)
+        return DirectOnGrid(self, grid)
+
+    def __repr__(self) -> str:
+        return f"{self.name}: no factorisation, direct sums over points"
+
+
+class DirectOnGrid(GridEnergy):
+    """A pair energy on a grid by an operator: dense per axis, or FFT."""
+
+    def __init__(self, bound: BoundDirect, grid: Grid) -> None:
+        self.grid, self._bound = grid, bound
+        self._operator = bound.kernel.operator(grid)
+        self._none = np.empty(0)
+
+    def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
+        """See `GridEnergy.evaluate`."""
+        V = prepared_output(self.grid, mu, out)
+        np.multiply(self._operator.apply(mu), self._bound.weight, out=V)
+        energy = 0.5 * self.grid.cell_volume * float(np.dot(V.reshape(-1), mu.reshape(-1)))
+        return V, energy, self._none
+
+    def _describe(self) -> list[str]:
+        return [f"{self._bound.name}: {self._operator.description}"]
