@@ -56,6 +56,7 @@ class EnergyBelow:
     value: float
 
     def __call__(self, snapshot: Snapshot) -> bool:
+        """Whether to stop."""
         return snapshot.energy <= self.value
 
 
@@ -66,6 +67,7 @@ class GapBelow:
     value: float
 
     def __call__(self, snapshot: Snapshot) -> bool:
+        """Whether to stop."""
         return snapshot.optimality_gap <= self.value
 
 

@@ -138,7 +138,6 @@ def beside(x: Array, *coordinates: Array) -> Array:
     return np.reshape(x, (-1,) + (1,) * np.broadcast(*coordinates).ndim)
 
 
-
 @dataclass(frozen=True, eq=False)
 class Problem:
     r"""A mean-field training problem on a box.
@@ -274,7 +273,7 @@ class Problem:
     @property
     def bound_energy(self) -> BoundEnergy:
         """The energy bound to the box; its factorisations are computed once and shared."""
-        if self._bound is None:  # type: ignore[has-type]
+        if self._bound is None:  # type: ignore[attr-defined]
             object.__setattr__(self, "_bound", self.energy.bind(tuple(self.axes)))
         return self._bound  # type: ignore[attr-defined,no-any-return]
 

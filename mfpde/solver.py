@@ -224,7 +224,7 @@ class Solver:
                     outcome = method.step(flow, start, length, alpha_at, first_rate)
                 end = None if outcome.mu is None else flow.evaluate(outcome.mu)
             accepted, following, memory = controller.after(length, outcome, state.memory)
-            finite = end is None or math.isfinite(end.energy) and math.isfinite(end.mass)
+            finite = end is None or (math.isfinite(end.energy) and math.isfinite(end.mass))
             if not finite:
                 accepted, following = False, 0.25 * length
             if accepted and end is not None:
@@ -416,7 +416,7 @@ def solve(
         if saved[-1][0] < state.t:
             saved.append((state.t, state.mu, solver.evaluate(state).energy))
         last = solver.evaluate(state)
-        outflow, cell = solver.flow.outflow(last)
+        _, cell = solver.flow.outflow(last)
         rate = solver.flow.transport.rate(last.mu, last.V, dt=euler)
         recorder.departure(last, rate, problem.schedule(state.t), problem.alpha(state.t), cell)
 
@@ -502,7 +502,7 @@ def _threads(threads: int | None, cells: int) -> Iterator[None]:
     from threadpoolctl import threadpool_limits
 
     before = numba.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     try:
         with threadpool_limits(limits=threads):
             yield

@@ -150,6 +150,7 @@ class Splitting(Method):
     def step(
         self, flow: Flow, start: Evaluation, length: float, alpha_at: AlphaAt, first_rate: Array | None = None
     ) -> Outcome:
+        """See `Method.step`."""
         current: Evaluation | None = start
         mu = start.mu
         leak, bound = 0.0, math.inf
@@ -262,6 +263,7 @@ class ExponentialSSPRK3(Method):
     def step(
         self, flow: Flow, start: Evaluation, length: float, alpha_at: AlphaAt, first_rate: Array | None = None
     ) -> Outcome:
+        """See `Method.step`."""
         transport, reaction = flow.transport, flow.reaction
         balanced = reaction.balanced
         h = length
@@ -284,7 +286,7 @@ class ExponentialSSPRK3(Method):
             third = np.exp(exponent, out=exponent)
             two_thirds = third * third
         else:
-            third = two_thirds = None  # type: ignore[assignment]
+            third = two_thirds = np.ones(1)
 
         rate_0 = first_rate if first_rate is not None else transport.rate(mu, start.V, dt=euler)
         leak = 0.25 * _growth(flow, rate_0, start.mass)
@@ -418,14 +420,17 @@ class FixedStep(Controller):
         _positive("dt", self.dt)
 
     def first(self, bound: float, stiffness: float) -> float:
+        """See `Controller.first`."""
         return self.dt
 
     def cap(self, bound: float, stiffness: float) -> float:
+        """See `Controller.cap`."""
         return math.inf
 
     def after(
         self, length: float, outcome: Outcome, memory: tuple[float, ...]
     ) -> tuple[bool, float, tuple[float, ...]]:
+        """See `Controller.after`."""
         return outcome.mu is not None, self.dt, memory
 
 
@@ -455,14 +460,17 @@ class CourantControl(Controller):
             raise ValueError(f"growth must be above 1, not {self.growth!r}")
 
     def first(self, bound: float, stiffness: float) -> float:
+        """See `Controller.first`."""
         return math.inf
 
     def cap(self, bound: float, stiffness: float) -> float:
+        """See `Controller.cap`."""
         return min(self.fraction * bound, self.reaction / stiffness if stiffness > 0 else math.inf)
 
     def after(
         self, length: float, outcome: Outcome, memory: tuple[float, ...]
     ) -> tuple[bool, float, tuple[float, ...]]:
+        """See `Controller.after`."""
         if outcome.mu is None:
             return False, min(self.fraction * outcome.bound, 0.9 * length), memory
         return True, self.growth * length, memory
@@ -503,15 +511,18 @@ class ErrorControl(Controller):
             raise ValueError(f"growth must be above 1, not {self.growth!r}")
 
     def first(self, bound: float, stiffness: float) -> float:
+        """See `Controller.first`."""
         # an error estimate needs a first step; a small one costs little and growth finds the right size
         return 0.1 * self.cap(bound, stiffness)
 
     def cap(self, bound: float, stiffness: float) -> float:
+        """See `Controller.cap`."""
         return min(self.fraction * bound, self.reaction / stiffness if stiffness > 0 else math.inf)
 
     def after(
         self, length: float, outcome: Outcome, memory: tuple[float, ...]
     ) -> tuple[bool, float, tuple[float, ...]]:
+        """See `Controller.after`."""
         if outcome.mu is None:
             return False, min(self.fraction * outcome.bound, 0.9 * length), memory
         error = outcome.error

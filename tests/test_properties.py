@@ -1,5 +1,6 @@
 """Property tests: random problems, meshes, densities and step lengths; mass, sign, energy, symmetry."""
 
+import os
 import warnings
 
 import numpy as np
@@ -13,7 +14,8 @@ from mfpde.flow import Flow
 
 settings.register_profile("ci", max_examples=40, deadline=None, derandomize=True)
 settings.register_profile("long", max_examples=2500, deadline=None)
-settings.load_profile("ci")
+# HYPOTHESIS_PROFILE=long: 10^4 examples over the four properties
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 SCHEMES = [mf.Upwind(), mf.Muscl(), mf.Muscl(mf.Limiter.MINMOD), mf.Muscl(mf.Limiter.MC), mf.Weno5()]
 METHODS = [mf.ExponentialSSPRK3(), mf.Strang(), mf.Lie()]

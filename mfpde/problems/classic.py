@@ -40,7 +40,7 @@ def linear_neuron(
     **Exact** (``problem.exact``): ``energy(t)``, ``mean(t)``, ``variance(t)``, ``minimum_energy = 0``. The box
     holds 7 standard deviations around the path of the mean, so the closed form holds to about 1e-10.
 
-    **Good values.** 200 cells: seven digits.
+    **Good values.** 200 cells give the energy at t = 1 to 3e-5, 400 cells to 3e-6 (relative, default arguments).
     """
     from scipy import stats
 

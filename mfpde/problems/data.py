@@ -61,8 +61,8 @@ def network(
 
     Notes
     -----
-    Axes are called ``c`` (``c1, c2, ..``), ``a`` (``a1, a2, ..``) and ``b``. A mesh holds at most 4 of them: inputs of one
-    or two components, or a projection of the data.
+    Axes are called ``c`` (``c1, c2, ..``), ``a`` (``a1, a2, ..``) and ``b``. A mesh holds at most 4 of them: inputs
+    of one or two components, or a projection of the data.
 
     **Good values.** 32 cells an axis for a look, 64 for two digits.
     """
@@ -83,7 +83,7 @@ def network(
     energy = TwoLayerNetwork(
         inputs,
         outputs,
-        weights=weights,
+        weights=None if weights is None else np.asarray(weights, dtype=float),
         activation=activation,
         loss=loss,
         axes=tuple(names),

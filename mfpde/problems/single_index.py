@@ -113,8 +113,8 @@ def single_index(k: int = 4, d: float = 16, alpha: float = 0.0, rate: float = 1.
     Notes
     -----
     **Exact** (``problem.exact``), without birth-death. ``E(0) = c/2 (1 - m_k)`` with
-    ``m_k = (k-1)!!/(d (d+2) .. (d+k-2))`` for even ``k``, 0 for odd. For ``k = 2`` and ``d = 2`` with ``r = W(e^{1+4ct})``
-    (Lambert W) the energy is ``c / (1 + r)^2`` and the density ``r / (pi (cos^2 + r^2 sin^2))``.
+    ``m_k = (k-1)!!/(d (d+2) .. (d+k-2))`` for even ``k``, 0 for odd. For ``k = 2`` and ``d = 2`` with
+    ``r = W(e^{1+4ct})`` (Lambert W) the energy is ``c / (1 + r)^2`` and the density ``r / (pi (cos^2 + r^2 sin^2))``.
 
     **Good values.** 400 cells until the density at the poles is a few cells wide.
     """
