@@ -1,0 +1,778 @@
+"""Pictures of solutions.
+
+Figures are made without pyplot: nothing global changes, no window opens, nothing has to be closed. A figure
+shows itself at the end of a notebook cell; elsewhere give ``path=`` or call ``figure.savefig``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.solution import Solution
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+__all__ = ["animate", "plot", "plot_density", "plot_dissipation", "plot_energy", "plot_output"]
+
+Array = NDArray[np.float64]
+
+# the palette of Okabe and Ito, told apart with every kind of colour vision
+BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
+GREY = "#777777"
+TIME_MAP, DENSITY_MAP = "viridis", "magma"
+PANELS, CURVES = 4, 7
+"""How many save times small multiples and bundles of curves show."""
+CONCENTRATED = 8.0
+"""Peaks that differ by more than this factor are drawn on a logarithmic scale."""
+SCATTER = 2000
+"""Data points drawn at most."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# whole figures
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def plot(
+    solution: Solution, path: str | os.PathLike[str] | None = None, *, times: Sequence[float] | None = None
+) -> Figure:
+    """A summary of a run: density, energy with its certificate, dissipation, network output.
+
+    Parameters
+    ----------
+    solution : Solution
+        What to draw.
+    path : path, optional
+        Where to write the figure; the suffix names the format (.png, .pdf, .svg, ...).
+    times : sequence of float, optional
+        Save times at which the density is drawn; default: up to 4 (2-D) or 7 (1-D), evenly chosen. With three or
+        four axes, marginals are drawn at the last of them.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If one of `times` is no save time.
+
+    Notes
+    -----
+    The energy is drawn above its minimum where the problem knows it; where it does not and the energy is not
+    positive, above its last value. The *optimality gap* is an upper bound of ``E - min E`` if E is convex. Densities
+    whose peaks grow by more than a factor of 8 are drawn on a logarithmic scale; the colour bar says so.
+    """
+    dimension = solution.grid.dimension
+    count = CURVES if dimension == 1 else PANELS
+    shown = _spread(solution, count) if times is None else [solution.index(t) for t in times]
+    if not shown:
+        raise ValueError("times is empty; leave it out, or name at least one save time")
+    output = _has_output(solution)
+    drawers: list[Callable[[Solution, Axes], Any]] = [
+        lambda s, ax: plot_energy(s, ax=ax),
+        lambda s, ax: plot_dissipation(s, ax=ax),
+    ]
+    if output:
+        drawers.append(lambda s, ax: plot_output(s, ax=ax))
+
+    sizes = {1: (12.6, 7.4), 2: (12.6, 7.6), 3: (12.6, 8.2), 4: (13.6, 9.2)}
+    figure = _figure(*sizes[dimension])
+    head, body = _subfigures(figure, 2, 1, height_ratios=[0.7, sizes[dimension][1] - 0.7])
+    _heading(head, solution)
+    if dimension <= 2:
+        top, bottom = _subfigures(body, 2, 1, height_ratios=[1.1, 1.0])
+        if dimension == 1:
+            plot_density(solution, [float(solution.times[i]) for i in shown], ax=top.subplots())
+        else:
+            _small_multiples(solution, shown, top)
+        panels = bottom.subplots(1, len(drawers))
+    else:
+        left, right = _subfigures(body, 1, 2, width_ratios=[1.9, 1.0])
+        _corner(solution, shown[-1], left)
+        panels = right.subplots(len(drawers), 1)
+    for draw, ax in zip(drawers, panels, strict=True):
+        draw(solution, ax)
+    _footnote(figure, solution)
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
+
+
+def animate(
+    solution: Solution,
+    path: str | os.PathLike[str],
+    *,
+    axes: Sequence[str] | None = None,
+    frames_per_second: float = 8.0,
+    progress: bool | None = None,
+) -> None:
+    """Write an animation of the density, with the network's output if there is one: one frame a save time.
+
+    Parameters
+    ----------
+    solution : Solution
+        What to draw. Ask `mfpde.solve` for enough save times: ``save=60``.
+    path : path
+        ``.gif`` (always works) or ``.mp4`` (needs the program ffmpeg).
+    axes : sequence of str, optional
+        One or two axis names, over which the marginal is drawn; default: all, the first two of three or four.
+    frames_per_second : float, optional
+        Default 8.
+    progress : bool, optional
+        A progress bar; default: when standard error is a terminal.
+
+    Raises
+    ------
+    ValueError
+        For another suffix, or ``.mp4`` without ffmpeg.
+    """
+    from matplotlib.animation import FFMpegWriter, PillowWriter
+
+    target = Path(path)
+    suffix = target.suffix.lower()
+    if suffix not in (".gif", ".mp4"):
+        raise ValueError(f"an animation is a .gif or a .mp4, not {target.name!r}")
+    if suffix == ".mp4" and not FFMpegWriter.isAvailable():
+        raise ValueError("a .mp4 needs the program ffmpeg, which is not on the path; write a .gif, or install ffmpeg")
+    if not frames_per_second > 0:
+        raise ValueError(f"frames_per_second must be positive, not {frames_per_second!r}")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {target}: the folder {target.parent} does not exist")
+    writer = (PillowWriter if suffix == ".gif" else FFMpegWriter)(fps=frames_per_second)  # type: ignore[arg-type]
+
+    names = _names(solution, axes if axes is not None else [a.name for a in solution.grid.axes][:2])
+    output = _has_output(solution)
+    figure = _figure(10.0 if output else 6.0, 4.6)
+    panels = figure.subplots(1, 2 if output else 1, squeeze=False)[0]
+    show_density = _moving_density(solution, names, panels[0])
+    show_output = _moving_output(solution, panels[1]) if output else lambda i: None
+    heading = figure.suptitle("", fontsize=12)
+
+    def show(i: int) -> None:
+        show_density(i)
+        show_output(i)
+        heading.set_text(f"{solution.name}   t = {solution.times[i]:.4g}   E = {solution.energy[i]:.4g}")
+
+    show(len(solution.times) - 1)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once: no frame jumps
+    temporary = target.with_name(f".{target.stem[:100]}.{secrets.token_hex(4)}{suffix}")
+    try:
+        with _bar(progress, len(solution.times)) as advance, writer.saving(figure, str(temporary), dpi=100):
+            for i in range(len(solution.times)):
+                show(i)
+                writer.grab_frame()
+                advance()
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# single panels
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def plot_density(
+    solution: Solution,
+    t: float | Sequence[float] | None = None,
+    axes: Sequence[str] | None = None,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """The density over one axis (curves) or two (colours), a marginal where there are more.
+
+    Parameters
+    ----------
+    solution : Solution
+        What to draw.
+    t : float or sequence of float, optional
+        A save time, default the last; over one axis several, coloured by time.
+    axes : sequence of str, optional
+        One or two axis names; default: all, where there are no more than two.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; default: a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The new figure is its ``figure``.
+
+    Raises
+    ------
+    ValueError
+        If a time is no save time, or the axes are not one or two of the grid's.
+    """
+    names = _names(solution, axes)
+    times = [t] if t is None or np.ndim(t) == 0 else list(t)  # type: ignore[arg-type, list-item]
+    shown = [solution.index(one) for one in times]  # type: ignore[arg-type]
+    if not shown or (len(names) == 2 and len(shown) > 1):
+        raise ValueError(f"{len(shown)} times over the axes {names}: one for colours, at least one for curves")
+    ax = _axes(ax)
+    if len(names) == 1:
+        _curves(solution, names[0], shown, ax)
+    else:
+        values = [_marginal(solution, names, shown[0])]
+        image = _image(solution, names, shown[0], _norm(values), ax)
+        _zoom(solution, names, values, ax)
+        ax.set_title(f"t = {solution.times[shown[0]]:.4g}", fontsize=10)
+        _colour_bar(ax, image, _density_label(solution, names))
+    return ax
+
+
+def plot_energy(solution: Solution, *, ax: Axes | None = None) -> Axes:
+    """The energy and its certificate over time, on a logarithmic scale.
+
+    The *optimality gap* ``mass (Vbar - min V)`` bounds ``E - min E`` if E is convex. See `plot` for what the
+    energy is drawn above.
+
+    Parameters
+    ----------
+    solution : Solution
+        What to draw.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; default: a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    diagnostics = solution.diagnostics
+    time = diagnostics["time"]
+    base, label = _base_energy(solution)
+    ax.plot(time, _positive(diagnostics["energy"] - base), color=BLUE, lw=2.2, label=label)
+    # above the energy: without interaction the two coincide
+    ax.plot(time, _positive(diagnostics["optimality_gap"]), color=VERMILION, lw=1.6, ls="--", label="optimality gap")
+    if len(solution.times) <= 15:
+        ax.plot(solution.times, _positive(solution.energy - base), "o", color=BLUE, ms=4, label="_saved")
+    exact = {} if solution.problem is None else solution.problem.exact
+    if callable(exact.get("energy")):
+        fine = np.linspace(time[0], time[-1], 200)
+        values = np.array([float(exact["energy"](s)) for s in fine])
+        ax.plot(fine, _positive(values - base), color="black", lw=1.2, ls=":", label="closed form")
+    _logarithmic(ax)
+    ax.set(xlabel="time t", ylabel="energy")
+    ax.set_title("energy and its certificate", fontsize=10)
+    ax.legend(frameon=False, fontsize=9)
+    return _dress(ax)
+
+
+def plot_dissipation(solution: Solution, *, ax: Axes | None = None) -> Axes:
+    """What the transport and the reaction take from the energy per time, on a logarithmic scale.
+
+    Parameters
+    ----------
+    solution : Solution
+        What to draw.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; default: a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    time = solution.diagnostics["time"]
+    for name, label, colour, style in (
+        ("dissipation_transport", "transport", GREEN, "-"),
+        ("dissipation_reaction", "birth and death", PURPLE, "-."),
+    ):
+        values = solution.diagnostics[name]
+        if np.any(values):
+            ax.plot(time, _positive(values), color=colour, ls=style, lw=2.0, label=label)
+    _logarithmic(ax)
+    ax.set(xlabel="time t", ylabel="$-dE/dt$")
+    ax.set_title("dissipation: what lowers the energy", fontsize=10)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, fontsize=9)
+    return _dress(ax)
+
+
+def plot_output(solution: Solution, t: float | None = None, *, ax: Axes | None = None) -> Axes:
+    """The network's output against its target or its data.
+
+    Inputs of one component: curves at the start and at `t`. More components: predicted against true values.
+
+    Parameters
+    ----------
+    solution : Solution
+        What to draw; its problem must name a network and inputs.
+    t : float, optional
+        A save time; default: the last.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; default: a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If the problem names no network with inputs.
+    """
+    if not _has_output(solution):
+        raise ValueError(f"problem {solution.name!r} names no network with inputs, or was not rebuilt from its file")
+    ax = _axes(ax)
+    i = solution.index(t)
+    x, truth, data = _inputs(solution)
+    if x.ndim == 2 and x.shape[1] > 1:
+        _predicted_against_true(solution, i, x, truth, ax)
+        return _dress(ax)
+    _backdrop(x, truth, data, ax)
+    if i > 0:
+        _output_lines(ax, x, solution.predict(x, float(solution.times[0])), 0.6, f"t = {solution.times[0]:.4g}", ":")
+    _output_lines(ax, x, solution.predict(x, float(solution.times[i])), 1.0, f"t = {solution.times[i]:.4g}", "-")
+    ax.legend(frameon=False, fontsize=9, markerscale=1.6)
+    return _dress(ax)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# density
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _names(solution: Solution, axes: Sequence[str] | None) -> list[str]:
+    order = [axis.name for axis in solution.grid.axes]
+    names = order if axes is None else [axes] if isinstance(axes, str) else list(axes)
+    if not 1 <= len(names) <= 2 or len(set(names)) != len(names) or any(name not in order for name in names):
+        raise ValueError(f"axes {names}: a picture is drawn over one or two of the axes {order}; pass axes=")
+    return names
+
+
+def _marginal(solution: Solution, names: Sequence[str], i: int) -> Array:
+    return solution.marginal(*names, t=float(solution.times[i]))
+
+
+def _centres(solution: Solution, name: str) -> Array:
+    return solution.grid.centres([axis.name for axis in solution.grid.axes].index(name))
+
+
+def _density_label(solution: Solution, names: Sequence[str]) -> str:
+    return "density" if len(names) == solution.grid.dimension else "marginal density"
+
+
+def _spread(solution: Solution, count: int) -> list[int]:
+    """Up to `count` save times, both ends among them, between which the density moves about equally far in L1.
+
+    Where it jumps in few of them, the others are spread over the longest waits.
+    """
+    density, last = solution.density, len(solution.times) - 1
+    moved = np.cumsum([0.0] + [float(np.abs(density[i + 1] - density[i]).sum()) for i in range(last)])
+    if last < count or not moved[-1] > 0:
+        return sorted({int(i) for i in np.linspace(0, last, count).round()})
+    nearest = [int(np.argmin(np.abs(moved / moved[-1] - share))) for share in np.linspace(0, 1, count)]
+    chosen = sorted({0, *nearest[1:-1], last})
+    while len(chosen) < count:
+        gap = int(np.argmax(np.diff(chosen)))
+        chosen.insert(gap + 1, (chosen[gap] + chosen[gap + 1]) // 2)
+    return chosen
+
+
+def _peaks(values: Sequence[Array]) -> tuple[float, float]:
+    """The smallest and the largest maximum."""
+    peaks = [float(v.max()) for v in values]
+    positive = [peak for peak in peaks if peak > 0]
+    return (min(positive), max(positive)) if positive else (1.0, 1.0)
+
+
+def _floor(low: float, high: float) -> float:
+    """Where a logarithmic scale begins: three decades below the lowest peak."""
+    return max(1e-3 * low, 1e-9 * high)
+
+
+def _norm(values: Sequence[Array]) -> Normalize:
+    from matplotlib.colors import LogNorm, Normalize
+
+    low, high = _peaks(values)
+    if high > CONCENTRATED * low:
+        return LogNorm(_floor(low, high), high)
+    return Normalize(0.0, high)
+
+
+def _image(solution: Solution, names: Sequence[str], i: int, norm: Normalize, ax: Axes) -> Any:
+    import matplotlib as mpl
+
+    colours = mpl.colormaps[DENSITY_MAP].with_extremes(bad=mpl.colormaps[DENSITY_MAP](0.0))
+    by_name = {axis.name: axis for axis in solution.grid.axes}
+    first, second = (by_name[name] for name in names)
+    extent = (first.lower, first.upper, second.lower, second.upper)
+    image = ax.imshow(
+        _marginal(solution, names, i).T, norm=norm, cmap=colours, origin="lower", extent=extent, aspect="auto"
+    )
+    ax.set(xlabel=names[0], ylabel=names[1])
+    ax.tick_params(labelsize=9)
+    ax.locator_params(nbins=6)
+    return image
+
+
+def _window(solution: Solution, name: str, values: Sequence[Array], threshold: float) -> tuple[float, float]:
+    """The part of an axis on which some of the marginals (over that axis first) exceed `threshold`.
+
+    The whole axis, where that is most of it: a box is no news, an empty one is.
+    """
+    i = [axis.name for axis in solution.grid.axes].index(name)
+    axis, faces = solution.grid.axes[i], solution.grid.faces(i)
+    seen = np.flatnonzero(np.any([v.reshape(len(v), -1).max(axis=1) > threshold for v in values], axis=0))
+    if not seen.size or axis.periodic:
+        return axis.lower, axis.upper
+    low, high = float(faces[seen[0]]), float(faces[seen[-1] + 1])
+    margin = 0.08 * (high - low)
+    if high - low + 2 * margin > 0.8 * axis.length:
+        return axis.lower, axis.upper
+    return max(axis.lower, low - margin), min(axis.upper, high + margin)
+
+
+def _zoom(solution: Solution, names: Sequence[str], values: Sequence[Array], ax: Axes) -> None:
+    """Show the part of the box where the densities `values` over `names` are."""
+    low, high = _peaks(values)
+    threshold = _floor(low, high) if high > CONCENTRATED * low else 5e-3 * high
+    ax.set_xlim(_window(solution, names[0], values, threshold))
+    if len(names) == 2:
+        ax.set_ylim(_window(solution, names[1], [v.T for v in values], threshold))
+
+
+def _colour_bar(ax: Any, image: Any, label: str) -> None:
+    from matplotlib.colors import LogNorm
+
+    owner = ax if not isinstance(ax, (list, np.ndarray)) else np.ravel(ax)[0]
+    logarithmic = isinstance(image.norm, LogNorm)
+    bar = owner.figure.colorbar(image, ax=ax, extend="min" if logarithmic else "neither", pad=0.02)
+    bar.set_label(f"{label} (log scale)" if logarithmic else label, fontsize=10)
+    bar.ax.tick_params(labelsize=9)
+    bar.outline.set_visible(False)
+
+
+def _small_multiples(solution: Solution, shown: Sequence[int], figure: Any) -> None:
+    names = _names(solution, None)
+    panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+    values = [_marginal(solution, names, i) for i in shown]
+    norm = _norm(values)
+    for ax, i in zip(panels, shown, strict=True):
+        image = _image(solution, names, i, norm, ax)
+        _zoom(solution, names, values, ax)
+        ax.set_title(f"t = {solution.times[i]:.4g}", fontsize=10)
+        ax.label_outer()
+    _colour_bar(panels, image, _density_label(solution, names))
+
+
+def _curves(solution: Solution, name: str, shown: Sequence[int], ax: Axes) -> None:
+    import matplotlib as mpl
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    values = [_marginal(solution, [name], i) for i in shown]
+    times = solution.times[list(shown)]
+    # the yellow end of the map is hard to see on white
+    colours = ListedColormap(mpl.colormaps[TIME_MAP](np.linspace(0.0, 0.88, 256)))
+    norm = Normalize(times.min(), times.max() if len(shown) > 1 else times.min() + 1.0)
+    x = _centres(solution, name)
+    low, high = _peaks(values)
+    logarithmic = high > CONCENTRATED * low
+    for time, curve in zip(times, values, strict=True):
+        shape = _positive(curve) if logarithmic else curve
+        ax.plot(x, shape, color=colours(norm(time)) if len(shown) > 1 else BLUE, lw=1.8)
+    _zoom(solution, [name], values, ax)
+    ax.set_xlabel(name)
+    label = _density_label(solution, [name])
+    if logarithmic:
+        ax.set(yscale="log", ylim=(_floor(low, high), 2 * high), ylabel=f"{label} (log scale)")
+    else:
+        ax.set(ylim=(0, 1.05 * high), ylabel=label)
+    if len(shown) > 1:
+        bar = ax.figure.colorbar(ScalarMappable(norm, colours), ax=ax, pad=0.02)
+        bar.set_label("time t", fontsize=10)
+        bar.ax.tick_params(labelsize=9)
+        bar.outline.set_visible(False)
+    else:
+        ax.set_title(f"t = {times[0]:.4g}", fontsize=10)
+    _dress(ax)
+
+
+def _corner(solution: Solution, i: int, figure: Any) -> None:
+    """Marginals over every axis (on the diagonal, with the start) and every pair of axes (below it)."""
+    names = [axis.name for axis in solution.grid.axes]
+    n = len(names)
+    panels = figure.subplots(n, n, squeeze=False)
+    for row, column in np.ndindex(n, n):
+        ax = panels[row, column]
+        if column > row:
+            ax.remove()
+            continue
+        if column == row:
+            values = [_marginal(solution, [names[row]], k) for k in (0, i)]
+            x = _centres(solution, names[row])
+            ax.plot(x, values[0], color=GREY, lw=1.3, ls=":", label="t = 0" if i else "_")
+            ax.plot(x, values[1], color=BLUE, lw=1.8, label=f"t = {solution.times[i]:.4g}")
+            ax.set(yticks=[], ylim=(0, None), xlabel=names[row])
+            ax.spines[["top", "right", "left"]].set_visible(False)
+            ax.tick_params(labelsize=9)
+            ax.locator_params(axis="x", nbins=6)
+        else:
+            values = [_marginal(solution, [names[column], names[row]], i)]
+            _image(solution, [names[column], names[row]], i, _norm(values), ax)
+        # one window an axis, so that rows and columns line up
+        pair = (names[column], names[row])
+        for name, set_limits in list(zip(pair, (ax.set_xlim, ax.set_ylim), strict=True))[: 1 + (column < row)]:
+            both = [_marginal(solution, [name], k) for k in (0, i)]
+            set_limits(_window(solution, name, both, 5e-3 * max(float(v.max()) for v in both)))
+        if column and column < row:
+            ax.tick_params(labelleft=False)
+            ax.set_ylabel("")
+        if row < n - 1:
+            ax.tick_params(labelbottom=False)
+            ax.set_xlabel("")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, title="marginal densities", loc="upper right", frameon=False, fontsize=10, title_fontsize=11
+    )
+
+
+def _moving_density(solution: Solution, names: list[str], ax: Axes) -> Callable[[int], None]:
+    """Draw the density and return what moves it to a save time."""
+    frames = [_marginal(solution, names, i) for i in range(len(solution.times))]
+    low, high = _peaks(frames)
+    if len(names) == 2:
+        image = _image(solution, names, 0, _norm(frames), ax)
+        _zoom(solution, names, frames, ax)
+        _colour_bar(ax, image, _density_label(solution, names))
+        return lambda i: image.set_data(frames[i].T)
+    x = _centres(solution, names[0])
+    logarithmic = high > CONCENTRATED * low
+    ax.plot(x, _positive(frames[0]) if logarithmic else frames[0], color=GREY, ls=":", lw=1.3)
+    (line,) = ax.plot(x, frames[0], color=BLUE, lw=2.0)
+    label = _density_label(solution, names)
+    ax.set(ylim=(0, 1.05 * high), xlabel=names[0], ylabel=label)
+    _zoom(solution, names, frames, ax)
+    if logarithmic:
+        ax.set(yscale="log", ylim=(_floor(low, high), 2 * high), ylabel=f"{label} (log scale)")
+    _dress(ax)
+    return lambda i: line.set_ydata(_positive(frames[i]) if logarithmic else frames[i])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# output
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _has_output(solution: Solution) -> bool:
+    network = None if solution.problem is None else solution.problem.network
+    if network is None or network.inputs is None:
+        return False
+    x, truth, _ = _inputs(solution)
+    return x.ndim == 1 or x.shape[1] == 1 or truth is not None
+
+
+def _inputs(solution: Solution) -> tuple[Array, Array | None, tuple[Array, Array] | None]:
+    """Where the output is drawn, the true values there if they are known, and the data if there is any."""
+    from mfpde.energy import TwoLayerNetwork
+
+    problem = solution.problem
+    assert problem is not None
+    assert problem.network is not None
+    network, inputs = problem.network, np.asarray(problem.network.inputs, dtype=float)
+    terms = [term for term in problem.energy.terms if isinstance(term, TwoLayerNetwork)]
+    chosen = np.linspace(0, len(inputs) - 1, min(len(inputs), SCATTER)).astype(int)
+    data = None
+    if terms:
+        x = np.asarray(terms[0].x)
+        thinned = np.linspace(0, len(x) - 1, min(len(x), SCATTER)).astype(int)
+        data = (x[thinned], np.asarray(terms[0].y)[thinned])
+    if inputs.ndim == 2 and inputs.shape[1] > 1:
+        if data is not None:
+            return data[0], data[1], data
+        inputs = inputs[chosen]
+        return inputs, None if network.target is None else np.asarray(network.target(inputs)), None
+    column = inputs.ravel()
+    if data is not None or len(column) > 400 or np.any(np.diff(column) < 0):
+        column = np.linspace(column.min(), column.max(), 201)
+    x = column[:, None] if inputs.ndim == 2 else column
+    return x, None if network.target is None else np.asarray(network.target(x)), data
+
+
+def _output_lines(ax: Axes, x: Array, values: Array, alpha: float, label: str, style: str) -> list[Any]:
+    columns = values.reshape(len(x), -1)
+    lines = []
+    for j, colour in zip(range(columns.shape[1]), (BLUE, VERMILION, GREEN), strict=False):
+        name = label if columns.shape[1] == 1 else f"{label}, output {j + 1}"
+        lines += ax.plot(x.ravel(), columns[:, j], color=colour, ls=style, alpha=alpha, lw=2.0, label=name)
+    return lines
+
+
+def _backdrop(x: Array, truth: Array | None, data: tuple[Array, Array] | None, ax: Axes) -> None:
+    """What the output should be."""
+    if data is not None:
+        points = data[1].reshape(len(data[1]), -1)
+        for j in range(points.shape[1]):
+            ax.plot(data[0].ravel(), points[:, j], ".", color=GREY, ms=5, alpha=0.5, mew=0, label="_" if j else "data")
+    if truth is not None:
+        for j, column in enumerate(truth.reshape(len(x), -1).T):
+            ax.plot(x.ravel(), column, color="black", ls="--", lw=1.3, label="_" if j else "target")
+    ax.set(xlabel="input x", ylabel="output f(x)")
+    ax.set_title("network output", fontsize=10)
+
+
+def _predicted_against_true(solution: Solution, i: int, x: Array, truth: Array | None, ax: Axes) -> None:
+    assert truth is not None
+    truth = truth.reshape(len(x), -1)
+    predicted = solution.predict(x, float(solution.times[i])).reshape(len(x), -1)
+    ends = [float(min(truth.min(), predicted.min())), float(max(truth.max(), predicted.max()))]
+    ax.plot(ends, ends, color="black", ls="--", lw=1.2)
+    for j, colour in zip(range(truth.shape[1]), (BLUE, VERMILION, GREEN), strict=False):
+        label = f"output {j + 1}" if truth.shape[1] > 1 else "_"
+        ax.plot(truth[:, j], predicted[:, j], ".", color=colour, ms=5, alpha=0.5, mew=0, label=label)
+    ax.set(xlabel="true value", ylabel="predicted value")
+    ax.set_title(f"network output at t = {solution.times[i]:.4g}", fontsize=10)
+    if truth.shape[1] > 1:
+        ax.legend(frameon=False, fontsize=9)
+
+
+def _moving_output(solution: Solution, ax: Axes) -> Callable[[int], None]:
+    x, truth, data = _inputs(solution)
+    frames = [solution.predict(x, float(t)).reshape(len(x), -1) for t in solution.times]
+    parity = x.ndim == 2 and x.shape[1] > 1
+    if parity:
+        assert truth is not None
+        truth = truth.reshape(len(x), -1)
+        ends = [float(truth.min()), float(truth.max())]
+        ax.plot(ends, ends, color="black", ls="--", lw=1.2)
+        colours = zip(range(truth.shape[1]), (BLUE, VERMILION, GREEN), strict=False)
+        lines = [
+            ax.plot(truth[:, j], frames[0][:, j], ".", color=colour, ms=5, alpha=0.5, mew=0)[0] for j, colour in colours
+        ]
+        ax.set(xlabel="true value", ylabel="predicted value")
+        ax.set_title("network output", fontsize=10)
+    else:
+        _backdrop(x, truth, data, ax)
+        lines = _output_lines(ax, x, frames[0], 1.0, "network", "-")
+        ax.set_title("")
+        # above the panel: the curves come by everywhere inside
+        ax.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, markerscale=1.6)
+    seen = [*frames, *(() if truth is None else (truth,)), *(() if data is None else (data[1],))]
+    low, high = min(float(v.min()) for v in seen), max(float(v.max()) for v in seen)
+    margin = 0.05 * (high - low) or 1.0
+    ax.set_ylim(low - margin, high + margin)
+    _dress(ax)
+
+    def show(i: int) -> None:
+        for j, line in enumerate(lines):
+            line.set_ydata(frames[i][:, j])
+
+    return show
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# dress
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _figure(width: float, height: float) -> Figure:
+    if "IPython" in sys.modules:
+        import matplotlib.pyplot  # noqa: F401 -- notebooks learn from it how a figure is shown
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(w_pad=0.09, h_pad=0.07, wspace=0.03, hspace=0.03)  # type: ignore[call-arg]
+    return figure
+
+
+def _subfigures(figure: Any, rows: int, columns: int, **ratios: Sequence[float]) -> Any:
+    return figure.subfigures(rows, columns, **ratios)
+
+
+def _axes(ax: Axes | None) -> Axes:
+    return _figure(6.0, 4.2).subplots() if ax is None else ax
+
+
+def _dress(ax: Axes) -> Axes:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(True, which="major", color="#dddddd", lw=0.6)
+    ax.set_axisbelow(True)
+    ax.tick_params(labelsize=9)
+    ax.locator_params(axis="x", nbins=7)
+    return ax
+
+
+def _positive(values: Array) -> Array:
+    """What a logarithmic scale can show; the rest is left out."""
+    return np.where(values > 0, values, np.nan)
+
+
+def _logarithmic(ax: Axes) -> None:
+    """A logarithmic scale, as long as there is something to show on it."""
+    if any(np.any(np.isfinite(np.asarray(line.get_ydata(), dtype=float))) for line in ax.lines):
+        ax.set_yscale("log")
+        low, high = ax.get_ylim()
+        if high < 50 * low:  # few decades, few of them round: plain numbers read better
+            from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _base_energy(solution: Solution) -> tuple[float, str]:
+    """What the energy is drawn above, and what to call the difference."""
+    exact = {} if solution.problem is None else solution.problem.exact
+    energy = solution.diagnostics["energy"]
+    minimum = exact.get("minimum_energy")
+    if isinstance(minimum, (int, float)) and energy.min() > minimum:
+        return (float(minimum), "E (min E = 0)") if minimum == 0 else (float(minimum), "E − min E")
+    if energy.min() > 0:
+        return 0.0, "E"
+    return float(energy[-1]), f"E − E(t = {solution.times[-1]:.4g})"
+
+
+def _heading(figure: Any, solution: Solution) -> None:
+    cells = " × ".join(map(str, solution.grid.shape))
+    scheme = str(solution.configuration.get("scheme", "")).split("(")[0]
+    steps = len(solution.diagnostics["time"]) - 1
+    end = f"E = {solution.energy[-1]:.4g} at t = {solution.times[-1]:.4g}"
+    line = "   ·   ".join(part for part in (f"{cells} cells", scheme, f"{steps} steps", end) if part)
+    figure.text(0.5, 0.60, solution.name, ha="center", va="center", fontsize=14, fontweight="bold")
+    figure.text(0.5, 0.16, line, ha="center", va="center", fontsize=10, color="#555555")
+
+
+def _footnote(figure: Figure, solution: Solution) -> None:
+    """What the run wants looked at: a picture must not hide it."""
+    notes = list(solution.warnings)
+    if not solution.result.ok:
+        notes.insert(0, f"{solution.result.name.lower()}: {solution.result.value}")
+    if notes:
+        more = f" (and {len(notes) - 1} more)" if notes[1:] else ""
+        lines = textwrap.wrap(f"warning: {notes[0]}{more}", 140)
+        figure.supxlabel("\n".join(lines), fontsize=9, color=VERMILION)
+
+
+@contextlib.contextmanager
+def _bar(wanted: bool | None, total: int) -> Iterator[Callable[[], None]]:
+    if wanted is None:
+        wanted = sys.stderr.isatty()
+    if not wanted:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("frames", total=total)
+        yield lambda: bar.update(task, advance=1)

@@ -1,0 +1,584 @@
+"""Solutions in HDF5 files: arrays and text only, described in ``docs/file-format.md``.
+
+A file is written beside its final name and moved into place, so that a kill at any moment leaves the old file or
+the new one and never a half. Reading trusts nothing: sizes are checked before memory is taken, links and
+external storage are refused, text is parsed as TOML and never evaluated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import secrets
+import stat
+import tomllib
+import warnings
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.grid import Axis, End, Grid
+from mfpde.solution import Result, Solution, State
+
+if TYPE_CHECKING:
+    import h5py
+
+    from mfpde.problem import Problem
+
+__all__ = ["SCHEMA", "FileFormatError", "load", "save"]
+
+Array = NDArray[np.float64]
+
+SCHEMA = 1
+"""The version of the file format that is written; all versions up to it are read."""
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_FLOAT, _INTEGER = np.dtype("<f8"), np.dtype("<i8")
+_MARK = "mfpde_schema"
+_RESERVED = ("time", "energy", "density", "steps", "step", "component", "state", "volatile")
+_CELL_AVERAGES, _POINT_VALUES = "cell averages", "point values"
+
+# what schema 1 promises to hold: frozen here, whatever later versions record besides
+_DIAGNOSTICS = (
+    "time",
+    "dt",
+    "mass",
+    "minimum",
+    "energy",
+    "dissipation_transport",
+    "dissipation_reaction",
+    "optimality_gap",
+    "end_mass",
+    "limiting_cell",
+    "error",
+    "redone",
+)
+_STATS = ("steps", "redone", "evaluations", "mass_drift", "energy_increase", "balanced")
+
+
+class FileFormatError(ValueError):
+    """A file that is not a solution, or no longer one."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# writing
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def save(solution: Solution, path: str | os.PathLike[str]) -> None:
+    """Write a solution to an HDF5 file that `load`, xarray and any HDF5 tool read.
+
+    The file appears under its name only when it is complete; a file that was there before stays until then.
+
+    Parameters
+    ----------
+    solution : Solution
+        What to write. Values of its configuration that are not plain (numbers, text, lists, tables) are
+        written as their ``repr``.
+    path : path
+        Where to; the folder must exist.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written: the message names the file and the reason. Nothing is left behind.
+    ValueError
+        If the arrays of the solution do not fit together.
+
+    Notes
+    -----
+    Two identical runs give files with identical content outside the group ``volatile``.
+    """
+    _check_lengths(solution)
+    # a link is followed, so that it goes on pointing at the data
+    target = Path(os.path.realpath(os.fspath(path)))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: the folder {target.parent} does not exist")
+    if target.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder; give a file name such as run.h5")
+    if target.exists() and not target.is_file():
+        raise OSError(f"cannot write {path}: it is not a regular file")
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
+    try:
+        # made by hand first: the system's own reason is clearer than the library's
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        _write(solution, temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except (OSError, RuntimeError) as error:
+        # the library reports a full disk as either of the two
+        kind = type(error) if isinstance(error, OSError) else OSError
+        raise kind(f"cannot write {path}: {getattr(error, 'strerror', None) or _line(error)}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not every system can sync a folder
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _check_lengths(solution: Solution) -> None:
+    grid, saves = solution.grid, len(solution.times)
+    steps = len(solution.diagnostics.get("time", ()))
+    expected: dict[str, tuple[Any, tuple[int, ...]]] = {
+        "density": (solution.density, (saves, *grid.shape)),
+        "energy": (solution.energy, (saves,)),
+        "state.mu": (solution.state.mu, grid.shape),
+    }
+    expected |= {f"diagnostics[{name!r}]": (solution.diagnostics.get(name, ()), (steps,)) for name in _DIAGNOSTICS}
+    expected |= {f"diagnostics[{name!r}]": (values, (steps,)) for name, values in solution.diagnostics.items()}
+    expected["response"] = (solution.response, (steps, *np.shape(solution.response)[1:2]))
+    for name, (values, shape) in expected.items():
+        if np.shape(values) != shape or not saves or not steps or np.ndim(solution.response) != 2:
+            raise ValueError(
+                f"this solution cannot be saved: {name} has shape {np.shape(values)}, but {saves} save times, "
+                f"{steps} recorded states and the mesh {grid.shape} ask for {shape}"
+            )
+
+
+def _write(solution: Solution, path: Path) -> None:
+    import h5py
+
+    grid = solution.grid
+    names = _dataset_names(grid.axes)
+    unset: list[str] = []
+    described: list[str] = []
+    configuration = _plain(solution.configuration, (), unset, described)
+    provenance = {key: value for key, value in solution.provenance.items() if key != "volatile"}
+
+    # no lock: nobody else knows the temporary file, and some network drives cannot lock
+    with h5py.File(path, "w", locking=False) as file:
+        file.attrs[_MARK] = np.int64(SCHEMA)
+        file.attrs["title"] = _text(f"mfpde solution of {solution.name}")
+        file.attrs["problem"] = _text(solution.name)
+        file.attrs["result"] = solution.result.name
+        file.attrs["fingerprint"] = _text(solution.fingerprint)
+        file.attrs["axes"] = _texts(names)
+        file.attrs["warnings"] = _texts(solution.warnings)
+        file.attrs["stats"] = _toml(_plain(solution.stats, (), [], []))
+        file.attrs["configuration"] = _toml(configuration)
+        file.attrs["configuration_unset"] = _texts(unset)
+        file.attrs["configuration_described"] = _texts(described)
+        file.attrs["provenance"] = _toml(_plain(provenance, (), [], []))
+
+        time = _scale(file, "time", solution.times, "save time")
+        scales = [time]
+        for i, (name, axis) in enumerate(zip(names, grid.axes, strict=True)):
+            scale = _scale(file, name, grid.centres(i), f"cell centres along {axis.name}")
+            scale.attrs["axis"] = _text(axis.name)
+            scale.attrs["lower"], scale.attrs["upper"] = _FLOAT.type(axis.lower), _FLOAT.type(axis.upper)
+            scale.attrs["lower_end"], scale.attrs["upper_end"] = axis.lower_end.value, axis.upper_end.value
+            scales.append(scale)
+        kind = _POINT_VALUES if solution.point_values else _CELL_AVERAGES
+        density = _dataset(file, "density", solution.density, f"density mu per volume, {kind}", scales)
+        density.attrs["representation"] = kind
+        _dataset(file, "energy", solution.energy, "energy E[mu]", [time])
+
+        from mfpde.diagnostics import COLUMNS
+
+        steps = file.create_group("steps")
+        count = len(solution.diagnostics["time"])
+        step = _scale(steps, "step", np.arange(count), "recorded states since the start of the run")
+        for name, values in solution.diagnostics.items():
+            column = _dataset(steps, name, values, COLUMNS.get(name, name), [step])
+            if name != "time":
+                column.attrs["coordinates"] = "time"
+        component = _scale(steps, "component", np.arange(solution.response.shape[1]), "compressed coordinate")
+        _dataset(steps, "response", solution.response, "response u = int Phi dmu", [step, component])
+
+        state = file.create_group("state")
+        state.attrs["t"] = _FLOAT.type(solution.state.t)
+        state.attrs["n_steps"] = _INTEGER.type(solution.state.n_steps)
+        if solution.state.length is not None:
+            state.attrs["length"] = _FLOAT.type(solution.state.length)
+        state.attrs["memory"] = np.asarray(solution.state.memory, dtype=_FLOAT)
+        _dataset(state, "mu", solution.state.mu, f"density mu per volume, {kind}", scales[1:])
+
+        volatile = file.create_group("volatile")
+        for name, value in solution.provenance.get("volatile", {}).items():
+            plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+            volatile.attrs[name] = value if plain else _text(value if isinstance(value, str) else repr(value))
+
+
+def _dataset_names(axes: Sequence[Axis]) -> list[str]:
+    """What the axes are called in the file: their names, unless something else there has that name."""
+    taken = {axis.name for axis in axes} | set(_RESERVED)
+    names = []
+    for axis in axes:
+        name = axis.name
+        while name in _RESERVED or (name != axis.name and name in taken):
+            name = f"axis_{name}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _dataset(group: h5py.Group, name: str, values: Any, label: str, scales: Sequence[h5py.Dataset]) -> h5py.Dataset:
+    values = np.asarray(values)
+    dtype = _INTEGER if np.issubdtype(values.dtype, np.integer) else _FLOAT
+    # contiguous and plain: what the file claims to hold can be checked against its size
+    dataset = group.create_dataset(name, data=values.astype(dtype, copy=False), dtype=dtype)
+    dataset.attrs["long_name"] = _text(label)
+    for i, scale in enumerate(scales):
+        dataset.dims[i].attach_scale(scale)
+    return dataset
+
+
+def _scale(group: h5py.Group, name: str, values: Any, label: str) -> h5py.Dataset:
+    dataset = _dataset(group, name, values, label, ())
+    dataset.make_scale(name)
+    return dataset
+
+
+def _text(value: str) -> str:
+    """Text that an HDF5 string can hold: valid UTF-8 without NUL."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
+
+
+def _texts(values: Sequence[str]) -> Any:
+    import h5py
+
+    return np.array([_text(value) for value in values], dtype=h5py.string_dtype("utf-8"))
+
+
+def _toml(table: dict[str, Any]) -> str:
+    import tomli_w
+
+    return _text(tomli_w.dumps(table))
+
+
+def _plain(value: Any, where: tuple[str, ...], unset: list[str], described: list[str]) -> Any:
+    """`value` in the types of TOML. Paths to None, and to what only its repr stands for, are noted."""
+    if isinstance(value, Mapping):
+        table = {}
+        for key, entry in value.items():
+            inner = (*where, str(key))
+            if entry is None:
+                unset.append("/".join(inner))
+            else:
+                table[str(key)] = _plain(entry, inner, unset, described)
+        return table
+    if isinstance(value, Enum):
+        return _plain(value.value, where, unset, described)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist(), where, unset, described)
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry, where, unset, described) for entry in value]
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, (bool, int, float)):
+        return value
+    described.append("/".join(where))
+    return repr(value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# reading
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def load(path: str | os.PathLike[str], problem: Problem | None = None) -> Solution:
+    """Read a solution from a file that `Solution.save` wrote.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    problem : Problem, optional
+        The problem that was solved, where the file cannot name it (one made of your own functions or data). It
+        must have the fingerprint in the file.
+
+    Returns
+    -------
+    Solution
+        Arrays bit for bit as they were. Its ``problem`` is the one given; else the one of `mfpde.problems` with
+        the name and parameters in the file, if its fingerprint agrees; else None.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is not a solution, is damaged, or is of a newer schema.
+    OSError
+        If the file is missing or cannot be read.
+    ValueError
+        If `problem` is another one than the one that was solved.
+
+    Examples
+    --------
+    >>> import mfpde as mf, os, tempfile
+    >>> solution = mf.solve(mf.problems.linear_neuron(), shape=(50,), t_end=0.1, progress=False)
+    >>> path = os.path.join(tempfile.mkdtemp(), "run.h5")
+    >>> solution.save(path)
+    >>> loaded = mf.load(path)
+    >>> bool((loaded.density == solution.density).all())
+    True
+    >>> further = mf.solve(loaded.problem, shape=(50,), t_end=0.2, initial=loaded.state, progress=False)
+    """
+    solution = _read(path)
+    if problem is not None:
+        if problem.fingerprint() != solution.fingerprint:
+            raise ValueError(
+                f"problem {problem.name!r} is not the one that {path} holds a solution of ({solution.name!r}): "
+                "their fingerprints differ; pass the problem as it was solved"
+            )
+        solution.problem = problem
+    elif solution.fingerprint:
+        solution.problem = _rebuilt(solution)
+    return solution
+
+
+def _rebuilt(solution: Solution) -> Problem | None:
+    from mfpde import problems
+
+    parameters = solution.configuration.get("parameters", {})
+    if not isinstance(parameters, dict) or solution.name not in problems.names():
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they were given when the problem was solved
+        # parameters of another version, or only described by a repr: the file still holds all the data
+        with contextlib.suppress(Exception):
+            problem = problems.get(solution.name, **parameters)
+            if problem.fingerprint() == solution.fingerprint:
+                return problem
+    return None
+
+
+def _read(path: str | os.PathLike[str]) -> Solution:
+    import h5py
+
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(f"cannot read {path}: it is a folder")
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"cannot read {path}: it is not a regular file")
+        with open(path, "rb") as head:
+            signature = head.read(len(_SIGNATURE))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"cannot read {path}: there is no such file") from None
+    if signature != _SIGNATURE:
+        raise FileFormatError(f"{path} is not an HDF5 file, so it holds no solution")
+    try:
+        # a finished file is never written to again: reading needs no lock
+        with h5py.File(path, "r", locking=False) as file:
+            return _Reader(path, file, status.st_size).solution()
+    except FileFormatError:
+        raise
+    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        # the library has no type of its own for damage
+        raise FileFormatError(f"{path} is truncated or damaged: {_line(error)}") from None
+
+
+class _Reader:
+    """One file that is open for reading, and how to say what is wrong with it."""
+
+    def __init__(self, path: str | os.PathLike[str], file: h5py.File, size: int) -> None:
+        self.path, self.file, self.size = path, file, size
+
+    def fail(self, what: str) -> NoReturn:
+        raise FileFormatError(f"{self.path} is no complete mfpde solution: {what}") from None
+
+    # ----- pieces
+
+    def node(self, group: h5py.Group, name: str, kind: type) -> Any:
+        import h5py
+
+        link = group.get(name, getlink=True)
+        if link is None:
+            self.fail(f"{_where(group, name)} is missing")
+        if not isinstance(link, h5py.HardLink):
+            self.fail(f"{_where(group, name)} is a link")
+        node = group[name]
+        if not isinstance(node, kind):
+            self.fail(f"{_where(group, name)} is a {type(node).__name__.lower()}, not a {kind.__name__.lower()}")
+        return node
+
+    def array(self, group: h5py.Group, name: str, shape: tuple[int | None, ...], kinds: str = "f") -> Any:
+        """A dataset of eight-byte numbers of the given shape (None: any length) and kinds of dtype."""
+        import h5py
+
+        dataset = self.node(group, name, h5py.Dataset)
+        where = _where(group, name)
+        if dataset.dtype.kind not in kinds or dataset.dtype.itemsize != 8:
+            self.fail(f"{where} has type {dataset.dtype}, not {'float64' if kinds == 'f' else 'float64 or int64'}")
+        if dataset.shape is None or len(dataset.shape) != len(shape):
+            self.fail(f"{where} has shape {dataset.shape}, not {len(shape)} dimensions")
+        if any(n is not None and n != m for n, m in zip(shape, dataset.shape, strict=True)):
+            wanted = tuple("any" if n is None else n for n in shape)
+            self.fail(f"{where} has shape {dataset.shape}, not {wanted}")
+        properties = dataset.id.get_create_plist()
+        if dataset.is_virtual or properties.get_external_count():
+            self.fail(f"{where} keeps its values in another file")
+        stored = dataset.id.get_storage_size()
+        # a filter of a repacked file may have compressed the values; deflate gains 1032 at most
+        gain = 1100 if properties.get_nfilters() else 1
+        claimed = 8 * math.prod(dataset.shape)
+        if stored > self.size or claimed > gain * stored:
+            self.fail(f"{where} claims {claimed} bytes, the file holds {min(stored, self.size)} of them")
+        values = dataset[()]
+        return np.ascontiguousarray(values, dtype=np.float64 if dataset.dtype.kind == "f" else np.int64)
+
+    def attribute(self, node: Any, name: str) -> Any:
+        if name not in node.attrs:
+            self.fail(f"attribute {name!r} of {node.name} is missing")
+        identifier = node.attrs.get_id(name)
+        shape = identifier.shape or ()
+        if len(shape) > 1 or math.prod(shape) * identifier.dtype.itemsize > self.size:
+            self.fail(f"attribute {name!r} of {node.name} has shape {shape}")
+        value = node.attrs[name]
+        return value.decode("utf-8") if isinstance(value, bytes) else value
+
+    def text(self, node: Any, name: str) -> str:
+        value = self.attribute(node, name)
+        if not isinstance(value, str):
+            self.fail(f"attribute {name!r} of {node.name} is not text")
+        return value
+
+    def texts(self, node: Any, name: str) -> list[str]:
+        value = self.attribute(node, name)
+        entries = [entry.decode("utf-8") if isinstance(entry, bytes) else entry for entry in np.atleast_1d(value)]
+        if not all(isinstance(entry, str) for entry in entries):
+            self.fail(f"attribute {name!r} of {node.name} is not a list of texts")
+        return [str(entry) for entry in entries]
+
+    def number(self, node: Any, name: str, *, integer: bool = False) -> Any:
+        value = self.attribute(node, name)
+        if np.ndim(value) != 0 or np.asarray(value).dtype.kind not in ("iu" if integer else "fiu"):
+            self.fail(f"attribute {name!r} of {node.name} is not a number")
+        return int(value) if integer else float(value)
+
+    def table(self, node: Any, name: str) -> dict[str, Any]:
+        try:
+            return tomllib.loads(self.text(node, name))
+        except tomllib.TOMLDecodeError as error:
+            self.fail(f"attribute {name!r} of {node.name} is not TOML: {_line(error)}")
+
+    # ----- the whole
+
+    def solution(self) -> Solution:
+        import h5py
+
+        file = self.file
+        if _MARK not in file.attrs:
+            raise FileFormatError(f"{self.path} is an HDF5 file, but not one that mfpde wrote")
+        schema = self.number(file, _MARK, integer=True)
+        if schema > SCHEMA:
+            raise FileFormatError(
+                f"{self.path} has schema {schema}, this version of mfpde reads schemas up to {SCHEMA}; upgrade mfpde"
+            )
+        if schema < 1:
+            self.fail(f"schema {schema} never existed")
+        result = self.text(file, "result")
+        if result not in Result.__members__:
+            self.fail(f"result {result!r} is none of {', '.join(Result.__members__)}")
+        stats = self.table(file, "stats")
+        for name in _STATS:
+            if not isinstance(stats.get(name), (int, float)):
+                self.fail(f"the number {name!r} of attribute 'stats' is missing")
+
+        grid = self.grid()
+        times = self.array(file, "time", (None,))
+        if not times.size:
+            self.fail("/time is empty")
+        density = self.array(file, "density", (len(times), *grid.shape))
+        kind = self.text(file["density"], "representation")
+        if kind not in (_CELL_AVERAGES, _POINT_VALUES):
+            self.fail(f"the density is said to be {kind!r}, neither {_CELL_AVERAGES!r} nor {_POINT_VALUES!r}")
+
+        steps = self.node(file, "steps", h5py.Group)
+        count = len(self.array(steps, "time", (None,)))
+        if not count:
+            self.fail("/steps/time is empty")
+        columns = list(_DIAGNOSTICS)
+        columns += sorted(name for name in steps if name not in (*_DIAGNOSTICS, "step", "component", "response"))
+        diagnostics = {name: self.array(steps, name, (count,), "fi") for name in columns}
+
+        state = self.node(file, "state", h5py.Group)
+        memory = np.atleast_1d(self.attribute(state, "memory"))
+        if memory.dtype.kind != "f":
+            self.fail("attribute 'memory' of /state is not a list of numbers")
+        volatile = self.node(file, "volatile", h5py.Group)
+        provenance = self.table(file, "provenance")
+        provenance["volatile"] = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in ((name, self.attribute(volatile, name)) for name in volatile.attrs)
+        }
+        return Solution(
+            grid=grid,
+            times=times,
+            density=density,
+            energy=self.array(file, "energy", (len(times),)),
+            diagnostics=diagnostics,
+            response=self.array(steps, "response", (count, None)),
+            result=Result[result],
+            stats=stats,
+            warnings=self.texts(file, "warnings"),
+            configuration=self.configuration(),
+            provenance=provenance,
+            state=State(
+                t=self.number(state, "t"),
+                mu=self.array(state, "mu", grid.shape),
+                n_steps=self.number(state, "n_steps", integer=True),
+                length=self.number(state, "length") if "length" in state.attrs else None,
+                memory=tuple(float(value) for value in memory),
+            ),
+            problem=None,
+            point_values=kind == _POINT_VALUES,
+            name=self.text(file, "problem"),
+            fingerprint=self.text(file, "fingerprint"),
+        )
+
+    def grid(self) -> Grid:
+        names = self.texts(self.file, "axes")
+        axes, shape, centres = [], [], []
+        for name in names:
+            values = self.array(self.file, name, (None,))
+            node = self.file[name]
+            try:
+                ends = End(self.text(node, "lower_end")), End(self.text(node, "upper_end"))
+                bounds = self.number(node, "lower"), self.number(node, "upper")
+                axes.append(Axis(self.text(node, "axis"), *bounds, ends))
+            except FileFormatError:
+                raise
+            except ValueError as error:
+                self.fail(_line(error))
+            shape.append(len(values))
+            centres.append(values)
+        try:
+            grid = Grid(axes, shape)
+        except ValueError as error:
+            self.fail(_line(error))
+        for i, (name, values) in enumerate(zip(names, centres, strict=True)):
+            if not np.allclose(values, grid.centres(i), rtol=0, atol=1e-6 * grid.spacing[i]):
+                self.fail(f"/{name} does not hold the centres of {len(values)} equal cells of {axes[i]!r}")
+        return grid
+
+    def configuration(self) -> dict[str, Any]:
+        configuration = self.table(self.file, "configuration")
+        for path in self.texts(self.file, "configuration_unset"):
+            *parents, last = path.split("/")
+            table: Any = configuration
+            for parent in parents:
+                table = table.setdefault(parent, {}) if isinstance(table, dict) else None
+            if not isinstance(table, dict):
+                self.fail(f"attribute 'configuration_unset' names {path!r}, which is no key of the configuration")
+            table.setdefault(last, None)
+        return configuration
+
+
+def _where(group: h5py.Group, name: str) -> str:
+    return f"{group.name.rstrip('/')}/{name}"
+
+
+def _line(error: BaseException) -> str:
+    """The message of an error in one line."""
+    return " ".join(str(error.args[0] if error.args else error).split()) or type(error).__name__
