@@ -1,0 +1,249 @@
+"""What a cloud of particles does in a step, one object for each part of it.
+
+A scheme is one drift (`GradientDescent`, `SGD`), at most one noise (`Langevin`) and at most one reaction
+(`BirthDeath`, `Weights`). What is named is done and nothing else; `dynamics_of` names what a problem asks for.
+The formulas are methods, so that a variant (or a deliberate mistake, for a test) is a subclass of five lines.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.energy import TwoLayerNetwork
+from mfpde.problem import Problem, Reaction
+
+__all__ = [
+    "SGD",
+    "BirthDeath",
+    "Dynamics",
+    "GradientDescent",
+    "Langevin",
+    "PopulationControl",
+    "Scheme",
+    "Weights",
+    "dynamics_of",
+]
+
+Array = NDArray[np.float64]
+
+
+class PopulationControl(enum.Enum):
+    """How birth-death keeps the number of particles."""
+
+    UNIFORM = "uniform"
+    """All events of a step first; then particles in excess are killed, missing ones duplicated, chosen uniformly."""
+    PARTNER = "partner"
+    """One for one: who is killed becomes a copy of, who duplicates overwrites, another particle chosen uniformly."""
+
+
+class Dynamics:
+    """A part of a particle scheme."""
+
+
+@dataclass(frozen=True)
+class GradientDescent(Dynamics):
+    """Explicit steps ``theta <- theta - ds G grad V``, ``ds = int s dt`` over the step. Alone: no events, no noise."""
+
+
+@dataclass(frozen=True)
+class SGD(Dynamics):
+    """Gradient descent on mini-batches, for energies with a `TwoLayerNetwork`.
+
+    Every replica draws its own batch in every step, with the probabilities of the sample weights: the gradient is
+    unbiased. Other terms of the energy keep their full gradient, and so does the ``V`` of birth-death.
+
+    Parameters
+    ----------
+    batch : int
+        Samples a batch, at least 1.
+    one_pass : bool
+        Whether every sample is used at most once (online learning): the data is shuffled and run through. It must
+        hold ``batch * steps`` samples, of equal weights. Otherwise samples are drawn with replacement.
+
+    Raises
+    ------
+    ValueError
+        On a batch below 1.
+
+    Notes
+    -----
+    **Good values.** The extra diffusion is of order ``dt / batch``: it vanishes with the step, not with the number of
+    particles, since all particles of a replica see one batch.
+    """
+
+    batch: int
+    one_pass: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.batch, (int, np.integer)) or isinstance(self.batch, bool) or self.batch < 1:
+            raise ValueError(f"SGD: the batch must be an integer of at least 1, not {self.batch!r}")
+
+
+@dataclass(frozen=True)
+class Langevin(Dynamics):
+    """Noise of the problem's temperature: ``theta += tau div(G) ds + sqrt(2 tau G ds) xi``, xi standard normal.
+
+    The Euler-Maruyama scheme of ``tau div(G grad mu)``. At walls particles are reflected.
+    """
+
+    def amplitude(self, temperature: float, dt: float) -> float:
+        """The standard deviation of a step where the metric is 1: ``sqrt(2 tau dt)``."""
+        return float(np.sqrt(2.0 * temperature * dt))
+
+
+@dataclass(frozen=True)
+class BirthDeath(Dynamics):
+    """Kill and duplicate: Algorithm 1 of Rotskoff, Jelassi, Bruna and Vanden-Eijnden.
+
+    After the gradient step V is computed anew. A particle with ``r_i = f(V_i) - mean f(V) > 0`` is killed, one with
+    ``r_i < 0`` duplicated, each with probability ``1 - exp(-alpha |r_i| dt)``; then the population is brought back to
+    n particles. The limit of many particles and short steps is ``-alpha (f(V) - mean f(V)) mu``.
+
+    What the problem's reaction changes: *unbalanced* takes ``r = f(V)`` and turns the change of the population into a
+    change of mass; *refill* takes ``r = V`` and draws what is missing from ``mu_b``; *replace* takes ``r = max(V, 0)``
+    and replaces each particle that dies by a draw from ``mu_b``.
+
+    Parameters
+    ----------
+    control : PopulationControl
+        How the number of particles is kept. `PARTNER` is for the balanced reaction without reinjection.
+
+    Notes
+    -----
+    **Good values.** ``alpha dt max|r|`` below 0.1: the probabilities are first order in it.
+    """
+
+    control: PopulationControl = PopulationControl.UNIFORM
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.control, PopulationControl):
+            raise ValueError(f"BirthDeath: control must be a PopulationControl, not {self.control!r}")
+
+    def excess(self, values: Array, mean: Array | float) -> Array:
+        """``r``: positive kills, negative duplicates."""
+        return values - mean
+
+    def probabilities(self, excess: Array, alpha: float, dt: float) -> Array:
+        """The probability of an event in a step."""
+        return -np.expm1(-(alpha * dt) * np.abs(excess))
+
+
+@dataclass(frozen=True)
+class Weights(Dynamics):
+    """No events: log-weights follow ``d log w = -alpha (f(V) - mean f(V)) dt``, the mean under the weights.
+
+    The exact exponential for V frozen over the step, as on the grid; the mass is kept to round-off, or follows
+    ``d log w = -alpha f(V) dt`` where the problem is unbalanced.
+
+    Parameters
+    ----------
+    resample : float, optional
+        Resample (systematically) when the effective sample size ``(sum w)^2 / sum w^2`` falls below this fraction of
+        n, in (0, 1]. Default: never; the weights then degenerate in time, look at `Cloud.ess`.
+
+    Raises
+    ------
+    ValueError
+        On a fraction out of range.
+    """
+
+    resample: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.resample is not None and not 0.0 < self.resample <= 1.0:
+            raise ValueError(f"Weights: resample must be a fraction of n in (0, 1], not {self.resample!r}")
+
+    def change(self, values: Array, alpha: float, dt: float) -> Array:
+        """What is added to the log-weights, up to a constant."""
+        return (-alpha * dt) * values
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A drift, a noise and a reaction that fit a problem.
+
+    Attributes
+    ----------
+    drift : GradientDescent or SGD
+    noise : Langevin or None
+    reaction : BirthDeath, Weights or None
+    """
+
+    drift: GradientDescent | SGD
+    noise: Langevin | None
+    reaction: BirthDeath | Weights | None
+
+
+def dynamics_of(problem: Problem) -> tuple[Dynamics, ...]:
+    """The problem's own dynamics: gradient steps, birth-death unless alpha is 0, noise unless the temperature is."""
+    parts: list[Dynamics] = [GradientDescent()]
+    if not _zero(problem.temperature):
+        parts.append(Langevin())
+    if not _zero(problem.alpha):
+        parts.append(BirthDeath())
+    return tuple(parts)
+
+
+def make_scheme(problem: Problem, dynamics: Dynamics | Sequence[Dynamics] | None, steps: int) -> Scheme:
+    """Sort the parts and check them against the problem.
+
+    Raises
+    ------
+    ValueError
+        For two parts of a kind, or a part that the problem does not allow.
+    """
+    if dynamics is None:
+        dynamics = dynamics_of(problem)
+    parts = (dynamics,) if isinstance(dynamics, Dynamics) else tuple(dynamics)
+    drift = _only(parts, (GradientDescent, SGD), "drift") or GradientDescent()
+    noise = _only(parts, (Langevin,), "noise")
+    reaction = _only(parts, (BirthDeath, Weights), "reaction")
+    known = (GradientDescent, SGD, Langevin, BirthDeath, Weights)
+    for part in parts:
+        if not isinstance(part, known):
+            names = ", ".join(kind.__name__ for kind in known)
+            raise ValueError(f"{part!r} is no part of a particle scheme; use {names}")
+    if noise is not None and _zero(problem.temperature):
+        raise ValueError("Langevin noise needs a problem with temperature > 0; leave it out")
+    if reaction is not None:
+        if problem.reaction is Reaction.FREE_ENERGY and not _zero(problem.temperature):
+            raise ValueError(
+                "the free-energy reaction needs the density of the particles, which a cloud does not have; "
+                "use reaction='balanced', or solve it on the grid"
+            )
+        if isinstance(reaction, Weights) and problem.reinjection is not None:
+            raise ValueError("weights cannot put particles where there are none; use BirthDeath with reinjection")
+        partner = isinstance(reaction, BirthDeath) and reaction.control is PopulationControl.PARTNER
+        if partner and (problem.reinjection is not None or problem.reaction is Reaction.UNBALANCED):
+            raise ValueError("one-for-one control is for the balanced reaction; use PopulationControl.UNIFORM")
+    if isinstance(drift, SGD):
+        networks = [term for term in problem.energy.terms if isinstance(term, TwoLayerNetwork)]
+        if len(networks) != 1:
+            raise ValueError(f"SGD needs an energy with one TwoLayerNetwork, this one has {len(networks)}")
+        if drift.one_pass:
+            samples, weights = len(networks[0].x), networks[0].weights
+            if drift.batch * steps > samples:
+                raise ValueError(
+                    f"one pass of {steps} steps with batches of {drift.batch} needs {drift.batch * steps} samples, "
+                    f"the data has {samples}; take larger steps, smaller batches, or one_pass=False"
+                )
+            if weights is not None and np.ptp(weights) > 1e-12 * np.max(weights):
+                raise ValueError("one pass over samples of different weights is biased; use one_pass=False")
+    return Scheme(drift, noise, reaction)
+
+
+def _only(parts: Sequence[Dynamics], kinds: tuple[type, ...], what: str) -> Any:
+    found = [part for part in parts if isinstance(part, kinds)]
+    if len(found) > 1:
+        raise ValueError(f"a scheme has one {what}, not {' and '.join(map(repr, found))}; drop one")
+    return found[0] if found else None
+
+
+def _zero(schedule: Any) -> bool:
+    return bool(schedule.constant and schedule(1.0) == 0.0)
