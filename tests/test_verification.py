@@ -551,10 +551,15 @@ class TestEnergyBalance:
         drop = d["energy"][0] - d["energy"][-1]
         assert lost == pytest.approx(drop, rel=1e-7)
 
+    @pytest.mark.parametrize("lift", [0.0, 0.5, -0.5])
     @pytest.mark.parametrize("kind", list(mf.ReinjectionKind), ids=lambda kind: kind.value)
-    def test_reinjection(self, kind):
+    def test_reinjection(self, kind, lift):
+        """With V lifted so that the mean is positive or negative; the energy need not fall then."""
+        plain = mf.problems.gaussian_bumps()
         problem = replace(
-            mf.problems.gaussian_bumps(), reinjection=mf.Reinjection(mf.Product(x=stats.norm(1, 0.7)), kind)
+            plain,
+            energy=plain.energy + mf.External(lambda x: lift + 0.0 * x),
+            reinjection=mf.Reinjection(mf.Product(x=stats.norm(1, 0.7)), kind),
         )
         solution = mf.solve(problem, (200,), 1.0, controller=mf.ErrorControl(1e-7), save=2, progress=False)
         d = solution.diagnostics
