@@ -229,7 +229,10 @@ class Problem:
         Grid(axes, (4,) * len(axes))  # checks number and names
         set_("axes", axes)
         for name in ("alpha", "temperature", "schedule"):
-            set_(name, as_schedule(getattr(self, name)))
+            try:
+                set_(name, as_schedule(getattr(self, name)))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name}: {error}") from None
         if not (isinstance(self.t_end, (int, float)) and math.isfinite(self.t_end) and self.t_end > 0):
             raise ValueError(f"t_end must be a finite positive time, not {self.t_end!r}")
         set_("t_end", float(self.t_end))

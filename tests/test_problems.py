@@ -372,6 +372,29 @@ class TestLaws:
         assert solution.result is mf.Result.SUCCESS
         assert solution.warnings == []
 
+    @pytest.mark.filterwarnings("ignore:.*lies at a truncation end")  # spikes may start there
+    @pytest.mark.parametrize("method", [mf.ExponentialSSPRK3(), mf.Strang(), mf.Lie()], ids=["ssprk3", "strang", "lie"])
+    @pytest.mark.parametrize("scheme", [mf.Weno5(), mf.Muscl(), mf.Upwind()], ids=["weno5", "muscl", "upwind"])
+    def test_spikes(self, scheme, method):
+        """From single-cell spikes between zeros, at the largest steps that positivity allows."""
+        rng = np.random.default_rng(6)
+        for problem, n in ((P.gaussian_bumps(), (80,)), (P.three_gaussians(), (24, 24))):
+            mu = rng.random(n) * (rng.random(n) < 0.1)
+            mu /= mu.sum() * problem.grid(n).cell_volume
+            solution = mf.solve(
+                problem,
+                n,
+                1.0,
+                scheme=scheme,
+                method=method,
+                controller=mf.CourantControl(1.0, growth=100.0),
+                initial=mu,
+                save=2,
+                progress=False,
+            )
+            assert solution.diagnostics["minimum"].min() >= 0
+            assert solution.stats["mass_drift"] <= 1e-12
+
     @pytest.mark.parametrize("name", P.names())
     def test_certificate(self, name):
         """E - min E <= optimality gap; the mesh may miss the minimum of the continuum, never undercut it."""
@@ -440,6 +463,21 @@ class TestRegistry:
     def test_refused(self, name, parameters, message):
         with pytest.raises(ValueError, match=message):
             P.get(name, **parameters)
+
+    @pytest.mark.parametrize("name", P.names())
+    def test_gradients(self, name):
+        """The gradient that moves particles is that of the potential, by fourth-order differences."""
+        problem = P.get(name)
+        bound, rng, h = problem.bound_energy, np.random.default_rng(5), 1e-3
+        low = np.array([axis.lower for axis in problem.axes])
+        length = np.array([axis.length for axis in problem.axes])
+        points = low + length * rng.uniform(0.1, 0.9, (20, len(low)))
+        u = bound.response(points, np.full(20, 1 / 20))
+        gradient = bound.gradient(points, u)
+        for i in range(len(low)):
+            V = [bound.potential(points + s * h * np.eye(len(low))[i], u) for s in (-2, -1, 1, 2)]
+            slope = (V[0] - 8 * V[1] + 8 * V[2] - V[3]) / (12 * h)
+            np.testing.assert_allclose(gradient[:, i], slope, rtol=1e-7, atol=1e-8)
 
     def test_bumps_energy(self):
         """E and V of the mesh against sums over the closed-form kernel, in 1 to 3 dimensions."""

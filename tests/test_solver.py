@@ -313,7 +313,9 @@ class TestProblem:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"alpha": -1.0}, "alpha|negative|non-negative"),
+            ({"alpha": -1.0}, "alpha: .*-1.0"),
+            ({"schedule": np.nan}, "schedule: "),
+            ({"temperature": "hot"}, "temperature: "),
             ({"t_end": 0.0}, "t_end"),
             ({"reaction": "sideways"}, "balanced"),
             ({"metric": [1.0, 1.0]}, "metric"),
