@@ -54,8 +54,19 @@ _HOMES = {
     ),
     "mfpde.diagnostics": ("EnergyBelow", "GapBelow", "Snapshot"),
     "mfpde.solution": ("Result", "Solution", "State"),
-    "mfpde.solver": ("RunWarning", "SolveError", "Solver", "solve"),
+    "mfpde.running": ("RunWarning",),
+    "mfpde.solver": ("SolveError", "Solver", "solve"),
     "mfpde.lagrangian": ("Characteristics", "characteristics"),
+    "mfpde.comparison": (
+        "Comparison",
+        "ExactLaw",
+        "Finding",
+        "ParticleRecord",
+        "Quantity",
+        "Verdict",
+        "compare",
+        "load_particles",
+    ),
     "mfpde.storage": ("load",),
     "mfpde.plotting": ("animate", "plot"),
 }
@@ -65,6 +76,16 @@ __all__ = [*sorted(_WHERE), "particles", "problems"]
 
 if TYPE_CHECKING:
     from mfpde import particles, problems
+    from mfpde.comparison import (
+        Comparison,
+        ExactLaw,
+        Finding,
+        ParticleRecord,
+        Quantity,
+        Verdict,
+        compare,
+        load_particles,
+    )
     from mfpde.diagnostics import EnergyBelow, GapBelow, Snapshot
     from mfpde.energy import (
         Activation,
@@ -92,9 +113,10 @@ if TYPE_CHECKING:
     from mfpde.measures import Density, Dirac, GridMeasure, Measure, Mixture, Particles, Product
     from mfpde.plotting import animate, plot
     from mfpde.problem import Network, Problem, Reaction, Reinjection, ReinjectionKind, TruncationWarning
+    from mfpde.running import RunWarning
     from mfpde.schedules import Constant, PiecewiseLinear, PowerLaw, Schedule
     from mfpde.solution import Result, Solution, State
-    from mfpde.solver import RunWarning, SolveError, Solver, solve
+    from mfpde.solver import SolveError, Solver, solve
     from mfpde.stepping import (
         CourantControl,
         ErrorControl,

@@ -1,8 +1,8 @@
 """The command ``mfpde``: run problems, look at solutions, cite what was used.
 
 Exit codes: 0 all is well; 2 the input does not fit (one line on standard error that begins with
-``mfpde:``, nothing is written); 3 the run failed; 130 it was interrupted. In the last two cases
-what was computed is saved.
+``mfpde:``, nothing is written); 3 the run failed; 4 the particles are inconsistent with the mean
+field; 130 it was interrupted. After 3 and 130 what ``run`` had computed is saved.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-BAD_INPUT, FAILED, INTERRUPTED = 2, 3, 130
+BAD_INPUT, FAILED, INCONSISTENT, INTERRUPTED = 2, 3, 4, 130
 
 DATA_SUFFIXES = (".h5", ".hdf5")
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
@@ -123,7 +123,7 @@ def _one_line_warnings() -> Iterator[None]:
 
     with warnings.catch_warnings():
         from mfpde.problem import TruncationWarning
-        from mfpde.solver import RunWarning
+        from mfpde.running import RunWarning
 
         for category in (TruncationWarning, RunWarning):
             warnings.simplefilter("always", category)
@@ -294,14 +294,18 @@ def _check_targets(targets: Iterable[Path | None], *, force: bool) -> None:
             continue
         if i == 0 and target.suffix.lower() not in DATA_SUFFIXES:
             raise _RefusedError(f"{target}: the solution's file must end in {' or '.join(DATA_SUFFIXES)}")
-        if target.is_dir():
-            raise _RefusedError(f"{target} is a folder; give a file name such as run.h5")
-        if not target.parent.is_dir():
-            raise _RefusedError(f"{target}: the folder {target.parent} does not exist")
-        if not os.access(target.parent, os.W_OK):
-            raise _RefusedError(f"{target}: the folder {target.parent} cannot be written to")
-        if target.exists() and not force:
-            raise _RefusedError(f"{target} exists; use another name (-o) or --force to overwrite it")
+        _check_target(target, force=force)
+
+
+def _check_target(target: Path, *, force: bool, example: str = "run.h5") -> None:
+    if target.is_dir():
+        raise _RefusedError(f"{target} is a folder; give a file name such as {example}")
+    if not target.parent.is_dir():
+        raise _RefusedError(f"{target}: the folder {target.parent} does not exist")
+    if not os.access(target.parent, os.W_OK):
+        raise _RefusedError(f"{target}: the folder {target.parent} cannot be written to")
+    if target.exists() and not force:
+        raise _RefusedError(f"{target} exists; use another name (-o) or --force to overwrite it")
 
 
 def _check_memory(problem: Problem, arguments: Mapping[str, Any]) -> None:
@@ -494,6 +498,145 @@ def plot(
         if animation is not None:
             plotting.animate(solution, animation)
             typer.echo(f"written: {animation}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# compare
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def compare(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A solution's file.")],
+    particles: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--particles",
+            metavar="FILE",
+            help="Your own particles, NPZ or HDF5 (docs/your-particles.md). Repeatable. Without it some are simulated.",
+            show_default=False,
+        ),
+    ] = None,
+    sizes: Annotated[str, typer.Option(help="Numbers of particles.", metavar="N,N,..")] = "100,1000,10000",
+    replicas: Annotated[int, typer.Option(help="Independent runs of each size.")] = 32,
+    dt: Annotated[float, typer.Option(help="Time step of the simulations.")] = 1e-2,
+    dynamics: Annotated[
+        str | None,
+        typer.Option(
+            help="What a step is made of: gradient-descent, langevin, birth-death, weights [default: the problem's].",
+            metavar="NAME,NAME,..",
+            show_default=False,
+        ),
+    ] = None,
+    times: Annotated[
+        str | None,
+        typer.Option(help="Save times to compare at [default: up to six].", metavar="T,T,..", show_default=False),
+    ] = None,
+    no_control: Annotated[bool, typer.Option("--no-control", help="Do not run the longer steps.")] = False,
+    uncertainty: Annotated[
+        str | None,
+        typer.Option(
+            help="The solution's error: a fraction, or the file of a second solution [default: half the cells].",
+            metavar="X|FILE",
+            show_default=False,
+        ),
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Bias that does not matter, a fraction of the scale.")] = 1e-3,
+    false_alarm: Annotated[float, typer.Option(help="Probability that a right scheme fails, at most.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Seed of the simulations.")] = 0,
+    workers: Annotated[int, typer.Option(help="Threads of the simulations.")] = 1,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write all numbers to this file (JSON).", show_default=False)
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the gaps against n (.png, .pdf, .svg).", show_default=False)
+    ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the verdict only.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Overwrite files.")] = False,
+) -> None:
+    """Compare particles with a solution: rates in n, bias, a verdict. Exit code 4 if they are inconsistent."""
+    with _one_line_warnings(), _refusing():
+        if output is not None:
+            _check_target(output, force=force, example="report.json")
+        if picture is not None:
+            if picture.suffix.lower() not in PICTURE_SUFFIXES:
+                raise _RefusedError(f"{picture}: a picture must end in {' or '.join(PICTURE_SUFFIXES)}")
+            _check_target(picture, force=force, example="gaps.png")
+        solution = _load(file)
+        if solution.problem is None:
+            raise _RefusedError(f"{file} holds a problem built of user code; use mfpde.compare in Python")
+        import mfpde as mf
+
+        records = None
+        if particles:
+            records = [r for path in particles for r in mf.load_particles(path, solution.problem.axes)]
+        try:
+            found = mf.compare(
+                solution,
+                records,
+                sizes=_integers(sizes, "--sizes"),
+                replicas=replicas,
+                dynamics=None if dynamics is None else _dynamics(dynamics),
+                dt=dt,
+                control=not no_control,
+                times=None if times is None else _floats(times, "--times"),
+                uncertainty=None if uncertainty is None else _second(uncertainty),
+                tolerance=tolerance,
+                false_alarm=false_alarm,
+                seed=seed,
+                workers=workers,
+                progress=False if quiet else None,
+            )
+        except FloatingPointError as error:
+            _complain(error)
+            raise typer.Exit(FAILED) from None
+        written = []
+        if output is not None:
+            found.to_json(output)
+            written.append(output)
+        if picture is not None:
+            found.plot(picture)
+            written.append(picture)
+    typer.echo(found.verdict.value if quiet else str(found))
+    if written and not quiet:
+        typer.echo(f"written: {', '.join(map(str, written))}")
+    if found.verdict is mf.Verdict.INCONSISTENT:
+        raise typer.Exit(INCONSISTENT)
+
+
+def _dynamics(text: str) -> list[Any]:
+    """The parts of a particle scheme, by name."""
+    from mfpde import particles
+    from mfpde.config import suggestion
+
+    parts = {
+        "gradient-descent": particles.GradientDescent,
+        "langevin": particles.Langevin,
+        "birth-death": particles.BirthDeath,
+        "weights": particles.Weights,
+    }
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in parts:
+            raise _RefusedError(f"--dynamics {name!r}: {suggestion(name, list(parts))}")
+    return [parts[name]() for name in names]
+
+
+def _floats(text: str, option: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise _RefusedError(f"{option} {text!r}: needs numbers, such as 0.5,1,2") from None
+
+
+def _second(text: str) -> Any:
+    """A fraction, or a second solution."""
+    if Path(text).suffix.lower() in DATA_SUFFIXES:
+        return _load(Path(text))
+    try:
+        return float(text)
+    except ValueError:
+        raise _RefusedError(f"--uncertainty {text!r}: needs a fraction such as 1e-4, or a solution's file") from None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mfpde.problem import Problem, Reaction
+from mfpde.running import RunWarning, invert_clock, progress_bar, save_times
 from mfpde.schedules import Constant, PiecewiseLinear
-from mfpde.solver import RunWarning, _invert, _progress, _save_times
 
 __all__ = ["Characteristics", "Refinement", "characteristics"]
 
@@ -33,12 +33,14 @@ START = {1: 32, 2: 24, 3: 16, 4: 10}
 GROWTH = 1.5
 """Factor of the number of nodes along an axis in a refinement."""
 RTOL_FLOOR = 1e-13
+ROUND_OFF = 1e-11
+"""Changes below this that no longer fall are round-off, and no more nodes are tried."""
 ENERGY_FLOOR = 1e-3
 """Energies below this fraction of the largest one are compared with that fraction."""
 DEGREE = 7
 """Degree of the polynomial in time that the response is recorded by, one a step: that of the method's dense output."""
 RECORD_LIMIT = 2**29
-"""Bytes of recorded response above which a record of whole measures (energies without factorisation) is dropped."""
+"""Bytes of recorded response above which a record of whole measures (energies without factorisation) is refused."""
 LIGHT = 1e-6
 """Nodes lighter than this fraction of the average are integrated as accurately as if they were that heavy."""
 STENCIL_STEP = 2e-3
@@ -151,7 +153,7 @@ class _Dynamics:
             return alpha(0.0)
         if isinstance(schedule, Constant):
             return alpha(min(max(S / schedule(0.0), 0.0), t_end))
-        return alpha(_invert(schedule, 0.0, t_end, S) if S > 0 else 0.0)
+        return alpha(invert_clock(schedule, 0.0, t_end, S) if S > 0 else 0.0)
 
     def breaks(self, t_end: float) -> list[float]:
         """Clock values inside the run at which the right-hand side is not smooth."""
@@ -229,12 +231,19 @@ def _method(
 ) -> Iterator[tuple[Any, float]]:
     """Steps of an eighth-order Runge-Kutta method from `start` to `end`; yields it, and the clock before each step.
 
-    The mean square of the errors over ``rtol * scale`` is kept below 1.
+    The mean square of the errors over ``rtol * scale`` is kept below 1. A birth-death rate may jump at both ends: the
+    function is asked a hair inside of them.
     """
     from scipy.integrate import DOP853
 
+    low, high = min(start, end), max(start, end)
+    low, high = low + 1e-13 * (high - low), high - 1e-13 * (high - low)
+
+    def within(S: float, y: Array) -> Array:
+        return function(min(max(S, low), high), y)
+
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a step that fails is repeated, shorter
-        solver = DOP853(function, start, y, end, rtol=2.3e-14, atol=rtol * scale)
+        solver = DOP853(within, start, y, end, rtol=2.3e-14, atol=rtol * scale)
         while solver.status == "running":
             before = solver.t
             solver.step()
@@ -757,7 +766,7 @@ def characteristics(
     nodes : int or sequence of int, optional
         Nodes along each axis to begin with; default 32, 24, 16, 10 in 1 to 4 dimensions.
     tolerance : float, optional
-        Limit for the relative change of energy, response and moments, 1e-12 or larger; see
+        Limit for the relative change of energy, response and moments, 1e-11 or larger; see
         `Characteristics.error_estimate`.
     rtol : float, optional
         Tolerance of the time integration to begin with; default: a hundredth of `tolerance`, at least 1e-13. It is
@@ -804,12 +813,12 @@ def characteristics(
     t_end = problem.t_end if t_end is None else float(t_end)
     if not (math.isfinite(t_end) and t_end > 0):
         raise ValueError(f"t_end = {t_end:g} must be finite and positive")
-    if not 1e-12 <= tolerance <= 1e-2:
-        raise ValueError(f"tolerance must lie between 1e-12 and 1e-2, not {tolerance!r}")
+    if not 1e-11 <= tolerance <= 1e-2:
+        raise ValueError(f"tolerance must lie between 1e-11 and 1e-2, not {tolerance!r}")
     rtol = min(max(1e-2 * tolerance, RTOL_FLOOR), 1e-6) if rtol is None else float(rtol)
     if not RTOL_FLOOR <= rtol <= 1e-3:
         raise ValueError(f"rtol must lie between {RTOL_FLOOR:g} and 1e-3, not {rtol!r}")
-    times = np.array([0.0, *_save_times(save, 0.0, t_end)])
+    times = np.array([0.0, *save_times(save, 0.0, t_end)])
     if not dynamics.clock(t_end) > 0:
         raise ValueError(f"the schedule is zero up to t_end = {t_end:g}: nothing moves")
     d = dynamics.dimension
@@ -825,7 +834,7 @@ def characteristics(
 
     def run(at: tuple[Array, Array], counts: tuple[int, ...], rtol: float) -> _Run:
         label = f"{problem.name}, {len(at[1])} nodes"
-        with threadpool_limits(limits=1), _progress(shown, label, 0.0, t_end) as show:
+        with threadpool_limits(limits=1), progress_bar(shown, label, 0.0, t_end) as show:
             return _integrate(dynamics, at, times, rtol, show=show if shown else None)
 
     def note(what: str, counts: tuple[int, ...], result: _Run, rtol: float, change: float) -> None:
@@ -848,10 +857,9 @@ def characteristics(
     # the error of the quadrature, one axis at a time, the worst first
     unknown = np.full(len(times), np.inf)
     by_axis = [_Change(unknown, unknown, math.inf) for _ in range(d)]
-    while in_time.relative + sum(change.relative for change in by_axis) > tolerance:
+    allowed = max(tolerance - in_time.relative, 0.5 * tolerance)
+    while sum(change.relative for change in by_axis) > allowed:
         i = int(np.argmax([change.relative for change in by_axis]))
-        if by_axis[i].relative == 0.0:
-            break
         # rules that bring their own nodes (cells of a mesh) may have more than were asked for
         more = max(1.0, (len(current[1]) / math.prod(counts)) ** (1 / d))
         finer = tuple(math.ceil(GROWTH * more * n) if j == i else n for j, n in enumerate(counts))
@@ -863,22 +871,26 @@ def characteristics(
         if len(trial[1]) > max_nodes:
             break
         before, best = best, run(trial, finer, rtol)
-        by_axis[i] = _Change.between(before, best)
+        last, by_axis[i] = by_axis[i], _Change.between(before, best)
         note(names[i], finer, best, rtol, by_axis[i].relative)
         current, counts = trial, finer
+        if 0.5 * last.relative < by_axis[i].relative < ROUND_OFF:
+            break
 
     changes = [in_time, *by_axis]
     estimate = sum(change.relative for change in changes)
     converged = estimate <= tolerance
     if not converged:
-        blame = "time" if in_time.relative > 0.5 * tolerance else "nodes"
+        quadrature = sum(change.relative for change in by_axis)
+        blame = "time" if in_time.relative > 0.5 * tolerance else "round-off" if quadrature < ROUND_OFF else "nodes"
         remedy = {
-            "nodes": f"the limit of {max_nodes} nodes; raise max_nodes",
-            "time": f"the limit of the time integration, rtol = {rtol:g}",
+            "nodes": f"the limit of {max_nodes} nodes; raise max_nodes or",
+            "time": f"the limit of the time integration, rtol = {rtol:g}; raise",
+            "round-off": "round-off; raise",
         }[blame]
         warnings.warn(
             f"characteristics of {problem.name!r} changed by {estimate:.1e} in the last refinement, "
-            f"above tolerance = {tolerance:g}, at {remedy} or the tolerance, or shorten t_end",
+            f"above tolerance = {tolerance:g}, at {remedy} the tolerance, or shorten t_end",
             RunWarning,
             stacklevel=2,
         )

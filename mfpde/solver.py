@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import platform
-import signal
 import sys
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +20,13 @@ from mfpde.flow import Evaluation, Flow
 from mfpde.grid import Grid
 from mfpde.measures import Measure
 from mfpde.problem import Problem
+from mfpde.running import RunWarning, interruptible, invert_clock, progress_bar, save_times, thread_limit
 from mfpde.schedules import Constant, Schedule
 from mfpde.solution import Result, Solution, State
 from mfpde.stepping import Controller, ErrorControl, ExponentialSSPRK3, FixedStep, Method, Strang, step_doubling
 from mfpde.transport import Scheme, Weno5
 
-__all__ = ["RunWarning", "SolveError", "Solver", "StepInfo", "solve"]
+__all__ = ["SolveError", "Solver", "StepInfo", "solve"]
 
 Array = NDArray[np.float64]
 
@@ -37,8 +35,6 @@ END_MASS_WARN = 1e-6
 DRIFT_WARN = 1e-12
 DT_FLOOR = 1e-13
 """Smallest step relative to the run's length."""
-PARALLEL_CELLS = 100_000
-"""From this size on more threads than one help."""
 
 
 class SolveError(RuntimeError):
@@ -47,10 +43,6 @@ class SolveError(RuntimeError):
     def __init__(self, message: str, solution: Solution) -> None:
         super().__init__(message)
         self.solution = solution
-
-
-class RunWarning(UserWarning):
-    """Something in a run that wants looking at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,23 +246,7 @@ class Solver:
             return remaining, until
         if wanted > 0.5 * remaining:
             wanted = 0.5 * remaining
-        return wanted, _invert(clock, t, until, wanted)
-
-
-def _invert(clock: Schedule, t: float, until: float, length: float) -> float:
-    """The time at which the clock has advanced by `length` since `t`."""
-    if isinstance(clock, Constant):
-        return t + length / clock(t)
-    low, high = t, until
-    for _ in range(200):
-        middle = 0.5 * (low + high)
-        if not low < middle < high:
-            break
-        if clock.integral(t, middle) < length:
-            low = middle
-        else:
-            high = middle
-    return high
+        return wanted, invert_clock(clock, t, until, wanted)
 
 
 def _alpha_at(alpha: Schedule, clock: Schedule, t: float, t_new: float, length: float) -> Callable[[float], float]:
@@ -280,7 +256,7 @@ def _alpha_at(alpha: Schedule, clock: Schedule, t: float, t_new: float, length: 
     if isinstance(clock, Constant):
         return lambda fraction: alpha(t + fraction * (t_new - t))
     return lambda fraction: alpha(
-        _invert(clock, t, t_new, fraction * length) if 0 < fraction < 1 else (t, t_new)[fraction >= 1]
+        invert_clock(clock, t, t_new, fraction * length) if 0 < fraction < 1 else (t, t_new)[fraction >= 1]
     )
 
 
@@ -366,7 +342,7 @@ def solve(
         raise ValueError(f"t_end = {t_end:g} must be finite and lie after the start, t = {state.t:g}")
     if max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, not {max_steps}")
-    targets = _save_times(save, state.t, t_end)
+    targets = save_times(save, state.t, t_end)
 
     recorder = Recorder(solver.flow)
     saved: list[tuple[float, Array, float]] = []
@@ -376,9 +352,9 @@ def solve(
     leak = 0.0
 
     with (
-        _threads(threads, solver.grid.size),
-        _progress(progress, problem.name, state.t, t_end) as show,
-        _interruptible() as interrupted,
+        thread_limit(threads, solver.grid.size),
+        progress_bar(progress, problem.name, state.t, t_end) as show,
+        interruptible() as interrupted,
     ):
         first = solver.evaluate(state)
         if not (math.isfinite(first.energy) and np.all(np.isfinite(first.V))):
@@ -477,87 +453,6 @@ def solve(
     if throw and not result.ok and result is not Result.INTERRUPTED:
         raise SolveError(f"at t = {state.t:g}: {result.value}", solution)
     return solution
-
-
-def _save_times(save: int | Sequence[float], start: float, t_end: float) -> list[float]:
-    if isinstance(save, (int, np.integer)):
-        if save < 2:
-            raise ValueError(f"save = {save}: at least 2 save times, the start and the end")
-        # fractions of the interval: the same numbers whatever the start
-        return [start + (t_end - start) * (i / (save - 1)) for i in range(1, save - 1)] + [t_end]
-    times = sorted({float(t) for t in save})
-    if not all(math.isfinite(t) for t in times) or (times and (times[0] < 0 or times[-1] > t_end)):
-        raise ValueError(f"save times must lie between 0 and t_end = {t_end:g}, got {times}")
-    return [t for t in times if start < t < t_end] + [t_end]
-
-
-@contextlib.contextmanager
-def _threads(threads: int | None, cells: int) -> Iterator[None]:
-    """One number of threads for BLAS and the compiled sweeps: oversubscription costs more than it gives."""
-    if threads is None:
-        threads = 1 if cells < PARALLEL_CELLS else (os.cpu_count() or 1)
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, not {threads}")
-    import numba
-    from threadpoolctl import threadpool_limits
-
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    try:
-        with threadpool_limits(limits=threads):
-            yield
-    finally:
-        numba.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C ends the run after the current step, so that nothing is half recorded; a second one at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    asked = False
-
-    def note(signum: int, frame: Any) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _progress(wanted: bool | None, name: str, start: float, t_end: float) -> Iterator[Callable[[float, float], None]]:
-    if wanted is None:
-        wanted = sys.stderr.isatty()
-    if not wanted:
-        yield lambda t, energy: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("t = {task.fields[t]:.4g}  E = {task.fields[energy]:.6g}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=t_end - start, t=start, energy=math.nan)
-        yield lambda t, energy: bar.update(task, completed=t - start, t=t, energy=energy)
 
 
 def _provenance(seconds: float) -> dict[str, Any]:

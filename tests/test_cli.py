@@ -171,7 +171,7 @@ def test_a_network_from_toml_is_the_same_run_as_from_python(folder):
     (folder / "fit.toml").write_text(NETWORK)
     good("run", "fit.toml")
     loaded = mf.load("fit.h5")
-    initial = mf.Product(c=stats.norm(0.1, 0.4), a=stats.norm(0, 0.5), b=stats.norm(0, 0.5))
+    initial = mf.Product(c=stats.norm(0.1, 0.4), a=stats.norm(0, 0.375), b=stats.norm(0, 0.375))
     problem = mf.problems.network(
         (x - x.mean()) / x.std(), (y - y.mean()) / y.std(), half_width=3.0, alpha=2.0, initial=initial
     )
@@ -471,3 +471,71 @@ def test_a_closed_pipe_is_no_error(folder):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=folder, env=environment)
     assert result.stderr == ""
+
+
+# ----- compare
+
+
+COMPARE = ["compare", "run.h5", "--sizes", "40,160", "--replicas", "6", "--dt", "0.05"]
+
+
+def particles_of_the_start(mean, n, replicas=8):
+    rng = np.random.default_rng(n)
+    return {"positions": rng.normal(mean, 0.5**0.5, (replicas, 1, n, 1)), "times": np.zeros(1)}
+
+
+def test_compare_simulates_and_writes_a_report(folder):
+    import json
+
+    good(*RUN, "-o", "run.h5")
+    result = good(*COMPARE, "-o", "report.json", "--plot", "gaps.png", "--seed", "3")
+    assert files(folder) == {"run.h5", "report.json", "gaps.png"}
+    assert "Comparison of particles with 'linear-neuron'" in result.stdout
+    assert "written: report.json, gaps.png" in result.stdout
+    report = json.loads((folder / "report.json").read_text())
+    same = mf.compare(mf.load("run.h5"), sizes=[40, 160], replicas=6, dt=0.05, seed=3, progress=False)
+    assert report == json.loads(same.to_json())
+    again = good(*COMPARE, "-q", "--dynamics", "gradient-descent,weights", "--uncertainty", "0.001", "--no-control")
+    assert again.stdout.strip() in ("consistent", "undecided")
+
+
+def test_compare_takes_particles_and_tells_wrong_ones_by_its_exit_code(folder):
+    good(*RUN, "-o", "run.h5")
+    for name, mean in (("right", -1.0), ("wrong", 0.5)):
+        for n in (40, 640):
+            np.savez(f"{name}{n}.npz", **particles_of_the_start(mean, n))
+    right = good("compare", "run.h5", "--particles", "right40.npz", "--particles", "right640.npz", "--times", "0")
+    assert "n = 40 (x 8) 640 (x 8)" in right.stdout
+    wrong = invoke(
+        "compare", "run.h5", "--particles", "wrong40.npz", "--particles", "wrong640.npz", "-o", "report.json"
+    )
+    assert wrong.exit_code == 4
+    assert "inconsistent" in wrong.stdout
+    assert (folder / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--sizes", "a"], "--sizes 'a': needs whole numbers"),
+        (["--sizes", "1"], "sizes: integers of at least 2, not 1"),
+        (["--times", "x"], "--times 'x': needs numbers"),
+        (["--times", "7"], "t = 7 is not among the times 0, 0.1, 0.2"),
+        (["--dynamics", "birthdeath"], "--dynamics 'birthdeath': did you mean 'birth-death'?"),
+        (["--dynamics", "langevin"], "temperature > 0"),
+        (["--uncertainty", "x"], "--uncertainty 'x': needs a fraction"),
+        (["--uncertainty", "none.h5"], "none.h5"),
+        (["--particles", "none.npz"], "none.npz"),
+        (["--plot", "gaps.txt"], "gaps.txt: a picture must end in"),
+        (["-o", "run.h5"], "run.h5 exists"),
+        (["-o", "nowhere/report.json"], "nowhere does not exist"),
+    ],
+)
+def test_compare_refuses_in_one_line(folder, arguments, text):
+    good(*RUN, "-o", "run.h5")
+    result = invoke(*COMPARE, *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("mfpde: ")
+    assert result.stderr.count("\n") == 1
+    assert text in result.stderr
+    assert files(folder) == {"run.h5"}

@@ -253,12 +253,12 @@ def simulate(
 
     from threadpoolctl import threadpool_limits
 
-    from mfpde.solver import _progress
+    from mfpde.running import progress_bar
 
     record = _Record(problem, n, replicas, saves, keep_positions, isinstance(scheme.reaction, Weights), observe)
     done = [0.0] * len(blocks)
 
-    with _progress(progress, f"{problem.name}, {replicas} x {n}", 0.0, dt * steps) as show:
+    with progress_bar(progress, f"{problem.name}, {replicas} x {n}", 0.0, dt * steps) as show:
 
         def work(b: int) -> None:
             block = blocks[b]

@@ -1,0 +1,126 @@
+"""What every integrator needs around its loop: save times, threads, interruption, a progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mfpde.schedules import Constant, Schedule
+
+__all__ = ["RunWarning", "interruptible", "invert_clock", "progress_bar", "save_times", "thread_limit"]
+
+PARALLEL_CELLS = 100_000
+"""From this size on more threads than one help."""
+
+
+class RunWarning(UserWarning):
+    """Something in a run that wants looking at."""
+
+
+def invert_clock(clock: Schedule, t: float, until: float, length: float) -> float:
+    """The time at which the clock has advanced by `length` since `t`."""
+    if isinstance(clock, Constant):
+        return t + length / clock(t)
+    low, high = t, until
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        if not low < middle < high:
+            break
+        if clock.integral(t, middle) < length:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def save_times(save: int | Sequence[float], start: float, t_end: float) -> list[float]:
+    """The times after `start` at which a state is kept, `t_end` last: from a count or from the times."""
+    if isinstance(save, (int, np.integer)):
+        if save < 2:
+            raise ValueError(f"save = {save}: at least 2 save times, the start and the end")
+        # fractions of the interval: the same numbers whatever the start
+        return [start + (t_end - start) * (i / (save - 1)) for i in range(1, save - 1)] + [t_end]
+    times = sorted({float(t) for t in save})
+    if not all(math.isfinite(t) for t in times) or (times and (times[0] < 0 or times[-1] > t_end)):
+        raise ValueError(f"save times must lie between 0 and t_end = {t_end:g}, got {times}")
+    return [t for t in times if start < t < t_end] + [t_end]
+
+
+@contextlib.contextmanager
+def thread_limit(threads: int | None, cells: int) -> Iterator[None]:
+    """One number of threads for BLAS and the compiled sweeps: oversubscription costs more than it gives."""
+    if threads is None:
+        threads = 1 if cells < PARALLEL_CELLS else (os.cpu_count() or 1)
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    import numba
+    from threadpoolctl import threadpool_limits
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    try:
+        with threadpool_limits(limits=threads):
+            yield
+    finally:
+        numba.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C ends the run after the current step, so that nothing is half recorded; a second one at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = False
+
+    def note(signum: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def progress_bar(
+    wanted: bool | None, name: str, start: float, t_end: float
+) -> Iterator[Callable[[float, float], None]]:
+    """A bar with time, energy and the time left on standard error; by default only on a terminal."""
+    if wanted is None:
+        wanted = sys.stderr.isatty()
+    if not wanted:
+        yield lambda t, energy: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("t = {task.fields[t]:.4g}  E = {task.fields[energy]:.6g}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(name, total=t_end - start, t=start, energy=math.nan)
+        yield lambda t, energy: bar.update(task, completed=t - start, t=t, energy=energy)
