@@ -231,7 +231,7 @@ def _limit(problem: mf.Problem, reaction: BirthDeath | Weights | None, dt: float
     A gradient step, then the weights take the mean effect of the events (or of the weights' step) with V anew.
     """
     bound = problem.bound_energy
-    points, weights = problem.mu_0.nodes(NODES.get(problem.parameters.get("k", 2), 400))
+    points, weights = problem.mu_0.nodes(NODES.get((problem.parameters or {}).get("k", 2), 400))
     low = np.array([axis.lower for axis in problem.axes])
     high = np.array([axis.upper for axis in problem.axes])
     alpha = problem.alpha(0.0)
@@ -573,7 +573,7 @@ def _coupled(quick: bool, progress: Progress, rows: list[Row], tables: list[Tabl
     import matplotlib.pyplot as plt
 
     sizes = (64, 256, 1024) if quick else (64, 256, 1024, 4096)
-    replicas = 40 if quick else 100
+    many = {64: 300, 256: 150, 1024: 80} if quick else {64: 400, 256: 200, 1024: 100, 4096: 100}
     problem, times, dt = mf.problems.single_index(k=4, d=16), (1.0, 2.0, 4.0), 0.05
     # the twins take the same steps as the particles; driven by the grid's mean field they would not see what these
     # steps do to it, and the difference would stay at that as n grows. So the scheme's own limit drives them.
@@ -584,11 +584,11 @@ def _coupled(quick: bool, progress: Progress, rows: list[Row], tables: list[Tabl
     relative = np.empty_like(squares)
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for k, n in enumerate(sizes):
-        progress(0.5 * k / len(sizes), f"coupled: {replicas} pairs of clouds of {n}")
-        pairs = coupled(problem, limit, n, dt=dt, t_end=4.0, save=times, seed=k, replicas=replicas, hessian=False)
+        progress(0.5 * k / len(sizes), f"coupled: {many[n]} pairs of clouds of {n}")
+        pairs = coupled(problem, limit, n, dt=dt, t_end=4.0, save=times, seed=k, replicas=many[n], hessian=False)
         square = pairs.rms[:, 1:] ** 2
         squares[k] = square.mean(axis=0)
-        relative[k] = square.std(axis=0, ddof=1) / math.sqrt(replicas) / squares[k]
+        relative[k] = square.std(axis=0, ddof=1) / math.sqrt(many[n]) / squares[k]
     for j, t in enumerate(times):
         slope, error = _slope(np.log(sizes), 0.5 * np.log(squares[:, j]), 0.5 * relative[:, j])
         rows.append(
@@ -598,7 +598,7 @@ def _coupled(quick: bool, progress: Progress, rows: list[Row], tables: list[Tabl
                 -0.5,
                 slope,
                 max(0.1, 3 * error) if quick else 0.1,
-                note=f"root mean square of |X_i - Y_i|, {replicas} replicas; standard error {error:.3f}",
+                note=f"root mean square of |X_i - Y_i|, {list(many.values())} replicas; standard error {error:.3f}",
             )
         )
         axes[0].loglog(sizes, np.sqrt(squares[:, j]), "o-", label=f"t = {t:g}")
@@ -611,10 +611,10 @@ def _coupled(quick: bool, progress: Progress, rows: list[Row], tables: list[Tabl
         problem = mf.problems.single_index(k=4, d=d)
         end = 0.5 * d  # of the order of the time to learn
         solution = _solve(problem, 400, (end,), 1e-5)
-        n, many = (256, 4) if quick else (1024, 10)
+        n, replicas = (256, 4) if quick else (1024, 10)
         dt = end / 160
         limit = _Driver(dt, _limit(problem, None, dt, (dt * np.arange(161)).tolist()))
-        pairs = coupled(problem, limit, n, dt=dt, t_end=end, save=33, seed=11, replicas=many)
+        pairs = coupled(problem, limit, n, dt=dt, t_end=end, save=33, seed=11, replicas=replicas)
         assert pairs.growth_integral is not None
         scaled = np.sqrt(n * (pairs.rms**2).mean(axis=0))
         growth = pairs.growth_integral.mean(axis=(0, 2))
