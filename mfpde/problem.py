@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.energy import BoundEnergy, Energy
+from mfpde.energy import BoundEnergy, Energy, TwoLayerNetwork
 from mfpde.grid import Axis, Grid
 from mfpde.measures import Measure, RestrictedMeasure
 from mfpde.schedules import Constant, Schedule, as_schedule
@@ -183,7 +183,7 @@ class Problem:
     shape : sequence of int, optional
         A mesh that gives a useful answer within seconds.
     network : Network, optional
-        What the neurons compute, for predictions and pictures.
+        What the neurons compute, for predictions and pictures. Default: the energy's `TwoLayerNetwork`, if it has one.
     exact : mapping, optional
         Closed forms: names to numbers, or to functions of time.
     parameters : mapping, optional
@@ -252,6 +252,8 @@ class Problem:
         if self.shape is not None:
             Grid(axes, self.shape)
             set_("shape", tuple(self.shape))
+        if self.network is None:
+            set_("network", _network_of(self.energy, axes))
         restricted = self.initial.restrict(axes)
         if restricted.lost_mass > LOST_MASS_REFUSE:
             raise ValueError(
@@ -338,6 +340,18 @@ class Problem:
             lines.append(f"  schedule     {_show(self.schedule)}")
         lines.append(f"  t_end        {self.t_end:g}")
         return "\n".join(lines)
+
+
+def _network_of(energy: Energy, axes: Sequence[Axis]) -> Network | None:
+    """The network that an energy trains, with its parameters in the order of the axes."""
+    names = [axis.name for axis in axes]
+    found = [term for term in energy.terms if isinstance(term, TwoLayerNetwork) and set(term.axes) <= set(names)]
+    if not found:
+        return None
+    term = found[0]
+    order = [names.index(name) for name in term.axes]
+    inputs = term.x[:, 0] if term.x.shape[1] == 1 else term.x
+    return Network(lambda x, *coordinates: term.unit(x, *(coordinates[i] for i in order)), None, inputs)
 
 
 def _show(schedule: Schedule) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import platform
 import sys
 import time
@@ -468,7 +469,7 @@ def _provenance(seconds: float) -> dict[str, Any]:
         "volatile": {
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "seconds": seconds,
-            "command": " ".join(sys.argv),
+            "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
             "machine": platform.machine(),
         },
     }

@@ -88,3 +88,20 @@ def test_repeated_samples_are_weights(data):
     weighted = mf.solve(mf.problems.network(x, y, weights=weights, half_width=5.0), (12, 12, 12), 0.5)
     repeated = mf.solve(mf.problems.network(np.append(x, x[7]), np.append(y, y[7]), half_width=5.0), (12, 12, 12), 0.5)
     np.testing.assert_allclose(repeated.energy, weighted.energy, rtol=0, atol=1e-10)
+
+
+def test_a_problem_finds_the_network_in_its_energy(data, solution):
+    """Written out by hand, with the axes in another order."""
+    from scipy import stats
+
+    x, y = data
+    law = stats.norm(0, 5 / 8)
+    problem = mf.Problem(
+        energy=mf.TwoLayerNetwork(x, y),
+        axes=[mf.Axis(name, -5, 5) for name in ("b", "c", "a")],
+        initial=mf.Product(a=law, b=law, c=law),
+        alpha=1.0,
+    )
+    other = mf.solve(problem, SHAPE, 5.0)
+    np.testing.assert_allclose(other.energy, solution.energy, rtol=1e-10)
+    np.testing.assert_allclose(other.predict(x[:5]), solution.predict(x[:5]), atol=1e-9)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from mfpde.energy import TwoLayerNetwork
 from mfpde.grid import Axis
 from mfpde.measures import Measure, Product
-from mfpde.problem import Network, Problem
+from mfpde.problem import Problem
 
 __all__ = ["network"]
 
@@ -102,7 +102,6 @@ def network(
         t_end=t_end,
         name=name,
         shape={1: (200,), 2: (96, 96), 3: (32, 32, 32), 4: (20, 20, 20, 20)}[len(names)],
-        network=Network(energy.unit, None, inputs),
     )
 
 
