@@ -14,22 +14,18 @@ from scipy import stats
 
 import mfpde as mf
 from mfpde import ParticleRecord, Quantity, Verdict
-from mfpde.comparison import (
-    _circle_distance,
+from mfpde.comparison.procedure import _step
+from mfpde.comparison.reference import Field, _circle_distance, _Quantile, exact_field, solution_field
+from mfpde.comparison.statistics import (
+    Rules,
     _combine,
     _Data,
     _Estimate,
-    _exact_field,
     _extrapolate,
-    _Field,
     _intercept,
     _judge,
     _lines,
-    _Quantile,
-    _Rules,
     _slope,
-    _solution_field,
-    _step,
 )
 from mfpde.particles import BirthDeath, GradientDescent, Langevin, Weights
 
@@ -116,7 +112,7 @@ def test_marginals_of_a_mesh_are_accurate_to_high_order(point_values):
     for n in (40, 80):
         grid, measure = problem.grid((n,)), mf.Product(x=law).restrict(problem.axes)
         mu = measure.point_values(grid) if point_values else measure.cells(grid)
-        field = _Field(problem, np.zeros(1), grid, [mu], point_values, None, np.zeros(1), [None])
+        field = Field(problem, np.zeros(1), grid, [mu], point_values, None, np.zeros(1), [None])
         found = points.distances(field.marginal(0, 0)[0])
         errors.append(abs(math.sqrt(found[1]) - math.sqrt(exact[1])))
     assert errors[1] < 1e-4
@@ -126,7 +122,7 @@ def test_marginals_of_a_mesh_are_accurate_to_high_order(point_values):
 def test_projections_of_a_mesh_have_the_law_of_the_projection():
     problem = mf.problems.gaussian_bumps(centres=[(-1.0, 0.0), (1.0, 1.0)], weights=[0.5, 0.5])
     law = mf.Product(x=stats.norm(0.4, 0.5), y=stats.norm(-0.2, 0.9))
-    field = _exact_field(mf.ExactLaw(problem, lambda t: law, [0.0]), np.zeros(1), (96, 96))
+    field = exact_field(mf.ExactLaw(problem, lambda t: law, [0.0]), np.zeros(1), (96, 96))
     for angle in (0.0, 0.3, 1.2):
         e = np.array([math.cos(angle), math.sin(angle)])
         along = stats.norm(e @ [0.4, -0.2], math.hypot(0.5 * e[0], 0.9 * e[1]))
@@ -195,7 +191,7 @@ def judged(gaps, *, signed=True, control=None, scale=1.0, tolerance=1e-3, sizes=
     gaps = [np.asarray(g, dtype=float)[:, None] for g in gaps]
     control = None if control is None else np.asarray(control)[:, None]
     data = _Data(sizes, gaps, draws, control, 2.0, 1.0)
-    rules = _Rules(tolerance, 4.0, more.pop("step_known", False))
+    rules = Rules(tolerance, 4.0, more.pop("step_known", False))
     return _judge(data, signed, scale, np.zeros(1), rules, at_start=False)
 
 
@@ -345,7 +341,7 @@ def test_the_bias_of_the_step_is_found_and_no_bias_of_the_scheme():
 def test_the_error_of_the_reference_is_not_taken_for_bias(bumps):
     """Draws from a fine solution are right particles; a crude solution is wrong, not they."""
     crude = mf.solve(bumps.problem, (20,), scheme=mf.Upwind(), save=[1.0, 2.0], progress=False)
-    field = _solution_field(bumps, bumps.problem, np.array([1.0, 2.0]))
+    field = solution_field(bumps, bumps.problem, np.array([1.0, 2.0]))
     rng = np.random.default_rng(12)
     records = [
         ParticleRecord([[field.sample(j, n, rng) for j in range(2)] for _ in range(32)], [1.0, 2.0], dt=dt)
@@ -698,7 +694,7 @@ def test_a_seed_reproduces_and_workers_do_not_matter(bumps):
 
 
 def test_samples_of_the_field_have_its_moments(bumps):
-    field = _solution_field(bumps, bumps.problem, bumps.times)
+    field = solution_field(bumps, bumps.problem, bumps.times)
     rng = np.random.default_rng(11)
     for j in (0, 3):
         x = field.sample(j, 40000, rng)[:, 0]

@@ -1,0 +1,478 @@
+"""`compare`: particles simulated or recorded, their gaps to the reference observed, judged and reported."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.comparison.records import ParticleRecord, checked_record, weights_of
+from mfpde.comparison.reference import (
+    ExactLaw,
+    Field,
+    Observer,
+    Quantity,
+    characteristics_field,
+    exact_field,
+    solution_field,
+    starts_at_mu_0,
+)
+from mfpde.comparison.report import Comparison
+from mfpde.comparison.statistics import Rules, make_finding
+from mfpde.lagrangian import Characteristics
+from mfpde.measures import GridMeasure
+from mfpde.particles import Cloud, Dynamics, simulate
+from mfpde.problem import Problem, Reaction
+from mfpde.solution import Solution
+
+__all__ = ["compare"]
+
+Array = NDArray[np.float64]
+Groups = dict[int, dict[str, Array]]
+
+RESAMPLES = 64
+"""Independent samples of the mean field that give the law-of-large-numbers band, at least."""
+SHOWN_TIMES = 6
+"""Times compared where none are named, at most."""
+
+
+def compare(
+    reference: Solution | Characteristics | ExactLaw,
+    particles: Cloud | ParticleRecord | Sequence[Cloud | ParticleRecord] | None = None,
+    *,
+    sizes: Sequence[int] = (100, 1000, 10_000),
+    replicas: int = 32,
+    dynamics: Dynamics | Sequence[Dynamics] | None = None,
+    dt: float = 1e-2,
+    control: bool = True,
+    times: Sequence[float] | None = None,
+    quantities: Sequence[Quantity] | None = None,
+    uncertainty: Solution | Characteristics | float | None = None,
+    tolerance: float = 1e-3,
+    false_alarm: float = 1e-3,
+    bootstrap: int = 2000,
+    seed: int = 0,
+    workers: int = 1,
+    progress: bool | None = None,
+) -> Comparison:
+    r"""Do particles converge to the mean field, and how fast?
+
+    For every observable, size and time the gap to the reference is averaged over independent replicas. Its mean is
+    the bias at n, its mean square falls like ``1/n`` for a right scheme. What counts is what *stays*: a right scheme
+    has ``gap = c/n + O(dt)``, a wrong one a bias that does not fall with n and does not vanish with the step.
+
+    Parameters
+    ----------
+    reference : Solution, Characteristics or ExactLaw
+        The mean field. Its `problem` must be known.
+    particles : Cloud, ParticleRecord or sequence of them, optional
+        Your own. Records with the same n and dt are replicas of each other. Default: particles are simulated.
+    sizes, replicas, dynamics, dt, seed, workers
+        Of the simulations; see `mfpde.particles.simulate`. `dt` is shortened so that all times are multiples of it.
+    control : bool
+        Whether the largest size is run a second time, with steps of twice the length, to know the bias of the step
+        (half as much work again at that size).
+    times : sequence of float, optional
+        Where to compare. Default: up to six of the reference's save times, or those that your records share with it.
+    quantities : sequence of Quantity, optional
+        Default: all that apply.
+    uncertainty : Solution, Characteristics or float, optional
+        What is known about the reference's error: another solution of the same problem with the same times, whose
+        difference counts; or a fraction of each observable's scale. Default: a solution is computed on half the cells
+        and its whole difference counts; of characteristics, their own estimate; an exact law has none.
+    tolerance : float
+        Bias that does not matter, as a fraction of the observable's scale (the change of the energy, the largest
+        response, the standard deviation of a coordinate).
+    false_alarm : float
+        The probability, at most, that a right scheme is called inconsistent by chance.
+    bootstrap : int
+        Draws for the interval of the slope.
+    progress : bool, optional
+        Progress bars of the simulations.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ValueError
+        For arguments that do not fit, a reference without its problem, records that share no time with it, or that
+        have particles outside the box (more than 1 %; fewer are moved to the wall, and a note says so).
+
+    Notes
+    -----
+    **The test.** The gap for n to infinity is the intercept of a weighted line in ``1/n`` (for distances: of the mean
+    square in the mean square of n independent draws, which absorbs logarithms), plus the correction by the control
+    run; standard errors come from the replicas, degrees of freedom after Welch and Satterthwaite. It is compared with
+    an allowance: the reference's uncertainty, the tolerance, and the second-order rest of the step. For signed
+    observables the variance over replicas has to fall as well: common noise, such as that of mini-batches, does not
+    average out.
+
+    *Inconsistent* means that the excess is beyond the threshold, a normal score at level ``false_alarm`` divided by
+    the number of tests (all observables, components and times), and beyond a score of 3 also if gaps fell like
+    ``n^{-1/4}`` only, through all sizes and through the two largest: a slow fall is not taken for a gap that stays.
+    *Consistent* means no excess, and that a bias of half the gap at the smallest size would have been seen.
+    Everything else is *undecided*: one size, one replica, too few replicas, or a significant gap that time steps (5 %
+    of the scale, without a control run) or a slow fall could explain.
+
+    **Good values.** Sizes over a factor of ten or more, 32 replicas. Replicas of one seed are no replicas. With
+    weights, look at the effective sample size: few heavy particles are a small n.
+
+    Examples
+    --------
+    >>> import mfpde as mf
+    >>> solution = mf.solve(mf.problems.linear_neuron(), progress=False)
+    >>> found = mf.compare(solution, sizes=[100, 400], replicas=16, dt=0.02, progress=False)
+    >>> found["response"].verdict is not mf.Verdict.INCONSISTENT
+    True
+    """
+    if not isinstance(reference, (Solution, Characteristics, ExactLaw)):
+        raise ValueError(f"the reference must be a Solution, Characteristics or ExactLaw, not {reference!r}")
+    problem = reference.problem
+    if problem is None:
+        raise ValueError("the solution does not know its problem; load it with mfpde.load(path, problem=problem)")
+    _check_numbers(sizes, replicas, tolerance, false_alarm, bootstrap)
+    chosen = _quantities(quantities, problem)
+    notes: list[str] = []
+    known = np.asarray(reference.times, dtype=float)
+    records: list[ParticleRecord] | None = None
+    if particles is not None:
+        given = [particles] if isinstance(particles, (Cloud, ParticleRecord)) else list(particles)
+        records = [checked_record(item, problem, notes) for item in given]
+        if not records:
+            raise ValueError("no particles were given; leave particles= out to simulate some")
+    at = _times(known, times, records, reference)
+
+    distances = bool(chosen & {Quantity.W1, Quantity.W2, Quantity.SLICED_W2})
+    if isinstance(reference, Solution):
+        truth = solution_field(reference, problem, at)
+    elif isinstance(reference, Characteristics):
+        truth, more = characteristics_field(reference, at, distances)
+        notes += more
+    else:
+        truth = exact_field(reference, at)
+    observer = Observer(truth, chosen)
+    if not observer.observables:
+        raise ValueError(f"none of {', '.join(q.value for q in chosen)} exists for this problem and reference")
+    errors, error_text = _uncertainty(reference, uncertainty, observer, at)
+
+    step: float | None
+    control_step: float | None = None
+    scheme = ""
+    if records is None:
+        groups, control_values, step, control_step, scheme, effective = _simulated(
+            problem, observer, at, sizes, replicas, dynamics, dt, control, seed, workers, progress
+        )
+    else:
+        groups, control_values, step, control_step, effective, more = _recorded(records, observer, at)
+        notes += more
+    ns = sorted(groups)
+    resampled = _resampled(observer, ns, max(RESAMPLES, replicas), seed)
+
+    tests = sum(len(at) * (groups[ns[0]][o.name].shape[2] + o.signed) for o in observer.observables)
+    from scipy import stats
+
+    rules = Rules(tolerance, float(stats.norm.isf(0.5 * false_alarm / tests)), step_known=False)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
+    findings = {}
+    for o in observer.observables:
+        findings[o.name] = make_finding(
+            o,
+            at,
+            np.array(ns, dtype=float),
+            [groups[n][o.name] for n in ns],
+            [resampled[n][o.name] for n in ns],
+            None if control_values is None else control_values[o.name],
+            step,
+            control_step,
+            np.stack([errors[j][o.name] for j in range(len(at))]),
+            rules,
+            rng,
+            bootstrap,
+        )
+    return Comparison(
+        name=problem.name,
+        times=at,
+        sizes=tuple(ns),
+        replicas=tuple(len(groups[n][observer.observables[0].name]) for n in ns),
+        dt=step,
+        control_dt=control_step,
+        findings=findings,
+        threshold=rules.threshold,
+        tests=tests,
+        false_alarm=false_alarm,
+        reference_error=error_text,
+        scheme=scheme,
+        effective_size=np.array([effective[n] for n in ns]),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _check_numbers(sizes: Sequence[int], replicas: int, tolerance: float, false_alarm: float, bootstrap: int) -> None:
+    for name, values, least in (("sizes", sizes, 2), ("replicas", [replicas], 1), ("bootstrap", [bootstrap], 100)):
+        if len(values) == 0:
+            raise ValueError(f"{name} is empty; give at least one")
+        for value in values:
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name}: integers of at least {least}, not {value!r}")
+    if len(set(sizes)) != len(sizes):
+        raise ValueError(f"sizes {list(sizes)} repeat; give each once")
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance is a fraction in [0, 1), not {tolerance!r}")
+    if not 0 < false_alarm < 0.5:
+        raise ValueError(f"false_alarm is a probability in (0, 0.5), not {false_alarm!r}")
+
+
+def _quantities(wanted: Sequence[Quantity] | None, problem: Problem) -> set[Quantity]:
+    if wanted is None:
+        unbalanced = problem.reaction is Reaction.UNBALANCED or problem.reinjection is not None
+        return {q for q in Quantity if q is not Quantity.MASS or unbalanced}
+    for q in wanted:
+        if not isinstance(q, Quantity):
+            raise ValueError(f"quantities are members of mfpde.Quantity, such as Quantity.ENERGY, not {q!r}")
+    return set(wanted)
+
+
+def _times(
+    known: Array,
+    wanted: Sequence[float] | None,
+    records: Sequence[ParticleRecord] | None,
+    reference: Solution | Characteristics | ExactLaw,
+) -> Array:
+    def among(values: Array, t: float) -> bool:
+        return bool(np.any(np.abs(values - t) <= 1e-6 * max(1.0, abs(t))))
+
+    if records is not None:
+        shared = [t for t in known if all(among(record.times, t) for record in records)]
+        if not shared:
+            theirs = ", ".join(f"{t:g}" for t in records[0].times[:8])
+            raise ValueError(
+                f"the records share no save time with the reference, which has {', '.join(f'{t:g}' for t in known)} "
+                f"({records[0].label}: {theirs}); solve with save=[the times of the records]"
+            )
+        known = np.array(shared)
+    if wanted is None:
+        pick = np.unique(np.round(np.linspace(0, len(known) - 1, min(len(known), SHOWN_TIMES))).astype(int))
+        return np.asarray(known[pick])
+    result = []
+    for t in np.unique(np.asarray(wanted, dtype=float)):
+        if not among(known, float(t)):
+            raise ValueError(
+                f"t = {t:g} is not among the times {', '.join(f'{s:g}' for s in known)} "
+                "of the reference (and the records); solve with save="
+            )
+        result.append(float(known[np.argmin(np.abs(known - t))]))
+    if not result:
+        raise ValueError("times is empty; leave it out, or name at least one")
+    return np.array(result)
+
+
+def _uncertainty(
+    reference: Solution | Characteristics | ExactLaw,
+    given: Solution | Characteristics | float | None,
+    observer: Observer,
+    at: Array,
+) -> tuple[list[dict[str, Array]], str]:
+    """For each time the reference's uncertainty of every observable, and where it comes from."""
+    problem, truth = observer.field.problem, observer.field
+    sizes = {o.name: 1 for o in observer.observables}
+    if truth.response is not None:
+        sizes["response"] = truth.response.shape[1]
+
+    def fraction(value: float) -> list[dict[str, Array]]:
+        return [{o.name: np.full(sizes[o.name], value * o.scale) for o in observer.observables} for _ in at]
+
+    other: Field
+    if isinstance(given, (Solution, Characteristics)):
+        if isinstance(given, Solution):
+            other = solution_field(given, problem, at)
+            text = f"error from a second solution, on {' x '.join(map(str, given.grid.shape))} cells"
+        else:
+            other, _ = characteristics_field(given, at, bool(observer.distances))
+            text = "error from characteristics"
+    elif given is not None:
+        if not (isinstance(given, (int, float)) and 0 <= given < 1):
+            raise ValueError(f"uncertainty is a fraction in [0, 1), a Solution or Characteristics, not {given!r}")
+        return fraction(float(given)), f"error given as {given:g} of each observable's scale"
+    elif isinstance(reference, Characteristics):
+        value = float(reference.error_estimate)
+        return fraction(value), f"error of the characteristics' own estimate, {value:.1g} of each scale"
+    elif isinstance(reference, ExactLaw):
+        assert truth.grid is not None
+        other = exact_field(reference, at, [max(4, n // 2) for n in truth.grid.shape])
+        text = "an exact law; error of its mesh from half the cells"
+    else:
+        coarse = _coarser(reference, problem, at)
+        other = solution_field(coarse, problem, at)
+        text = f"error from a run on half the cells ({' x '.join(map(str, coarse.grid.shape))}), an estimate from above"
+    return [observer.between(other, j) for j in range(len(at))], text
+
+
+def _coarser(solution: Solution, problem: Problem, at: Array) -> Solution:
+    """The same run on half the cells."""
+    from mfpde import transport
+    from mfpde.solver import solve
+
+    shape = [max(8, -(-n // 2)) for n in solution.grid.shape]
+    name = str(solution.configuration.get("scheme", "")).partition("(")[0]
+    scheme = getattr(transport, name)() if name in ("Upwind", "Muscl", "Weno5") else None
+    end = float(at[-1])
+    if end == 0:
+        end = min(problem.t_end, 1e-3)
+    initial = None
+    if not starts_at_mu_0(solution, problem):
+        initial = GridMeasure(solution.grid, np.asarray(solution.density[0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the fine run said is known, the coarse one is only an error bar
+        coarse = solve(
+            problem,
+            shape,
+            end,
+            scheme=scheme,
+            save=[float(t) for t in at if t > 0] or [end],
+            initial=initial,
+            throw=False,
+            progress=False,
+        )
+    if not coarse.result.ok:
+        raise ValueError(
+            f"the run on half the cells, which tells the solution's error, failed ({coarse.result.value}); "
+            "pass uncertainty=, a second solution or a fraction"
+        )
+    return coarse
+
+
+def _step(times: Array, limit: float) -> tuple[float, float]:
+    """The largest step up to `limit` of whose double all times are multiples; and the last time."""
+    if not (math.isfinite(limit) and limit > 0):
+        raise ValueError(f"dt must be finite and positive, not {limit!r}")
+    end = float(times[-1])
+    if end == 0:
+        return limit, limit
+    first = max(1, math.ceil(end / (2 * limit) * (1 - 1e-9)))
+    for count in range(first, 20 * first + 2000):
+        k = times * (count / end)
+        if np.all(np.abs(k - np.round(k)) <= 4e-7):
+            return end / (2 * count), end
+    raise ValueError(
+        f"no step near {limit:g} divides all times {', '.join(f'{t:g}' for t in times)}; give times= that one does"
+    )
+
+
+def _simulated(
+    problem: Problem,
+    observer: Observer,
+    at: Array,
+    sizes: Sequence[int],
+    replicas: int,
+    dynamics: Dynamics | Sequence[Dynamics] | None,
+    limit: float,
+    control: bool,
+    seed: int,
+    workers: int,
+    progress: bool | None,
+) -> tuple[Groups, dict[str, Array] | None, float, float | None, str, dict[int, Array]]:
+    dt, end = _step(at, limit)
+    names: list[str] = []
+
+    def run(n: int, step: float, key: int) -> tuple[dict[str, Array], Array]:
+        # sizes are independent of each other; the control run shares starts and seeds with the run it controls
+        own = int(np.random.SeedSequence([seed, 1, key]).generate_state(1)[0])
+        cloud = simulate(
+            problem,
+            n,
+            dynamics=dynamics,
+            dt=step,
+            t_end=end,
+            save=[float(t) for t in at],
+            seed=own,
+            replicas=replicas,
+            workers=workers,
+            progress=progress,
+        )
+        parts = (cloud.scheme.drift, cloud.scheme.noise, cloud.scheme.reaction)
+        names[:] = [repr(part) for part in parts if part is not None]
+        index = [int(np.argmin(np.abs(cloud.times - t))) for t in at]
+        assert cloud.positions is not None
+        return _observe(observer, cloud.positions, weights_of(cloud), index), cloud.ess[:, index].mean(axis=0)
+
+    groups: Groups = {}
+    effective = {}
+    order = sorted(int(n) for n in sizes)
+    for key, n in enumerate(order):
+        groups[n], effective[n] = run(n, dt, key)
+    coarse = run(order[-1], 2 * dt, len(order) - 1)[0] if control and at[-1] > 0 else None
+    return groups, coarse, dt, 2 * dt if coarse is not None else None, ", ".join(names), effective
+
+
+def _observe(observer: Observer, positions: Array, weights: Array | None, index: Sequence[int]) -> dict[str, Array]:
+    """All gaps: for every observable an array (R, m, q)."""
+    rows = [
+        [observer(x[i], None if weights is None else weights[r, i], j) for j, i in enumerate(index)]
+        for r, x in enumerate(positions)
+    ]
+    return {
+        o.name: np.stack([np.stack([found[o.name] for found in row]) for row in rows]) for o in observer.observables
+    }
+
+
+def _resampled(observer: Observer, sizes: Sequence[int], count: int, seed: int) -> Groups:
+    """Gaps of independent draws from ``mu_t``."""
+    groups: Groups = {}
+    for key, n in enumerate(sizes):
+        rows = []
+        for j in range(len(observer.field.times)):
+            rng = np.random.default_rng(np.random.SeedSequence([seed, 3, key, j]))
+            mass = observer.field.mass[j]
+            # draws carry the mass of the field: what remains is sampling
+            w = None if abs(mass - 1.0) < 1e-9 else np.full(n, mass / n)
+            rows.append([observer(observer.field.sample(j, n, rng), w, j) for _ in range(count)])
+        groups[n] = {
+            o.name: np.stack([np.stack([found[o.name] for found in row]) for row in rows], axis=1)
+            for o in observer.observables
+        }
+    return groups
+
+
+def _recorded(
+    records: Sequence[ParticleRecord], observer: Observer, at: Array
+) -> tuple[Groups, dict[str, Array] | None, float | None, float | None, dict[int, Array], list[str]]:
+    """Replicas of one n and dt together; of two steps the shorter one counts and the longer one is its control."""
+    notes: list[str] = []
+    found: dict[float | None, Groups] = {}
+    ess: dict[int, list[Array]] = {}
+    for record in records:
+        index = [int(np.argmin(np.abs(record.times - t))) for t in at]
+        values = _observe(observer, record.positions, record.weights, index)
+        group = found.setdefault(record.dt, {})
+        if record.n in group:
+            group[record.n] = {name: np.concatenate([group[record.n][name], v]) for name, v in values.items()}
+        else:
+            group[record.n] = values
+        w = np.ones(record.positions.shape[:3]) if record.weights is None else record.weights
+        w = w[:, index]
+        ess.setdefault(record.n, []).append(np.mean(w.sum(axis=2) ** 2 / (w**2).sum(axis=2), axis=0))
+    steps = sorted(dt for dt in found if dt is not None)
+    if None in found and steps:
+        raise ValueError("some records have a dt and some have none; give all of them theirs, or none")
+    if len(steps) > 2:
+        raise ValueError(f"records with {len(steps)} different dt {steps}; give those of one, or of two for a control")
+    effective = {n: np.mean(rows, axis=0) for n, rows in ess.items()}
+    if not steps:
+        notes.append("the records have no dt: a bias of time steps cannot be told from one of the scheme")
+        return found[None], None, None, None, effective, notes
+    groups = found[steps[0]]
+    if len(steps) == 1:
+        notes.append("one dt: a bias of time steps cannot be told from one of the scheme; add records of another dt")
+        return groups, None, steps[0], None, effective, notes
+    largest = max(groups)
+    if largest not in found[steps[1]]:
+        raise ValueError(
+            f"the records with dt = {steps[1]:g} control the step at the largest n = {largest}, "
+            f"but have n = {', '.join(map(str, sorted(found[steps[1]])))}; record them with that n"
+        )
+    return groups, found[steps[1]][largest], steps[0], steps[1], effective, notes

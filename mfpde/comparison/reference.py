@@ -1,0 +1,486 @@
+"""The mean field as a reference, what is compared of it, and the gaps of particles to it."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.grid import Axis, Grid
+from mfpde.lagrangian import Characteristics
+from mfpde.measures import GridMeasure, Measure, RestrictedMeasure
+from mfpde.problem import Problem
+from mfpde.solution import Solution
+
+__all__ = ["ExactLaw", "Quantity"]
+
+Array = NDArray[np.float64]
+
+DIRECTIONS = 16
+"""Projections of the sliced distance."""
+REFINE = 8
+"""Pieces that a cell of a marginal is cut into."""
+
+
+class Quantity(enum.Enum):
+    """What is compared."""
+
+    ENERGY = "energy"
+    """``E[mu^n] - E[mu_t]``, without entropy."""
+    RESPONSE = "response"
+    """``u[mu^n] - u[mu_t]``, the network output in the energy's coordinates."""
+    MOMENTS = "moments"
+    """Mean and mean square of every coordinate; on periodic axes of its cosine and sine."""
+    W1 = "W1"
+    """The 1-Wasserstein distance of every marginal, on periodic axes along the circle."""
+    W2 = "W2"
+    """The 2-Wasserstein distance of every marginal, not on periodic axes."""
+    SLICED_W2 = "sliced W2"
+    """The root of the mean squared ``W2`` over 16 projections; from two dimensions on, without periodic axes."""
+    MASS = "mass"
+    """The mass; compared where the reaction is unbalanced."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExactLaw:
+    """A mean field known in closed form, as a reference for `compare`.
+
+    Parameters
+    ----------
+    problem : Problem
+    law : callable
+        ``law(t)``, a `Measure`: ``mu_t``.
+    times : sequence of float
+        When it is compared; the first is 0.
+    shape : sequence of int, optional
+        The mesh its marginals are taken on. Default: the problem's.
+
+    Examples
+    --------
+    >>> import mfpde as mf
+    >>> from scipy import stats
+    >>> problem = mf.problems.linear_neuron()
+    >>> mean, variance = problem.exact["mean"], problem.exact["variance"]
+    >>> exact = mf.ExactLaw(problem, lambda t: mf.Product(theta=stats.norm(mean(t), variance(t) ** 0.5)), [0, 0.5, 1])
+    """
+
+    problem: Problem
+    law: Callable[[float], Measure]
+    times: Sequence[float]
+    shape: Sequence[int] | None = None
+
+
+class _Quantile:
+    """A quantile function: linear from `low` to `high` on each of the intervals between `c`, which runs 0 to 1."""
+
+    def __init__(self, c: Array, low: Array, high: Array) -> None:
+        self.c, self.low, self.high = c, low, high
+
+    @classmethod
+    def of_points(cls, x: Array, weights: Array | None) -> _Quantile:
+        if weights is None:
+            x = np.sort(x)
+            return cls(np.arange(len(x) + 1) / len(x), x, x)
+        order = np.argsort(x, kind="stable")
+        c = np.concatenate([[0.0], np.cumsum(weights[order])])
+        x = x[order]
+        return cls(c / c[-1], x, x)
+
+    @classmethod
+    def of_curve(cls, x: Array, c: Array) -> _Quantile:
+        """From a distribution function, piecewise linear through (x, c)."""
+        c = np.maximum.accumulate(c)
+        c = (c - c[0]) / (c[-1] - c[0])
+        keep = np.diff(c) > 0
+        knots = np.concatenate([c[:-1][keep], [1.0]])
+        return cls(knots, x[:-1][keep], x[1:][keep])
+
+    def distances(self, other: _Quantile) -> tuple[float, float]:
+        """``W1`` and the square of ``W2``, exactly: the difference is linear between the merged knots."""
+        q = np.union1d(self.c, other.c)
+        q[0], q[-1] = 0.0, 1.0
+        length = np.diff(q)
+        middle = 0.5 * (q[1:] + q[:-1])
+        a, b = self._ends(q, middle), other._ends(q, middle)
+        left, right = a[0] - b[0], a[1] - b[1]
+        square = float(length @ (left * left + left * right + right * right)) / 3.0
+        return float(length @ _absolute(left, right)), square
+
+    def _ends(self, q: Array, middle: Array) -> tuple[Array, Array]:
+        s = np.clip(np.searchsorted(self.c, middle, side="right") - 1, 0, len(self.low) - 1)
+        slope = (self.high - self.low)[s] / (self.c[1:] - self.c[:-1])[s]
+        return self.low[s] + (q[:-1] - self.c[s]) * slope, self.low[s] + (q[1:] - self.c[s]) * slope
+
+
+def _absolute(left: Array, right: Array) -> Array:
+    """The mean of ``|f|`` for f linear from `left` to `right`."""
+    mean = 0.5 * np.abs(left + right)
+    cross = left * right < 0
+    if cross.any():
+        a, b = left[cross], right[cross]
+        mean[cross] = 0.5 * (a * a + b * b) / np.abs(a - b)
+    return mean
+
+
+def _circle_distance(curve: tuple[Array, Array], other: tuple[Array, Array], *, steps: bool) -> float:
+    """``W1`` along a circle, ``min_c int |F - G - c| dx``, of two distribution functions over one period.
+
+    The first is piecewise linear; the second too, or with `steps` a sum of jumps at its (sorted) points.
+    """
+    x = np.union1d(curve[0], other[0])
+    F = np.interp(x, *curve)
+    if steps:
+        at = np.searchsorted(other[0], 0.5 * (x[1:] + x[:-1]), side="right")
+        left = right = np.concatenate([[0.0], other[1]])[at]
+    else:
+        G = np.interp(x, *other)
+        left, right = G[:-1], G[1:]
+    left, right = F[:-1] - left, F[1:] - right
+    length = np.diff(x)
+    # the best c is a median; a knot of the finely cut curve is one to second order
+    middle = 0.5 * (left + right)
+    order = np.argsort(middle)
+    mass = np.cumsum(length[order])
+    c = middle[order[np.searchsorted(mass, 0.5 * mass[-1])]]
+    return float(length @ _absolute(left - c, right - c))
+
+
+class Field:
+    """What `compare` knows of ``mu_t`` at its times: numbers, marginals, samples.
+
+    `density` holds masses of the cells of `grid`, or is None where no density is known; then distances are left out.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        times: Array,
+        grid: Grid | None,
+        density: Sequence[Array] | None,
+        point_values: bool,
+        source: Sequence[tuple[Array, Array]] | None,
+        energy: Array,
+        laws: Sequence[RestrictedMeasure | None],
+    ) -> None:
+        self.problem, self.times, self.grid, self.energy = problem, times, grid, np.asarray(energy, dtype=float)
+        self.density, self.point_values = density, point_values
+        self.laws = laws
+        self.axes = tuple(problem.axes)
+        bound = problem.bound_energy
+        if source is None:
+            assert grid is not None
+            assert density is not None
+            centres = grid.points()
+            source = [(centres, (mu * grid.cell_volume).ravel()) for mu in density]
+        self.source = source
+        self._points: Array | None = None
+        self._marginals: dict[tuple[int, int], tuple[_Quantile, tuple[Array, Array]]] = {}
+        self._moments: dict[tuple[int, int], tuple[float, float]] = {}
+        self.mass = np.array([float(w.sum()) for _, w in source])
+        self.response = None
+        if bound.response_size > 0 and not bound.direct:
+            self.response = np.stack([bound.response(x, w) for x, w in source])
+
+    def moments(self, i: int, j: int) -> tuple[float, float]:
+        if (i, j) not in self._moments:
+            x, w = self.source[j]
+            self._moments[i, j] = _moments(self.axes[i], x[:, i], w)
+        return self._moments[i, j]
+
+    def spread(self, i: int) -> float:
+        """The largest standard deviation of a coordinate."""
+        found = []
+        for x, w in self.source:
+            w = w / w.sum()
+            mean = float(w @ x[:, i])
+            found.append(float(w @ (x[:, i] - mean) ** 2))
+        return math.sqrt(max(found))
+
+    def marginal(self, i: int, j: int) -> tuple[_Quantile, tuple[Array, Array]]:
+        """The quantile function of a marginal, and its distribution function as a curve."""
+        if (i, j) not in self._marginals:
+            self._marginals[i, j] = self._marginal(i, j)
+        return self._marginals[i, j]
+
+    def _marginal(self, i: int, j: int) -> tuple[_Quantile, tuple[Array, Array]]:
+        assert self.grid is not None
+        assert self.density is not None
+        others = tuple(k for k in range(len(self.axes)) if k != i)
+        f = np.asarray(self.density[j].sum(axis=others))
+        if self.point_values:  # averages of the cells from values at their centres
+            padded = np.pad(f, 1, mode="wrap" if self.axes[i].periodic else "edge")
+            f = np.maximum(f + (padded[2:] - 2 * f + padded[:-2]) / 24.0, 0.0)
+        faces = self.grid.faces(i)
+        c = np.concatenate([[0.0], np.cumsum(f)])
+        c /= c[-1]
+        from scipy.interpolate import PchipInterpolator
+
+        x = np.interp(np.arange(REFINE * len(f) + 1) / REFINE, np.arange(len(f) + 1), faces)
+        curve = (x, np.clip(PchipInterpolator(faces, c)(x), 0.0, 1.0))
+        return _Quantile.of_curve(*curve), curve
+
+    def projected(self, direction: Array, j: int) -> _Quantile:
+        """The quantile function of the projection on a direction.
+
+        The masses of the cells lie at their centres, spread as widely as a cell is.
+        """
+        assert self.grid is not None
+        assert self.density is not None
+        w = self.density[j].ravel()
+        keep = w > 1e-12 * w.max()
+        along, w = self._centres()[keep] @ direction, w[keep]
+        order = np.argsort(along, kind="stable")
+        along, w = along[order], w[order] / w.sum()
+        mass = np.concatenate([[0.0], np.cumsum(w)])
+        moment = np.concatenate([[0.0], np.cumsum(w * along)])
+        width = math.sqrt(sum((e * h) ** 2 for e, h in zip(direction, self.grid.spacing, strict=True)))
+
+        def integral(y: Array) -> Array:  # of the distribution function
+            k = np.searchsorted(along, y, side="right")
+            return np.asarray(y * mass[k] - moment[k])
+
+        low, high = along[0] - 0.5 * width, along[-1] + 0.5 * width
+        x = np.linspace(low, high, min(4096, 4 * math.ceil((high - low) / width) + 1))
+        return _Quantile.of_curve(x, (integral(x + 0.5 * width) - integral(x - 0.5 * width)) / width)
+
+    def _centres(self) -> Array:
+        assert self.grid is not None
+        if self._points is None:
+            self._points = self.grid.points()
+        return self._points
+
+    def sample(self, j: int, n: int, rng: np.random.Generator) -> Array:
+        """Independent draws from ``mu_t``, normalised."""
+        law = self.laws[j]
+        if law is not None:
+            return law.sample(n, rng)
+        if self.grid is not None and self.density is not None:
+            if len(self.axes) == 1:
+                q = self.marginal(0, j)[0]
+                u = rng.random(n)
+                s = np.clip(np.searchsorted(q.c, u, side="right") - 1, 0, len(q.low) - 1)
+                share = (u - q.c[s]) / (q.c[s + 1] - q.c[s])
+                return np.asarray(q.low[s] + share * (q.high[s] - q.low[s]))[:, None]
+            return GridMeasure(self.grid, self.density[j]).restrict(self.axes).sample(n, rng)
+        x, w = self.source[j]
+        return np.asarray(x[rng.choice(len(w), n, p=w / w.sum())])
+
+
+def _moments(axis: Axis, x: Array, w: Array) -> tuple[float, float]:
+    if axis.periodic:
+        angle = (2 * math.pi / axis.length) * (x - axis.lower)
+        return float(w @ np.cos(angle)), float(w @ np.sin(angle))
+    return float(w @ x), float(w @ (x * x))
+
+
+def solution_field(solution: Solution, problem: Problem, times: Array) -> Field:
+    index = [solution.index(float(t)) for t in times]
+    return Field(
+        problem,
+        times,
+        solution.grid,
+        [solution.density[i] for i in index],
+        solution.point_values,
+        None,
+        solution.energy[index],
+        [problem.mu_0 if t == 0 and starts_at_mu_0(solution, problem) else None for t in times],
+    )
+
+
+def starts_at_mu_0(solution: Solution, problem: Problem) -> bool:
+    """Whether the run began with the problem's own measure, up to the mesh."""
+    mu_0 = problem.mu_0
+    own = mu_0.point_values(solution.grid) if solution.point_values else mu_0.cells(solution.grid)
+    return bool(np.abs(solution.density[0] - own).sum() * solution.grid.cell_volume < 1e-6)
+
+
+def characteristics_field(found: Characteristics, times: Array, distances: bool) -> tuple[Field, list[str]]:
+    problem, notes = found.problem, []
+    source = [found.nodes_at(float(t)) for t in times]
+    bound = problem.bound_energy
+    energy = np.array([bound.energy(x, w) for x, w in source])
+    grid, density = None, None
+    d = len(problem.axes)
+    if distances and d <= 2:
+        grid = problem.grid(problem.shape if problem.shape is not None else (400,) if d == 1 else (96, 96))
+        points = grid.points()
+        density = [found.density_at(points, float(t)).reshape(grid.shape) for t in times]
+        off = max(
+            abs(float(mu.sum()) * grid.cell_volume / float(w.sum()) - 1)
+            for mu, (_, w) in zip(density, source, strict=True)
+        )
+        if off > 1e-3:
+            notes.append(
+                f"the density of the characteristics on a mesh of {' x '.join(map(str, grid.shape))} has a mass that "
+                f"is off by {off:.1g}; distances are left out (compare with a solution on a mesh)"
+            )
+            grid = density = None
+    elif distances:
+        notes.append(
+            "no distances: characteristics give a density on a mesh in one and two dimensions only; "
+            "compare with a solution on a mesh"
+        )
+    laws = [problem.mu_0 if t == 0 else None for t in times]
+    return Field(problem, times, grid, density, True, source, energy, laws), notes
+
+
+def exact_field(exact: ExactLaw, times: Array, shape: Sequence[int] | None = None) -> Field:
+    problem = exact.problem
+    grid = problem.grid(shape if shape is not None else exact.shape)
+    laws = [exact.law(float(t)).restrict(problem.axes) for t in times]
+    count = {1: 400, 2: 60, 3: 24, 4: 12}[len(problem.axes)]
+    source = [law.nodes(count) for law in laws]
+    energy = np.array([problem.bound_energy.energy(x, w) for x, w in source])
+    return Field(problem, times, grid, [law.cells(grid) for law in laws], False, source, energy, laws)
+
+
+@dataclass(frozen=True)
+class Observable:
+    """A name, whether its gaps have a sign, how large it is."""
+
+    name: str
+    signed: bool
+    scale: float
+
+
+class Observer:
+    """Evaluates all gaps of a set of weighted points against a field."""
+
+    def __init__(self, field: Field, quantities: Iterable[Quantity]) -> None:
+        self.field = field
+        self.axes = field.axes
+        wanted = set(quantities)
+        d = len(self.axes)
+        energy = max(float(np.ptp(field.energy)), 1e-3 * float(np.abs(field.energy).max()), 1e-300)
+        spread = [field.spread(i) for i in range(d)]
+        self.observables: list[Observable] = []
+
+        def add(name: str, signed: bool, scale: float) -> None:
+            self.observables.append(Observable(name, signed, scale))
+
+        if Quantity.ENERGY in wanted:
+            add("energy", True, energy)
+        self.response = Quantity.RESPONSE in wanted and field.response is not None
+        if self.response:
+            assert field.response is not None
+            add("response", True, max(float(np.abs(field.response).max()), 1e-300))
+        if Quantity.MASS in wanted:
+            add("mass", True, float(field.mass.max()))
+        self.moments = Quantity.MOMENTS in wanted
+        for i, axis in enumerate(self.axes if self.moments else ()):
+            if axis.periodic:
+                add(f"cosine of {axis.name}", True, 1.0)
+                add(f"sine of {axis.name}", True, 1.0)
+                continue
+            root = math.sqrt(max(field.moments(i, j)[1] for j in range(len(field.times))))
+            add(f"mean of {axis.name}", True, max(spread[i], 1e-3 * root, 1e-300))
+            add(f"mean square of {axis.name}", True, max(spread[i] * root, 1e-3 * root**2, 1e-300))
+        self.distances: set[Quantity] = set()
+        self.directions = np.empty((0, d))
+        if field.density is not None:
+            self.distances = wanted & {Quantity.W1, Quantity.W2}
+            for i, axis in enumerate(self.axes):
+                for quantity in (Quantity.W1, Quantity.W2):
+                    if quantity in self.distances and not (axis.periodic and quantity is Quantity.W2):
+                        add(f"{quantity.value} of {axis.name}", False, max(spread[i], 1e-300))
+            if Quantity.SLICED_W2 in wanted and d > 1 and not any(axis.periodic for axis in self.axes):
+                self.directions = _directions(d)
+                add("sliced W2", False, max(math.sqrt(sum(s * s for s in spread) / d), 1e-300))
+        self._projected: dict[tuple[int, int], _Quantile] = {}
+
+    def __call__(self, points: Array, weights: Array | None, j: int) -> dict[str, Array]:
+        """Gaps (signed observables, shape (q,)) and distances (shape (1,)) at time number `j`."""
+        field, n = self.field, len(points)
+        w = np.full(n, 1.0 / n) if weights is None else weights
+        bound = field.problem.bound_energy
+        found: dict[str, Any] = {}
+        names = {o.name for o in self.observables}
+        u = bound.response(points, w) if self.response or "energy" in names else None
+        if "energy" in names:
+            found["energy"] = bound.energy(points, w, u) - field.energy[j]
+        if self.response:
+            assert field.response is not None
+            assert u is not None
+            found["response"] = u - field.response[j]
+        if "mass" in names:
+            found["mass"] = float(w.sum()) - field.mass[j]
+        for i, axis in enumerate(self.axes):
+            x = points[:, i]
+            if self.moments:
+                head, tail = ("cosine", "sine") if axis.periodic else ("mean", "mean square")
+                a, b = _moments(axis, x, w)
+                a0, b0 = field.moments(i, j)
+                found[f"{head} of {axis.name}"], found[f"{tail} of {axis.name}"] = a - a0, b - b0
+            if not self.distances:
+                continue
+            quantile, curve = field.marginal(i, j)
+            if axis.periodic:
+                if Quantity.W1 in self.distances:
+                    order = np.argsort(x, kind="stable")
+                    c = np.cumsum(w[order])
+                    found[f"W1 of {axis.name}"] = _circle_distance(curve, (x[order], c / c[-1]), steps=True)
+                continue
+            first, square = _Quantile.of_points(x, weights).distances(quantile)
+            if Quantity.W1 in self.distances:
+                found[f"W1 of {axis.name}"] = first
+            if Quantity.W2 in self.distances:
+                found[f"W2 of {axis.name}"] = math.sqrt(max(square, 0.0))
+        if len(self.directions):
+            squares = [
+                _Quantile.of_points(points @ e, weights).distances(self._along(k, j))[1]
+                for k, e in enumerate(self.directions)
+            ]
+            found["sliced W2"] = math.sqrt(max(float(np.mean(squares)), 0.0))
+        return {name: np.atleast_1d(np.asarray(value, dtype=float)) for name, value in found.items()}
+
+    def _along(self, k: int, j: int) -> _Quantile:
+        if (k, j) not in self._projected:
+            self._projected[k, j] = self.field.projected(self.directions[k], j)
+        return self._projected[k, j]
+
+    def between(self, other: Field, j: int) -> dict[str, Array]:
+        """The absolute difference of every observable between this field and another one."""
+        field, found = self.field, {}
+        for o in self.observables:
+            head, _, name = o.name.rpartition(" of ")
+            value: Any
+            if o.name == "energy":
+                value = other.energy[j] - field.energy[j]
+            elif o.name == "response":
+                assert field.response is not None
+                assert other.response is not None
+                value = other.response[j] - field.response[j]
+            elif o.name == "mass":
+                value = other.mass[j] - field.mass[j]
+            elif o.name == "sliced W2":
+                squares = [self._along(k, j).distances(other.projected(e, j))[1] for k, e in enumerate(self.directions)]
+                value = math.sqrt(max(float(np.mean(squares)), 0.0))
+            else:
+                i = [axis.name for axis in self.axes].index(name)
+                if head in ("W1", "W2"):
+                    if other.density is None:
+                        value = 0.0
+                    elif self.axes[i].periodic:
+                        value = _circle_distance(field.marginal(i, j)[1], other.marginal(i, j)[1], steps=False)
+                    else:
+                        first, square = field.marginal(i, j)[0].distances(other.marginal(i, j)[0])
+                        value = first if head == "W1" else math.sqrt(max(square, 0.0))
+                else:
+                    k = 0 if head in ("mean", "cosine") else 1
+                    value = other.moments(i, j)[k] - field.moments(i, j)[k]
+            found[o.name] = np.abs(np.atleast_1d(np.asarray(value, dtype=float)))
+        return found
+
+
+def _directions(d: int) -> Array:
+    """Unit vectors: evenly turned in the plane, fixed pseudo-random ones beyond."""
+    if d == 2:
+        angle = math.pi * (np.arange(DIRECTIONS) + 0.5) / DIRECTIONS
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    e = np.random.default_rng(20240101).standard_normal((DIRECTIONS, d))
+    return np.asarray(e / np.linalg.norm(e, axis=1, keepdims=True))
