@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -60,7 +61,7 @@ class Outcome:
     bound: float = math.inf
 
 
-class Method:
+class Method(ABC):
     """One step of the coupled flow. Subclasses set the attributes.
 
     Attributes
@@ -79,6 +80,7 @@ class Method:
     embedded: bool = False
     supports_reinjection: bool = True
 
+    @abstractmethod
     def step(
         self, flow: Flow, start: Evaluation, length: float, alpha_at: AlphaAt, first_rate: Array | None = None
     ) -> Outcome:
@@ -96,7 +98,6 @@ class Method:
         first_rate : array, optional
             ``div(mu G grad V)`` of `start` if it is already known.
         """
-        raise NotImplementedError
 
     def bound(self, flow: Flow, outflow: float) -> float:
         """The longest step with positive stages for an outflow rate ``max_i sum_faces v_out / h``."""
@@ -383,24 +384,45 @@ def _flush(mu: Array) -> Array:
     return mu
 
 
-class Controller:
+class Controller(ABC):
     """How long steps are."""
 
     needs_error: bool = False
 
+    @abstractmethod
     def first(self, bound: float, stiffness: float) -> float:
         """Length of the first step, before any cap."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cap(self, bound: float, stiffness: float) -> float:
         """The longest step allowed for a positivity bound and a reaction stiffness ``alpha osc V``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def after(
         self, length: float, outcome: Outcome, memory: tuple[float, ...]
     ) -> tuple[bool, float, tuple[float, ...]]:
         """Judge a step: whether it is accepted, the next length to try, and the controller's memory."""
-        raise NotImplementedError
+
+
+class _Bounded(Controller):
+    """Steps below the positivity bound and a bound on the reaction, and what to do when a stage outgrew them."""
+
+    fraction: float
+    reaction: float
+    growth: float
+
+    def _check(self) -> None:
+        _positive("reaction", self.reaction)
+        _fraction("fraction", self.fraction)
+        if not self.growth > 1:
+            raise ValueError(f"growth must be above 1, not {self.growth!r}")
+
+    def cap(self, bound: float, stiffness: float) -> float:
+        """See `Controller.cap`."""
+        return min(self.fraction * bound, self.reaction / stiffness if stiffness > 0 else math.inf)
+
+    def _shorter(self, length: float, outcome: Outcome) -> float:
+        return min(self.fraction * outcome.bound, 0.9 * length)
 
 
 @dataclass(frozen=True)
@@ -435,7 +457,7 @@ class FixedStep(Controller):
 
 
 @dataclass(frozen=True)
-class CourantControl(Controller):
+class CourantControl(_Bounded):
     """The step is a fraction of the positivity bound of the current velocity.
 
     Parameters
@@ -454,30 +476,23 @@ class CourantControl(Controller):
     needs_error: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        _positive("reaction", self.reaction)
-        _fraction("fraction", self.fraction)
-        if not self.growth > 1:
-            raise ValueError(f"growth must be above 1, not {self.growth!r}")
+        self._check()
 
     def first(self, bound: float, stiffness: float) -> float:
         """See `Controller.first`."""
         return math.inf
-
-    def cap(self, bound: float, stiffness: float) -> float:
-        """See `Controller.cap`."""
-        return min(self.fraction * bound, self.reaction / stiffness if stiffness > 0 else math.inf)
 
     def after(
         self, length: float, outcome: Outcome, memory: tuple[float, ...]
     ) -> tuple[bool, float, tuple[float, ...]]:
         """See `Controller.after`."""
         if outcome.mu is None:
-            return False, min(self.fraction * outcome.bound, 0.9 * length), memory
+            return False, self._shorter(length, outcome), memory
         return True, self.growth * length, memory
 
 
 @dataclass(frozen=True)
-class ErrorControl(Controller):
+class ErrorControl(_Bounded):
     """The step follows an estimate of its error, below the positivity bound.
 
     Parameters
@@ -505,26 +520,19 @@ class ErrorControl(Controller):
 
     def __post_init__(self) -> None:
         _positive("tolerance", self.tolerance)
-        _positive("reaction", self.reaction)
-        _fraction("fraction", self.fraction)
-        if not self.growth > 1:
-            raise ValueError(f"growth must be above 1, not {self.growth!r}")
+        self._check()
 
     def first(self, bound: float, stiffness: float) -> float:
         """See `Controller.first`."""
         # an error estimate needs a first step; a small one costs little and growth finds the right size
         return 0.1 * self.cap(bound, stiffness)
 
-    def cap(self, bound: float, stiffness: float) -> float:
-        """See `Controller.cap`."""
-        return min(self.fraction * bound, self.reaction / stiffness if stiffness > 0 else math.inf)
-
     def after(
         self, length: float, outcome: Outcome, memory: tuple[float, ...]
     ) -> tuple[bool, float, tuple[float, ...]]:
         """See `Controller.after`."""
         if outcome.mu is None:
-            return False, min(self.fraction * outcome.bound, 0.9 * length), memory
+            return False, self._shorter(length, outcome), memory
         error = outcome.error
         if error is None or not math.isfinite(error):
             return False, 0.25 * length, memory
