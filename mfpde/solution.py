@@ -197,7 +197,12 @@ class Solution:
         ValueError
             If the problem names no network.
         """
-        network = None if self.problem is None else self.problem.network
+        if self.problem is None:
+            raise ValueError(
+                f"the file of {self.name!r} does not hold its problem (user code or data); "
+                "give it with mfpde.load(path, problem=...)"
+            )
+        network = self.problem.network
         if network is None:
             raise ValueError(f"problem {self.name!r} names no network; give Problem(network=Network(unit))")
         mu = self.density[self.index(t)] * self.grid.cell_volume

@@ -114,6 +114,9 @@ class Solver:
         method: Method | None = None,
         controller: Controller | None = None,
     ) -> None:
+        if not isinstance(problem, Problem):
+            what = "a file that holds none (load it with problem=)" if problem is None else repr(problem)
+            raise TypeError(f"solve needs a Problem, not {what}; see mfpde.problems")
         temperature = problem.temperature
         if not (isinstance(temperature, Constant) and temperature(0.0) == 0.0):
             raise ValueError(f"temperature {temperature!r}: this version integrates temperature 0 only")

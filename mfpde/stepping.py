@@ -133,9 +133,9 @@ class Splitting(Method):
     steps: Sequence[tuple[Operator, float]]
     order: int
     corrector: bool = True
-    ssp: float = field(default=1.0, init=False)
-    embedded: bool = field(default=False, init=False)
-    supports_reinjection: bool = field(default=True, init=False)
+    ssp: float = field(default=1.0, init=False, repr=False)
+    embedded: bool = field(default=False, init=False, repr=False)
+    supports_reinjection: bool = field(default=True, init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", tuple((Operator(op), float(fraction)) for op, fraction in self.steps))
@@ -256,10 +256,10 @@ class ExponentialSSPRK3(Method):
     Isherwood, Grant, Gottlieb, SIAM J. Numer. Anal. 56 (2018) 3276.
     """
 
-    order: int = field(default=3, init=False)
-    ssp: float = field(default=0.75, init=False)
-    embedded: bool = field(default=True, init=False)
-    supports_reinjection: bool = field(default=False, init=False)
+    order: int = field(default=3, init=False, repr=False)
+    ssp: float = field(default=0.75, init=False, repr=False)
+    embedded: bool = field(default=True, init=False, repr=False)
+    supports_reinjection: bool = field(default=False, init=False, repr=False)
 
     def step(
         self, flow: Flow, start: Evaluation, length: float, alpha_at: AlphaAt, first_rate: Array | None = None
@@ -436,7 +436,7 @@ class FixedStep(Controller):
     """
 
     dt: float
-    needs_error: bool = field(default=False, init=False)
+    needs_error: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         _positive("dt", self.dt)
@@ -473,7 +473,7 @@ class CourantControl(_Bounded):
     fraction: float = 0.9
     reaction: float = 0.5
     growth: float = 2.0
-    needs_error: bool = field(default=False, init=False)
+    needs_error: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._check()
@@ -516,7 +516,7 @@ class ErrorControl(_Bounded):
     fraction: float = 0.95
     reaction: float = 5.0
     growth: float = 2.0
-    needs_error: bool = field(default=True, init=False)
+    needs_error: bool = field(default=True, init=False, repr=False)
 
     def __post_init__(self) -> None:
         _positive("tolerance", self.tolerance)

@@ -286,6 +286,18 @@ def _plain(value: Any, where: tuple[str, ...], unset: list[str], described: list
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def _open(path: Path) -> h5py.File:
+    """The file for reading, unlocked, or locked in the way of whoever has it open in this process (xarray does)."""
+    import h5py
+
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+        return h5py.File(path, "r")
+
+
 def load(path: str | os.PathLike[str], problem: Problem | None = None) -> Solution:
     """Read a solution from a file that `Solution.save` wrote.
 
@@ -353,7 +365,6 @@ def _rebuilt(solution: Solution) -> Problem | None:
 
 
 def _read(path: str | os.PathLike[str]) -> Solution:
-    import h5py
 
     try:
         status = os.stat(path)
@@ -369,7 +380,7 @@ def _read(path: str | os.PathLike[str]) -> Solution:
         raise FileFormatError(f"{path} is not an HDF5 file, so it holds no solution")
     try:
         # a finished file is never written to again: reading needs no lock
-        with h5py.File(path, "r", locking=False) as file:
+        with _open(path) as file:
             return _Reader(path, file, status.st_size).solution()
     except FileFormatError:
         raise

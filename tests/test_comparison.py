@@ -737,3 +737,10 @@ def test_a_training_loop_needs_the_learning_rate_times_n():
     quantities = [Quantity.ENERGY, Quantity.RESPONSE, Quantity.W1]
     assert compare(solution, records(1.0), quantities=quantities).verdict is Verdict.CONSISTENT
     assert compare(solution, records(0.5), quantities=quantities).verdict is Verdict.INCONSISTENT
+
+
+def test_times_that_the_reference_did_not_save_are_named(bumps):
+    x = np.random.default_rng(3).normal(0, 0.8, (4, 2, 40, 1))
+    found = compare(bumps, ParticleRecord(x, [0.5, 0.7]))
+    assert found.times.tolist() == [0.5]
+    assert any("left out: 0.7" in note for note in found.notes)

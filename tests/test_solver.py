@@ -345,6 +345,11 @@ class TestProblem:
         with pytest.raises(ValueError, match="valid: start"):
             mf.problems.get("three-gaussians", beta=1)
 
+    @pytest.mark.parametrize("what", ["linear-neuron", None])
+    def test_what_is_no_problem(self, what):
+        with pytest.raises(TypeError, match=r"needs a Problem.*mfpde\.problems"):
+            mf.solve(what)
+
     def test_repr_says_what_is_solved(self):
         text = repr(mf.problems.three_gaussians())
         assert "three-gaussians" in text

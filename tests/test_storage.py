@@ -671,3 +671,14 @@ def test_truncated_files_are_refused(path):
     for length in [*range(0, len(whole), max(1, len(whole) // 60)), len(whole) - 1]:
         path.write_bytes(whole[:length])
         refused(path, "truncated or damaged|not an HDF5 file")
+
+
+def test_a_file_that_xarray_holds_open_is_read(tmp_path):
+    import xarray as xr
+
+    solution = mf.solve(mf.problems.linear_neuron(), 20, 0.01, save=2)
+    solution.save(tmp_path / "run.h5")
+    with xr.open_dataset(tmp_path / "run.h5", engine="h5netcdf") as opened:
+        loaded = mf.load(tmp_path / "run.h5")
+        np.testing.assert_array_equal(opened["density"], loaded.density)
+    np.testing.assert_array_equal(loaded.density, solution.density)

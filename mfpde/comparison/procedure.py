@@ -145,7 +145,7 @@ def compare(
         records = [checked_record(item, problem, notes) for item in given]
         if not records:
             raise ValueError("no particles were given; leave particles= out to simulate some")
-    at = _times(known, times, records, reference)
+    at = _times(known, times, records, reference, notes)
 
     distances = bool(chosen & {Quantity.W1, Quantity.W2, Quantity.SLICED_W2})
     if isinstance(reference, Solution):
@@ -242,6 +242,7 @@ def _times(
     wanted: Sequence[float] | None,
     records: Sequence[ParticleRecord] | None,
     reference: Solution | Characteristics | ExactLaw,
+    notes: list[str],
 ) -> Array:
     def among(values: Array, t: float) -> bool:
         return bool(np.any(np.abs(values - t) <= 1e-6 * max(1.0, abs(t))))
@@ -253,6 +254,12 @@ def _times(
             raise ValueError(
                 f"the records share no save time with the reference, which has {', '.join(f'{t:g}' for t in known)} "
                 f"({records[0].label}: {theirs}); solve with save=[the times of the records]"
+            )
+        left = sorted({float(t) for record in records for t in record.times if not among(np.array(shared), t)})
+        if left:
+            notes.append(
+                f"times of the records without a shared save time are left out: {', '.join(f'{t:g}' for t in left[:8])}"
+                f"{', ...' if len(left) > 8 else ''}; solve with save=[the times of the records]"
             )
         known = np.array(shared)
     if wanted is None:

@@ -41,6 +41,9 @@ class PopulationControl(enum.Enum):
     PARTNER = "partner"
     """One for one: who is killed becomes a copy of, who duplicates overwrites, another particle chosen uniformly."""
 
+    def __repr__(self) -> str:
+        return str(self)
+
 
 class Dynamics:
     """A part of a particle scheme."""

@@ -23,6 +23,9 @@ class Limiter(enum.Enum):
     MC = "mc"
     """``min(2 |a|, 2 |b|, |a + b| / 2)``: the sharpest."""
 
+    def __repr__(self) -> str:
+        return str(self)
+
 
 class Scheme:
     """What every transport scheme states about itself; see `Upwind`, `Muscl`, `Weno5`.
