@@ -286,7 +286,7 @@ def _plain(value: Any, where: tuple[str, ...], unset: list[str], described: list
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _open(path: Path) -> h5py.File:
+def _open(path: str | os.PathLike[str]) -> h5py.File:
     """The file for reading, unlocked, or locked in the way of whoever has it open in this process (xarray does)."""
     import h5py
 
