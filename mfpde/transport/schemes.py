@@ -98,7 +98,7 @@ class Muscl(Scheme):
     Examples
     --------
     >>> Muscl().limiter
-    <Limiter.VAN_LEER: 'van-leer'>
+    Limiter.VAN_LEER
     """
 
     limiter: Limiter = Limiter.VAN_LEER
