@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -254,7 +255,7 @@ class Problem:
             set_("shape", tuple(self.shape))
         if self.network is None:
             set_("network", _network_of(self.energy, axes))
-        restricted = self.initial.restrict(axes)
+        restricted = self.mu_0
         if restricted.lost_mass > LOST_MASS_REFUSE:
             raise ValueError(
                 f"the box {_box(axes)} loses {restricted.lost_mass:.3g} of the initial measure "
@@ -267,20 +268,16 @@ class Problem:
                 TruncationWarning,
                 stacklevel=3,
             )
-        set_("_restricted", restricted)
-        set_("_bound", None)
 
-    @property
+    @cached_property
     def mu_0(self) -> RestrictedMeasure:
         """The initial measure restricted to the box and normalised."""
-        return self._restricted  # type: ignore[attr-defined,no-any-return]
+        return self.initial.restrict(tuple(self.axes))
 
-    @property
+    @cached_property
     def bound_energy(self) -> BoundEnergy:
         """The energy bound to the box; its factorisations are computed once and shared."""
-        if self._bound is None:  # type: ignore[attr-defined]
-            object.__setattr__(self, "_bound", self.energy.bind(tuple(self.axes)))
-        return self._bound  # type: ignore[attr-defined,no-any-return]
+        return self.energy.bind(tuple(self.axes))
 
     def grid(self, shape: Sequence[int] | int | None = None) -> Grid:
         """A mesh on the box: `shape`, or the one the problem suggests.

@@ -69,23 +69,20 @@ def reinjection_step(mu: Array, V: Array, a: float, mu_b: Array, kind: Reinjecti
     decayed since (``r = V`` or ``V_+``). The step is positive and conserves mass for any `a`, exact
     where ``r = 0`` on the support of ``mu_b``, and second order in `a` elsewhere.
     """
-    rate = np.maximum(V, 0.0) if kind is ReinjectionKind.REPLACE else V
-    mass = float(mu.sum())
-    if kind is ReinjectionKind.REFILL:
-        # a net gain is removed uniformly, which is the balanced step; no overflow there
-        shift = float(np.min(rate, where=mu > 0, initial=np.inf))
-        if shift == np.inf:
-            return mu.copy()
-        if -a * shift > 500.0 or _gains(mu, rate, a, mass):
-            return exponential_step(mu, rate, a)
-    new = mu * np.exp(-a * np.where(mu > 0, rate, 0.0))
+    refill = kind is ReinjectionKind.REFILL
+    rate = V if refill else np.maximum(V, 0.0)
+    support = mu > 0
+    if not support.any():
+        return mu.copy()
+    if refill and -a * float(np.min(rate, where=support, initial=np.inf)) > 500.0:
+        return exponential_step(mu, rate, a)  # a gain that would overflow here
+    new = mu * np.exp(-a * np.where(support, rate, 0.0))
+    lost = float(mu.sum()) - float(new.sum())
+    if lost < 0.0:
+        return exponential_step(mu, rate, a)  # a net gain is removed uniformly, which is the balanced step
     shape = mu_b * _decay_average(a * np.where(mu_b > 0, rate, 0.0))
-    new += shape * ((mass - float(new.sum())) / float(shape.sum()))
+    new += shape * (lost / float(shape.sum()))
     return new
-
-
-def _gains(mu: Array, rate: Array, a: float, mass: float) -> bool:
-    return float((mu * np.exp(-a * np.where(mu > 0, rate, 0.0))).sum()) > mass
 
 
 def _decay_average(x: Array) -> Array:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mfpde.schedules import Constant, Schedule
 
-__all__ = ["RunWarning", "interruptible", "invert_clock", "progress_bar", "save_times", "thread_limit"]
+__all__ = ["RunWarning", "interruptible", "invert_clock", "progress_bar", "save_index", "save_times", "thread_limit"]
 
 PARALLEL_CELLS = 100_000
 """From this size on more threads than one help."""
@@ -52,6 +53,22 @@ def save_times(save: int | Sequence[float], start: float, t_end: float) -> list[
     if not all(math.isfinite(t) for t in times) or (times and (times[0] < 0 or times[-1] > t_end)):
         raise ValueError(f"save times must lie between 0 and t_end = {t_end:g}, got {times}")
     return [t for t in times if start < t < t_end] + [t_end]
+
+
+def save_index(times: NDArray[np.float64], t: float | None, entry: str) -> int:
+    """The position of save time `t` (the last one for None) in a result of `entry`.
+
+    Raises
+    ------
+    ValueError
+        If `t` is no save time.
+    """
+    if t is None:
+        return len(times) - 1
+    i = int(np.argmin(np.abs(times - t)))
+    if abs(times[i] - t) > 1e-9 * max(1.0, abs(t)):
+        raise ValueError(f"t = {t:g} is no save time; the nearest is {times[i]:g} (pass save= to {entry})")
+    return i
 
 
 @contextlib.contextmanager

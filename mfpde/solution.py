@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.grid import Grid
+from mfpde.running import save_index
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,12 +126,7 @@ class Solution:
         ValueError
             If `t` is no save time.
         """
-        if t is None:
-            return len(self.times) - 1
-        i = int(np.argmin(np.abs(self.times - t)))
-        if abs(self.times[i] - t) > 1e-9 * max(1.0, abs(t)):
-            raise ValueError(f"t = {t:g} is no save time; the nearest is {self.times[i]:g} (pass save= to solve)")
-        return i
+        return save_index(self.times, t, "solve")
 
     def marginal(self, *names: str, t: float | None = None) -> Array:
         """The marginal density over the named axes, in the order given, at a save time (default: the last).

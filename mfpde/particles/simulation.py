@@ -28,6 +28,7 @@ from mfpde.particles.dynamics import (
 )
 from mfpde.particles.fields import DirectField, Field, make_field
 from mfpde.problem import Problem, Reaction, ReinjectionKind
+from mfpde.running import progress_bar, save_index
 from mfpde.schedules import Schedule
 
 __all__ = ["Cloud", "simulate"]
@@ -99,12 +100,7 @@ class Cloud:
         ValueError
             If `t` is no save time.
         """
-        if t is None:
-            return len(self.times) - 1
-        i = int(np.argmin(np.abs(self.times - t)))
-        if abs(self.times[i] - t) > 1e-9 * max(1.0, abs(t)):
-            raise ValueError(f"t = {t:g} is no save time; the nearest is {self.times[i]:g} (pass save= to simulate)")
-        return i
+        return save_index(self.times, t, "simulate")
 
     def points(self, t: float | None = None, replica: int = 0) -> tuple[Array, Array]:
         """Positions (n, d) and weights (n,) of a replica at a save time (default: the last)."""
@@ -252,8 +248,6 @@ def simulate(
     from concurrent.futures import ThreadPoolExecutor
 
     from threadpoolctl import threadpool_limits
-
-    from mfpde.running import progress_bar
 
     record = _Record(problem, n, replicas, saves, keep_positions, isinstance(scheme.reaction, Weights), observe)
     done = [0.0] * len(blocks)
