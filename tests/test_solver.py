@@ -13,7 +13,7 @@ from scipy import stats
 
 import mfpde as mf
 from mfpde.diagnostics import COLUMNS
-from mfpde.stepping import Operator, Splitting
+from mfpde.stepping import Operator, Outcome, Splitting
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ class TestSaveTimes:
 
     def test_no_slivers(self, well):
         """The last two steps before a save time are alike, so no step is below half of its neighbours' wish."""
-        solution = mf.solve(well, 100, save=[0.31, 0.32, 0.9], controller=mf.FixedStep(0.004))
+        solution = mf.solve(well, 100, save=[0.3082, 0.32, 0.9], controller=mf.FixedStep(0.004))
         dt = solution.diagnostics["dt"][1:]
         assert dt.min() >= 0.002 * (1 - 1e-9)
         assert dt.max() <= 0.004 * (1 + 1e-9)
@@ -45,6 +45,12 @@ class TestSaveTimes:
         plain = mf.solve(well, 100, save=2)
         cut = mf.solve(well, 100, save=np.linspace(0, 1, 6))
         assert cut.stats["steps"] <= plain.stats["steps"] + 2 * 5
+        # two save times far closer than a step: the one after them is of the usual length at once
+        close = mf.solve(well, 100, save=[0.5, 0.5001])
+        time, dt = close.diagnostics["time"], close.diagnostics["dt"]
+        at = int(np.flatnonzero(time == 0.5001)[0])
+        assert dt[at] == pytest.approx(1e-4)
+        assert dt[at + 1] > 0.5 * dt[at - 2] > 10 * dt[at]
 
     def test_energy_and_density_belong_to_them(self, well):
         solution = mf.solve(well, 100, save=5)
@@ -192,6 +198,16 @@ class TestControllers:
     def test_growth_is_limited(self, well):
         dt = mf.solve(well, 100, save=2).diagnostics["dt"][1:-2]
         assert (dt[1:] / dt[:-1]).max() <= 2.0 * (1 + 1e-12)
+        # errors of a run rarely ask for more than twice the step; one that is nearly zero does
+        accepted, following, _ = mf.ErrorControl(1e-5).after(1.0, Outcome(np.ones(1), error=1e-30), ())
+        assert accepted
+        assert following == 2.0
+
+    @pytest.mark.parametrize("error", [np.nan, np.inf, 2e-5])
+    def test_a_bad_error_is_no_success(self, error):
+        accepted, following, _ = mf.ErrorControl(1e-5).after(1.0, Outcome(np.ones(1), error=error), ())
+        assert not accepted
+        assert following < 1.0
 
     @pytest.mark.parametrize(
         "make",
