@@ -39,9 +39,9 @@ _HOMES = {
         "TranslationInvariantKernel",
         "TwoLayerNetwork",
     ),
-    "mfpde.schedules": ("Constant", "PiecewiseLinear", "PowerLaw", "Schedule"),
+    "mfpde.schedules": ("Constant", "ExponentialDecay", "InverseLog", "PiecewiseLinear", "PowerLaw", "Schedule"),
     "mfpde.problem": ("Network", "Problem", "Reaction", "Reinjection", "ReinjectionKind", "TruncationWarning"),
-    "mfpde.transport": ("Limiter", "Muscl", "Scheme", "Transport", "Upwind", "Weno5"),
+    "mfpde.transport": ("Limiter", "Muscl", "ScharfetterGummel", "Scheme", "Transport", "Upwind", "Weno5"),
     "mfpde.stepping": (
         "CourantControl",
         "ErrorControl",
@@ -52,10 +52,12 @@ _HOMES = {
         "Splitting",
         "Strang",
     ),
-    "mfpde.diagnostics": ("EnergyBelow", "GapBelow", "Snapshot"),
+    "mfpde.implicit": ("ImplicitEuler", "ImplicitStrang", "Potential"),
+    "mfpde.diagnostics": ("EnergyBelow", "GapBelow", "Snapshot", "SteadyState"),
     "mfpde.solution": ("Result", "Solution", "State"),
     "mfpde.running": ("RunWarning",),
     "mfpde.solver": ("SolveError", "Solver", "solve"),
+    "mfpde.equilibrium": ("Equilibrium", "stationary"),
     "mfpde.lagrangian": ("Characteristics", "characteristics"),
     "mfpde.comparison": (
         "Comparison",
@@ -86,7 +88,7 @@ if TYPE_CHECKING:
         compare,
         load_particles,
     )
-    from mfpde.diagnostics import EnergyBelow, GapBelow, Snapshot
+    from mfpde.diagnostics import EnergyBelow, GapBelow, Snapshot, SteadyState
     from mfpde.energy import (
         Activation,
         CallableKernel,
@@ -108,13 +110,15 @@ if TYPE_CHECKING:
         TranslationInvariantKernel,
         TwoLayerNetwork,
     )
+    from mfpde.equilibrium import Equilibrium, stationary
     from mfpde.grid import Axis, End, Grid
+    from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
     from mfpde.lagrangian import Characteristics, characteristics
     from mfpde.measures import Density, Dirac, GridMeasure, Measure, Mixture, Particles, Product
     from mfpde.plotting import animate, plot
     from mfpde.problem import Network, Problem, Reaction, Reinjection, ReinjectionKind, TruncationWarning
     from mfpde.running import RunWarning
-    from mfpde.schedules import Constant, PiecewiseLinear, PowerLaw, Schedule
+    from mfpde.schedules import Constant, ExponentialDecay, InverseLog, PiecewiseLinear, PowerLaw, Schedule
     from mfpde.solution import Result, Solution, State
     from mfpde.solver import SolveError, Solver, solve
     from mfpde.stepping import (
@@ -128,7 +132,7 @@ if TYPE_CHECKING:
         Strang,
     )
     from mfpde.storage import load
-    from mfpde.transport import Limiter, Muscl, Scheme, Transport, Upwind, Weno5
+    from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Scheme, Transport, Upwind, Weno5
 
 
 def __getattr__(name: str) -> Any:

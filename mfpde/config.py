@@ -39,8 +39,10 @@ from mfpde.grid import Axis
 from mfpde.measures import Product
 from mfpde.problem import Problem, Reaction, Reinjection, ReinjectionKind
 from mfpde.problems import constructor, get, names, network
+from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
+from mfpde.solver import default_method, default_scheme
 from mfpde.stepping import Controller, CourantControl, ErrorControl, ExponentialSSPRK3, FixedStep, Lie, Method, Strang
-from mfpde.transport import Limiter, Muscl, Scheme, Upwind, Weno5
+from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
 
 __all__ = ["Configuration", "ConfigurationError", "load_config", "named_config"]
 
@@ -52,8 +54,26 @@ MAX_DATA_BYTES = 512 << 20
 """Largest data file, and largest content of a compressed one."""
 MAX_SAVES = 100_000
 
-TRANSPORTS: dict[str, type[Scheme]] = {"weno5": Weno5, "muscl": Muscl, "upwind": Upwind}
-METHODS: dict[str, type[Method]] = {"exponential-ssprk3": ExponentialSSPRK3, "strang": Strang, "lie": Lie}
+TRANSPORTS: dict[str, type[Scheme]] = {
+    "weno5": Weno5,
+    "muscl": Muscl,
+    "upwind": Upwind,
+    "scharfetter-gummel": ScharfetterGummel,
+}
+METHODS: dict[str, type[Method]] = {
+    "exponential-ssprk3": ExponentialSSPRK3,
+    "strang": Strang,
+    "lie": Lie,
+    "implicit-strang": ImplicitStrang,
+    "implicit-euler": ImplicitEuler,
+}
+METHOD_KEYS: dict[str | None, tuple[str, ...]] = {
+    "strang": ("stabilised",),
+    "lie": ("stabilised",),
+    "implicit-strang": ("potential", "convergence"),
+    "implicit-euler": ("potential", "convergence"),
+}
+"""The arguments of methods that a file can give."""
 CONTROLLERS: dict[str, type[Controller]] = {"error": ErrorControl, "courant": CourantControl, "fixed": FixedStep}
 SCHEDULES: dict[str, type[schedules.Schedule]] = {
     "piecewise-linear": schedules.PiecewiseLinear,
@@ -141,12 +161,13 @@ class _Table(BaseModel):
 def _choose(table: _Table, key: str, choices: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> None:
     """Check that exactly the numbers of the chosen kind are given: (required, optional) for each choice."""
     choice = getattr(table, key)
-    required, optional = choices[choice]
+    required, optional = choices.get(choice, ((), ()))
     all_keys = {name for pair in choices.values() for names_ in pair for name in names_}
     given = {name for name in all_keys if getattr(table, name) is not None}
     for name in sorted(given - {*required, *optional}):
         owners = [repr(c) for c, pair in choices.items() if name in (*pair[0], *pair[1])]
-        raise _bad(f"belongs to {key} = {' or '.join(owners)}, not to {key} = {choice!r}", name)
+        given_instead = "the default" if choice is None else f"{key} = {choice!r}"
+        raise _bad(f"belongs to {key} = {' or '.join(owners)}, not to {given_instead}", name)
     for name in required:
         if name not in given:
             raise _bad(f"is missing; {key} = {choice!r} needs {', '.join(required)}", name)
@@ -256,6 +277,7 @@ class _Reinjection(_Table):
 
 class _Dynamics(_Table):
     alpha: NumberOrSchedule | None = None
+    temperature: NumberOrSchedule | None = None
     schedule: NumberOrSchedule | None = None
     reaction: Annotated[str, _one_of(reaction.value for reaction in Reaction)] | None = None
     reinjection: _Reinjection | None = None
@@ -330,10 +352,13 @@ class _Network(_Table):
 
 
 class _Scheme(_Table):
-    transport: Annotated[str, _one_of(TRANSPORTS)] = "weno5"
+    transport: Annotated[str, _one_of(TRANSPORTS)] | None = None
     limiter: Annotated[str, _one_of(limiter.value for limiter in Limiter)] | None = None
     tail_ratio: Number | None = None
     method: Annotated[str, _one_of(METHODS)] | None = None
+    stabilised: bool | None = None
+    potential: Annotated[str, _one_of(p.value for p in Potential)] | None = None
+    convergence: Number | None = None
     controller: Annotated[str, _one_of(CONTROLLERS)] = "error"
     tolerance: Number | None = None
     fraction: Number | None = None
@@ -349,9 +374,26 @@ class _Scheme(_Table):
                 self.objects(key, kinds)
             except ValueError as error:
                 raise _bad(f"is refused: {one_line(error)}", key) from None
+        _choose(self, "method", {str(name): ([], names_) for name, names_ in METHOD_KEYS.items()})
+        try:
+            self.stepping()
+        except ValueError as error:
+            raise _bad(f"is refused: {one_line(error)}", "method") from None
         return self
 
+    def stepping(self) -> Method | None:
+        """The method, or None where the problem chooses."""
+        if self.method is None:
+            return None
+        values = {name: getattr(self, name) for name in METHOD_KEYS.get(self.method, ())}
+        if values.get("potential") is not None:
+            values["potential"] = Potential(values["potential"])
+        return METHODS[self.method](**{name: value for name, value in values.items() if value is not None})
+
     def objects(self, key: str, kinds: Mapping[str, type]) -> Any:
+        """The transport or the controller, or None where the problem chooses."""
+        if getattr(self, key) is None:
+            return None
         kind = kinds[getattr(self, key)]
         values = {name: getattr(self, name) for group in _keys(kind) for name in group}
         if values.get("limiter") is not None:
@@ -834,7 +876,7 @@ class Configuration:
                 laws.setdefault(axis.name, default)
             changes["axes"] = axes
             changes["initial"] = Product(**{name: laws[name].marginal() for name in axis_names})
-        for name in ("alpha", "schedule"):
+        for name in ("alpha", "temperature", "schedule"):
             value = getattr(dynamics, name)
             if value is not None:
                 changes[name] = value.schedule() if isinstance(value, _Schedule) else value
@@ -868,7 +910,7 @@ class Configuration:
             "shape": tables.shape,
             "t_end": tables.t_end,
             "scheme": scheme.objects("transport", TRANSPORTS),
-            "method": None if scheme.method is None else METHODS[scheme.method](),
+            "method": scheme.stepping(),
             "controller": scheme.objects("controller", CONTROLLERS),
             "save": tables.output.save,
             "max_steps": tables.max_steps,
@@ -898,13 +940,22 @@ class Configuration:
             tables["parameters"] = {k: v for k, v in (problem.parameters or {}).items() if v is not None}
         else:
             tables["network"]["sha256"] = self._data.sha256
-        default = ExponentialSSPRK3 if problem.reinjection is None else Strang
-        method = next(name for name, kind in METHODS.items() if kind is default)
-        scheme = {"method": method, **self.tables.scheme.model_dump(exclude_none=True)}
-        for key, kinds in (("transport", TRANSPORTS), ("controller", CONTROLLERS)):
-            chosen = self.tables.scheme.objects(key, kinds)
-            for group in _keys(type(chosen)):
-                scheme.update({name: _value(getattr(chosen, name)) for name in group})
+        own = self.tables.scheme
+        chosen = own.objects("transport", TRANSPORTS)
+        grid = problem.grid(self.tables.shape)
+        if chosen is None:
+            chosen = default_scheme(problem, grid)[0]
+        method = own.stepping() or default_method(problem, grid, chosen)[0]
+        scheme = {
+            "transport": _named(TRANSPORTS, chosen),
+            "method": _named(METHODS, method),
+            **own.model_dump(exclude_none=True),
+        }
+        for name in METHOD_KEYS.get(scheme["method"], ()):
+            scheme[name] = _value(getattr(method, name))
+        for part in (chosen, own.objects("controller", CONTROLLERS)):
+            for group in _keys(type(part)):
+                scheme.update({name: _value(getattr(part, name)) for name in group})
         tables["scheme"] = scheme
         tables["output"] = {"save": self.tables.output.save, "plot": self.tables.output.plot}
         return self.from_tables(_value(tables), self.directory, self.source)
@@ -944,6 +995,11 @@ def _value(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _named(kinds: Mapping[str, type], thing: object) -> str:
+    """The name of an object's kind."""
+    return next(name for name, kind in kinds.items() if kind is type(thing))
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:

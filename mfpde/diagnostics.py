@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.flow import Evaluation, Flow
+from mfpde.flow import Evaluation, Flow, FreeEnergy
 from mfpde.grid import End, Grid
 
-__all__ = ["COLUMNS", "EnergyBelow", "GapBelow", "Recorder", "Snapshot", "StopCondition", "end_mass", "optimality_gap"]
+__all__ = [
+    "COLUMNS",
+    "EnergyBelow",
+    "GapBelow",
+    "Recorder",
+    "Snapshot",
+    "SteadyState",
+    "StopCondition",
+    "end_mass",
+    "optimality_gap",
+]
 
 Array = NDArray[np.float64]
 
@@ -20,10 +31,15 @@ COLUMNS: dict[str, str] = {
     "dt": "length of the step that led to it (0 for the first)",
     "mass": "int dmu",
     "minimum": "smallest cell value of mu",
-    "energy": "E[mu], constant included",
+    "energy": "E[mu], constant included; with a temperature the free energy, tau int log(mu/omega) dmu included",
+    "entropy": "int log(mu/omega) dmu (nan at temperature 0)",
+    "temperature": "tau",
     "dissipation_transport": "-dE/dt of the transport, from the fluxes used",
     "dissipation_reaction": "-dE/dt of the reaction",
-    "optimality_gap": "mass * (Vbar - min V) >= E - min E for convex E, over measures of the same mass on the mesh",
+    "optimality_gap": "bounds E - min E for convex E, over measures of the same mass on the mesh: "
+    "mass * (Vbar - min V), or tau KL(mu|p_mu) with a temperature",
+    "relative_fisher_information": "int |grad log(mu/p_mu)|_G^2 dmu = dissipation_transport / (s tau^2) "
+    "(nan at temperature 0)",
     "end_mass": "share of the mass in cells next to truncation ends",
     "limiting_cell": "flat index of the cell whose outflow limits the step",
     "error": "estimated L1 error of the step, relative to the mass (nan where the method gives none)",
@@ -44,6 +60,8 @@ class Snapshot:
     optimality_gap: float
     dissipation: float
     """``-dE/dt`` at the state before the step."""
+    change: float = np.nan
+    """``int |mu - mu_before| / (dt mass)`` of the step."""
 
 
 StopCondition = Callable[[Snapshot], bool]
@@ -62,13 +80,35 @@ class EnergyBelow:
 
 @dataclass(frozen=True)
 class GapBelow:
-    """Stop when the optimality gap certifies ``E - min E <= value`` (convex E, on the mesh)."""
+    """Stop when the optimality gap certifies ``E - min E <= value`` (convex E, on the mesh).
+
+    With a temperature the gap is ``tau KL(mu | p_mu)``, which falls to round-off at the minimiser.
+    """
 
     value: float
 
     def __call__(self, snapshot: Snapshot) -> bool:
         """Whether to stop."""
         return snapshot.optimality_gap <= self.value
+
+
+@dataclass(frozen=True)
+class SteadyState:
+    """Stop when the density hardly moves: ``int |d_t mu| / mass <= rate``, in 1/time.
+
+    A small rate is not a small distance: where the slowest mode decays at rate ``r``, what is left is about
+    ``rate / r``. `GapBelow` certifies.
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        if not self.rate > 0:
+            raise ValueError(f"SteadyState: the rate must be positive, not {self.rate!r}; 1e-8 is a good value")
+
+    def __call__(self, snapshot: Snapshot) -> bool:
+        """Whether to stop."""
+        return snapshot.change <= self.rate
 
 
 def optimality_gap(evaluation: Evaluation) -> float:
@@ -118,15 +158,28 @@ class Recorder:
     def __post_init__(self) -> None:
         self._layers = end_layers(self.flow.grid)
 
-    def state(self, time: float, at: Evaluation, dt: float, error: float | None, redone: int) -> float:
-        """Record a state; its dissipation and limiting cell follow by `departure`. Returns the gap."""
-        gap = optimality_gap(at)
+    def state(
+        self, time: float, at: Evaluation, free: FreeEnergy | None, temperature: float, info: tuple[float, Any, int]
+    ) -> float:
+        """Record a state; its dissipation and limiting cell follow by `departure`. Returns the gap.
+
+        Parameters
+        ----------
+        free : FreeEnergy or None
+            None at temperature 0.
+        info : (float, float or None, int)
+            Length, estimated error and number of thrown away attempts of the step that led here.
+        """
+        dt, error, redone = info
+        gap = optimality_gap(at) if free is None else free.gap
         rows = self.rows
         rows["time"].append(time)
         rows["dt"].append(dt)
         rows["mass"].append(at.mass)
         rows["minimum"].append(float(at.mu.min()))
-        rows["energy"].append(at.energy)
+        rows["energy"].append(at.energy if free is None else free.energy)
+        rows["entropy"].append(np.nan if free is None else free.entropy)
+        rows["temperature"].append(temperature)
         rows["optimality_gap"].append(gap)
         rows["end_mass"].append(end_mass(at.mu, self.flow.grid, self._layers) if self._layers else 0.0)
         rows["error"].append(np.nan if error is None else error)
@@ -134,14 +187,24 @@ class Recorder:
         self.responses.append(at.response)
         return gap
 
-    def departure(self, at: Evaluation, rate: Array, speed: float, alpha: float, cell: int) -> float:
+    def departure(
+        self, at: Evaluation, free: FreeEnergy | None, rate: Array, speed: float, alpha: float, cell: int
+    ) -> float:
         """Record the dissipation at the last state, from the transport rate of the step that leaves it."""
-        transport = -float(np.vdot(at.V, rate)) * self.flow.grid.cell_volume
-        reaction = alpha * self.flow.reaction.dissipation(at.mu, at.V, at.mean) if alpha else 0.0
-        self.rows["dissipation_transport"].append(speed * transport if transport else 0.0)
-        self.rows["dissipation_reaction"].append(speed * reaction if reaction else 0.0)
-        self.rows["limiting_cell"].append(cell)
-        return self.rows["dissipation_transport"][-1] + self.rows["dissipation_reaction"][-1]
+        flow, rows = self.flow, self.rows
+        slope = at.V if free is None else free.slope
+        transport = -float(np.vdot(slope, rate)) * flow.grid.cell_volume
+        temperature = rows["temperature"][-1]
+        rows["relative_fisher_information"].append(np.nan if free is None else transport / temperature**2)
+        reaction = 0.0
+        if alpha and free is None:
+            reaction = alpha * flow.reaction.dissipation(at.mu, at.V, at.mean)
+        elif alpha:
+            reaction = alpha * flow.reaction.free_dissipation(at.mu, at.V, slope, temperature)
+        rows["dissipation_transport"].append(speed * transport if transport else 0.0)
+        rows["dissipation_reaction"].append(speed * reaction if reaction else 0.0)
+        rows["limiting_cell"].append(cell)
+        return rows["dissipation_transport"][-1] + rows["dissipation_reaction"][-1]
 
     def arrays(self) -> dict[str, Array]:
         """The rows as arrays."""

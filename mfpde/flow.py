@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.gibbs import log_gibbs, relative_entropy
 from mfpde.grid import Grid
 from mfpde.problem import Problem
 from mfpde.reaction import make_reaction
 from mfpde.transport import Scheme, Transport
+from mfpde.transport.operator import _metric_on_faces as metric_on_faces
 
-__all__ = ["Evaluation", "Flow"]
+__all__ = ["Evaluation", "Flow", "FreeEnergy"]
 
 Array = NDArray[np.float64]
+
+EMPTY = 1e-300
+"""The density whose logarithm stands for that of an empty cell in the slope of the free energy."""
 
 
 @dataclass(slots=True)
@@ -26,15 +32,13 @@ class Evaluation:
     mu, V : array
         The density and its potential ``V[mu]`` on the cells.
     energy : float
-        ``E[mu]``.
+        ``E[mu]`` without the entropy.
     response : array
         ``u = int Phi dmu`` in the energy's compressed coordinates.
     mass : float
         ``int dmu``.
     mean : float
         ``Vbar``, the mean of ``V`` under ``mu``.
-    outflow : (float, int) or None
-        The largest rate at which a cell empties and which cell, once `Flow.outflow` has been asked.
     """
 
     mu: Array
@@ -43,7 +47,31 @@ class Evaluation:
     response: Array
     mass: float
     mean: float
-    outflow: tuple[float, int] | None = None
+    known: dict[float, tuple[float, int]] = field(default_factory=dict, repr=False)
+    """Outflow rates by temperature, once `Flow.outflow` has been asked."""
+
+
+@dataclass(slots=True)
+class FreeEnergy:
+    """What a temperature adds to an `Evaluation`.
+
+    Attributes
+    ----------
+    energy : float
+        ``E[mu]`` with the entropy: ``E_0[mu] + tau int log(mu/omega) dmu``.
+    entropy : float
+        ``int log(mu/omega) dmu``.
+    slope : array
+        ``psi = V + tau log(mu/omega)``, its first variation up to a constant.
+    gap : float
+        ``tau KL(mu | p_mu) >= E - min E`` for convex ``E``, with ``p_mu`` the proximal Gibbs measure
+        ``~ omega exp(-V[mu]/tau)`` of the same mass.
+    """
+
+    energy: float
+    entropy: float
+    slope: Array
+    gap: float
 
 
 class Flow:
@@ -70,9 +98,19 @@ class Flow:
         self.grid = grid
         self.scheme = scheme
         self.energy = problem.bound_energy.on(grid)
-        self.transport = Transport(grid, scheme, problem.metric)
-        self.reaction = make_reaction(problem, grid, scheme.point_values)
+        self.log_base = problem.log_base(*grid.mesh())
+        self.transport = Transport(grid, scheme, problem.metric, self.log_base)
+        self.reaction = make_reaction(problem, grid, scheme.point_values, self.log_base)
         self.evaluations = 0
+
+    @cached_property
+    def diffusion_rate(self) -> float:
+        """The largest rate at which a cell empties by diffusion of temperature 1: ``sum_i 2 max(g_i) / h_i^2``."""
+        metric = self.problem.metric or (None,) * self.grid.dimension
+        return sum(
+            2.0 * float(np.max(metric_on_faces(self.grid, i, g))) / h**2
+            for i, (g, h) in enumerate(zip(metric, self.grid.spacing, strict=True))
+        )
 
     def evaluate(self, mu: Array, out: Array | None = None) -> Evaluation:
         """The potential and what follows from it; ``V`` is written into `out` if given."""
@@ -83,8 +121,21 @@ class Flow:
         mean = float(np.vdot(V, mu)) * volume / mass if mass > 0 else 0.0
         return Evaluation(mu, V, energy, response, mass, mean)
 
-    def outflow(self, at: Evaluation) -> tuple[float, int]:
-        """The largest rate at which a cell empties, ``max_i sum_faces v_out / h``, and which cell."""
-        if at.outflow is None:
-            at.outflow = self.transport.outflow_rate(at.V, at.mu)
-        return at.outflow
+    def outflow(self, at: Evaluation, temperature: float = 0.0) -> tuple[float, int]:
+        """The largest rate at which a cell empties by drift and diffusion, and which cell."""
+        if temperature not in at.known:
+            at.known[temperature] = self.transport.outflow_rate(at.V, at.mu, temperature)
+        return at.known[temperature]
+
+    def free_energy(self, at: Evaluation, temperature: float) -> FreeEnergy:
+        """The free energy at a temperature above 0, and what follows from it."""
+        mu, volume = at.mu, self.grid.cell_volume
+        log_p = log_gibbs(at.V, temperature, volume, log_base=self.log_base, mass=at.mass)
+        gap = temperature * relative_entropy(mu, log_p, volume)
+        slope = np.log(np.maximum(mu, EMPTY))
+        if self.log_base is not None:
+            slope -= self.log_base
+        entropy = float(np.vdot(mu, slope)) * volume
+        slope *= temperature
+        slope += at.V
+        return FreeEnergy(at.energy + temperature * entropy, entropy, slope, max(gap, 0.0))

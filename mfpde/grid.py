@@ -161,7 +161,7 @@ class Grid:
         """The number of axes."""
         return len(self.axes)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The number of cells."""
         return math.prod(self.shape)

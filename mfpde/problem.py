@@ -147,10 +147,11 @@ class Problem:
 
     .. math::
 
-       \partial_t \mu = s(t)\,\{\nabla\cdot(\mu\, G\, \nabla V) - \alpha(t)\, R[\mu]\},
+       \partial_t \mu = s(t)\,\{\nabla\cdot(\mu\, G\, \nabla V)
+           + \tau(t)\,\nabla\cdot(G\,\omega\nabla(\mu/\omega)) - \alpha(t)\, R[\mu]\},
        \qquad V = \frac{\delta E}{\delta \mu}[\mu],
 
-    with no flux through the ends of the box.
+    with no flux through the ends of the box. ``V`` is the first variation without the entropy.
 
     Parameters
     ----------
@@ -162,8 +163,8 @@ class Problem:
         ``mu_0``. It is restricted to the box and normalised, for every discretisation alike.
     alpha : float or Schedule or callable, optional
         The birth-death rate ``alpha(t) >= 0``; 0, the default, is plain gradient flow.
-    temperature : float or Schedule, optional
-        The entropy's weight ``tau``. Only 0 is integrated in this version.
+    temperature : float or Schedule or callable, optional
+        The entropy's weight ``tau(t) >= 0``; 0, the default, is noiseless training. A schedule anneals.
     t_end : float, optional
         The time a run goes to unless told otherwise.
     reaction : Reaction or str, optional
@@ -177,6 +178,11 @@ class Problem:
     metric : sequence of (None or float or callable), optional
         ``g_i(theta) >= 0`` for each axis, the diagonal of ``G``: learning rates, or the inverse
         metric of curved coordinates.
+    base : callable, optional
+        ``omega(theta) > 0``, the measure against which the entropy ``int log(mu/omega) dmu`` is taken: the volume
+        element of curved coordinates (``sin(theta)**(d-2)`` of an angle, ``r**(d-1)`` of a radius), or a prior.
+        Called with the coordinates of cell centres, faces and particles, never at the ends. Default: 1. It plays no
+        part at temperature 0.
     name : str, optional
         What the problem is called in files and pictures.
     citation : str, optional
@@ -213,6 +219,7 @@ class Problem:
     reinjection: Reinjection | None = None
     schedule: Any = 1.0
     metric: Sequence[Any] | None = None
+    base: Callable[..., Array] | None = None
     name: str = "problem"
     citation: str = ""
     shape: Sequence[int] | None = None
@@ -243,8 +250,12 @@ class Problem:
             if len(metric) != len(axes):
                 raise ValueError(f"metric has {len(metric)} entries for {len(axes)} axes; use None where the rate is 1")
             set_("metric", metric)
+        if self.base is not None and not callable(self.base):
+            raise ValueError(f"base must be a function omega(*coordinates) > 0, not {self.base!r}; leave it out for 1")
         if self.rate is not None:
             _check_increasing(self.rate)
+            if self.reaction is Reaction.FREE_ENERGY:
+                raise ValueError("the free-energy reaction has no general rate; drop rate, or take reaction='balanced'")
         if self.reinjection is not None:
             if self.reaction is not Reaction.BALANCED:
                 raise ValueError(f"reinjection replaces the {self.reaction.value} reaction; leave reaction='balanced'")
@@ -274,10 +285,37 @@ class Problem:
         """The initial measure restricted to the box and normalised."""
         return self.initial.restrict(tuple(self.axes))
 
+    def log_base(self, *coordinates: Array) -> Array | None:
+        """``log omega`` at coordinates that broadcast, or None where the base measure is Lebesgue's.
+
+        Raises
+        ------
+        ValueError
+            If the base measure is not positive and finite there.
+        """
+        if self.base is None:
+            return None
+        shape = np.broadcast_shapes(*(np.shape(x) for x in coordinates))
+        omega = np.broadcast_to(np.asarray(self.base(*coordinates), dtype=float), shape)
+        bad = ~(np.isfinite(omega) & (omega > 0))
+        if bad.any():
+            where = np.unravel_index(int(np.argmax(bad)), shape)
+            point = ", ".join(
+                f"{axis.name}={float(np.broadcast_to(x, shape)[where]):g}"
+                for axis, x in zip(self.axes, coordinates, strict=True)
+            )
+            raise ValueError(f"base is {float(omega[where])} at {point}; it must be positive and finite in the box")
+        return np.log(omega)
+
     @cached_property
     def bound_energy(self) -> BoundEnergy:
         """The energy bound to the box; its factorisations are computed once and shared."""
         return self.energy.bind(tuple(self.axes))
+
+    @property
+    def noiseless(self) -> bool:
+        """Whether the temperature is 0 at all times."""
+        return isinstance(self.temperature, Constant) and self.temperature(0.0) == 0.0
 
     def grid(self, shape: Sequence[int] | int | None = None) -> Grid:
         """A mesh on the box: `shape`, or the one the problem suggests.
@@ -323,6 +361,8 @@ class Problem:
             add(self.rate(np.linspace(-1, 1, 9)))
         for g in self.metric or ():
             add(1.0 if g is None else g(*points.T) if callable(g) else g)
+        if self.base is not None:
+            add(self.log_base(*points.T))
         return digest.hexdigest()
 
     def __repr__(self) -> str:
@@ -333,6 +373,8 @@ class Problem:
         lines.append(f"  dynamics     alpha {_show(self.alpha)}, {reaction}, temperature {_show(self.temperature)}")
         if self.metric is not None:
             lines.append(f"  metric       {self.metric!r}")
+        if self.base is not None:
+            lines.append(f"  base         {getattr(self.base, '__name__', repr(self.base))}")
         if not (isinstance(self.schedule, Constant) and self.schedule(0.0) == 1.0):
             lines.append(f"  schedule     {_show(self.schedule)}")
         lines.append(f"  t_end        {self.t_end:g}")

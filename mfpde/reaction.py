@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mfpde.grid import Grid
 from mfpde.problem import Problem, Reaction, Reinjection, ReinjectionKind
 
-__all__ = ["ReactionStep", "exponential_step", "make_reaction", "reinjection_step"]
+__all__ = ["ReactionStep", "exponential_step", "free_energy_step", "make_reaction", "reinjection_step"]
 
 Array = NDArray[np.float64]
 
@@ -61,6 +61,50 @@ def exponential_step(mu: Array, rate: Array, a: float, *, balanced: bool = True)
     return new
 
 
+def free_energy_step(mu: Array, V: Array, a: float, temperature: float, log_base: Array | None = None) -> Array:
+    r"""Solve ``d_t mu = -(V + tau log(mu/omega) - mean) mu`` over a time `a`, `V` frozen.
+
+    With the Gibbs measure ``pi = omega exp(-V/tau)`` and ``q = exp(-a tau)`` the solution is the geometric mean
+
+    .. math::  \mu \leftarrow \mathrm{const} \cdot \mu^{\,q}\, \pi^{1-q}
+               = \mathrm{const} \cdot e^{\,q \log\mu + (1-q) \log\omega - \frac{1-q}{\tau} V} .
+
+    Parameters
+    ----------
+    mu : array
+        Density on the cells, ``>= 0``; zeros stay zeros.
+    V : array
+        The potential without the entropy.
+    a : float
+        ``alpha * dt >= 0``, of any size.
+    temperature : float
+        ``tau >= 0``; at 0 this is `exponential_step`.
+    log_base : array, optional
+        ``log omega`` on the cells.
+
+    Returns
+    -------
+    array
+        A new array of the same mass.
+    """
+    if temperature == 0.0:
+        return exponential_step(mu, V, a)
+    support = mu > 0
+    if not support.any():
+        return mu.copy()
+    kept = -np.expm1(-a * temperature)  # 1 - q, without cancellation for small a tau
+    exponent = np.log(mu, where=support, out=np.zeros(mu.shape))
+    exponent *= 1.0 - kept
+    exponent -= V * (kept / temperature)
+    if log_base is not None:
+        exponent += kept * log_base
+    exponent[~support] = -np.inf
+    exponent -= exponent.max()
+    new = np.exp(exponent, out=exponent)
+    new *= float(mu.sum()) / float(new.sum())
+    return new
+
+
 def reinjection_step(mu: Array, V: Array, a: float, mu_b: Array, kind: ReinjectionKind) -> Array:
     r"""One step of birth-death with reinjection from ``mu_b``, ``V`` frozen, over ``a = alpha * dt``.
 
@@ -98,6 +142,8 @@ class ReactionStep:
     ----------
     balanced : bool
         Whether it conserves mass.
+    free_energy : bool
+        Whether ``V + tau log(mu/omega)`` takes the place of ``V``.
     mu_b : array or None
         The reinjected measure on the cells.
     """
@@ -110,9 +156,13 @@ class ReactionStep:
         rate: Callable[[Array], Array] | None = None,
         reinjection: Reinjection | None = None,
         point_values: bool = False,
+        free_energy: bool = False,
+        log_base: Array | None = None,
     ) -> None:
         self.grid = grid
         self.balanced = balanced
+        self.free_energy = free_energy
+        self.log_base = log_base
         self.reinjection = reinjection
         self._rate = rate
         self.mu_b: Array | None = None
@@ -124,10 +174,12 @@ class ReactionStep:
         """``f(V)``; ``V`` itself when the problem names no rate."""
         return V if self._rate is None else np.asarray(self._rate(V), dtype=float)
 
-    def apply(self, mu: Array, V: Array, a: float) -> Array:
+    def apply(self, mu: Array, V: Array, a: float, temperature: float = 0.0) -> Array:
         """The solution over ``a = alpha * dt`` with `V` frozen, as a new array."""
         if a == 0.0:
             return mu.copy()
+        if self.free_energy:
+            return free_energy_step(mu, V, a, temperature, self.log_base)
         if self.mu_b is not None:
             assert self.reinjection is not None
             return reinjection_step(mu, V, a, self.mu_b, self.reinjection.kind)
@@ -166,24 +218,44 @@ class ReactionStep:
         centred = centred * other
         return float(np.vdot(centred, mu)) * volume
 
+    def free_dissipation(self, mu: Array, V: Array, slope: Array, temperature: float) -> float:
+        r"""The same for the free energy: ``int psi R``, ``psi = V + tau log(mu/omega)`` its first variation.
 
-def make_reaction(problem: Problem, grid: Grid, point_values: bool) -> ReactionStep:
-    """The `ReactionStep` of a problem.
+        ``Cov(f(V), psi)`` (balanced), which has no sign, and ``Var psi`` (free energy).
 
-    Raises
-    ------
-    ValueError
-        For the free-energy reaction, which needs a temperature.
-    """
-    if problem.reaction is Reaction.FREE_ENERGY:
-        raise ValueError(
-            "reaction 'free-energy' needs a positive temperature, which this version does not integrate; "
-            "at temperature 0 it is reaction='balanced'"
-        )
+        Parameters
+        ----------
+        slope : array
+            ``psi`` on the cells.
+        """
+        volume = self.grid.cell_volume
+        if self.mu_b is not None:
+            assert self.reinjection is not None
+            if self.reinjection.kind is ReinjectionKind.REPLACE:
+                killed = np.maximum(V, 0.0) * mu
+                change = killed - (float(killed.sum()) * volume) * self.mu_b
+            else:
+                change = V * mu
+                integral = float(change.sum()) * volume
+                change += max(-integral, 0.0) * mu - max(integral, 0.0) * self.mu_b
+        else:
+            rate = slope if self.free_energy else self.rate_of(V)
+            if self.balanced:
+                rate = rate - float(np.vdot(rate, mu)) / float(mu.sum())
+            else:
+                slope = slope + temperature  # the mass changes: the variation of mu log mu is log mu + 1
+            change = rate * mu
+        return float(np.vdot(slope, change)) * volume
+
+
+def make_reaction(problem: Problem, grid: Grid, point_values: bool, log_base: Array | None = None) -> ReactionStep:
+    """The `ReactionStep` of a problem."""
     return ReactionStep(
         grid,
-        balanced=problem.reaction is Reaction.BALANCED,
+        balanced=problem.reaction is not Reaction.UNBALANCED,
         rate=problem.rate,
         reinjection=problem.reinjection,
         point_values=point_values,
+        free_energy=problem.reaction is Reaction.FREE_ENERGY,
+        log_base=log_base,
     )

@@ -79,7 +79,7 @@ class Solution:
     density : array, shape (m, *grid.shape)
         The density at the save times: cell averages, or values at the centres (`point_values`).
     energy : array, shape (m,)
-        ``E[mu]`` at the save times.
+        ``E[mu]`` at the save times; at a temperature above 0 the free energy, with its entropy.
     diagnostics : dict of array
         One value a step, `mfpde.diagnostics.COLUMNS` says of what.
     response : array, shape (steps + 1, r)
@@ -151,6 +151,16 @@ class Solution:
         i = [axis.name for axis in self.grid.axes].index(name)
         return float(np.vdot(self.grid.centres(i) ** power, self.marginal(name, t=t)) * self.grid.spacing[i])
 
+    @property
+    def energy_without_entropy(self) -> Array:
+        """``E_0[mu]`` at the save times: the energy less ``tau int log(mu/omega) dmu``, which particles do not have."""
+        d = self.diagnostics
+        if "entropy" not in d:  # a file from before temperatures
+            return self.energy
+        steps = np.searchsorted(d["time"], self.times)
+        warm = d["temperature"][steps] > 0
+        return self.energy - np.where(warm, d["temperature"][steps] * np.where(warm, d["entropy"][steps], 0.0), 0.0)
+
     def response_at(self, t: float) -> Array:
         """``u = int Phi dmu`` at any time of the run, from a cubic spline through the recorded steps.
 
@@ -220,7 +230,7 @@ class Solution:
             "time": f"{d['time'][0]:g} to {d['time'][-1]:g}",
             "steps": steps,
             "energy": f"{d['energy'][0]:.9g} -> {d['energy'][-1]:.9g}",
-            "optimality gap": f"{d['optimality_gap'][-1]:.3g}",
+            "optimality gap": f"{d['optimality_gap'][-1]:.3g}" + _how_certified(d),
             "mass drift": f"{s['mass_drift']:.2e}" if s["balanced"] else f"mass {d['mass'][-1]:.9g} (unbalanced)",
             "minimum": f"{d['minimum'].min():.3g}",
             "end mass": f"{d['end_mass'].max():.2e}",
@@ -237,3 +247,8 @@ class Solution:
 
     def __repr__(self) -> str:
         return f"<Solution of {self.name!r}: {self.result.name}, {len(self.times)} saves, t = {self.times[-1]:g}>"
+
+
+def _how_certified(diagnostics: dict[str, Array]) -> str:
+    tau = diagnostics.get("temperature")
+    return " = tau KL(mu|p_mu)" if tau is not None and tau[-1] > 0 else ""

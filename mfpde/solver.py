@@ -17,15 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.diagnostics import Recorder, Snapshot, StopCondition
-from mfpde.flow import Evaluation, Flow
+from mfpde.flow import Evaluation, Flow, FreeEnergy
 from mfpde.grid import Grid
+from mfpde.implicit import ImplicitStrang
 from mfpde.measures import Measure
-from mfpde.problem import Problem
+from mfpde.problem import Problem, Reaction
 from mfpde.running import RunWarning, interruptible, invert_clock, progress_bar, save_times, thread_limit
 from mfpde.schedules import Constant, Schedule
 from mfpde.solution import Result, Solution, State
-from mfpde.stepping import Controller, ErrorControl, ExponentialSSPRK3, FixedStep, Method, Strang, step_doubling
-from mfpde.transport import Scheme, Weno5
+from mfpde.stepping import (
+    Coefficients,
+    Controller,
+    ErrorControl,
+    ExponentialSSPRK3,
+    FixedStep,
+    Method,
+    Strang,
+    step_doubling,
+)
+from mfpde.transport import ScharfetterGummel, Scheme, Weno5
 
 __all__ = ["SolveError", "Solver", "StepInfo", "solve"]
 
@@ -63,7 +73,7 @@ class StepInfo:
     redone : int
         Attempts thrown away.
     first_rate : array
-        ``div(mu G grad V)`` at the start.
+        The transport's rate of change at the start, diffusion included.
     bound : float
         The positivity bound at the start, in the clock ``S``.
     cell : int
@@ -89,9 +99,11 @@ class Solver:
     shape : sequence of int, optional
         Cells along each axis; default: the problem's suggestion.
     scheme : Scheme, optional
-        Transport: `Weno5` (default), `Muscl` or `Upwind`.
+        Transport: `Weno5`, `Muscl`, `Upwind`, or `ScharfetterGummel` for a temperature above 0. Default: see
+        `default_scheme`.
     method : Method, optional
-        `ExponentialSSPRK3` (default), `Strang` (default with reinjection), `Lie`, or a `Splitting`.
+        `ExponentialSSPRK3`, `Strang`, `Lie`, a `Splitting`, or with `ScharfetterGummel` `ImplicitStrang` and
+        `ImplicitEuler`. Default: see `default_method`; ``repr`` of the solver says what was chosen and why.
     controller : Controller, optional
         `ErrorControl` (default), `CourantControl` or `FixedStep`.
 
@@ -117,20 +129,34 @@ class Solver:
         if not isinstance(problem, Problem):
             what = "a file that holds none (load it with problem=)" if problem is None else repr(problem)
             raise TypeError(f"solve needs a Problem, not {what}; see mfpde.problems")
-        temperature = problem.temperature
-        if not (isinstance(temperature, Constant) and temperature(0.0) == 0.0):
-            raise ValueError(f"temperature {temperature!r}: this version integrates temperature 0 only")
         self.problem = problem
         self.grid: Grid = problem.grid(shape)
-        self.scheme: Scheme = Weno5() if scheme is None else scheme
+        self._reasons: dict[str, str] = {}
+        if scheme is None:
+            scheme, self._reasons["scheme"] = default_scheme(problem, self.grid)
+        self.scheme: Scheme = scheme
         if method is None:
-            method = ExponentialSSPRK3() if problem.reinjection is None else Strang()
-        if problem.reinjection is not None and not method.supports_reinjection:
-            raise ValueError(f"{type(method).__name__} does not integrate reinjection; use Strang()")
+            method, self._reasons["method"] = default_method(problem, self.grid, scheme)
+        method.check(problem, scheme)
         self.method: Method = method
         self.controller: Controller = ErrorControl() if controller is None else controller
         self.flow = Flow(problem, self.grid, self.scheme)
         self._last: Evaluation | None = None
+
+    def __repr__(self) -> str:
+        def line(name: str, value: Any) -> str:
+            reason = self._reasons.get(name)
+            return f"  {name:<11} {value!r}" + (f"  ({reason})" if reason else "")
+
+        return "\n".join(
+            [
+                f"Solver of {self.problem.name!r}",
+                line("grid", self.grid),
+                line("scheme", self.scheme),
+                line("method", self.method),
+                line("controller", self.controller),
+            ]
+        )
 
     def init(self, initial: Measure | State | Solution | Array | None = None) -> State:
         """The first state: the problem's initial measure, or another start.
@@ -170,6 +196,10 @@ class Solver:
             self._last = self.flow.evaluate(state.mu)
         return self._last
 
+    def free_energy(self, at: Evaluation, temperature: float) -> FreeEnergy | None:
+        """What a temperature adds to an evaluation; None at temperature 0."""
+        return self.flow.free_energy(at, temperature) if temperature > 0.0 else None
+
     def step(self, state: State, until: float) -> tuple[State, StepInfo]:
         """One step, which ends at `until` at the latest.
 
@@ -189,9 +219,10 @@ class Solver:
             raise ValueError(f"until = {until:g} must lie after the state's time {state.t:g}")
         problem, flow, controller, method = self.problem, self.flow, self.controller, self.method
         clock, alpha = problem.schedule, problem.alpha
+        temperature = problem.temperature(state.t)
         start = self.evaluate(state)
-        outflow, cell = flow.outflow(start)
-        bound = method.bound(flow, outflow)
+        _, cell = flow.outflow(start, temperature)
+        bound = method.bound(flow, start, temperature)
         rate = flow.reaction.rate_of(start.V)
         stiffness = alpha(state.t) * float(rate.max() - rate.min())
         fixed = isinstance(controller, FixedStep)
@@ -207,18 +238,20 @@ class Solver:
             dt = t_new - state.t
             if first_rate is None:
                 euler = length / method.ssp if math.isfinite(length) and length > 0 else None
-                first_rate = flow.transport.rate(start.mu, start.V, dt=euler)
+                first_rate = flow.transport.rate(start.mu, start.V, dt=euler, temperature=temperature)
             if not dt > floor:
                 result = Result.DT_MIN if finite else Result.NOT_FINITE
                 return state, StepInfo(result, dt, None, 0.0, redone, first_rate, bound, cell)
-            alpha_at = _alpha_at(alpha, clock, state.t, t_new, length)
+            at = Coefficients(
+                _within(alpha, clock, state.t, t_new, length), _within(problem.temperature, clock, state.t, t_new, length)
+            )
             # an overflow here is a step that failed, judged below
             with np.errstate(over="ignore", invalid="ignore"):
                 if controller.needs_error and not method.embedded:
-                    outcome = step_doubling(method, flow, start, length, alpha_at, first_rate)
+                    outcome = step_doubling(method, flow, start, length, at, first_rate)
                 else:
-                    outcome = method.step(flow, start, length, alpha_at, first_rate)
-                end = None if outcome.mu is None else flow.evaluate(outcome.mu)
+                    outcome = method.step(flow, start, length, at, first_rate)
+                end = None if outcome.mu is None else outcome.end or flow.evaluate(outcome.mu)
             accepted, following, memory = controller.after(length, outcome, state.memory)
             finite = end is None or (math.isfinite(end.energy) and math.isfinite(end.mass))
             if not finite:
@@ -253,15 +286,70 @@ class Solver:
         return wanted, invert_clock(clock, t, until, wanted)
 
 
-def _alpha_at(alpha: Schedule, clock: Schedule, t: float, t_new: float, length: float) -> Callable[[float], float]:
-    if isinstance(alpha, Constant):
-        value = alpha(t)
+def _within(quantity: Schedule, clock: Schedule, t: float, t_new: float, length: float) -> Callable[[float], float]:
+    """A schedule at a fraction of the step, which is a fraction in the clock S."""
+    if isinstance(quantity, Constant):
+        value = quantity(t)
         return lambda fraction: value
     if isinstance(clock, Constant):
-        return lambda fraction: alpha(t + fraction * (t_new - t))
-    return lambda fraction: alpha(
+        return lambda fraction: quantity(t + fraction * (t_new - t))
+    return lambda fraction: quantity(
         invert_clock(clock, t, t_new, fraction * length) if 0 < fraction < 1 else (t, t_new)[fraction >= 1]
     )
+
+
+DRIFT_DOMINATES = 1.0
+"""Mean cell Peclet number from which Scharfetter-Gummel fluxes are no longer the default: they turn first order."""
+DIFFUSION_IS_STIFF = 0.2
+"""Mean cell Peclet number below which explicit steps bound by diffusion are a waste."""
+
+
+def mean_peclet(problem: Problem, grid: Grid, temperature: float) -> float:
+    """The mean over ``mu_0`` of the cell Peclet number ``max_axes |V_(i+1) - V_i| / tau``."""
+    mu = problem.mu_0.cells(grid)
+    V = problem.bound_energy.on(grid).evaluate(mu)[0]
+    peclet = np.zeros(grid.shape)
+    for i in range(grid.dimension):
+        jump = np.abs(np.diff(V, axis=i)) / temperature
+        for cells in (slice(None, -1), slice(1, None)):
+            beside = peclet[(slice(None),) * i + (cells,)]
+            np.maximum(beside, jump, out=beside)
+    return float(np.vdot(mu, peclet)) * grid.cell_volume
+
+
+def default_scheme(problem: Problem, grid: Grid) -> tuple[Scheme, str]:
+    """The transport scheme for a problem, and why.
+
+    `Weno5` at temperature 0, and above where drift dominates diffusion within a cell (`mean_peclet` above 1); else
+    `ScharfetterGummel`, which is then of second order and keeps Gibbs states.
+    """
+    tau = problem.temperature(0.0)
+    if tau == 0.0:
+        return Weno5(), "temperature 0" if problem.noiseless else "the temperature starts at 0"
+    mean = mean_peclet(problem, grid, tau)
+    if mean <= DRIFT_DOMINATES:
+        return ScharfetterGummel(), f"mean cell Peclet number {mean:.2g} <= {DRIFT_DOMINATES:g}"
+    return Weno5(), f"drift dominates diffusion within a cell: mean cell Peclet number {mean:.2g}"
+
+
+def default_method(problem: Problem, grid: Grid, scheme: Scheme) -> tuple[Method, str]:
+    """The time stepping for a problem and a scheme, and why.
+
+    `ImplicitStrang` for `ScharfetterGummel`. Otherwise `ExponentialSSPRK3` where it applies, unless diffusion is stiff:
+    then, and for reinjection and the free-energy reaction, `Strang`.
+    """
+    tau = problem.temperature(0.0)
+    if isinstance(scheme, ScharfetterGummel):
+        return ImplicitStrang(), "steps of any length keep sign, mass and Gibbs states"
+    if problem.reinjection is not None:
+        return Strang(), "reinjection"
+    if problem.reaction is Reaction.FREE_ENERGY and not problem.noiseless:
+        return Strang(), "free-energy reaction"
+    if tau > 0.0:
+        mean = mean_peclet(problem, grid, tau)
+        if mean < DIFFUSION_IS_STIFF:
+            return Strang(), f"diffusion is stiff: mean cell Peclet number {mean:.2g}"
+    return ExponentialSSPRK3(), "third order, unsplit"
 
 
 def solve(
@@ -291,10 +379,12 @@ def solve(
     t_end : float, optional
         Default: the problem's.
     scheme : Scheme, optional
-        `Weno5` (default; fifth order where the density is smooth), `Muscl` (second order, the energy
-        identity holds on the mesh), `Upwind` (first order).
+        `Weno5` (fifth order where the density is smooth), `Muscl` (second order, the energy identity holds on
+        the mesh), `Upwind` (first order), `ScharfetterGummel` (second order, exact Gibbs states). Default: `Weno5`
+        at temperature 0, and above where drift dominates diffusion within a cell; else `ScharfetterGummel`.
     method : Method, optional
-        `ExponentialSSPRK3` (default), `Strang` (default with reinjection), `Lie` or a `Splitting`.
+        Default: `ImplicitStrang` for `ScharfetterGummel`; else `ExponentialSSPRK3`, or `Strang` with reinjection, the
+        free-energy reaction, or stiff diffusion. ``repr(Solver(...))`` says what was chosen and why.
     controller : Controller, optional
         `ErrorControl` (default), `CourantControl` or `FixedStep`.
     save : int or sequence of float, optional
@@ -303,7 +393,7 @@ def solve(
     initial : Measure, State, Solution or array, optional
         Another start than the problem's; a state or solution goes on at its own time.
     stop : callable, optional
-        Called with a `Snapshot` after each step; True ends the run. See `EnergyBelow`, `GapBelow`.
+        Called with a `Snapshot` after each step; True ends the run. See `EnergyBelow`, `GapBelow`, `SteadyState`.
     max_steps : int, optional
         Limit on the number of steps of this call.
     progress : bool, optional
@@ -363,8 +453,10 @@ def solve(
         first = solver.evaluate(state)
         if not (math.isfinite(first.energy) and np.all(np.isfinite(first.V))):
             raise ValueError("the potential of the initial measure is not finite; look at the energy's functions")
-        recorder.state(state.t, first, 0.0, None, 0)
-        saved.append((state.t, state.mu, first.energy))
+        tau = problem.temperature(state.t)
+        free = solver.free_energy(first, tau)
+        recorder.state(state.t, first, free, tau, (0.0, None, 0))
+        saved.append((state.t, state.mu, recorder.rows["energy"][-1]))
         euler: float | None = None
         for target in targets:
             while state.t < target and result is Result.SUCCESS:
@@ -378,27 +470,32 @@ def solve(
                     result = info.result
                     break
                 speed, alpha = problem.schedule(state.t), problem.alpha(state.t)
-                dissipation = recorder.departure(before, info.first_rate, speed, alpha, info.cell)
+                dissipation = recorder.departure(before, free, info.first_rate, speed, alpha, info.cell)
                 euler = info.dt
                 leak += info.leak
                 state = new
                 at = solver.evaluate(state)
-                gap = recorder.state(state.t, at, info.dt, info.error, info.redone)
-                show(state.t, at.energy)
-                snapshot = Snapshot(state.t, state.n_steps, state.mu, at.V, at.energy, gap, dissipation)
-                if stop is not None and stop(snapshot):
-                    result = Result.STOPPED
-                elif interrupted():
+                tau = problem.temperature(state.t)
+                free = solver.free_energy(at, tau)
+                gap = recorder.state(state.t, at, free, tau, (info.dt, info.error, info.redone))
+                energy = recorder.rows["energy"][-1]
+                show(state.t, energy)
+                if stop is not None:
+                    change = float(np.abs(state.mu - before.mu).sum()) / (info.dt * float(before.mu.sum()))
+                    snapshot = Snapshot(state.t, state.n_steps, state.mu, at.V, energy, gap, dissipation, change)
+                    if stop(snapshot):
+                        result = Result.STOPPED
+                if interrupted():
                     result = Result.INTERRUPTED
             if result is not Result.SUCCESS:
                 break
-            saved.append((state.t, state.mu, solver.evaluate(state).energy))
+            saved.append((state.t, state.mu, recorder.rows["energy"][-1]))
         if saved[-1][0] < state.t:
-            saved.append((state.t, state.mu, solver.evaluate(state).energy))
+            saved.append((state.t, state.mu, recorder.rows["energy"][-1]))
         last = solver.evaluate(state)
-        _, cell = solver.flow.outflow(last)
-        rate = solver.flow.transport.rate(last.mu, last.V, dt=euler)
-        recorder.departure(last, rate, problem.schedule(state.t), problem.alpha(state.t), cell)
+        _, cell = solver.flow.outflow(last, tau)
+        rate = solver.flow.transport.rate(last.mu, last.V, dt=euler, temperature=tau)
+        recorder.departure(last, free, rate, problem.schedule(state.t), problem.alpha(state.t), cell)
 
     diagnostics = recorder.arrays()
     balanced = solver.flow.reaction.balanced
@@ -406,7 +503,7 @@ def solve(
     rises = np.diff(diagnostics["energy"])
     increase = max(float(rises.max()), 0.0) / scale if rises.size and scale > 0 else 0.0
     drift = float(np.abs(diagnostics["mass"] / diagnostics["mass"][0] - 1.0).max()) if balanced else 0.0
-    if increase > ENERGY_TOLERANCE:
+    if increase > ENERGY_TOLERANCE and _decays(problem):
         t_at = diagnostics["time"][int(np.argmax(rises)) + 1]
         notes.append(f"the energy rose by {increase:.1e} of its scale in the step to t = {t_at:g}; refine the mesh")
     ends = diagnostics["end_mass"]
@@ -457,6 +554,15 @@ def solve(
     if throw and not result.ok and result is not Result.INTERRUPTED:
         raise SolveError(f"at t = {state.t:g}: {result.value}", solution)
     return solution
+
+
+def _decays(problem: Problem) -> bool:
+    """Whether the energy of the equation cannot rise: with a temperature, not for every reaction or schedule."""
+    if problem.noiseless:
+        return True
+    reacts = not (isinstance(problem.alpha, Constant) and problem.alpha(0.0) == 0.0)
+    full = not reacts or problem.reaction is Reaction.FREE_ENERGY
+    return full and isinstance(problem.temperature, Constant)
 
 
 def _provenance(seconds: float) -> dict[str, Any]:

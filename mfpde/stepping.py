@@ -4,7 +4,7 @@ A *method* (`Splitting`, `ExponentialSSPRK3`) takes one step of a given length; 
 (`FixedStep`, `CourantControl`, `ErrorControl`) decides the length. Neither knows the other.
 
 Lengths here are lengths in the clock ``S(t) = int_0^t s``, in which the common schedule ``s``
-is 1: the flow is autonomous in ``S`` up to ``alpha``, so no order is lost to the schedule.
+is 1: the flow is autonomous in ``S`` up to ``alpha`` and ``tau``, so no order is lost to the schedule.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.flow import Evaluation, Flow
+from mfpde.problem import Problem, Reaction
+from mfpde.transport import Scheme
 
 __all__ = [
+    "Coefficients",
     "Controller",
     "CourantControl",
     "ErrorControl",
@@ -35,8 +38,26 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-AlphaAt = Callable[[float], float]
-"""``alpha`` at a fraction in [0, 1] of the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficients:
+    """What varies within a step.
+
+    Attributes
+    ----------
+    alpha, temperature : callable
+        The birth-death rate and ``tau`` at a fraction in [0, 1] of the step.
+    """
+
+    alpha: Callable[[float], float]
+    temperature: Callable[[float], float]
+
+    def part(self, start: float, fraction: float) -> Coefficients:
+        """Those of a part of the step."""
+        return Coefficients(
+            lambda c: self.alpha(start + fraction * c), lambda c: self.temperature(start + fraction * c)
+        )
 
 
 @dataclass(slots=True)
@@ -53,12 +74,15 @@ class Outcome:
         Estimate of the step's error in L1 relative to the mass.
     bound : float
         The step length that the fastest stage would have allowed.
+    end : Evaluation or None
+        What is known about the new density where the method has evaluated it.
     """
 
     mu: Array | None
     leak: float = 0.0
     error: float | None = None
     bound: float = math.inf
+    end: Evaluation | None = None
 
 
 class Method(ABC):
@@ -72,17 +96,25 @@ class Method(ABC):
         Forward-Euler steps of the transport are ``1 / ssp`` times the step.
     embedded : bool
         Whether a step comes with an error estimate of its own.
-    supports_reinjection : bool
     """
 
     order: int
     ssp: float
     embedded: bool = False
-    supports_reinjection: bool = True
+
+    def check(self, problem: Problem, scheme: Scheme) -> None:
+        """Refuse what the method does not integrate.
+
+        Raises
+        ------
+        ValueError
+            With the remedy.
+        """
+        return
 
     @abstractmethod
     def step(
-        self, flow: Flow, start: Evaluation, length: float, alpha_at: AlphaAt, first_rate: Array | None = None
+        self, flow: Flow, start: Evaluation, length: float, at: Coefficients, first_rate: Array | None = None
     ) -> Outcome:
         """Advance `start` by `length`.
 
@@ -93,14 +125,15 @@ class Method(ABC):
             The density at the start and its potential.
         length : float
             Step length in the clock ``S``.
-        alpha_at : callable
-            ``alpha`` at a fraction of the step.
+        at : Coefficients
+            ``alpha`` and ``tau`` within the step.
         first_rate : array, optional
-            ``div(mu G grad V)`` of `start` if it is already known.
+            The transport's rate of change at `start` if it is already known.
         """
 
-    def bound(self, flow: Flow, outflow: float) -> float:
-        """The longest step with positive stages for an outflow rate ``max_i sum_faces v_out / h``."""
+    def bound(self, flow: Flow, at: Evaluation, temperature: float) -> float:
+        """The longest step with positive stages, from the rate at which the fastest cell empties."""
+        outflow = flow.outflow(at, temperature)[0]
         return math.inf if outflow == 0.0 else self.ssp * flow.scheme.positivity / outflow
 
 
@@ -124,18 +157,28 @@ class Splitting(Method):
     corrector : bool
         Whether the frozen potential of a reaction step is the average of predictor and start
         (second order) or the start's (first order).
+    stabilised : bool
+        At a temperature above 0: whether a transport step beyond the positivity bound is made by a Runge-Kutta-Legendre
+        method of order 2, whose number of stages ``s`` grows with the square root of the step,
+        ``s^2 + s - 2 >= 2 dt |lambda|``, or not at all. Drift still limits the step; one that turns the density
+        negative is refused and shortened.
 
     Notes
     -----
-    Transport steps are SSP Runge-Kutta steps of order 3 (three potential evaluations).
+    Other transport steps are SSP Runge-Kutta steps of order 3 (three potential evaluations), positive up to
+    `Method.bound`.
+
+    References
+    ----------
+    Meyer, Balsara, Aslam, J. Comput. Phys. 257 (2014) 594 (Runge-Kutta-Legendre).
     """
 
     steps: Sequence[tuple[Operator, float]]
     order: int
     corrector: bool = True
+    stabilised: bool = True
     ssp: float = field(default=1.0, init=False, repr=False)
     embedded: bool = field(default=False, init=False, repr=False)
-    supports_reinjection: bool = field(default=True, init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", tuple((Operator(op), float(fraction)) for op, fraction in self.steps))
@@ -149,7 +192,7 @@ class Splitting(Method):
             raise ValueError("the fractions of a splitting must not be negative")
 
     def step(
-        self, flow: Flow, start: Evaluation, length: float, alpha_at: AlphaAt, first_rate: Array | None = None
+        self, flow: Flow, start: Evaluation, length: float, at: Coefficients, first_rate: Array | None = None
     ) -> Outcome:
         """See `Method.step`."""
         current: Evaluation | None = start
@@ -160,14 +203,18 @@ class Splitting(Method):
             if fraction == 0.0:
                 continue
             if operator is Operator.REACTION:
-                alpha = alpha_at(done[operator] + 0.5 * fraction)
+                middle = done[operator] + 0.5 * fraction
+                alpha = at.alpha(middle)
                 if alpha != 0.0:
-                    mu = self._react(flow, current or flow.evaluate(mu), alpha * fraction * length)
+                    a = alpha * fraction * length
+                    mu = self._react(flow, current or flow.evaluate(mu), a, at.temperature(middle))
                     current = None
             else:
                 current = current or flow.evaluate(mu)
                 rate = first_rate if current is start else None
-                transported = self._transport(flow, current, fraction * length, rate)
+                transported = self._transport(
+                    flow, current, fraction * length, at.part(done[operator], fraction), rate
+                )
                 bound = min(bound, transported.bound / fraction)
                 if transported.mu is None:
                     return Outcome(None, bound=bound)
@@ -176,30 +223,97 @@ class Splitting(Method):
             done[operator] += fraction
         return Outcome(mu, leak, bound=bound)
 
-    def _react(self, flow: Flow, start: Evaluation, a: float) -> Array:
+    def _react(self, flow: Flow, start: Evaluation, a: float, temperature: float) -> Array:
+        first = flow.reaction.apply(start.mu, start.V, a, temperature)
         if not self.corrector:
-            return flow.reaction.apply(start.mu, start.V, a)
-        predicted = flow.evaluate(flow.reaction.apply(start.mu, start.V, a))
-        return flow.reaction.apply(start.mu, 0.5 * (start.V + predicted.V), a)
+            return first
+        return flow.reaction.apply(start.mu, 0.5 * (start.V + flow.evaluate(first).V), a, temperature)
 
-    def _transport(self, flow: Flow, start: Evaluation, length: float, first_rate: Array | None) -> Outcome:
+    def bound(self, flow: Flow, at: Evaluation, temperature: float) -> float:
+        """See `Method.bound`; with `stabilised` steps, diffusion only limits the number of stages."""
+        positive = super().bound(flow, at, temperature)
+        if not self.stabilised or temperature == 0.0:
+            return positive
+        drift = flow.outflow(at)[0]
+        limit = math.inf if drift == 0.0 else 0.5 * flow.scheme.positivity / drift
+        return max(positive, min(limit, 0.5 * _gain(MOST_STAGES) / _stiffness(flow, at, temperature)))
+
+    def _transport(
+        self, flow: Flow, start: Evaluation, length: float, at: Coefficients, first_rate: Array | None
+    ) -> Outcome:
+        if self.stabilised:
+            temperature = at.temperature(0.5)
+            if temperature > 0.0 and length > super().bound(flow, start, temperature):
+                return self._stabilised(flow, start, length, temperature)
         transport = flow.transport
         bound = math.inf
         stage, mu = start, start.mu
         leak = 0.0
-        # Shu-Osher form of SSPRK(3,3): weight of the start, of the Euler step, quadrature weight of the stage
-        for i, (old, new, weight) in enumerate(((0.0, 1.0, 1 / 6), (3 / 4, 1 / 4, 1 / 6), (1 / 3, 2 / 3, 2 / 3))):
+        # Shu-Osher form of SSPRK(3,3): where it is, weight of the start, of the Euler step, quadrature weight
+        for i, (c, old, new, weight) in enumerate(
+            ((0.0, 0.0, 1.0, 1 / 6), (1.0, 3 / 4, 1 / 4, 1 / 6), (0.5, 1 / 3, 2 / 3, 2 / 3))
+        ):
             if i > 0:
                 stage = flow.evaluate(mu)
-            bound = min(bound, self.bound(flow, flow.outflow(stage)[0]))
+            temperature = at.temperature(c)
+            bound = min(bound, super().bound(flow, stage, temperature))
             if length > bound:
                 return Outcome(None, bound=bound)
-            rate = first_rate if i == 0 and first_rate is not None else transport.rate(stage.mu, stage.V, dt=length)
+            rate = first_rate if i == 0 else None
+            if rate is None:
+                rate = transport.rate(stage.mu, stage.V, dt=length, temperature=temperature)
             leak += weight * length * _growth(flow, rate, stage.mass)
             mu = new * (stage.mu + length * rate)
             if old != 0.0:
                 mu += old * start.mu
         return Outcome(_flush(mu), leak, bound=bound)
+
+    def _stabilised(self, flow: Flow, start: Evaluation, length: float, temperature: float) -> Outcome:
+        """Runge-Kutta-Legendre of order 2, with as many stages as the diffusion needs."""
+        transport = flow.transport
+        bound = self.bound(flow, start, temperature)
+        if length > bound:
+            return Outcome(None, bound=bound)
+        need = 2.0 * length * _stiffness(flow, start, temperature)
+        stages = max(3, math.ceil(0.5 * (math.sqrt(9.0 + 4.0 * need) - 1.0)))
+        weight = 4.0 / _gain(stages)
+
+        def b(j: int) -> float:
+            return 1 / 3 if j < 2 else _gain(j) / (2 * j * (j + 1))
+
+        # no positivity limiter here: it is made for Euler steps. A step that turns negative is refused below.
+        first = transport.rate(start.mu, start.V, temperature=temperature)
+        leak = length * _growth(flow, first, start.mass)
+        older, mu = start.mu, start.mu + (b(1) * weight * length) * first
+        for j in range(2, stages + 1):
+            near = (2 * j - 1) / j * b(j) / b(j - 1)
+            far = -(j - 1) / j * b(j) / b(j - 2)
+            stage = flow.evaluate(mu)
+            rate = transport.rate(mu, stage.V, temperature=temperature)
+            rate -= (1.0 - b(j - 1)) * first
+            rate *= near * weight * length
+            rate += (1.0 - near - far) * start.mu
+            rate += near * mu
+            rate += far * older
+            older, mu = mu, rate
+        mu = _flush(mu)
+        if not mu.min() >= 0.0:  # NaN included
+            return Outcome(None, bound=0.5 * length)
+        return Outcome(mu, leak, bound=bound)
+
+
+MOST_STAGES = 40
+"""Stages of a stabilised step at most: beyond, an implicit method is the better choice."""
+
+
+def _gain(stages: int) -> float:
+    """``s^2 + s - 2``: twice the negative real stability interval of Runge-Kutta-Legendre steps of order 2."""
+    return float(stages * stages + stages - 2)
+
+
+def _stiffness(flow: Flow, at: Evaluation, temperature: float) -> float:
+    """A bound on the transport's spectral radius: six-point diffusion fluxes have 1.55 times that of two-point ones."""
+    return 3.1 * temperature * flow.diffusion_rate + 2.0 * flow.outflow(at)[0]
 
 
 @dataclass(frozen=True)
@@ -259,10 +373,18 @@ class ExponentialSSPRK3(Method):
     order: int = field(default=3, init=False, repr=False)
     ssp: float = field(default=0.75, init=False, repr=False)
     embedded: bool = field(default=True, init=False, repr=False)
-    supports_reinjection: bool = field(default=False, init=False, repr=False)
+
+    def check(self, problem: Problem, scheme: Scheme) -> None:
+        """See `Method.check`."""
+        if problem.reinjection is not None:
+            raise ValueError("ExponentialSSPRK3 does not integrate reinjection; use Strang()")
+        if problem.reaction is Reaction.FREE_ENERGY and not problem.noiseless:
+            raise ValueError(
+                "ExponentialSSPRK3 does not integrate the free-energy reaction; use ImplicitStrang() or Strang()"
+            )
 
     def step(
-        self, flow: Flow, start: Evaluation, length: float, alpha_at: AlphaAt, first_rate: Array | None = None
+        self, flow: Flow, start: Evaluation, length: float, at: Coefficients, first_rate: Array | None = None
     ) -> Outcome:
         """See `Method.step`."""
         transport, reaction = flow.transport, flow.reaction
@@ -271,12 +393,12 @@ class ExponentialSSPRK3(Method):
         euler = h / self.ssp
         mu = start.mu
 
-        bound = self.bound(flow, flow.outflow(start)[0])
+        bound = self.bound(flow, start, at.temperature(0.0))
         if h > bound:
             return Outcome(None, bound=bound)
 
-        alpha_0 = alpha_at(0.0)
-        reacts = alpha_0 != 0.0 or alpha_at(1.0) != 0.0 or alpha_at(2 / 3) != 0.0
+        alpha_0 = at.alpha(0.0)
+        reacts = alpha_0 != 0.0 or at.alpha(1.0) != 0.0 or at.alpha(2 / 3) != 0.0
         if reacts:
             r_0 = reaction.rate_of(start.V)
             mean_0 = _mean(flow, r_0, start)
@@ -289,7 +411,9 @@ class ExponentialSSPRK3(Method):
         else:
             third = two_thirds = np.ones(1)
 
-        rate_0 = first_rate if first_rate is not None else transport.rate(mu, start.V, dt=euler)
+        rate_0 = first_rate
+        if rate_0 is None:
+            rate_0 = transport.rate(mu, start.V, dt=euler, temperature=at.temperature(0.0))
         leak = 0.25 * _growth(flow, rate_0, start.mass)
 
         # nu_1 = e^{2/3 L} (mu + 2/3 h N_0)
@@ -306,10 +430,11 @@ class ExponentialSSPRK3(Method):
             # the potential sees the normalised measure where mass is conserved, the measure itself elsewhere
             scale = start.mass / mass if balanced else 1.0
             stage = flow.evaluate(nu * scale)
-            outflow = flow.outflow(stage)[0]
+            temperature = at.temperature(2 / 3)
+            outflow = flow.outflow(stage, temperature)[0]
             delta, excess = None, 0.0
             if reacts:
-                alpha = alpha_at(2 / 3)
+                alpha = at.alpha(2 / 3)
                 r = reaction.rate_of(stage.V)
                 if balanced:
                     delta = alpha * (r - _mean(flow, r, stage))
@@ -323,7 +448,7 @@ class ExponentialSSPRK3(Method):
             bound = min(bound, math.inf if total == 0.0 else self.ssp / total)
             if h > bound:
                 return Outcome(None, bound=bound)
-            slope = transport.rate(nu, stage.V, dt=euler / (1.0 - euler * excess))
+            slope = transport.rate(nu, stage.V, dt=euler / (1.0 - euler * excess), temperature=temperature)
             leak += weight * _growth(flow, slope, mass)
             if delta is not None:
                 delta *= nu
@@ -557,19 +682,19 @@ def _fraction(name: str, value: float) -> None:
 
 
 def step_doubling(
-    method: Method, flow: Flow, start: Evaluation, length: float, alpha_at: AlphaAt, first_rate: Array | None = None
+    method: Method, flow: Flow, start: Evaluation, length: float, at: Coefficients, first_rate: Array | None = None
 ) -> Outcome:
     """Two half steps, with the difference from one whole step as error estimate."""
-    whole = method.step(flow, start, length, alpha_at, first_rate)
+    whole = method.step(flow, start, length, at, first_rate)
     if whole.mu is None:
         return whole
-    half = method.step(flow, start, 0.5 * length, lambda c: alpha_at(0.5 * c), first_rate)
+    half = method.step(flow, start, 0.5 * length, at.part(0.0, 0.5), first_rate)
     if half.mu is None:
         return Outcome(None, bound=2 * half.bound)
-    other = method.step(flow, flow.evaluate(half.mu), 0.5 * length, lambda c: alpha_at(0.5 + 0.5 * c))
+    other = method.step(flow, half.end or flow.evaluate(half.mu), 0.5 * length, at.part(0.5, 0.5))
     if other.mu is None:
         return Outcome(None, bound=2 * other.bound)
     difference = float(np.abs(other.mu - whole.mu).sum()) / float(np.abs(other.mu).sum())
     error = difference / (2**method.order - 1)
     bound = min(whole.bound, 2 * half.bound, 2 * other.bound)
-    return Outcome(other.mu, half.leak + other.leak, error=error, bound=bound)
+    return Outcome(other.mu, half.leak + other.leak, error=error, bound=bound, end=other.end)

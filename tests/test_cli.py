@@ -272,7 +272,7 @@ REFUSALS = [
     [*RUN, "-o", "run.txt"],
     [*RUN, "-o", "missing/run.h5"],
     [*RUN, "-o", "folder.h5"],
-    ["run", "gaussian-bumps", "--no-plot", "--set", "temperature=0.1"],
+    ["run", "gaussian-bumps", "--no-plot", "--set", "temperature=-0.1"],
     ["run", "gaussian-bumps", "--no-plot", "--set", "half_width=2"],
     ["run", "three-gaussians", "--no-plot", "--set", "reinjection=refill", "--method", "exponential-ssprk3"],
     ["frobnicate"],

@@ -53,7 +53,7 @@ def test_a_named_problem_with_parameters_is_the_one_of_the_library():
 @pytest.mark.parametrize(
     ("scheme", "expected"),
     [
-        ("", {"scheme": mf.Weno5(), "controller": mf.ErrorControl()}),
+        ("", {"controller": mf.ErrorControl()}),
         ('transport = "weno5"\ntail_ratio = 1e3', {"scheme": mf.Weno5(1e3)}),
         ('transport = "muscl"\nlimiter = "mc"', {"scheme": mf.Muscl(mf.Limiter.MC)}),
         ('transport = "muscl"', {"scheme": mf.Muscl()}),
@@ -254,7 +254,7 @@ REFUSALS = [
     (NAMED + '[scheme]\ncontroller = "corant"', "did you mean 'courant'?"),
     (NAMED + '[scheme]\nlimiter = "mc"', "scheme.limiter = 'mc' belongs to transport = 'muscl'"),
     (NAMED + '[scheme]\ntransport = "muscl"\nlimiter = "superbee"', "valid: 'minmod', 'van-leer', 'mc'"),
-    (NAMED + "[scheme]\ntail_ratio = 0.5", "tail_ratio must be a finite number above 1"),
+    (NAMED + "[scheme]\ntransport = 'weno5'\ntail_ratio = 0.5", "tail_ratio must be a finite number above 1"),
     (NAMED + '[scheme]\ncontroller = "fixed"', "scheme.dt is missing; controller = 'fixed' needs dt"),
     (NAMED + "[scheme]\ndt = 0.1", "scheme.dt = 0.1 belongs to controller = 'fixed', not to controller = 'error'"),
     (NAMED + "[scheme]\nfraction = 2", "fraction must lie in (0, 1]"),

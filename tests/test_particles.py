@@ -879,15 +879,6 @@ def test_refusals_name_the_reason(match, call):
         call()
 
 
-def test_the_free_energy_reaction_is_refused_with_noise():
-    base = quadratic(temperature=0.2)
-    problem = mf.Problem(
-        energy=base.energy, axes=base.axes, initial=base.initial, temperature=0.2, alpha=1.0, reaction="free-energy"
-    )
-    with pytest.raises(ValueError, match="free-energy"):
-        quiet(problem, 4)
-
-
 def test_total_extinction_and_blow_up_are_errors():
     doomed = states([9.0, 9.0], alpha=100.0, reaction="unbalanced")
     with pytest.raises(FloatingPointError, match="died within one step"):

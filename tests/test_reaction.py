@@ -7,7 +7,8 @@ from scipy import integrate
 from mfpde.grid import Axis, Grid
 from mfpde.measures import Product
 from mfpde.problem import Reinjection, ReinjectionKind
-from mfpde.reaction import ReactionStep, exponential_step, reinjection_step
+from mfpde.gibbs import entropy, log_gibbs, relative_entropy
+from mfpde.reaction import ReactionStep, exponential_step, free_energy_step, reinjection_step
 
 
 def relative(a, b):
@@ -139,6 +140,82 @@ class TestReinjection:
         assert reinjection_step(mu, np.abs(self.V), 0.1, self.mu_b, kind)[10:15].min() > 0
 
 
+class TestFreeEnergyStep:
+    """log mu <- q log mu + (1-q)(log omega - V/tau) + const, q = exp(-a tau)."""
+
+    def setup_method(self):
+        rng = np.random.default_rng(11)
+        self.mu, self.V, self.log_base = rng.random(60), rng.normal(size=60), rng.normal(size=60)
+
+    @pytest.mark.parametrize("a", [1e-8, 0.3, 5.0, 400.0])
+    def test_closed_form(self, a):
+        """mu^q (omega e^{-V/tau})^{1-q} in extended precision, to 1e-12."""
+        tau = 0.37
+        q = np.exp(-np.longdouble(a * tau))
+        log_pi = self.log_base.astype(np.longdouble) - self.V.astype(np.longdouble) / np.longdouble(tau)
+        exact = np.exp(q * np.log(self.mu.astype(np.longdouble)) + (1 - q) * log_pi)
+        exact *= self.mu.sum() / exact.sum()
+        assert relative(free_energy_step(self.mu, self.V, a, tau, self.log_base), exact) < 1e-13
+
+    def test_semigroup(self):
+        one = free_energy_step(self.mu, self.V, 0.9, 0.4, self.log_base)
+        two = free_energy_step(free_energy_step(self.mu, self.V, 0.2, 0.4, self.log_base), self.V, 0.7, 0.4, self.log_base)
+        assert relative(one, two) < 1e-13
+
+    def test_cold_limit_is_the_plain_step(self):
+        plain = exponential_step(self.mu, self.V, 2.0)
+        assert relative(free_energy_step(self.mu, self.V, 2.0, 1e-14), plain) < 1e-12
+        np.testing.assert_array_equal(free_energy_step(self.mu, self.V, 2.0, 0.0), plain)
+
+    @pytest.mark.parametrize("a", [0.1, 1e4])
+    def test_gibbs_stays(self, a):
+        """Also where its tails reach 1e-300: to round-off times |V|/tau, in L1 to 1e-14."""
+        V = np.linspace(0, 690, 200)
+        mu = np.exp(log_gibbs(V, 1.0, 0.1))
+        new = free_energy_step(mu, V, a, 1.0)
+        assert mu.min() < 1e-298
+        assert np.abs(new - mu).sum() * 0.1 < 1e-14
+        assert relative(new, mu) < 690 * 2.3e-16 * 4
+
+    def test_empty_cells_stay_empty(self):
+        mu = self.mu.copy()
+        mu[::3] = 0.0
+        for a in (0.5, 1e5):
+            new = free_energy_step(mu, -100 * self.V, a, 0.5, self.log_base)
+            assert np.all(new[::3] == 0) and np.all(np.isfinite(new))
+            assert new.sum() == pytest.approx(mu.sum(), rel=1e-14)
+        np.testing.assert_array_equal(free_energy_step(np.zeros(60), self.V, 1.0, 0.5), 0.0)
+
+    def test_relative_entropy_decays(self):
+        """KL(mu | pi) falls along the step, to its closed form in q for the two-point measure."""
+        log_pi = log_gibbs(self.V, 0.5, 1.0, mass=float(self.mu.sum()))
+        values = [relative_entropy(free_energy_step(self.mu, self.V, a, 0.5), log_pi, 1.0) for a in (0, 0.1, 1, 10, 100)]
+        assert np.all(np.diff(values) < 0) or values[-1] < 1e-13
+        assert values[0] > 0.1
+
+
+class TestGibbs:
+    def test_minimises_the_free_energy_of_a_frozen_potential(self):
+        """<V, p> + tau Ent(p) = -tau log Z, and less than at any other measure by exactly tau KL."""
+        rng = np.random.default_rng(5)
+        V, log_base, tau, volume = rng.normal(size=50), rng.normal(size=50), 0.3, 0.07
+        p = np.exp(log_gibbs(V, tau, volume, log_base=log_base))
+        assert p.sum() * volume == pytest.approx(1, rel=1e-14)
+        least = float(V @ p) * volume + tau * entropy(p, volume, log_base)
+        assert least == pytest.approx(-tau * np.log(np.exp(log_base - V / tau).sum() * volume), rel=1e-13)
+        for _ in range(20):
+            mu = rng.random(50) * (rng.random(50) < 0.8)
+            mu /= mu.sum() * volume
+            value = float(V @ mu) * volume + tau * entropy(mu, volume, log_base)
+            gap = tau * relative_entropy(mu, log_gibbs(V, tau, volume, log_base=log_base), volume)
+            assert value - least == pytest.approx(gap, rel=1e-12)
+
+    def test_survives_potentials_of_any_size(self):
+        log_p = log_gibbs(np.array([1e6, 1e6 + 1, 3e6]), 1.0, 0.5, mass=2.0)
+        assert np.exp(log_p).sum() * 0.5 == pytest.approx(2.0, rel=1e-14)
+        assert log_p[1] - log_p[0] == pytest.approx(-1, rel=1e-9) and np.isfinite(log_p).all()
+
+
 class TestDissipation:
     """-dE/dt = alpha int V R, by differentiating the step itself for a frozen linear energy int V dmu."""
 
@@ -178,3 +255,27 @@ class TestDissipation:
 
         step = ReactionStep(self.grid, reinjection=Reinjection(Product(x=stats.norm(0, 0.1)), kind))
         self.check(step, sign * (np.abs(self.V) + 0.1))
+
+    @pytest.mark.parametrize("kind", ["balanced", "rate", "unbalanced", "free-energy", *ReinjectionKind])
+    def test_of_the_free_energy(self, kind):
+        """By differentiating the step for the frozen energy int V dmu + tau int log(mu/omega) dmu."""
+        from scipy import stats
+
+        log_base, tau = np.sin(np.arange(40.0)), 0.6
+        options = {
+            "balanced": {},
+            "rate": {"rate": np.tanh},
+            "unbalanced": {"balanced": False},
+            "free-energy": {"free_energy": True},
+        }.get(kind) or ({} if kind == "balanced" else {"reinjection": Reinjection(Product(x=stats.norm(0, 0.1)), kind)})
+        step = ReactionStep(self.grid, log_base=log_base, **options)
+        volume = self.grid.cell_volume
+
+        def value(mu):
+            return float(self.V @ mu) * volume + tau * entropy(mu, volume, log_base)
+
+        a = 1e-4
+        energies = [value(step.apply(self.mu, self.V, s, tau)) for s in (0, a, 2 * a)]
+        slope = -(-3 * energies[0] + 4 * energies[1] - energies[2]) / (2 * a)
+        psi = self.V + tau * (np.log(self.mu) - log_base)
+        assert step.free_dissipation(self.mu, self.V, psi, tau) == pytest.approx(slope, rel=2e-6)

@@ -150,10 +150,6 @@ class TestMethods:
             mf.Solver(problem, (16, 16), method=mf.ExponentialSSPRK3())
         assert isinstance(mf.Solver(problem, (16, 16)).method, mf.Strang)
 
-    def test_temperature_is_refused_by_name(self):
-        with pytest.raises(ValueError, match="temperature"):
-            mf.solve(mf.problems.gaussian_bumps(temperature=0.1), 32)
-
     def test_stiff_reaction(self):
         """alpha = 1e4: no overflow, mass and sign kept; the minimiser is reached at once."""
         problem = mf.problems.double_well(alpha=1e4, t_end=0.01)

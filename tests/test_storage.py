@@ -19,7 +19,7 @@ import xarray as xr
 import mfpde as mf
 from mfpde.diagnostics import COLUMNS
 from mfpde.solution import Result, Solution, State
-from mfpde.storage import SCHEMA, FileFormatError, load
+from mfpde.storage import _DIAGNOSTICS, SCHEMA, FileFormatError, load
 
 
 def made_up(axes=None, shape=(5, 4), saves=3, steps=7, components=2, seed=0, **changes) -> Solution:
@@ -517,7 +517,7 @@ def test_a_newer_schema_is_refused_in_one_line(path, edit):
         refused(path, "not a number")
 
 
-DATASETS = ["time", "c", "y", "density", "energy", "state/mu", "steps/response", *(f"steps/{name}" for name in COLUMNS)]
+DATASETS = ["time", "c", "y", "density", "energy", "state/mu", "steps/response", *(f"steps/{name}" for name in _DIAGNOSTICS)]
 
 
 @pytest.mark.parametrize("name", [*DATASETS, "steps", "state", "volatile"])

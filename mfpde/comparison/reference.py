@@ -287,7 +287,7 @@ def solution_field(solution: Solution, problem: Problem, times: Array) -> Field:
         [solution.density[i] for i in index],
         solution.point_values,
         None,
-        solution.energy[index],
+        solution.energy_without_entropy[index],
         [problem.mu_0 if t == 0 and starts_at_mu_0(solution, problem) else None for t in times],
     )
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from mfpde.particles.coupling import CoupledCloud, coupled
+from mfpde.particles.density import KernelDensity
 from mfpde.particles.dynamics import (
     SGD,
     BirthDeath,
@@ -26,6 +27,7 @@ __all__ = [
     "CoupledCloud",
     "Dynamics",
     "GradientDescent",
+    "KernelDensity",
     "Langevin",
     "PopulationControl",
     "Scheme",

@@ -177,8 +177,9 @@ def coupled(
         twin_move = ds * motion.velocity(Y, _gradient(bound, Y, recorded[k]))
         if noise is not None:
             xi = np.stack([rng.standard_normal(X.shape[1:]) for rng in generators])
-            move += motion.kick(X, t, dt, noise, xi)
-            twin_move += motion.kick(Y, t, dt, noise, xi)
+            motion.advance(X, move, t, dt, noise, xi)
+            motion.advance(Y, twin_move, t, dt, noise, xi)
+            continue
         X += move
         Y += twin_move
         motion.confine(X)

@@ -256,3 +256,95 @@ def deposit(points, weights, density, low, scale, counts, strides, periodic, pol
                     table[uint64(b + p5)] += part * g5
                     table[uint64(b + p6)] += part * g6
                     table[uint64(b + p7)] += part * g7
+
+
+# ---------------------------------------------------------------------------------------------- densities
+
+
+@_jit
+def _splines(point, low, scale, counts, first, strides, periodic, places, w):  # type: ignore[no-untyped-def]
+    """For each axis the three nodes around a point, folded back at walls, and their quadratic splines."""
+    for i in range(point.size):
+        x = (point[i] - low[i]) * scale[i] - 0.5
+        k = int(np.floor(x + 0.5))
+        t = x - k
+        w[i, 0], w[i, 1], w[i, 2] = 0.5 * (0.5 - t) ** 2, 0.75 - t * t, 0.5 * (0.5 + t) ** 2
+        for j in range(3):
+            m = k - 1 + j
+            if periodic[i]:
+                m %= counts[i]
+            elif m < 0:
+                m = -1 - m
+            elif m >= counts[i]:
+                m = 2 * counts[i] - 1 - m
+            places[i, j] = (m - first[i]) * strides[i]
+
+
+@_jit
+def _one_node(d):  # type: ignore[no-untyped-def]
+    """Places, splines and their number for three axes, those from d on with one node."""
+    reach = np.array([3 if i < d else 1 for i in range(3)])
+    return np.zeros((3, 3), np.int64), np.ones((3, 3)), reach
+
+
+@_jit
+def spread(points, weights, low, scale, counts, first, strides, periodic, table):  # type: ignore[no-untyped-def]
+    """Add the weights of particles (n, d) to the nodes of a mesh (one to three axes)."""
+    places, w, reach = _one_node(points.shape[1])
+    for i in range(points.shape[0]):
+        _splines(points[i], low, scale, counts, first, strides, periodic, places, w)
+        for a in range(reach[0]):
+            for b in range(reach[1]):
+                share, start = weights[i] * w[0, a] * w[1, b], places[0, a] + places[1, b]
+                for c in range(reach[2]):
+                    table[start + places[2, c]] += share * w[2, c]
+
+
+@_jit
+def gather(points, table, low, scale, counts, first, strides, periodic, result):  # type: ignore[no-untyped-def]
+    """The transpose of `spread`: values at particles (n, d)."""
+    places, w, reach = _one_node(points.shape[1])
+    for i in range(points.shape[0]):
+        _splines(points[i], low, scale, counts, first, strides, periodic, places, w)
+        total = 0.0
+        for a in range(reach[0]):
+            for b in range(reach[1]):
+                share, start = w[0, a] * w[1, b], places[0, a] + places[1, b]
+                for c in range(reach[2]):
+                    total += share * w[2, c] * table[start + places[2, c]]
+        result[i] = total
+
+
+@_jit
+def smooth(table, kernel, periodic, at_lower, at_upper):  # type: ignore[no-untyped-def]
+    """Convolve (outer, n, inner) along n with a symmetric kernel given from its middle on.
+
+    What lies beyond an end is the other end (periodic), the mirror image (at a wall) or nothing.
+    """
+    outer, n, inner = table.shape
+    reach = kernel.size - 1
+    padded = np.zeros((n + 2 * reach) * inner)
+    result = np.empty((outer, n * inner))
+    for o in range(outer):
+        for m in range(-reach, n + reach):
+            source = m
+            if periodic:
+                source = m % n
+            elif at_lower and at_upper:
+                source = m % (2 * n)
+                source = source if source < n else 2 * n - 1 - source
+            elif at_lower and m < 0:
+                source = -1 - m
+            elif at_upper and m >= n:
+                source = 2 * n - 1 - m
+            for j in range(inner):
+                padded[(m + reach) * inner + j] = table[o, source, j] if 0 <= source < n else 0.0
+        line = result[o]
+        middle = reach * inner
+        for j in range(n * inner):
+            line[j] = kernel[0] * padded[middle + j]
+        for k in range(1, reach + 1):
+            value, below, above = kernel[k], (reach - k) * inner, (reach + k) * inner
+            for j in range(n * inner):
+                line[j] += value * (padded[below + j] + padded[above + j])
+    return result

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from mfpde.energy import TwoLayerNetwork
 from mfpde.energy.base import central_difference, difference_step
+from mfpde.grid import Axis
 from mfpde.measures import Measure, Particles
+from mfpde.particles.density import KernelDensity
 from mfpde.particles.dynamics import (
     SGD,
     BirthDeath,
@@ -38,6 +40,8 @@ Observable = Callable[[Array, Array], Any]
 
 BLOCK = 2**15
 """Particles worked on together: their arrays stay in the cache."""
+OFF_WALL = 1e-9
+"""How far from a wall a base measure is looked at, in lengths of the axis."""
 
 
 @dataclass(eq=False)
@@ -54,7 +58,8 @@ class Cloud:
     weights : array, shape (R, m, n), or None
         Their sum is the mass. None: all equal, ``mass / n``.
     energy, mass, ess : array, shape (R, m)
-        ``E`` of the cloud; its mass; the effective sample size ``(sum w)^2 / sum w^2``.
+        ``E`` of the cloud, without the entropy, which a cloud does not have; its mass; the effective sample size
+        ``(sum w)^2 / sum w^2``.
     response : array, shape (R, m, r)
         ``u = int Phi dmu``, in the coordinates of `Solution.response_at`.
     kills, births, injections : array, shape (R, m)
@@ -170,7 +175,7 @@ def simulate(
 
     A step of length ``dt`` from ``t``, with ``ds`` the integral of the problem's schedule over it:
     ``theta_i <- theta_i - ds G grad V[mu^n](theta_i)`` (plus noise), then the reaction with V computed anew. The drift
-    and the noise are first order in ``dt``.
+    and the noise are first order in ``dt``. Rates and temperatures that vary in time count by their mean over a step.
 
     Parameters
     ----------
@@ -413,6 +418,7 @@ class Motion:
         self._schedule, self._temperature = problem.schedule, problem.temperature
         metric = (None,) * len(self.axes) if problem.metric is None else tuple(problem.metric)
         self._metric = tuple(None if g is None else g if callable(g) else float(g) for g in metric)
+        self._log_base = None if problem.base is None else problem.log_base
 
     def rates(self, points: Array, i: int) -> Array | float:
         """``g_i`` at points (..., d)."""
@@ -433,6 +439,19 @@ class Motion:
         """``ds``, the schedule's integral."""
         return self._schedule.integral(t, t + dt)
 
+    def advance(self, points: Array, move: Array, t: float, dt: float, noise: Any, xi: Array) -> None:
+        """Displace points in place: by `move`, by noise, by the base measure; then `confine`."""
+        move += self.kick(points, t, dt, noise, xi)
+        if self._log_base is not None:
+            push, inside = self.push(points, t, dt), self.inside(points)
+            for i, axis in enumerate(self.axes):
+                if axis.periodic:
+                    move[..., i] += push[..., i]
+                else:
+                    _leave_wall(axis, points[..., i], inside[..., i], push[..., i], move[..., i])
+        points += move
+        self.confine(points)
+
     def kick(self, points: Array, t: float, dt: float, noise: Any, xi: Array) -> Array:
         """The displacement by noise: ``tau dg ds + sqrt(2 tau g ds) xi``."""
         ds = self.step(t, dt)
@@ -443,13 +462,46 @@ class Motion:
                 continue
             result[..., i] *= np.sqrt(self.rates(points, i))
             if callable(g):
-                x = list(np.moveaxis(points, -1, 0))
-
-                def along(z: Array, i: int = i, x: list[Array] = x, g: Any = g) -> Array:
-                    return np.asarray(g(*x[:i], z, *x[i + 1 :]), dtype=float) + 0.0 * z
-
-                result[..., i] += tau * ds * central_difference(along, x[i], difference_step(self.axes[i]))
+                result[..., i] += tau * ds * self._slope(g, points, i)
         return result
+
+    def push(self, points: Array, t: float, dt: float) -> Array:
+        """The displacement by the base measure to first order: ``tau g dlog(omega) ds``."""
+        amount = mean_over(self._temperature, t, dt) * self.step(t, dt)
+        result = np.zeros(points.shape)
+        if amount > 0.0:
+            for i in range(len(self.axes)):
+                result[..., i] = amount * self.rates(points, i) * self._slope(self._log_base, points, i)
+        return result
+
+    def log_base(self, points: Array) -> Array | float:
+        """``log omega`` at points (..., d)."""
+        if self._log_base is None:
+            return 0.0
+        return np.asarray(self._log_base(*np.moveaxis(self.inside(points), -1, 0)), dtype=float)
+
+    def inside(self, points: Array) -> Array:
+        """Points a little off the walls, where a base measure may vanish."""
+        result = points.copy()
+        for i, axis in enumerate(self.axes):
+            if not axis.periodic:
+                least = OFF_WALL * axis.length
+                np.clip(result[..., i], axis.lower + least, axis.upper - least, out=result[..., i])
+        return result
+
+    def _slope(self, function: Any, points: Array, i: int) -> Array:
+        """The derivative along axis i of a function of the coordinates, by values inside the box only."""
+        axis, x = self.axes[i], list(np.moveaxis(self.inside(points), -1, 0))
+
+        def along(z: Array) -> Array:
+            z = axis.lower + np.mod(z - axis.lower, axis.length) if axis.periodic else z
+            return np.asarray(function(*x[:i], z, *x[i + 1 :]), dtype=float) + 0.0 * z
+
+        h: Any = difference_step(axis)
+        if not axis.periodic:
+            # a sixteenth of the distance resolves a power of it to 1e-7
+            h = np.minimum(h, np.minimum(x[i] - axis.lower, axis.upper - x[i]) / 16.0)
+        return central_difference(along, x[i], h)
 
     def confine(self, points: Array) -> None:
         """Bring points back into the box, in place: wrap, stop at walls, or with noise reflect."""
@@ -466,6 +518,16 @@ class Motion:
                     x[outside] = axis.lower + np.minimum(y, 2 * axis.length - y)
             else:
                 np.clip(x, axis.lower, axis.upper, out=x)
+
+
+def _leave_wall(axis: Axis, x: Array, inside: Array, push: Array, move: Array) -> None:
+    """Add a push to a move; away from the nearest wall, along the flow of a push like 1/distance (see `Langevin`)."""
+    near_lower = inside - axis.lower <= axis.upper - inside
+    sign, wall = np.where(near_lower, 1.0, -1.0), np.where(near_lower, axis.lower, axis.upper)
+    product = 2.0 * push * (inside - wall)  # twice distance times push, positive where it points away
+    distance = sign * (x + move - wall)
+    away = np.sqrt(distance**2 + np.maximum(product, 0.0))
+    move[...] = np.where(product > 0.0, wall + sign * away - x, move + push)
 
 
 def mean_over(schedule: Schedule, t: float, dt: float) -> float:
@@ -536,6 +598,7 @@ class Ensemble:
         self._mu_b = None if birth is None else birth.measure.restrict(problem.axes)
         self._kind = None if birth is None else birth.kind
         self._balanced = problem.reaction is not Reaction.UNBALANCED
+        self._free_energy = problem.reaction is Reaction.FREE_ENERGY
         self._draws = np.empty((self.replicas, self.n))
 
     def run(
@@ -564,9 +627,10 @@ class Ensemble:
         move = ds * self.motion.velocity(X, gradient)
         if self.scheme.noise is not None:
             xi = np.stack([rng.standard_normal((self.n, self.d)) for rng in self._rng])
-            move += self.motion.kick(X, t, dt, self.scheme.noise, xi)
-        X += move
-        self.motion.confine(X)
+            self.motion.advance(X, move, t, dt, self.scheme.noise, xi)
+        else:
+            X += move
+            self.motion.confine(X)
         reaction = self.scheme.reaction
         if reaction is None:
             return
@@ -575,10 +639,22 @@ class Ensemble:
             return
         self.field.measure(X, self.weights)
         V = self.field.potential(X)
+        tau = mean_over(self.problem.temperature, t, dt) if self._free_energy else 0.0
+        if tau > 0.0:
+            V = V + tau * self._log_density(reaction.density)
+            # log(mu) relaxes at the rate alpha tau while V stays: exactly, and for any step
+            ds = -math.expm1(-alpha * tau * ds) / (alpha * tau)
         if isinstance(reaction, Weights):
             self._reweigh(reaction, V, alpha, ds)
         else:
             self._select(reaction, V, alpha, ds)
+
+    def _log_density(self, density: KernelDensity) -> Array:
+        """``log(rho/omega)`` at the particles, ``rho`` the kernel estimate of each replica."""
+        pairs = zip(self.points, self.weights, strict=True)
+        rho = np.stack([density.estimate(x, w, self.motion.axes) for x, w in pairs])
+        # a particle whose weight has underflown has no density of its own
+        return np.asarray(np.log(np.maximum(rho, np.finfo(float).tiny)) - self.motion.log_base(self.points))
 
     def _rate(self, V: Array) -> Array:
         return V if self.problem.rate is None else np.asarray(self.problem.rate(V), dtype=float)

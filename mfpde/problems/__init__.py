@@ -14,19 +14,31 @@ from mfpde.problem import Problem
 from mfpde.problems.bumps import gaussian_bumps
 from mfpde.problems.classic import double_well, linear_neuron, quadratic_well
 from mfpde.problems.data import network
+from mfpde.problems.langevin import (
+    double_well_sampling,
+    gaussian_langevin,
+    gaussian_sampling,
+    sphere_langevin,
+    torus_langevin,
+)
 from mfpde.problems.rotskoff2019 import three_gaussians
 from mfpde.problems.single_index import single_index
 
 __all__ = [
     "double_well",
+    "double_well_sampling",
     "gaussian_bumps",
+    "gaussian_langevin",
+    "gaussian_sampling",
     "get",
     "linear_neuron",
     "names",
     "network",
     "quadratic_well",
     "single_index",
+    "sphere_langevin",
     "three_gaussians",
+    "torus_langevin",
 ]
 
 _REGISTRY: dict[str, Callable[..., Problem]] = {
@@ -36,6 +48,11 @@ _REGISTRY: dict[str, Callable[..., Problem]] = {
     "quadratic-well": quadratic_well,
     "double-well": double_well,
     "single-index": single_index,
+    "torus-langevin": torus_langevin,
+    "gaussian-langevin": gaussian_langevin,
+    "gaussian-sampling": gaussian_sampling,
+    "double-well-sampling": double_well_sampling,
+    "sphere-langevin": sphere_langevin,
 }
 
 

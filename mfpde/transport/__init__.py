@@ -1,4 +1,4 @@
-"""Transport ``div(mu G grad V)`` on a grid: schemes, and the operator that applies them.
+"""Drift and diffusion, ``div(mu G grad V) + tau div(G omega grad(mu/omega))``, on a grid: schemes and operator.
 
 Importing costs numpy only; the compiled sweeps are loaded when a `Transport` is made.
 """
@@ -6,6 +6,6 @@ Importing costs numpy only; the compiled sweeps are loaded when a `Transport` is
 from __future__ import annotations
 
 from .operator import Metric, Transport
-from .schemes import Limiter, Muscl, Scheme, Upwind, Weno5
+from .schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
 
-__all__ = ["Limiter", "Metric", "Muscl", "Scheme", "Transport", "Upwind", "Weno5"]
+__all__ = ["Limiter", "Metric", "Muscl", "ScharfetterGummel", "Scheme", "Transport", "Upwind", "Weno5"]

@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-UPWIND, MUSCL, WENO5 = 0, 1, 2
+from .bernoulli import bernoulli
+
+UPWIND, MUSCL, WENO5, SCHARFETTER_GUMMEL = 0, 1, 2, 3
 MINMOD, VAN_LEER, MC = 0, 1, 2
 
 # columns of the integer and float description of an axis (see operator.py)
@@ -146,6 +148,71 @@ def _velocity_six(potential, w, m, speed, v):  # type: ignore[no-untyped-def]
     out = v[3 * w : 3 * w + count]
     for j in range(count):
         out[j] = speed * (STAGGERED_1 * (p3[j] - p2[j]) + STAGGERED_3 * (p4[j] - p1[j]) + STAGGERED_5 * (p5[j] - p0[j]))
+
+
+@_jit
+def _bernoulli_weight(potential, w, m, inverse_temperature, weight):  # type: ignore[no-untyped-def]
+    """Multiply by ``B(|d|)``, ``d = (V_k - V_(k-1))/tau``."""
+    a, b, out = potential[: m - w], potential[w:m], weight[w:m]
+    for j in range(m - w):
+        out[j] *= bernoulli(abs(b[j] - a[j]) * inverse_temperature)
+
+
+@_jit
+def _conductance(  # type: ignore[no-untyped-def]
+    kind,
+    temperature,
+    inverse_temperature,
+    share,
+    potential,
+    metric,
+    ints,
+    floats,
+    line,
+    batch,
+    r0,
+    rows,
+    ghost,
+    c0,
+    width,
+    weight,
+):
+    """``share * tau g / h`` on the faces, times ``B(|d|)`` for Scharfetter-Gummel."""
+    m = batch * (rows + 2 * ghost) * width
+    weight[:m] = -share * temperature * floats[SPEED]
+    if kind == SCHARFETTER_GUMMEL:
+        _bernoulli_weight(potential, width, m, inverse_temperature, weight)
+    if ints[METRIC_OFFSET] >= 0:
+        _scale_by_metric(metric, ints, line, batch, ints[ROWS], r0, rows, ghost, c0, width, weight)
+
+
+@_jit
+def _close_walls(n, r0, rows, ghost, batch, width, weight):  # type: ignore[no-untyped-def]
+    """Set the faces at both ends of a line, and beyond, to zero."""
+    count = rows + 2 * ghost
+    for b in range(batch):
+        for q in range(count):
+            f = r0 - ghost + q
+            if f <= 0 or f >= n:
+                t = (b * count + q) * width
+                weight[t : t + width] = 0.0
+
+
+@_jit
+def _add(term, start, stop, total):  # type: ignore[no-untyped-def]
+    a, out = term[start:stop], total[start:stop]
+    for j in range(stop - start):
+        out[j] += a[j]
+
+
+@_jit
+def _flux_weighted(mu, v, weight, w, m, flux):  # type: ignore[no-untyped-def]
+    """Scharfetter-Gummel: upwind plus a conductance, ``tau B(-x) = tau B(x) + tau x``."""
+    left, right, speed, spread, out = mu[: m - w], mu[w:m], v[w:m], weight[w:m], flux[w:m]
+    for j in range(m - w):
+        s = speed[j]
+        k = spread[j]
+        out[j] = ((0.0 if s < 0.0 else s) + k) * left[j] + ((0.0 if s > 0.0 else s) - k) * right[j]
 
 
 @_jit
@@ -332,32 +399,45 @@ def _correct(points, unsafe, w, m, flux):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _limit(mu, v, outflow, dt, w, m, room, flux):  # type: ignore[no-untyped-def]
+def _allowance(mu, nu, speed, room):  # type: ignore[no-untyped-def]
+    """What a donor may give through one face in unit time, see `_limit`."""
+    kappa = 1.0 / (nu if nu > 0.5 else 0.5)
+    slack = 1.0 - kappa * nu
+    slack = slack if slack > 0.0 else 0.0
+    return SAFE * mu * (kappa * speed + room * slack)
+
+
+@_jit
+def _limit(mu, v, spread, outflow, dt, w, m, room, flux):  # type: ignore[no-untyped-def]
     """Cut the flux so that no donor gives away more than it has in a forward Euler step.
 
     ``|F| <= mu (kappa |v_out| + slack)`` with ``kappa = min(2, 1/nu)``, ``slack = room (1 - kappa nu)``,
     ``nu = dt * outflow`` the donor's and ``room = h / (2 d dt)``: summed over the 2 d faces
     and times dt/h that is ``mu (kappa nu + 1 - kappa nu)``. Both `v` and `nu` are those of the six-point velocity,
-    also where the flux is the fallback.
+    also where the flux is the fallback. With diffusion its conductance, `spread`, is part of ``v_out`` to both sides
+    and of `nu`; without, `spread` is empty.
     """
     left, right = mu[4 * w : m - 5 * w], mu[5 * w : m - 4 * w]
     near, far = outflow[4 * w : m - 5 * w], outflow[5 * w : m - 4 * w]
     speed, out = v[5 * w : m - 4 * w], flux[5 * w : m - 4 * w]
-    for j in range(m - 9 * w):
-        s = speed[j]
-        nu = dt * near[j]
-        kappa = 1.0 / (nu if nu > 0.5 else 0.5)
-        slack = 1.0 - kappa * nu
-        slack = slack if slack > 0.0 else 0.0
-        high = SAFE * left[j] * (kappa * (0.0 if s < 0.0 else s) + room * slack)
-        nu = dt * far[j]
-        kappa = 1.0 / (nu if nu > 0.5 else 0.5)
-        slack = 1.0 - kappa * nu
-        slack = slack if slack > 0.0 else 0.0
-        low = SAFE * right[j] * (kappa * (0.0 if s > 0.0 else s) - room * slack)
-        x = out[j]
-        x = high if x > high else x
-        out[j] = low if x < low else x
+    if spread.size > 0:
+        weight = spread[5 * w : m - 4 * w]
+        for j in range(m - 9 * w):
+            s = speed[j]
+            k = weight[j]
+            high = _allowance(left[j], dt * near[j], (0.0 if s < 0.0 else s) + k, room)
+            low = -_allowance(right[j], dt * far[j], k - (0.0 if s > 0.0 else s), room)
+            x = out[j]
+            x = high if x > high else x
+            out[j] = low if x < low else x
+    else:
+        for j in range(m - 9 * w):
+            s = speed[j]
+            high = _allowance(left[j], dt * near[j], 0.0 if s < 0.0 else s, room)
+            low = -_allowance(right[j], dt * far[j], -(0.0 if s > 0.0 else s), room)
+            x = out[j]
+            x = high if x > high else x
+            out[j] = low if x < low else x
 
 
 @_jit
@@ -394,8 +474,8 @@ def _scatter_faces(flux, offset, line, batch, n, inner, r0, rows, ghost, c0, wid
 
 
 @_jit
-def _scatter_outflow(v, line, batch, n, inner, r0, rows, ghost, c0, width, factor, add, out):  # type: ignore[no-untyped-def]
-    """Set or add ``factor (v^+ on the right + v^- on the left)``."""
+def _scatter_outflow(v, spread, line, batch, n, inner, r0, rows, ghost, c0, width, factor, add, out):  # type: ignore[no-untyped-def]
+    """Set or add ``factor (v^+ on the right + v^- on the left)``, each plus the conductance unless that is empty."""
     count = rows + 2 * ghost
     whole = width == inner
     pieces = 1 if whole else rows
@@ -410,6 +490,10 @@ def _scatter_outflow(v, line, batch, n, inner, r0, rows, ghost, c0, width, facto
                 y = right[j]
                 value = ((0.0 if y < 0.0 else y) - (0.0 if x > 0.0 else x)) * factor
                 target[j] = target[j] + value if add else value
+            if spread.size > 0:
+                left, right = spread[t : t + size], spread[t + width : t + width + size]
+                for j in range(size):
+                    target[j] += (left[j] + right[j]) * factor
 
 
 @_jit
@@ -433,8 +517,12 @@ def _band(ints, axis, low, high):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def outflow(potential, ints, floats, metric, six, band, start, stop, out):  # type: ignore[no-untyped-def]
-    """``sum_axes (v^+_right + v^-_left)/h`` of the cells of bands ``start <= j < stop``."""
+def outflow(kind, temperature, inverse_temperature, share, potential, ints, floats, metric, band, start, stop, out):  # type: ignore[no-untyped-def]
+    """``sum_axes (v^+_right + v^-_left)/h`` of the cells of bands ``start <= j < stop``.
+
+    With ``temperature > 0`` the conductances of both faces, times `share`, are added.
+    """
+    six = kind == WENO5
     ghost = 3 if six else 1
     size = 0
     for axis in range(ints.shape[0]):
@@ -443,6 +531,7 @@ def outflow(potential, ints, floats, metric, six, band, start, stop, out):  # ty
         size = max(size, width * batch * (depth + 2 * ghost))
     pv = np.empty(size)
     v = np.empty(size)
+    spread = np.empty(size if temperature > 0.0 else 0)
     for j in range(start, stop):
         for axis in range(ints.shape[0]):
             n, inner = ints[axis, ROWS], ints[axis, INNER]
@@ -462,8 +551,29 @@ def outflow(potential, ints, floats, metric, six, band, start, stop, out):  # ty
                             _velocity_two(pv, w, m, floats[axis, SPEED], v)
                         if ints[axis, METRIC_OFFSET] >= 0:
                             _scale_by_metric(metric, ints[axis], o, lines, n, r, rows, ghost, c, w, v)
+                        if temperature > 0.0:
+                            _conductance(
+                                kind,
+                                temperature,
+                                inverse_temperature,
+                                share,
+                                pv,
+                                metric,
+                                ints[axis],
+                                floats[axis],
+                                o,
+                                lines,
+                                r,
+                                rows,
+                                ghost,
+                                c,
+                                w,
+                                spread,
+                            )
+                            if not ints[axis, PERIODIC]:
+                                _close_walls(n, r, rows, ghost, lines, w, spread)
                         _scatter_outflow(
-                            v, o, lines, n, inner, r, rows, ghost, c, w, floats[axis, INVERSE_H], axis > 0, out
+                            v, spread, o, lines, n, inner, r, rows, ghost, c, w, floats[axis, INVERSE_H], axis > 0, out
                         )
 
 
@@ -502,12 +612,32 @@ def largest(values, mu, floor, start, stop):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def sweep(kind, limiter, ratio, dt, mu, potential, speeds, ints, floats, metric, band, start, stop, to_faces, out):  # type: ignore[no-untyped-def]
+def sweep(  # type: ignore[no-untyped-def]
+    kind,
+    limiter,
+    ratio,
+    temperature,
+    inverse_temperature,
+    share,
+    dt,
+    mu,
+    potential,
+    speeds,
+    ints,
+    floats,
+    metric,
+    band,
+    start,
+    stop,
+    to_faces,
+    out,
+):
     """Fluxes and their divergence on bands ``start <= j < stop`` of the first axis, all axes.
 
     `speeds` holds the outflow speeds of the cells where ``dt > 0`` (the limiter of `Weno5`). With `to_faces`,
-    `out` is the concatenation of the face arrays; otherwise the cells.
+    `out` is the concatenation of the face arrays; otherwise the cells. `potential` is the one that drives the drift.
     """
+    diffusive = temperature > 0.0
     dimension = ints.shape[0]
     ghost = 1
     if kind == MUSCL:
@@ -523,7 +653,8 @@ def sweep(kind, limiter, ratio, dt, mu, potential, speeds, ints, floats, metric,
     density = np.empty(size)
     v_two = np.empty(size)
     flux = np.empty(size)
-    slope = np.empty(size if kind != UPWIND else 0)
+    slope = np.empty(size if kind in (MUSCL, WENO5) else 0)
+    spread = np.empty(size if diffusive else 0)
     extra = size if kind == WENO5 else 0
     v = np.empty(extra)
     top = np.empty(extra)
@@ -554,22 +685,71 @@ def sweep(kind, limiter, ratio, dt, mu, potential, speeds, ints, floats, metric,
                             if ints[axis, LOWER_TRUNCATED] or ints[axis, UPPER_TRUNCATED]:
                                 _mark_truncated(ints[axis], lines, n, r, rows, ghost, w, unsafe)
                             _flux_points(density, v, top, w, m, points)
+                            if diffusive:
+                                _velocity_six(density, w, m, temperature * speed, spread)
+                                if scaled:
+                                    _scale_by_metric(metric, ints[axis], o, lines, n, r, rows, ghost, c, w, spread)
+                                _add(spread, 3 * w, m - 2 * w, points)
                             falls_back = _any(unsafe, 3 * w, m - 2 * w)
                         if falls_back:
                             _velocity_two(pv, w, m, speed, v_two)
                             if scaled:
                                 _scale_by_metric(metric, ints[axis], o, lines, n, r, rows, ghost, c, w, v_two)
-                            if kind == UPWIND:
+                            if diffusive and kind == SCHARFETTER_GUMMEL:
+                                _conductance(
+                                    kind,
+                                    temperature,
+                                    inverse_temperature,
+                                    1.0,
+                                    pv,
+                                    metric,
+                                    ints[axis],
+                                    floats[axis],
+                                    o,
+                                    lines,
+                                    r,
+                                    rows,
+                                    ghost,
+                                    c,
+                                    w,
+                                    spread,
+                                )
+                                _flux_weighted(density, v_two, spread, w, m, flux)
+                            elif kind in (UPWIND, SCHARFETTER_GUMMEL):
                                 _flux_upwind(density, v_two, w, m, flux)
                             else:
                                 _half_slopes(density, w, m, limiter, slope)
                                 _flux_muscl(density, slope, v_two, w, m, flux)
+                            if diffusive and kind != SCHARFETTER_GUMMEL:
+                                _velocity_two(density, w, m, temperature * speed, spread)
+                                if scaled:
+                                    _scale_by_metric(metric, ints[axis], o, lines, n, r, rows, ghost, c, w, spread)
+                                _add(spread, ghost * w, m - (ghost - 1) * w, flux)
                         if kind == WENO5:
                             _correct(points, unsafe, w, m, flux)
                             if dt > 0.0:
                                 _gather(speeds, o, lines, n, inner, r, rows, ghost, c, w, periodic, 0.0, top)
                                 room = floats[axis, SPACING] / (2.0 * dimension * dt)
-                                _limit(density, v, top, dt, w, m, room, flux)
+                                if diffusive:
+                                    _conductance(
+                                        kind,
+                                        temperature,
+                                        inverse_temperature,
+                                        share,
+                                        pv,
+                                        metric,
+                                        ints[axis],
+                                        floats[axis],
+                                        o,
+                                        lines,
+                                        r,
+                                        rows,
+                                        ghost,
+                                        c,
+                                        w,
+                                        spread,
+                                    )
+                                _limit(density, v, spread, top, dt, w, m, room, flux)
                         if to_faces:
                             _scatter_faces(flux, ints[axis, FACE_OFFSET], o, lines, n, inner, r, rows, ghost, c, w, out)
                         else:

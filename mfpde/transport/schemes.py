@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-__all__ = ["Limiter", "Muscl", "Scheme", "Upwind", "Weno5"]
+__all__ = ["Limiter", "Muscl", "ScharfetterGummel", "Scheme", "Upwind", "Weno5"]
 
 
 class Limiter(enum.Enum):
@@ -28,7 +28,7 @@ class Limiter(enum.Enum):
 
 
 class Scheme:
-    """What every transport scheme states about itself; see `Upwind`, `Muscl`, `Weno5`.
+    """What every transport scheme states about itself; see `Upwind`, `Muscl`, `Weno5`, `ScharfetterGummel`.
 
     Attributes
     ----------
@@ -39,7 +39,9 @@ class Scheme:
     point_values : bool
         Whether the arrays hold values at the cell centres rather than cell averages.
     positivity : float
-        Forward Euler keeps ``mu >= 0`` while ``dt * max_i sum_axes outflow_i / h`` stays below this number.
+        Forward Euler keeps ``mu >= 0`` while ``dt * Transport.outflow_rate`` stays below this number.
+    diffusion_share : float
+        With what weight ``tau g / h`` of a face counts in `Transport.outflow_rate`.
     ghost : int
         Cells needed on each side of a line.
     """
@@ -48,6 +50,7 @@ class Scheme:
     order: ClassVar[int]
     point_values: ClassVar[bool]
     positivity: ClassVar[float]
+    diffusion_share: ClassVar[float] = 1.0
     ghost: ClassVar[int]
 
 
@@ -107,6 +110,7 @@ class Muscl(Scheme):
     order: ClassVar[int] = 2
     point_values: ClassVar[bool] = False
     positivity: ClassVar[float] = 0.5
+    diffusion_share: ClassVar[float] = 0.5  # a cell gives up to 2 mu to the drift, mu to the diffusion
     ghost: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
@@ -156,6 +160,7 @@ class Weno5(Scheme):
     order: ClassVar[int] = 5
     point_values: ClassVar[bool] = True
     positivity: ClassVar[float] = 1.0
+    diffusion_share: ClassVar[float] = (149.0 / 120.0) ** 2
     ghost: ClassVar[int] = 5
 
     def __post_init__(self) -> None:
@@ -163,3 +168,35 @@ class Weno5(Scheme):
         if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not (math.isfinite(ratio) and ratio > 1):
             raise ValueError(f"tail_ratio must be a finite number above 1, not {ratio!r}; 1e4 is a good value")
         object.__setattr__(self, "tail_ratio", float(ratio))
+
+
+@dataclass(frozen=True)
+class ScharfetterGummel(Scheme):
+    """The exponentially fitted flux: drift and diffusion at once, exact for Gibbs states.
+
+    Across a face, with ``d = (V_(i+1) - V_i)/tau - log(omega_(i+1)/omega_i)``,
+
+        J = (tau g_f / h) (B(d) mu_i - B(-d) mu_(i+1)) ,    B(x) = x / (e^x - 1) ,
+
+    the exact flux of the stationary equation with constant coefficients between the centres. ``omega e^(-V/tau)`` has
+    no flux whatever `h`; at temperature 0 this is `Upwind` bit for bit. Cell averages.
+
+    In space the order is 2 while the cell Peclet number ``|d|`` is moderate and 1 in the drift limit ``|d| >> 1``.
+    Explicitly it is positive under forward Euler up to an outflow number of 1; implicitly, one axis at a time
+    (`Transport.implicit`), for every step.
+
+    Notes
+    -----
+    **Good values**: the scheme for temperature > 0. Keep ``|d|`` of order one where the mass is; at small temperatures
+    on smooth densities `Weno5` gives more digits, without the exact Gibbs states and with explicit steps only.
+
+    References
+    ----------
+    Scharfetter, Gummel (1969), IEEE Trans. Electron Devices 16, 64; Chatard (2011), FVCA 6, 235 (entropy).
+    """
+
+    name: ClassVar[str] = "scharfetter-gummel"
+    order: ClassVar[int] = 2
+    point_values: ClassVar[bool] = False
+    positivity: ClassVar[float] = 1.0
+    ghost: ClassVar[int] = 1

@@ -1,0 +1,641 @@
+r"""Stationary states without following the flow: the minimiser of the free energy on a mesh, with a certificate.
+
+Temperature ``tau > 0``: minimise ``J[mu] = E[mu] + tau int log(mu/omega) dmu`` over the probability measures on the
+cells. The unknown is a potential ``W``, ``mu`` its Gibbs measure, so that tails are right where ``mu`` underflows.
+With ``K`` the second variation of ``E`` at ``mu``, the Newton step solves
+
+.. math::  \tau s + K(\mu s) = W - V[\mu] + \text{const}, \qquad \int s\, d\mu = 0,
+
+by conjugate gradients in ``L2(mu)``, where the operator is symmetric with eigenvalues ``>= tau``, and moves on
+``W <- W + t (V - W + K(mu s))``; without the term of ``K`` this is the mirror step
+``log mu <- (1-t) log mu + t log p_mu``, which takes over where Newton's direction does not descend. The length ``t``
+comes from a line search on ``J``. Low temperatures are reached from higher ones.
+
+Temperature 0: the minimiser is sparse. Cells of least ``V`` join an active set, whose weights are optimised by a
+Newton method on the faces of the simplex; cells whose weight reaches 0 leave (fully corrective Frank-Wolfe).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.energy import BoundEnergy
+from mfpde.energy.base import BoundExternal
+from mfpde.energy.features import BoundFeatures, LossForm, QuadraticForm
+from mfpde.energy.losses import SquaredLoss
+from mfpde.energy.network import BoundNetwork
+from mfpde.energy.pair import BoundDirect, BoundProductForm
+from mfpde.gibbs import entropy, log_gibbs
+from mfpde.grid import End, Grid
+from mfpde.measures import GridMeasure, Measure
+from mfpde.problem import Problem, Reaction
+from mfpde.running import RunWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Equilibrium", "stationary"]
+
+Array = NDArray[np.float64]
+
+COOLING = 5.0
+"""Ratio of successive temperatures on the way to a low one."""
+INNER_ITERATIONS = 400
+"""Conjugate-gradient steps of one Newton step; a factorised energy of rank r needs about r."""
+CANDIDATES = 64
+"""Cells that may join the active set at once."""
+LANCZOS_STEPS = 80
+"""Steps of the process that looks for negative curvature."""
+FLAT = 1e-9
+"""Curvature relative to the largest below which a direction counts as flat."""
+STALLED = 8
+"""Rounds without a smaller gap after which the search for a sparse minimiser gives up."""
+
+
+@dataclass(frozen=True, eq=False)
+class Equilibrium:
+    """The result of `stationary`.
+
+    Attributes
+    ----------
+    grid : Grid
+        The mesh.
+    mu : array, shape ``grid.shape``
+        The density on the cells; sparse at temperature 0.
+    log_mu : array, shape ``grid.shape``
+        Its logarithm, finite also where `mu` underflows (temperature > 0).
+    potential : array, shape ``grid.shape``
+        ``V[mu]``, the first variation without the entropy.
+    energy : float
+        The free energy ``E[mu] + temperature * entropy``, constants included.
+    gap : float
+        ``tau KL(mu | p_mu)``, at temperature 0 ``mass * (Vbar - min V)``; of the returned `mu`. Where `convex`, the
+        energy lies at most this far above the minimum on the mesh. Otherwise it only measures how stationary `mu` is.
+    entropy : float
+        ``int log(mu/omega) dmu``.
+    temperature : float
+        ``tau``.
+    convex : bool
+        Whether the energy was found convex: by its construction, or because no negative curvature was found at `mu`.
+    converged : bool
+        Whether the gap went below the tolerance.
+    iterations : int
+        Newton steps; at temperature 0 rounds of the active set.
+    evaluations : int
+        Evaluations of the energy on the mesh.
+    """
+
+    grid: Grid
+    mu: Array = field(repr=False)
+    log_mu: Array = field(repr=False)
+    potential: Array = field(repr=False)
+    energy: float
+    gap: float
+    entropy: float
+    temperature: float
+    convex: bool
+    converged: bool
+    iterations: int
+    evaluations: int
+
+    @property
+    def mass(self) -> float:
+        """``int dmu``; 1 except at temperature 0 with the unbalanced reaction."""
+        return float(self.mu.sum()) * self.grid.cell_volume
+
+    def measure(self) -> GridMeasure:
+        """The density as a `Measure`, normalised: the initial measure of a problem, or of a further search."""
+        return GridMeasure(self.grid, self.mu)
+
+    def __str__(self) -> str:
+        axes = " x ".join(f"{axis.name}: {n}" for axis, n in zip(self.grid.axes, self.grid.shape, strict=True))
+        if self.convex:
+            kind, meaning = "Minimiser", "energy above the minimum on this mesh, at most"
+        else:
+            kind, meaning = "Stationary state, not known to be a minimiser (the energy is not convex),", "residual"
+        cells = "" if self.temperature else f", {np.count_nonzero(self.mu)} of {self.grid.size} cells occupied"
+        ended = "converged" if self.converged else "NOT CONVERGED"
+        return (
+            f"{kind} at temperature {self.temperature:g} on {axes} cells\n"
+            f"  energy   {self.energy:.10g} (entropy {self.entropy:.6g}, mass {self.mass:.6g}{cells})\n"
+            f"  gap      {self.gap:.3g} ({meaning})\n"
+            f"  {ended} after {self.iterations} iterations, {self.evaluations} evaluations"
+        )
+
+
+def stationary(
+    problem: Problem,
+    shape: Sequence[int] | int | None = None,
+    *,
+    temperature: float | None = None,
+    tolerance: float = 1e-12,
+    max_iterations: int = 300,
+    initial: Measure | None = None,
+) -> Equilibrium:
+    r"""The minimiser of the free energy on a mesh, found directly.
+
+    Minimises :math:`J[\mu] = E[\mu] + \tau \int \log(\mu/\omega)\, d\mu` over the probability measures on the cells;
+    at temperature 0 with the unbalanced reaction over all non-negative measures on them. No dynamics enters: metric,
+    rates and schedules do not matter. The flow ends here at alpha = 0 and with the free-energy reaction. The
+    balanced reaction with ``tau > 0`` has another stationary state.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised: energy, box, base measure.
+    shape : sequence of int, optional
+        Cells along each axis; default: what the problem suggests.
+    temperature : float, optional
+        ``tau >= 0``; default: the problem's, if it is constant.
+    tolerance : float
+        The gap to stop at, relative to the scale ``max(|E|, int |V - Vbar| dmu, tau)`` at the start. Positive.
+    max_iterations : int
+        Newton steps, or rounds of the active set.
+    initial : Measure, optional
+        Where to start; default: the problem's initial measure. Plays no part in the result where the energy is convex.
+
+    Returns
+    -------
+    Equilibrium
+        Its `gap` is the certificate, evaluated on the density returned.
+
+    Raises
+    ------
+    ValueError
+        On a temperature that is missing, negative, or above 0 with the unbalanced reaction; a missing shape; a
+        tolerance that is not positive; an energy that is not finite.
+
+    Warns
+    -----
+    RunWarning
+        If the gap is not below the tolerance at the end; the best state found is returned.
+
+    Notes
+    -----
+    Good values: the default tolerance costs one or two steps more than 1e-6. The work grows with the rank of the
+    energy, hardly with 1/tau: 5 to 40 steps between osc(V)/tau = 1 and 1000. Where the energy is not convex the state
+    found depends on `initial`, and a symmetric start can end in a saddle.
+
+    At temperature 0 the gap is limited by round-off in V, about 1e-15 times its range, and the weights of
+    neighbouring cells are hardly determined on fine meshes; energy and gap are.
+
+    References
+    ----------
+    The certificate: A. Nitanda, D. Wu, T. Suzuki, "Convex analysis of the mean field Langevin dynamics",
+    AISTATS 2022.
+
+    Examples
+    --------
+    >>> from mfpde import Axis, Confinement, Dirac
+    >>> problem = Problem(Confinement(x=1.0), [Axis("x", -6, 6)], Dirac(x=1.0), temperature=0.5)
+    >>> state = stationary(problem, 120)
+    >>> variance = state.grid.integrate(state.mu * state.grid.centres(0) ** 2)
+    >>> round(float(variance), 6)
+    0.5
+    """
+    tau = _temperature(problem, temperature)
+    if not (math.isfinite(tolerance) and tolerance > 0):
+        raise ValueError(f"tolerance must be positive, not {tolerance!r}; 1e-12 is the default")
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations must be at least 1, not {max_iterations}")
+    if initial is not None and not isinstance(initial, Measure):
+        raise ValueError(
+            f"initial must be a Measure, not {type(initial).__name__}; GridMeasure(grid, values) makes one"
+        )
+    unbalanced = problem.reaction is Reaction.UNBALANCED
+    if unbalanced and tau > 0:
+        raise ValueError(
+            f"temperature = {tau:g} with the unbalanced reaction: the entropy does not fix the mass; "
+            "pass temperature=0, or give the problem reaction='balanced'"
+        )
+    grid = problem.grid(shape)
+    log_base = problem.log_base(*grid.mesh())
+    if log_base is not None:
+        log_base = np.broadcast_to(log_base, grid.shape)
+    start = (problem.mu_0 if initial is None else initial.restrict(grid.axes)).cells(grid)
+    functional = _Functional(problem.bound_energy, grid)
+    V, energy = functional.evaluate(start)
+    if not (math.isfinite(energy) and np.all(np.isfinite(V))):
+        raise ValueError(f"the energy or its first variation is not finite at the start (energy {energy})")
+    spread = float(np.vdot(start, np.abs(V - float(np.vdot(V, start)) * grid.cell_volume))) * grid.cell_volume
+    goal = tolerance * max(abs(energy), spread, tau)
+    if tau > 0:
+        point, iterations = _gibbs_state(functional, V, tau, log_base, goal, max_iterations)
+        mu, log_mu, V, energy, gap = point.mu, point.log_mu, point.V, point.energy, point.gap
+    else:
+        mu, V, energy, gap, iterations = _sparse_state(functional, V, unbalanced, goal, max_iterations)
+        log_mu = np.log(mu, where=mu > 0, out=np.full_like(mu, -np.inf))
+    converged = gap <= goal
+    if not converged:
+        warnings.warn(
+            f"no stationary state within the tolerance after {iterations} iterations: gap {gap:.3g}, "
+            f"wanted {goal:.3g}; raise tolerance or max_iterations, start nearer with initial=, "
+            "or take a higher temperature",
+            RunWarning,
+            stacklevel=2,
+        )
+    convex = functional.is_convex(mu)
+    Ent = entropy(mu, grid.cell_volume, log_base)
+    return Equilibrium(
+        grid, mu, log_mu, V, energy, gap, Ent, tau, convex, converged, iterations, functional.evaluations
+    )
+
+
+def _temperature(problem: Problem, temperature: float | None) -> float:
+    if temperature is None:
+        if not problem.temperature.constant:
+            raise ValueError(
+                f"the temperature of {problem.name!r} is a schedule ({problem.temperature!r}) and a stationary state "
+                f"has one value; pass temperature=, for instance {problem.temperature(problem.t_end):g}, "
+                f"that at t = {problem.t_end:g}"
+            )
+        return float(problem.temperature(0.0))
+    tau = float(temperature)
+    if not (math.isfinite(tau) and tau >= 0):
+        raise ValueError(f"temperature must be a finite number >= 0, not {temperature!r}")
+    return tau
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the energy and its second variation
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _quadratic(part: BoundEnergy) -> bool:
+    """Whether V is known to be affine in mu; if not, small differences do."""
+    if isinstance(part, (BoundFeatures, BoundNetwork)):
+        form = part._form
+        return isinstance(form, QuadraticForm) or (isinstance(form, LossForm) and type(form._loss) is SquaredLoss)
+    return isinstance(part, (BoundExternal, BoundProductForm, BoundDirect))
+
+
+def _convex(part: BoundEnergy) -> bool:
+    """Whether the energy is known to be convex."""
+    if isinstance(part, BoundProductForm):
+        return bool(np.all(part.coefficients >= 0))
+    return isinstance(part, (BoundExternal, BoundFeatures, BoundNetwork))
+
+
+class _Functional:
+    """The energy on a mesh and on points, with its second variation from differences of V."""
+
+    def __init__(self, bound: BoundEnergy, grid: Grid) -> None:
+        self.bound, self.grid, self.volume = bound, grid, grid.cell_volume
+        self.plan = bound.on(grid)
+        self.evaluations = 0
+        self.quadratic = all(_quadratic(part) for part in bound.parts)
+
+    def evaluate(self, mu: Array) -> tuple[Array, float]:
+        self.evaluations += 1
+        V, energy, _ = self.plan.evaluate(mu)
+        return V, energy
+
+    def second_variation(self, mu: Array, V: Array) -> Callable[[Array], Array]:
+        """``h -> K h``, the derivative of V at `mu` along a density of mass 0."""
+        if self.quadratic:
+            return lambda h: self.evaluate(mu + h)[0] - V
+
+        def difference(h: Array) -> Array:
+            size = float(np.abs(h).sum()) * self.volume
+            if size == 0.0:
+                return np.zeros_like(h)
+            # third root of round-off: balances it against the third derivative of the loss
+            h = h * (1e-5 / size)
+            return (self.evaluate(mu + h)[0] - self.evaluate(mu - h)[0]) * (size / 2e-5)
+
+        return difference
+
+    def is_convex(self, mu: Array) -> bool:
+        """By construction, or for want of negative curvature among densities of mass 0."""
+
+        if all(_convex(part) for part in self.bound.parts):
+            return True
+        # Ritz values of a Lanczos process lie within the spectrum: a negative one proves negative curvature
+        K = self.second_variation(mu, self.evaluate(mu)[0])
+        n = mu.size
+        steps = min(n - 1, LANCZOS_STEPS, max(10, 2**25 // n))
+        # the constant comes first, so that all others have mass 0
+        basis = np.full((steps + 1, n), n**-0.5)
+        projected = np.zeros((steps, steps))
+        vector = np.random.default_rng(0).standard_normal(n)
+        for j in range(steps):
+            before = float(np.linalg.norm(vector))
+            for _ in range(2):
+                vector -= basis[: j + 1].T @ (basis[: j + 1] @ vector)
+            size = float(np.linalg.norm(vector))
+            if size <= 1e-8 * before:  # an invariant subspace
+                projected = projected[:j, :j]
+                break
+            basis[j + 1] = vector / size
+            vector = K(basis[j + 1].reshape(mu.shape)).ravel()
+            projected[: j + 1, j] = projected[j, : j + 1] = basis[1 : j + 2] @ vector
+        values = np.linalg.eigvalsh(projected)
+        return bool(np.min(values) >= -1e-9 * np.max(np.abs(values)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# temperature > 0
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _Point:
+    """The Gibbs measure of a potential, and what the search needs to know there."""
+
+    def __init__(self, functional: _Functional, W: Array, tau: float, log_base: Array | None) -> None:
+        volume = functional.volume
+        self.W = W - W.min()
+        self.log_mu = log_gibbs(self.W, tau, volume, log_base=log_base)
+        self.mu = np.exp(self.log_mu)
+        self.V, energy = functional.evaluate(self.mu)
+        self.weights = self.mu * volume
+        log_ratio = self.log_mu if log_base is None else self.log_mu - log_base
+        self.energy = energy + tau * self.mean(log_ratio)
+        # what the sums of the energy carry of round-off
+        self.noise = 1e-13 * (abs(energy) + self.mean(np.abs(self.V)) + tau * self.mean(np.abs(log_ratio)))
+        self.slope = self.V - self.W
+        self.slope -= self.mean(self.slope)
+        # sum of mu (r + e^-r - 1), r = log(mu/p): no term is negative, so nothing cancels near the solution
+        log_p = log_gibbs(self.V, tau, volume, log_base=log_base)
+        r = self.log_mu - log_p
+        near = np.maximum(r, -1.0)
+        terms = np.where(r > -1.0, self.mu * (near + np.expm1(-near)), np.exp(log_p) - self.mu * (1.0 - r))
+        self.gap = tau * max(float(terms.sum()) * volume, 0.0)
+        self.length = 0.0
+        self.finite = math.isfinite(self.energy) and math.isfinite(self.gap)
+
+    def mean(self, f: Array) -> float:
+        return float(np.vdot(self.weights, f))
+
+
+def _gibbs_state(
+    functional: _Functional, W: Array, tau: float, log_base: Array | None, goal: float, max_iterations: int
+) -> tuple[_Point, int]:
+    """The minimiser of the free energy, by way of higher temperatures where `tau` is low; see the module."""
+    stages = max(0, math.ceil(math.log(max(float(np.ptp(W)) / (10.0 * tau), 1e-300)) / math.log(COOLING)))
+    used = 0
+    for stage in range(stages, -1, -1):
+        search = _Search(functional, tau * COOLING**stage, log_base)
+        point = search.point(W)
+        # on the way a state is good enough when the next temperature changes more than what is missing
+        wanted = goal if stage == 0 else 0.5 * search.tau
+        while used < max_iterations and point.gap > wanted:
+            new = search.step(point)
+            if new is None:
+                break
+            point = new
+            used += 1
+        # between the same potential and the same measure at the next temperature
+        W = point.W / math.sqrt(COOLING)
+    # steps beyond the goal make log mu exact to round-off
+    for _ in range(2):
+        new = search.point(point.W + search.newton(point))
+        if not (point.gap <= goal and used < max_iterations and new.finite and new.gap < 0.5 * point.gap):
+            break
+        point = new
+        used += 1
+    return point, used
+
+
+class _Search:
+    """Descent of the free energy at one temperature."""
+
+    def __init__(self, functional: _Functional, tau: float, log_base: Array | None) -> None:
+        self.functional, self.tau, self.log_base = functional, tau, log_base
+
+    def point(self, W: Array) -> _Point:
+        return _Point(self.functional, W, self.tau, self.log_base)
+
+    def step(self, point: _Point) -> _Point | None:
+        """The next point, None where nothing gets any lower: a full Newton step, or the best of four searches."""
+        newton = self.newton(point)
+        found: list[_Point] = []
+        for change in (newton, point.slope):
+            # dJ/dt along W + t change, where log mu moves by -t change / tau
+            rate = -point.mean(point.slope * (change - point.mean(change))) / self.tau
+            new = self.shorten(point, lambda t, change=change: point.W + t * change, rate, 1.0)  # type: ignore[misc]
+            if new is not None:
+                found.append(new)
+                if change is newton and new.length == 1.0:
+                    return new
+            # an empty cell that has to fill: along e^(t s) it holds nothing, then everything; a mixture is linear in t
+            log_target = log_gibbs(point.W + change, self.tau, self.functional.volume, log_base=self.log_base)
+            rate = float(np.vdot(point.slope, np.exp(log_target))) * self.functional.volume
+            new = self.shorten(point, lambda t, target=log_target: self.mixed(point, target, t), rate, 0.5)  # type: ignore[misc]
+            if new is not None:
+                found.append(new)
+        return min(found, key=lambda new: new.energy, default=None)
+
+    def mixed(self, point: _Point, log_target: Array, t: float) -> Array:
+        """The potential of the mixture ``(1-t) mu + t target``."""
+        log_mu = np.logaddexp(math.log1p(-t) + point.log_mu, math.log(t) + log_target)
+        return (log_mu if self.log_base is None else log_mu - self.log_base) * -self.tau
+
+    def shorten(self, point: _Point, path: Callable[[float], Array], rate: float, t: float) -> _Point | None:
+        """Halve the step until it descends enough; `rate` is dJ/dt at 0."""
+        if rate < 0.0:
+            for _ in range(24):
+                new = self.point(path(t))
+                if _lower(point, new, t * rate):
+                    new.length = t
+                    return new
+                t *= 0.5
+        return None
+
+    def newton(self, point: _Point) -> Array:
+        """The change of W: conjugate gradients in L2(mu), up to the first negative curvature."""
+        tau = self.tau
+        K = self.functional.second_variation(point.mu, point.V)
+        s = np.zeros_like(point.mu)
+        Ks = np.zeros_like(s)
+        r = -point.slope
+        p = r.copy()
+        square = first = point.mean(r * r)
+        # an inner accuracy like the distance to the solution makes the outer convergence quadratic
+        forcing = min(0.1, max(math.sqrt(point.gap / tau), 1e-6)) ** 2
+        noise = (1e-15 * float(np.max(np.abs(point.V)))) ** 2
+        for _ in range(INNER_ITERATIONS):
+            if not square > max(forcing * first, noise):
+                break
+            Kp = K(point.mu * p)
+            Kp -= point.mean(Kp)
+            q = tau * p + Kp
+            curvature = point.mean(p * q)
+            if not curvature > 1e-10 * tau * point.mean(p * p):
+                # not convex here: what has been found so far descends; the first direction is the mirror step's
+                return -tau * s if s.any() else point.slope
+            length = square / curvature
+            s += length * p
+            Ks += length * Kp
+            r -= length * q
+            old, square = square, point.mean(r * r)
+            p *= square / old
+            p += r
+        return point.slope + Ks
+
+
+def _lower(old: _Point, new: _Point, predicted: float) -> bool:
+    """Whether a step descends enough; where the energy cannot tell for round-off, the gap does."""
+    if not new.finite:
+        return False
+    drop = new.energy - old.energy
+    if -predicted > 100.0 * old.noise:
+        return drop <= 1e-4 * predicted
+    return new.gap < old.gap and drop <= old.noise
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# temperature 0
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _sparse_state(
+    functional: _Functional, V: Array, free_mass: bool, goal: float, max_iterations: int
+) -> tuple[Array, Array, float, float, int]:
+    """Density, potential, energy, gap and rounds of a minimiser over measures on the cells; see the module."""
+    grid, volume = functional.grid, functional.volume
+    mu = np.zeros(grid.shape)
+    cells = np.empty(0, dtype=np.intp) if free_mass else np.array([int(np.argmin(V))])
+    weights = np.ones(len(cells))
+    best: tuple[float, Array, Array, float] | None = None
+    stalled = 0
+    for rounds in range(max_iterations + 1):
+        mu = np.zeros(grid.shape)
+        mu.flat[cells] = weights / volume
+        V, energy = functional.evaluate(mu)
+        mass, mean = float(weights.sum()), float(weights @ V.flat[cells])
+        # free mass: 0 itself is a candidate, and the scale of a minimiser's mass is that of mu
+        least = float(V.min())
+        gap = abs(mean) + max(mass, 1.0) * max(0.0, -least) if free_mass else mean - mass * least
+        if best is None or gap < best[0]:
+            best, stalled = (max(gap, 0.0), mu, V, energy), 0
+        else:
+            stalled += 1
+        if gap <= goal or stalled >= STALLED or rounds == max_iterations:
+            break
+        level = 0.0 if free_mass else mean / mass
+        new = np.setdiff1d(_least_cells(V, grid, level), cells)
+        cells = np.concatenate([cells, new])
+        weights = np.concatenate([weights, np.zeros(len(new))])
+        cells, weights = _optimise_weights(functional, cells, weights, free_mass, 0.02 * goal)
+    assert best is not None
+    gap, mu, V, energy = best
+    return mu, V, energy, gap, rounds
+
+
+def _least_cells(V: Array, grid: Grid, level: float) -> NDArray[np.intp]:
+    """The local minima of V below a level, the lowest first."""
+    from scipy.ndimage import minimum_filter
+
+    modes = ["wrap" if axis.lower_end is End.PERIODIC else "nearest" for axis in grid.axes]
+    found = np.flatnonzero(((minimum_filter(V, 3, mode=modes) == V) & (V - level < 0.0)).ravel())
+    return found[np.argsort(V.flat[found], kind="stable")[:CANDIDATES]]
+
+
+def _optimise_weights(
+    functional: _Functional, cells: NDArray[np.intp], weights: Array, free_mass: bool, goal: float
+) -> tuple[NDArray[np.intp], Array]:
+    """Minimise over the weights of an active set, by Newton steps on the faces of the simplex (or orthant)."""
+    bound, grid = functional.bound, functional.grid
+    index = np.unravel_index(cells, grid.shape)
+    points = np.stack([grid.centres(i)[index[i]] for i in range(grid.dimension)], axis=1)
+
+    def potential(w: Array) -> Array:
+        # `points` shrinks with the active set
+        return bound.potential(points, bound.response(points, w))
+
+    last = math.inf
+    for _ in range(100 + len(cells)):
+        V = potential(weights)
+        if not len(weights):
+            break
+        H = np.array([_row_of_hessian(potential, V, weights, j, functional.quadratic) for j in range(len(weights))])
+        H = 0.5 * (H + H.T)
+        # slopes that do not matter for the gap; along flat directions they are round-off and lead anywhere
+        small = max(0.1 * goal / max(float(weights.sum()), 1.0), 1e-15 * float(np.max(np.abs(V))))
+        keep = np.ones(len(weights), dtype=bool)
+        while True:
+            d = np.zeros(len(weights))
+            d[keep] = _face_direction(H[np.ix_(keep, keep)], V[keep], free_mass, small)
+            wrong = keep & (weights == 0.0) & (d < 0.0)
+            if not wrong.any():
+                break
+            keep &= ~wrong
+        rate = float(V @ d)
+        held = V[weights > 0.0] if weights.any() else V
+        level = 0.0 if free_mass else float(V.min())
+        missing = float(max(np.max(np.abs(held - level)), level - V.min()))
+        if missing <= small or (-rate <= 1e-3 * goal and missing > 0.5 * last):  # there, or as near as round-off lets
+            break
+        last = missing
+        shrinking = d < 0.0
+        t = min(1.0, float(np.min(-weights[shrinking] / d[shrinking]))) if shrinking.any() else 1.0
+        longest = t
+        if not functional.quadratic or t < 1.0:
+            t = _line_search(partial(bound.energy, points), potential, weights, d, t, rate)
+            if t == 0.0:
+                break
+        moved = weights + t * d
+        if t == longest and shrinking.any():
+            # exactly on the face reached
+            moved[shrinking & (moved <= 1e-15 * float(weights.sum()))] = 0.0
+        weights = np.maximum(moved, 0.0)
+        if not free_mass:
+            weights /= weights.sum()
+        keep &= (weights > 0.0) | (d > 0.0)
+        cells, weights, points = cells[keep], weights[keep], points[keep]
+    keep = weights > 0.0
+    return cells[keep], weights[keep]
+
+
+def _row_of_hessian(potential: Callable[[Array], Array], V: Array, weights: Array, j: int, quadratic: bool) -> Array:
+    """The derivative of V at the points by the weight of point j."""
+    unit = np.zeros(len(weights))
+    unit[j] = 1.0
+    if quadratic:
+        return potential(weights + unit) - V
+    unit *= 1e-5 * max(float(weights.sum()), 1e-3)
+    return (potential(weights + unit) - potential(weights - unit)) / (2.0 * unit[j])
+
+
+def _face_direction(H: Array, V: Array, free_mass: bool, small: float) -> Array:
+    """Newton's direction among weights of a face; curvatures by their size, so that it descends whatever H is."""
+    n = len(V)
+    if not free_mass:
+        if n == 1:
+            return np.zeros(1)
+        # an orthonormal basis of the changes that keep the mass, from a Householder reflection of (1, ..., 1)
+        u = np.ones(n)
+        u[0] += math.sqrt(n)
+        basis = (np.eye(n) - np.outer(u, u) * (2.0 / float(u @ u)))[:, 1:]
+        return np.asarray(basis @ _face_direction(basis.T @ H @ basis, basis.T @ V, True, small))
+    if n == 0:
+        return np.zeros(0)
+    values, vectors = np.linalg.eigh(H)
+    size, slope = np.abs(values), vectors.T @ V
+    top = max(float(size.max()), 1e-300)
+    slope[(size < FLAT * top) & (np.abs(slope) < small)] = 0.0
+    # where the energy is linear the ratio test or the line search sets the length, not the curvature
+    least = max(1e-14 * top, 1e-8 * float(np.max(np.abs(slope))))
+    return np.asarray(-vectors @ (slope / np.maximum(size, max(least, 1e-300))))
+
+
+def _line_search(
+    energy: Callable[[Array], float], potential: Callable[[Array], Array], w: Array, d: Array, t: float, rate: float
+) -> float:
+    """A length up to t that descends: by the energy, or, where round-off hides that, by the slope there."""
+    start = energy(w)
+    for _ in range(40):
+        there = w + t * d
+        slope = float(potential(there) @ d)
+        if abs(slope) <= 0.1 * abs(rate) or (energy(there) <= start + 1e-4 * t * rate):
+            return t
+        t *= 0.5
+    return 0.0

@@ -1,0 +1,82 @@
+"""The Bernoulli function of Scharfetter-Gummel fluxes, in a form that vectorises.
+
+``B(x) = x / (e^x - 1)`` is decreasing and positive, with ``B(0) = 1`` and ``B(-x) = B(x) + x``. Only ``B(|x|)``, which
+lies in [0, 1], is computed; the other side follows by the identity, so that ``B(-x) = e^x B(x)`` (detailed balance)
+holds to round-off for every ``x``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+__all__ = ["bernoulli"]
+
+_LOG2E = 1.0 / math.log(2.0)
+_LN2_HIGH = 6.93147180369123816490e-01  # 33 bits: its products with the integers below are exact
+_LN2_LOW = 1.90821492927058770002e-10
+_ROUND = 6755399441055744.0  # 1.5 * 2^52: adding it rounds to an integer, which then sits in the lowest bits
+_ROUND_BITS = 0x4338000000000000
+_ONE_BITS = 1023
+_LARGEST = 1000.0  # B is zero long before
+
+# 1/2!, 1/3!, ...: the next term is below 2e-17 of the sum for |r| <= log(2)/2
+_C2, _C3, _C4, _C5 = 1 / 2, 1 / 6, 1 / 24, 1 / 120
+_C6, _C7, _C8, _C9 = 1 / 720, 1 / 5040, 1 / 40320, 1 / 362880
+_C10, _C11, _C12, _C13 = 1 / 3628800, 1 / 39916800, 1 / 479001600, 1 / 6227020800
+
+
+@intrinsic
+def _as_integer(context: Any, x: Any) -> Any:
+    """The bits of a double as an integer."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.int64(types.float64), generate
+
+
+@intrinsic
+def _as_double(context: Any, k: Any) -> Any:
+    """The double with these bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.int64), generate
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def bernoulli(x: float) -> float:
+    """``B(x) = x / (e^x - 1)`` for ``x >= 0``, to a few units in the last place down to where it underflows.
+
+    With ``x = k log 2 + r``, ``|r| <= log(2)/2``: ``e^x - 1 = 2^k ((e^r - 1) + (1 - 2^-k))``, without cancellation
+    that matters. NaN stays NaN.
+    """
+    z = _LARGEST if x > _LARGEST else x
+    t = z * _LOG2E + _ROUND
+    whole = t - _ROUND
+    k = _as_integer(t) - _ROUND_BITS  # type: ignore[call-arg]
+    r = (z - whole * _LN2_HIGH) - whole * _LN2_LOW
+    p = _C12 + r * _C13
+    p = _C11 + r * p
+    p = _C10 + r * p
+    p = _C9 + r * p
+    p = _C8 + r * p
+    p = _C7 + r * p
+    p = _C6 + r * p
+    p = _C5 + r * p
+    p = _C4 + r * p
+    p = _C3 + r * p
+    p = _C2 + r * p
+    rest = r + (r * r) * p
+    # 2^-k in two factors: one alone would be subnormal where B is not yet
+    low = k if k < 1000 else 1000
+    scale = _as_double((_ONE_BITS - low) << 52)
+    again = _as_double((_ONE_BITS - (k - low)) << 52)
+    value = ((z / (rest + (1.0 - scale))) * scale) * again
+    return 1.0 if z == 0.0 else value
