@@ -5,7 +5,7 @@ Scharfetter-Gummel fluxes. Each factor then leaves the same Gibbs measure ``omeg
 invariant and cannot raise ``int V dmu + tau int log(mu/omega) dmu``, whatever its length. If the
 frozen potential is the average of those at both ends, the interaction's part of the energy changes
 by exactly ``int V d(mu' - mu)``, so that the free energy itself cannot rise. That potential is
-found by iteration.
+found by iteration; where the iteration fails, the step is made as two of half the length.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ __all__ = ["ImplicitEuler", "ImplicitStrang", "Potential"]
 
 Array = NDArray[np.float64]
 
-MOST_ITERATIONS = 100
+MOST_ITERATIONS = 40
+MOST_HALVINGS = 12
+"""How often a step is halved whose potential is not found."""
 MEMORY = 4
 """Earlier iterates that the acceleration combines."""
 
@@ -53,6 +55,7 @@ class _Implicit(Method):
     convergence: float = 1e-3
     ssp: float = field(default=1.0, init=False, repr=False)
     embedded: bool = field(default=False, init=False, repr=False)
+    consistent: bool = field(default=True, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.potential, Potential):
@@ -78,32 +81,56 @@ class _Implicit(Method):
         self, flow: Flow, start: Evaluation, length: float, at: Coefficients, first_rate: Array | None = None
     ) -> Outcome:
         """See `Method.step`."""
+        return self._step(flow, start, length, at, MOST_HALVINGS)
+
+    def _step(self, flow: Flow, start: Evaluation, length: float, at: Coefficients, halvings: int) -> Outcome:
+        mu, end = self._solve(flow, start, length, at)
+        if mu is not None:
+            leak = float(mu.sum()) / float(start.mu.sum()) - 1.0 if flow.reaction.balanced else 0.0
+            return Outcome(mu, leak, end=end)
+        # every property of a step holds for two of half the length
+        if halvings == 0:
+            return Outcome(None, bound=0.5 * length)
+        first = self._step(flow, start, 0.5 * length, at.part(0.0, 0.5), halvings - 1)
+        if first.mu is None:
+            return Outcome(None, bound=2.0 * first.bound)
+        middle = first.end or flow.evaluate(first.mu)
+        second = self._step(flow, middle, 0.5 * length, at.part(0.5, 0.5), halvings - 1)
+        if second.mu is None:
+            return Outcome(None, bound=2.0 * second.bound)
+        return Outcome(second.mu, first.leak + second.leak, end=second.end)
+
+    def _solve(
+        self, flow: Flow, start: Evaluation, length: float, at: Coefficients
+    ) -> tuple[Array | None, Evaluation | None]:
+        """The end of the step, or None where the iteration for the potential does not converge."""
         V = start.V
         mu = self._compose(flow, start.mu, V, length, at)
-        if self.potential is not Potential.START:
-            share = 0.5 if self.potential is Potential.AVERAGE else 1.0
-            mixing = _Anderson()
-            change = math.inf
-            for _ in range(MOST_ITERATIONS):
-                end = flow.evaluate(mu)
-                residual = share * end.V
-                if share < 1.0:
-                    residual += (1.0 - share) * start.V
-                residual -= V
-                V = mixing.next(V, residual)
-                new = self._compose(flow, start.mu, V, length, at)
-                step, change = float(np.abs(new - start.mu).sum()), float(np.abs(new - mu).sum())
-                mu = new
-                if not math.isfinite(change) or change <= max(self.convergence * step, 1e-14 * float(mu.sum())):
-                    break
-            else:
-                return Outcome(None, bound=0.5 * length)
-            if not math.isfinite(change):
-                return Outcome(None, bound=0.5 * length)
-        leak = 0.0
-        if flow.reaction.balanced:
-            leak = float(mu.sum()) / float(start.mu.sum()) - 1.0
-        return Outcome(mu, leak)
+        if self.potential is Potential.START:
+            return mu, None
+        share = 0.5 if self.potential is Potential.AVERAGE else 1.0
+        mixing = _Anderson()
+        for _ in range(MOST_ITERATIONS):
+            end = flow.evaluate(mu)
+            change = end.V - start.V
+            residual = (start.V - V) + share * change
+            weight = start.mu + mu
+            off, moved = _deviation(residual, weight), _deviation(change, weight)
+            if not math.isfinite(off):
+                return None, None
+            if off <= max(self.convergence * moved, 1e-14 * _deviation(V, weight)):
+                return mu, end
+            V = mixing.next(V, residual)
+            mu = self._compose(flow, start.mu, V, length, at)
+        return None, None
+
+
+def _deviation(values: Array, weight: Array) -> float:
+    """The standard deviation under a weight: constants in a potential move nothing."""
+    total = float(weight.sum())
+    centred = values - float(np.vdot(values, weight)) / total
+    centred *= centred
+    return math.sqrt(float(np.vdot(centred, weight)) / total)
 
 
 @dataclass(frozen=True)
@@ -115,7 +142,7 @@ class ImplicitEuler(_Implicit):
     potential : Potential
         Default `Potential.AVERAGE`.
     convergence : float
-        The iteration for the potential ends when it changes the density by this share of what the step changes.
+        The iteration for the potential ends when what it misses is this share of the step's change of the potential.
 
     Notes
     -----
@@ -143,7 +170,7 @@ class ImplicitStrang(_Implicit):
     potential : Potential
         `Potential.AVERAGE` (default); the others are of order 1.
     convergence : float
-        The iteration for the potential ends when it changes the density by this share of what the step changes.
+        The iteration for the potential ends when what it misses is this share of the step's change of the potential.
 
     Notes
     -----
@@ -187,14 +214,15 @@ class _Anderson:
         """The next iterate."""
         self._values = [*self._values[-MEMORY:], V]
         self._residuals = [*self._residuals[-MEMORY:], residual]
-        count = len(self._values) - 1
-        if count == 0:
-            return V + residual
-        differences = [self._residuals[-1] - r for r in self._residuals[:-1]]
+        new = V + residual
+        if len(self._values) == 1:
+            return new
+        steps = [V - v for v in self._values[:-1]]
+        differences = [residual - r for r in self._residuals[:-1]]
         gram = np.array([[float(np.vdot(a, b)) for b in differences] for a in differences])
         right = np.array([float(np.vdot(d, residual)) for d in differences])
         gamma = np.linalg.lstsq(gram, right, rcond=1e-12)[0]
-        new = V + residual
-        for weight, old, other in zip(gamma, self._values[:-1], self._residuals[:-1], strict=True):
-            new -= weight * ((V + residual) - (old + other))
+        for weight, step, difference in zip(gamma, steps, differences, strict=True):
+            new -= weight * step
+            new -= weight * difference
         return new

@@ -30,7 +30,10 @@ class Result(enum.Enum):
     SUCCESS = "reached the end time"
     STOPPED = "the stop condition was met"
     INTERRUPTED = "what was computed is kept, continue with initial=solution.state"
-    STEP_TOO_LARGE = "the fixed step exceeds the positivity bound; use a smaller dt or CourantControl()"
+    STEP_TOO_LARGE = (
+        "the fixed step exceeds the positivity bound, or its potential was not found; "
+        "use a smaller dt, CourantControl() or ErrorControl()"
+    )
     DT_MIN = "the step fell below its floor; the velocity blows up, or the tolerance is out of reach"
     NOT_FINITE = "the energy or the density is not finite; look at the potential of the last state"
     MAX_STEPS = "the limit on the number of steps was reached; raise max_steps or lower the accuracy"

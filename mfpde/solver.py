@@ -224,7 +224,7 @@ class Solver:
         _, cell = flow.outflow(start, temperature)
         bound = method.bound(flow, start, temperature)
         rate = flow.reaction.rate_of(start.V)
-        stiffness = alpha(state.t) * float(rate.max() - rate.min())
+        stiffness = 0.0 if method.consistent else alpha(state.t) * float(rate.max() - rate.min())
         fixed = isinstance(controller, FixedStep)
 
         proposal = controller.first(bound, stiffness) if state.length is None else state.length

@@ -96,11 +96,14 @@ class Method(ABC):
         Forward-Euler steps of the transport are ``1 / ssp`` times the step.
     embedded : bool
         Whether a step comes with an error estimate of its own.
+    consistent : bool
+        Whether the reaction's potential is solved for, so that no bound on ``alpha dt osc(V)`` is needed.
     """
 
     order: int
     ssp: float
     embedded: bool = False
+    consistent: bool = False
 
     def check(self, problem: Problem, scheme: Scheme) -> None:
         """Refuse what the method does not integrate.
@@ -236,7 +239,8 @@ class Splitting(Method):
             return positive
         drift = flow.outflow(at)[0]
         limit = math.inf if drift == 0.0 else 0.5 * flow.scheme.positivity / drift
-        return max(positive, min(limit, 0.5 * _gain(MOST_STAGES) / _stiffness(flow, at, temperature)))
+        stiffness = _stiffness(flow, at, temperature)
+        return max(positive, min(limit, 0.5 * _gain(MOST_STAGES) / stiffness if stiffness > 0 else math.inf))
 
     def _transport(
         self, flow: Flow, start: Evaluation, length: float, at: Coefficients, first_rate: Array | None

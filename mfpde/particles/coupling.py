@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,8 +177,10 @@ def coupled(
         twin_move = ds * motion.velocity(Y, _gradient(bound, Y, recorded[k]))
         if noise is not None:
             xi = np.stack([rng.standard_normal(X.shape[1:]) for rng in generators])
-            motion.advance(X, move, t, dt, noise, xi)
-            motion.advance(Y, twin_move, t, dt, noise, xi)
+            base = problem.base is not None
+            uniform = np.stack([rng.random(X.shape[1:]) for rng in generators]) if base else np.empty(0)
+            motion.advance(X, move, t, dt, noise, xi, _common_gamma(uniform))
+            motion.advance(Y, twin_move, t, dt, noise, xi, _common_gamma(uniform))
             continue
         X += move
         Y += twin_move
@@ -192,6 +194,14 @@ def coupled(
     found = list(curves) if hessian else [None] * 4
     times = np.array(saves) * dt
     return CoupledCloud(problem, times, positions, twins, difference, response, twin_response, *found)
+
+
+def _common_gamma(uniform: Array) -> Callable[[Array], Array]:
+    """Draws of Gamma laws by their quantiles, axis after axis: nearly equal shapes get nearly equal draws."""
+    from scipy.special import gammaincinv
+
+    columns = iter(np.moveaxis(uniform, -1, 0))
+    return lambda shapes: np.asarray(gammaincinv(shapes, next(columns)))
 
 
 def _gradient(bound: BoundEnergy, points: Array, u: Array) -> Array:

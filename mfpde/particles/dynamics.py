@@ -101,10 +101,13 @@ class Langevin(Dynamics):
 
     Notes
     -----
-    **Base measures.** Their drift is singular where they vanish at a natural end (``(d-1)/r`` for ``r^{d-1}``).
-    Wherever it points away from the nearest wall, at distance r, it is applied last, as ``r <- sqrt(r^2 + 2 r p)``
-    with ``p = tau g d_r log(omega) ds``: the exact flow of ``p ~ 1/r``, which needs no limit on the step, and ``r + p``
-    up to O(ds^2) elsewhere. In a quadratic well, ``E r^2`` then has the error of Euler-Maruyama without a base.
+    **Base measures.** Where one vanishes at a natural end like ``r^k``, r the distance, its drift ``tau k / r`` is
+    singular. With ``k = r d_r log(omega) > 0`` at the particle and a natural end next to it, the step is therefore
+
+    .. math::  r \leftarrow \sqrt{(r + \text{drift of } V + \text{noise})^2 + 2 \tau g\, ds\, \chi^2_k},
+
+    ``chi^2_k`` a draw of the law of that name: exact in law for ``omega = r^k`` and V = 0, whatever the step, and the
+    formula above up to O(ds^2) away from the end. Declare such ends natural: at truncations the drift is explicit.
 
     **Good values.** The stationary law has an error of first order in ``dt``: for a well of curvature k its variance is
     too large by ``k dt / 2``, relatively.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mfpde.energy import TwoLayerNetwork
 from mfpde.energy.base import central_difference, difference_step
-from mfpde.grid import Axis
+from mfpde.grid import Axis, End
 from mfpde.measures import Measure, Particles
 from mfpde.particles.density import KernelDensity
 from mfpde.particles.dynamics import (
@@ -439,16 +439,30 @@ class Motion:
         """``ds``, the schedule's integral."""
         return self._schedule.integral(t, t + dt)
 
-    def advance(self, points: Array, move: Array, t: float, dt: float, noise: Any, xi: Array) -> None:
-        """Displace points in place: by `move`, by noise, by the base measure; then `confine`."""
+    def advance(
+        self, points: Array, move: Array, t: float, dt: float, noise: Any, xi: Array, gamma: Callable[[Array], Array]
+    ) -> None:
+        """Displace points (R, n, d) in place by `move`, noise and base measure, and `confine` them.
+
+        `xi` are standard normal numbers, one a coordinate; `gamma` draws from Gamma laws of given shapes (R, n).
+        """
         move += self.kick(points, t, dt, noise, xi)
-        if self._log_base is not None:
-            push, inside = self.push(points, t, dt), self.inside(points)
+        amount = mean_over(self._temperature, t, dt) * self.step(t, dt)
+        if self._log_base is not None and amount > 0.0:
+            inside = self.inside(points)
             for i, axis in enumerate(self.axes):
-                if axis.periodic:
-                    move[..., i] += push[..., i]
-                else:
-                    _leave_wall(axis, points[..., i], inside[..., i], push[..., i], move[..., i])
+                slope = self._slope(self._log_base, points, i)
+                push = amount * self.rates(points, i) * slope
+                wall = _natural_end(axis, points[..., i])
+                if wall is None:
+                    move[..., i] += push
+                    continue
+                # see `Langevin`: half the exponent of the base measure in the distance from the end
+                half = np.maximum(0.5 * slope * (inside[..., i] - wall), 0.0)
+                widened = 4.0 * amount * self.rates(points, i) * gamma(half)
+                distance = np.sqrt((points[..., i] + move[..., i] - wall) ** 2 + widened)
+                away = wall + np.copysign(distance, inside[..., i] - wall) - points[..., i]
+                move[..., i] = np.where(half > 0.0, away, move[..., i] + push)
         points += move
         self.confine(points)
 
@@ -463,15 +477,6 @@ class Motion:
             result[..., i] *= np.sqrt(self.rates(points, i))
             if callable(g):
                 result[..., i] += tau * ds * self._slope(g, points, i)
-        return result
-
-    def push(self, points: Array, t: float, dt: float) -> Array:
-        """The displacement by the base measure to first order: ``tau g dlog(omega) ds``."""
-        amount = mean_over(self._temperature, t, dt) * self.step(t, dt)
-        result = np.zeros(points.shape)
-        if amount > 0.0:
-            for i in range(len(self.axes)):
-                result[..., i] = amount * self.rates(points, i) * self._slope(self._log_base, points, i)
         return result
 
     def log_base(self, points: Array) -> Array | float:
@@ -520,14 +525,13 @@ class Motion:
                 np.clip(x, axis.lower, axis.upper, out=x)
 
 
-def _leave_wall(axis: Axis, x: Array, inside: Array, push: Array, move: Array) -> None:
-    """Add a push to a move; away from the nearest wall, along the flow of a push like 1/distance (see `Langevin`)."""
-    near_lower = inside - axis.lower <= axis.upper - inside
-    sign, wall = np.where(near_lower, 1.0, -1.0), np.where(near_lower, axis.lower, axis.upper)
-    product = 2.0 * push * (inside - wall)  # twice distance times push, positive where it points away
-    distance = sign * (x + move - wall)
-    away = np.sqrt(distance**2 + np.maximum(product, 0.0))
-    move[...] = np.where(product > 0.0, wall + sign * away - x, move + push)
+def _natural_end(axis: Axis, x: Array) -> Array | None:
+    """The natural end next to each point, None where an axis has none."""
+    if axis.lower_end is End.NATURAL and axis.upper_end is End.NATURAL:
+        return np.where(x - axis.lower <= axis.upper - x, axis.lower, axis.upper)
+    if End.NATURAL in (axis.lower_end, axis.upper_end):
+        return np.full(x.shape, axis.lower if axis.lower_end is End.NATURAL else axis.upper)
+    return None
 
 
 def mean_over(schedule: Schedule, t: float, dt: float) -> float:
@@ -627,7 +631,7 @@ class Ensemble:
         move = ds * self.motion.velocity(X, gradient)
         if self.scheme.noise is not None:
             xi = np.stack([rng.standard_normal((self.n, self.d)) for rng in self._rng])
-            self.motion.advance(X, move, t, dt, self.scheme.noise, xi)
+            self.motion.advance(X, move, t, dt, self.scheme.noise, xi, self._gamma)
         else:
             X += move
             self.motion.confine(X)
@@ -648,6 +652,9 @@ class Ensemble:
             self._reweigh(reaction, V, alpha, ds)
         else:
             self._select(reaction, V, alpha, ds)
+
+    def _gamma(self, shapes: Array) -> Array:
+        return np.stack([rng.standard_gamma(row) for rng, row in zip(self._rng, shapes, strict=True)])
 
     def _log_density(self, density: KernelDensity) -> Array:
         """``log(rho/omega)`` at the particles, ``rho`` the kernel estimate of each replica."""
