@@ -687,6 +687,26 @@ REFERENCES = {
   year    = {1952}
 }""",
     ),
+    "ScharfetterGummel": (
+        """@article{scharfetter1969large,
+  title   = {Large-signal analysis of a silicon {R}ead diode oscillator},
+  author  = {Scharfetter, Donald L. and Gummel, Hermann K.},
+  journal = {IEEE Transactions on Electron Devices},
+  volume  = {16},
+  number  = {1},
+  pages   = {64--77},
+  year    = {1969}
+}""",
+        """@article{schlichting2022scharfetter,
+  title   = {The {S}charfetter--{G}ummel scheme for aggregation--diffusion equations},
+  author  = {Schlichting, Andr{\\'e} and Seis, Christian},
+  journal = {IMA Journal of Numerical Analysis},
+  volume  = {42},
+  number  = {3},
+  pages   = {2361--2402},
+  year    = {2022}
+}""",
+    ),
     "ExponentialSSPRK3": (
         """@article{isherwood2018strong,
   title   = {Strong stability preserving integrating factor {R}unge--{K}utta methods},

@@ -421,6 +421,11 @@ class TestRegistry:
             "quadratic-well",
             "double-well",
             "single-index",
+            "torus-langevin",
+            "gaussian-langevin",
+            "gaussian-sampling",
+            "double-well-sampling",
+            "sphere-langevin",
         }
 
     @pytest.mark.parametrize("name", P.names())
