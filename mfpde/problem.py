@@ -39,7 +39,10 @@ class Reaction(enum.Enum):
     """How neurons die and duplicate. ``Vbar`` is the mean of ``V`` under ``mu``."""
 
     BALANCED = "balanced"
-    """``-alpha (V - Vbar) mu``: deaths and births balance, mass is conserved."""
+    """``-alpha (V - Vbar) mu``: deaths and births balance, mass is conserved.
+
+    With a temperature its stationary state is not the minimiser of the free energy, which it may raise: for
+    ``V = a x^2 / 2`` the variance tends to ``(sqrt(1 + 2 alpha tau / a) - 1) / alpha`` instead of ``tau / a``."""
     UNBALANCED = "unbalanced"
     """``-alpha V mu``: mass changes."""
     FREE_ENERGY = "free-energy"
