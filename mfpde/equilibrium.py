@@ -34,7 +34,7 @@ from mfpde.energy.losses import SquaredLoss
 from mfpde.energy.network import BoundNetwork
 from mfpde.energy.pair import BoundDirect, BoundProductForm
 from mfpde.gibbs import entropy, log_gibbs
-from mfpde.grid import End, Grid
+from mfpde.grid import Grid
 from mfpde.measures import GridMeasure, Measure
 from mfpde.problem import Problem, Reaction
 from mfpde.running import RunWarning
@@ -56,8 +56,6 @@ CANDIDATES = 64
 """Cells that may join the active set at once."""
 LANCZOS_STEPS = 80
 """Steps of the process that looks for negative curvature."""
-FLAT = 1e-9
-"""Curvature relative to the largest below which a direction counts as flat."""
 STALLED = 8
 """Rounds without a smaller gap after which the search for a sparse minimiser gives up."""
 
@@ -81,6 +79,8 @@ class Equilibrium:
     gap : float
         ``tau KL(mu | p_mu)``, at temperature 0 ``mass * (Vbar - min V)``; of the returned `mu`. Where `convex`, the
         energy lies at most this far above the minimum on the mesh. Otherwise it only measures how stationary `mu` is.
+        Where the mass is free: ``|int V dmu| + max(mass, 1) max(-min V, 0)``, a bound against all measures of no more
+        mass than that.
     entropy : float
         ``int log(mu/omega) dmu``.
     temperature : float
@@ -245,7 +245,7 @@ def stationary(
             RunWarning,
             stacklevel=2,
         )
-    convex = functional.is_convex(mu)
+    convex = functional.is_convex(mu, unbalanced)
     Ent = entropy(mu, grid.cell_volume, log_base)
     return Equilibrium(
         grid, mu, log_mu, V, energy, gap, Ent, tau, convex, converged, iterations, functional.evaluations
@@ -316,8 +316,8 @@ class _Functional:
 
         return difference
 
-    def is_convex(self, mu: Array) -> bool:
-        """By construction, or for want of negative curvature among densities of mass 0."""
+    def is_convex(self, mu: Array, free_mass: bool) -> bool:
+        """By construction, or for want of negative curvature among densities of mass 0 (of any mass)."""
         if all(_convex(part) for part in self.bound.parts):
             return True
         # Ritz values of a Lanczos process lie within the spectrum: a negative one proves negative curvature
@@ -325,7 +325,7 @@ class _Functional:
         n = mu.size
         steps = min(n - 1, LANCZOS_STEPS, max(10, 2**25 // n))
         # the constant comes first, so that all others have mass 0
-        basis = np.full((steps + 1, n), n**-0.5)
+        basis = np.full((steps + 1, n), 0.0 if free_mass else n**-0.5)
         projected = np.zeros((steps, steps))
         vector = np.random.default_rng(0).standard_normal(n)
         for j in range(steps):
@@ -485,7 +485,7 @@ class _Search:
         square = first = point.mean(r * r)
         # an inner accuracy like the distance to the solution makes the outer convergence quadratic
         forcing = min(0.1, max(math.sqrt(point.gap / tau), 1e-6)) ** 2
-        noise = (1e-15 * float(np.max(np.abs(point.V)))) ** 2
+        noise = (1e-14 * float(np.max(np.abs(point.V)))) ** 2
         for _ in range(INNER_ITERATIONS):
             if not square > max(forcing * first, noise):
                 break
@@ -536,7 +536,6 @@ def _sparse_state(
         mu.flat[cells] = weights / volume
         V, energy = functional.evaluate(mu)
         mass, mean = float(weights.sum()), float(weights @ V.flat[cells])
-        # free mass: 0 itself is a candidate, and the scale of a minimiser's mass is that of mu
         least = float(V.min())
         gap = abs(mean) + max(mass, 1.0) * max(0.0, -least) if free_mass else mean - mass * least
         if best is None or gap < best[0]:
@@ -546,7 +545,7 @@ def _sparse_state(
         if gap <= goal or stalled >= STALLED or rounds == max_iterations:
             break
         level = 0.0 if free_mass else mean / mass
-        new = np.setdiff1d(_least_cells(V, grid, level), cells)
+        new = np.setdiff1d(_least_cells(V, level), cells)
         cells = np.concatenate([cells, new])
         weights = np.concatenate([weights, np.zeros(len(new))])
         cells, weights = _optimise_weights(functional, cells, weights, free_mass, 0.02 * goal)
@@ -555,12 +554,12 @@ def _sparse_state(
     return mu, V, energy, gap, rounds
 
 
-def _least_cells(V: Array, grid: Grid, level: float) -> NDArray[np.intp]:
+def _least_cells(V: Array, level: float) -> NDArray[np.intp]:
     """The local minima of V below a level, the lowest first."""
     from scipy.ndimage import minimum_filter
 
-    modes = ["wrap" if axis.lower_end is End.PERIODIC else "nearest" for axis in grid.axes]
-    found = np.flatnonzero(((minimum_filter(V, 3, mode=modes) == V) & (V - level < 0.0)).ravel())
+    # across periodic ends nothing is compared: a candidate too many does no harm
+    found = np.flatnonzero(((minimum_filter(V, 3, mode="nearest") == V) & (V - level < 0.0)).ravel())
     return found[np.argsort(V.flat[found], kind="stable")[:CANDIDATES]]
 
 
@@ -583,12 +582,11 @@ def _optimise_weights(
             break
         H = np.array([_row_of_hessian(potential, V, weights, j, functional.quadratic) for j in range(len(weights))])
         H = 0.5 * (H + H.T)
-        # slopes that do not matter for the gap; along flat directions they are round-off and lead anywhere
         small = max(0.1 * goal / max(float(weights.sum()), 1.0), 1e-15 * float(np.max(np.abs(V))))
         keep = np.ones(len(weights), dtype=bool)
         while True:
             d = np.zeros(len(weights))
-            d[keep] = _face_direction(H[np.ix_(keep, keep)], V[keep], free_mass, small)
+            d[keep] = _face_direction(H[np.ix_(keep, keep)], V[keep], free_mass)
             wrong = keep & (weights == 0.0) & (d < 0.0)
             if not wrong.any():
                 break
@@ -603,7 +601,7 @@ def _optimise_weights(
         shrinking = d < 0.0
         t = min(1.0, float(np.min(-weights[shrinking] / d[shrinking]))) if shrinking.any() else 1.0
         longest = t
-        if not functional.quadratic or t < 1.0:
+        if not functional.quadratic:
             t = _line_search(partial(bound.energy, points), potential, weights, d, t, rate)
             if t == 0.0:
                 break
@@ -630,7 +628,7 @@ def _row_of_hessian(potential: Callable[[Array], Array], V: Array, weights: Arra
     return (potential(weights + unit) - potential(weights - unit)) / (2.0 * unit[j])
 
 
-def _face_direction(H: Array, V: Array, free_mass: bool, small: float) -> Array:
+def _face_direction(H: Array, V: Array, free_mass: bool) -> Array:
     """Newton's direction among weights of a face; curvatures by their size, so that it descends whatever H is."""
     n = len(V)
     if not free_mass:
@@ -640,13 +638,12 @@ def _face_direction(H: Array, V: Array, free_mass: bool, small: float) -> Array:
         u = np.ones(n)
         u[0] += math.sqrt(n)
         basis = (np.eye(n) - np.outer(u, u) * (2.0 / float(u @ u)))[:, 1:]
-        return np.asarray(basis @ _face_direction(basis.T @ H @ basis, basis.T @ V, True, small))
+        return np.asarray(basis @ _face_direction(basis.T @ H @ basis, basis.T @ V, True))
     if n == 0:
         return np.zeros(0)
     values, vectors = np.linalg.eigh(H)
     size, slope = np.abs(values), vectors.T @ V
     top = max(float(size.max()), 1e-300)
-    slope[(size < FLAT * top) & (np.abs(slope) < small)] = 0.0
     # where the energy is linear the ratio test or the line search sets the length, not the curvature
     least = max(1e-14 * top, 1e-8 * float(np.max(np.abs(slope))))
     return np.asarray(-vectors @ (slope / np.maximum(size, max(least, 1e-300))))
