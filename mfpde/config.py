@@ -36,10 +36,10 @@ from mfpde.energy import HuberLoss
 from mfpde.energy.activations import ACTIVATIONS, activation_named
 from mfpde.energy.losses import LOSSES
 from mfpde.grid import Axis
+from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
 from mfpde.measures import Product
 from mfpde.problem import Problem, Reaction, Reinjection, ReinjectionKind
 from mfpde.problems import constructor, get, names, network
-from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
 from mfpde.solver import default_method, default_scheme
 from mfpde.stepping import Controller, CourantControl, ErrorControl, ExponentialSSPRK3, FixedStep, Lie, Method, Strang
 from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5

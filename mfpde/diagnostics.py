@@ -117,7 +117,7 @@ def optimality_gap(evaluation: Evaluation) -> float:
     By convexity ``E[nu] >= E[mu] + int V[mu] d(nu - mu) >= E[mu] - mass (Vbar - min V)`` for every
     measure ``nu`` of the same mass on the same mesh.
     """
-    return evaluation.mass * (evaluation.mean - float(evaluation.V.min()))
+    return evaluation.mass * (evaluation.mean - evaluation.survey.low)
 
 
 def end_layers(grid: Grid) -> list[tuple[slice | int, ...]]:
@@ -176,7 +176,7 @@ class Recorder:
         rows["time"].append(time)
         rows["dt"].append(dt)
         rows["mass"].append(at.mass)
-        rows["minimum"].append(float(at.mu.min()))
+        rows["minimum"].append(at.survey.least)
         rows["energy"].append(at.energy if free is None else free.energy)
         rows["entropy"].append(np.nan if free is None else free.entropy)
         rows["temperature"].append(temperature)

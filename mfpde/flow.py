@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from mfpde.problem import Problem
 from mfpde.reaction import make_reaction
 from mfpde.transport import Scheme, Transport
 from mfpde.transport.operator import _metric_on_faces as metric_on_faces
+
+if TYPE_CHECKING:
+    from mfpde.passes import Survey
 
 __all__ = ["Evaluation", "Flow", "FreeEnergy"]
 
@@ -39,6 +43,8 @@ class Evaluation:
         ``int dmu``.
     mean : float
         ``Vbar``, the mean of ``V`` under ``mu``.
+    survey : Survey
+        Sums and extremes.
     """
 
     mu: Array
@@ -47,6 +53,7 @@ class Evaluation:
     response: Array
     mass: float
     mean: float
+    survey: Survey
     known: dict[float, tuple[float, int]] = field(default_factory=dict, repr=False)
     """Outflow rates by temperature, once `Flow.outflow` has been asked."""
 
@@ -102,6 +109,10 @@ class Flow:
         self.transport = Transport(grid, scheme, problem.metric, self.log_base)
         self.reaction = make_reaction(problem, grid, scheme.point_values, self.log_base)
         self.evaluations = 0
+        from mfpde.passes import survey
+
+        self._survey = survey
+        self._scratch: dict[str, Array] = {}
 
     @cached_property
     def diffusion_rate(self) -> float:
@@ -116,10 +127,15 @@ class Flow:
         """The potential and what follows from it; ``V`` is written into `out` if given."""
         self.evaluations += 1
         V, energy, response = self.energy.evaluate(mu, out)
-        volume = self.grid.cell_volume
-        mass = float(mu.sum()) * volume
-        mean = float(np.vdot(V, mu)) * volume / mass if mass > 0 else 0.0
-        return Evaluation(mu, V, energy, response, mass, mean)
+        known = self._survey(mu, V)
+        mean = known.moment / known.total if known.total > 0 else 0.0
+        return Evaluation(mu, V, energy, response, known.total * self.grid.cell_volume, mean, known)
+
+    def scratch(self, name: str) -> Array:
+        """An array of the mesh's shape that is kept for a purpose; its contents do not last beyond a step."""
+        if name not in self._scratch:
+            self._scratch[name] = np.empty(self.grid.shape)
+        return self._scratch[name]
 
     def outflow(self, at: Evaluation, temperature: float = 0.0) -> tuple[float, int]:
         """The largest rate at which a cell empties by drift and diffusion, and which cell."""

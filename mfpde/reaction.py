@@ -174,6 +174,13 @@ class ReactionStep:
         """``f(V)``; ``V`` itself when the problem names no rate."""
         return V if self._rate is None else np.asarray(self._rate(V), dtype=float)
 
+    def range_of(self, low: float, high: float) -> float:
+        """``max f - min f`` for a potential between `low` and `high`; rates increase."""
+        if self._rate is None:
+            return high - low
+        ends = np.asarray(self._rate(np.array([low, high])), dtype=float)
+        return float(ends[1] - ends[0])
+
     def apply(self, mu: Array, V: Array, a: float, temperature: float = 0.0) -> Array:
         """The solution over ``a = alpha * dt`` with `V` frozen, as a new array."""
         if a == 0.0:

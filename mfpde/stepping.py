@@ -215,9 +215,7 @@ class Splitting(Method):
             else:
                 current = current or flow.evaluate(mu)
                 rate = first_rate if current is start else None
-                transported = self._transport(
-                    flow, current, fraction * length, at.part(done[operator], fraction), rate
-                )
+                transported = self._transport(flow, current, fraction * length, at.part(done[operator], fraction), rate)
                 bound = min(bound, transported.bound / fraction)
                 if transported.mu is None:
                     return Outcome(None, bound=bound)
@@ -391,7 +389,9 @@ class ExponentialSSPRK3(Method):
         self, flow: Flow, start: Evaluation, length: float, at: Coefficients, first_rate: Array | None = None
     ) -> Outcome:
         """See `Method.step`."""
-        transport, reaction = flow.transport, flow.reaction
+        from mfpde import passes
+
+        transport, reaction, volume = flow.transport, flow.reaction, flow.grid.cell_volume
         balanced = reaction.balanced
         h = length
         euler = h / self.ssp
@@ -401,93 +401,60 @@ class ExponentialSSPRK3(Method):
         if h > bound:
             return Outcome(None, bound=bound)
 
-        alpha_0 = at.alpha(0.0)
-        reacts = alpha_0 != 0.0 or at.alpha(1.0) != 0.0 or at.alpha(2 / 3) != 0.0
-        if reacts:
+        alpha, alpha_0 = at.alpha(2 / 3), at.alpha(0.0)
+        r_0, mean_0, third = start.V, start.mean, None
+        if alpha_0 != 0.0 or alpha != 0.0:
             r_0 = reaction.rate_of(start.V)
             mean_0 = _mean(flow, r_0, start)
-            shift = _support_minimum(r_0, mu) if balanced else 0.0
-            exponent = (r_0 - shift) * (-alpha_0 * h / 3)
-            if balanced:
-                np.minimum(exponent, 0.0, out=exponent)  # empty cells may lie below the minimum on the support
-            third = np.exp(exponent, out=exponent)
-            two_thirds = third * third
-        else:
-            third = two_thirds = np.ones(1)
+            shift = _support_minimum(r_0, start) if balanced else 0.0
+            # with the mean removed, empty cells may lie below the minimum on the support
+            third = passes.exponential(r_0, shift, -alpha_0 * h / 3, balanced, flow.scratch("third"))
 
         rate_0 = first_rate
         if rate_0 is None:
             rate_0 = transport.rate(mu, start.V, dt=euler, temperature=at.temperature(0.0))
-        leak = 0.25 * _growth(flow, rate_0, start.mass)
 
         # nu_1 = e^{2/3 L} (mu + 2/3 h N_0)
-        nu = rate_0 * (2 / 3 * h)
-        nu += mu
-        if reacts:
-            nu *= two_thirds
+        nu = flow.scratch("nu")
+        total, growth = passes.first_stage(mu, rate_0, third, 2 / 3 * h, nu)
+        leak = 0.25 * growth * volume / start.mass
 
-        slopes: list[Array] = []
-        for weight in (3 / 16, 9 / 16):
-            mass = float(nu.sum()) * flow.grid.cell_volume
+        slope, before = rate_0, flow.scratch("slope")
+        error = math.nan
+        for last in (False, True):
+            mass = total * volume
             if not (mass > 0.0 and math.isfinite(mass)):
                 return Outcome(None, bound=0.5 * h)
             # the potential sees the normalised measure where mass is conserved, the measure itself elsewhere
             scale = start.mass / mass if balanced else 1.0
-            stage = flow.evaluate(nu * scale)
+            stage = flow.evaluate(np.multiply(nu, scale, out=flow.scratch("stage")), flow.scratch("V"))
             temperature = at.temperature(2 / 3)
             outflow = flow.outflow(stage, temperature)[0]
-            delta, excess = None, 0.0
-            if reacts:
-                alpha = at.alpha(2 / 3)
+            change, excess = None, 0.0
+            if third is not None:
                 r = reaction.rate_of(stage.V)
-                if balanced:
-                    delta = alpha * (r - _mean(flow, r, stage))
-                    delta -= alpha_0 * (r_0 - mean_0)
-                else:
-                    delta = alpha * r
-                    delta -= alpha_0 * r_0
-                excess = max(float(delta.max()), 0.0)
+                constant = alpha * _mean(flow, r, stage) - alpha_0 * mean_0 if balanced else 0.0
+                change = passes.Change(r, r_0, alpha, alpha_0, constant)
+                excess = max(passes.largest_change(change), 0.0)
             # a stage is positive while euler * (outflow / positivity + excess) <= 1
-            total = outflow / flow.scheme.positivity + excess
-            bound = min(bound, math.inf if total == 0.0 else self.ssp / total)
-            if h > bound:
+            rate = outflow / flow.scheme.positivity + excess
+            bound = min(bound, math.inf if rate == 0.0 else self.ssp / rate)
+            if not h <= bound:  # NaN included
                 return Outcome(None, bound=bound)
-            slope = transport.rate(nu, stage.V, dt=euler / (1.0 - euler * excess), temperature=temperature)
-            leak += weight * _growth(flow, slope, mass)
-            if delta is not None:
-                delta *= nu
-                slope -= delta
-            slopes.append(slope)
-            if weight == 3 / 16:
+            euler_dt = euler / (1.0 - euler * excess)
+            slope = transport.rate(nu, stage.V, None if last else before, euler_dt, temperature)
+            if last:
+                # nu_3 = e^{L} (74/128 mu + 5/32 h N_0) + 27/64 e^{1/3 L} (nu_2 + 4/3 h N_2)
+                total, growth, error = passes.final_stage(mu, nu, third, change, h, rate_0, before, slope)
+            else:
                 # nu_2 = 2/3 e^{2/3 L} mu + 1/3 nu_1 + 4/9 h N_1
-                new = two_thirds * mu if reacts else mu.copy()
-                new *= 2.0
-                new += nu
-                new += slope * (4 / 3 * h)
-                new *= 1 / 3
-                nu = new
+                total, growth = passes.second_stage(mu, nu, third, change, h, slope)
+            leak += (9 / 16 if last else 3 / 16) * growth * volume / mass
 
-        first, second = slopes
-        # nu_3 = e^{L} (74/128 mu + 5/32 h N_0) + 27/64 e^{1/3 L} (nu_2 + 4/3 h N_2)
-        new = rate_0 * (5 / 32 * h)
-        new += (74 / 128) * mu
-        if reacts:
-            new *= two_thirds
-        tail = second * (4 / 3 * h)
-        tail += nu
-        tail *= 27 / 64
-        new += tail
-        np.subtract(second, first, out=second)
-        if reacts:
-            new *= third
-            second *= third
-        np.abs(second, out=second)
-        size = float(new.sum())
-        error = (9 / 16) * h * float(second.sum()) / size if size > 0 else math.nan
+        error = (9 / 16) * h * error / total if total > 0 else math.nan
         leak *= h
-        if balanced and size > 0:
-            new *= start.mass * (1.0 + leak) / (size * flow.grid.cell_volume)
-        return Outcome(_flush(new), leak, error=error, bound=bound)
+        factor = start.mass * (1.0 + leak) / (total * volume) if balanced and total > 0 else 1.0
+        return Outcome(passes.finish(slope, factor), leak, error=error, bound=bound)
 
 
 def _growth(flow: Flow, rate: Array, mass: float) -> float:
@@ -501,10 +468,8 @@ def _mean(flow: Flow, r: Array, at: Evaluation) -> float:
     return float(np.vdot(r, at.mu)) * flow.grid.cell_volume / at.mass
 
 
-def _support_minimum(values: Array, mu: Array) -> float:
-    minimum = float(values.min())
-    # the masked minimum is slow and rarely differs
-    return minimum if mu.flat[int(values.argmin())] > 0 else float(np.min(values, where=mu > 0, initial=np.inf))
+def _support_minimum(r: Array, at: Evaluation) -> float:
+    return at.survey.held if r is at.V else float(np.min(r, where=at.mu > 0, initial=np.inf))
 
 
 def _flush(mu: Array) -> Array:

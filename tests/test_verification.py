@@ -663,10 +663,11 @@ class TestLeak:
     def test_seen(self, where, method, monkeypatch):
         sound = mf.Transport.rate
 
-        def leaky(self, mu, V, out=None, dt=None):
-            rate = sound(self, mu, V, out, dt)
+        def leaky(self, mu, V, out=None, dt=None, temperature=0.0):
+            rate = sound(self, mu, V, out, dt, temperature)
             if where == "everywhere":
-                return rate + 1e-9 * mu
+                rate += 1e-9 * mu
+                return rate
             rate[np.argmax(mu)] += 1e-9 / self.grid.cell_volume
             return rate
 

@@ -69,7 +69,7 @@ class KernelDensity:
     --------
     >>> x = np.linspace(-1.0, 1.0, 5)[:, None]
     >>> KernelDensity(0.5).estimate(x, np.full(5, 0.2), [Axis("x", -4, 4)]).round(3)
-    array([0.268, 0.367, 0.399, 0.367, 0.268])
+    array([0.28 , 0.377, 0.396, 0.377, 0.28 ])
     """
 
     bandwidth: float | Sequence[float] | None = None
