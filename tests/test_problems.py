@@ -402,14 +402,17 @@ class TestLaws:
         solution = mf.solve(problem, t_end=min(problem.t_end, 1.0), save=2, progress=False)
         d = solution.diagnostics
         lowest = problem.exact.get("minimum_energy", 0.0)  # bumps: a squared distance
-        assert np.all(d["energy"] >= lowest)
+        if not problem.noiseless:  # sums over cells of an entropy may lie below the integral: the mesh's own minimum
+            lowest = mf.stationary(problem).energy
+        noise = 0.0 if problem.noiseless else 1e-13 * np.abs(d["energy"]).max()
+        assert np.all(d["energy"] >= lowest - noise)
         assert np.all(d["optimality_gap"] >= 0)
         if name in ("quadratic-well", "double-well"):  # linear energies: on the mesh it is an equality
             V = mf.Solver(problem).evaluate(solution.state).V
             np.testing.assert_allclose(d["optimality_gap"], d["energy"] - V.min(), atol=1e-13)
             assert V.min() >= lowest
         else:
-            assert np.all(d["optimality_gap"] >= d["energy"] - lowest)
+            assert np.all(d["optimality_gap"] >= d["energy"] - lowest - noise)
 
 
 class TestRegistry:
