@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.schedules import Constant, Schedule
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 __all__ = ["RunWarning", "interruptible", "invert_clock", "progress_bar", "save_index", "save_times", "thread_limit"]
 
@@ -79,15 +83,22 @@ def thread_limit(threads: int | None, cells: int) -> Iterator[None]:
     if threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     import numba
-    from threadpoolctl import threadpool_limits
 
     before = numba.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     try:
-        with threadpool_limits(limits=threads):
+        with _pools("scipy.linalg" in sys.modules).limit(limits=threads):
             yield
     finally:
         numba.set_num_threads(before)
+
+
+@functools.cache
+def _pools(scipy: bool) -> ThreadpoolController:
+    """The thread pools of this process, looked for once (which takes milliseconds) before and once after SciPy's."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 @contextlib.contextmanager
