@@ -2,12 +2,13 @@
 
 A tile is `width` lines side by side: entry ``j * width + q`` of a buffer is row ``j`` of line ``q``. The recurrences
 run along ``j`` and vectorise over ``q``, the last axis of the mesh included, whose lines are transposed on the way in
-and out. Every line is worked on by itself, so that neither the tiles nor the threads show in the result.
+and out. The way up the rows goes by blocks that stay in the first cache levels; only what the way back needs is
+kept for all rows. Every line is worked on by itself, so that neither tiles nor threads show in the result.
 
 The matrix of a line has rates ``a_k`` from row ``k-1`` to ``k`` and ``l_k`` back, both times the step, through the
 face ``k`` on the left of row ``k``; on a periodic axis face 0 joins the last row to the first. It is eliminated from
 row 0 upwards *without subtractions*: not the diagonal is carried along but ``c``, what is left of the column sum 1.
-All quantities are positive, so that every entry of the result has small relative error, whatever the step and
+All quantities are positive, so that every entry of the result has a small relative error, whatever the step and
 however deep the tail, and mass is kept.
 """
 
@@ -31,67 +32,66 @@ from .kernels import (
     _jit,
 )
 
-WIDTH = 32  # lines of a tile: the recurrences have a long latency, hidden by that many at a time
-BLOCK = 32  # rows transposed at a time: both sides stay in the first cache level
+WIDTH = 64  # most lines of a tile: the recurrences have a long latency, hidden by that many at a time
+BLOCK = 32  # rows of a block
 
 GAMMA = 1.0 - 1.0 / np.sqrt(2.0)  # of the L-stable SDIRK method of two stages
 KEEP = np.sqrt(2.0)  # the second stage starts from (1 + KEEP) Y_1 - KEEP mu
 
 
 @_jit
-def _load(source, line, width, n, inner, tile):  # type: ignore[no-untyped-def]
-    """Copy lines ``line .. line + width`` into a tile."""
-    q = 0
-    while q < width:
-        o = (line + q) // inner
-        c = (line + q) % inner
-        run = min(inner - c, width - q)
-        if run == 1:
-            # lines one entry wide: several at a time, in blocks of rows
-            lines = width - q if inner == 1 else 1
-            for r0 in range(0, n, BLOCK):
-                for b in range(lines):
-                    s = (o + b) * n * inner + c
-                    for r in range(r0, min(n, r0 + BLOCK)):
-                        tile[r * width + q + b] = source[s + r * inner]
-            q += lines
-        else:
-            for r in range(n):
-                s = (o * n + r) * inner + c
-                t = r * width + q
-                for b in range(run):
-                    tile[t + b] = source[s + b]
-            q += run
+def _copy(source, target):  # type: ignore[no-untyped-def]
+    for j in range(target.size):
+        target[j] = source[j]
 
 
 @_jit
-def _store(tile, line, width, n, inner, target):  # type: ignore[no-untyped-def]
-    """The reverse of `_load`."""
+def _load(source, line, width, n, inner, r0, rows, tile):  # type: ignore[no-untyped-def]
+    """Copy rows ``r0 .. r0 + rows`` of lines ``line .. line + width``."""
+    if inner == 1:
+        for b in range(width):
+            s = (line + b) * n + r0
+            along, across = source[s : s + rows], tile[b : rows * width : width]
+            for r in range(rows):
+                across[r] = along[r]
+        return
     q = 0
     while q < width:
         o = (line + q) // inner
         c = (line + q) % inner
         run = min(inner - c, width - q)
-        if run == 1:
-            lines = width - q if inner == 1 else 1
-            for r0 in range(0, n, BLOCK):
-                for b in range(lines):
-                    s = (o + b) * n * inner + c
-                    for r in range(r0, min(n, r0 + BLOCK)):
-                        target[s + r * inner] = tile[r * width + q + b]
-            q += lines
-        else:
-            for r in range(n):
-                s = (o * n + r) * inner + c
-                t = r * width + q
-                for b in range(run):
-                    target[s + b] = tile[t + b]
-            q += run
+        for r in range(rows):
+            s = (o * n + r0 + r) * inner + c
+            t = r * width + q
+            _copy(source[s : s + run], tile[t : t + run])
+        q += run
+
+
+@_jit
+def _store(tile, line, width, n, inner, r0, rows, target):  # type: ignore[no-untyped-def]
+    """The reverse of `_load`."""
+    if inner == 1:
+        for b in range(width):
+            s = (line + b) * n + r0
+            along, across = target[s : s + rows], tile[b : rows * width : width]
+            for r in range(rows):
+                along[r] = across[r]
+        return
+    q = 0
+    while q < width:
+        o = (line + q) // inner
+        c = (line + q) % inner
+        run = min(inner - c, width - q)
+        for r in range(rows):
+            s = (o * n + r0 + r) * inner + c
+            t = r * width + q
+            _copy(tile[t : t + run], target[s : s + run])
+        q += run
 
 
 @_jit
 def _rates(lower, upper, scale, temperature, inverse_temperature, ahead, back):  # type: ignore[no-untyped-def]
-    """``scale tau B(-+d)`` as drift plus conductance, ``tau B(-|d|) = tau B(|d|) + |dV|``."""
+    """``scale tau B(+-d)`` as drift plus conductance, ``tau B(-|d|) = tau B(|d|) + |dV|``."""
     for j in range(lower.size):
         x = upper[j] - lower[j]
         k = temperature * bernoulli(abs(x) * inverse_temperature)
@@ -100,135 +100,223 @@ def _rates(lower, upper, scale, temperature, inverse_temperature, ahead, back): 
 
 
 @_jit
-def _scale_rates(metric, ints, line, width, n, ahead, back):  # type: ignore[no-untyped-def]
-    inner = ints[INNER]
-    for q in range(width):
+def _scale_rates(metric, ints, line, width, face, faces, ahead, back):  # type: ignore[no-untyped-def]
+    """Multiply the rates through faces ``face .. face + faces`` by the metric."""
+    inner, face_stride = ints[INNER], ints[METRIC_FACE]
+    q = 0
+    while q < width:
         o = (line + q) // inner
         c = (line + q) % inner
-        start = ints[METRIC_OFFSET] + o * ints[METRIC_OUTER] + c * ints[METRIC_INNER]
-        for k in range(n):
-            g = metric[start + k * ints[METRIC_FACE]]
-            ahead[k * width + q] *= g
-            back[k * width + q] *= g
+        run = min(inner - c, width - q)
+        for k in range(faces):
+            s = ints[METRIC_OFFSET] + o * ints[METRIC_OUTER] + c * ints[METRIC_INNER] + (face + k) * face_stride
+            t = k * width + q
+            for b in range(run):
+                g = metric[s + b * ints[METRIC_INNER]]
+                ahead[t + b] *= g
+                back[t + b] *= g
+        q += run
 
 
 @_jit
-def _assemble(potential, ints, floats, metric, temperature, inverse_temperature, dt, line, width, ahead, back):  # type: ignore[no-untyped-def]
-    """Rates times `dt` through every face of a tile; zero through the wall at face 0."""
-    n, w = ints[ROWS], width
-    m = n * w
-    scale = -floats[SPEED] * floats[INVERSE_H] * dt
-    _rates(potential[: m - w], potential[w:m], scale, temperature, inverse_temperature, ahead[w:m], back[w:m])
-    if ints[PERIODIC]:
-        _rates(potential[m - w : m], potential[:w], scale, temperature, inverse_temperature, ahead[:w], back[:w])
-    else:
-        ahead[:w] = 0.0
-        back[:w] = 0.0
-    if ints[METRIC_OFFSET] >= 0:
-        _scale_rates(metric, ints, line, width, n, ahead, back)
+def _eliminate(ahead, back, mu, rows, w, down, x, c, b):  # type: ignore[no-untyped-def]
+    """Eliminate some rows: face, right-hand side and `down` at ``j`` belong to the next row.
 
-
-@_jit
-def _factor(ahead, back, n, w, periodic, inverse, up, down, home, away, c, p, s, last):  # type: ignore[no-untyped-def]
-    """Eliminate all rows but the last.
-
-    In: the rates. Out: ``inverse = 1/D`` of every eliminated row and, in units of ``D``: `up`, its rate to the next
-    row; `down` (at the next row), the rate from there; on a periodic axis also `home`, its rate to the last row, and
-    `away`, the rate from there. ``last`` is what is left of the last column sum. `c`, `p`, `s` are work space.
+    In place of the rates come, of the row in hand, `up`, its rate to the next one in units of ``D``, and ``1/D``.
+    `down` is the rate from the next row and `x` the right-hand side, in units of ``D``. `c` and `b`, the column sum and
+    right-hand side of the row in hand, are carried on.
     """
-    c[:w] = 1.0
-    last[:w] = 1.0
-    if not periodic:
-        for j in range(n - 1):
-            t = j * w
-            for q in range(w):
-                a = ahead[t + w + q]
-                i = 1.0 / (c[q] + a)
-                d = back[t + w + q] * i
-                inverse[t + q] = i
-                up[t + q] = a * i
-                down[t + w + q] = d
-                c[q] = 1.0 + d * c[q]
-        last[:w] = c[:w]
-        return
-    p[:w] = back[:w]
-    s[:w] = ahead[:w]
-    for j in range(n - 2):
+    for j in range(rows):
         t = j * w
+        # slices, because an index that might be negative does not vectorise; few at a time, since all are checked
+        # for overlap
+        up, inverse, d_f = ahead[t : t + w], back[t : t + w], down[t : t + w]
         for q in range(w):
-            a = ahead[t + w + q]
-            i = 1.0 / (c[q] + a + p[q])
-            d = back[t + w + q] * i
-            inverse[t + q] = i
-            up[t + q] = a * i
-            down[t + w + q] = d
-            home[t + q] = p[q] * i
-            g = s[q] * i
-            away[t + q] = g
-            last[q] += g * c[q]
+            a = up[q]
+            i = 1.0 / (c[q] + a)
+            d = inverse[q] * i
+            up[q] = a * i
+            inverse[q] = i
+            d_f[q] = d
             c[q] = 1.0 + d * c[q]
-            p[q] = d * p[q]
-            s[q] = g * a
-    t = (n - 2) * w
-    for q in range(w):
-        # the next row and the last are the same
-        a = ahead[t + w + q] + p[q]
-        i = 1.0 / (c[q] + a)
-        d = (back[t + w + q] + s[q]) * i
-        inverse[t + q] = i
-        up[t + q] = a * i
-        down[t + w + q] = d
-        last[q] += d * c[q]
-
-
-@_jit
-def _substitute(inverse, up, down, home, away, last, n, w, periodic, b, e, x):  # type: ignore[no-untyped-def]
-    """Solve for the right-hand side `x`, in place. `b`, `e` are work space."""
-    b[:w] = x[:w]
-    if periodic:
-        e[:w] = x[(n - 1) * w : n * w]
-        for j in range(n - 2):
-            t = j * w
-            for q in range(w):
-                y = b[q]
-                x[t + q] = y * inverse[t + q]
-                e[q] += home[t + q] * y
-                b[q] = x[t + w + q] + up[t + q] * y
-        t = (n - 2) * w
+        m, x_c = mu[t : t + w], x[t : t + w]
         for q in range(w):
             y = b[q]
-            x[t + q] = y * inverse[t + q]
-            b[q] = e[q] + up[t + q] * y
-    else:
-        for j in range(n - 1):
-            t = j * w
-            for q in range(w):
-                y = b[q]
-                x[t + q] = y * inverse[t + q]
-                b[q] = x[t + w + q] + up[t + q] * y
-    t = (n - 1) * w
-    for q in range(w):
-        b[q] /= last[q]
-        x[t + q] = b[q]
-        e[q] = b[q]
-    for j in range(n - 2, -1, -1):
-        t = j * w
-        if periodic and j < n - 2:
-            for q in range(w):
-                y = x[t + q] + down[t + w + q] * b[q] + away[t + q] * e[q]
-                x[t + q] = y
-                b[q] = y
-        else:
-            for q in range(w):
-                y = x[t + q] + down[t + w + q] * b[q]
-                x[t + q] = y
-                b[q] = y
+            x_c[q] = y * inverse[q]
+            b[q] = m[q] + up[q] * y
 
 
 @_jit
-def _second_stage(mu, stage, m):  # type: ignore[no-untyped-def]
-    for j in range(m):
-        stage[j] = stage[j] + KEEP * (stage[j] - mu[j])
+def _eliminate_round(ahead, back, mu, rows, w, down, home, away, x, c, b, p, s, last, e):  # type: ignore[no-untyped-def]
+    """`_eliminate` on a periodic axis, against the last row too.
+
+    `p` and `s` are the rates from the row in hand to the last one and back, `last` and `e` the last column sum and
+    right-hand side; `home` and `away` keep `p` and `s` in units of ``D``.
+    """
+    for j in range(rows):
+        t = j * w
+        up, inverse, d_f = ahead[t : t + w], back[t : t + w], down[t : t + w]
+        h_c, g_c = home[t : t + w], away[t : t + w]
+        for q in range(w):
+            a = up[q]
+            i = 1.0 / (c[q] + a + p[q])
+            d = inverse[q] * i
+            h_c[q] = p[q] * i
+            p[q] = d * p[q]
+            up[q] = a * i
+            inverse[q] = i
+            d_f[q] = d
+        for q in range(w):
+            g = s[q] * inverse[q]
+            g_c[q] = g
+            s[q] = s[q] * up[q]
+            last[q] += g * c[q]
+            c[q] = 1.0 + d_f[q] * c[q]
+        m, x_c = mu[t : t + w], x[t : t + w]
+        for q in range(w):
+            y = b[q]
+            x_c[q] = y * inverse[q]
+            e[q] += h_c[q] * y
+            b[q] = m[q] + up[q] * y
+
+
+@_jit
+def _ascend(  # type: ignore[no-untyped-def]
+    mu,
+    potential,
+    ints,
+    floats,
+    metric,
+    temperature,
+    inverse_temperature,
+    dt,
+    line,
+    w,
+    keep,
+    block,
+    work,
+    up,
+    inverse,
+    home,
+    down,
+    away,
+    x,
+    seam,
+):
+    """Set up and eliminate all rows of a tile, and find the last entry of the solution.
+
+    `up`, `inverse` and `home` are for all rows with `keep` and for a block without. `seam` gets the rates of face 0.
+    """
+    n, inner, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]
+    pv, right = block[0], block[1]
+    c, b, p, s, last, e = work[0], work[1], work[2], work[3], work[4], work[5]
+    scale = -floats[SPEED] * floats[INVERSE_H] * dt
+    scaled = ints[METRIC_OFFSET] >= 0
+    zero, one = np.int64(0), np.int64(1)  # literals would compile the same functions again
+    _load(mu, line, w, n, inner, zero, one, b)
+    if periodic:
+        _load(potential, line, w, n, inner, n - one, one, pv)
+        _load(potential, line, w, n, inner, zero, one, pv[w:])
+        _load(mu, line, w, n, inner, n - one, one, e)
+        _rates(pv[:w], pv[w : 2 * w], scale, temperature, inverse_temperature, s, p)
+        if scaled:
+            _scale_rates(metric, ints, line, w, zero, one, s, p)
+    for q in range(w):
+        c[q] = 1.0
+        last[q] = 1.0
+        seam[0, q] = s[q]
+        seam[1, q] = p[q]
+    eliminated = n - 2 if periodic else n - 1
+    for r in range(0, n - 1, BLOCK):
+        faces = min(BLOCK, n - 1 - r)
+        size = faces * w
+        t = r * w
+        k = t if keep else 0
+        ahead, back = up[k : k + size], inverse[k : k + size]
+        _load(potential, line, w, n, inner, r, faces + 1, pv)
+        _load(mu, line, w, n, inner, r + 1, faces, right)
+        _rates(pv[:size], pv[w : size + w], scale, temperature, inverse_temperature, ahead, back)
+        if scaled:
+            _scale_rates(metric, ints, line, w, r + 1, faces, ahead, back)
+        rows = min(faces, eliminated - r)
+        if periodic:
+            _eliminate_round(ahead, back, right, rows, w, down[t + w :], home[k:], away[t:], x[t:], c, b, p, s, last, e)
+            if rows < faces:
+                # for the row before the last one the next row and the last are the same
+                u = rows * w
+                to, fro = ahead[u:], back[u:]
+                for q in range(w):
+                    to[q] += p[q]
+                    fro[q] += s[q]
+                _eliminate(to, fro, e, one, w, down[t + u + w :], x[t + u :], c, b)
+                for q in range(w):
+                    last[q] += c[q] - 1.0
+        else:
+            _eliminate(ahead, back, right, rows, w, down[t + w :], x[t:], c, b)
+    end = x[(n - 1) * w : n * w]
+    for q in range(w):
+        last[q] = last[q] if periodic else c[q]
+        end[q] = b[q] / last[q]
+
+
+@_jit
+def _ascend_again(up, inverse, home, n, w, periodic, work, x):  # type: ignore[no-untyped-def]
+    """Another right-hand side, in place, for a tile whose elimination was kept."""
+    b, last, e = work[1], work[4], work[5]
+    t = (n - 1) * w
+    for q in range(w):
+        b[q] = x[q]
+        e[q] = x[t + q]
+    for j in range(n - 1):
+        t = j * w
+        here, right, i_c, u_c = x[t : t + w], x[t + w : t + 2 * w], inverse[t : t + w], up[t : t + w]
+        if periodic and j < n - 2:
+            h_c = home[t : t + w]
+            for q in range(w):
+                y = b[q]
+                here[q] = y * i_c[q]
+                e[q] += h_c[q] * y
+                b[q] = right[q] + u_c[q] * y
+        elif periodic:
+            for q in range(w):
+                y = b[q]
+                here[q] = y * i_c[q]
+                b[q] = e[q] + u_c[q] * y
+        else:
+            for q in range(w):
+                y = b[q]
+                here[q] = y * i_c[q]
+                b[q] = right[q] + u_c[q] * y
+    end = x[(n - 1) * w : n * w]
+    for q in range(w):
+        end[q] = b[q] / last[q]
+
+
+@_jit
+def _descend(down, away, n, w, periodic, low, high, x):  # type: ignore[no-untyped-def]
+    """Back substitution for rows ``high - 1 .. low``, those above being known."""
+    end = x[(n - 1) * w : n * w]
+    for j in range(min(high, n - 1) - 1, low - 1, -1):
+        t = j * w
+        here, above, d = x[t : t + w], x[t + w : t + 2 * w], down[t + w : t + 2 * w]
+        if periodic and j < n - 2:
+            g = away[t : t + w]
+            for q in range(w):
+                here[q] = here[q] + d[q] * above[q] + g[q] * end[q]
+        else:
+            for q in range(w):
+                here[q] = here[q] + d[q] * above[q]
+
+
+@_jit
+def _second_stage(mu, line, n, inner, w, before, stage):  # type: ignore[no-untyped-def]
+    """``(1 + KEEP) Y - KEEP mu`` in place of ``Y``."""
+    for r in range(0, n, BLOCK):
+        rows = min(BLOCK, n - r)
+        _load(mu, line, w, n, inner, r, rows, before)
+        y = stage[r * w : (r + rows) * w]
+        for j in range(rows * w):
+            y[j] = y[j] + KEEP * (y[j] - before[j])
 
 
 @_jit
@@ -284,7 +372,8 @@ def _blend(have, want, n, periodic, seam, flux, keep):  # type: ignore[no-untype
         flux[j + 1] = flux[j] + (have[j] - want[j])
     for j in range(n - 1, top, -1):
         flux[j] = flux[j + 1] - (have[j] - want[j])
-    keep[: n + 1] = 1.0
+    for k in range(n + 1):
+        keep[k] = 1.0
     for step in (1, -1):
         given = _pass(flux, have, want, n, step, 1.0, keep)
         if periodic and step * seam > 0.0:
@@ -301,21 +390,11 @@ def _blend(have, want, n, periodic, seam, flux, keep):  # type: ignore[no-untype
 
 
 @_jit
-def _make_positive(  # type: ignore[no-untyped-def]
-    mu, seam, ahead, back, n, w, periodic, work, inverse, up, down, home, away, c, p, s, last, b, e, low, x
-):
-    """Blend the lines of a tile that have negative entries with implicit Euler steps of the whole length.
+def _make_positive(low, seam, rates, n, w, periodic, work, x):  # type: ignore[no-untyped-def]
+    """Blend the lines of a tile that have negative entries with those of `low`, the implicit Euler step.
 
-    `ahead` and `back` are the rates times ``GAMMA dt`` and `seam` the flux through face 0 in that step; all are
-    used up.
+    `seam` is the flux of `x` through face 0, `rates` are those of `low` there.
     """
-    m = n * w
-    for j in range(m):
-        ahead[j] *= 1.0 / GAMMA
-        back[j] *= 1.0 / GAMMA
-    low[:m] = mu[:m]
-    _factor(ahead, back, n, w, periodic, inverse, up, down, home, away, c, p, s, last)
-    _substitute(inverse, up, down, home, away, last, n, w, periodic, b, e, low)
     euler, sdirk, flux, keep = work[0], work[1], work[2], work[3]
     for q in range(w):
         negative = False
@@ -326,10 +405,16 @@ def _make_positive(  # type: ignore[no-untyped-def]
         if negative:
             difference = 0.0
             if periodic:
-                difference = seam[q] - (ahead[q] * euler[n - 1] - back[q] * euler[0])
+                difference = seam[q] - (rates[0, q] * euler[n - 1] - rates[1, q] * euler[0])
             _blend(euler, sdirk, n, periodic, difference, flux, keep)
             for j in range(n):
                 x[j * w + q] = sdirk[j]
+
+
+@_jit
+def tile_width(lines):  # type: ignore[no-untyped-def]
+    """Lines of a tile."""
+    return min(WIDTH, lines)
 
 
 @_jit
@@ -337,58 +422,88 @@ def solve(order, dt, temperature, inverse_temperature, mu, potential, ints, floa
     """One implicit step on tiles ``start <= j < stop`` of the lines of an axis. `out` may be `mu`."""
     n, inner, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]
     lines = ints[OUTER] * inner
-    width = min(WIDTH, lines)
+    width = tile_width(lines)
     size = n * width
     second = order == 2
     step = GAMMA * dt if second else dt
-    pv, x = np.empty(size), np.empty(size)
-    ahead, back = np.empty(size), np.empty(size)
-    inverse, up, down = np.empty(size), np.empty(size), np.empty(size)
-    home, away = np.empty(size if periodic else 0), np.empty(size if periodic else 0)
-    work = np.empty((7, width))
-    c, p, s, last, b, e, seam = work[0], work[1], work[2], work[3], work[4], work[5], work[6]
-    before = np.empty(size if second else 0)
+    zero = np.int64(0)  # a literal would compile the same function again
+    x, down = np.empty(size), np.empty(size)
+    away = np.empty(size if periodic else 0)
+    kept = size if second else BLOCK * width
+    up, inverse = np.empty(kept), np.empty(kept)
+    home = np.empty(kept if periodic else 0)
+    block = np.empty((2, (BLOCK + 1) * width))
+    work = np.empty((6, width))
+    rates, seam = np.empty((2, width)), np.zeros(width)
+    low = np.empty(0)
     line_work = np.empty((4, n + 1 if second else 0))
     for tile in range(start, stop):
-        line = tile * WIDTH
-        w = min(WIDTH, lines - line)
-        m = n * w
-        _load(potential, line, w, n, inner, pv)
-        _load(mu, line, w, n, inner, x)
-        _assemble(pv, ints, floats, metric, temperature, inverse_temperature, step, line, w, ahead, back)
-        _factor(ahead, back, n, w, periodic, inverse, up, down, home, away, c, p, s, last)
+        line = tile * width
+        w = min(width, lines - line)
+        _ascend(
+            mu,
+            potential,
+            ints,
+            floats,
+            metric,
+            temperature,
+            inverse_temperature,
+            step,
+            line,
+            w,
+            second,
+            block,
+            work,
+            up,
+            inverse,
+            home,
+            down,
+            away,
+            x,
+            rates,
+        )
         if second:
-            before[:m] = x[:m]
-        _substitute(inverse, up, down, home, away, last, n, w, periodic, b, e, x)
-        if second:
-            for q in range(w):
-                seam[q] = (1.0 + KEEP) * (ahead[q] * x[m - w + q] - back[q] * x[q])
-            _second_stage(before, x, m)
-            _substitute(inverse, up, down, home, away, last, n, w, periodic, b, e, x)
-            if _any_negative(x, m):
+            _descend(down, away, n, w, periodic, zero, n, x)
+            t = (n - 1) * w
+            if periodic:
                 for q in range(w):
-                    seam[q] += ahead[q] * x[m - w + q] - back[q] * x[q]
-                _make_positive(
-                    before,
-                    seam,
-                    ahead,
-                    back,
-                    n,
+                    seam[q] = (1.0 + KEEP) * (rates[0, q] * x[t + q] - rates[1, q] * x[q])
+            _second_stage(mu, line, n, inner, w, block[0], x)
+            _ascend_again(up, inverse, home, n, w, periodic, work, x)
+            _descend(down, away, n, w, periodic, zero, n, x)
+            if _any_negative(x, n * w):
+                if periodic:
+                    for q in range(w):
+                        seam[q] += rates[0, q] * x[t + q] - rates[1, q] * x[q]
+                if low.size == 0:
+                    low = np.empty(size)
+                _ascend(
+                    mu,
+                    potential,
+                    ints,
+                    floats,
+                    metric,
+                    temperature,
+                    inverse_temperature,
+                    dt,
+                    line,
                     w,
-                    periodic,
-                    line_work,
-                    inverse,
+                    second,
+                    block,
+                    work,
                     up,
-                    down,
+                    inverse,
                     home,
+                    down,
                     away,
-                    c,
-                    p,
-                    s,
-                    last,
-                    b,
-                    e,
-                    pv,
-                    x,
+                    low,
+                    rates,
                 )
-        _store(x, line, w, n, inner, out)
+                _descend(down, away, n, w, periodic, zero, n, low)
+                _make_positive(low, seam, rates, n, w, periodic, line_work, x)
+            _store(x, line, w, n, inner, zero, n, out)
+        else:
+            for r in range(((n - 1) // BLOCK) * BLOCK, -1, -BLOCK):
+                high = min(n, r + BLOCK)
+                _descend(down, away, n, w, periodic, r, high, x)
+                _store(x[r * w :], line, w, n, inner, r, high - r, out)

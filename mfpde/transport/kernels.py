@@ -485,15 +485,20 @@ def _scatter_outflow(v, spread, line, batch, n, inner, r0, rows, ghost, c0, widt
             t = (b * count + ghost + r) * width
             s = ((line + b) * n + r0 + r) * inner + c0
             left, right, target = v[t : t + size], v[t + width : t + width + size], out[s : s + size]
-            for j in range(size):
-                x = left[j]
-                y = right[j]
-                value = ((0.0 if y < 0.0 else y) - (0.0 if x > 0.0 else x)) * factor
-                target[j] = target[j] + value if add else value
             if spread.size > 0:
-                left, right = spread[t : t + size], spread[t + width : t + width + size]
+                near, far = spread[t : t + size], spread[t + width : t + width + size]
                 for j in range(size):
-                    target[j] += (left[j] + right[j]) * factor
+                    x = left[j]
+                    y = right[j]
+                    drift = (0.0 if y < 0.0 else y) - (0.0 if x > 0.0 else x)
+                    value = (drift + (near[j] + far[j])) * factor
+                    target[j] = target[j] + value if add else value
+            else:
+                for j in range(size):
+                    x = left[j]
+                    y = right[j]
+                    value = ((0.0 if y < 0.0 else y) - (0.0 if x > 0.0 else x)) * factor
+                    target[j] = target[j] + value if add else value
 
 
 @_jit
