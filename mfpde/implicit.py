@@ -104,7 +104,7 @@ class _Implicit(Method):
         self, flow: Flow, start: Evaluation, length: float, at: Coefficients
     ) -> tuple[Array | None, Evaluation | None]:
         """The end of the step, or None where the iteration for the potential does not converge."""
-        V = start.V
+        V, tau = start.V, at.temperature(0.5)
         mu = self._compose(flow, start.mu, V, length, at)
         if self.potential is Potential.START:
             return mu, None
@@ -118,7 +118,8 @@ class _Implicit(Method):
             off, moved = _deviation(residual, weight), _deviation(change, weight)
             if not math.isfinite(off):
                 return None, None
-            if off <= max(self.convergence * moved, 1e-14 * _deviation(V, weight)):
+            # what is left matters against the temperature; at rest, round-off in V is all there is
+            if off <= max(self.convergence * moved, 1e-12 * (_deviation(V, weight) + tau)):
                 return mu, end
             V = mixing.next(V, residual)
             mu = self._compose(flow, start.mu, V, length, at)

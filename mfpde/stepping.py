@@ -298,10 +298,12 @@ class Splitting(Method):
             rate += near * mu
             rate += far * older
             older, mu = mu, rate
-        mu = _flush(mu)
-        if not mu.min() >= 0.0:  # NaN included
+        total = float(mu.sum()) * flow.grid.cell_volume
+        if not (mu.min() >= -1e-290 and total > 0.0):  # NaN included
             return Outcome(None, bound=0.5 * length)
-        return Outcome(mu, leak, bound=bound)
+        # the coefficients of many stages sum to 1 up to round-off only: the mass is what the fluxes have left
+        mu *= start.mass * (1.0 + leak) / total
+        return Outcome(_flush(mu), leak, bound=bound)
 
 
 MOST_STAGES = 40
