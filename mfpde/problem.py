@@ -340,6 +340,10 @@ class Problem:
         Two problems built from different code that compute the same numbers have the same
         fingerprint; it identifies problems made of callables, which no file can hold.
         """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
 
         def add(values: Any) -> None:
