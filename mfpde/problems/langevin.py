@@ -216,6 +216,8 @@ def gaussian_langevin(
         _positive(name, value)
     if not (math.isfinite(coupling) and coupling > -strength):
         raise ValueError(f"coupling must exceed -strength = {-strength:g} for a minimum to exist, not {coupling!r}")
+    if not (math.isfinite(alpha) and alpha >= 0):
+        raise ValueError(f"alpha must be finite and not negative, not {alpha!r}")
     if reaction not in (Reaction.FREE_ENERGY, Reaction.BALANCED, "free-energy", "balanced"):
         raise ValueError(f"unknown reaction {reaction!r} for a probability; valid: 'free-energy', 'balanced'")
     reaction = Reaction(reaction)
@@ -384,7 +386,7 @@ def double_well_sampling(
     temperature: float = 0.1,
     alpha: float = 10.0,
     std: float = 0.2,
-    t_end: float = 1.0,
+    t_end: float = 6.0,
 ) -> Problem:
     r"""Sampling ``exp(-V/tau)`` of the double well ``V = h (x^2 - 1)^2 + tilt x``, from its right well.
 
@@ -433,7 +435,7 @@ def double_well_sampling(
 
     # beyond the reach the equilibrium is below 1e-16 of its top
     reach = math.sqrt(1 + math.sqrt(40 * temperature / barrier) + abs(tilt) / barrier)
-    low, high = -max(reach, 6.5 * std - right), max(reach, right + 6.5 * std)
+    low, high = -max(reach, 6 * std - right), max(reach, right + 6 * std)
     heights = tuple(float(potential(np.array(top)) - potential(np.array(x))) for x in (left, right))
     gap = sum(
         math.sqrt(curvature(x) * -curvature(top)) / (2 * math.pi) * math.exp(-height / temperature)
