@@ -320,6 +320,11 @@ class Problem:
         """Whether the temperature is 0 at all times."""
         return isinstance(self.temperature, Constant) and self.temperature(0.0) == 0.0
 
+    @property
+    def reacts(self) -> bool:
+        """Whether there is any birth and death at all."""
+        return not (isinstance(self.alpha, Constant) and self.alpha(0.0) == 0.0)
+
     def grid(self, shape: Sequence[int] | int | None = None) -> Grid:
         """A mesh on the box: `shape`, or the one the problem suggests.
 

@@ -324,8 +324,10 @@ def _stiffness(flow: Flow, at: Evaluation, temperature: float) -> float:
 class Lie(Splitting):
     """Reaction, then transport, each for the whole step: order 1."""
 
-    steps: Sequence[tuple[Operator, float]] = ((Operator.REACTION, 1.0), (Operator.TRANSPORT, 1.0))
-    order: int = 1
+    steps: Sequence[tuple[Operator, float]] = field(
+        default=((Operator.REACTION, 1.0), (Operator.TRANSPORT, 1.0)), repr=False
+    )
+    order: int = field(default=1, repr=False)
     corrector: bool = False
 
 
@@ -338,12 +340,10 @@ class Strang(Splitting):
     Strang, SIAM J. Numer. Anal. 5 (1968) 506.
     """
 
-    steps: Sequence[tuple[Operator, float]] = (
-        (Operator.REACTION, 0.5),
-        (Operator.TRANSPORT, 1.0),
-        (Operator.REACTION, 0.5),
+    steps: Sequence[tuple[Operator, float]] = field(
+        default=((Operator.REACTION, 0.5), (Operator.TRANSPORT, 1.0), (Operator.REACTION, 0.5)), repr=False
     )
-    order: int = 2
+    order: int = field(default=2, repr=False)
 
 
 @dataclass(frozen=True)
@@ -382,7 +382,7 @@ class ExponentialSSPRK3(Method):
         """See `Method.check`."""
         if problem.reinjection is not None:
             raise ValueError("ExponentialSSPRK3 does not integrate reinjection; use Strang()")
-        if problem.reaction is Reaction.FREE_ENERGY and not problem.noiseless:
+        if problem.reacts and problem.reaction is Reaction.FREE_ENERGY and not problem.noiseless:
             raise ValueError(
                 "ExponentialSSPRK3 does not integrate the free-energy reaction; use ImplicitStrang() or Strang()"
             )

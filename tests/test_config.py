@@ -61,6 +61,12 @@ def test_a_named_problem_with_parameters_is_the_one_of_the_library():
         ('method = "exponential-ssprk3"', {"method": mf.ExponentialSSPRK3()}),
         ('method = "strang"', {"method": mf.Strang()}),
         ('method = "lie"', {"method": mf.Lie()}),
+        ('method = "strang"\nstabilised = false', {"method": mf.Strang(stabilised=False)}),
+        (
+            'transport = "scharfetter-gummel"\nmethod = "implicit-strang"\npotential = "start"\nconvergence = 1e-6',
+            {"scheme": mf.ScharfetterGummel(), "method": mf.ImplicitStrang(mf.Potential.START, 1e-6)},
+        ),
+        ('method = "implicit-euler"', {"method": mf.ImplicitEuler()}),
         (
             'controller = "error"\ntolerance = 1e-7\nfraction = 0.5\nreaction = 2\ngrowth = 1.5',
             {"controller": mf.ErrorControl(1e-7, 0.5, 2.0, 1.5)},
@@ -76,6 +82,18 @@ def test_names_of_schemes_become_objects(scheme, expected):
     arguments = configured(f'problem = "linear-neuron"\n[scheme]\n{scheme}\n').solve_arguments()
     assert {key: arguments[key] for key in expected} == expected
     assert ("method" in arguments) == ("method" in scheme)
+
+
+def test_defaults_depend_on_the_temperature():
+    """What the file leaves open is written into the run's own file as the solver chose it."""
+    for text, transport, method in (
+        ('problem = "linear-neuron"', "weno5", "exponential-ssprk3"),
+        ('problem = "torus-langevin"', "scharfetter-gummel", "implicit-strang"),
+        ('problem = "torus-langevin"\nshape = [12]', "weno5", "exponential-ssprk3"),
+    ):
+        configuration = configured(text)
+        scheme = configuration.completed(configuration.problem()).tables.scheme
+        assert (scheme.transport, scheme.method) == (transport, method)
 
 
 def test_save_times_threads_and_limits_are_passed_on():
@@ -304,6 +322,11 @@ REFUSALS = [
         "belongs to kind = 'piecewise-linear'",
     ),
     (NETWORK + '[dynamics]\nschedule = {kind = "power-law", exponent = -2}', "must be finite and above -1"),
+    (NAMED + '[scheme]\nmethod = "implicit-strang"\nconvergence = 2', "convergence must lie in (0, 1), not 2"),
+    (NAMED + '[scheme]\nmethod = "implicit-strang"\npotential = "middle"', "scheme.potential = 'middle' is unknown"),
+    (NAMED + '[scheme]\nmethod = "strang"\npotential = "start"', "belongs to method = 'implicit-strang'"),
+    (NAMED + "[scheme]\nstabilised = true", "belongs to method = 'strang' or 'lie', not to the default"),
+    (NAMED + "[scheme]\ntail_ratio = 10", "belongs to transport = 'weno5', not to the default"),
     (NETWORK + '[dynamics]\nreaction = "balance"', "did you mean 'balanced'?"),
     (NETWORK + "[dynamics]\nrates = {a = -1}", "dynamics.rates.a = -1 must be greater than or equal to 0"),
     (NETWORK + "[dynamics]\nrates = {z = 1}", "dynamics.rates.z names no axis"),

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import integrate
 
+from mfpde.gibbs import entropy, log_gibbs, relative_entropy
 from mfpde.grid import Axis, Grid
 from mfpde.measures import Product
 from mfpde.problem import Reinjection, ReinjectionKind
-from mfpde.gibbs import entropy, log_gibbs, relative_entropy
 from mfpde.reaction import ReactionStep, exponential_step, free_energy_step, reinjection_step
 
 
@@ -159,7 +159,9 @@ class TestFreeEnergyStep:
 
     def test_semigroup(self):
         one = free_energy_step(self.mu, self.V, 0.9, 0.4, self.log_base)
-        two = free_energy_step(free_energy_step(self.mu, self.V, 0.2, 0.4, self.log_base), self.V, 0.7, 0.4, self.log_base)
+        two = free_energy_step(
+            free_energy_step(self.mu, self.V, 0.2, 0.4, self.log_base), self.V, 0.7, 0.4, self.log_base
+        )
         assert relative(one, two) < 1e-13
 
     def test_cold_limit_is_the_plain_step(self):
@@ -189,7 +191,9 @@ class TestFreeEnergyStep:
     def test_relative_entropy_decays(self):
         """KL(mu | pi) falls along the step, to its closed form in q for the two-point measure."""
         log_pi = log_gibbs(self.V, 0.5, 1.0, mass=float(self.mu.sum()))
-        values = [relative_entropy(free_energy_step(self.mu, self.V, a, 0.5), log_pi, 1.0) for a in (0, 0.1, 1, 10, 100)]
+        values = [
+            relative_entropy(free_energy_step(self.mu, self.V, a, 0.5), log_pi, 1.0) for a in (0, 0.1, 1, 10, 100)
+        ]
         assert np.all(np.diff(values) < 0) or values[-1] < 1e-13
         assert values[0] > 0.1
 

@@ -175,6 +175,45 @@ class TestMethods:
             assert solution.stats["mass_drift"] < 1e-12
 
 
+class TestDefaults:
+    """The scheme and the method follow from the problem, and the solver says why."""
+
+    @pytest.mark.parametrize(
+        ("problem", "shape", "scheme", "method", "reason"),
+        [
+            (mf.problems.gaussian_bumps(), 50, mf.Weno5, mf.ExponentialSSPRK3, "temperature 0"),
+            (mf.problems.torus_langevin(), 200, mf.ScharfetterGummel, mf.ImplicitStrang, "Peclet number 0.46 <= 1"),
+            (mf.problems.torus_langevin(), 40, mf.Weno5, mf.ExponentialSSPRK3, "drift dominates diffusion"),
+            (mf.problems.torus_langevin(alpha=1.0), 40, mf.Weno5, mf.Strang, "free-energy reaction"),
+        ],
+        ids=["cold", "warm", "coarse", "coarse-free-energy"],
+    )
+    def test_of_a_problem(self, problem, shape, scheme, method, reason):
+        solver = mf.Solver(problem, shape)
+        assert type(solver.scheme) is scheme and type(solver.method) is method
+        assert reason in repr(solver)
+
+    def test_stiff_diffusion_takes_stages(self):
+        """On a fine mesh explicit steps would be bound by h^2."""
+        solver = mf.Solver(mf.problems.torus_langevin(), 1000, scheme=mf.Weno5())
+        assert type(solver.method) is mf.Strang and "diffusion is stiff" in repr(solver)
+        steps = [
+            mf.solve(mf.problems.torus_langevin(), 400, 0.1, scheme=mf.Weno5(), method=method, save=2).stats["steps"]
+            for method in (mf.Strang(), mf.Strang(stabilised=False))
+        ]
+        assert 3 * steps[0] < steps[1]
+
+    def test_implicit_methods_need_their_fluxes(self):
+        with pytest.raises(ValueError, match=r"ImplicitEuler needs scheme=ScharfetterGummel\(\), not Muscl"):
+            mf.Solver(mf.problems.torus_langevin(), 40, scheme=mf.Muscl(), method=mf.ImplicitEuler())
+        with pytest.raises(ValueError, match="potential must be one of Potential.START"):
+            mf.ImplicitStrang(potential="start")
+
+    def test_the_unsplit_method_refuses_the_free_energy_reaction(self):
+        with pytest.raises(ValueError, match=r"use ImplicitStrang\(\) or Strang\(\)"):
+            mf.Solver(mf.problems.torus_langevin(alpha=1.0), 40, method=mf.ExponentialSSPRK3(), scheme=mf.Weno5())
+
+
 class TestControllers:
     @pytest.mark.parametrize("controller", [mf.CourantControl(), mf.ErrorControl(1e-4), mf.ErrorControl(1e-7)])
     @pytest.mark.parametrize("method", [mf.ExponentialSSPRK3(), mf.Strang()])
