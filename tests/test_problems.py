@@ -360,7 +360,11 @@ class TestLaws:
     def test_every_problem(self, run):
         name, kind = RUNS[run]
         problem = P.get(name, alpha=0.0) if kind == "flow" else P.get(name)
-        settings = {"scheme": mf.Muscl(), "t_end": min(problem.t_end, 2.0 if problem.noiseless else 0.2)} if kind == "muscl" else {}
+        settings = (
+            {"scheme": mf.Muscl(), "t_end": min(problem.t_end, 2.0 if problem.noiseless else 0.2)}
+            if kind == "muscl"
+            else {}
+        )
         solution = mf.solve(problem, progress=False, **settings)
         d = solution.diagnostics
         scale = np.abs(d["energy"]).max()

@@ -184,7 +184,8 @@ class TestFreeEnergyStep:
         mu[::3] = 0.0
         for a in (0.5, 1e5):
             new = free_energy_step(mu, -100 * self.V, a, 0.5, self.log_base)
-            assert np.all(new[::3] == 0) and np.all(np.isfinite(new))
+            assert np.all(new[::3] == 0)
+            assert np.all(np.isfinite(new))
             assert new.sum() == pytest.approx(mu.sum(), rel=1e-14)
         np.testing.assert_array_equal(free_energy_step(np.zeros(60), self.V, 1.0, 0.5), 0.0)
 
@@ -217,7 +218,8 @@ class TestGibbs:
     def test_survives_potentials_of_any_size(self):
         log_p = log_gibbs(np.array([1e6, 1e6 + 1, 3e6]), 1.0, 0.5, mass=2.0)
         assert np.exp(log_p).sum() * 0.5 == pytest.approx(2.0, rel=1e-14)
-        assert log_p[1] - log_p[0] == pytest.approx(-1, rel=1e-9) and np.isfinite(log_p).all()
+        assert log_p[1] - log_p[0] == pytest.approx(-1, rel=1e-9)
+        assert np.isfinite(log_p).all()
 
 
 class TestDissipation:
