@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 
 from mfpde.threads import THREADED_SIZE, in_shares
 
-__all__ = ["Survey", "exponential", "final_stage", "finish", "first_stage", "largest_change", "second_stage", "survey"]
+__all__ = [
+    "Survey",
+    "combine",
+    "exponential",
+    "final_stage",
+    "finish",
+    "first_stage",
+    "largest_change",
+    "second_stage",
+    "survey",
+]
 
 Array = NDArray[np.float64]
 
@@ -150,6 +160,21 @@ def _final(mu, nu, third, r, r_0, reacts, alpha, alpha_0, constant, h, rate, bef
 
 
 @_jit
+def _combine(first_mu, mu, rate, old, new, step, to, first, last, out):  # type: ignore[no-untyped-def]
+    growth = np.empty(LANES)
+    for b in range(first, last):
+        start, stop = b * BLOCK, min(mu.size, (b + 1) * BLOCK)
+        growth[:] = 0.0
+        for j in range(start, stop, LANES):
+            for lane in range(min(LANES, stop - j)):
+                i = j + lane
+                growth[lane] += rate[i]
+                x = old * first_mu[i] + new * (mu[i] + step * rate[i])
+                to[i] = 0.0 if abs(x) < FLUSH else x
+        out[b, 0] = growth.sum()
+
+
+@_jit
 def _finish(mu, factor, start, stop):  # type: ignore[no-untyped-def]
     for j in range(start, stop):
         x = mu[j] * factor
@@ -257,6 +282,12 @@ def final_stage(
     a, n, f, b, s = mu.reshape(-1), nu.reshape(-1), rate.reshape(-1), before.reshape(-1), slope.reshape(-1)
     out = _run(_final, 3, a, n, *_reaction(a, third, change), h, f, b, s)
     return _sum(out, 0), _sum(out, 1), _sum(out, 2)
+
+
+def combine(start: Array, mu: Array, rate: Array, old: float, new: float, step: float, out: Array) -> float:
+    """``out = old start + new (mu + step rate)``, a stage in Shu and Osher's form; the sum of the rate."""
+    arrays = [a.reshape(-1) for a in (start, mu, rate)]
+    return _sum(_run(_combine, 1, *arrays, old, new, step, out.reshape(-1)), 0)
 
 
 def finish(mu: Array, factor: float) -> Array:

@@ -247,6 +247,8 @@ class Splitting(Method):
             temperature = at.temperature(0.5)
             if temperature > 0.0 and length > super().bound(flow, start, temperature):
                 return self._stabilised(flow, start, length, temperature)
+        from mfpde.passes import combine
+
         transport = flow.transport
         bound = math.inf
         stage, mu = start, start.mu
@@ -264,11 +266,12 @@ class Splitting(Method):
             rate = first_rate if i == 0 else None
             if rate is None:
                 rate = transport.rate(stage.mu, stage.V, dt=length, temperature=temperature)
-            leak += weight * length * _growth(flow, rate, stage.mass)
-            mu = new * (stage.mu + length * rate)
-            if old != 0.0:
-                mu += old * start.mu
-        return Outcome(_flush(mu), leak, bound=bound)
+            # the last stage is the result, the others live in scratch arrays, in turn
+            out = np.empty(flow.grid.shape) if i == 2 else flow.scratch("even" if i == 0 else "odd")
+            growth = combine(start.mu, stage.mu, rate, old, new, length, out)
+            leak += weight * length * growth * flow.grid.cell_volume / stage.mass
+            mu = out
+        return Outcome(mu, leak, bound=bound)
 
     def _stabilised(self, flow: Flow, start: Evaluation, length: float, temperature: float) -> Outcome:
         """Runge-Kutta-Legendre of order 2, with as many stages as the diffusion needs."""
