@@ -2,7 +2,8 @@
 
 Exit codes: 0 all is well; 2 the input does not fit (one line on standard error that begins with
 ``mfpde:``, nothing is written); 3 the run failed; 4 the particles are inconsistent with the mean
-field; 130 it was interrupted. After 3 and 130 what ``run`` had computed is saved.
+field; 130 it was interrupted. After 3 and 130 what ``run`` had computed is saved. ``run`` writes its
+file while it computes: after a kill it holds what there was at the last save time.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 BAD_INPUT, FAILED, INCONSISTENT, INTERRUPTED = 2, 3, 4, 130
+
+WORKING_ARRAYS = 20
+"""Arrays of the mesh's size that a run works with at most: 13 for `ExponentialSSPRK3`, 18 for implicit steps."""
 
 DATA_SUFFIXES = (".h5", ".hdf5")
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
@@ -205,17 +209,21 @@ def run(
             _check_targets([target, picture], force=force)
             problem = configuration.problem()
             arguments = configuration.solve_arguments()
-            _check_memory(problem, arguments)
+            cells = problem.grid(arguments.get("shape"))
+            _check_memory(cells.size)
             text = configuration.completed(problem).toml(target.parent)
             import mfpde as mf
+            from mfpde.streaming import Stream
 
-            solution = mf.solve(problem, **arguments, progress=False if quiet else None, throw=False)
-        solution.configuration["toml"] = text
-        try:
-            solution.save(target)
-        except (ValueError, OSError, MemoryError) as error:
-            _complain(f"the solution could not be saved: {_reason(error)}")
-            raise typer.Exit(FAILED) from None
+            stream = Stream(target, overwrite=force, configuration={"toml": text})
+            saves = arguments["save"]
+            stream.check_room(saves if isinstance(saves, int) else len(saves) + 2, cells.shape)
+            try:
+                solution = mf.solve(problem, **arguments, progress=False if quiet else None, throw=False, output=stream)
+            except OSError as error:
+                held = f"; it holds the run up to save time {stream.frames}" if stream.frames else ""
+                _complain(f"{_reason(error)}{held}")
+                raise typer.Exit(FAILED) from None
         written = [target]
         if picture is not None and _draw(solution, picture):
             written.append(picture)
@@ -308,22 +316,20 @@ def _check_target(target: Path, *, force: bool, example: str = "run.h5") -> None
         raise _RefusedError(f"{target} exists; use another name (-o) or --force to overwrite it")
 
 
-def _check_memory(problem: Problem, arguments: Mapping[str, Any]) -> None:
-    """Refuse a mesh whose densities do not fit into memory, rather than be killed."""
+def _check_memory(cells: int) -> None:
+    """Refuse a mesh that does not fit into memory, rather than be killed."""
     from mfpde.config import ConfigurationError
 
-    cells = problem.grid(arguments.get("shape")).size
-    save = arguments["save"]
-    # saved densities, and about twenty arrays that a step works with
-    needed = 8 * cells * (20 + (save if isinstance(save, int) else len(save)))
+    # saved densities go to the file
+    needed = 8 * cells * WORKING_ARRAYS
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on every system
         return
     if needed > memory:
         raise ConfigurationError(
-            f"{cells} cells and their save times need about {needed / 2**30:.3g} GiB of memory, "
-            f"this machine has {memory / 2**30:.3g} GiB; use fewer cells (shape) or save times"
+            f"{cells} cells need about {needed / 2**30:.3g} GiB of memory, "
+            f"this machine has {memory / 2**30:.3g} GiB; use fewer cells (shape)"
         )
 
 

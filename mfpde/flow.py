@@ -148,7 +148,8 @@ class Flow:
         mu, volume = at.mu, self.grid.cell_volume
         log_p = log_gibbs(at.V, temperature, volume, log_base=self.log_base, mass=at.mass)
         gap = temperature * relative_entropy(mu, log_p, volume)
-        slope = np.log(np.maximum(mu, EMPTY))
+        slope = np.maximum(mu, EMPTY, out=log_p)  # log_p has served
+        np.log(slope, out=slope)
         if self.log_base is not None:
             slope -= self.log_base
         entropy = float(np.vdot(mu, slope)) * volume

@@ -7,6 +7,7 @@ shows itself at the end of a notebook cell; elsewhere give ``path=`` or call ``f
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import sys
@@ -227,7 +228,7 @@ def plot_density(
         _curves(solution, names[0], shown, ax)
     else:
         values = [_marginal(solution, names, shown[0])]
-        image = _image(solution, names, shown[0], _norm(values), ax)
+        image = _image(solution, names, values[0], _norm(values), ax)
         _zoom(solution, names, values, ax)
         ax.set_title(f"t = {solution.times[shown[0]]:.4g}", fontsize=10)
         _colour_bar(ax, image, _density_label(solution, names))
@@ -359,6 +360,26 @@ def _marginal(solution: Solution, names: Sequence[str], i: int) -> Array:
     return solution.marginal(*names, t=float(solution.times[i]))
 
 
+class _Marginals(Sequence[Array]):
+    """The marginals at all save times; those of densities in a file are read when they are looked at."""
+
+    def __init__(self, solution: Solution, names: Sequence[str]) -> None:
+        self.solution, self.names = solution, names
+        self.held = None
+        if isinstance(solution.density, np.ndarray) or len(names) < min(2, solution.grid.dimension):
+            self.held = [_marginal(solution, names, i) for i in range(len(solution.times))]
+
+    def __len__(self) -> int:
+        return len(self.solution.times)
+
+    def __getitem__(self, i: Any) -> Any:
+        if self.held is not None:
+            return self.held[i]
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        return _marginal(self.solution, self.names, i)
+
+
 def _centres(solution: Solution, name: str) -> Array:
     return solution.grid.centres([axis.name for axis in solution.grid.axes].index(name))
 
@@ -372,8 +393,10 @@ def _spread(solution: Solution, count: int) -> list[int]:
 
     Where it jumps in few of them, the others are spread over the longest waits.
     """
-    density, last = solution.density, len(solution.times) - 1
-    moved = np.cumsum([0.0] + [float(np.abs(density[i + 1] - density[i]).sum()) for i in range(last)])
+    last = len(solution.times) - 1
+    # two frames at a time, each read once: the densities may be in a file
+    steps = [0.0] + [float(np.abs(after - before).sum()) for before, after in itertools.pairwise(solution.density)]
+    moved = np.cumsum(steps)
     if last < count or not moved[-1] > 0:
         return sorted({int(i) for i in np.linspace(0, last, count).round()})
     nearest = [int(np.argmin(np.abs(moved / moved[-1] - share))) for share in np.linspace(0, 1, count)]
@@ -405,30 +428,31 @@ def _norm(values: Sequence[Array]) -> Normalize:
     return Normalize(0.0, high)
 
 
-def _image(solution: Solution, names: Sequence[str], i: int, norm: Normalize, ax: Axes) -> Any:
+def _image(solution: Solution, names: Sequence[str], values: Array, norm: Normalize, ax: Axes) -> Any:
     import matplotlib as mpl
 
     colours = mpl.colormaps[DENSITY_MAP].with_extremes(bad=mpl.colormaps[DENSITY_MAP](0.0))
     by_name = {axis.name: axis for axis in solution.grid.axes}
     first, second = (by_name[name] for name in names)
     extent = (first.lower, first.upper, second.lower, second.upper)
-    image = ax.imshow(
-        _marginal(solution, names, i).T, norm=norm, cmap=colours, origin="lower", extent=extent, aspect="auto"
-    )
+    image = ax.imshow(values.T, norm=norm, cmap=colours, origin="lower", extent=extent, aspect="auto")
     ax.set(xlabel=names[0], ylabel=names[1])
     ax.tick_params(labelsize=9)
     ax.locator_params(nbins=6)
     return image
 
 
-def _window(solution: Solution, name: str, values: Sequence[Array], threshold: float) -> tuple[float, float]:
-    """The part of an axis on which some of the marginals (over that axis first) exceed `threshold`.
+def _window(
+    solution: Solution, name: str, values: Sequence[Array], threshold: float, along: int = 0
+) -> tuple[float, float]:
+    """The part of an axis (number `along` of the marginals) on which some of the marginals exceed `threshold`.
 
     The whole axis, where that is most of it: a box is no news, an empty one is.
     """
     i = [axis.name for axis in solution.grid.axes].index(name)
     axis, faces = solution.grid.axes[i], solution.grid.faces(i)
-    seen = np.flatnonzero(np.any([v.reshape(len(v), -1).max(axis=1) > threshold for v in values], axis=0))
+    others = tuple(k for k in range(values[0].ndim) if k != along)
+    seen = np.flatnonzero(np.any([v.max(axis=others) > threshold for v in values], axis=0))
     if not seen.size or axis.periodic:
         return axis.lower, axis.upper
     low, high = float(faces[seen[0]]), float(faces[seen[-1] + 1])
@@ -444,7 +468,7 @@ def _zoom(solution: Solution, names: Sequence[str], values: Sequence[Array], ax:
     threshold = _floor(low, high) if high > CONCENTRATED * low else 5e-3 * high
     ax.set_xlim(_window(solution, names[0], values, threshold))
     if len(names) == 2:
-        ax.set_ylim(_window(solution, names[1], [v.T for v in values], threshold))
+        ax.set_ylim(_window(solution, names[1], values, threshold, along=1))
 
 
 def _colour_bar(ax: Any, image: Any, label: str) -> None:
@@ -463,8 +487,8 @@ def _small_multiples(solution: Solution, shown: Sequence[int], figure: Any) -> N
     panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
     values = [_marginal(solution, names, i) for i in shown]
     norm = _norm(values)
-    for ax, i in zip(panels, shown, strict=True):
-        image = _image(solution, names, i, norm, ax)
+    for ax, i, density in zip(panels, shown, values, strict=True):
+        image = _image(solution, names, density, norm, ax)
         _zoom(solution, names, values, ax)
         ax.set_title(f"t = {solution.times[i]:.4g}", fontsize=10)
         ax.label_outer()
@@ -509,13 +533,20 @@ def _corner(solution: Solution, i: int, figure: Any) -> None:
     names = [axis.name for axis in solution.grid.axes]
     n = len(names)
     panels = figure.subplots(n, n, squeeze=False)
+    curves, planes = [], {}
+    for k in (0, i):  # two densities, each read once
+        mu = solution.density[k]
+        curves.append({name: solution.marginal_of(mu, name) for name in names})
+        if k == i:
+            planes = {pair: solution.marginal_of(mu, *pair) for pair in itertools.combinations(names, 2)}
+        del mu
     for row, column in np.ndindex(n, n):
         ax = panels[row, column]
         if column > row:
             ax.remove()
             continue
         if column == row:
-            values = [_marginal(solution, [names[row]], k) for k in (0, i)]
+            values = [found[names[row]] for found in curves]
             x = _centres(solution, names[row])
             ax.plot(x, values[0], color=GREY, lw=1.3, ls=":", label="t = 0" if i else "_")
             ax.plot(x, values[1], color=BLUE, lw=1.8, label=f"t = {solution.times[i]:.4g}")
@@ -524,12 +555,12 @@ def _corner(solution: Solution, i: int, figure: Any) -> None:
             ax.tick_params(labelsize=9)
             ax.locator_params(axis="x", nbins=6)
         else:
-            values = [_marginal(solution, [names[column], names[row]], i)]
-            _image(solution, [names[column], names[row]], i, _norm(values), ax)
+            plane = planes[names[column], names[row]]
+            _image(solution, [names[column], names[row]], plane, _norm([plane]), ax)
         # one window an axis, so that rows and columns line up
         pair = (names[column], names[row])
         for name, set_limits in list(zip(pair, (ax.set_xlim, ax.set_ylim), strict=True))[: 1 + (column < row)]:
-            both = [_marginal(solution, [name], k) for k in (0, i)]
+            both = [found[name] for found in curves]
             set_limits(_window(solution, name, both, 5e-3 * max(float(v.max()) for v in both)))
         if column and column < row:
             ax.tick_params(labelleft=False)
@@ -545,10 +576,10 @@ def _corner(solution: Solution, i: int, figure: Any) -> None:
 
 def _moving_density(solution: Solution, names: list[str], ax: Axes) -> Callable[[int], None]:
     """Draw the density and return what moves it to a save time."""
-    frames = [_marginal(solution, names, i) for i in range(len(solution.times))]
+    frames = _Marginals(solution, names)
     low, high = _peaks(frames)
     if len(names) == 2:
-        image = _image(solution, names, 0, _norm(frames), ax)
+        image = _image(solution, names, frames[0], _norm(frames), ax)
         _zoom(solution, names, frames, ax)
         _colour_bar(ax, image, _density_label(solution, names))
         return lambda i: image.set_data(frames[i].T)

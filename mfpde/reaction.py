@@ -222,7 +222,7 @@ class ReactionStep:
         centred = V - mean
         # Cov(f, V) = int f (V - Vbar) dmu, with f shifted by its value at Vbar against cancellation
         other = centred if rate is V else rate - float(self.rate_of(np.array([mean]))[0])
-        centred = centred * other
+        centred *= other
         return float(np.vdot(centred, mu)) * volume
 
     def free_dissipation(self, mu: Array, V: Array, slope: Array, temperature: float) -> float:

@@ -15,11 +15,12 @@ from mfpde.grid import Grid
 from mfpde.running import save_index
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from os import PathLike
 
     from mfpde.problem import Problem
+    from mfpde.stored import StoredDensity
 
-__all__ = ["Result", "Solution", "State"]
+__all__ = ["Result", "Solution", "State", "run_stats"]
 
 Array = NDArray[np.float64]
 
@@ -37,6 +38,10 @@ class Result(enum.Enum):
     DT_MIN = "the step fell below its floor; the velocity blows up, or the tolerance is out of reach"
     NOT_FINITE = "the energy or the density is not finite; look at the potential of the last state"
     MAX_STEPS = "the limit on the number of steps was reached; raise max_steps or lower the accuracy"
+    UNFINISHED = (
+        "the run that wrote this file was killed, or is still going on; what it had saved is here, "
+        "continue with initial=solution.state"
+    )
 
     @property
     def ok(self) -> bool:
@@ -80,7 +85,9 @@ class Solution:
     times : array, shape (m,)
         Save times.
     density : array, shape (m, *grid.shape)
-        The density at the save times: cell averages, or values at the centres (`point_values`).
+        The density at the save times: cell averages, or values at the centres (`point_values`). More than 64 MiB
+        of a streamed or loaded solution stay in the file: ``density[i]`` reads a frame, ``numpy.asarray(density)``
+        all of them (`mfpde.stored.StoredDensity`).
     energy : array, shape (m,)
         ``E[mu]`` at the save times; at a temperature above 0 the free energy, with its entropy.
     diagnostics : dict of array
@@ -106,7 +113,7 @@ class Solution:
 
     grid: Grid
     times: Array
-    density: Array
+    density: Array | StoredDensity
     energy: Array
     diagnostics: dict[str, Array]
     response: Array
@@ -139,13 +146,17 @@ class Solution:
         array
             One axis for each name.
         """
+        return self.marginal_of(self.density[self.index(t)], *names)
+
+    def marginal_of(self, mu: Array, *names: str) -> Array:
+        """The marginal over the named axes, in the order given, of any density on the mesh."""
         order = [axis.name for axis in self.grid.axes]
         unknown = [name for name in names if name not in order]
         if unknown or len(set(names)) != len(names) or not names:
             raise ValueError(f"marginal over {names}: name different axes out of {order}")
         others = tuple(i for i, name in enumerate(order) if name not in names)
         volume = float(np.prod([self.grid.spacing[i] for i in others]))
-        reduced = self.density[self.index(t)].sum(axis=others) * volume
+        reduced = mu.sum(axis=others) * volume
         kept = [name for name in order if name in names]
         return np.transpose(reduced, [kept.index(name) for name in names])
 
@@ -217,11 +228,19 @@ class Solution:
         mu = self.density[self.index(t)] * self.grid.cell_volume
         return network.output(x, self.grid.mesh(), mu)
 
-    def save(self, path: str | Path) -> None:
-        """Write an HDF5 file that `mfpde.load` and xarray read."""
+    def save(self, path: str | PathLike[str], *, overwrite: bool = True) -> None:
+        """Write an HDF5 file that `mfpde.load` and xarray read.
+
+        Parameters
+        ----------
+        path : path
+            Where to; the folder must exist. The name holds the old file until the new one is complete.
+        overwrite : bool
+            Whether a file that is there is replaced; if not, it is an error.
+        """
         from mfpde.storage import save
 
-        save(self, path)
+        save(self, path, overwrite=overwrite)
 
     def summary(self) -> Mapping[str, str]:
         """What ``print(solution)`` shows, line by line."""
@@ -250,6 +269,34 @@ class Solution:
 
     def __repr__(self) -> str:
         return f"<Solution of {self.name!r}: {self.result.name}, {len(self.times)} saves, t = {self.times[-1]:g}>"
+
+
+def run_stats(diagnostics: Mapping[str, Array], *, balanced: bool, evaluations: int, leak: float) -> dict[str, Any]:
+    """Counts and extremes of a run from what was recorded at its steps.
+
+    Parameters
+    ----------
+    diagnostics : mapping of array
+        The columns of `mfpde.diagnostics.COLUMNS`.
+    balanced : bool
+        Whether the reaction conserves mass.
+    evaluations : int
+        How often the potential was evaluated.
+    leak : float
+        Mass that the fluxes created (round-off), relative.
+    """
+    energy, mass = diagnostics["energy"], diagnostics["mass"]
+    scale = float(np.abs(energy).max())
+    rises = np.diff(energy)
+    return {
+        "steps": len(energy) - 1,
+        "redone": int(diagnostics["redone"].sum()),
+        "evaluations": evaluations,
+        "mass_drift": float(np.abs(mass / mass[0] - 1.0).max()) if balanced else 0.0,
+        "leak": leak,
+        "energy_increase": max(float(rises.max()), 0.0) / scale if rises.size and scale > 0 else 0.0,
+        "balanced": balanced,
+    }
 
 
 def _how_certified(diagnostics: dict[str, Array]) -> str:

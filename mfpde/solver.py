@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import platform
@@ -11,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from mfpde.measures import Measure
 from mfpde.problem import Problem, Reaction
 from mfpde.running import RunWarning, interruptible, invert_clock, progress_bar, save_times, thread_limit
 from mfpde.schedules import Constant, Schedule
-from mfpde.solution import Result, Solution, State
+from mfpde.solution import Result, Solution, State, run_stats
 from mfpde.stepping import (
     Coefficients,
     Controller,
@@ -36,6 +37,9 @@ from mfpde.stepping import (
     step_doubling,
 )
 from mfpde.transport import ScharfetterGummel, Scheme, Weno5
+
+if TYPE_CHECKING:
+    from mfpde.streaming import Stream
 
 __all__ = ["SolveError", "Solver", "StepInfo", "solve"]
 
@@ -223,8 +227,9 @@ class Solver:
         start = self.evaluate(state)
         _, cell = flow.outflow(start, temperature)
         bound = method.bound(flow, start, temperature)
-        rate = flow.reaction.rate_of(start.V)
-        stiffness = 0.0 if method.consistent else alpha(state.t) * float(rate.max() - rate.min())
+        stiffness = 0.0
+        if not method.consistent:
+            stiffness = alpha(state.t) * flow.reaction.range_of(start.survey.low, start.survey.high)
         fixed = isinstance(controller, FixedStep)
 
         proposal = controller.first(bound, stiffness) if state.length is None else state.length
@@ -243,7 +248,8 @@ class Solver:
                 result = Result.DT_MIN if finite else Result.NOT_FINITE
                 return state, StepInfo(result, dt, None, 0.0, redone, first_rate, bound, cell)
             at = Coefficients(
-                _within(alpha, clock, state.t, t_new, length), _within(problem.temperature, clock, state.t, t_new, length)
+                _within(alpha, clock, state.t, t_new, length),
+                _within(problem.temperature, clock, state.t, t_new, length),
             )
             # an overflow here is a step that failed, judged below
             with np.errstate(over="ignore", invalid="ignore"):
@@ -343,7 +349,7 @@ def default_method(problem: Problem, grid: Grid, scheme: Scheme) -> tuple[Method
         return ImplicitStrang(), "steps of any length keep sign, mass and Gibbs states"
     if problem.reinjection is not None:
         return Strang(), "reinjection"
-    if problem.reaction is Reaction.FREE_ENERGY and not problem.noiseless:
+    if problem.reacts and problem.reaction is Reaction.FREE_ENERGY and not problem.noiseless:
         return Strang(), "free-energy reaction"
     if tau > 0.0:
         mean = mean_peclet(problem, grid, tau)
@@ -367,6 +373,8 @@ def solve(
     progress: bool | None = None,
     threads: int | None = None,
     throw: bool = True,
+    output: str | os.PathLike[str] | Stream | None = None,
+    overwrite: bool = False,
 ) -> Solution:
     """Integrate a problem on a mesh.
 
@@ -402,6 +410,13 @@ def solve(
         Threads of the compiled sweeps and of BLAS; default: 1 below 1e5 cells, all cores above.
     throw : bool, optional
         Whether a run that fails raises `SolveError` (with the partial solution in it) or returns.
+    output : path, optional
+        A file, ``.h5`` or ``.hdf5``, that saved densities go to as they are made, so that they need no memory; in
+        the end it is what `Solution.save` would write. However the run ends, `mfpde.load` reads it: after an
+        interruption or a failure all that was computed, after a kill all up to the last save time. Worth it where
+        the run is long or the saved densities are large.
+    overwrite : bool, optional
+        Whether a file that is there may be replaced, which happens once the first density is known.
 
     Returns
     -------
@@ -414,6 +429,9 @@ def solve(
         returned with result ``INTERRUPTED``.
     ValueError
         For arguments that do not fit, each with the value and the remedy.
+    OSError
+        If `output` exists or cannot be written, before anything is computed; or if the disk is full later: then
+        the file holds what was saved so far.
 
     Warns
     -----
@@ -429,41 +447,96 @@ def solve(
     ('SUCCESS', [0.0, 0.5, 1.0])
     """
     began = time.perf_counter()
+    stream = _stream(output, overwrite=overwrite)
     solver = Solver(problem, shape, scheme=scheme, method=method, controller=controller)
     state = solver.init(initial)
+    del initial
     t_end = problem.t_end if t_end is None else float(t_end)
     if not (math.isfinite(t_end) and t_end > state.t):
         raise ValueError(f"t_end = {t_end:g} must be finite and lie after the start, t = {state.t:g}")
     if max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, not {max_steps}")
     targets = save_times(save, state.t, t_end)
+    if stream is not None:
+        stream.check_room(len(targets) + 1, solver.grid.shape)
 
     recorder = Recorder(solver.flow)
-    saved: list[tuple[float, Array, float]] = []
+    times: list[float] = []
+    energies: list[float] = []
+    # room for the frames is claimed at once and filled as they come: they are never in memory twice
+    frames = _room(len(targets) + 1, solver.grid) if stream is None else None
     notes: list[str] = []
     result = Result.SUCCESS
     redone = 0
     leak = 0.0
+    balanced = solver.flow.reaction.balanced
+
+    def so_far(result: Result, density: Array, diagnostics: dict[str, Array], seconds: float | None) -> Solution:
+        stats = run_stats(diagnostics, balanced=balanced, evaluations=solver.flow.evaluations, leak=leak)
+        return Solution(
+            grid=solver.grid,
+            times=np.array(times),
+            density=density,
+            energy=np.array(energies),
+            diagnostics=diagnostics,
+            response=np.array(recorder.responses),
+            result=result,
+            stats={**stats, "redone": redone},  # also those of a step that was given up
+            warnings=notes,
+            configuration={
+                "problem": problem.name,
+                "parameters": dict(problem.parameters or {}),
+                "shape": list(solver.grid.shape),
+                "t_end": t_end,
+                "scheme": repr(solver.scheme),
+                "method": repr(solver.method),
+                "controller": repr(solver.controller),
+                "save": [float(t) for t in targets],
+                **({} if stream is None else stream.configuration),
+            },
+            provenance=_provenance(seconds),
+            state=state,
+            problem=problem,
+            point_values=solver.scheme.point_values,
+            name=problem.name,
+            fingerprint=problem.fingerprint(),
+        )
+
+    def keep() -> None:
+        times.append(state.t)
+        energies.append(recorder.rows["energy"][-1])
+        if frames is not None:
+            frames[len(times) - 1] = state.mu
+        if stream is None:
+            return
+        if len(times) == 1:
+            stream.start(so_far(Result.UNFINISHED, state.mu[None], recorder.arrays(), None), len(targets) + 1)
+        else:
+            counts = {"evaluations": solver.flow.evaluations, "leak": leak}
+            stream.add(state, recorder.rows, recorder.responses, counts)
 
     with (
         thread_limit(threads, solver.grid.size),
         progress_bar(progress, problem.name, state.t, t_end) as show,
         interruptible() as interrupted,
+        contextlib.ExitStack() as leaving,
     ):
-        first = solver.evaluate(state)
-        if not (math.isfinite(first.energy) and np.all(np.isfinite(first.V))):
+        if stream is not None:
+            leaving.callback(stream.abandon)
+        at = solver.evaluate(state)
+        if not (math.isfinite(at.energy) and np.all(np.isfinite(at.V))):
             raise ValueError("the potential of the initial measure is not finite; look at the energy's functions")
         tau = problem.temperature(state.t)
-        free = solver.free_energy(first, tau)
-        recorder.state(state.t, first, free, tau, (0.0, None, 0))
-        saved.append((state.t, state.mu, recorder.rows["energy"][-1]))
+        free = solver.free_energy(at, tau)
+        recorder.state(state.t, at, free, tau, (0.0, None, 0))
+        keep()
         euler: float | None = None
         for target in targets:
             while state.t < target and result is Result.SUCCESS:
                 if len(recorder.rows["time"]) > max_steps:
                     result = Result.MAX_STEPS
                     break
-                before = solver.evaluate(state)
+                before = at
                 new, info = solver.step(state, target)
                 redone += info.redone
                 if info.result is not None:
@@ -471,84 +544,44 @@ def solve(
                     break
                 speed, alpha = problem.schedule(state.t), problem.alpha(state.t)
                 dissipation = recorder.departure(before, free, info.first_rate, speed, alpha, info.cell)
-                euler = info.dt
+                euler, done = info.dt, (info.dt, info.error, info.redone)
                 leak += info.leak
                 state = new
+                # of the step's arrays nothing is kept while the next ones are made
+                del info, new
                 at = solver.evaluate(state)
                 tau = problem.temperature(state.t)
+                free = None
                 free = solver.free_energy(at, tau)
-                gap = recorder.state(state.t, at, free, tau, (info.dt, info.error, info.redone))
+                gap = recorder.state(state.t, at, free, tau, done)
                 energy = recorder.rows["energy"][-1]
                 show(state.t, energy)
                 if stop is not None:
-                    change = float(np.abs(state.mu - before.mu).sum()) / (info.dt * float(before.mu.sum()))
+                    change = _distance(state.mu, before.mu) / (euler * float(before.mu.sum()))
                     snapshot = Snapshot(state.t, state.n_steps, state.mu, at.V, energy, gap, dissipation, change)
                     if stop(snapshot):
                         result = Result.STOPPED
+                    del snapshot
+                del before
                 if interrupted():
                     result = Result.INTERRUPTED
             if result is not Result.SUCCESS:
                 break
-            saved.append((state.t, state.mu, recorder.rows["energy"][-1]))
-        if saved[-1][0] < state.t:
-            saved.append((state.t, state.mu, recorder.rows["energy"][-1]))
+            keep()
+        if times[-1] < state.t:
+            keep()
         last = solver.evaluate(state)
         _, cell = solver.flow.outflow(last, tau)
         rate = solver.flow.transport.rate(last.mu, last.V, dt=euler, temperature=tau)
         recorder.departure(last, free, rate, problem.schedule(state.t), problem.alpha(state.t), cell)
+        del at, last, free, rate
+        diagnostics = recorder.arrays()
+        density = np.empty((0, *solver.grid.shape)) if frames is None else frames[: len(times)]
+        solution = so_far(result, density, diagnostics, time.perf_counter() - began)
+        notes += _notes(diagnostics, solution.stats, rises=_decays(problem))
+        if stream is not None:
+            stream.finish(solution)
 
-    diagnostics = recorder.arrays()
-    balanced = solver.flow.reaction.balanced
-    scale = float(np.abs(diagnostics["energy"]).max())
-    rises = np.diff(diagnostics["energy"])
-    increase = max(float(rises.max()), 0.0) / scale if rises.size and scale > 0 else 0.0
-    drift = float(np.abs(diagnostics["mass"] / diagnostics["mass"][0] - 1.0).max()) if balanced else 0.0
-    if increase > ENERGY_TOLERANCE and _decays(problem):
-        t_at = diagnostics["time"][int(np.argmax(rises)) + 1]
-        notes.append(f"the energy rose by {increase:.1e} of its scale in the step to t = {t_at:g}; refine the mesh")
-    ends = diagnostics["end_mass"]
-    if ends.max() > max(END_MASS_WARN, 2 * ends[0]):
-        notes.append(
-            f"{ends.max():.1e} of the mass lies at a truncation end (t = {diagnostics['time'][int(ends.argmax())]:g}); "
-            "enlarge the axes"
-        )
-    if drift > DRIFT_WARN:
-        notes.append(f"mass drifted by {drift:.1e}")
-    solution = Solution(
-        grid=solver.grid,
-        times=np.array([t for t, _, _ in saved]),
-        density=np.stack([mu for _, mu, _ in saved]),
-        energy=np.array([energy for _, _, energy in saved]),
-        diagnostics=diagnostics,
-        response=np.array(recorder.responses),
-        result=result,
-        stats={
-            "steps": len(diagnostics["time"]) - 1,
-            "redone": redone,
-            "evaluations": solver.flow.evaluations,
-            "mass_drift": drift,
-            "leak": leak,
-            "energy_increase": increase,
-            "balanced": balanced,
-        },
-        warnings=notes,
-        configuration={
-            "problem": problem.name,
-            "parameters": dict(problem.parameters or {}),
-            "shape": list(solver.grid.shape),
-            "t_end": t_end,
-            "scheme": repr(solver.scheme),
-            "method": repr(solver.method),
-            "controller": repr(solver.controller),
-            "save": [float(t) for t in targets],
-        },
-        provenance=_provenance(time.perf_counter() - began),
-        state=state,
-        problem=problem,
-        point_values=solver.scheme.point_values,
-        name=problem.name,
-        fingerprint=problem.fingerprint(),
-    )
     for note in notes:
         warnings.warn(note, RunWarning, stacklevel=2)
     if throw and not result.ok and result is not Result.INTERRUPTED:
@@ -556,28 +589,73 @@ def solve(
     return solution
 
 
+def _stream(output: str | os.PathLike[str] | Stream | None, *, overwrite: bool) -> Stream | None:
+    if output is None:
+        return None
+    from mfpde.streaming import Stream
+
+    return output if isinstance(output, Stream) else Stream(output, overwrite=overwrite)
+
+
+def _room(saves: int, grid: Grid) -> Array:
+    try:
+        return np.empty((saves, *grid.shape))
+    except (MemoryError, ValueError):  # the latter beyond what can be addressed
+        raise MemoryError(
+            f"{saves} saved densities of {grid.size} cells need {8 * saves * grid.size / 2**30:.3g} GiB of memory; "
+            "write them to a file (output=), or use fewer save times or cells"
+        ) from None
+
+
+def _distance(one: Array, other: Array) -> float:
+    difference = one - other
+    return float(np.abs(difference, out=difference).sum())
+
+
+def _notes(diagnostics: dict[str, Array], stats: dict[str, Any], *, rises: bool) -> list[str]:
+    """What a run wants looked at; `rises`: whether an energy that rises is one of it."""
+    notes = []
+    if stats["energy_increase"] > ENERGY_TOLERANCE and rises:
+        t_at = diagnostics["time"][int(np.argmax(np.diff(diagnostics["energy"]))) + 1]
+        rise = stats["energy_increase"]
+        notes.append(f"the energy rose by {rise:.1e} of its scale in the step to t = {t_at:g}; refine the mesh")
+    ends = diagnostics["end_mass"]
+    if ends.max() > max(END_MASS_WARN, 2 * ends[0]):
+        notes.append(
+            f"{ends.max():.1e} of the mass lies at a truncation end (t = {diagnostics['time'][int(ends.argmax())]:g}); "
+            "enlarge the axes"
+        )
+    if stats["mass_drift"] > DRIFT_WARN:
+        notes.append(f"mass drifted by {stats['mass_drift']:.1e}")
+    return notes
+
+
 def _decays(problem: Problem) -> bool:
     """Whether the energy of the equation cannot rise: with a temperature, not for every reaction or schedule."""
     if problem.noiseless:
         return True
-    reacts = not (isinstance(problem.alpha, Constant) and problem.alpha(0.0) == 0.0)
-    full = not reacts or problem.reaction is Reaction.FREE_ENERGY
+    full = not problem.reacts or problem.reaction is Reaction.FREE_ENERGY
     return full and isinstance(problem.temperature, Constant)
 
 
-def _provenance(seconds: float) -> dict[str, Any]:
+@functools.cache
+def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     versions: dict[str, str] = {}
     for package in ("mfpde", "numpy", "scipy", "numba", "h5py"):
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
+    return versions
+
+
+def _provenance(seconds: float | None) -> dict[str, Any]:
     return {
-        "versions": versions,
+        "versions": dict(_versions()),
         "python": platform.python_version(),
         "volatile": {
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "seconds": seconds,
+            **({} if seconds is None else {"seconds": seconds}),
             "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
             "machine": platform.machine(),
         },

@@ -1,7 +1,8 @@
 """Solutions in HDF5 files: arrays and text only, described in ``docs/file-format.md``.
 
 A file is written beside its final name and moved into place, so that a kill at any moment leaves the old file or
-the new one and never a half. Reading trusts nothing: sizes are checked before memory is taken, links and
+the new one and never a half. (What a run writes as it goes is the business of `mfpde.streaming`; the file of a run
+that was killed is read here.) Reading trusts nothing: sizes are checked before memory is taken, links and
 external storage are refused, text is parsed as TOML and never evaluated.
 """
 
@@ -14,7 +15,7 @@ import secrets
 import stat
 import tomllib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.grid import Axis, End, Grid
-from mfpde.solution import Result, Solution, State
+from mfpde.solution import Result, Solution, State, run_stats
+from mfpde.stored import IN_MEMORY, StoredDensity, open_file
 
 if TYPE_CHECKING:
     import h5py
@@ -40,8 +42,12 @@ SCHEMA = 1
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _FLOAT, _INTEGER = np.dtype("<f8"), np.dtype("<i8")
 _MARK = "mfpde_schema"
-_RESERVED = ("time", "energy", "density", "steps", "step", "component", "state", "volatile")
+_RESERVED = ("time", "energy", "density", "steps", "step", "component", "state", "volatile", "unfinished")
 _CELL_AVERAGES, _POINT_VALUES = "cell averages", "point values"
+_BLOCK = 2**24
+"""Bytes of densities that are in memory at once when they go from one file to another."""
+FRAME_COLUMNS = ("time", "energy", "steps", "length", "evaluations", "leak", "memories")
+"""What the file of a run that is not over says about each frame; the controller's memory follows."""
 
 # what schema 1 promises to hold: frozen here, whatever later versions record besides
 _DIAGNOSTICS = (
@@ -70,7 +76,7 @@ class FileFormatError(ValueError):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def save(solution: Solution, path: str | os.PathLike[str]) -> None:
+def save(solution: Solution, path: str | os.PathLike[str], *, overwrite: bool = True) -> None:
     """Write a solution to an HDF5 file that `load`, xarray and any HDF5 tool read.
 
     The file appears under its name only when it is complete; a file that was there before stays until then.
@@ -82,9 +88,13 @@ def save(solution: Solution, path: str | os.PathLike[str]) -> None:
         written as their ``repr``.
     path : path
         Where to; the folder must exist.
+    overwrite : bool
+        Whether a file that is there is replaced.
 
     Raises
     ------
+    FileExistsError
+        If there is a file and `overwrite` is false.
     OSError
         If the file cannot be written: the message names the file and the reason. Nothing is left behind.
     ValueError
@@ -95,6 +105,25 @@ def save(solution: Solution, path: str | os.PathLike[str]) -> None:
     Two identical runs give files with identical content outside the group ``volatile``.
     """
     _check_lengths(solution)
+    target = check_target(path, overwrite=overwrite)
+    with replacing(path, target) as temporary:
+        import h5py
+
+        # no lock: nobody else knows the temporary file, and some network drives cannot lock
+        with h5py.File(temporary, "w", locking=False) as file:
+            write(solution, file)
+    if isinstance(solution.density, StoredDensity) and solution.density.path == str(target):
+        solution.density.refresh()
+
+
+def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """The file that is written for `path`, unless it cannot be.
+
+    Raises
+    ------
+    OSError
+        For a folder that is missing, a path that is no file, or one that exists and must not be overwritten.
+    """
     # a link is followed, so that it goes on pointing at the data
     target = Path(os.path.realpath(os.fspath(path)))
     if not target.parent.is_dir():
@@ -103,18 +132,22 @@ def save(solution: Solution, path: str | os.PathLike[str]) -> None:
         raise IsADirectoryError(f"cannot write {path}: it is a folder; give a file name such as run.h5")
     if target.exists() and not target.is_file():
         raise OSError(f"cannot write {path}: it is not a regular file")
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"cannot write {path}: it exists; give another name, or overwrite=True")
+    return target
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], target: Path) -> Iterator[Path]:
+    """A temporary file that takes the place of `target` when the block has ended well, and is gone otherwise."""
     temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
     try:
-        # made by hand first: the system's own reason is clearer than the library's
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        _write(solution, temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except (OSError, RuntimeError) as error:
-        # the library reports a full disk as either of the two
-        kind = type(error) if isinstance(error, OSError) else OSError
-        raise kind(f"cannot write {path}: {getattr(error, 'strerror', None) or _line(error)}") from None
+        with reporting(path):
+            # made by hand first: the system's own reason is clearer than the library's
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, target)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -124,6 +157,25 @@ def save(solution: Solution, path: str | os.PathLike[str]) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextlib.contextmanager
+def reporting(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say of every failure to write which file it was and why."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if str(error).startswith("cannot write "):
+            raise
+        # the library reports a full disk as either of the two
+        kind = type(error) if isinstance(error, OSError) else OSError
+        raise kind(f"cannot write {path}: {getattr(error, 'strerror', None) or _line(error)}") from None
+
+
+def sync(path: Path) -> None:
+    """Wait until a file has reached the disk."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _check_lengths(solution: Solution) -> None:
@@ -145,9 +197,47 @@ def _check_lengths(solution: Solution) -> None:
             )
 
 
-def _write(solution: Solution, path: Path) -> None:
-    import h5py
+def write(solution: Solution, file: h5py.File) -> None:
+    """Write a whole solution into a file that is empty, or holds its head and its densities."""
+    from mfpde.diagnostics import COLUMNS
 
+    axes = write_head(solution, file)
+    time = _scale(file, "time", solution.times, "save time")
+    if "density" in file:
+        density = file["density"]
+        density.resize(len(solution.times), axis=0)
+    else:
+        shape = solution.density.shape
+        density = file.create_dataset("density", shape=shape, dtype=_FLOAT)
+        block = max(1, _BLOCK // max(1, 8 * math.prod(shape[1:])))
+        for i in range(0, shape[0], block):
+            density[i : i + block] = solution.density[i : i + block]
+    describe_density(density, solution)
+    for i, scale in enumerate([time, *axes]):
+        density.dims[i].attach_scale(scale)
+    _dataset(file, "energy", solution.energy, "energy E[mu]", [time])
+
+    steps = file.create_group("steps")
+    count = len(solution.diagnostics["time"])
+    step = _scale(steps, "step", np.arange(count), "recorded states since the start of the run")
+    for name, values in solution.diagnostics.items():
+        column = _dataset(steps, name, values, COLUMNS.get(name, name), [step])
+        if name != "time":
+            column.attrs["coordinates"] = "time"
+    component = _scale(steps, "component", np.arange(solution.response.shape[1]), "compressed coordinate")
+    _dataset(steps, "response", solution.response, "response u = int Phi dmu", [step, component])
+
+    state = file.create_group("state")
+    state.attrs["t"] = _FLOAT.type(solution.state.t)
+    state.attrs["n_steps"] = _INTEGER.type(solution.state.n_steps)
+    if solution.state.length is not None:
+        state.attrs["length"] = _FLOAT.type(solution.state.length)
+    state.attrs["memory"] = np.asarray(solution.state.memory, dtype=_FLOAT)
+    _dataset(state, "mu", solution.state.mu, density.attrs["long_name"], axes)
+
+
+def write_head(solution: Solution, file: h5py.File) -> list[h5py.Dataset]:
+    """Write all but the numbers of a run, or write it anew; returns the axes' scales."""
     grid = solution.grid
     names = _dataset_names(grid.axes)
     unset: list[str] = []
@@ -155,58 +245,42 @@ def _write(solution: Solution, path: Path) -> None:
     configuration = _plain(solution.configuration, (), unset, described)
     provenance = {key: value for key, value in solution.provenance.items() if key != "volatile"}
 
-    # no lock: nobody else knows the temporary file, and some network drives cannot lock
-    with h5py.File(path, "w", locking=False) as file:
-        file.attrs[_MARK] = np.int64(SCHEMA)
-        file.attrs["title"] = _text(f"mfpde solution of {solution.name}")
-        file.attrs["problem"] = _text(solution.name)
-        file.attrs["result"] = solution.result.name
-        file.attrs["fingerprint"] = _text(solution.fingerprint)
-        file.attrs["axes"] = _texts(names)
-        file.attrs["warnings"] = _texts(solution.warnings)
-        file.attrs["stats"] = _toml(_plain(solution.stats, (), [], []))
-        file.attrs["configuration"] = _toml(configuration)
-        file.attrs["configuration_unset"] = _texts(unset)
-        file.attrs["configuration_described"] = _texts(described)
-        file.attrs["provenance"] = _toml(_plain(provenance, (), [], []))
+    file.attrs[_MARK] = np.int64(SCHEMA)
+    file.attrs["title"] = _text(f"mfpde solution of {solution.name}")
+    file.attrs["problem"] = _text(solution.name)
+    file.attrs["result"] = solution.result.name
+    file.attrs["fingerprint"] = _text(solution.fingerprint)
+    file.attrs["axes"] = texts(names)
+    file.attrs["warnings"] = texts(solution.warnings)
+    file.attrs["stats"] = _toml(_plain(solution.stats, (), [], []))
+    file.attrs["configuration"] = _toml(configuration)
+    file.attrs["configuration_unset"] = texts(unset)
+    file.attrs["configuration_described"] = texts(described)
+    file.attrs["provenance"] = _toml(_plain(provenance, (), [], []))
 
-        time = _scale(file, "time", solution.times, "save time")
-        scales = [time]
-        for i, (name, axis) in enumerate(zip(names, grid.axes, strict=True)):
-            scale = _scale(file, name, grid.centres(i), f"cell centres along {axis.name}")
-            scale.attrs["axis"] = _text(axis.name)
-            scale.attrs["lower"], scale.attrs["upper"] = _FLOAT.type(axis.lower), _FLOAT.type(axis.upper)
-            scale.attrs["lower_end"], scale.attrs["upper_end"] = axis.lower_end.value, axis.upper_end.value
-            scales.append(scale)
-        kind = _POINT_VALUES if solution.point_values else _CELL_AVERAGES
-        density = _dataset(file, "density", solution.density, f"density mu per volume, {kind}", scales)
-        density.attrs["representation"] = kind
-        _dataset(file, "energy", solution.energy, "energy E[mu]", [time])
+    volatile = file.require_group("volatile")
+    for name, value in solution.provenance.get("volatile", {}).items():
+        plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+        volatile.attrs[name] = value if plain else _text(value if isinstance(value, str) else repr(value))
 
-        from mfpde.diagnostics import COLUMNS
+    scales = []
+    for i, (name, axis) in enumerate(zip(names, grid.axes, strict=True)):
+        if name in file:
+            scales.append(file[name])
+            continue
+        scale = _scale(file, name, grid.centres(i), f"cell centres along {axis.name}")
+        scale.attrs["axis"] = _text(axis.name)
+        scale.attrs["lower"], scale.attrs["upper"] = _FLOAT.type(axis.lower), _FLOAT.type(axis.upper)
+        scale.attrs["lower_end"], scale.attrs["upper_end"] = axis.lower_end.value, axis.upper_end.value
+        scales.append(scale)
+    return scales
 
-        steps = file.create_group("steps")
-        count = len(solution.diagnostics["time"])
-        step = _scale(steps, "step", np.arange(count), "recorded states since the start of the run")
-        for name, values in solution.diagnostics.items():
-            column = _dataset(steps, name, values, COLUMNS.get(name, name), [step])
-            if name != "time":
-                column.attrs["coordinates"] = "time"
-        component = _scale(steps, "component", np.arange(solution.response.shape[1]), "compressed coordinate")
-        _dataset(steps, "response", solution.response, "response u = int Phi dmu", [step, component])
 
-        state = file.create_group("state")
-        state.attrs["t"] = _FLOAT.type(solution.state.t)
-        state.attrs["n_steps"] = _INTEGER.type(solution.state.n_steps)
-        if solution.state.length is not None:
-            state.attrs["length"] = _FLOAT.type(solution.state.length)
-        state.attrs["memory"] = np.asarray(solution.state.memory, dtype=_FLOAT)
-        _dataset(state, "mu", solution.state.mu, f"density mu per volume, {kind}", scales[1:])
-
-        volatile = file.create_group("volatile")
-        for name, value in solution.provenance.get("volatile", {}).items():
-            plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-            volatile.attrs[name] = value if plain else _text(value if isinstance(value, str) else repr(value))
+def describe_density(density: h5py.Dataset, solution: Solution) -> None:
+    """Say what the densities are."""
+    kind = _POINT_VALUES if solution.point_values else _CELL_AVERAGES
+    density.attrs["long_name"] = f"density mu per volume, {kind}"
+    density.attrs["representation"] = kind
 
 
 def _dataset_names(axes: Sequence[Axis]) -> list[str]:
@@ -244,7 +318,7 @@ def _text(value: str) -> str:
     return value.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
 
 
-def _texts(values: Sequence[str]) -> Any:
+def texts(values: Sequence[str]) -> Any:
     import h5py
 
     return np.array([_text(value) for value in values], dtype=h5py.string_dtype("utf-8"))
@@ -286,18 +360,6 @@ def _plain(value: Any, where: tuple[str, ...], unset: list[str], described: list
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _open(path: str | os.PathLike[str]) -> h5py.File:
-    """The file for reading, unlocked, or locked in the way of whoever has it open in this process (xarray does)."""
-    import h5py
-
-    try:
-        return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        if "locking flag" not in str(error):
-            raise
-        return h5py.File(path, "r")
-
-
 def load(path: str | os.PathLike[str], problem: Problem | None = None) -> Solution:
     """Read a solution from a file that `Solution.save` wrote.
 
@@ -312,8 +374,12 @@ def load(path: str | os.PathLike[str], problem: Problem | None = None) -> Soluti
     Returns
     -------
     Solution
-        Arrays bit for bit as they were. Its ``problem`` is the one given; else the one of `mfpde.problems` with
-        the name and parameters in the file, if its fingerprint agrees; else None.
+        Arrays bit for bit as they were; densities of more than 64 MiB stay in the file and are read when they are
+        indexed (`mfpde.stored.StoredDensity`). The file of a run that was killed, or is still going on, gives what
+        it held at its last save time, with result ``UNFINISHED``.
+
+        Its ``problem`` is the one given; else the one of `mfpde.problems` with the name and parameters in the file,
+        if its fingerprint agrees; else None.
 
     Raises
     ------
@@ -380,7 +446,7 @@ def _read(path: str | os.PathLike[str]) -> Solution:
         raise FileFormatError(f"{path} is not an HDF5 file, so it holds no solution")
     try:
         # a finished file is never written to again: reading needs no lock
-        with _open(path) as file:
+        with open_file(path) as file:
             return _Reader(path, file, status.st_size).solution()
     except FileFormatError:
         raise
@@ -414,6 +480,10 @@ class _Reader:
         return node
 
     def array(self, group: h5py.Group, name: str, shape: tuple[int | None, ...], kinds: str = "f") -> Any:
+        """The numbers of a dataset."""
+        return _numbers(self.dataset(group, name, shape, kinds)[()])
+
+    def dataset(self, group: h5py.Group, name: str, shape: tuple[int | None, ...], kinds: str = "f") -> h5py.Dataset:
         """A dataset of eight-byte numbers of the given shape (None: any length) and kinds of dtype."""
         import h5py
 
@@ -435,8 +505,7 @@ class _Reader:
         claimed = 8 * math.prod(dataset.shape)
         if stored > self.size or claimed > gain * stored:
             self.fail(f"{where} claims {claimed} bytes, the file holds {min(stored, self.size)} of them")
-        values = dataset[()]
-        return np.ascontiguousarray(values, dtype=np.float64 if dataset.dtype.kind == "f" else np.int64)
+        return dataset
 
     def attribute(self, node: Any, name: str) -> Any:
         if name not in node.attrs:
@@ -492,6 +561,9 @@ class _Reader:
         if result not in Result.__members__:
             self.fail(f"result {result!r} is none of {', '.join(Result.__members__)}")
         stats = self.table(file, "stats")
+        # one that was loaded and saved again is like any other
+        if result == Result.UNFINISHED.name and "unfinished" in file:
+            return self.unfinished(stats)
         for name in _STATS:
             if not isinstance(stats.get(name), (int, float)):
                 self.fail(f"the number {name!r} of attribute 'stats' is missing")
@@ -500,10 +572,7 @@ class _Reader:
         times = self.array(file, "time", (None,))
         if not times.size:
             self.fail("/time is empty")
-        density = self.array(file, "density", (len(times), *grid.shape))
-        kind = self.text(file["density"], "representation")
-        if kind not in (_CELL_AVERAGES, _POINT_VALUES):
-            self.fail(f"the density is said to be {kind!r}, neither {_CELL_AVERAGES!r} nor {_POINT_VALUES!r}")
+        density, point_values = self.density(grid, len(times))
 
         steps = self.node(file, "steps", h5py.Group)
         count = len(self.array(steps, "time", (None,)))
@@ -517,12 +586,6 @@ class _Reader:
         memory = np.atleast_1d(self.attribute(state, "memory"))
         if memory.dtype.kind != "f":
             self.fail("attribute 'memory' of /state is not a list of numbers")
-        volatile = self.node(file, "volatile", h5py.Group)
-        provenance = self.table(file, "provenance")
-        provenance["volatile"] = {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in ((name, self.attribute(volatile, name)) for name in volatile.attrs)
-        }
         return Solution(
             grid=grid,
             times=times,
@@ -534,7 +597,7 @@ class _Reader:
             stats=stats,
             warnings=self.texts(file, "warnings"),
             configuration=self.configuration(),
-            provenance=provenance,
+            provenance=self.provenance(),
             state=State(
                 t=self.number(state, "t"),
                 mu=self.array(state, "mu", grid.shape),
@@ -543,7 +606,98 @@ class _Reader:
                 memory=tuple(float(value) for value in memory),
             ),
             problem=None,
-            point_values=kind == _POINT_VALUES,
+            point_values=point_values,
+            name=self.text(file, "problem"),
+            fingerprint=self.text(file, "fingerprint"),
+        )
+
+    def density(self, grid: Grid, frames: int, room: int | None = None) -> tuple[Array | StoredDensity, bool]:
+        """The first frames of the densities, and whether they are point values."""
+        dataset = self.dataset(self.file, "density", (frames if room is None else room, *grid.shape))
+        kind = self.text(dataset, "representation")
+        if kind not in (_CELL_AVERAGES, _POINT_VALUES):
+            self.fail(f"the density is said to be {kind!r}, neither {_CELL_AVERAGES!r} nor {_POINT_VALUES!r}")
+        shape = (frames, *grid.shape)
+        if 8 * math.prod(shape) <= IN_MEMORY:
+            return _numbers(dataset[:frames]), kind == _POINT_VALUES
+        return StoredDensity(self.path, shape, growing=room is not None), kind == _POINT_VALUES
+
+    def provenance(self) -> dict[str, Any]:
+        import h5py
+
+        volatile = self.node(self.file, "volatile", h5py.Group)
+        provenance = self.table(self.file, "provenance")
+        provenance["volatile"] = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in ((name, self.attribute(volatile, name)) for name in volatile.attrs)
+        }
+        return provenance
+
+    def unfinished(self, stats: dict[str, Any]) -> Solution:
+        """What a run had written when it was killed, or has written so far."""
+        import h5py
+
+        file, grid = self.file, self.grid()
+        group = self.node(file, "unfinished", h5py.Group)
+        frames, rows = (int(n) for n in self.array(group, "count", (2,), "i"))
+        width = len(FRAME_COLUMNS)
+        table = self.dataset(group, "frames", (None, None))
+        room = table.shape[0]
+        if not (0 < frames <= room and rows > 0 and table.shape[1] >= width):
+            self.fail(f"{frames} frames and {rows} rows are no run")
+        table = _numbers(table[:frames])
+        density, point_values = self.density(grid, frames, room)
+
+        columns = self.texts(group, "columns")
+        missing = sorted({*_DIAGNOSTICS} - {*columns})
+        if missing or len({*columns}) != len(columns):
+            self.fail(f"the columns {missing or columns} of /unfinished are missing or twice there")
+        blocks: list[Array] = []
+        found, components = 0, None
+        while found < rows:
+            block = self.dataset(group, f"rows_{len(blocks):02d}", (None, components))
+            components = block.shape[1]
+            if not block.shape[0] or components < len(columns):
+                self.fail(f"{block.name} has shape {block.shape}")
+            blocks.append(_numbers(block[: rows - found]))
+            found += len(blocks[-1])
+        values = np.concatenate(blocks)
+        integers = self.texts(group, "integers")
+        with np.errstate(invalid="ignore"):  # only damage is no integer
+            diagnostics: dict[str, Any] = {
+                name: np.ascontiguousarray(values[:, i], dtype=np.int64 if name in integers else np.float64)
+                for i, name in enumerate(columns)
+            }
+        last = dict(zip(FRAME_COLUMNS, table[-1].tolist(), strict=False))
+        memories = table[-1, width:]
+        if not (0 <= last["memories"] <= len(memories) and np.isfinite([last["steps"], last["evaluations"]]).all()):
+            self.fail("the last row of /unfinished/frames is none")
+        return Solution(
+            grid=grid,
+            times=np.ascontiguousarray(table[:, 0]),
+            density=density,
+            energy=np.ascontiguousarray(table[:, 1]),
+            diagnostics=diagnostics,
+            response=np.ascontiguousarray(values[:, len(columns) :]),
+            result=Result.UNFINISHED,
+            stats=run_stats(
+                diagnostics,
+                balanced=bool(stats.get("balanced", True)),
+                evaluations=int(last["evaluations"]),
+                leak=last["leak"],
+            ),
+            warnings=self.texts(file, "warnings"),
+            configuration=self.configuration(),
+            provenance=self.provenance(),
+            state=State(
+                t=last["time"],
+                mu=np.array(density[frames - 1]),
+                n_steps=int(last["steps"]),
+                length=None if math.isnan(last["length"]) else last["length"],
+                memory=tuple(memories[: int(last["memories"])].tolist()),
+            ),
+            problem=None,
+            point_values=point_values,
             name=self.text(file, "problem"),
             fingerprint=self.text(file, "fingerprint"),
         )
@@ -584,6 +738,11 @@ class _Reader:
                 self.fail(f"attribute 'configuration_unset' names {path!r}, which is no key of the configuration")
             table.setdefault(last, None)
         return configuration
+
+
+def _numbers(values: Any) -> Any:
+    values = np.asarray(values)
+    return np.ascontiguousarray(values, dtype=np.float64 if values.dtype.kind == "f" else np.int64)
 
 
 def _where(group: h5py.Group, name: str) -> str:

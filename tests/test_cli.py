@@ -345,8 +345,11 @@ def test_a_solution_that_cannot_be_saved_is_a_failure(monkeypatch, folder):
     monkeypatch.setattr("mfpde.storage.save", full)
     result = invoke(*RUN)
     assert result.exit_code == 3
-    assert result.stderr == "mfpde: the solution could not be saved: linear-neuron.h5: No space left on device\n"
-    assert files(folder) == set()
+    assert result.stderr == (
+        "mfpde: cannot write linear-neuron.h5: No space left on device; it holds the run up to save time 3\n"
+    )
+    assert files(folder) == {"linear-neuron.h5"}
+    assert mf.load("linear-neuron.h5").result is mf.Result.UNFINISHED
 
 
 def test_an_interrupted_run_saves_what_there_is(monkeypatch):

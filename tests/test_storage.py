@@ -517,7 +517,16 @@ def test_a_newer_schema_is_refused_in_one_line(path, edit):
         refused(path, "not a number")
 
 
-DATASETS = ["time", "c", "y", "density", "energy", "state/mu", "steps/response", *(f"steps/{name}" for name in _DIAGNOSTICS)]
+DATASETS = [
+    "time",
+    "c",
+    "y",
+    "density",
+    "energy",
+    "state/mu",
+    "steps/response",
+    *(f"steps/{name}" for name in _DIAGNOSTICS),
+]
 
 
 @pytest.mark.parametrize("name", [*DATASETS, "steps", "state", "volatile"])

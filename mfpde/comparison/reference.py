@@ -6,7 +6,7 @@ import enum
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from mfpde.lagrangian import Characteristics
 from mfpde.measures import GridMeasure, Measure, RestrictedMeasure
 from mfpde.problem import Problem
 from mfpde.solution import Solution
+
+if TYPE_CHECKING:
+    from mfpde.stored import StoredDensity
 
 __all__ = ["ExactLaw", "Quantity"]
 
@@ -150,6 +153,39 @@ def _circle_distance(curve: tuple[Array, Array], other: tuple[Array, Array], *, 
     return float(length @ _absolute(left - c, right - c))
 
 
+class _Frames(Sequence[Array]):
+    """Some of a run's densities. Those in a file are read when they are asked for; the last one is kept."""
+
+    def __init__(self, density: Array | StoredDensity, chosen: Sequence[int]) -> None:
+        self.density, self.chosen = density, chosen
+        self.last: tuple[int, Array] | None = None
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, j: Any) -> Any:
+        i = self.chosen[j]
+        if isinstance(self.density, np.ndarray):
+            return self.density[i]
+        if self.last is None or self.last[0] != i:
+            self.last = None  # before the next one is read
+            self.last = i, self.density[i]
+        return self.last[1]
+
+
+class _Cells(Sequence[tuple[Array, Array]]):
+    """Densities as points, the centres of the cells, and their masses."""
+
+    def __init__(self, grid: Grid, density: Sequence[Array]) -> None:
+        self.grid, self.density, self.centres = grid, density, grid.points()
+
+    def __len__(self) -> int:
+        return len(self.density)
+
+    def __getitem__(self, j: Any) -> Any:
+        return self.centres, (self.density[j] * self.grid.cell_volume).ravel()
+
+
 class Field:
     """What `compare` knows of ``mu_t`` at its times: numbers, marginals, samples.
 
@@ -175,8 +211,7 @@ class Field:
         if source is None:
             assert grid is not None
             assert density is not None
-            centres = grid.points()
-            source = [(centres, (mu * grid.cell_volume).ravel()) for mu in density]
+            source = _Cells(grid, density)
         self.source = source
         self._points: Array | None = None
         self._marginals: dict[tuple[int, int], tuple[_Quantile, tuple[Array, Array]]] = {}
@@ -284,7 +319,7 @@ def solution_field(solution: Solution, problem: Problem, times: Array) -> Field:
         problem,
         times,
         solution.grid,
-        [solution.density[i] for i in index],
+        _Frames(solution.density, index),
         solution.point_values,
         None,
         solution.energy_without_entropy[index],

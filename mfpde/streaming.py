@@ -1,0 +1,286 @@
+"""Solutions that are written while they are computed, one saved density at a time.
+
+A run writes its densities into one file from the first save time on. Until it ends, that file holds the head of a
+solution, room for all densities, and a group ``unfinished`` with the rest. All of HDF5's own structures are made
+before the file gets its name; after that only numbers are written, and two counts say how many of them are whole, set
+after the numbers have left the process. So a kill at any moment leaves a file that can be read up to its last save
+time. Flushing alone does not give that: a kill between two writes of one flush leaves structures that contradict each
+other. (A crash of the machine is another matter: nothing but the finished file is synced.)
+
+When the run ends, the file is written anew, one density at a time, and moved into place, like any other solution. Only
+where the disk has no room for that it is completed in place, with the same content; then a kill in the few
+milliseconds of its last flush would lose it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde import storage
+from mfpde.solution import Result, Solution, State
+from mfpde.stored import StoredDensity, file_stamp
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["SUFFIXES", "Stream"]
+
+Array = NDArray[np.float64]
+Rows = Sequence[float] | NDArray[Any]
+
+SUFFIXES = (".h5", ".hdf5")
+_CHUNK = 2**16
+"""Bytes of frames that lie together, where frames are smaller."""
+_LARGEST_CHUNK = 2**30
+"""HDF5 limits a chunk to 4 GiB; a frame beyond this is cut along its first axis."""
+ROOM_LEFT = 2**30
+"""Bytes that stay free on a disk on which a file is written a second time."""
+_ROWS = 1024
+"""Rows of the first block of diagnostics; each next block has twice as many."""
+_BLOCKS = 24
+_MEMORIES = 8
+"""Numbers that a controller may remember. More are not kept: a run that goes on then finds its step anew."""
+
+
+class Stream:
+    """A solution's file that a run writes as it goes; ``mfpde.solve(..., output=Stream(...))``.
+
+    A path does for `solve`; this adds what else should stand in the configuration.
+
+    Parameters
+    ----------
+    path : path
+        The file, ``.h5`` or ``.hdf5``; its folder must exist.
+    overwrite : bool
+        Whether a file that is there may be replaced. It stays until the first density is written.
+    configuration : mapping, optional
+        Plain values for ``solution.configuration``, such as where data came from.
+
+    Raises
+    ------
+    OSError
+        If there could not be such a file, or one is there already.
+    ValueError
+        For another suffix.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        configuration: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        if self.path.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"output = {str(path)!r} must end in {' or '.join(SUFFIXES)}")
+        self.configuration = dict(configuration or {})
+        self._overwrite = overwrite
+        self._target = storage.check_target(self.path, overwrite=overwrite)
+        if not os.access(self._target.parent, os.W_OK):
+            raise PermissionError(f"cannot write {path}: the folder {self._target.parent} cannot be written to")
+        self._file: h5py.File | None = None
+        self._frames = self._rows = 0
+
+    @property
+    def frames(self) -> int:
+        """How many densities the file holds."""
+        return self._frames
+
+    def check_room(self, frames: int, shape: Sequence[int]) -> None:
+        """Refuse a run whose densities do not fit on the disk."""
+        needed, free = 8 * frames * math.prod(shape), shutil.disk_usage(self._target.parent).free
+        if needed > free:
+            raise OSError(
+                f"cannot write {self.path}: {frames} densities of {math.prod(shape)} cells need "
+                f"{needed / 2**30:.3g} GiB, the disk has {free / 2**30:.3g} GiB left; use fewer save times or cells"
+            )
+
+    def start(self, first: Solution, room: int) -> None:
+        """Make the file, with the first saved density.
+
+        Parameters
+        ----------
+        first : Solution
+            The run as it is at its start: one saved density, one row of diagnostics.
+        room : int
+            How many densities there may be.
+        """
+        import h5py
+
+        target = storage.check_target(self.path, overwrite=self._overwrite)
+        assert first.result is Result.UNFINISHED
+        self._frames = self._rows = 0
+        self._columns = list(first.diagnostics)
+        self._integers = [name for name, values in first.diagnostics.items() if values.dtype.kind == "i"]
+        with storage.replacing(self.path, target) as temporary, h5py.File(temporary, "w", locking=False) as file:
+            storage.write_head(first, file)
+            storage.describe_density(_density(file, room, first.grid.shape), first)
+            group = file.create_group("unfinished")
+            group.attrs["columns"] = storage.texts(self._columns)
+            group.attrs["integers"] = storage.texts(self._integers)
+            group.create_dataset("count", data=np.zeros(2), dtype="<i8")
+            width = len(storage.FRAME_COLUMNS) + _MEMORIES
+            # written once, so that it has its place in the file
+            group.create_dataset("frames", data=np.zeros((room, width)), dtype="<f8")
+            width = len(self._columns) + first.response.shape[1]
+            for i in range(_BLOCKS):
+                # these get theirs when they are written first, which HDF5 notes in one write
+                group.create_dataset(f"rows_{i:02d}", shape=(_ROWS << i, width), dtype="<f8", fill_time="never")
+            self._put(file, first.state, first.diagnostics, first.response, first.stats)
+        with storage.reporting(self.path):
+            self._target, self._file = target, h5py.File(target, "r+", locking=False)
+            self._stamp = file_stamp(target, growing=True)
+
+    def add(
+        self, state: State, rows: Mapping[str, Rows], responses: Sequence[Array] | Array, stats: Mapping[str, Any]
+    ) -> None:
+        """Write a density, and the diagnostics since the one before.
+
+        Parameters
+        ----------
+        state : State
+        rows : mapping of list
+            All diagnostics so far. A column may lack the last state, whose departure is not known yet.
+        responses : sequence of array
+            All responses so far.
+        stats : mapping
+            ``evaluations`` and ``leak`` so far.
+        """
+        assert self._file is not None
+        with storage.reporting(self.path):
+            self._put(self._file, state, rows, responses, stats)
+
+    def _put(
+        self,
+        file: h5py.File,
+        state: State,
+        rows: Mapping[str, Rows],
+        responses: Sequence[Array] | Array,
+        stats: Mapping[str, Any],
+    ) -> None:
+        group = file["unfinished"]
+        self._put_rows(group, rows, responses)
+        file["density"][self._frames] = state.mu
+        memory = list(state.memory)
+        length = state.length
+        if len(memory) > _MEMORIES:
+            memory, length = [], None
+        frame = {
+            "time": state.t,
+            "energy": rows["energy"][-1],
+            "steps": state.n_steps,
+            "length": math.nan if length is None else length,
+            "memories": len(memory),
+            **{name: stats[name] for name in ("evaluations", "leak")},
+        }
+        values = [float(frame[name]) for name in storage.FRAME_COLUMNS] + memory
+        group["frames"][self._frames, : len(values)] = values
+        self._frames += 1
+        self._commit(file)
+
+    def _put_rows(self, group: h5py.Group, rows: Mapping[str, Rows], responses: Sequence[Array] | Array) -> None:
+        first, last = max(self._rows - 1, 0), len(rows["time"])  # the last row that was written was not whole
+        values = np.full((last - first, len(self._columns)), np.nan)
+        for i, name in enumerate(self._columns):
+            column = rows[name][first:last]
+            values[: len(column), i] = column
+            values[len(column) :, i] = -1 if name in self._integers else np.nan
+        values = np.concatenate([values, np.asarray(responses[first:last]).reshape(last - first, -1)], axis=1)
+        start, i = 0, 0  # of the block
+        while start < last:
+            stop = start + (_ROWS << i)
+            low, high = max(first, start), min(last, stop)
+            if low < high:
+                block = group[f"rows_{i:02d}"]
+                if not block.id.get_storage_size():
+                    # the file must be as long as it says before it says so
+                    block[-1] = np.nan
+                block[low - start : high - start] = values[low - first : high - first]
+            start, i = stop, i + 1
+        self._rows = last
+
+    def _commit(self, file: h5py.File) -> None:
+        file.flush()  # what is counted is there before it is counted
+        file["unfinished/count"][:] = self._frames, self._rows
+        file.flush()
+
+    def finish(self, solution: Solution) -> None:
+        """Complete the file, and give the solution its densities.
+
+        Raises
+        ------
+        OSError
+            If that fails. The file still holds all that was saved.
+
+        Notes
+        -----
+        A file that was moved during the run is completed where it is now; one that was deleted is lost.
+        """
+        file, shape = self._file, (len(solution.times), *solution.grid.shape)
+        assert file is not None
+        assert len(solution.times) == self._frames
+        with storage.reporting(self.path):
+            self._put_rows(file["unfinished"], solution.diagnostics, solution.response)
+            self._commit(file)
+            size = 8 * math.prod(shape)
+            if size <= storage.IN_MEMORY:
+                solution.density = file["density"][: self._frames]
+                self.close()
+                storage.save(solution, self.path)
+                return
+            solution.density = StoredDensity(self._target, shape, growing=True, stamp=self._stamp)
+            here = self._has_its_name()
+            if here and shutil.disk_usage(self._target.parent).free > size + ROOM_LEFT:
+                self.close()
+                storage.save(solution, self.path)
+                return
+            storage.write(solution, file)
+            file.flush()
+            del file["unfinished"]
+            self.close()
+            if here:
+                storage.sync(self._target)
+                solution.density.refresh()
+
+    def _has_its_name(self) -> bool:
+        """Whether the file still has its name: it may have been moved, deleted or replaced during the run."""
+        try:
+            return file_stamp(self._target, growing=True) == self._stamp
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Let go of the file."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def abandon(self) -> None:
+        """Let go of the file as it is, after something has failed."""
+        with contextlib.suppress(OSError, RuntimeError):  # a disk that is full has said so before
+            self.close()
+
+
+def _density(file: h5py.File, room: int, shape: tuple[int, ...]) -> h5py.Dataset:
+    """Room for densities: all of it has its place at once, and no zeros are written there."""
+    import h5py
+
+    frame = 8 * math.prod(shape)
+    rows = min(shape[0], max(1, _LARGEST_CHUNK // (frame // shape[0])))
+    chunk = (min(room, max(1, _CHUNK // frame)), rows, *shape[1:])
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_chunk(chunk)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple((room, *shape))
+    return h5py.Dataset(h5py.h5d.create(file.id, b"density", h5py.h5t.IEEE_F64LE, space, plan))

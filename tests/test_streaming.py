@@ -1,0 +1,763 @@
+"""Runs that write their densities as they go: nothing is held, nothing is lost, and the file is like any other."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tracemalloc
+from collections import namedtuple
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+import mfpde as mf
+from mfpde import storage, streaming
+from mfpde.cli import WORKING_ARRAYS
+from mfpde.solution import Result, Solution
+from mfpde.solver import _room
+from mfpde.storage import FileFormatError
+from mfpde.stored import IN_MEMORY, StoredDensity
+from mfpde.streaming import Stream
+
+PLANE = mf.problems.gaussian_bumps(centres=((-2.0, -1.0), (1.5, 1.0)))
+LINE = mf.problems.gaussian_bumps()
+SETTINGS = {"shape": 60, "t_end": 0.3, "save": 7, "progress": False}
+
+
+def run(problem: mf.Problem = LINE, **changes) -> Solution:
+    return mf.solve(problem, **{**SETTINGS, **changes})
+
+
+@pytest.fixture(scope="module")
+def reference() -> Solution:
+    """The run as it is without a file."""
+    return run()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.h5"
+
+
+@pytest.fixture
+def stays(monkeypatch):
+    """Densities stay in the file however few they are."""
+    monkeypatch.setattr(storage, "IN_MEMORY", 0)
+
+
+@pytest.fixture
+def no_room(monkeypatch):
+    """The disk has no room for the file a second time."""
+    monkeypatch.setattr(streaming, "ROOM_LEFT", 2**80)
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def assert_same(a: Solution, b: Solution) -> None:
+    """Equality of all but date, duration and where the densities are."""
+    assert a.grid == b.grid
+    for name in ("times", "energy", "response"):
+        assert same_bits(getattr(a, name), getattr(b, name)), name
+    assert same_bits(np.asarray(a.density), np.asarray(b.density))
+    assert a.diagnostics.keys() == b.diagnostics.keys()
+    for name, values in a.diagnostics.items():
+        assert same_bits(values, b.diagnostics[name]), name
+    for name in ("result", "stats", "warnings", "configuration", "point_values", "name", "fingerprint"):
+        assert getattr(a, name) == getattr(b, name), name
+    assert {**a.provenance, "volatile": 0} == {**b.provenance, "volatile": 0}
+    for name in ("t", "n_steps", "length", "memory"):
+        assert getattr(a.state, name) == getattr(b.state, name), name
+    assert same_bits(a.state.mu, b.state.mu)
+
+
+def content(path: Path) -> dict[str, object]:
+    """Everything in a file but the values of the volatile group, as bytes where it is numbers."""
+    found: dict[str, object] = {}
+
+    def plain(value):
+        if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+            return [str(v) if isinstance(v, str) else repr(type(v)) for v in value.ravel()]
+        return (value.dtype.str, value.tobytes()) if isinstance(value, (np.ndarray, np.generic)) else value
+
+    def visit(name, node):
+        if isinstance(node, h5py.Dataset):
+            found[name] = (node.shape, node.dtype.str, node[()].tobytes(), [list(d.keys()) for d in node.dims])
+        for key, value in node.attrs.items():
+            found[f"{name}@{key}"] = name == "volatile" or key == "REFERENCE_LIST" or plain(value)
+
+    with h5py.File(path, "r") as file:
+        visit("", file)
+        file.visititems(visit)
+    return found
+
+
+# ----- the file of a run
+
+
+@pytest.mark.parametrize("place", ["memory", "file", "no room"])
+@pytest.mark.parametrize("end", ["success", "stopped", "failed", "interrupted", "before the first save"])
+def test_the_file_is_what_save_would_write(path, monkeypatch, place, end):
+    if place != "memory":
+        monkeypatch.setattr(storage, "IN_MEMORY", 0)
+    if place == "no room":
+        monkeypatch.setattr(streaming, "ROOM_LEFT", 2**80)
+        monkeypatch.setattr(streaming, "_ROWS", 4)
+    changes: dict[str, object] = {}
+    if end == "stopped":
+        changes["stop"] = lambda snapshot: snapshot.step == 8
+    elif end == "failed":
+        changes |= {"max_steps": 9, "throw": False}
+    elif end == "interrupted":
+        changes["stop"] = lambda snapshot: snapshot.step == 7 and os.kill(os.getpid(), signal.SIGINT)
+    elif end == "before the first save":
+        changes["stop"] = lambda snapshot: True
+    plain = run(**changes)
+    names = {"failed": "MAX_STEPS", "before the first save": "STOPPED"}
+    assert plain.result.name == names.get(end, end.upper())
+    assert len(plain.times) == {"success": 7, "before the first save": 2}.get(end, 4)
+
+    streamed = run(**changes, output=path)
+    assert isinstance(streamed.density, np.ndarray if place == "memory" else StoredDensity)
+    assert_same(streamed, plain)
+    loaded = mf.load(path)
+    assert isinstance(loaded.density, np.ndarray if place == "memory" else StoredDensity)
+    assert_same(loaded, plain)
+    assert streamed.provenance == loaded.provenance
+    plain.save(path.with_name("saved.h5"))
+    assert content(path) == content(path.with_name("saved.h5"))
+    assert len(content(path)) > 100
+    with h5py.File(path) as file:
+        assert (file["density"].chunks is None) == (place != "no room")
+    assert sorted(os.listdir(path.parent)) == ["run.h5", "saved.h5"]
+
+
+def test_xarray_opens_it(path, reference, stays, no_room):
+    run(output=path)
+    with xr.open_dataset(path, engine="h5netcdf") as data:
+        assert data.density.dims == ("time", "x")
+        assert same_bits(data.density.values, reference.density)
+        assert same_bits(data.density.sel(time=0.1, method="nearest").values, reference.density[2])
+    with xr.open_dataset(path, engine="h5netcdf", group="steps") as steps:
+        assert same_bits(steps.energy.values, reference.diagnostics["energy"])
+
+
+def test_a_failure_that_raises_leaves_the_file(path):
+    with pytest.raises(mf.SolveError, match="limit on the number of steps") as caught:
+        run(max_steps=9, output=str(path))
+    assert_same(mf.load(path), caught.value.solution)
+
+
+def test_attempts_at_a_step_that_was_given_up_are_counted(path):
+    streamed = run(controller=mf.FixedStep(50.0), t_end=100.0, throw=False, output=path)
+    assert streamed.result is Result.STEP_TOO_LARGE
+    assert streamed.stats["redone"] == mf.load(path).stats["redone"] == 1
+    assert streamed.diagnostics["redone"].tolist() == [0]
+
+
+def test_a_stream_adds_to_the_configuration(path):
+    stream = Stream(path, overwrite=True, configuration={"data": "points.csv"})
+    for _ in range(2):  # it may be used again
+        streamed = run(output=stream)
+        assert streamed.configuration["data"] == mf.load(path).configuration["data"] == "points.csv"
+        assert stream.frames == 7
+
+
+@pytest.mark.parametrize("shape", [(300,), (40, 30), (12, 10, 8)])
+def test_frames_of_any_shape_and_chunk(path, shape, stays, no_room, monkeypatch):
+    monkeypatch.setattr(streaming, "_CHUNK", 8 * 300 * 3)
+    monkeypatch.setattr(streaming, "_LARGEST_CHUNK", 8 * 80 * 3)
+    centres = [(-1.0, 0.0, 0.5), (1.0, 0.5, 0.0)] if len(shape) > 1 else None
+    problem = LINE if centres is None else mf.problems.gaussian_bumps([c[: len(shape)] for c in centres])
+    settings = {"shape": shape, "t_end": 0.02, "save": 8}
+    plain = run(problem, **settings)
+    assert_same(run(problem, **settings, output=path), plain)
+    with h5py.File(path) as file:
+        assert file["density"].chunks == {1: (3, 240), 2: (1, 8, 30), 3: (1, 3, 10, 8)}[len(shape)]
+    assert_same(mf.load(path), plain)
+
+
+# ----- before anything runs
+
+
+def refused(error: type[Exception], match: str, output: object, **changes) -> None:
+    def evaluated(*args, **kwargs):
+        raise AssertionError("something was computed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mf.Solver, "evaluate", evaluated)
+        with pytest.raises(error, match=match) as caught:
+            run(output=output, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_places_that_cannot_be_written_are_refused_before_the_run(path, reference, monkeypatch):
+    refused(ValueError, r"run\.csv' must end in \.h5 or \.hdf5", path.with_suffix(".csv"))
+    refused(FileNotFoundError, "the folder .*nowhere does not exist", path.parent / "nowhere" / "run.h5")
+    (path.parent / "folder.h5").mkdir()
+    refused(IsADirectoryError, "it is a folder", path.parent / "folder.h5")
+    path.write_bytes(b"dear")
+    refused(FileExistsError, r"run\.h5: it exists; give another name, or overwrite=True", path)
+    assert path.read_bytes() == b"dear"
+    with pytest.raises(FileExistsError, match="it exists"):
+        reference.save(path, overwrite=False)
+    assert path.read_bytes() == b"dear"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "access", lambda *args: False)
+        refused(PermissionError, "cannot be written to", path.with_name("new.h5"))
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(0, 0, 7 * 60 * 8 - 1))
+    refused(OSError, "7 densities of 60 cells need .* use fewer save times or cells", path.with_name("new.h5"))
+    assert sorted(os.listdir(path.parent)) == ["folder.h5", "run.h5"]
+    reference.save(path)
+    assert_same(mf.load(path), reference)
+
+
+def test_an_old_file_stays_until_there_is_a_density(path, reference):
+    path.write_bytes(b"dear")
+    settings = {**SETTINGS, "output": path, "overwrite": True}
+    start = np.ones(60)
+    start[3] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        mf.solve(LINE, **settings, initial=start)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mf.Solver, "evaluate", lambda *args: exit_with(Gone))
+        with pytest.raises(Gone):
+            mf.solve(LINE, **settings)
+    assert path.read_bytes() == b"dear"
+    assert os.listdir(path.parent) == ["run.h5"]
+    assert_same(mf.solve(LINE, **settings), reference)
+    assert_same(mf.load(path), reference)
+
+
+def test_memory_that_is_not_there_is_asked_for_before_the_run():
+    for saves in (2**40, 2**58):
+        with pytest.raises(MemoryError, match=r"\d+ saved densities of 1048576 .* GiB of memory; write them to a file"):
+            _room(saves, mf.Grid(LINE.axes, (2**20,)))
+
+
+# ----- a run that does not end
+
+
+class Gone(Exception):
+    """What happens to a run in the middle."""
+
+
+def exit_with(error: type[Exception]) -> None:
+    raise error
+
+
+def die(step: int):
+    def stop(snapshot):
+        if snapshot.step == step:
+            raise Gone
+        return False
+
+    return stop
+
+
+@pytest.mark.parametrize("place", ["memory", "file"])
+def test_what_an_exception_leaves_can_be_loaded_and_continued(path, reference, monkeypatch, place):
+    if place == "file":
+        monkeypatch.setattr(storage, "IN_MEMORY", 0)
+    stream = Stream(path)
+    with pytest.raises(Gone):
+        run(output=stream, stop=die(8))
+    assert stream._file is None  # not open any more
+    found = mf.load(path)
+    assert found.result is Result.UNFINISHED
+    assert not found.result.ok
+    assert "killed" in str(found)
+    assert isinstance(found.density, np.ndarray if place == "memory" else StoredDensity)
+    frames = len(found.times)
+    assert frames == 3
+    assert same_bits(found.times, reference.times[:3])
+    assert same_bits(found.energy, reference.energy[:3])
+    assert same_bits(np.asarray(found.density), reference.density[:3])
+    rows = found.stats["steps"] + 1
+    assert found.diagnostics.keys() == reference.diagnostics.keys()
+    assert found.diagnostics["time"][-1] == found.times[-1] == found.state.t
+    leaving = ("dissipation_transport", "dissipation_reaction", "relative_fisher_information", "limiting_cell")
+    for name, values in found.diagnostics.items():
+        whole = rows - (name in leaving)
+        assert same_bits(values[:whole], reference.diagnostics[name][:whole]), name
+        if name in leaving:
+            assert values[-1] == -1 or np.isnan(values[-1]), name
+    assert same_bits(found.response, reference.response[:rows])
+    assert found.stats.keys() == reference.stats.keys()
+    assert found.stats["evaluations"] == 1 + 3 * found.stats["steps"] > 10
+    assert 0 < abs(found.stats["leak"]) < 1e-14
+    assert found.configuration == reference.configuration
+    assert found.problem is not None
+    assert found.state.length is not None
+    assert len(found.state.memory) == 1
+
+    rest = run(initial=found.state, save=reference.times[3:])
+    assert same_bits(rest.density[1:], reference.density[3:])
+    assert same_bits(rest.state.mu, reference.state.mu)
+
+    # what was saved can be made a file like others, also in its own place
+    for other in (path.with_name("other.h5"), path):
+        found.save(other)
+        assert_same(mf.load(other), found)
+        with xr.open_dataset(other, engine="h5netcdf") as data:
+            assert data.density.shape == (3, 60)
+    assert same_bits(found.density[2], reference.density[2])
+
+
+@pytest.mark.parametrize("memory", [(), (1.0,) * 8, (1.0,) * 9])
+def test_what_the_controller_remembers_is_kept_if_there_is_room(path, memory):
+    state = mf.State(0.0, LINE.mu_0.cells(LINE.grid(60)), 0, 0.01, memory)
+    with pytest.raises(Gone):
+        run(initial=state, output=path, stop=die(1))
+    found = mf.load(path).state
+    assert (found.length, found.memory) == ((None, ()) if len(memory) > 8 else (0.01, memory))
+
+
+def test_a_run_that_goes_on_can_be_looked_at(path, reference, stays):
+    seen: list[Solution] = []
+
+    def look(snapshot):
+        if snapshot.step in (5, 12):
+            seen.append(mf.load(path))
+            for found in seen:  # what was seen stays there while more is written
+                assert same_bits(found.density[-1], reference.density[len(found.times) - 1])
+        return False
+
+    run(output=path, stop=look)
+    assert [found.result for found in seen] == [Result.UNFINISHED] * 2
+    assert 1 < len(seen[0].times) < len(seen[1].times) < 7
+    # the run has put a finished file in the place of the one that was looked at
+    with pytest.raises(OSError, match="it was changed; load it again"):
+        seen[0].density[0]
+
+
+@pytest.mark.parametrize("what", ["moved", "deleted", "replaced"])
+def test_a_file_that_loses_its_name_during_the_run(path, reference, stays, what):
+    other = path.with_name("other.h5")
+    reference.save(other)
+
+    def interfere(snapshot):
+        if snapshot.step == 8:
+            if what == "deleted":
+                path.unlink()
+            else:
+                path.rename(path.with_name("moved.h5"))
+            if what == "replaced":
+                other.rename(path)
+        return False
+
+    before = content(other)
+    solution = run(PLANE, shape=(30, 30), output=path, stop=interfere)
+    assert solution.result is Result.SUCCESS
+    with pytest.raises(OSError, match="was changed" if what == "replaced" else "was moved or deleted"):
+        solution.density[0]
+    if what != "deleted":
+        assert_same(mf.load(path.with_name("moved.h5")), run(PLANE, shape=(30, 30)))
+    assert path.exists() == (what == "replaced")
+    if what == "replaced":
+        assert content(path) == before
+
+
+class Recording(io.FileIO):
+    """A file that keeps what is written to it."""
+
+    def __init__(self, name, log) -> None:
+        super().__init__(name, "r+")
+        self.log = log
+
+    def write(self, data):
+        self.log.append((self.tell(), bytes(data)))
+        return super().write(data)
+
+    def truncate(self, size=None):
+        self.log.append((size, None))
+        return super().truncate(size)
+
+
+def test_a_kill_between_any_two_writes_leaves_all_that_was_saved(path, reference, stays, monkeypatch):
+    monkeypatch.setattr(streaming, "_ROWS", 4)
+    monkeypatch.setattr(streaming, "_CHUNK", 1)  # a chunk a frame
+    opened = h5py.File
+    log: list[tuple[int, bytes | None]] = []
+    images: list[bytes] = []
+    files: list[Recording] = []
+
+    def recording(name, mode="r", **settings):
+        if mode != "r+":
+            return opened(name, mode, **settings)
+        images.append(path.read_bytes())
+        files.append(Recording(name, log))
+        return opened(files[-1], mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(h5py, "File", recording)
+        run(output=path)
+    for file in files:
+        file.close()
+    assert len(images) == 1
+    assert len(log) > 30
+    image, counts = bytearray(images[0]), []
+    killed = path.with_name("killed.h5")
+    for position, data in [(0, b""), *log]:
+        if data is None:
+            del image[position:]
+            image.extend(bytes(position - len(image)))
+        else:
+            image.extend(bytes(max(0, position + len(data) - len(image))))
+            image[position : position + len(data)] = data
+        killed.write_bytes(image)
+        found = mf.load(killed)
+        frames, rows = len(found.times), len(found.diagnostics["time"])
+        assert same_bits(np.asarray(found.density), reference.density[:frames])
+        assert same_bits(found.state.mu, reference.density[frames - 1])
+        assert same_bits(found.response, reference.response[:rows])
+        for name, values in found.diagnostics.items():
+            assert same_bits(values[: rows - 1], reference.diagnostics[name][: rows - 1]), name
+        counts.append((frames, rows))
+    assert counts == sorted(counts)
+    assert {frames for frames, _ in counts} == {1, 2, 3, 4, 5, 6, 7}
+    assert counts[-1][1] == len(reference.diagnostics["time"])
+
+
+KILLED = """
+import json, os, random, signal, sys, time
+import numpy as np
+import mfpde as mf
+from mfpde import storage
+path, place = sys.argv[1:]
+storage.IN_MEMORY = 0
+problem = mf.problems.gaussian_bumps()
+settings = dict(shape=60, t_end=1.0, save=400, progress=False)
+whole = mf.solve(problem, **settings)
+random.seed(1)
+found = []
+for _ in range(12):
+    child = os.fork()
+    if not child:
+        mf.solve(problem, **settings, output=path, overwrite=True)
+        os._exit(0)
+    time.sleep(random.uniform(0.02, 0.5))
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if not os.path.exists(path):
+        continue
+    solution = mf.load(path)
+    n, k = len(solution.times), len(solution.diagnostics["time"]) - 1
+    assert np.array_equal(np.asarray(solution.density), whole.density[:n])
+    assert np.array_equal(solution.energy, whole.energy[:n])
+    assert np.array_equal(solution.diagnostics["mass"][:k], whole.diagnostics["mass"][:k])
+    assert np.array_equal(solution.state.mu, whole.density[n - 1])
+    found.append((solution.result.name, n))
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_kill_9(path):
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(path), ""], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    killed = [frames for result, frames in found if result == "UNFINISHED"]
+    assert len(killed) >= 3
+    assert max(killed) > 1
+    assert {name for name in os.listdir(path.parent) if not name.startswith(".")} == {"run.h5"}
+
+
+@pytest.mark.parametrize(
+    ("edit", "match"),
+    [
+        (lambda file: file.pop("unfinished"), "the number 'steps' of attribute 'stats'|/time is missing"),
+        (lambda file: file["unfinished/count"].__setitem__(0, 8), "8 frames and 7 rows are no run"),
+        (lambda file: file["unfinished/count"].__setitem__(0, 0), "0 frames"),
+        (lambda file: file["unfinished/count"].__setitem__(1, -1), "-1 rows"),
+        (lambda file: file["unfinished/count"].__setitem__(1, 2**60), "claims"),
+        (lambda file: file["unfinished"].pop("count"), "/unfinished/count is missing"),
+        (lambda file: file["unfinished"].pop("frames"), "/unfinished/frames is missing"),
+        (lambda file: file["unfinished"].pop("rows_00"), "/unfinished/rows_00 is missing"),
+        (lambda file: file["unfinished"].attrs.pop("columns"), "'columns' of /unfinished is missing"),
+        (lambda file: file["unfinished"].attrs.__setitem__("columns", ["time"]), "are missing or twice there"),
+        (lambda file: file["unfinished/frames"].__setitem__((2, 6), 9.0), "the last row of /unfinished/frames"),
+        (lambda file: file.pop("density"), "/density is missing"),
+        (lambda file: file.pop("x"), "/x is missing"),
+    ],
+)
+def test_odd_unfinished_files_are_refused(path, edit, match):
+    with pytest.raises(Gone):
+        run(output=path, stop=die(8))
+    with h5py.File(path, "r+") as file:
+        assert file["unfinished/count"][:].tolist() == [3, 7]
+        edit(file)
+    with pytest.raises(FileFormatError, match=match) as caught:
+        mf.load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("moment", ["frame", "end"])
+def test_a_disk_that_fills_up_is_named_and_what_was_saved_is_there(path, reference, monkeypatch, moment):
+    def full(*args, **settings):
+        raise OSError(28, "No space left on device")
+
+    if moment == "end":
+        monkeypatch.setattr(storage, "write", full)
+    else:
+        commit = Stream._commit
+        monkeypatch.setattr(Stream, "_commit", lambda self, file: full() if self._frames == 4 else commit(self, file))
+    with pytest.raises(OSError, match=r"^cannot write .*run\.h5: No space left on device$"):
+        run(output=path)
+    found = mf.load(path)
+    assert found.result is Result.UNFINISHED
+    frames = {"frame": 3, "end": 7}[moment]
+    assert same_bits(found.density, reference.density[:frames])
+    if moment == "end":
+        assert_same(dataclasses.replace(found, result=reference.result), reference)
+    assert os.listdir(path.parent) == ["run.h5"]
+
+
+# ----- densities in a file
+
+KEYS = [
+    0,
+    -1,
+    np.int64(3),
+    slice(None),
+    slice(1, 3),
+    slice(None, None, -1),
+    slice(5, 1, -2),
+    slice(5, 2),
+    slice(0, None, -1),
+    slice(2, 4, -1),
+    slice(None, 10, -1),
+    (slice(4, 1), slice(9, 7, -1), 0),
+    slice(None, None, 4),
+    slice(-3, 100),
+    ...,
+    (),
+    (2, slice(None), 0),
+    (..., 1),
+    (1, ..., -1),
+    (None, 2),
+    (slice(None), None, 1),
+    (3, 2, 1),
+    (slice(None), slice(3, 0, -1), slice(-2, None)),
+    (slice(None), 2, slice(None, None, 3), None),
+    [0, 2, -1],
+    [],
+    ([1, 1], slice(None), 2),
+    ([], slice(1, 3), None, 0),
+    np.array([True, False] * 3),
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Path, np.ndarray]:
+    path = tmp_path_factory.mktemp("stored") / "made.h5"
+    values = np.random.default_rng(0).random((9, 4, 5))
+    with h5py.File(path, "w") as file:
+        file["density"] = values
+    return path, values[:6]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=str)
+def test_indexing_is_that_of_an_array(made, key):
+    path, values = made
+    found = StoredDensity(path, values.shape)[key]
+    assert type(found) is type(values[key])
+    assert same_bits(found, np.ascontiguousarray(values[key]) if np.ndim(found) else values[key])
+
+
+@pytest.mark.parametrize(
+    "key", [6, -7, (0, 4), (0, 0, 0, 0), "a", 1.0, True, (0, [1]), ([0], [1]), [[0]], [0.5], (..., ...)]
+)
+def test_what_cannot_be_indexed(made, key):
+    path, values = made
+    with pytest.raises(IndexError):
+        StoredDensity(path, values.shape)[key]
+
+
+def test_it_looks_like_an_array(made):
+    path, values = made
+    density = StoredDensity(path, values.shape)
+    assert (density.shape, density.ndim, density.size, density.nbytes) == ((6, 4, 5), 3, 120, 960)
+    assert density.dtype == np.dtype(float)
+    assert len(density) == 6
+    assert all(same_bits(one, other) for one, other in zip(density, values, strict=True))
+    assert same_bits(np.asarray(density), values)
+    assert np.asarray(density, dtype=np.float32).dtype == np.float32
+    assert same_bits(np.maximum(density, 0.5), np.maximum(values, 0.5))
+    assert np.shape(density) == values.shape
+    with pytest.raises(ValueError, match="without a copy"):
+        np.array(density, copy=False)
+    with pytest.raises(AttributeError, match=r"take a frame, density\[i\]\.sum, or read all"):
+        _ = density.sum
+    with pytest.raises(AttributeError, match="no attribute 'colour'"):
+        _ = density.colour
+    with pytest.raises(TypeError):
+        density[0] = 1.0
+    assert repr(density) == f"<StoredDensity of shape (6, 4, 5) in {os.path.realpath(path)}>"
+
+
+def test_no_more_is_read_than_was_asked_for(made, monkeypatch):
+    path, values = made
+    asked = []
+    read = h5py.Dataset.__getitem__
+
+    def noting(self, key, **settings):
+        found = read(self, key, **settings)
+        asked.append(np.size(found))
+        return found
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", noting)
+    density = StoredDensity(path, values.shape)
+    for key, size in ((2, 20), ((-1, 0), 5), ((slice(None), 0, 0), 6), (slice(4, None, -2), 60)):
+        asked.clear()
+        density[key]
+        assert asked == [size]
+    asked.clear()
+    density[[0, 3]]
+    assert asked == [20, 20]
+    asked.clear()
+    list(density)
+    assert asked == [20] * 6
+
+
+def test_a_file_that_is_gone_or_another_is_noticed(path, reference, stays, monkeypatch):
+    density = run(output=path).density
+    monkeypatch.chdir(path.parent.parent)
+    assert same_bits(density[1], reference.density[1])
+    monkeypatch.chdir(path.parent)
+    loaded = mf.load("run.h5")
+    monkeypatch.chdir(path.parent.parent)
+    assert same_bits(loaded.density[-1], reference.density[-1])
+    moved = path.rename(path.with_name("moved.h5"))
+    with pytest.raises(FileNotFoundError, match=r"run\.h5 holds .*, but it was moved or deleted; load the solution"):
+        density[0]
+    moved.rename(path)
+    assert same_bits(density[-1], reference.density[-1])
+    run(alpha_problem := mf.problems.gaussian_bumps(alpha=0.0), output=path, overwrite=True)
+    assert alpha_problem.fingerprint() != LINE.fingerprint()
+    with pytest.raises(OSError, match=r"run\.h5 .* it was changed; load it again"):
+        density[0]
+    again = mf.load(path).density
+    with h5py.File(path, "r+") as file:
+        file["density"][0, 0] = 1.0
+    with pytest.raises(OSError, match="changed"):
+        again[0]
+
+
+def test_a_loaded_solution_is_saved_frame_by_frame(path, reference, stays, monkeypatch):
+    monkeypatch.setattr(storage, "_BLOCK", 2 * 8 * 60)
+    run(output=path)
+    loaded = mf.load(path)
+    held = []
+    read = StoredDensity.__getitem__
+
+    def noting(self, key):
+        found = read(self, key)
+        held.append(found.shape[0])
+        return found
+
+    monkeypatch.setattr(StoredDensity, "__getitem__", noting)
+    loaded.save(path.with_name("other.h5"))
+    assert held == [2, 2, 2, 1]
+    assert content(path) == content(path.with_name("other.h5"))
+    loaded.save(path)  # over the file it is read from
+    assert same_bits(loaded.density[3], reference.density[3])
+    assert_same(mf.load(path), reference)
+
+
+def test_small_densities_are_read_at_once(path):
+    assert 2**20 < IN_MEMORY < 2**30
+    run(output=path)
+    with h5py.File(path, "r+") as file:
+        del file["density"]
+        density = file.create_dataset("density", shape=(7, 60), dtype="f8")
+        density[:] = 1.0
+        density.attrs["representation"] = "cell averages"
+    assert isinstance(mf.load(path).density, np.ndarray)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "IN_MEMORY", 7 * 60 * 8 - 1)
+        assert isinstance(mf.load(path).density, StoredDensity)
+        patch.setattr(storage, "IN_MEMORY", 7 * 60 * 8)
+        assert isinstance(mf.load(path).density, np.ndarray)
+
+
+# ----- everything else works on them alike
+
+
+@pytest.fixture
+def pair(tmp_path, stays, monkeypatch) -> tuple[Solution, Solution]:
+    """A run in memory, and the same in a file, of which reading all at once is an error."""
+    settings = {"shape": (40, 30), "t_end": 0.5, "save": 6}
+    stored = run(PLANE, **settings, output=tmp_path / "plane.h5")
+
+    def everything(*args, **settings):
+        raise AssertionError("all densities were read at once")
+
+    monkeypatch.setattr(StoredDensity, "__array__", everything)
+    return run(PLANE, **settings), stored
+
+
+def test_numbers_of_a_solution(pair):
+    plain, stored = pair
+    for t in (None, 0.1):
+        assert same_bits(plain.marginal("x", t=t), stored.marginal("x", t=t))
+        assert same_bits(plain.marginal("y", "x", t=t), stored.marginal("y", "x", t=t))
+        assert plain.moment("y", 2, t) == stored.moment("y", 2, t)
+    assert str(plain).splitlines()[:-1] == str(stored).splitlines()[:-1]
+    assert plain.index(0.2) == stored.index(0.2)
+    again = run(PLANE, shape=(40, 30), t_end=0.6, save=2, initial=stored)
+    assert same_bits(again.density[-1], run(PLANE, shape=(40, 30), t_end=0.6, save=2, initial=plain).density[-1])
+
+
+def test_pictures(pair, tmp_path):
+    for name, draw in (("a.png", mf.plot), ("b.gif", mf.animate)):
+        drawn = []
+        for solution in pair:
+            draw(solution, tmp_path / name)
+            drawn.append((tmp_path / name).read_bytes())
+            (tmp_path / name).unlink()
+        assert drawn[0] == drawn[1], name
+
+
+def test_comparison(pair):
+    settings = {"sizes": [20, 40], "replicas": 4, "control": False, "uncertainty": 1e-3, "seed": 1, "progress": False}
+    one, two = (mf.compare(solution, dt=0.1, times=[0.1, 0.5], **settings) for solution in pair)
+    assert str(one) == str(two)
+
+
+# ----- memory
+
+
+def test_saved_densities_are_not_held(path, stays, monkeypatch):
+    """The peak of a run does not know how often it saves."""
+    monkeypatch.setattr(storage, "_BLOCK", 1)
+
+    def peak(saves: int, output: Path | None, problem: mf.Problem = PLANE, n: int = 160) -> float:
+        tracemalloc.start()
+        run(problem, shape=(n, n), t_end=1e-3, save=saves, output=output, overwrite=True)
+        try:
+            return tracemalloc.get_traced_memory()[1] / (8 * n * n)
+        finally:
+            tracemalloc.stop()
+
+    warm = mf.problems.gaussian_bumps(centres=((-2.0, -1.0), (1.5, 1.0)), temperature=0.5)
+    for problem in (PLANE, warm):
+        peak(2, path, problem, 30)  # imports
+    few, many = peak(3, path), peak(30, path)
+    assert many - few < 1.5
+    assert 25 < peak(30, None) - peak(3, None) < 28.5
+    # the command line refuses meshes by this number
+    assert few < peak(3, path, warm, 256) < WORKING_ARRAYS
