@@ -173,8 +173,16 @@ def run(
             show_default=False,
         ),
     ] = None,
-    scheme: Annotated[str | None, typer.Option(help="weno5, muscl or upwind.", show_default=False)] = None,
-    method: Annotated[str | None, typer.Option(help="exponential-ssprk3, strang or lie.", show_default=False)] = None,
+    scheme: Annotated[
+        str | None, typer.Option(help="weno5, muscl, upwind or scharfetter-gummel.", show_default=False)
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="exponential-ssprk3, strang, lie, or (with scharfetter-gummel) implicit-strang, implicit-euler.",
+            show_default=False,
+        ),
+    ] = None,
     save: Annotated[
         str | None,
         typer.Option(help="Number of save times, or the times: 0.5,1,2.", metavar="N|T,T,..", show_default=False),

@@ -34,8 +34,9 @@ COLUMNS: dict[str, str] = {
     "energy": "E[mu], constant included; with a temperature the free energy, tau int log(mu/omega) dmu included",
     "entropy": "int log(mu/omega) dmu (nan at temperature 0)",
     "temperature": "tau",
-    "dissipation_transport": "-dE/dt of the transport, from the fluxes used",
-    "dissipation_reaction": "-dE/dt of the reaction",
+    "dissipation_transport": "-dE/dt of the transport, from the explicit fluxes at the state; where cells are empty and "
+    "tau > 0, with log(1e-300) for their logarithm",
+    "dissipation_reaction": "-dE/dt of the reaction; neither counts tau'(t) times the entropy",
     "optimality_gap": "bounds E - min E for convex E, over measures of the same mass on the mesh: "
     "mass * (Vbar - min V), or tau KL(mu|p_mu) with a temperature",
     "relative_fisher_information": "int |grad log(mu/p_mu)|_G^2 dmu = dissipation_transport / (s tau^2) "
@@ -87,6 +88,10 @@ class GapBelow:
 
     value: float
 
+    def __post_init__(self) -> None:
+        if not self.value > 0:
+            raise ValueError(f"GapBelow: the value must be positive, not {self.value!r}")
+
     def __call__(self, snapshot: Snapshot) -> bool:
         """Whether to stop."""
         return snapshot.optimality_gap <= self.value
@@ -97,7 +102,7 @@ class SteadyState:
     """Stop when the density hardly moves: ``int |d_t mu| / mass <= rate``, in 1/time.
 
     A small rate is not a small distance: where the slowest mode decays at rate ``r``, what is left is about
-    ``rate / r``. `GapBelow` certifies.
+    ``rate / r``. `GapBelow` certifies. A schedule that is 0 for a while looks steady too.
     """
 
     rate: float
@@ -195,7 +200,7 @@ class Recorder:
         slope = at.V if free is None else free.slope
         transport = -float(np.vdot(slope, rate)) * flow.grid.cell_volume
         temperature = rows["temperature"][-1]
-        rows["relative_fisher_information"].append(np.nan if free is None else transport / temperature**2)
+        rows["relative_fisher_information"].append(np.nan if free is None else transport / temperature / temperature)
         reaction = 0.0
         if alpha and free is None:
             reaction = alpha * flow.reaction.dissipation(at.mu, at.V, at.mean)

@@ -56,6 +56,8 @@ class Evaluation:
     survey: Survey
     known: dict[float, tuple[float, int]] = field(default_factory=dict, repr=False)
     """Outflow rates by temperature, once `Flow.outflow` has been asked."""
+    tokens: dict[float, int] = field(default_factory=dict, repr=False)
+    """What the transport operator calls the speeds behind them, see `Transport.rate`."""
 
 
 @dataclass(slots=True)
@@ -141,6 +143,7 @@ class Flow:
         """The largest rate at which a cell empties by drift and diffusion, and which cell."""
         if temperature not in at.known:
             at.known[temperature] = self.transport.outflow_rate(at.V, at.mu, temperature)
+            at.tokens[temperature] = self.transport.outflow_token
         return at.known[temperature]
 
     def free_energy(self, at: Evaluation, temperature: float) -> FreeEnergy:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mfpde.flow import Evaluation, Flow
 from mfpde.problem import Problem
-from mfpde.stepping import Coefficients, Method, Outcome
+from mfpde.stepping import Coefficients, Method, Outcome, flush
 from mfpde.transport import ScharfetterGummel, Scheme
 
 __all__ = ["ImplicitEuler", "ImplicitStrang", "Potential"]
@@ -63,6 +63,8 @@ class _Implicit(Method):
             raise ValueError(f"potential must be one of {names}, not {self.potential!r}")
         if not (isinstance(self.convergence, (int, float)) and 0 < self.convergence < 1):
             raise ValueError(f"convergence must lie in (0, 1), not {self.convergence!r}; 1e-3 is a good value")
+        if self.potential is not Potential.AVERAGE:
+            object.__setattr__(self, "order", 1)  # only the average of both ends is of order 2
 
     def check(self, problem: Problem, scheme: Scheme) -> None:
         """See `Method.check`."""
@@ -105,7 +107,7 @@ class _Implicit(Method):
     ) -> tuple[Array | None, Evaluation | None]:
         """The end of the step, or None where the iteration for the potential does not converge."""
         V, tau = start.V, at.temperature(0.5)
-        mu = self._compose(flow, start.mu, V, length, at)
+        mu = flush(self._compose(flow, start.mu, V, length, at))
         if self.potential is Potential.START:
             return mu, None
         share = 0.5 if self.potential is Potential.AVERAGE else 1.0
@@ -122,13 +124,15 @@ class _Implicit(Method):
             if off <= max(self.convergence * moved, 1e-12 * (_deviation(V, weight) + tau)):
                 return mu, end
             V = mixing.next(V, residual)
-            mu = self._compose(flow, start.mu, V, length, at)
+            mu = flush(self._compose(flow, start.mu, V, length, at))
         return None, None
 
 
 def _deviation(values: Array, weight: Array) -> float:
     """The standard deviation under a weight: constants in a potential move nothing."""
     total = float(weight.sum())
+    if total == 0.0:
+        return 0.0
     centred = values - float(np.vdot(values, weight)) / total
     centred *= centred
     return math.sqrt(float(np.vdot(centred, weight)) / total)
@@ -149,6 +153,9 @@ class ImplicitEuler(_Implicit):
     -----
     For every step length: positive, mass exact to round-off, Gibbs states kept to round-off, and (see `Potential`)
     a free energy that does not rise without reaction or with the free-energy one, to the tolerance of the iteration.
+
+    **Good values.** For long steps to the stationary state of a convex energy `Potential.END`: the average hardly damps
+    the interaction, as the trapezoidal rule does not.
     """
 
     order: int = field(default=1, init=False, repr=False)

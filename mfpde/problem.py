@@ -299,7 +299,11 @@ class Problem:
         if self.base is None:
             return None
         shape = np.broadcast_shapes(*(np.shape(x) for x in coordinates))
-        omega = np.broadcast_to(np.asarray(self.base(*coordinates), dtype=float), shape)
+        omega = np.asarray(self.base(*coordinates), dtype=float)
+        try:
+            omega = np.broadcast_to(omega, shape)
+        except ValueError:
+            raise ValueError(f"base returned shape {omega.shape}, which does not broadcast to {shape}") from None
         bad = ~(np.isfinite(omega) & (omega > 0))
         if bad.any():
             where = np.unravel_index(int(np.argmax(bad)), shape)

@@ -243,8 +243,8 @@ class ReactionStep:
                 change = killed - (float(killed.sum()) * volume) * self.mu_b
             else:
                 change = V * mu
-                integral = float(change.sum()) * volume
-                change += max(-integral, 0.0) * mu - max(integral, 0.0) * self.mu_b
+                integral, mass = float(change.sum()) * volume, float(mu.sum()) * volume
+                change += (max(-integral, 0.0) / mass) * mu - max(integral, 0.0) * self.mu_b
         else:
             rate = slope if self.free_energy else self.rate_of(V)
             if self.balanced:

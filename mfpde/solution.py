@@ -35,6 +35,7 @@ class Result(enum.Enum):
         "the fixed step exceeds the positivity bound, or its potential was not found; "
         "use a smaller dt, CourantControl() or ErrorControl()"
     )
+    EXTINCT = "the unbalanced reaction has removed all mass; the energy's V is positive everywhere, or alpha too large"
     DT_MIN = "the step fell below its floor; the velocity blows up, or the tolerance is out of reach"
     NOT_FINITE = "the energy or the density is not finite; look at the potential of the last state"
     MAX_STEPS = "the limit on the number of steps was reached; raise max_steps or lower the accuracy"

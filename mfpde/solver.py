@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mfpde.diagnostics import Recorder, Snapshot, StopCondition
 from mfpde.flow import Evaluation, Flow, FreeEnergy
 from mfpde.grid import Grid
-from mfpde.implicit import ImplicitStrang
+from mfpde.implicit import ImplicitStrang, Potential
 from mfpde.measures import Measure
 from mfpde.problem import Problem, Reaction
 from mfpde.running import RunWarning, interruptible, invert_clock, progress_bar, save_times, thread_limit
@@ -243,7 +243,13 @@ class Solver:
             dt = t_new - state.t
             if first_rate is None:
                 euler = length / method.ssp if math.isfinite(length) and length > 0 else None
-                first_rate = flow.transport.rate(start.mu, start.V, dt=euler, temperature=temperature)
+                first_rate = flow.transport.rate(
+                    start.mu, start.V, dt=euler, temperature=temperature, outflow=start.tokens.get(temperature)
+                )
+            if length == 0.0 and dt > 0.0:  # the clock stands still, and so does the density
+                self._last = start
+                new = State(t_new, state.mu, state.n_steps + 1, state.length, state.memory)
+                return new, StepInfo(None, dt, 0.0, 0.0, 0, first_rate, bound, cell)
             if not dt > floor:
                 result = Result.DT_MIN if finite else Result.NOT_FINITE
                 return state, StepInfo(result, dt, None, 0.0, redone, first_rate, bound, cell)
@@ -323,15 +329,20 @@ def mean_peclet(problem: Problem, grid: Grid, temperature: float) -> float:
     return float(np.vdot(mu, peclet)) * grid.cell_volume
 
 
+def coldest(problem: Problem) -> float:
+    """The lowest temperature of a run to the problem's end time, at nine times of it."""
+    return min(problem.temperature(float(t)) for t in np.linspace(0.0, problem.t_end, 9))
+
+
 def default_scheme(problem: Problem, grid: Grid) -> tuple[Scheme, str]:
     """The transport scheme for a problem, and why.
 
-    `Weno5` at temperature 0, and above where drift dominates diffusion within a cell (`mean_peclet` above 1); else
-    `ScharfetterGummel`, which is then of second order and keeps Gibbs states.
+    `Weno5` at temperature 0, and above where drift dominates diffusion within a cell (`mean_peclet` above 1 at the
+    lowest temperature of the run); else `ScharfetterGummel`, which is then of second order and keeps Gibbs states.
     """
-    tau = problem.temperature(0.0)
+    tau = coldest(problem)
     if tau == 0.0:
-        return Weno5(), "temperature 0" if problem.noiseless else "the temperature starts at 0"
+        return Weno5(), "temperature 0" if problem.noiseless else "the temperature falls to 0"
     mean = mean_peclet(problem, grid, tau)
     if mean <= DRIFT_DOMINATES:
         return ScharfetterGummel(), f"mean cell Peclet number {mean:.2g} <= {DRIFT_DOMINATES:g}"
@@ -344,7 +355,7 @@ def default_method(problem: Problem, grid: Grid, scheme: Scheme) -> tuple[Method
     `ImplicitStrang` for `ScharfetterGummel`. Otherwise `ExponentialSSPRK3` where it applies, unless diffusion is stiff:
     then, and for reinjection and the free-energy reaction, `Strang`.
     """
-    tau = problem.temperature(0.0)
+    tau = coldest(problem)
     if isinstance(scheme, ScharfetterGummel):
         return ImplicitStrang(), "steps of any length keep sign, mass and Gibbs states"
     if problem.reinjection is not None:
@@ -552,18 +563,21 @@ def solve(
                 at = solver.evaluate(state)
                 tau = problem.temperature(state.t)
                 free = None
-                free = solver.free_energy(at, tau)
+                if at.mass > 0.0:
+                    free = solver.free_energy(at, tau)
+                else:
+                    result = Result.EXTINCT
                 gap = recorder.state(state.t, at, free, tau, done)
                 energy = recorder.rows["energy"][-1]
                 show(state.t, energy)
-                if stop is not None:
+                if stop is not None and result is Result.SUCCESS:
                     change = _distance(state.mu, before.mu) / (euler * float(before.mu.sum()))
                     snapshot = Snapshot(state.t, state.n_steps, state.mu, at.V, energy, gap, dissipation, change)
                     if stop(snapshot):
                         result = Result.STOPPED
                     del snapshot
                 del before
-                if interrupted():
+                if interrupted() and result is not Result.EXTINCT:
                     result = Result.INTERRUPTED
             if result is not Result.SUCCESS:
                 break
@@ -578,7 +592,9 @@ def solve(
         diagnostics = recorder.arrays()
         density = np.empty((0, *solver.grid.shape)) if frames is None else frames[: len(times)]
         solution = so_far(result, density, diagnostics, time.perf_counter() - began)
-        notes += _notes(diagnostics, solution.stats, rises=_decays(problem))
+        frozen = getattr(solver.method, "potential", None) is Potential.START
+        remedy = "take Potential.AVERAGE, or shorter steps" if frozen else "refine the mesh"
+        notes += _notes(diagnostics, solution.stats, rises=_decays(problem), remedy=remedy)
         if stream is not None:
             stream.finish(solution)
 
@@ -612,13 +628,13 @@ def _distance(one: Array, other: Array) -> float:
     return float(np.abs(difference, out=difference).sum())
 
 
-def _notes(diagnostics: dict[str, Array], stats: dict[str, Any], *, rises: bool) -> list[str]:
-    """What a run wants looked at; `rises`: whether an energy that rises is one of it."""
+def _notes(diagnostics: dict[str, Array], stats: dict[str, Any], *, rises: bool, remedy: str) -> list[str]:
+    """What a run wants looked at; `rises`: whether an energy that rises is one of it, `remedy`: what to do then."""
     notes = []
     if stats["energy_increase"] > ENERGY_TOLERANCE and rises:
         t_at = diagnostics["time"][int(np.argmax(np.diff(diagnostics["energy"]))) + 1]
         rise = stats["energy_increase"]
-        notes.append(f"the energy rose by {rise:.1e} of its scale in the step to t = {t_at:g}; refine the mesh")
+        notes.append(f"the energy rose by {rise:.1e} of its scale in the step to t = {t_at:g}; {remedy}")
     ends = diagnostics["end_mass"]
     if ends.max() > max(END_MASS_WARN, 2 * ends[0]):
         notes.append(

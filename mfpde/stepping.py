@@ -265,7 +265,8 @@ class Splitting(Method):
                 return Outcome(None, bound=bound)
             rate = first_rate if i == 0 else None
             if rate is None:
-                rate = transport.rate(stage.mu, stage.V, dt=length, temperature=temperature)
+                token = stage.tokens.get(temperature)
+                rate = transport.rate(stage.mu, stage.V, dt=length, temperature=temperature, outflow=token)
             # the last stage is the result, the others live in scratch arrays, in turn
             out = np.empty(flow.grid.shape) if i == 2 else flow.scratch("even" if i == 0 else "odd")
             growth = combine(start.mu, stage.mu, rate, old, new, length, out)
@@ -306,7 +307,7 @@ class Splitting(Method):
             return Outcome(None, bound=0.5 * length)
         # the coefficients of many stages sum to 1 up to round-off only: the mass is what the fluxes have left
         mu *= start.mass * (1.0 + leak) / total
-        return Outcome(_flush(mu), leak, bound=bound)
+        return Outcome(flush(mu), leak, bound=bound)
 
 
 MOST_STAGES = 40
@@ -417,7 +418,9 @@ class ExponentialSSPRK3(Method):
 
         rate_0 = first_rate
         if rate_0 is None:
-            rate_0 = transport.rate(mu, start.V, dt=euler, temperature=at.temperature(0.0))
+            temperature = at.temperature(0.0)
+            token = start.tokens.get(temperature)
+            rate_0 = transport.rate(mu, start.V, dt=euler, temperature=temperature, outflow=token)
 
         # nu_1 = e^{2/3 L} (mu + 2/3 h N_0)
         nu = flow.scratch("nu")
@@ -447,7 +450,8 @@ class ExponentialSSPRK3(Method):
             if not h <= bound:  # NaN included
                 return Outcome(None, bound=bound)
             euler_dt = euler / (1.0 - euler * excess)
-            slope = transport.rate(nu, stage.V, None if last else before, euler_dt, temperature)
+            token = stage.tokens.get(temperature)
+            slope = transport.rate(nu, stage.V, None if last else before, euler_dt, temperature, outflow=token)
             if last:
                 # nu_3 = e^{L} (74/128 mu + 5/32 h N_0) + 27/64 e^{1/3 L} (nu_2 + 4/3 h N_2)
                 total, growth, error = passes.final_stage(mu, nu, third, change, h, rate_0, before, slope)
@@ -464,7 +468,7 @@ class ExponentialSSPRK3(Method):
 
 def _growth(flow: Flow, rate: Array, mass: float) -> float:
     """The relative rate at which the transport creates mass: zero but for round-off."""
-    return float(rate.sum()) * flow.grid.cell_volume / mass
+    return float(rate.sum()) * flow.grid.cell_volume / mass if mass > 0 else 0.0
 
 
 def _mean(flow: Flow, r: Array, at: Evaluation) -> float:
@@ -477,7 +481,7 @@ def _support_minimum(r: Array, at: Evaluation) -> float:
     return at.survey.held if r is at.V else float(np.min(r, where=at.mu > 0, initial=np.inf))
 
 
-def _flush(mu: Array) -> Array:
+def flush(mu: Array) -> Array:
     """Set what is about to become subnormal to zero: it carries no mass and is slow."""
     mu *= np.abs(mu) >= 1e-290
     return mu
@@ -642,7 +646,8 @@ class ErrorControl(_Bounded):
             return False, length * min(0.9 * ratio ** (1 / 3), 0.9), memory
         previous = memory[0] if memory else error
         factor = 0.9 * ratio ** (0.7 / 3) * (previous / self.tolerance) ** (0.4 / 3)
-        return True, length * min(factor, self.growth), (error,)
+        # a step far better than it had to be is luck, and must not shrink the one after the next
+        return True, length * min(factor, self.growth), (max(error, 1e-2 * self.tolerance),)
 
 
 def _positive(name: str, value: float) -> None:
@@ -668,7 +673,8 @@ def step_doubling(
     other = method.step(flow, half.end or flow.evaluate(half.mu), 0.5 * length, at.part(0.5, 0.5))
     if other.mu is None:
         return Outcome(None, bound=2 * other.bound)
-    difference = float(np.abs(other.mu - whole.mu).sum()) / float(np.abs(other.mu).sum())
+    total = float(np.abs(other.mu).sum())
+    difference = float(np.abs(other.mu - whole.mu).sum()) / total if total > 0 else 0.0
     error = difference / (2**method.order - 1)
     bound = min(whole.bound, 2 * half.bound, 2 * other.bound)
     return Outcome(other.mu, half.leak + other.leak, error=error, bound=bound, end=other.end)

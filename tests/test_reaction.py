@@ -285,3 +285,20 @@ class TestDissipation:
         slope = -(-3 * energies[0] + 4 * energies[1] - energies[2]) / (2 * a)
         psi = self.V + tau * (np.log(self.mu) - log_base)
         assert step.free_dissipation(self.mu, self.V, psi, tau) == pytest.approx(slope, rel=2e-6)
+
+    @pytest.mark.parametrize("kind", list(ReinjectionKind))
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_of_a_mass_other_than_one(self, kind, sign):
+        """Refill removes a gain uniformly: per unit of mass."""
+        from scipy import stats
+
+        step = ReactionStep(self.grid, reinjection=Reinjection(Product(x=stats.norm(0, 0.1)), kind))
+        mu, V, tau, volume = 2 * self.mu, sign * (np.abs(self.V) + 0.1), 0.6, self.grid.cell_volume
+
+        def value(nu):
+            return float(V @ nu) * volume + tau * entropy(nu, volume)
+
+        a = 1e-4
+        energies = [value(step.apply(mu, V, s)) for s in (0, a, 2 * a)]
+        slope = -(-3 * energies[0] + 4 * energies[1] - energies[2]) / (2 * a)
+        assert step.free_dissipation(mu, V, V + tau * np.log(mu), tau) == pytest.approx(slope, rel=1e-5)

@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.integrate import solve_ivp
 
 import mfpde as mf
 from mfpde.diagnostics import COLUMNS
@@ -205,6 +206,27 @@ class TestDefaults:
         ]
         assert 3 * steps[0] < steps[1]
 
+    def test_annealing_counts_its_coldest_time(self):
+        """At tau -> 0 Scharfetter-Gummel is Upwind: E x^2 = 0.08167 (moment equations) would be missed by a third."""
+        problem = mf.Problem(
+            mf.Confinement(x=1.0),
+            [mf.Axis("x", -6, 6)],
+            mf.Product(x=stats.norm(1, 0.5)),
+            alpha=1.0,
+            temperature=lambda t: 0.5 * np.maximum(0, 1 - np.asarray(t)),
+            t_end=1.5,
+        )
+
+        def moments(t, y):
+            mean, variance = y
+            tau = 0.5 * max(0.0, 1 - t)
+            return [-(1 + variance) * mean, -2 * variance - variance**2 + 2 * tau]
+
+        exact = solve_ivp(moments, (0, 1.5), [1.0, 0.25], rtol=1e-10, atol=1e-12, max_step=0.05).y[:, -1]
+        solution = mf.solve(problem, 160, save=2)
+        assert "Weno5" in solution.configuration["scheme"]
+        assert solution.moment("x", 2) == pytest.approx(exact[1] + exact[0] ** 2, rel=1e-3)
+
     def test_implicit_methods_need_their_fluxes(self):
         with pytest.raises(ValueError, match=r"ImplicitEuler needs scheme=ScharfetterGummel\(\), not Muscl"):
             mf.Solver(mf.problems.torus_langevin(), 40, scheme=mf.Muscl(), method=mf.ImplicitEuler())
@@ -217,6 +239,40 @@ class TestDefaults:
 
 
 class TestControllers:
+    def test_a_lucky_step_does_not_shrink_the_next(self):
+        """An error far below the tolerance is remembered as one a hundred times below at most."""
+        control = mf.ErrorControl(1e-5)
+        _, _, memory = control.after(1.0, Outcome(np.ones(1), error=1e-16), ())
+        accepted, following, _ = control.after(1.0, Outcome(np.ones(1), error=6e-7), memory)
+        assert accepted
+        assert following > 0.9
+
+    def test_coarse_periodic_mesh(self):
+        """The tail guard switches on and off here; steps used to shrink until nothing moved."""
+        problem = mf.Problem(
+            mf.External(lambda x: np.cos(np.pi * x / 3)),
+            [mf.Axis("x", -3, 3, mf.End.PERIODIC)],
+            mf.Product(x=stats.uniform(-3, 6)),
+            temperature=1.0,
+        )
+        solution = mf.solve(problem, 8, 1.0, scheme=mf.Weno5(), method=mf.ExponentialSSPRK3(), save=2)
+        assert solution.stats["steps"] < 200
+
+    def test_a_clock_that_stands_still(self):
+        """s(t) = 0 from t = 1/2 on: the density stays, the run goes on."""
+        problem = mf.Problem(
+            mf.Confinement(x=1.0),
+            [mf.Axis("x", -6, 6)],
+            mf.Product(x=stats.norm(1, 0.5)),
+            alpha=1.0,
+            schedule=lambda t: np.maximum(0.0, 1 - 2 * np.asarray(t)),
+        )
+        for method in (None, mf.Strang()):
+            solution = mf.solve(problem, 40, 1.0, save=21, method=method)
+            assert solution.result is mf.Result.SUCCESS
+            np.testing.assert_array_equal(solution.density[-1], solution.density[11])
+            assert solution.energy[5] < solution.energy[0]
+
     @pytest.mark.parametrize("controller", [mf.CourantControl(), mf.ErrorControl(1e-4), mf.ErrorControl(1e-7)])
     @pytest.mark.parametrize("method", [mf.ExponentialSSPRK3(), mf.Strang()])
     def test_positive_within_the_bound(self, well, controller, method):
@@ -264,6 +320,37 @@ class TestControllers:
 
 
 class TestResults:
+    @pytest.mark.parametrize("scheme", [None, mf.Weno5()], ids=["default", "weno5"])
+    @pytest.mark.parametrize(("alpha", "temperature"), [(200.0, 0.0), (2000.0, 0.5)])
+    def test_extinction(self, alpha, temperature, scheme):
+        """An unbalanced reaction with V > 0 everywhere removes all mass in the end."""
+        problem = mf.Problem(
+            mf.External(lambda x: 0.5 * x**2 + 3),
+            [mf.Axis("x", -6, 6)],
+            mf.Product(x=stats.norm(1, 0.5)),
+            alpha=alpha,
+            temperature=temperature,
+            reaction="unbalanced",
+            t_end=10.0,
+        )
+        solution = mf.solve(problem, 60, scheme=scheme, throw=False, save=[9.0])
+        assert solution.result is mf.Result.EXTINCT
+        assert solution.diagnostics["mass"][-1] == 0.0
+        with pytest.raises(mf.SolveError, match="removed all mass"):
+            mf.solve(problem, 60, scheme=scheme)
+
+    def test_a_rising_energy_names_its_cause(self):
+        frozen = mf.ImplicitEuler(mf.Potential.START)
+        with pytest.warns(mf.RunWarning, match=r"take Potential\.AVERAGE"):
+            mf.solve(
+                mf.problems.torus_langevin(),
+                100,
+                100.0,
+                scheme=mf.ScharfetterGummel(),
+                method=frozen,
+                controller=mf.FixedStep(10.0),
+            )
+
     def test_fixed_step_over_the_bound(self, well):
         with pytest.raises(mf.SolveError, match="smaller dt") as caught:
             mf.solve(well, 100, controller=mf.FixedStep(0.5), scheme=mf.Muscl())

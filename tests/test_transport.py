@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mfpde.grid import Axis, End, Grid
+from mfpde.threads import THREADED_SIZE
 from mfpde.transport import Limiter, Muscl, Transport, Upwind, Weno5
 
 EPS = np.finfo(float).eps
@@ -586,7 +587,7 @@ def test_threads_do_not_change_a_bit(scheme):
     mu = np.exp(np.random.default_rng(8).standard_normal(shape))
     v = np.random.default_rng(9).standard_normal(shape)
     one, two, five = (Transport(grid, scheme, threads=k) for k in (1, 2, 5))
-    assert len(two._split()) == 2  # the grid is large enough to be shared
+    assert grid.size >= THREADED_SIZE  # large enough to be shared
     reference = one.rate(mu, v, dt=1e-4)
     for other in (two, five):
         np.testing.assert_array_equal(other.rate(mu, v, dt=1e-4), reference)
@@ -705,3 +706,32 @@ def test_construction_is_checked():
 def test_import_is_cheap():
     code = "import sys, mfpde.transport; print([m for m in ('numba', 'scipy', 'findiff', 'sympy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_outflow_tokens_change_nothing():
+    """Speeds are taken over only while they are those of the token."""
+    rng = np.random.default_rng(12)
+    transport = Transport(box((30, 20)), Weno5())
+    mu = np.exp(1.5 * rng.standard_normal((30, 20)))
+    v, other = rng.standard_normal((2, 30, 20))
+    reference = {}
+    for temperature in (0.0, 0.3):
+        for w in (v, other):
+            reference[temperature, w is v] = transport.rate(mu, w, dt=0.01, temperature=temperature)
+    assert (reference[0.0, True] != transport.rate(mu, v)).any()  # the limiter is at work
+    tokens = {}
+    for key in reference:
+        transport.outflow_rate(v if key[1] else other, mu, key[0])
+        tokens[key] = transport.outflow_token
+        for k, token in tokens.items():
+            w = v if k[1] else other
+            np.testing.assert_array_equal(transport.rate(mu, w, dt=0.01, temperature=k[0], outflow=token), reference[k])
+            transport.outflow_rate(v if key[1] else other, mu, key[0])
+            tokens[key] = transport.outflow_token
+    # what the token is for: speeds are not found again
+    transport.outflow_rate(v, mu)
+    token = transport.outflow_token
+    transport.rate(mu, v, dt=0.01, outflow=token)
+    assert transport.outflow_token == token
+    transport.rate(mu, v, dt=0.01)
+    assert transport.outflow_token != token

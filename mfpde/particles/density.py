@@ -135,7 +135,7 @@ class KernelDensity:
         Raises
         ------
         ValueError
-            If the mesh would have more than 2^24 nodes, or points are outside the box.
+            If the mesh would have more than 2^24 nodes, points are outside the box, or no particle has a weight.
         FloatingPointError
             If points are not finite.
         """
@@ -144,6 +144,10 @@ class KernelDensity:
         low, high = np.minimum(points.min(axis=0), where.min(axis=0)), np.maximum(points.max(axis=0), where.max(axis=0))
         if not (np.all(np.isfinite(low)) and np.all(np.isfinite(high))):
             raise FloatingPointError("some particles are not finite; take a smaller dt")
+        if not float(np.sum(weights)) > 0.0:
+            raise ValueError(
+                "the weights of the kernel density estimate sum to 0; it needs particles that weigh something"
+            )
         lines = [
             _Line(axis, h, low[i], high[i])
             for i, (axis, h) in enumerate(zip(axes, self.bandwidths(points, weights, axes), strict=True))

@@ -30,6 +30,7 @@ from .kernels import (
     SAFE,
     SPEED,
     _jit,
+    _kernel,
 )
 
 WIDTH = 64  # most lines of a tile: the recurrences have a long latency, hidden by that many at a time
@@ -411,13 +412,13 @@ def _make_positive(low, seam, rates, n, w, periodic, work, x):  # type: ignore[n
                 x[j * w + q] = sdirk[j]
 
 
-@_jit
+@_kernel
 def tile_width(lines):  # type: ignore[no-untyped-def]
     """Lines of a tile."""
     return min(WIDTH, lines)
 
 
-@_jit
+@_kernel
 def solve(order, dt, temperature, inverse_temperature, mu, potential, ints, floats, metric, start, stop, out):  # type: ignore[no-untyped-def]
     """One implicit step on tiles ``start <= j < stop`` of the lines of an axis. `out` may be `mu`."""
     n, inner, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]

@@ -1,15 +1,22 @@
 """Compiled line sweeps. Imported when the first sweep is made, never by ``import mfpde``.
 
-One kernel serves every dimension and axis. An array is seen as ``(outer, n, inner)`` along the axis in hand
-and worked on in tiles: `batch` lines of `rows + 2 ghost` rows of `width` columns, copied into a contiguous
-buffer. In the buffer the neighbour along the axis is always `width` entries away, so that every loop below is
-flat over the tile and vectorises the same way for the last axis (width 1) and for the others. Entries across
-the seam of two lines are computed and never used.
+One kernel serves every dimension and axis. An array is seen as ``(outer, n, inner)`` along the axis in hand. A pass
+is a flat loop over entries whose neighbours along the axis are reached by pointers of their own, so that it vectorises
+the same way whatever lies between them. There are two ways through the mesh:
+
+- **by rows**, where `inner` is long: strips of columns are walked along the axis. The last rows of whatever is needed
+  again stand in rings of `RING` rows, in the nearest cache; the potential is read where it is.
+- **by tiles**, where `inner` is short: lines with their ghost rows are copied into a buffer of `TILE` entries, in
+  which the neighbour along the axis is `inner` entries away. Entries across the seam of two lines are computed and
+  never used.
 
 Entry ``k`` of a face buffer is the face on the left of cell ``k``. Ghost rows wrap on periodic axes and mirror
 at walls; every formula is written so that mirrored data give the mirrored flux bit for bit, hence the flux
 through a wall is exactly zero without being told, and the face shared by two tiles has one value. That needs
-IEEE arithmetic as written: no contraction and no reassociation. Selections are written so that a NaN stays one.
+IEEE arithmetic as written, without reassociation; products and sums are contracted only where the mirrored formula is
+the same one. Selections are written so that a NaN stays one.
+
+Arguments that may be None are settled when a kernel is compiled: each scheme compiles what it uses.
 """
 
 from __future__ import annotations
@@ -20,9 +27,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .bernoulli import bernoulli
+from .bernoulli import _as_double, _as_integer, bernoulli
+from .pointers import at, fetch, peek, pointer, put, put_second, put_third, shift
 
-UPWIND, MUSCL, WENO5, SCHARFETTER_GUMMEL = 0, 1, 2, 3
 MINMOD, VAN_LEER, MC = 0, 1, 2
 
 # columns of the integer and float description of an axis (see operator.py)
@@ -30,19 +37,45 @@ OUTER, ROWS, INNER, PERIODIC, LOWER_TRUNCATED, UPPER_TRUNCATED = 0, 1, 2, 3, 4, 
 METRIC_OFFSET, METRIC_OUTER, METRIC_FACE, METRIC_INNER, FACE_OFFSET = 6, 7, 8, 9, 10
 INVERSE_H, SPACING, SPEED = 0, 1, 2
 
-TILE = 4096  # entries of a tile buffer: the buffers of one tile stay in the first two cache levels
-WIDTH = 256  # most columns of a tile: long runs of memory count more than small buffers
-DEPTH = 64  # fewest rows of a tile, where there are that many: the ghost rows are worked on twice
+TILE = 4096  # entries of a buffer
+LONG = 128  # columns from which an axis is swept by rows
+WIDTH = 512  # most columns of a strip
+RING = 8  # rows of a ring, a power of two; the widest stencil has seven
+BUFFERS = 10  # a sweep works with as many
+LINE = 8  # entries of a cache line
+PAD = RING * LINE  # entries between buffers: equal addresses modulo 4096 wait for each other, rows of rings too
+AHEAD = 4  # rows asked for before they are read
 FLUSH = 1e-290  # smaller densities do not move: round-off there would not be relative any more
 TINY = 2.2250738585072014e-308
 SAFE = 1.0 - 1e-13  # room for round-off in the positivity limiter
-EPSILON = 1e-40  # of the WENO weights, for stencils scaled to maximum one; sixth powers stay normal numbers
+EPSILON = 1e-40  # of the WENO weights, for stencils scaled to order one; sixth powers stay normal numbers
 
 STAGGERED_1, STAGGERED_3, STAGGERED_5 = 75.0 / 64.0, -25.0 / 384.0, 3.0 / 640.0
 
+_EXPONENT = 0x7FF0000000000000
+_MAGNITUDE = 0x7FFFFFFFFFFFFFFF
+_ONE_HALF_UP = 2045 << 52
+_ONE_UP = 1 << 52
+
+
+_OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"nsz"}}
+_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # never called but by compiled code
+
+
+def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    return njit(cache=True, **_OPTIONS)(function)
+
 
 def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    return njit(cache=True, nogil=True, error_model="numpy", fastmath={"nsz"})(function)
+    return njit(**_OPTIONS, **_INNER)(function)
+
+
+def _inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    return njit(**_OPTIONS, **_INNER, inline="always")(function)
+
+
+def _contracted(function: Callable[..., Any]) -> Callable[..., Any]:
+    return njit(**(_OPTIONS | _INNER | {"fastmath": {"nsz", "contract"}}))(function)
 
 
 @_jit
@@ -64,272 +97,194 @@ def _ghost_face(f, n, periodic):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _copy(source, target, flush):  # type: ignore[no-untyped-def]
-    for j in range(target.size):
-        x = source[j]
-        target[j] = 0.0 if abs(x) < flush else x
+def _copy(source, n, flush, target):  # type: ignore[no-untyped-def]
+    for j in range(n):
+        x = at(source, j)
+        put(target, j, 0.0 if abs(x) < flush else x)
 
 
 @_jit
-def _gather(source, line, batch, n, inner, r0, rows, ghost, c0, width, periodic, flush, buffer):  # type: ignore[no-untyped-def]
-    """Copy rows ``r0 - ghost .. r0 + rows + ghost`` of `batch` lines into the buffer."""
-    first = r0 - ghost
-    count = rows + 2 * ghost
-    low = max(0, first)
-    high = min(n, first + count)
-    for b in range(batch):
-        start = (line + b) * n * inner
-        at = b * count * width
-        if width == inner:
-            t = at + (low - first) * width
-            size = (high - low) * width
-            s = start + low * inner
-            _copy(source[s : s + size], buffer[t : t + size], flush)
-        else:
-            for r in range(low, high):
-                s = start + r * inner + c0
-                t = at + (r - first) * width
-                _copy(source[s : s + width], buffer[t : t + width], flush)
-        ghosts = count - (high - low)
-        for k in range(ghosts):
-            q = k if k < low - first else k + (high - low)
-            s = start + _ghost_row(first + q, n, periodic) * inner + c0
-            t = at + q * width
-            for c in range(width):
-                x = source[s + c]
-                buffer[t + c] = 0.0 if abs(x) < flush else x
+def _fetch(source, n):  # type: ignore[no-untyped-def]
+    """Ask for a row that will be read soon: walking across rows, the processor does not foresee it."""
+    for j in range(0, n, LINE):
+        fetch(source, j)
 
 
 @_jit
-def _scale_by_metric(metric, ints, line, batch, n, r0, rows, ghost, c0, width, v):  # type: ignore[no-untyped-def]
-    """Multiply face velocities by the rate g on the faces."""
-    face_stride, inner_stride = ints[METRIC_FACE], ints[METRIC_INNER]
-    count = rows + 2 * ghost
-    first = r0 - ghost
-    low = max(0, first)
-    high = min(n if ints[PERIODIC] else n + 1, first + count)
-    for b in range(batch):
-        start = ints[METRIC_OFFSET] + (line + b) * ints[METRIC_OUTER] + c0 * inner_stride
-        at = b * count * width
-        flat = face_stride == width  # the faces of the tile follow each other as in the buffer
-        if flat:
-            s = start + low * face_stride
-            t = at + (low - first) * width
-            size = (high - low) * width
-            source, target = metric[s : s + size], v[t : t + size]
-            for j in range(size):
-                target[j] *= source[j]
-        for k in range(count - (high - low) if flat else count):
-            q = k + (high - low) if flat and k >= low - first else k
-            s = start + _ghost_face(first + q, n, ints[PERIODIC]) * face_stride
-            t = at + q * width
-            for c in range(width):
-                v[t + c] *= metric[s + c * inner_stride]
+def _fill(value, n, target):  # type: ignore[no-untyped-def]
+    for j in range(n):
+        put(target, j, value)
 
 
 @_jit
-def _velocity_two(potential, w, m, speed, v):  # type: ignore[no-untyped-def]
+def _add(term, n, total):  # type: ignore[no-untyped-def]
+    for j in range(n):
+        put(total, j, peek(total, j) + at(term, j))
+
+
+@_jit
+def _scale(rates, stride, n, v):  # type: ignore[no-untyped-def]
+    """Multiply by the rate g, one for all with stride 0."""
+    if stride == 0:
+        g = at(rates, 0)
+        for j in range(n):
+            put(v, j, peek(v, j) * g)
+    else:
+        for j in range(n):
+            put(v, j, peek(v, j) * at(rates, j))
+
+
+@_jit
+def _velocity_two(a, b, n, speed, v):  # type: ignore[no-untyped-def]
     """``v = speed (V_k - V_(k-1))`` with ``speed = -g/h``."""
-    a, b, out = potential[: m - w], potential[w:m], v[w:m]
-    for j in range(m - w):
-        out[j] = speed * (b[j] - a[j])
+    for j in range(n):
+        put(v, j, speed * (at(b, j) - at(a, j)))
 
 
-@_jit
-def _velocity_six(potential, w, m, speed, v):  # type: ignore[no-untyped-def]
+@_contracted
+def _velocity_six(p0, p1, p2, p3, p4, p5, n, speed, v):  # type: ignore[no-untyped-def]
     """Sixth-order staggered difference; differences first, so that a constant drops out exactly."""
-    count = m - 5 * w
-    p0, p1, p2 = potential[:count], potential[w : w + count], potential[2 * w : 2 * w + count]
-    p3, p4, p5 = (
-        potential[3 * w : 3 * w + count],
-        potential[4 * w : 4 * w + count],
-        potential[5 * w : 5 * w + count],
-    )
-    out = v[3 * w : 3 * w + count]
-    for j in range(count):
-        out[j] = speed * (STAGGERED_1 * (p3[j] - p2[j]) + STAGGERED_3 * (p4[j] - p1[j]) + STAGGERED_5 * (p5[j] - p0[j]))
+    for j in range(n):
+        d1 = at(p3, j) - at(p2, j)
+        d3 = at(p4, j) - at(p1, j)
+        d5 = at(p5, j) - at(p0, j)
+        put(v, j, speed * (STAGGERED_1 * d1 + STAGGERED_3 * d3 + STAGGERED_5 * d5))
 
 
 @_jit
-def _bernoulli_weight(potential, w, m, inverse_temperature, weight):  # type: ignore[no-untyped-def]
-    """Multiply by ``B(|d|)``, ``d = (V_k - V_(k-1))/tau``."""
-    a, b, out = potential[: m - w], potential[w:m], weight[w:m]
-    for j in range(m - w):
-        out[j] *= bernoulli(abs(b[j] - a[j]) * inverse_temperature)
+def _conductance(a, b, n, factor, inverse_temperature, weight):  # type: ignore[no-untyped-def]
+    """``factor B(|d|)``, ``d = (V_k - V_(k-1))/tau``."""
+    for j in range(n):
+        put(weight, j, factor * bernoulli(abs(at(b, j) - at(a, j)) * inverse_temperature))
 
 
 @_jit
-def _conductance(  # type: ignore[no-untyped-def]
-    kind,
-    temperature,
-    inverse_temperature,
-    share,
-    potential,
-    metric,
-    ints,
-    floats,
-    line,
-    batch,
-    r0,
-    rows,
-    ghost,
-    c0,
-    width,
-    weight,
-):
-    """``share * tau g / h`` on the faces, times ``B(|d|)`` for Scharfetter-Gummel."""
-    m = batch * (rows + 2 * ghost) * width
-    weight[:m] = -share * temperature * floats[SPEED]
-    if kind == SCHARFETTER_GUMMEL:
-        _bernoulli_weight(potential, width, m, inverse_temperature, weight)
-    if ints[METRIC_OFFSET] >= 0:
-        _scale_by_metric(metric, ints, line, batch, ints[ROWS], r0, rows, ghost, c0, width, weight)
-
-
-@_jit
-def _close_walls(n, r0, rows, ghost, batch, width, weight):  # type: ignore[no-untyped-def]
-    """Set the faces at both ends of a line, and beyond, to zero."""
-    count = rows + 2 * ghost
-    for b in range(batch):
-        for q in range(count):
-            f = r0 - ghost + q
-            if f <= 0 or f >= n:
-                t = (b * count + q) * width
-                weight[t : t + width] = 0.0
-
-
-@_jit
-def _add(term, start, stop, total):  # type: ignore[no-untyped-def]
-    a, out = term[start:stop], total[start:stop]
-    for j in range(stop - start):
-        out[j] += a[j]
-
-
-@_jit
-def _flux_weighted(mu, v, weight, w, m, flux):  # type: ignore[no-untyped-def]
+def _flux_weighted(left, right, v, weight, n, flux):  # type: ignore[no-untyped-def]
     """Scharfetter-Gummel: upwind plus a conductance, ``tau B(-x) = tau B(x) + tau x``."""
-    left, right, speed, spread, out = mu[: m - w], mu[w:m], v[w:m], weight[w:m], flux[w:m]
-    for j in range(m - w):
-        s = speed[j]
-        k = spread[j]
-        out[j] = ((0.0 if s < 0.0 else s) + k) * left[j] + ((0.0 if s > 0.0 else s) - k) * right[j]
+    for j in range(n):
+        s = at(v, j)
+        k = at(weight, j)
+        put(flux, j, ((0.0 if s < 0.0 else s) + k) * at(left, j) + ((0.0 if s > 0.0 else s) - k) * at(right, j))
 
 
 @_jit
-def _flux_upwind(mu, v, w, m, flux):  # type: ignore[no-untyped-def]
-    left, right, speed, out = mu[: m - w], mu[w:m], v[w:m], flux[w:m]
-    for j in range(m - w):
-        s = speed[j]
-        out[j] = (0.0 if s < 0.0 else s) * left[j] + (0.0 if s > 0.0 else s) * right[j]
+def _flux_upwind(left, right, v, n, flux):  # type: ignore[no-untyped-def]
+    for j in range(n):
+        s = at(v, j)
+        put(flux, j, (0.0 if s < 0.0 else s) * at(left, j) + (0.0 if s > 0.0 else s) * at(right, j))
 
 
 @_jit
-def _half_slopes(mu, w, m, limiter, slope):  # type: ignore[no-untyped-def]
+def _half_slopes(u0, u1, u2, n, limiter, slope):  # type: ignore[no-untyped-def]
     """Half the limited slope of every cell, in units of the spacing.
 
     Each is at most the smaller one-sided difference, so that ``0 <= mu +- slope <= 2 mu``, also in round-off.
     """
-    u0, u1, u2, out = mu[: m - 2 * w], mu[w : m - w], mu[2 * w : m], slope[w : m - w]
     if limiter == VAN_LEER:
-        for j in range(m - 2 * w):
-            a = u1[j] - u0[j]
-            b = u2[j] - u1[j]
+        for j in range(n):
+            a = at(u1, j) - at(u0, j)
+            b = at(u2, j) - at(u1, j)
             p = abs(a)
             q = abs(b)
             small = p if p < q else q
             large = q if p < q else p
             # small * (large / sum), not a*b / (a + b): products of tails underflow
             value = small * (large / (small + large + TINY))
-            out[j] = (value if a > 0.0 else -value) if (a > 0.0) == (b > 0.0) else 0.0
-    elif limiter == MINMOD:
-        for j in range(m - 2 * w):
-            a = u1[j] - u0[j]
-            b = u2[j] - u1[j]
-            p = abs(a)
-            q = abs(b)
-            value = 0.5 * (p if p < q else q)
-            out[j] = (value if a > 0.0 else -value) if (a > 0.0) == (b > 0.0) else 0.0
+            put(slope, j, (value if a > 0.0 else -value) if (a > 0.0) == (b > 0.0) else 0.0)
     else:
-        for j in range(m - 2 * w):
-            a = u1[j] - u0[j]
-            b = u2[j] - u1[j]
+        # minmod is half the smaller difference, MC the smaller one up to a quarter of the sum
+        share = 0.5 if limiter == MINMOD else 1.0
+        most = 1.0 if limiter == MINMOD else 0.25
+        for j in range(n):
+            a = at(u1, j) - at(u0, j)
+            b = at(u2, j) - at(u1, j)
             p = abs(a)
             q = abs(b)
-            value = p if p < q else q
-            middle = 0.25 * (p + q)
+            value = share * (p if p < q else q)
+            middle = most * (p + q)
             value = value if value < middle else middle
-            out[j] = (value if a > 0.0 else -value) if (a > 0.0) == (b > 0.0) else 0.0
+            put(slope, j, (value if a > 0.0 else -value) if (a > 0.0) == (b > 0.0) else 0.0)
+
+
+@_contracted
+def _flux_muscl(left, right, rise, fall, v, n, flux):  # type: ignore[no-untyped-def]
+    """One of the two products is zero: contraction does not tell the sides apart."""
+    for j in range(n):
+        s = at(v, j)
+        x = at(left, j) + at(rise, j)
+        y = at(right, j) - at(fall, j)
+        put(flux, j, (0.0 if s < 0.0 else s) * x + (0.0 if s > 0.0 else s) * y)
 
 
 @_jit
-def _flux_muscl(mu, slope, v, w, m, flux):  # type: ignore[no-untyped-def]
-    count = m - 3 * w
-    left, right = mu[w : w + count], mu[2 * w : 2 * w + count]
-    rise, fall = slope[w : w + count], slope[2 * w : 2 * w + count]
-    speed, out = v[2 * w : 2 * w + count], flux[2 * w : 2 * w + count]
-    for j in range(count):
-        s = speed[j]
-        out[j] = (0.0 if s < 0.0 else s) * (left[j] + rise[j]) + (0.0 if s > 0.0 else s) * (right[j] - fall[j])
+def _pass_muscl(  # type: ignore[no-untyped-def]
+    left, right, after, rise, a, b, before, n, speed, inverse_h, add, slope, flux, out
+):
+    """One row of everything for van Leer: `slope` of the row on the right of a face, its `flux`, and with that
+    `before`, through the face before, the divergence of the row on the left.
+
+    The formulae of `_velocity_two`, `_half_slopes`, `_flux_muscl` and `_difference`, whose divisions hide behind the
+    loads and stores of each other.
+    """
+    for j in range(n):
+        u0 = at(left, j)
+        u1 = at(right, j)
+        x = u1 - u0
+        y = at(after, j) - u1
+        p = abs(x)
+        q = abs(y)
+        small = p if p < q else q
+        large = q if p < q else p
+        value = small * (large / (small + large + TINY))
+        fall = (value if x > 0.0 else -value) if (x > 0.0) == (y > 0.0) else 0.0
+        s = speed * (at(b, j) - at(a, j))
+        through = (0.0 if s < 0.0 else s) * (u0 + at(rise, j)) + (0.0 if s > 0.0 else s) * (u1 - fall)
+        put_second(slope, j, fall)
+        put_third(flux, j, through)
+        change = (at(before, j) - through) * inverse_h
+        put(out, j, peek(out, j) + change if add else change)
 
 
-@_jit
-def _stencil_extremes(mu, w, m, ratio, largest, unsafe):  # type: ignore[no-untyped-def]
-    """Largest of the six cells around a face, and 1.0 where they span more than `ratio`."""
-    count = m - 5 * w
-    u0, u1, u2 = mu[:count], mu[w : w + count], mu[2 * w : 2 * w + count]
-    u3, u4, u5 = mu[3 * w : 3 * w + count], mu[4 * w : 4 * w + count], mu[5 * w : 5 * w + count]
-    top, flag = largest[3 * w : 3 * w + count], unsafe[3 * w : 3 * w + count]
-    for j in range(count):
-        a = u0[j]
-        high = a
-        low = a
-        a = u1[j]
-        high = a if a > high else high
-        low = a if a < low else low
-        a = u2[j]
-        high = a if a > high else high
-        low = a if a < low else low
-        a = u3[j]
-        high = a if a > high else high
-        low = a if a < low else low
-        a = u4[j]
-        high = a if a > high else high
-        low = a if a < low else low
-        a = u5[j]
-        high = a if a > high else high
-        low = a if a < low else low
-        top[j] = high
-        flag[j] = 1.0 if high > ratio * low else 0.0
-
-
-@_jit
-def _flux_points(mu, v, largest, w, m, flux):  # type: ignore[no-untyped-def]
-    """``G = v mu_f``: WENO-Z interpolation (power 2) from the upwind side.
+@_contracted
+def _flux_points(e0, e1, e2, e3, e4, e5, v, n, ratio, flux, unsafe):  # type: ignore[no-untyped-def]
+    """``G = v mu_f``: WENO-Z interpolation (power 2) from the upwind side; where the stencil spans more than `ratio`.
 
     Candidates ``(3 u0 - 10 u1 + 15 u2)/8``, ``(-u1 + 6 u2 + 3 u3)/8``, ``(3 u2 + 6 u3 - u4)/8`` with linear weights
     1/16, 10/16, 5/16 and ``alpha_k = d_k (1 + tau^2/b_k^2)``, brought to one denominator. Smoothness is measured
-    on the stencil divided by its largest value: squares of tails underflow, and no fixed epsilon fits all.
+    on the stencil divided by a power of two near its largest value: squares of tails underflow, and no fixed epsilon
+    fits all. `unsafe` gets 1.0 where max/min of the six cells is above `ratio`; the answer is whether there was any.
     """
-    count = m - 5 * w
-    e0, e1, e2 = mu[:count], mu[w : w + count], mu[2 * w : 2 * w + count]
-    e3, e4, e5 = mu[3 * w : 3 * w + count], mu[4 * w : 4 * w + count], mu[5 * w : 5 * w + count]
-    speed, top, out = v[3 * w : 3 * w + count], largest[3 * w : 3 * w + count], flux[3 * w : 3 * w + count]
-    for j in range(count):
-        s = speed[j]
+    count = 0
+    for j in range(n):
+        s = at(v, j)
         forward = s > 0.0
-        x = e0[j]
-        y = e5[j]
-        u0 = x if forward else y
-        x = e1[j]
-        y = e4[j]
-        u1 = x if forward else y
-        u4 = y if forward else x
-        x = e2[j]
-        y = e3[j]
-        u2 = x if forward else y
-        u3 = y if forward else x
-        high = top[j] + TINY
-        scale = 1.0 / high
+        x0 = at(e0, j)
+        x1 = at(e1, j)
+        x2 = at(e2, j)
+        x3 = at(e3, j)
+        x4 = at(e4, j)
+        x5 = at(e5, j)
+        u0 = x0 if forward else x5
+        u1 = x1 if forward else x4
+        u2 = x2 if forward else x3
+        u3 = x3 if forward else x2
+        u4 = x4 if forward else x1
+        high = x1 if x1 > x0 else x0
+        low = x1 if x1 < x0 else x0
+        high = x2 if x2 > high else high
+        low = x2 if x2 < low else low
+        high = x3 if x3 > high else high
+        low = x3 if x3 < low else low
+        high = x4 if x4 > high else high
+        low = x4 if x4 < low else low
+        high = x5 if x5 > high else high
+        low = x5 if x5 < low else low
+        wide = high > ratio * low
+        put_second(unsafe, j, 1.0 if wide else 0.0)
+        count += 1 if wide else 0
+        exponent = _as_integer(high + TINY) & _EXPONENT
+        scale = _as_double(_ONE_HALF_UP - exponent)
+        back = _as_double(exponent + _ONE_UP)
         d10 = (u1 - u0) * scale
         d21 = (u2 - u1) * scale
         d32 = (u3 - u2) * scale
@@ -340,62 +295,43 @@ def _flux_points(mu, v, largest, w, m, flux):  # type: ignore[no-untyped-def]
         g0 = 3.0 * d21 - d10
         g1 = d32 + d21
         g2 = 3.0 * d32 - d43
-        b0 = (13.0 / 3.0) * (c0 * c0) + g0 * g0 + EPSILON
-        b1 = (13.0 / 3.0) * (c1 * c1) + g1 * g1 + EPSILON
-        b2 = (13.0 / 3.0) * (c2 * c2) + g2 * g2 + EPSILON
+        b0 = (13.0 / 3.0) * c0 * c0 + (g0 * g0 + EPSILON)
+        b1 = (13.0 / 3.0) * c1 * c1 + (g1 * g1 + EPSILON)
+        b2 = (13.0 / 3.0) * c2 * c2 + (g2 * g2 + EPSILON)
         t = b0 - b2
         t = t * t
-        b0 = b0 * b0
-        b1 = b1 * b1
-        b2 = b2 * b2
-        a0 = (b0 + t) * (b1 * b2)
-        a1 = 10.0 * ((b1 + t) * (b0 * b2))
-        a2 = 5.0 * ((b2 + t) * (b0 * b1))
-        # candidates as u2 plus differences
+        s0 = b0 * b0
+        s1 = b1 * b1
+        s2 = b2 * b2
+        a0 = (s0 + t) * (s1 * s2)
+        a1 = (s1 + t) * (s0 * s2)
+        a2 = (s2 + t) * (s0 * s1)
+        # candidates as u2 plus differences, the linear weights 1, 10, 5 with them
         q0 = 7.0 * d21 - 3.0 * d10
-        q1 = 3.0 * d32 + d21
-        q2 = 5.0 * d32 - d43
-        value = u2 + (0.125 * high) * ((a0 * q0 + a1 * q1 + a2 * q2) / (a0 + a1 + a2))
-        out[j] = s * value
-
-
-@_jit
-def _mark_truncated(ints, batch, n, r0, rows, ghost, width, unsafe):  # type: ignore[no-untyped-def]
-    """Faces whose stencil reaches across a truncation end: nothing is known about the potential there."""
-    count = rows + 2 * ghost
-    for b in range(batch):
-        for q in range(count):
-            f = r0 - ghost + q
-            if (ints[LOWER_TRUNCATED] and f < 3) or (ints[UPPER_TRUNCATED] and f > n - 3):
-                t = (b * count + q) * width
-                for c in range(width):
-                    unsafe[t + c] = 1.0
-
-
-@_jit
-def _any(unsafe, start, stop):  # type: ignore[no-untyped-def]
-    count = 0
-    for j in range(start, stop):
-        count += 1 if unsafe[j] > 0.0 else 0
+        q1 = 30.0 * d32 + 10.0 * d21
+        q2 = 25.0 * d32 - 5.0 * d43
+        value = u2 + (0.125 * back) * ((a0 * q0 + a1 * q1 + a2 * q2) / (a0 + 10.0 * a1 + 5.0 * a2))
+        put(flux, j, s * value)
     return count > 0
 
 
+@_contracted
+def _correct(g0, g1, g2, g3, g4, n, flux):  # type: ignore[no-untyped-def]
+    """``F = G - d^2 G/24 + 3 d^4 G/640``."""
+    for j in range(n):
+        near = at(g1, j) + at(g3, j)
+        far = at(g0, j) + at(g4, j)
+        put(flux, j, (1067.0 / 960.0) * at(g2, j) + ((3.0 / 640.0) * far - (29.0 / 480.0) * near))
+
+
 @_jit
-def _correct(points, unsafe, w, m, flux):  # type: ignore[no-untyped-def]
-    """``F = G - d^2 G/24 + 3 d^4 G/640`` in place of the fallback, unless one of the five faces is unsafe."""
-    count = m - 9 * w
-    g0, g1, g2 = points[3 * w : 3 * w + count], points[4 * w : 4 * w + count], points[5 * w : 5 * w + count]
-    g3, g4 = points[6 * w : 6 * w + count], points[7 * w : 7 * w + count]
-    f0, f1, f2 = unsafe[3 * w : 3 * w + count], unsafe[4 * w : 4 * w + count], unsafe[5 * w : 5 * w + count]
-    f3, f4 = unsafe[6 * w : 6 * w + count], unsafe[7 * w : 7 * w + count]
-    out = flux[5 * w : 5 * w + count]
-    for j in range(count):
-        near = g1[j] + g3[j]
-        far = g0[j] + g4[j]
-        value = (1067.0 / 960.0) * g2[j] + ((3.0 / 640.0) * far - (29.0 / 480.0) * near)
-        bad = f0[j] + f1[j] + f2[j] + f3[j] + f4[j]
-        x = out[j]
-        out[j] = x if bad > 0.0 else value
+def _fall_back(f0, f1, f2, f3, f4, low, n, flux):  # type: ignore[no-untyped-def]
+    """Take the flux `low` where one of the five faces is unsafe."""
+    for j in range(n):
+        bad = at(f0, j) + at(f1, j) + at(f2, j) + at(f3, j) + at(f4, j)
+        x = peek(flux, j)
+        y = at(low, j)
+        put(flux, j, y if bad > 0.0 else x)
 
 
 @_jit
@@ -408,108 +344,165 @@ def _allowance(mu, nu, speed, room):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _limit(mu, v, spread, outflow, dt, w, m, room, flux):  # type: ignore[no-untyped-def]
+def _most(values, n):  # type: ignore[no-untyped-def]
+    """The largest of non-negative values, or NaN: as integers, whose maxima vectorise."""
+    top = np.int64(0)
+    for j in range(n):
+        x = _as_integer(at(values, j)) & _MAGNITUDE
+        top = x if x > top else top
+    return _as_double(top)
+
+
+@_jit
+def _limit(left, right, near, far, v, spread, diffusive, dt, most, room, n, flux):  # type: ignore[no-untyped-def]
     """Cut the flux so that no donor gives away more than it has in a forward Euler step.
 
     ``|F| <= mu (kappa |v_out| + slack)`` with ``kappa = min(2, 1/nu)``, ``slack = room (1 - kappa nu)``,
     ``nu = dt * outflow`` the donor's and ``room = h / (2 d dt)``: summed over the 2 d faces
     and times dt/h that is ``mu (kappa nu + 1 - kappa nu)``. Both `v` and `nu` are those of the six-point velocity,
     also where the flux is the fallback. With diffusion its conductance, `spread`, is part of ``v_out`` to both sides
-    and of `nu`; without, `spread` is empty.
+    and of `nu`; without, `spread` is not read. No outflow here is above `most`.
     """
-    left, right = mu[4 * w : m - 5 * w], mu[5 * w : m - 4 * w]
-    near, far = outflow[4 * w : m - 5 * w], outflow[5 * w : m - 4 * w]
-    speed, out = v[5 * w : m - 4 * w], flux[5 * w : m - 4 * w]
-    if spread.size > 0:
-        weight = spread[5 * w : m - 4 * w]
-        for j in range(m - 9 * w):
-            s = speed[j]
-            k = weight[j]
-            high = _allowance(left[j], dt * near[j], (0.0 if s < 0.0 else s) + k, room)
-            low = -_allowance(right[j], dt * far[j], k - (0.0 if s > 0.0 else s), room)
-            x = out[j]
+    if dt * most <= 0.5 and not diffusive:
+        # no kappa below 2, no division
+        for j in range(n):
+            s = at(v, j)
+            high = SAFE * at(left, j) * (2.0 * (0.0 if s < 0.0 else s) + room * (1.0 - 2.0 * (dt * at(near, j))))
+            low = SAFE * at(right, j) * (2.0 * (0.0 if s > 0.0 else s) - room * (1.0 - 2.0 * (dt * at(far, j))))
+            x = peek(flux, j)
             x = high if x > high else x
-            out[j] = low if x < low else x
+            put(flux, j, low if x < low else x)
     else:
-        for j in range(m - 9 * w):
-            s = speed[j]
-            high = _allowance(left[j], dt * near[j], 0.0 if s < 0.0 else s, room)
-            low = -_allowance(right[j], dt * far[j], -(0.0 if s > 0.0 else s), room)
-            x = out[j]
+        for j in range(n):
+            s = at(v, j)
+            k = at(spread, j) if diffusive else 0.0
+            high = _allowance(at(left, j), dt * at(near, j), (0.0 if s < 0.0 else s) + k, room)
+            low = -_allowance(at(right, j), dt * at(far, j), k - (0.0 if s > 0.0 else s), room)
+            x = peek(flux, j)
             x = high if x > high else x
-            out[j] = low if x < low else x
+            put(flux, j, low if x < low else x)
 
 
 @_jit
-def _scatter(flux, line, batch, n, inner, r0, rows, ghost, c0, width, inverse_h, add, out):  # type: ignore[no-untyped-def]
+def _difference(left, right, n, inverse_h, add, out):  # type: ignore[no-untyped-def]
     """Set or add ``-(F_(k+1) - F_k)/h``."""
-    count = rows + 2 * ghost
-    whole = width == inner
-    pieces = 1 if whole else rows
-    size = rows * width if whole else width
-    for b in range(batch):
-        for r in range(pieces):
-            t = (b * count + ghost + r) * width
-            s = ((line + b) * n + r0 + r) * inner + c0
-            left, right, target = flux[t : t + size], flux[t + width : t + width + size], out[s : s + size]
-            if add:
-                for j in range(size):
-                    target[j] += (left[j] - right[j]) * inverse_h
-            else:
-                for j in range(size):
-                    target[j] = (left[j] - right[j]) * inverse_h
+    if add:
+        for j in range(n):
+            put(out, j, peek(out, j) + (at(left, j) - at(right, j)) * inverse_h)
+    else:
+        for j in range(n):
+            put(out, j, (at(left, j) - at(right, j)) * inverse_h)
 
 
 @_jit
-def _scatter_faces(flux, offset, line, batch, n, inner, r0, rows, ghost, c0, width, faces):  # type: ignore[no-untyped-def]
-    """Write the fluxes themselves; the last face of a line with its last cell."""
-    count = rows + 2 * ghost
-    last = 1 if r0 + rows == n else 0
-    for b in range(batch):
-        for r in range(rows + last):
-            t = (b * count + ghost + r) * width
-            s = offset + ((line + b) * (n + 1) + r0 + r) * inner + c0
-            for c in range(width):
-                faces[s + c] = flux[t + c]
+def _leaving(left, right, n, factor, add, out):  # type: ignore[no-untyped-def]
+    """Set or add ``factor (v^+ on the right + v^- on the left)``."""
+    for j in range(n):
+        x = at(left, j)
+        y = at(right, j)
+        value = ((0.0 if y < 0.0 else y) - (0.0 if x > 0.0 else x)) * factor
+        put(out, j, peek(out, j) + value if add else value)
 
 
 @_jit
-def _scatter_outflow(v, spread, line, batch, n, inner, r0, rows, ghost, c0, width, factor, add, out):  # type: ignore[no-untyped-def]
-    """Set or add ``factor (v^+ on the right + v^- on the left)``, each plus the conductance unless that is empty."""
-    count = rows + 2 * ghost
-    whole = width == inner
-    pieces = 1 if whole else rows
-    size = rows * width if whole else width
-    for b in range(batch):
-        for r in range(pieces):
-            t = (b * count + ghost + r) * width
-            s = ((line + b) * n + r0 + r) * inner + c0
-            left, right, target = v[t : t + size], v[t + width : t + width + size], out[s : s + size]
-            if spread.size > 0:
-                near, far = spread[t : t + size], spread[t + width : t + width + size]
-                for j in range(size):
-                    x = left[j]
-                    y = right[j]
-                    drift = (0.0 if y < 0.0 else y) - (0.0 if x > 0.0 else x)
-                    value = (drift + (near[j] + far[j])) * factor
-                    target[j] = target[j] + value if add else value
-            else:
-                for j in range(size):
-                    x = left[j]
-                    y = right[j]
-                    value = ((0.0 if y < 0.0 else y) - (0.0 if x > 0.0 else x)) * factor
-                    target[j] = target[j] + value if add else value
+def _leaving_spread(left, right, near, far, n, factor, add, out):  # type: ignore[no-untyped-def]
+    """As `_leaving`, each plus the conductance."""
+    for j in range(n):
+        x = at(left, j)
+        y = at(right, j)
+        drift = (0.0 if y < 0.0 else y) - (0.0 if x > 0.0 else x)
+        value = (drift + (at(near, j) + at(far, j))) * factor
+        put(out, j, peek(out, j) + value if add else value)
 
 
 @_jit
-def _tile(outer, rows, inner, ghost):  # type: ignore[no-untyped-def]
-    """Columns, rows and lines of a tile for a block of `outer` lines of `rows` rows."""
-    width = min(inner, WIDTH)
-    depth = min(rows, max(DEPTH, TILE // width))
-    batch = 1
-    if depth == rows and width == inner:
-        batch = min(outer, max(1, TILE // ((depth + 2 * ghost) * width)))
-    return width, depth, batch
+def _gather(flush, source, n, w, r0, count, batch, periodic, buffer):  # type: ignore[no-untyped-def]
+    """Copy rows ``r0 .. r0 + count`` of `batch` lines of `n` rows of `w` entries, ghosts included, into the buffer."""
+    low = max(0, r0)
+    high = min(n, r0 + count)
+    for b in range(batch):
+        line = shift(source, b * n * w)
+        tile = shift(buffer, b * count * w)
+        _copy(shift(line, low * w), (high - low) * w, flush, shift(tile, (low - r0) * w))
+        for k in range(count - (high - low)):
+            q = k if k < low - r0 else k + (high - low)
+            s = shift(line, _ghost_row(r0 + q, n, periodic) * w)
+            t = shift(tile, q * w)
+            for c in range(w):
+                x = at(s, c)
+                put(t, c, 0.0 if abs(x) < flush else x)
+
+
+@_jit
+def _scale_row(rates, ints, line, face, c0, w, v):  # type: ignore[no-untyped-def]
+    """Multiply the velocities of one row of faces by the rate g."""
+    f = _ghost_face(face, ints[ROWS], ints[PERIODIC])
+    s = line * ints[METRIC_OUTER] + f * ints[METRIC_FACE] + c0 * ints[METRIC_INNER]
+    _scale(shift(rates, s), ints[METRIC_INNER], w, v)
+
+
+@_jit
+def _scale_tile(rates, ints, line, batch, r0, count, w, v):  # type: ignore[no-untyped-def]
+    """Multiply the velocities of a tile by the rate g."""
+    low = max(0, r0)
+    high = min(ints[ROWS] + (0 if ints[PERIODIC] else 1), r0 + count)
+    zero = np.int64(0)  # a literal would compile the same function again
+    flat = ints[METRIC_FACE] == w  # the faces of the tile follow each other as in the buffer
+    for b in range(batch):
+        tile = shift(v, b * count * w)
+        if flat:
+            s = (line + b) * ints[METRIC_OUTER] + low * w
+            _scale(shift(rates, s), ints[METRIC_FACE] // w, (high - low) * w, shift(tile, (low - r0) * w))
+        for q in range(count):
+            if not (flat and low <= r0 + q < high):
+                _scale_row(rates, ints, line + b, r0 + q, zero, w, shift(tile, q * w))
+
+
+@_jit
+def _mark_truncated(ints, batch, r0, count, w, unsafe):  # type: ignore[no-untyped-def]
+    """Faces whose stencil reaches across a truncation end: nothing is known about the potential there."""
+    found = False
+    for q in range(count):
+        f = r0 + q
+        if (ints[LOWER_TRUNCATED] and f < 3) or (ints[UPPER_TRUNCATED] and f > ints[ROWS] - 3):
+            found = True
+            for b in range(batch):
+                _fill(1.0, w, shift(unsafe, (b * count + q) * w))
+    return found
+
+
+@_jit
+def _close_walls(n, r0, count, batch, w, weight):  # type: ignore[no-untyped-def]
+    """Set the faces at both ends of a line, and beyond, to zero."""
+    for q in range(count):
+        if r0 + q <= 0 or r0 + q >= n:
+            for b in range(batch):
+                _fill(0.0, w, shift(weight, (b * count + q) * w))
+
+
+@_jit
+def _shape(outer, rows, inner, ghost):  # type: ignore[no-untyped-def]
+    """Columns, rows and lines of a tile, or the columns of a strip and rows 0."""
+    if inner >= LONG:
+        strips = -(-inner // WIDTH)
+        return (-(-inner // strips) + 7) // 8 * 8, 0, 1
+    most = TILE // inner - 2 * ghost
+    depth = -(-rows // (-(-rows // most)))
+    return inner, depth, min(outer, max(1, TILE // ((depth + 2 * ghost) * inner))) if depth == rows else 1
+
+
+@_jit
+def _row(buffer, r):  # type: ignore[no-untyped-def]
+    """Row `r` of a ring."""
+    return shift(buffer, (r & (RING - 1)) * (WIDTH + LINE))
+
+
+@_jit
+def _conductance_of(fitted, a, b, n, factor, inverse_temperature, weight):  # type: ignore[no-untyped-def]
+    if fitted is not None:
+        _conductance(a, b, n, factor, inverse_temperature, weight)
+    else:
+        _fill(factor, n, weight)
 
 
 @_jit
@@ -521,68 +514,183 @@ def _band(ints, axis, low, high):  # type: ignore[no-untyped-def]
     return low * lines, high * lines, 0, ints[axis, ROWS]
 
 
-@_jit
-def outflow(kind, temperature, inverse_temperature, share, potential, ints, floats, metric, band, start, stop, out):  # type: ignore[no-untyped-def]
+@_inlined
+def _outflow_strip(  # type: ignore[no-untyped-def]
+    six,
+    fitted,
+    temperature,
+    inverse_temperature,
+    share,
+    potential,
+    ints,
+    floats,
+    rates,
+    i0,
+    i1,
+    o,
+    c,
+    w,
+    add,
+    work,
+    out,
+):
+    """Outflow speeds of rows ``i0 .. i1`` of a strip of columns."""
+    n, inner, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]
+    scaled = ints[METRIC_OFFSET] >= 0
+    one = np.int64(1)  # a literal would compile the same functions again
+    v, spread = work, shift(work, TILE + PAD)
+    corner = o * n * inner + c
+    here = shift(potential, corner)
+    for f in range(i0, i1 + 1):
+        face, before = _row(v, f), _row(v, f - 1)
+        a = shift(here, _ghost_row(f - 1, n, periodic) * inner)
+        b = shift(here, _ghost_row(f, n, periodic) * inner)
+        if six is not None:
+            p0 = shift(here, _ghost_row(f - 3, n, periodic) * inner)
+            p1 = shift(here, _ghost_row(f - 2, n, periodic) * inner)
+            p4 = shift(here, _ghost_row(f + 1, n, periodic) * inner)
+            p5 = shift(here, _ghost_row(f + 2, n, periodic) * inner)
+            _velocity_six(p0, p1, a, b, p4, p5, w, floats[SPEED], face)
+        else:
+            _velocity_two(a, b, w, floats[SPEED], face)
+        if scaled:
+            _scale_row(rates, ints, o, f, c, w, face)
+        if temperature is not None:
+            weight = _row(spread, f)
+            _conductance_of(fitted, a, b, w, -share * temperature * floats[SPEED], inverse_temperature, weight)
+            if scaled:
+                _scale_row(rates, ints, o, f, c, w, weight)
+            if not periodic:
+                _close_walls(n, f, one, one, w, weight)
+        if f > i0:
+            target = shift(out, corner + (f - 1) * inner)
+            if temperature is not None:
+                _leaving_spread(before, face, _row(spread, f - 1), weight, w, floats[INVERSE_H], add, target)
+            else:
+                _leaving(before, face, w, floats[INVERSE_H], add, target)
+
+
+@_inlined
+def _outflow_tile(  # type: ignore[no-untyped-def]
+    six,
+    fitted,
+    temperature,
+    inverse_temperature,
+    share,
+    potential,
+    ints,
+    floats,
+    rates,
+    r,
+    rows,
+    o,
+    batch,
+    add,
+    work,
+    out,
+):
+    """Outflow speeds of rows ``r .. r + rows`` of `batch` lines."""
+    n, w, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]
+    scaled = ints[METRIC_OFFSET] >= 0
+    ghost = 1
+    if six is not None:
+        ghost = 3
+    pv, v, spread = work, shift(work, TILE + PAD), shift(work, 2 * (TILE + PAD))
+    count = rows + 2 * ghost
+    faces = (batch * count - 2 * ghost + 1) * w
+    first = ghost * w
+    _gather(0.0, shift(potential, o * n * w), n, w, r - ghost, count, batch, periodic, pv)
+    a, b = shift(pv, first - w), shift(pv, first)
+    if six is not None:
+        p4, p5 = shift(pv, 4 * w), shift(pv, 5 * w)
+        _velocity_six(pv, shift(pv, w), a, b, p4, p5, faces, floats[SPEED], shift(v, first))
+    else:
+        _velocity_two(a, b, faces, floats[SPEED], shift(v, first))
+    if scaled:
+        _scale_tile(rates, ints, o, batch, r - ghost, count, w, v)
+    if temperature is not None:
+        factor = -share * temperature * floats[SPEED]
+        _conductance_of(fitted, a, b, faces, factor, inverse_temperature, shift(spread, first))
+        if scaled:
+            _scale_tile(rates, ints, o, batch, r - ghost, count, w, spread)
+        if not periodic:
+            _close_walls(n, r - ghost, count, batch, w, spread)
+    for k in range(batch):
+        t = (k * count + ghost) * w
+        left, right = shift(v, t), shift(v, t + w)
+        target = shift(out, ((o + k) * n + r) * w)
+        if temperature is not None:
+            near, far = shift(spread, t), shift(spread, t + w)
+            _leaving_spread(left, right, near, far, rows * w, floats[INVERSE_H], add, target)
+        else:
+            _leaving(left, right, rows * w, floats[INVERSE_H], add, target)
+
+
+@_kernel
+def outflow(  # type: ignore[no-untyped-def]
+    six, fitted, temperature, inverse_temperature, share, potential, ints, floats, metric, band, start, stop, work, out
+):
     """``sum_axes (v^+_right + v^-_left)/h`` of the cells of bands ``start <= j < stop``.
 
-    With ``temperature > 0`` the conductances of both faces, times `share`, are added.
+    With a `temperature` the conductances of both faces, times `share`, are added. `six`, `fitted` and
+    `temperature` are None where they do not apply: six-point velocities, Scharfetter-Gummel.
     """
-    six = kind == WENO5
-    ghost = 3 if six else 1
-    size = 0
-    for axis in range(ints.shape[0]):
-        o0, o1, i0, i1 = _band(ints, axis, 0, min(band, ints[0, ROWS]))
-        width, depth, batch = _tile(o1 - o0, i1 - i0, ints[axis, INNER], ghost)
-        size = max(size, width * batch * (depth + 2 * ghost))
-    pv = np.empty(size)
-    v = np.empty(size)
-    spread = np.empty(size if temperature > 0.0 else 0)
+    ghost = 1
+    if six is not None:
+        ghost = 3
+    p, q, b = pointer(potential, 0), pointer(out, 0), pointer(work, 0)
     for j in range(start, stop):
         for axis in range(ints.shape[0]):
-            n, inner = ints[axis, ROWS], ints[axis, INNER]
+            inner, rates = ints[axis, INNER], pointer(metric, max(0, ints[axis, METRIC_OFFSET]))
             o0, o1, i0, i1 = _band(ints, axis, j * band, min(ints[0, ROWS], (j + 1) * band))
-            width, depth, batch = _tile(o1 - o0, i1 - i0, inner, ghost)
+            width, depth, batch = _shape(o1 - o0, i1 - i0, inner, ghost)
             for o in range(o0, o1, batch):
-                lines = min(batch, o1 - o)
-                for r in range(i0, i1, depth):
-                    rows = min(depth, i1 - r)
+                if depth == 0:
                     for c in range(0, inner, width):
                         w = min(width, inner - c)
-                        m = lines * (rows + 2 * ghost) * w
-                        _gather(potential, o, lines, n, inner, r, rows, ghost, c, w, ints[axis, PERIODIC], 0.0, pv)
-                        if six:
-                            _velocity_six(pv, w, m, floats[axis, SPEED], v)
-                        else:
-                            _velocity_two(pv, w, m, floats[axis, SPEED], v)
-                        if ints[axis, METRIC_OFFSET] >= 0:
-                            _scale_by_metric(metric, ints[axis], o, lines, n, r, rows, ghost, c, w, v)
-                        if temperature > 0.0:
-                            _conductance(
-                                kind,
-                                temperature,
-                                inverse_temperature,
-                                share,
-                                pv,
-                                metric,
-                                ints[axis],
-                                floats[axis],
-                                o,
-                                lines,
-                                r,
-                                rows,
-                                ghost,
-                                c,
-                                w,
-                                spread,
-                            )
-                            if not ints[axis, PERIODIC]:
-                                _close_walls(n, r, rows, ghost, lines, w, spread)
-                        _scatter_outflow(
-                            v, spread, o, lines, n, inner, r, rows, ghost, c, w, floats[axis, INVERSE_H], axis > 0, out
+                        _outflow_strip(
+                            six,
+                            fitted,
+                            temperature,
+                            inverse_temperature,
+                            share,
+                            p,
+                            ints[axis],
+                            floats[axis],
+                            rates,
+                            i0,
+                            i1,
+                            o,
+                            c,
+                            w,
+                            axis > 0,
+                            b,
+                            q,
+                        )
+                else:
+                    for r in range(i0, i1, depth):
+                        rows, lines = min(depth, i1 - r), min(batch, o1 - o)
+                        _outflow_tile(
+                            six,
+                            fitted,
+                            temperature,
+                            inverse_temperature,
+                            share,
+                            p,
+                            ints[axis],
+                            floats[axis],
+                            rates,
+                            r,
+                            rows,
+                            o,
+                            lines,
+                            axis > 0,
+                            b,
+                            q,
                         )
 
 
-@_jit
+@_kernel
 def largest(values, mu, floor, start, stop):  # type: ignore[no-untyped-def]
     """The largest of the non-negative `values` in a range where ``mu >= floor``, and its first index.
 
@@ -617,10 +725,310 @@ def largest(values, mu, floor, start, stop):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def sweep(  # type: ignore[no-untyped-def]
-    kind,
+def _strip(  # type: ignore[no-untyped-def]
     limiter,
     ratio,
+    fitted,
+    temperature,
+    inverse_temperature,
+    share,
+    dt,
+    mu,
+    potential,
+    speeds,
+    ints,
+    floats,
+    rates,
+    i0,
+    i1,
+    o,
+    c,
+    w,
+    dimension,
+    add,
+    to_faces,
+    work,
+    out,
+):
+    """Fluxes of rows ``i0 .. i1`` of a strip of columns."""
+    n, inner, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]
+    speed = floats[SPEED]
+    scaled = ints[METRIC_OFFSET] >= 0
+    size = TILE + PAD
+    density, flux, v, slope = work, shift(work, size), shift(work, 2 * size), shift(work, 3 * size)
+    spread, low = shift(work, 4 * size), shift(work, 5 * size)
+    zero, one = np.int64(0), np.int64(1)  # literals would compile the same functions again
+    lag = 0
+    if limiter is not None:
+        lag = 1
+        plain = limiter == VAN_LEER and temperature is None and not scaled and not to_faces
+    if ratio is not None:
+        lag = 4
+        points, unsafe = shift(work, 6 * size), shift(work, 7 * size)
+        alarm = i0 - 9
+        most = np.inf  # the largest outflow speed of the row in hand, and of the one behind
+        truncated = ints[LOWER_TRUNCATED] or ints[UPPER_TRUNCATED]
+        room = floats[SPACING] / (2.0 * dimension * dt) if dt > 0.0 else 0.0
+    corner = o * n * inner + c
+    here = shift(potential, corner)
+    for r in range(i0 - lag - 1, i1 + lag + 1):
+        if r + AHEAD < i1 + lag + 1 and r + AHEAD < n:
+            s = corner + (r + AHEAD) * inner
+            _fetch(shift(mu, s), w)
+            _fetch(shift(potential, s), w)
+            _fetch(shift(out, s - lag * inner), w)
+        _copy(shift(mu, corner + _ghost_row(r, n, periodic) * inner), w, FLUSH, _row(density, r))
+        f = r - 2
+        if ratio is not None and f >= i0 - 2:
+            e0, e1, e2 = _row(density, f - 3), _row(density, f - 2), _row(density, f - 1)
+            e3, e4, e5 = _row(density, f), _row(density, f + 1), _row(density, f + 2)
+            p0 = shift(here, _ghost_row(f - 3, n, periodic) * inner)
+            p1 = shift(here, _ghost_row(f - 2, n, periodic) * inner)
+            p2 = shift(here, _ghost_row(f - 1, n, periodic) * inner)
+            p3 = shift(here, _ghost_row(f, n, periodic) * inner)
+            p4 = shift(here, _ghost_row(f + 1, n, periodic) * inner)
+            p5 = shift(here, _ghost_row(f + 2, n, periodic) * inner)
+            face, g, bad = _row(v, f), _row(points, f), _row(unsafe, f)
+            _velocity_six(p0, p1, p2, p3, p4, p5, w, speed, face)
+            if scaled:
+                _scale_row(rates, ints, o, f, c, w, face)
+            if _flux_points(e0, e1, e2, e3, e4, e5, face, w, ratio, g, bad):
+                alarm = f
+            if truncated and _mark_truncated(ints, one, f, one, w, bad):
+                alarm = f
+            if temperature is not None:
+                _velocity_six(e0, e1, e2, e3, e4, e5, w, temperature * speed, spread)
+                if scaled:
+                    _scale_row(rates, ints, o, f, c, w, spread)
+                _add(spread, w, g)
+        if limiter is not None and ratio is None and (r == i0 or (r > i0 and not plain)):
+            u0, u1, u2 = _row(density, r - 2), _row(density, r - 1), _row(density, r)
+            _half_slopes(u0, u1, u2, w, limiter, _row(slope, r - 1))
+        f = r - lag
+        if limiter is not None and ratio is None and temperature is None and plain and f >= i0:
+            divergence = low
+            if f > i0:
+                divergence = shift(out, corner + (f - 1) * inner)
+            _pass_muscl(
+                _row(density, f - 1),
+                _row(density, f),
+                _row(density, f + 1),
+                _row(slope, f - 1),
+                shift(here, _ghost_row(f - 1, n, periodic) * inner),
+                shift(here, _ghost_row(f, n, periodic) * inner),
+                _row(flux, f - 1),
+                w,
+                speed,
+                floats[INVERSE_H],
+                add,
+                _row(slope, f),
+                _row(flux, f),
+                divergence,
+            )
+            continue
+        if f < i0:
+            continue
+        target = _row(flux, f)
+        left, right = _row(density, f - 1), _row(density, f)
+        a = shift(here, _ghost_row(f - 1, n, periodic) * inner)
+        b = shift(here, _ghost_row(f, n, periodic) * inner)
+        if ratio is not None:
+            g0, g1, g2 = _row(points, f - 2), _row(points, f - 1), _row(points, f)
+            g3, g4 = _row(points, f + 1), _row(points, f + 2)
+            _correct(g0, g1, g2, g3, g4, w, target)
+            if alarm >= f - 2:
+                before, after = _row(density, f - 2), _row(density, f + 1)
+                rise, fall = _row(slope, zero), _row(slope, one)
+                face, guard = _row(low, zero), _row(low, one)
+                _velocity_two(a, b, w, speed, face)
+                if scaled:
+                    _scale_row(rates, ints, o, f, c, w, face)
+                _half_slopes(before, left, right, w, limiter, rise)
+                _half_slopes(left, right, after, w, limiter, fall)
+                _flux_muscl(left, right, rise, fall, face, w, guard)
+                if temperature is not None:
+                    _velocity_two(left, right, w, temperature * speed, spread)
+                    if scaled:
+                        _scale_row(rates, ints, o, f, c, w, spread)
+                    _add(spread, w, guard)
+                f0, f1, f2 = _row(unsafe, f - 2), _row(unsafe, f - 1), _row(unsafe, f)
+                _fall_back(f0, f1, f2, _row(unsafe, f + 1), _row(unsafe, f + 2), guard, w, target)
+            if dt > 0.0:
+                near = shift(speeds, corner + _ghost_row(f - 1, n, periodic) * inner)
+                far = shift(speeds, corner + _ghost_row(f, n, periodic) * inner)
+                most, behind = _most(far, w), most
+                diffusive = False
+                if temperature is not None:
+                    diffusive = True
+                    _fill(-share * temperature * speed, w, spread)
+                    if scaled:
+                        _scale_row(rates, ints, o, f, c, w, spread)
+                _limit(left, right, near, far, _row(v, f), spread, diffusive, dt, max(most, behind), room, w, target)
+        else:
+            _velocity_two(a, b, w, speed, v)
+            if scaled:
+                _scale_row(rates, ints, o, f, c, w, v)
+            if temperature is not None:
+                if fitted is not None:
+                    _conductance(a, b, w, -temperature * speed, inverse_temperature, spread)
+                else:
+                    _velocity_two(left, right, w, temperature * speed, spread)
+                if scaled:
+                    _scale_row(rates, ints, o, f, c, w, spread)
+            if limiter is not None:
+                _flux_muscl(left, right, _row(slope, f - 1), _row(slope, f), v, w, target)
+            elif temperature is not None and fitted is not None:
+                _flux_weighted(left, right, v, spread, w, target)
+            else:
+                _flux_upwind(left, right, v, w, target)
+            if temperature is not None and fitted is None:
+                _add(spread, w, target)
+        if to_faces:
+            s = ints[FACE_OFFSET] + (o * (n + 1) + f) * inner + c
+            if f < i1 or f == n:
+                _copy(target, w, 0.0, shift(out, s))
+        elif f > i0:
+            _difference(_row(flux, f - 1), target, w, floats[INVERSE_H], add, shift(out, corner + (f - 1) * inner))
+
+
+@_jit
+def _tile(  # type: ignore[no-untyped-def]
+    limiter,
+    ratio,
+    fitted,
+    temperature,
+    inverse_temperature,
+    share,
+    dt,
+    mu,
+    potential,
+    speeds,
+    ints,
+    floats,
+    rates,
+    r,
+    rows,
+    o,
+    batch,
+    dimension,
+    add,
+    to_faces,
+    work,
+    out,
+):
+    """Fluxes of rows ``r .. r + rows`` of `batch` lines."""
+    n, w, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]
+    speed = floats[SPEED]
+    scaled = ints[METRIC_OFFSET] >= 0
+    size = TILE + PAD
+    density, flux, v, slope = work, shift(work, size), shift(work, 2 * size), shift(work, 3 * size)
+    spread, low = shift(work, 4 * size), shift(work, 5 * size)
+    ghost = 1
+    if limiter is not None:
+        ghost = 2
+    if ratio is not None:
+        ghost = 5
+    count = rows + 2 * ghost
+    m = batch * count * w
+    first = o * n * w
+    pv = shift(work, 8 * size)
+    _gather(FLUSH, shift(mu, first), n, w, r - ghost, count, batch, periodic, density)
+    _gather(0.0, shift(potential, first), n, w, r - ghost, count, batch, periodic, pv)
+    falls_back = True
+    if ratio is not None:
+        points, unsafe = shift(work, 6 * size), shift(work, 7 * size)
+        inside, t = m - 5 * w, 3 * w
+        e1, e2, e3 = shift(density, w), shift(density, 2 * w), shift(density, 3 * w)
+        e4, e5 = shift(density, 4 * w), shift(density, 5 * w)
+        p1, p2, p3, p4, p5 = shift(pv, w), shift(pv, 2 * w), shift(pv, 3 * w), shift(pv, 4 * w), shift(pv, 5 * w)
+        _velocity_six(pv, p1, p2, p3, p4, p5, inside, speed, shift(v, t))
+        if scaled:
+            _scale_tile(rates, ints, o, batch, r - ghost, count, w, v)
+        falls_back = _flux_points(
+            density, e1, e2, e3, e4, e5, shift(v, t), inside, ratio, shift(points, t), shift(unsafe, t)
+        )
+        if ints[LOWER_TRUNCATED] or ints[UPPER_TRUNCATED]:
+            falls_back = _mark_truncated(ints, batch, r - ghost, count, w, unsafe) or falls_back
+        if temperature is not None:
+            _velocity_six(density, e1, e2, e3, e4, e5, inside, temperature * speed, shift(spread, t))
+            if scaled:
+                _scale_tile(rates, ints, o, batch, r - ghost, count, w, spread)
+            _add(shift(spread, t), inside, shift(points, t))
+        inside, t = m - 9 * w, 5 * w
+        g0, g1, g2 = shift(points, 3 * w), shift(points, 4 * w), shift(points, t)
+        _correct(g0, g1, g2, shift(points, 6 * w), shift(points, 7 * w), inside, shift(flux, t))
+    if falls_back:
+        target, face = flux, v
+        if ratio is not None:
+            target, face = low, shift(work, 9 * size)
+        _velocity_two(pv, shift(pv, w), m - w, speed, shift(face, w))
+        if scaled:
+            _scale_tile(rates, ints, o, batch, r - ghost, count, w, face)
+        if temperature is not None:
+            if fitted is not None:
+                _conductance(pv, shift(pv, w), m - w, -temperature * speed, inverse_temperature, shift(spread, w))
+            else:
+                _velocity_two(density, shift(density, w), m - w, temperature * speed, shift(spread, w))
+            if scaled:
+                _scale_tile(rates, ints, o, batch, r - ghost, count, w, spread)
+        if limiter is not None:
+            u1, u2, t = shift(density, w), shift(density, 2 * w), 2 * w
+            inside = m - 3 * w
+            _half_slopes(density, u1, u2, m - 2 * w, limiter, shift(slope, w))
+            _flux_muscl(u1, u2, shift(slope, w), shift(slope, t), shift(face, t), inside, shift(target, t))
+        elif temperature is not None and fitted is not None:
+            inside, t = m - w, w
+            _flux_weighted(density, shift(density, w), shift(v, w), shift(spread, w), inside, shift(target, w))
+        else:
+            inside, t = m - w, w
+            _flux_upwind(density, shift(density, w), shift(v, w), inside, shift(target, w))
+        if temperature is not None and fitted is None:
+            _add(shift(spread, t), inside, shift(target, t))
+    if ratio is not None:
+        inside, t = m - 9 * w, 5 * w
+        if falls_back:
+            f0, f1, f2 = shift(unsafe, 3 * w), shift(unsafe, 4 * w), shift(unsafe, t)
+            f3, f4 = shift(unsafe, 6 * w), shift(unsafe, 7 * w)
+            _fall_back(f0, f1, f2, f3, f4, shift(low, t), inside, shift(flux, t))
+        if dt > 0.0:
+            _gather(0.0, shift(speeds, first), n, w, r - ghost, count, batch, periodic, pv)
+            diffusive = False
+            if temperature is not None:
+                diffusive = True
+                _fill(-share * temperature * speed, m, spread)
+                if scaled:
+                    _scale_tile(rates, ints, o, batch, r - ghost, count, w, spread)
+            room = floats[SPACING] / (2.0 * dimension * dt)
+            left, right, near, far = shift(density, 4 * w), shift(density, t), shift(pv, 4 * w), shift(pv, t)
+            _limit(
+                left,
+                right,
+                near,
+                far,
+                shift(v, t),
+                shift(spread, t),
+                diffusive,
+                dt,
+                _most(pv, m),
+                room,
+                inside,
+                shift(flux, t),
+            )
+    for k in range(batch):
+        left = shift(flux, (k * count + ghost) * w)
+        if to_faces:
+            s = ints[FACE_OFFSET] + ((o + k) * (n + 1) + r) * w
+            _copy(left, (rows + (1 if r + rows == n else 0)) * w, 0.0, shift(out, s))
+        else:
+            s = ((o + k) * n + r) * w
+            _difference(left, shift(left, w), rows * w, floats[INVERSE_H], add, shift(out, s))
+
+
+@_kernel
+def sweep(  # type: ignore[no-untyped-def]
+    limiter,
+    ratio,
+    fitted,
     temperature,
     inverse_temperature,
     share,
@@ -635,129 +1043,81 @@ def sweep(  # type: ignore[no-untyped-def]
     start,
     stop,
     to_faces,
+    work,
     out,
 ):
     """Fluxes and their divergence on bands ``start <= j < stop`` of the first axis, all axes.
 
-    `speeds` holds the outflow speeds of the cells where ``dt > 0`` (the limiter of `Weno5`). With `to_faces`,
-    `out` is the concatenation of the face arrays; otherwise the cells. `potential` is the one that drives the drift.
+    With a `ratio` the scheme is `Weno5`, else with a `limiter` it is `Muscl`, else upwind, which `fitted` together
+    with `temperature` turns into Scharfetter-Gummel; each is None where it does not apply. `speeds` holds the outflow
+    speeds of the cells where ``dt > 0`` (the limiter of `Weno5`). With `to_faces`, `out` is the concatenation of the
+    face arrays; otherwise the cells. `potential` is the one that drives the drift.
     """
-    diffusive = temperature > 0.0
     dimension = ints.shape[0]
     ghost = 1
-    if kind == MUSCL:
+    if limiter is not None:
         ghost = 2
-    if kind == WENO5:
+    if ratio is not None:
         ghost = 5
-    size = 0
-    for axis in range(dimension):
-        o0, o1, i0, i1 = _band(ints, axis, 0, min(band, ints[0, ROWS]))
-        width, depth, batch = _tile(o1 - o0, i1 - i0, ints[axis, INNER], ghost)
-        size = max(size, width * batch * (depth + 2 * ghost))
-    pv = np.empty(size)
-    density = np.empty(size)
-    v_two = np.empty(size)
-    flux = np.empty(size)
-    slope = np.empty(size if kind in (MUSCL, WENO5) else 0)
-    spread = np.empty(size if diffusive else 0)
-    extra = size if kind == WENO5 else 0
-    v = np.empty(extra)
-    top = np.empty(extra)
-    unsafe = np.empty(extra)
-    points = np.empty(extra)
+    m, p, s, q, b = pointer(mu, 0), pointer(potential, 0), pointer(speeds, 0), pointer(out, 0), pointer(work, 0)
     for j in range(start, stop):
         for axis in range(dimension):
-            n, inner, periodic = ints[axis, ROWS], ints[axis, INNER], ints[axis, PERIODIC]
-            speed = floats[axis, SPEED]
-            scaled = ints[axis, METRIC_OFFSET] >= 0
+            inner, rates = ints[axis, INNER], pointer(metric, max(0, ints[axis, METRIC_OFFSET]))
             o0, o1, i0, i1 = _band(ints, axis, j * band, min(ints[0, ROWS], (j + 1) * band))
-            width, depth, batch = _tile(o1 - o0, i1 - i0, inner, ghost)
+            width, depth, batch = _shape(o1 - o0, i1 - i0, inner, ghost)
             for o in range(o0, o1, batch):
-                lines = min(batch, o1 - o)
-                for r in range(i0, i1, depth):
-                    rows = min(depth, i1 - r)
+                if depth == 0:
                     for c in range(0, inner, width):
                         w = min(width, inner - c)
-                        m = lines * (rows + 2 * ghost) * w
-                        _gather(mu, o, lines, n, inner, r, rows, ghost, c, w, periodic, FLUSH, density)
-                        _gather(potential, o, lines, n, inner, r, rows, ghost, c, w, periodic, 0.0, pv)
-                        falls_back = True
-                        if kind == WENO5:
-                            _velocity_six(pv, w, m, speed, v)
-                            if scaled:
-                                _scale_by_metric(metric, ints[axis], o, lines, n, r, rows, ghost, c, w, v)
-                            _stencil_extremes(density, w, m, ratio, top, unsafe)
-                            if ints[axis, LOWER_TRUNCATED] or ints[axis, UPPER_TRUNCATED]:
-                                _mark_truncated(ints[axis], lines, n, r, rows, ghost, w, unsafe)
-                            _flux_points(density, v, top, w, m, points)
-                            if diffusive:
-                                _velocity_six(density, w, m, temperature * speed, spread)
-                                if scaled:
-                                    _scale_by_metric(metric, ints[axis], o, lines, n, r, rows, ghost, c, w, spread)
-                                _add(spread, 3 * w, m - 2 * w, points)
-                            falls_back = _any(unsafe, 3 * w, m - 2 * w)
-                        if falls_back:
-                            _velocity_two(pv, w, m, speed, v_two)
-                            if scaled:
-                                _scale_by_metric(metric, ints[axis], o, lines, n, r, rows, ghost, c, w, v_two)
-                            if diffusive and kind == SCHARFETTER_GUMMEL:
-                                _conductance(
-                                    kind,
-                                    temperature,
-                                    inverse_temperature,
-                                    1.0,
-                                    pv,
-                                    metric,
-                                    ints[axis],
-                                    floats[axis],
-                                    o,
-                                    lines,
-                                    r,
-                                    rows,
-                                    ghost,
-                                    c,
-                                    w,
-                                    spread,
-                                )
-                                _flux_weighted(density, v_two, spread, w, m, flux)
-                            elif kind in (UPWIND, SCHARFETTER_GUMMEL):
-                                _flux_upwind(density, v_two, w, m, flux)
-                            else:
-                                _half_slopes(density, w, m, limiter, slope)
-                                _flux_muscl(density, slope, v_two, w, m, flux)
-                            if diffusive and kind != SCHARFETTER_GUMMEL:
-                                _velocity_two(density, w, m, temperature * speed, spread)
-                                if scaled:
-                                    _scale_by_metric(metric, ints[axis], o, lines, n, r, rows, ghost, c, w, spread)
-                                _add(spread, ghost * w, m - (ghost - 1) * w, flux)
-                        if kind == WENO5:
-                            _correct(points, unsafe, w, m, flux)
-                            if dt > 0.0:
-                                _gather(speeds, o, lines, n, inner, r, rows, ghost, c, w, periodic, 0.0, top)
-                                room = floats[axis, SPACING] / (2.0 * dimension * dt)
-                                if diffusive:
-                                    _conductance(
-                                        kind,
-                                        temperature,
-                                        inverse_temperature,
-                                        share,
-                                        pv,
-                                        metric,
-                                        ints[axis],
-                                        floats[axis],
-                                        o,
-                                        lines,
-                                        r,
-                                        rows,
-                                        ghost,
-                                        c,
-                                        w,
-                                        spread,
-                                    )
-                                _limit(density, v, spread, top, dt, w, m, room, flux)
-                        if to_faces:
-                            _scatter_faces(flux, ints[axis, FACE_OFFSET], o, lines, n, inner, r, rows, ghost, c, w, out)
-                        else:
-                            _scatter(
-                                flux, o, lines, n, inner, r, rows, ghost, c, w, floats[axis, INVERSE_H], axis > 0, out
-                            )
+                        _strip(
+                            limiter,
+                            ratio,
+                            fitted,
+                            temperature,
+                            inverse_temperature,
+                            share,
+                            dt,
+                            m,
+                            p,
+                            s,
+                            ints[axis],
+                            floats[axis],
+                            rates,
+                            i0,
+                            i1,
+                            o,
+                            c,
+                            w,
+                            dimension,
+                            axis > 0,
+                            to_faces,
+                            b,
+                            q,
+                        )
+                else:
+                    for r in range(i0, i1, depth):
+                        rows, lines = min(depth, i1 - r), min(batch, o1 - o)
+                        _tile(
+                            limiter,
+                            ratio,
+                            fitted,
+                            temperature,
+                            inverse_temperature,
+                            share,
+                            dt,
+                            m,
+                            p,
+                            s,
+                            ints[axis],
+                            floats[axis],
+                            rates,
+                            r,
+                            rows,
+                            o,
+                            lines,
+                            dimension,
+                            axis > 0,
+                            to_faces,
+                            b,
+                            q,
+                        )

@@ -3,46 +3,29 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..grid import End, Grid
+from ..threads import in_shares
 from .schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
 
 __all__ = ["Metric", "Transport"]
 
 Array = NDArray[np.float64]
 Metric = Sequence[float | Callable[..., Any] | None]
 
-_THREADED_SIZE = 100_000
-"""Cells from which threads are used: below, waking one costs more than it saves."""
 _BAND_SIZE = 32_768
 """Cells of a band: all axes are swept while the band is in the nearer caches."""
-_BAND_ROWS = 128
+_BAND_ROWS = 32
 """Fewest rows of a band, which reads the ghost rows of its neighbours again."""
 _ROUND_UP = 1.0 + 2.0**-45
 """So that forward Euler at ``dt = positivity / rate`` stays non-negative in round-off too."""
 
 _LARGEST = 1.7976931348623157e308
-
-_pools: dict[tuple[int, int], Executor] = {}
-
-
-def _pool(workers: int) -> Executor:
-    """Worker threads of this process; a forked child makes its own."""
-    key = (os.getpid(), workers)
-    if key not in _pools:
-        from concurrent.futures import ThreadPoolExecutor
-
-        _pools[key] = ThreadPoolExecutor(workers, thread_name_prefix="mfpde-transport")
-    return _pools[key]
 
 
 def _metric_on_faces(grid: Grid, axis: int, rate: Any) -> float | Array:
@@ -139,22 +122,21 @@ class Transport:
         self.grid = grid
         self.scheme = scheme
         self._kernels = kernels
-        self._limiter, self._ratio = kernels.VAN_LEER, 0.0
-        if isinstance(scheme, Upwind):
-            self._kind = kernels.UPWIND
-        elif isinstance(scheme, Muscl):
-            self._kind = kernels.MUSCL
+        # None where it does not apply: see kernels.sweep
+        self._limiter: int | None = None
+        self._ratio: float | None = None
+        self._fitted: bool | None = None
+        if isinstance(scheme, Muscl):
             self._limiter = {
                 Limiter.MINMOD: kernels.MINMOD,
                 Limiter.VAN_LEER: kernels.VAN_LEER,
                 Limiter.MC: kernels.MC,
             }[scheme.limiter]
         elif isinstance(scheme, Weno5):
-            self._kind = kernels.WENO5
-            self._ratio = scheme.tail_ratio
+            self._limiter, self._ratio = kernels.VAN_LEER, scheme.tail_ratio
         elif isinstance(scheme, ScharfetterGummel):
-            self._kind = kernels.SCHARFETTER_GUMMEL
-        else:
+            self._fitted = True
+        elif not isinstance(scheme, Upwind):
             raise TypeError(f"scheme must be Upwind(), Muscl(), Weno5() or ScharfetterGummel(), not {scheme!r}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}; at least 1 is needed")
@@ -212,6 +194,8 @@ class Transport:
         self._bands = -(-grid.shape[0] // self._band)
         self._speeds = np.empty(grid.size)
         self._no_speeds = np.empty(0)
+        self._buffers: dict[int, Array] = {}
+        self._token = 0
         self._log_base, self._drift = None, np.empty(0)
         if log_base is not None:
             values = self._flat(log_base, "log_base")
@@ -230,27 +214,18 @@ class Transport:
             raise ValueError(f"{name} has shape {values.shape}, the grid {self.grid.shape}")
         return values.reshape(-1)
 
-    def _split(self, pieces: int | None = None) -> list[tuple[int, int]]:
-        """Ranges of bands or other `pieces` of the mesh, one per thread."""
-        pieces = self._bands if pieces is None else pieces
-        if self.grid.size < _THREADED_SIZE or pieces == 1:
-            return [(0, pieces)]
-        threads = self.threads
-        if threads is None:
-            from numba import get_num_threads
-
-            threads = get_num_threads()
-        parts = min(threads, pieces)
-        return [(pieces * k // parts, pieces * (k + 1) // parts) for k in range(parts)]
+    def _work(self, start: int) -> Array:
+        """Buffers for the share of the work that begins at `start`."""
+        if start not in self._buffers:
+            kernels = self._kernels
+            raw = np.zeros(kernels.BUFFERS * (kernels.TILE + kernels.PAD) + kernels.LINE)
+            # at the start of a cache line, so that no vector lies across two
+            self._buffers[start] = raw[-(raw.ctypes.data // raw.itemsize) % kernels.LINE :]
+        return self._buffers[start]
 
     def _run(self, task: Callable[[int, int], Any], pieces: int | None = None) -> list[Any]:
-        """`task` on all bands (or other pieces); the calling thread does the first share."""
-        first, *others = self._split(pieces)
-        if not others:
-            return [task(*first)]
-        pool = _pool(len(others))
-        pending = [pool.submit(task, *part) for part in others]
-        return [task(*first), *(future.result() for future in pending)]
+        """`task` on all bands (or other pieces)."""
+        return in_shares(task, self._bands if pieces is None else pieces, self.grid.size, self.threads)
 
     def _driving(self, V: Array, temperature: float) -> tuple[Array, float, float]:
         """The potential that drives the drift, ``V - tau log omega``, the temperature, and its inverse."""
@@ -269,11 +244,13 @@ class Transport:
     def _outflow(self, potential: Array, temperature: float, inverse: float) -> None:
         """Fill the outflow speeds of all cells."""
         kernels = self._kernels
+        self._token += 1
 
         def task(start: int, stop: int) -> None:
             kernels.outflow(
-                self._kind,
-                temperature,
+                True if self._ratio is not None else None,
+                self._fitted,
+                temperature if temperature > 0.0 else None,
                 inverse,
                 self.scheme.diffusion_share,
                 potential,
@@ -283,29 +260,40 @@ class Transport:
                 self._band,
                 start,
                 stop,
+                self._work(start),
                 self._speeds,
             )
 
         self._run(task)
 
-    def _sweep(self, mu: Array, V: Array, dt: float | None, temperature: float, to_faces: bool, out: Array) -> None:
+    def _sweep(
+        self,
+        mu: Array,
+        V: Array,
+        dt: float | None,
+        temperature: float,
+        to_faces: bool,
+        out: Array,
+        outflow: int | None = None,
+    ) -> None:
         kernels = self._kernels
         mu = self._flat(mu, "mu")
         potential, tau, inverse = self._driving(V, temperature)
         speeds, step = self._no_speeds, 0.0
-        if dt is not None and self._kind == kernels.WENO5:
+        if dt is not None and self._ratio is not None:
             step = float(dt)
             if not (step > 0.0 and math.isfinite(step)):
                 raise ValueError(f"dt is {dt}; the positivity limiter needs a positive step, or None to be off")
-            self._outflow(potential, tau, inverse)
+            if outflow is None or outflow != self._token:
+                self._outflow(potential, tau, inverse)
             speeds = self._speeds
 
         def task(start: int, stop: int) -> None:
             kernels.sweep(
-                self._kind,
                 self._limiter,
                 self._ratio,
-                tau,
+                self._fitted,
+                tau if tau > 0.0 else None,
                 inverse,
                 self.scheme.diffusion_share,
                 step,
@@ -319,13 +307,21 @@ class Transport:
                 start,
                 stop,
                 to_faces,
+                self._work(start),
                 out,
             )
 
         self._run(task)
 
     def rate(
-        self, mu: Array, V: Array, out: Array | None = None, dt: float | None = None, temperature: float = 0.0
+        self,
+        mu: Array,
+        V: Array,
+        out: Array | None = None,
+        dt: float | None = None,
+        temperature: float = 0.0,
+        *,
+        outflow: int | None = None,
     ) -> Array:
         """``div(mu G grad V) + tau div(G omega grad(mu/omega))`` on the cells.
 
@@ -342,6 +338,10 @@ class Transport:
             schemes do not need it: they keep the sign up to ``scheme.positivity / outflow_rate(V)``.
         temperature : float
             ``tau >= 0``.
+        outflow : int, optional
+            What `outflow_token` was after ``outflow_rate(V, mu, temperature)`` for this very `V` and temperature: the
+            limiter of `Weno5` then need not find the same speeds again. Once others have been asked for, a token counts
+            for nothing.
 
         Returns
         -------
@@ -354,8 +354,13 @@ class Transport:
             On a wrong shape, an `out` that cannot be written flat, a `dt` that is not positive, a negative temperature.
         """
         out = self._target(out)
-        self._sweep(mu, V, dt, temperature, False, out.reshape(-1))
+        self._sweep(mu, V, dt, temperature, False, out.reshape(-1), outflow)
         return out
+
+    @property
+    def outflow_token(self) -> int:
+        """Stands for the outflow speeds that the operator holds, see `rate`."""
+        return self._token
 
     def _target(self, out: Array | None) -> Array:
         """`out`, checked, or a new array."""
@@ -411,7 +416,7 @@ class Transport:
         kernels = self._kernels
         self._outflow(*self._driving(V, temperature))
         floor, density = 0.0, self._no_speeds
-        if mu is not None and self._kind == kernels.WENO5:
+        if mu is not None and self._ratio is not None:
             density = self._flat(mu, "mu")
             floor = 1e-30 * float(density.max())
         row = self.grid.size // self.grid.shape[0]
@@ -491,8 +496,7 @@ class Transport:
           where the shares are 1, ``int (mu/p - 1)^2 dp`` to the Gibbs state ``p`` still does; for the free energy there
           is no proof then, though it did not rise in any of the steps tried, deltas at 10^5 times the number included.
         """
-        kernels = self._kernels
-        if self._kind != kernels.SCHARFETTER_GUMMEL:
+        if self._fitted is None:
             raise TypeError(f"implicit steps need ScharfetterGummel(), this operator has {self.scheme!r}")
         if not 0 <= axis < self.grid.dimension:
             raise ValueError(f"axis is {axis}; the grid has axes 0 to {self.grid.dimension - 1}")
