@@ -34,8 +34,8 @@ COLUMNS: dict[str, str] = {
     "energy": "E[mu], constant included; with a temperature the free energy, tau int log(mu/omega) dmu included",
     "entropy": "int log(mu/omega) dmu (nan at temperature 0)",
     "temperature": "tau",
-    "dissipation_transport": "-dE/dt of the transport, from the explicit fluxes at the state; where cells are empty and "
-    "tau > 0, with log(1e-300) for their logarithm",
+    "dissipation_transport": "-dE/dt of the transport, from the explicit fluxes at the state; empty cells count with "
+    "log(1e-300) where tau > 0",
     "dissipation_reaction": "-dE/dt of the reaction; neither counts tau'(t) times the entropy",
     "optimality_gap": "bounds E - min E for convex E, over measures of the same mass on the mesh: "
     "mass * (Vbar - min V), or tau KL(mu|p_mu) with a temperature",

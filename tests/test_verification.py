@@ -663,8 +663,8 @@ class TestLeak:
     def test_seen(self, where, method, monkeypatch):
         sound = mf.Transport.rate
 
-        def leaky(self, mu, V, out=None, dt=None, temperature=0.0):
-            rate = sound(self, mu, V, out, dt, temperature)
+        def leaky(self, mu, V, out=None, dt=None, temperature=0.0, **options):
+            rate = sound(self, mu, V, out, dt, temperature, **options)
             if where == "everywhere":
                 rate += 1e-9 * mu
                 return rate

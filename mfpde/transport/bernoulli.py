@@ -30,7 +30,12 @@ _C6, _C7, _C8, _C9 = 1 / 720, 1 / 5040, 1 / 40320, 1 / 362880
 _C10, _C11, _C12, _C13 = 1 / 3628800, 1 / 39916800, 1 / 479001600, 1 / 6227020800
 
 
-@intrinsic
+def _intrinsic(function: Any) -> Any:
+    """Calls lack the first argument of the definition."""
+    return intrinsic(function)
+
+
+@_intrinsic
 def _as_integer(context: Any, x: Any) -> Any:
     """The bits of a double as an integer."""
 
@@ -40,7 +45,7 @@ def _as_integer(context: Any, x: Any) -> Any:
     return types.int64(types.float64), generate
 
 
-@intrinsic
+@_intrinsic
 def _as_double(context: Any, k: Any) -> Any:
     """The double with these bits."""
 
@@ -60,7 +65,7 @@ def bernoulli(x: float) -> float:
     z = _LARGEST if x > _LARGEST else x
     t = z * _LOG2E + _ROUND
     whole = t - _ROUND
-    k = _as_integer(t) - _ROUND_BITS  # type: ignore[call-arg]
+    k = _as_integer(t) - _ROUND_BITS
     r = (z - whole * _LN2_HIGH) - whole * _LN2_LOW
     p = _C12 + r * _C13
     p = _C11 + r * p

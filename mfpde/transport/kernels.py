@@ -58,8 +58,8 @@ _ONE_HALF_UP = 2045 << 52
 _ONE_UP = 1 << 52
 
 
-_OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"nsz"}}
-_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # never called but by compiled code
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"nsz"}}
+_INNER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # never called but by compiled code
 
 
 def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:

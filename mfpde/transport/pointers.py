@@ -21,6 +21,11 @@ __all__ = ["at", "fetch", "peek", "pointer", "put", "put_second", "put_third", "
 _POINTER = types.CPointer(types.float64)
 
 
+def _intrinsic(function: Any) -> Any:
+    """Calls lack the first argument of the definition."""
+    return intrinsic(function)
+
+
 def _element(builder: Any, arguments: Any) -> Any:
     return builder.gep(arguments[0], [arguments[1]], source_etype=ir.DoubleType())
 
@@ -52,7 +57,7 @@ def _store(own: int) -> Any:
     return generate
 
 
-@intrinsic
+@_intrinsic
 def pointer(context: Any, array: Any, offset: Any) -> Any:
     """To entry `offset` of a flat contiguous array."""
 
@@ -63,43 +68,43 @@ def pointer(context: Any, array: Any, offset: Any) -> Any:
     return _POINTER(array, types.intp), generate
 
 
-@intrinsic
+@_intrinsic
 def shift(context: Any, p: Any, offset: Any) -> Any:
     """`offset` entries on."""
     return _POINTER(_POINTER, types.intp), lambda context, builder, signature, arguments: _element(builder, arguments)
 
 
-@intrinsic
+@_intrinsic
 def at(context: Any, p: Any, j: Any) -> Any:
     """``p[j]``."""
     return types.float64(_POINTER, types.intp), _load(None)
 
 
-@intrinsic
+@_intrinsic
 def peek(context: Any, p: Any, j: Any) -> Any:
     """``p[j]`` of what `put` writes."""
     return types.float64(_POINTER, types.intp), _load(0)
 
 
-@intrinsic
+@_intrinsic
 def put(context: Any, p: Any, j: Any, x: Any) -> Any:
     """``p[j] = x``."""
     return types.void(_POINTER, types.intp, types.float64), _store(0)
 
 
-@intrinsic
+@_intrinsic
 def put_second(context: Any, p: Any, j: Any, x: Any) -> Any:
     """``p[j] = x``, elsewhere than `put`."""
     return types.void(_POINTER, types.intp, types.float64), _store(1)
 
 
-@intrinsic
+@_intrinsic
 def put_third(context: Any, p: Any, j: Any, x: Any) -> Any:
     """``p[j] = x``, elsewhere than the others."""
     return types.void(_POINTER, types.intp, types.float64), _store(2)
 
 
-@intrinsic
+@_intrinsic
 def fetch(context: Any, p: Any, j: Any) -> Any:
     """Ask for the cache line of ``p[j]``, to be read soon. Nothing happens where there is no such memory."""
 
