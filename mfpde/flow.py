@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +13,6 @@ from mfpde.grid import Grid
 from mfpde.problem import Problem
 from mfpde.reaction import make_reaction
 from mfpde.transport import Scheme, Transport
-from mfpde.transport.operator import _metric_on_faces as metric_on_faces
 
 if TYPE_CHECKING:
     from mfpde.passes import Survey
@@ -54,10 +52,9 @@ class Evaluation:
     mass: float
     mean: float
     survey: Survey
-    known: dict[float, tuple[float, int]] = field(default_factory=dict, repr=False)
-    """Outflow rates by temperature, once `Flow.outflow` has been asked."""
-    tokens: dict[float, int] = field(default_factory=dict, repr=False)
-    """What the transport operator calls the speeds behind them, see `Transport.rate`."""
+    known: dict[float, tuple[tuple[float, int], int]] = field(default_factory=dict, repr=False)
+    """By temperature, once `Flow.outflow` has been asked: its answer, and what the transport operator calls the speeds
+    behind it (see `Transport.rate`)."""
 
 
 @dataclass(slots=True)
@@ -116,15 +113,6 @@ class Flow:
         self._survey = survey
         self._scratch: dict[str, Array] = {}
 
-    @cached_property
-    def diffusion_rate(self) -> float:
-        """The largest rate at which a cell empties by diffusion of temperature 1: ``sum_i 2 max(g_i) / h_i^2``."""
-        metric = self.problem.metric or (None,) * self.grid.dimension
-        return sum(
-            2.0 * float(np.max(metric_on_faces(self.grid, i, g))) / h**2
-            for i, (g, h) in enumerate(zip(metric, self.grid.spacing, strict=True))
-        )
-
     def evaluate(self, mu: Array, out: Array | None = None) -> Evaluation:
         """The potential and what follows from it; ``V`` is written into `out` if given."""
         self.evaluations += 1
@@ -142,9 +130,19 @@ class Flow:
     def outflow(self, at: Evaluation, temperature: float = 0.0) -> tuple[float, int]:
         """The largest rate at which a cell empties by drift and diffusion, and which cell."""
         if temperature not in at.known:
-            at.known[temperature] = self.transport.outflow_rate(at.V, at.mu, temperature)
-            at.tokens[temperature] = self.transport.outflow_token
-        return at.known[temperature]
+            at.known[temperature] = self.transport.outflow_rate(at.V, at.mu, temperature), self.transport.outflow_token
+        return at.known[temperature][0]
+
+    def rate(
+        self, at: Evaluation, temperature: float, dt: float | None, mu: Array | None = None, out: Array | None = None
+    ) -> Array:
+        """The transport's rate of change of `mu` (default ``at.mu``) in the potential of `at`; see `Transport.rate`."""
+        token = at.known[temperature][1] if temperature in at.known else None
+        return self.transport.rate(at.mu if mu is None else mu, at.V, out, dt, temperature, outflow=token)
+
+    def growth(self, rate_sum: float, mass: float) -> float:
+        """The relative rate at which a rate of change with this sum creates mass: zero but for round-off."""
+        return rate_sum * self.grid.cell_volume / mass if mass > 0 else 0.0
 
     def free_energy(self, at: Evaluation, temperature: float) -> FreeEnergy:
         """The free energy at a temperature above 0, and what follows from it."""

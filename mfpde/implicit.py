@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mfpde.flow import Evaluation, Flow
 from mfpde.problem import Problem
-from mfpde.stepping import Coefficients, Method, Outcome, flush
+from mfpde.stepping import Coefficients, Method, Outcome
 from mfpde.transport import ScharfetterGummel, Scheme
 
 __all__ = ["ImplicitEuler", "ImplicitStrang", "Potential"]
@@ -88,7 +88,8 @@ class _Implicit(Method):
     def _step(self, flow: Flow, start: Evaluation, length: float, at: Coefficients, halvings: int) -> Outcome:
         mu, end = self._solve(flow, start, length, at)
         if mu is not None:
-            leak = float(mu.sum()) / float(start.mu.sum()) - 1.0 if flow.reaction.balanced else 0.0
+            end = end or flow.evaluate(mu)
+            leak = end.mass / start.mass - 1.0 if flow.reaction.balanced else 0.0
             return Outcome(mu, leak, end=end)
         # every property of a step holds for two of half the length
         if halvings == 0:
@@ -96,8 +97,8 @@ class _Implicit(Method):
         first = self._step(flow, start, 0.5 * length, at.part(0.0, 0.5), halvings - 1)
         if first.mu is None:
             return Outcome(None, bound=2.0 * first.bound)
-        middle = first.end or flow.evaluate(first.mu)
-        second = self._step(flow, middle, 0.5 * length, at.part(0.5, 0.5), halvings - 1)
+        assert first.end is not None
+        second = self._step(flow, first.end, 0.5 * length, at.part(0.5, 0.5), halvings - 1)
         if second.mu is None:
             return Outcome(None, bound=2.0 * second.bound)
         return Outcome(second.mu, first.leak + second.leak, end=second.end)
@@ -106,8 +107,10 @@ class _Implicit(Method):
         self, flow: Flow, start: Evaluation, length: float, at: Coefficients
     ) -> tuple[Array | None, Evaluation | None]:
         """The end of the step, or None where the iteration for the potential does not converge."""
+        from mfpde.passes import finish
+
         V, tau = start.V, at.temperature(0.5)
-        mu = flush(self._compose(flow, start.mu, V, length, at))
+        mu = finish(self._compose(flow, start.mu, V, length, at), 1.0)
         if self.potential is Potential.START:
             return mu, None
         share = 0.5 if self.potential is Potential.AVERAGE else 1.0
@@ -124,7 +127,7 @@ class _Implicit(Method):
             if off <= max(self.convergence * moved, 1e-12 * (_deviation(V, weight) + tau)):
                 return mu, end
             V = mixing.next(V, residual)
-            mu = flush(self._compose(flow, start.mu, V, length, at))
+            mu = finish(self._compose(flow, start.mu, V, length, at), 1.0)
         return None, None
 
 

@@ -16,6 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mfpde.threads import THREADED_SIZE, in_shares
+from mfpde.transport.kernels import FLUSH  # densities below are about to become subnormal: no mass, and slow
 
 __all__ = [
     "Survey",
@@ -33,7 +34,6 @@ Array = NDArray[np.float64]
 
 LANES = 16  # entries side by side: independent sums vectorise without reassociation
 BLOCK = 2048  # entries of a block; few enough that a lane's sum keeps its digits
-FLUSH = 1e-290  # densities below are about to become subnormal: they carry no mass and are slow
 
 
 def _jit(function: Callable[..., Any]) -> Callable[..., Any]:

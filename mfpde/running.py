@@ -16,14 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.schedules import Constant, Schedule
+from mfpde.threads import THREADED_SIZE
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 __all__ = ["RunWarning", "interruptible", "invert_clock", "progress_bar", "save_index", "save_times", "thread_limit"]
-
-PARALLEL_CELLS = 100_000
-"""From this size on more threads than one help."""
 
 
 class RunWarning(UserWarning):
@@ -79,7 +77,7 @@ def save_index(times: NDArray[np.float64], t: float | None, entry: str) -> int:
 def thread_limit(threads: int | None, cells: int) -> Iterator[None]:
     """One number of threads for BLAS and the compiled sweeps: oversubscription costs more than it gives."""
     if threads is None:
-        threads = 1 if cells < PARALLEL_CELLS else (os.cpu_count() or 1)
+        threads = 1 if cells < THREADED_SIZE else (os.cpu_count() or 1)
     if threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     import numba

@@ -243,9 +243,7 @@ class Solver:
             dt = t_new - state.t
             if first_rate is None:
                 euler = length / method.ssp if math.isfinite(length) and length > 0 else None
-                first_rate = flow.transport.rate(
-                    start.mu, start.V, dt=euler, temperature=temperature, outflow=start.tokens.get(temperature)
-                )
+                first_rate = flow.rate(start, temperature, euler)
             if length == 0.0 and dt > 0.0:  # the clock stands still, and so does the density
                 self._last = start
                 new = State(t_new, state.mu, state.n_steps + 1, state.length, state.memory)
@@ -586,7 +584,7 @@ def solve(
             keep()
         last = solver.evaluate(state)
         _, cell = solver.flow.outflow(last, tau)
-        rate = solver.flow.transport.rate(last.mu, last.V, dt=euler, temperature=tau)
+        rate = solver.flow.rate(last, tau, euler)
         recorder.departure(last, free, rate, problem.schedule(state.t), problem.alpha(state.t), cell)
         del at, last, free, rate
         diagnostics = recorder.arrays()

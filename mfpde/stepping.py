@@ -249,7 +249,6 @@ class Splitting(Method):
                 return self._stabilised(flow, start, length, temperature)
         from mfpde.passes import combine
 
-        transport = flow.transport
         bound = math.inf
         stage, mu = start, start.mu
         leak = 0.0
@@ -265,18 +264,18 @@ class Splitting(Method):
                 return Outcome(None, bound=bound)
             rate = first_rate if i == 0 else None
             if rate is None:
-                token = stage.tokens.get(temperature)
-                rate = transport.rate(stage.mu, stage.V, dt=length, temperature=temperature, outflow=token)
+                rate = flow.rate(stage, temperature, length)
             # the last stage is the result, the others live in scratch arrays, in turn
             out = np.empty(flow.grid.shape) if i == 2 else flow.scratch("even" if i == 0 else "odd")
             growth = combine(start.mu, stage.mu, rate, old, new, length, out)
-            leak += weight * length * growth * flow.grid.cell_volume / stage.mass
+            leak += weight * length * flow.growth(growth, stage.mass)
             mu = out
         return Outcome(mu, leak, bound=bound)
 
     def _stabilised(self, flow: Flow, start: Evaluation, length: float, temperature: float) -> Outcome:
         """Runge-Kutta-Legendre of order 2, with as many stages as the diffusion needs."""
-        transport = flow.transport
+        from mfpde.passes import FLUSH, finish
+
         bound = self.bound(flow, start, temperature)
         if length > bound:
             return Outcome(None, bound=bound)
@@ -288,14 +287,13 @@ class Splitting(Method):
             return 1 / 3 if j < 2 else _gain(j) / (2 * j * (j + 1))
 
         # no positivity limiter here: it is made for Euler steps. A step that turns negative is refused below.
-        first = transport.rate(start.mu, start.V, temperature=temperature)
-        leak = length * _growth(flow, first, start.mass)
+        first = flow.rate(start, temperature, None)
+        leak = length * flow.growth(float(first.sum()), start.mass)
         older, mu = start.mu, start.mu + (b(1) * weight * length) * first
         for j in range(2, stages + 1):
             near = (2 * j - 1) / j * b(j) / b(j - 1)
             far = -(j - 1) / j * b(j) / b(j - 2)
-            stage = flow.evaluate(mu)
-            rate = transport.rate(mu, stage.V, temperature=temperature)
+            rate = flow.rate(flow.evaluate(mu), temperature, None)
             rate -= (1.0 - b(j - 1)) * first
             rate *= near * weight * length
             rate += (1.0 - near - far) * start.mu
@@ -303,11 +301,10 @@ class Splitting(Method):
             rate += far * older
             older, mu = mu, rate
         total = float(mu.sum()) * flow.grid.cell_volume
-        if not (mu.min() >= -1e-290 and total > 0.0):  # NaN included
+        if not (mu.min() >= -FLUSH and total > 0.0):  # NaN included
             return Outcome(None, bound=0.5 * length)
         # the coefficients of many stages sum to 1 up to round-off only: the mass is what the fluxes have left
-        mu *= start.mass * (1.0 + leak) / total
-        return Outcome(flush(mu), leak, bound=bound)
+        return Outcome(finish(mu, start.mass * (1.0 + leak) / total), leak, bound=bound)
 
 
 MOST_STAGES = 40
@@ -321,7 +318,7 @@ def _gain(stages: int) -> float:
 
 def _stiffness(flow: Flow, at: Evaluation, temperature: float) -> float:
     """A bound on the transport's spectral radius: six-point diffusion fluxes have 1.55 times that of two-point ones."""
-    return 3.1 * temperature * flow.diffusion_rate + 2.0 * flow.outflow(at)[0]
+    return 3.1 * temperature * flow.transport.diffusion_rate + 2.0 * flow.outflow(at)[0]
 
 
 @dataclass(frozen=True)
@@ -397,7 +394,7 @@ class ExponentialSSPRK3(Method):
         """See `Method.step`."""
         from mfpde import passes
 
-        transport, reaction, volume = flow.transport, flow.reaction, flow.grid.cell_volume
+        reaction, volume = flow.reaction, flow.grid.cell_volume
         balanced = reaction.balanced
         h = length
         euler = h / self.ssp
@@ -418,14 +415,12 @@ class ExponentialSSPRK3(Method):
 
         rate_0 = first_rate
         if rate_0 is None:
-            temperature = at.temperature(0.0)
-            token = start.tokens.get(temperature)
-            rate_0 = transport.rate(mu, start.V, dt=euler, temperature=temperature, outflow=token)
+            rate_0 = flow.rate(start, at.temperature(0.0), euler)
 
         # nu_1 = e^{2/3 L} (mu + 2/3 h N_0)
         nu = flow.scratch("nu")
         total, growth = passes.first_stage(mu, rate_0, third, 2 / 3 * h, nu)
-        leak = 0.25 * growth * volume / start.mass
+        leak = 0.25 * flow.growth(growth, start.mass)
 
         slope, before = rate_0, flow.scratch("slope")
         error = math.nan
@@ -450,25 +445,19 @@ class ExponentialSSPRK3(Method):
             if not h <= bound:  # NaN included
                 return Outcome(None, bound=bound)
             euler_dt = euler / (1.0 - euler * excess)
-            token = stage.tokens.get(temperature)
-            slope = transport.rate(nu, stage.V, None if last else before, euler_dt, temperature, outflow=token)
+            slope = flow.rate(stage, temperature, euler_dt, nu, None if last else before)
             if last:
                 # nu_3 = e^{L} (74/128 mu + 5/32 h N_0) + 27/64 e^{1/3 L} (nu_2 + 4/3 h N_2)
                 total, growth, error = passes.final_stage(mu, nu, third, change, h, rate_0, before, slope)
             else:
                 # nu_2 = 2/3 e^{2/3 L} mu + 1/3 nu_1 + 4/9 h N_1
                 total, growth = passes.second_stage(mu, nu, third, change, h, slope)
-            leak += (9 / 16 if last else 3 / 16) * growth * volume / mass
+            leak += (9 / 16 if last else 3 / 16) * flow.growth(growth, mass)
 
         error = (9 / 16) * h * error / total if total > 0 else math.nan
         leak *= h
         factor = start.mass * (1.0 + leak) / (total * volume) if balanced and total > 0 else 1.0
         return Outcome(passes.finish(slope, factor), leak, error=error, bound=bound)
-
-
-def _growth(flow: Flow, rate: Array, mass: float) -> float:
-    """The relative rate at which the transport creates mass: zero but for round-off."""
-    return float(rate.sum()) * flow.grid.cell_volume / mass if mass > 0 else 0.0
 
 
 def _mean(flow: Flow, r: Array, at: Evaluation) -> float:
@@ -479,12 +468,6 @@ def _mean(flow: Flow, r: Array, at: Evaluation) -> float:
 
 def _support_minimum(r: Array, at: Evaluation) -> float:
     return at.survey.held if r is at.V else float(np.min(r, where=at.mu > 0, initial=np.inf))
-
-
-def flush(mu: Array) -> Array:
-    """Set what is about to become subnormal to zero: it carries no mass and is slow."""
-    mu *= np.abs(mu) >= 1e-290
-    return mu
 
 
 class Controller(ABC):

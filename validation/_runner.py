@@ -177,9 +177,8 @@ def _without_paths(text: str) -> str:
     return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?[/\\][\w.\-]+(?:[/\\][\w.\-]+)+", "<path>", text)
 
 
-def _machine() -> dict[str, Any]:
-    from importlib.metadata import PackageNotFoundError, version
-
+def processor() -> tuple[str, int]:
+    """The processor's name and how many cores of it this process may use."""
     model = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -188,13 +187,19 @@ def _machine() -> dict[str, Any]:
                 break
     except OSError:
         pass
+    return model, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _machine() -> dict[str, Any]:
+    from importlib.metadata import PackageNotFoundError, version
+
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = getattr(importlib.import_module(package), "__version__", "?")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    model, cores = processor()
     return {"processor": model, "cores": cores, "system": platform.system(), "versions": versions}
 
 

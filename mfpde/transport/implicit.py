@@ -47,14 +47,18 @@ def _copy(source, target):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _load(source, line, width, n, inner, r0, rows, tile):  # type: ignore[no-untyped-def]
-    """Copy rows ``r0 .. r0 + rows`` of lines ``line .. line + width``."""
+def _move(mesh, line, width, n, inner, r0, rows, tile, inward):  # type: ignore[no-untyped-def]
+    """Copy rows ``r0 .. r0 + rows`` of lines ``line .. line + width`` into a tile (`inward`) or back."""
     if inner == 1:
         for b in range(width):
             s = (line + b) * n + r0
-            along, across = source[s : s + rows], tile[b : rows * width : width]
-            for r in range(rows):
-                across[r] = along[r]
+            along, across = mesh[s : s + rows], tile[b : rows * width : width]
+            if inward:
+                for r in range(rows):
+                    across[r] = along[r]
+            else:
+                for r in range(rows):
+                    along[r] = across[r]
         return
     q = 0
     while q < width:
@@ -64,29 +68,10 @@ def _load(source, line, width, n, inner, r0, rows, tile):  # type: ignore[no-unt
         for r in range(rows):
             s = (o * n + r0 + r) * inner + c
             t = r * width + q
-            _copy(source[s : s + run], tile[t : t + run])
-        q += run
-
-
-@_jit
-def _store(tile, line, width, n, inner, r0, rows, target):  # type: ignore[no-untyped-def]
-    """The reverse of `_load`."""
-    if inner == 1:
-        for b in range(width):
-            s = (line + b) * n + r0
-            along, across = target[s : s + rows], tile[b : rows * width : width]
-            for r in range(rows):
-                along[r] = across[r]
-        return
-    q = 0
-    while q < width:
-        o = (line + q) // inner
-        c = (line + q) % inner
-        run = min(inner - c, width - q)
-        for r in range(rows):
-            s = (o * n + r0 + r) * inner + c
-            t = r * width + q
-            _copy(tile[t : t + run], target[s : s + run])
+            if inward:
+                _copy(mesh[s : s + run], tile[t : t + run])
+            else:
+                _copy(tile[t : t + run], mesh[s : s + run])
         q += run
 
 
@@ -214,11 +199,11 @@ def _ascend(  # type: ignore[no-untyped-def]
     scale = -floats[SPEED] * floats[INVERSE_H] * dt
     scaled = ints[METRIC_OFFSET] >= 0
     zero, one = np.int64(0), np.int64(1)  # literals would compile the same functions again
-    _load(mu, line, w, n, inner, zero, one, b)
+    _move(mu, line, w, n, inner, zero, one, b, True)
     if periodic:
-        _load(potential, line, w, n, inner, n - one, one, pv)
-        _load(potential, line, w, n, inner, zero, one, pv[w:])
-        _load(mu, line, w, n, inner, n - one, one, e)
+        _move(potential, line, w, n, inner, n - one, one, pv, True)
+        _move(potential, line, w, n, inner, zero, one, pv[w:], True)
+        _move(mu, line, w, n, inner, n - one, one, e, True)
         _rates(pv[:w], pv[w : 2 * w], scale, temperature, inverse_temperature, s, p)
         if scaled:
             _scale_rates(metric, ints, line, w, zero, one, s, p)
@@ -234,8 +219,8 @@ def _ascend(  # type: ignore[no-untyped-def]
         t = r * w
         k = t if keep else 0
         ahead, back = up[k : k + size], inverse[k : k + size]
-        _load(potential, line, w, n, inner, r, faces + 1, pv)
-        _load(mu, line, w, n, inner, r + 1, faces, right)
+        _move(potential, line, w, n, inner, r, faces + 1, pv, True)
+        _move(mu, line, w, n, inner, r + 1, faces, right, True)
         _rates(pv[:size], pv[w : size + w], scale, temperature, inverse_temperature, ahead, back)
         if scaled:
             _scale_rates(metric, ints, line, w, r + 1, faces, ahead, back)
@@ -314,7 +299,7 @@ def _second_stage(mu, line, n, inner, w, before, stage):  # type: ignore[no-unty
     """``(1 + KEEP) Y - KEEP mu`` in place of ``Y``."""
     for r in range(0, n, BLOCK):
         rows = min(BLOCK, n - r)
-        _load(mu, line, w, n, inner, r, rows, before)
+        _move(mu, line, w, n, inner, r, rows, before, True)
         y = stage[r * w : (r + rows) * w]
         for j in range(rows * w):
             y[j] = y[j] + KEEP * (y[j] - before[j])
@@ -502,9 +487,9 @@ def solve(order, dt, temperature, inverse_temperature, mu, potential, ints, floa
                 )
                 _descend(down, away, n, w, periodic, zero, n, low)
                 _make_positive(low, seam, rates, n, w, periodic, line_work, x)
-            _store(x, line, w, n, inner, zero, n, out)
+            _move(out, line, w, n, inner, zero, n, x, False)
         else:
             for r in range(((n - 1) // BLOCK) * BLOCK, -1, -BLOCK):
                 high = min(n, r + BLOCK)
                 _descend(down, away, n, w, periodic, r, high, x)
-                _store(x[r * w :], line, w, n, inner, r, high - r, out)
+                _move(out, line, w, n, inner, r, high - r, x[r * w :], False)

@@ -82,6 +82,11 @@ class Transport:
         Threads used on grids of 10^5 cells or more. Default: what ``numba.get_num_threads()`` says at each call.
         The result does not depend on it.
 
+    Attributes
+    ----------
+    diffusion_rate : float
+        A bound on the rate at which a cell empties by diffusion of temperature 1: ``sum_i 2 max(g_i) / h_i^2``.
+
     Raises
     ------
     ValueError
@@ -153,11 +158,13 @@ class Transport:
         packed: list[Array] = []
         used = 0
         self._face_shapes = []
+        self.diffusion_rate = 0.0
         offset = 0
         for i, (axis, n, h) in enumerate(zip(grid.axes, grid.shape, grid.spacing, strict=True)):
             outer, inner = math.prod(grid.shape[:i]), math.prod(grid.shape[i + 1 :])
             shape = (*grid.shape[:i], n + 1, *grid.shape[i + 1 :])
             g = _metric_on_faces(grid, i, entries[i])
+            self.diffusion_rate += 2.0 * float(np.max(g)) / h**2
             values, outer_stride, face_stride, inner_stride = np.empty(0), 0, 0, 0
             scale = 1.0
             if isinstance(g, float):

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from validation._runner import processor
+
 __all__ = ["HERE", "REPOSITORY", "in_subprocess", "machine", "median_time", "peak_memory", "triad_time", "versions"]
 
 HERE = Path(__file__).parent
@@ -133,14 +135,7 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Processor, cores, memory and versions."""
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass
+    model, cores = processor()
     memory = None
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
@@ -149,7 +144,7 @@ def machine() -> dict[str, Any]:
 
     return {
         "processor": model,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores,
         "threads": numba.get_num_threads(),
         "memory_gib": memory and round(memory, 1),
         "system": f"{platform.system()} {platform.machine()}",

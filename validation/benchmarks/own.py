@@ -138,11 +138,14 @@ def _split(
             state = solver.init(mu)
             V = solver.flow.energy.evaluate(state.mu)[0].copy()
             out = np.empty_like(V)
+            transport = solver.flow.transport
             alone = {
                 "non-local": short_time(lambda: solver.flow.energy.evaluate(state.mu)),
-                "rate": short_time(lambda: solver.flow.transport.rate(state.mu, V, out=out, dt=1e-3)),
-                "outflow": short_time(lambda: solver.flow.transport.outflow_rate(V, state.mu)),
+                "outflow": short_time(lambda: transport.outflow_rate(V, state.mu)),
             }
+            # a step asks for the outflow first, and the rate then knows its speeds
+            known = transport.outflow_token
+            alone["rate"] = short_time(lambda: transport.rate(state.mu, V, out=out, dt=1e-3, outflow=known))
         return alone
 
     alone = parts(shape, np.asarray(solution.density[-1]))
