@@ -53,12 +53,16 @@ _HOMES = {
         "Strang",
     ),
     "mfpde.implicit": ("ImplicitEuler", "ImplicitStrang", "Potential"),
-    "mfpde.diagnostics": ("EnergyBelow", "GapBelow", "Snapshot", "SteadyState"),
+    "mfpde.diagnostics": ("EnergyBelow", "GapBelow", "Limits", "OnEndMass", "Snapshot", "SteadyState"),
     "mfpde.solution": ("Result", "Solution", "State"),
     "mfpde.running": ("RunWarning",),
-    "mfpde.solver": ("SolveError", "Solver", "solve"),
+    "mfpde.solver": ("Solver",),
+    "mfpde.integration": ("SolveError", "solve"),
+    "mfpde.resuming": ("resume",),
+    "mfpde.verifying": ("Check", "Verified", "verify"),
     "mfpde.equilibrium": ("Equilibrium", "stationary"),
     "mfpde.lagrangian": ("Characteristics", "characteristics"),
+    "mfpde.central_limit": ("Fluctuations", "fluctuations"),
     "mfpde.comparison": (
         "Comparison",
         "ExactLaw",
@@ -78,6 +82,7 @@ __all__ = [*sorted(_WHERE), "particles", "problems"]
 
 if TYPE_CHECKING:
     from mfpde import particles, problems
+    from mfpde.central_limit import Fluctuations, fluctuations
     from mfpde.comparison import (
         Comparison,
         ExactLaw,
@@ -88,7 +93,7 @@ if TYPE_CHECKING:
         compare,
         load_particles,
     )
-    from mfpde.diagnostics import EnergyBelow, GapBelow, Snapshot, SteadyState
+    from mfpde.diagnostics import EnergyBelow, GapBelow, Limits, OnEndMass, Snapshot, SteadyState
     from mfpde.energy import (
         Activation,
         CallableKernel,
@@ -113,14 +118,16 @@ if TYPE_CHECKING:
     from mfpde.equilibrium import Equilibrium, stationary
     from mfpde.grid import Axis, End, Grid
     from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
+    from mfpde.integration import SolveError, solve
     from mfpde.lagrangian import Characteristics, characteristics
     from mfpde.measures import Density, Dirac, GridMeasure, Measure, Mixture, Particles, Product
     from mfpde.plotting import animate, plot
     from mfpde.problem import Network, Problem, Reaction, Reinjection, ReinjectionKind, TruncationWarning
+    from mfpde.resuming import resume
     from mfpde.running import RunWarning
     from mfpde.schedules import Constant, ExponentialDecay, InverseLog, PiecewiseLinear, PowerLaw, Schedule
     from mfpde.solution import Result, Solution, State
-    from mfpde.solver import SolveError, Solver, solve
+    from mfpde.solver import Solver
     from mfpde.stepping import (
         CourantControl,
         ErrorControl,
@@ -133,6 +140,7 @@ if TYPE_CHECKING:
     )
     from mfpde.storage import load
     from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Scheme, Transport, Upwind, Weno5
+    from mfpde.verifying import Check, Verified, verify
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import os
 import sys
 import warnings
@@ -26,13 +27,11 @@ if TYPE_CHECKING:
     from mfpde.config import Configuration
     from mfpde.problem import Problem
     from mfpde.solution import Solution
+    from mfpde.streaming import Stream
 
 __all__ = ["app", "main"]
 
-BAD_INPUT, FAILED, INCONSISTENT, INTERRUPTED = 2, 3, 4, 130
-
-WORKING_ARRAYS = 20
-"""Arrays of the mesh's size that a run works with at most: 13 for `ExponentialSSPRK3`, 18 for implicit steps."""
+BAD_INPUT, FAILED, INCONSISTENT, UNSOUND, OUT_OF_TIME, INTERRUPTED = 2, 3, 4, 5, 124, 130
 
 DATA_SUFFIXES = (".h5", ".hdf5")
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
@@ -154,6 +153,38 @@ def _top(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def _seconds(text: str) -> float:
+    """A length of time: 90, 90s, 15m, 2h."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    try:
+        seconds = float(number) * unit
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise typer.BadParameter(f"{text!r} is no time; give seconds, or such as 90s, 15m, 2h")
+    return seconds
+
+
+CheckpointEvery = Annotated[
+    float | None,
+    typer.Option(
+        parser=_seconds,
+        metavar="TIME",
+        help="How often the state is saved between save times: 60s, 5m; 0 for never [default: 60s].",
+        show_default=False,
+    ),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        parser=_seconds, metavar="TIME", help="Stop and save after this time: 90s, 15m, 2h.", show_default=False
+    ),
+]
+NoPlot = Annotated[bool, typer.Option("--no-plot", help="Draw no picture.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")]
+
+
 @app.command()
 def run(
     what: Annotated[str, typer.Argument(metavar="NAME|FILE.toml", help="A problem's name, or a TOML file.")],
@@ -189,8 +220,22 @@ def run(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Number of threads.", show_default=False)] = None,
     max_steps: Annotated[int | None, typer.Option(help="Limit on the number of steps.", show_default=False)] = None,
-    no_plot: Annotated[bool, typer.Option("--no-plot", help="Draw no picture.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")] = False,
+    checkpoint_every: CheckpointEvery = None,
+    time_limit: TimeLimit = None,
+    on_end_mass: Annotated[
+        str | None,
+        typer.Option(
+            metavar="warn|stop|extend",
+            help="When mass reaches an end of the mesh: warn, stop, or start again on a larger one [default: warn].",
+            show_default=False,
+        ),
+    ] = None,
+    again: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on if the file holds this run, not at its end; for jobs that are restarted."),
+    ] = False,
+    no_plot: NoPlot = False,
+    quiet: Quiet = False,
     force: Annotated[bool, typer.Option("-f", "--force", help="Overwrite files.")] = False,
 ) -> None:
     """Solve a problem; write the solution (HDF5) and a picture, print a table."""
@@ -200,7 +245,14 @@ def run(
             changes = _changes(settings or [])
             if scheme is not None:
                 changes["scheme.transport"] = scheme
-            for key, value in (("scheme.method", method), ("t_end", t_end), ("threads", threads)):
+            for key, value in (
+                ("scheme.method", method),
+                ("t_end", t_end),
+                ("threads", threads),
+                ("output.checkpoint", checkpoint_every),
+                ("time_limit", time_limit),
+                ("on_end_mass", on_end_mass),
+            ):
                 if value is not None:
                     changes[key] = value
             if max_steps is not None:
@@ -214,37 +266,188 @@ def run(
             configuration = _configuration(what, changes, from_file=from_file)
             target = _target(configuration, what, output, from_file=from_file)
             picture = None if configuration.plot is None else target.with_suffix(f".{configuration.plot}")
-            _check_targets([target, picture], force=force)
+            going_on = again and target.exists() and not force
+            _check_targets([target, picture], force=force or going_on)
             problem = configuration.problem()
             arguments = configuration.solve_arguments()
-            cells = problem.grid(arguments.get("shape"))
-            _check_memory(cells.size)
             text = configuration.completed(problem).toml(target.parent)
+            import mfpde as mf
+            from mfpde.running import check_memory
+            from mfpde.streaming import Stream
+
+            if going_on:
+                earlier = _load(target)
+                _check_same(target, earlier, text)
+                if earlier.result is mf.Result.SUCCESS:
+                    if not quiet:
+                        typer.echo(_report(earlier))
+                        typer.echo(f"nothing to do: {target} holds the whole run")
+                    return
+            shape_ = problem.grid(arguments.get("shape")).shape
+            check_memory(math.prod(shape_))
+            stream = Stream(target, overwrite=force or going_on, configuration={"toml": text})
+            saves = arguments["save"]
+            stream.check_room(saves if isinstance(saves, int) else len(saves) + 2, shape_)
+            arguments |= {"progress": False if quiet else None, "throw": False, "output": stream}
+            if going_on:
+                own = ("max_steps", "threads", "time_limit", "checkpoint", "progress", "throw", "output")
+                arguments = {name: arguments[name] for name in own if name in arguments}
+                solution = _computed(stream, lambda: mf.resume(target, problem=problem, **arguments))
+            else:
+                solution = _computed(stream, lambda: mf.solve(problem, **arguments))
+        _conclude(solution, target, picture, quiet=quiet)
+
+
+@app.command()
+def resume(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file of a run that was killed, stopped, or is over.")
+    ],
+    until: Annotated[
+        float | None, typer.Option(help="Time to run to [default: where it was to go].", show_default=False)
+    ] = None,
+    save: Annotated[
+        str | None,
+        typer.Option(
+            help="Save times beyond the old end: how many, or the times [default: as far apart as the last two].",
+            metavar="N|T,T,..",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Another file to write [default: FILE].", show_default=False)
+    ] = None,
+    checkpoint_every: CheckpointEvery = None,
+    time_limit: TimeLimit = None,
+    threads: Annotated[int | None, typer.Option(help="Number of threads.", show_default=False)] = None,
+    no_plot: NoPlot = False,
+    quiet: Quiet = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Overwrite OUTPUT.")] = False,
+) -> None:
+    """Go on with a run: the file then holds all of it, as if it had never stopped."""
+    with _one_line_warnings():
+        with _refusing():
+            earlier = _load(file)
+            target = file if output is None else output
+            text = earlier.configuration.get("toml")
+            picture = None if no_plot or not isinstance(text, str) else _picture(text, target)
+            _check_targets([target], force=force or target == file)
             import mfpde as mf
             from mfpde.streaming import Stream
 
-            stream = Stream(target, overwrite=force, configuration={"toml": text})
-            saves = arguments["save"]
-            stream.check_room(saves if isinstance(saves, int) else len(saves) + 2, cells.shape)
-            try:
-                solution = mf.solve(problem, **arguments, progress=False if quiet else None, throw=False, output=stream)
-            except OSError as error:
-                held = f"; it holds the run up to save time {stream.frames}" if stream.frames else ""
-                _complain(f"{_reason(error)}{held}")
-                raise typer.Exit(FAILED) from None
-        written = [target]
-        if picture is not None and _draw(solution, picture):
-            written.append(picture)
-        if not quiet:
-            typer.echo(_report(solution))
-            typer.echo(f"written: {', '.join(map(str, written))}")
-    if solution.result is mf.Result.INTERRUPTED:
-        _complain(f"interrupted at t = {solution.state.t:g}; what was computed is in {target}")
-        raise typer.Exit(INTERRUPTED)
-    if not solution.result.ok:
-        at = f"at t = {solution.state.t:g}"
-        _complain(f"the run failed {at}: {solution.result.value}; what was computed is in {target}")
-        raise typer.Exit(FAILED)
+            configuration = {}
+            if isinstance(text, str):
+                configuration["toml"] = text if until is None and save is None else _longer(text, earlier, until, save)
+            stream = Stream(target, overwrite=force or target == file, configuration=configuration)
+            every = 60.0 if checkpoint_every is None else checkpoint_every or None
+            solution = _computed(
+                stream,
+                lambda: mf.resume(
+                    file,
+                    until,
+                    save=None if save is None else _save_times(save),
+                    output=stream,
+                    checkpoint=every,
+                    time_limit=time_limit,
+                    threads=threads,
+                    progress=False if quiet else None,
+                    throw=False,
+                ),
+            )
+        _conclude(solution, target, picture, quiet=quiet)
+
+
+def _computed(stream: Stream, compute: Callable[[], Solution]) -> Solution:
+    """A solution, unless its file cannot be written on: then what the file holds is said."""
+    try:
+        return compute()
+    except OSError as error:
+        held = f"; it holds the run up to save time {stream.frames}, mfpde resume goes on" if stream.frames else ""
+        _complain(f"{_reason(error)}{held}")
+        raise typer.Exit(FAILED) from None
+
+
+def _conclude(solution: Solution, target: Path, picture: Path | None, *, quiet: bool) -> None:
+    """Draw, print, and exit by how the run ended."""
+    from mfpde.solution import Result
+
+    written = [target]
+    if picture is not None and _draw(solution, picture):
+        written.append(picture)
+    if not quiet:
+        typer.echo(_report(solution))
+        typer.echo(f"written: {', '.join(map(str, written))}")
+    if solution.result.ok:
+        return
+    where = f"at t = {solution.state.t:g}"
+    if solution.result.cut_short:
+        out_of_time = solution.result is Result.TIME_LIMIT
+        how = "out of time" if out_of_time else "interrupted"
+        _complain(f"{how} {where}; what was computed is in {target}, mfpde resume {target} goes on")
+        raise typer.Exit(OUT_OF_TIME if out_of_time else INTERRUPTED)
+    _complain(f"the run failed {where}: {solution.result.value}; what was computed is in {target}")
+    raise typer.Exit(FAILED)
+
+
+MANNER = ("threads", "max_steps", "time_limit", "output.checkpoint", "output.plot", "output.path")
+"""What may change when a run goes on: not what is computed, but how."""
+
+
+def _check_same(target: Path, earlier: Solution, text: str) -> None:
+    """Refuse to go on with another run than the one in the file."""
+    from mfpde.foreign import parse_toml
+
+    then = earlier.configuration.get("toml")
+    if not isinstance(then, str):
+        raise _RefusedError(f"{target} was not written by mfpde run; use mfpde resume")
+    was, now = _flat(parse_toml(then)), _flat(parse_toml(text))
+    differ = [key for key in {**was, **now} if was.get(key) != now.get(key) and key not in MANNER]
+    if differ:
+        said = "; ".join(f"{key} was {was.get(key, 'not given')} and is {now.get(key, 'not given')}" for key in differ)
+        raise _RefusedError(f"{target} holds another run: {said}; use another file, or --force without --resume")
+
+
+def _flat(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tables.items():
+        found |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return found
+
+
+def _picture(text: str, target: Path) -> Path | None:
+    """Where the picture of a run goes, as its configuration has it."""
+    from mfpde.config import Configuration
+
+    plot = Configuration.from_toml(text, target.parent).plot
+    return None if plot is None else target.with_suffix(f".{plot}")
+
+
+def _longer(text: str, earlier: Solution, until: float | None, save: str | None) -> str:
+    """The configuration of a run that goes further than it was to go."""
+    from mfpde.config import Configuration
+    from mfpde.foreign import parse_toml
+    from mfpde.resuming import save_targets
+
+    targets = save_targets(earlier, until, None if save is None else _save_times(save))
+    tables = parse_toml(text)
+    output = {**tables.get("output", {}), "save": targets}
+    return Configuration.from_tables({**tables, "t_end": targets[-1], "output": output}, ".", "the run's text").toml()
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A solution's file.")],
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing; the exit code says it.")] = False,
+) -> None:
+    """Check a solution's file: checksums, and the laws its numbers must keep. Exit code 5 if something is wrong."""
+    from mfpde import verifying
+
+    with _one_line_warnings(), _refusing():
+        found = verifying.verify(file)
+    if not quiet:
+        typer.echo(found)
+    if not found.ok:
+        raise typer.Exit(UNSOUND)
 
 
 def _is_file(what: str) -> bool:
@@ -322,23 +525,6 @@ def _check_target(target: Path, *, force: bool, example: str = "run.h5") -> None
         raise _RefusedError(f"{target}: the folder {target.parent} cannot be written to")
     if target.exists() and not force:
         raise _RefusedError(f"{target} exists; use another name (-o) or --force to overwrite it")
-
-
-def _check_memory(cells: int) -> None:
-    """Refuse a mesh that does not fit into memory, rather than be killed."""
-    from mfpde.config import ConfigurationError
-
-    # saved densities go to the file
-    needed = 8 * cells * WORKING_ARRAYS
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on every system
-        return
-    if needed > memory:
-        raise ConfigurationError(
-            f"{cells} cells need about {needed / 2**30:.3g} GiB of memory, "
-            f"this machine has {memory / 2**30:.3g} GiB; use fewer cells (shape)"
-        )
 
 
 def _draw(solution: Solution, path: Path) -> bool:
@@ -421,16 +607,10 @@ def _default(value: Any) -> str:
 
 
 def _load(path: Path) -> Solution:
-    from mfpde.storage import load
+    from mfpde.config import load_solution
 
     with _refusing():
-        solution = load(path)
-        if solution.problem is None:
-            # a network on data: the file says where they were
-            from mfpde.config import load_solved_problem
-
-            solution.problem = load_solved_problem(solution.configuration, path.parent, solution.fingerprint)
-        return solution
+        return load_solution(path)
 
 
 @app.command()

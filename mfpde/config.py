@@ -17,7 +17,6 @@ import math
 import os
 import re
 import stat
-import tomllib
 import typing
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,16 +31,20 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from mfpde import schedules
+from mfpde.defaults import default_method, default_scheme
+from mfpde.diagnostics import OnEndMass
 from mfpde.energy import HuberLoss
 from mfpde.energy.activations import ACTIVATIONS, activation_named
-from mfpde.energy.losses import LOSSES
+from mfpde.energy.losses import LOSSES, check_size
+from mfpde.foreign import parse_toml, read_npz
 from mfpde.grid import Axis
 from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
 from mfpde.measures import Product
 from mfpde.problem import Problem, Reaction, Reinjection, ReinjectionKind
 from mfpde.problems import constructor, get, names, network
-from mfpde.solver import default_method, default_scheme
+from mfpde.solution import Solution
 from mfpde.stepping import Controller, CourantControl, ErrorControl, ExponentialSSPRK3, FixedStep, Lie, Method, Strang
+from mfpde.storage import load, with_fingerprint
 from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
 
 __all__ = ["Configuration", "ConfigurationError", "load_config", "named_config"]
@@ -424,6 +427,7 @@ class _Output(_Table):
     path: Annotated[str, Field(min_length=1)] | None = None
     save: Annotated[Any, BeforeValidator(_save)] = 11
     plot: Annotated[Any, BeforeValidator(_plot)] = True
+    checkpoint: Annotated[float, BeforeValidator(_number), Field(ge=0)] = 60.0
 
 
 def _shape(value: Any) -> Any:
@@ -441,6 +445,8 @@ class _File(_Table):
     t_end: Annotated[float, BeforeValidator(_number), Field(gt=0)] | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     max_steps: Annotated[int, Field(ge=1)] | None = None
+    time_limit: Annotated[float, BeforeValidator(_number), Field(gt=0)] | None = None
+    on_end_mass: Annotated[str, _one_of(mode.value for mode in OnEndMass)] | None = None
     parameters: dict[str, Any] | None = None
     network: _Network | None = None
     dynamics: _Dynamics | None = None
@@ -579,7 +585,10 @@ def _read_data(table: _Network, directory: Path) -> _Data:
         raise ConfigurationError(f"{path} has changed: its sha256 is {digest}, not {table.sha256}")
     try:
         x, y, weights = (_read_csv if kind == ".csv" else _read_npz)(content, table)
-    except ConfigurationError as error:
+        for what, values in (("inputs", x), ("outputs", y), ("weights", weights)):
+            if values is not None:
+                check_size(f"the {what}", values)
+    except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from None
     x = x[:, 0] if x.ndim == 2 and x.shape[1] == 1 else x
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
@@ -601,23 +610,15 @@ def _standardised(values: Array, what: str, path: Path) -> Array:
 
 
 def _read_npz(content: bytes, table: _Network) -> tuple[Array, Array, Array | None]:
-    import zipfile
-
     for key in ("inputs", "outputs", "weights"):
         if getattr(table, key) is not None:
             raise ConfigurationError(f"{key} selects columns of a .csv file; an .npz file has arrays x, y[, weights]")
+    names_ = ("x", "y", "weights")
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_DATA_BYTES:
-            raise ConfigurationError(f"its arrays have {size} bytes; the limit is {MAX_DATA_BYTES}")
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("x", "y", "weights") if name in archive.files}
-            found = list(archive.files)
-    except ConfigurationError:
-        raise
-    except Exception as error:  # a damaged file fails in many ways
+        found = read_npz(io.BytesIO(content), names_, MAX_DATA_BYTES)
+    except (ValueError, OSError) as error:
         raise ConfigurationError(f"is not a readable .npz file of numbers: {one_line(error)}") from None
+    arrays = {name: found[name] for name in names_ if name in found}
     for name in ("x", "y"):
         if name not in arrays:
             raise ConfigurationError(f"holds no array {name!r}; it holds {', '.join(map(repr, found)) or 'nothing'}")
@@ -915,8 +916,11 @@ class Configuration:
             "save": tables.output.save,
             "max_steps": tables.max_steps,
             "threads": tables.threads,
+            "time_limit": tables.time_limit,
+            "on_end_mass": tables.on_end_mass,
         }
-        return {name: value for name, value in arguments.items() if value is not None}
+        found = {name: value for name, value in arguments.items() if value is not None}
+        return {**found, "checkpoint": tables.output.checkpoint or None}
 
     def completed(self, problem: Problem) -> Configuration:
         """The same run with every choice made explicit, for the file that it leads to.
@@ -933,6 +937,7 @@ class Configuration:
             without the output's path.
         """
         tables = self._plain()
+        tables.pop("time_limit", None)  # how the run was made, not what it computes
         tables["shape"] = list(problem.grid(self.tables.shape).shape)
         tables["t_end"] = problem.t_end if self.tables.t_end is None else self.tables.t_end
         if self.tables.network is None:
@@ -1004,9 +1009,7 @@ def _named(kinds: Mapping[str, type], thing: object) -> str:
 
 def _parse(text: str, source: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise ConfigurationError(f"{source} is no TOML: it is nested too deeply") from None
+        return parse_toml(text)
     except ValueError as error:  # among them numbers with too many digits
         raise ConfigurationError(f"{source} is no TOML: {one_line(error)}") from None
 
@@ -1100,8 +1103,8 @@ def parse_value(text: str) -> Any:
     (0.5, [-2, 1.5], 'bad', True)
     """
     try:
-        tables = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):
+        tables = parse_toml(f"value = {text}")
+    except ValueError:
         if text[:1] in "[{\"'" or not text.strip():
             raise ConfigurationError(f"{_short(text)} is no TOML value") from None
         return text
@@ -1110,9 +1113,9 @@ def parse_value(text: str) -> Any:
     return tables["value"]
 
 
-def load_solved_problem(configuration: Mapping[str, Any], directory: str | Path, fingerprint: str) -> Problem | None:
+def load_solved_problem(solution: Solution, directory: str | Path) -> Problem | None:
     """The network that a solution was computed for, if its data are still there and the same; otherwise None."""
-    text = configuration.get("toml")
+    text = solution.configuration.get("toml")
     if not isinstance(text, str):
         return None
     with warnings.catch_warnings():
@@ -1122,7 +1125,13 @@ def load_solved_problem(configuration: Mapping[str, Any], directory: str | Path,
             # named problems are made from their parameters; other data than those of the run are of no use
             if made.tables.network is None or made.tables.network.sha256 is None:
                 return None
-            problem = made.problem()
-            if problem.fingerprint() == fingerprint:
-                return problem
+            return with_fingerprint(made.problem(), solution)
     return None
+
+
+def load_solution(path: str | os.PathLike[str], problem: Problem | None = None) -> Solution:
+    """`mfpde.load`, with the problem also where that is a network on data that are still there."""
+    solution = load(path, problem)
+    if solution.problem is None:
+        solution.problem = load_solved_problem(solution, Path(path).parent)
+    return solution

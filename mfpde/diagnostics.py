@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import enum
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +18,14 @@ __all__ = [
     "COLUMNS",
     "EnergyBelow",
     "GapBelow",
+    "Limits",
+    "OnEndMass",
     "Recorder",
     "Snapshot",
     "SteadyState",
     "StopCondition",
     "end_mass",
+    "end_shares",
     "optimality_gap",
 ]
 
@@ -47,6 +52,10 @@ COLUMNS: dict[str, str] = {
     "redone": "attempts at the step that were thrown away",
 }
 """The per-step diagnostics and what they mean."""
+
+
+LEAVING = ("dissipation_transport", "dissipation_reaction", "relative_fisher_information", "limiting_cell")
+"""What is known of a state only when it is left."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,45 @@ class SteadyState:
         return snapshot.change <= self.rate
 
 
+class OnEndMass(enum.Enum):
+    """What a run does when mass gathers at a truncation end of the mesh."""
+
+    WARN = "warn"
+    STOP = "stop"
+    EXTEND = "extend"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may do before it is stopped with a named result.
+
+    Parameters
+    ----------
+    energy_increase : float
+        Largest rise of the energy in a step, as a fraction of its scale: beyond it ``ENERGY_ROSE``. By default there
+        is none, and a rise above 1e-13 is a warning.
+    mass_drift : float
+        Largest ``|mass / mass at the start - 1|`` where the equation conserves mass: beyond it ``MASS_DRIFTED``.
+        Round-off gives 1e-15 to 1e-12; the default of 1e-9 is met by defects only.
+    end_mass : float
+        Share of the mass next to truncation ends from which `OnEndMass` acts; never below twice the share at the start.
+
+    Raises
+    ------
+    ValueError
+        For a limit that is negative or not a number.
+    """
+
+    energy_increase: float = math.inf
+    mass_drift: float = 1e-9
+    end_mass: float = 1e-6
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+                raise ValueError(f"Limits: {name} must be a number of at least 0, not {value!r}")
+
+
 def optimality_gap(evaluation: Evaluation) -> float:
     r"""``mass * (Vbar - min V)``, an upper bound on ``E - min E`` for convex ``E``.
 
@@ -135,6 +183,18 @@ def end_layers(grid: Grid) -> list[tuple[slice | int, ...]]:
                 index[i] = cell
                 layers.append(tuple(index))
     return layers
+
+
+def end_shares(mu: Array, grid: Grid) -> list[tuple[float, float]]:
+    """The share of the mass in the first and in the last cells of each axis; 0 where that end is no truncation."""
+    total = float(mu.sum())
+    shares = []
+    for i, axis in enumerate(grid.axes):
+        cells = np.moveaxis(mu, i, 0)
+        ends = ((axis.lower_end, cells[0]), (axis.upper_end, cells[-1]))
+        lower, upper = (float(m.sum()) / total if end is End.TRUNCATION and total > 0 else 0.0 for end, m in ends)
+        shares.append((lower, upper))
+    return shares
 
 
 def end_mass(mu: Array, grid: Grid, layers: list[tuple[slice | int, ...]] | None = None) -> float:
@@ -162,6 +222,12 @@ class Recorder:
 
     def __post_init__(self) -> None:
         self._layers = end_layers(self.flow.grid)
+
+    def go_on(self, diagnostics: Mapping[str, Array], responses: Sequence[Array] | Array) -> None:
+        """Take over what a run has recorded up to its last state, which is left anew."""
+        for name, values in diagnostics.items():
+            self.rows[name] = values[: -1 if name in LEAVING else None].tolist()
+        self.responses = list(responses)
 
     def state(
         self, time: float, at: Evaluation, free: FreeEnergy | None, temperature: float, info: tuple[float, Any, int]

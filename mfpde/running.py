@@ -21,7 +21,16 @@ from mfpde.threads import THREADED_SIZE
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-__all__ = ["RunWarning", "interruptible", "invert_clock", "progress_bar", "save_index", "save_times", "thread_limit"]
+__all__ = [
+    "RunWarning",
+    "check_memory",
+    "interruptible",
+    "invert_clock",
+    "progress_bar",
+    "save_index",
+    "save_times",
+    "thread_limit",
+]
 
 
 class RunWarning(UserWarning):
@@ -99,9 +108,42 @@ def _pools(scipy: bool) -> ThreadpoolController:
     return ThreadpoolController()
 
 
+WORKING_ARRAYS = 20
+"""Arrays of the mesh's size that a run works with at most: 13 for `ExponentialSSPRK3`, 18 for implicit steps."""
+
+
+def check_memory(cells: int) -> None:
+    """Refuse a mesh that does not fit into memory, rather than be killed.
+
+    Raises
+    ------
+    MemoryError
+        With the number of cells that would fit.
+    """
+    memory = _memory()
+    needed = 8 * cells * WORKING_ARRAYS
+    if memory is not None and needed > memory:
+        raise MemoryError(
+            f"{cells} cells need about {needed / 2**30:.3g} GiB of memory, there are {memory / 2**30:.3g} GiB; "
+            f"use at most {memory // (8 * WORKING_ARRAYS)} cells (shape)"
+        )
+
+
+def _memory() -> int | None:
+    """Bytes of memory that this process may have, as far as that can be known."""
+    found = []
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    # of a container, version 2 and version 1 of control groups; "max" is no limit
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError), open(name, encoding="ascii") as file:
+            found.append(int(file.read()))
+    return min(found, default=None)
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C ends the run after the current step, so that nothing is half recorded; a second one at once."""
+    """Ctrl-C or SIGTERM ends the run after the current step, so that nothing is half recorded; a second one at once."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
@@ -110,13 +152,17 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     def note(signum: int, frame: Any) -> None:
         nonlocal asked
         asked = True
-        signal.signal(signal.SIGINT, before)
+        restore()
 
-    before = signal.signal(signal.SIGINT, note)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
 
 
 @contextlib.contextmanager

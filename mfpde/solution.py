@@ -30,7 +30,8 @@ class Result(enum.Enum):
 
     SUCCESS = "reached the end time"
     STOPPED = "the stop condition was met"
-    INTERRUPTED = "what was computed is kept, continue with initial=solution.state"
+    INTERRUPTED = "what was computed is kept; mfpde.resume goes on"
+    TIME_LIMIT = "the time allowed for the run was over; what was computed is kept, mfpde.resume goes on"
     STEP_TOO_LARGE = (
         "the fixed step exceeds the positivity bound, or its potential was not found; "
         "use a smaller dt, CourantControl() or ErrorControl()"
@@ -38,16 +39,23 @@ class Result(enum.Enum):
     EXTINCT = "the unbalanced reaction has removed all mass; the energy's V is positive everywhere, or alpha too large"
     DT_MIN = "the step fell below its floor; the velocity blows up, or the tolerance is out of reach"
     NOT_FINITE = "the energy or the density is not finite; look at the potential of the last state"
+    ENERGY_ROSE = "the energy rose in a step by more than Limits.energy_increase; refine the mesh or shorten the steps"
+    MASS_DRIFTED = "the mass drifted by more than Limits.mass_drift, which no round-off explains; please report it"
+    END_MASS = 'mass reached a truncation end of the mesh; enlarge the axes, or on_end_mass="extend"'
     MAX_STEPS = "the limit on the number of steps was reached; raise max_steps or lower the accuracy"
     UNFINISHED = (
-        "the run that wrote this file was killed, or is still going on; what it had saved is here, "
-        "continue with initial=solution.state"
+        "the run that wrote this file was killed, or is still going on; what it had saved is here, mfpde.resume goes on"
     )
 
     @property
     def ok(self) -> bool:
         """Whether the run did what it was asked for."""
         return self in (Result.SUCCESS, Result.STOPPED)
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether somebody ended the run, and nothing is wrong with it."""
+        return self in (Result.INTERRUPTED, Result.TIME_LIMIT)
 
 
 @dataclass(frozen=True, eq=False)

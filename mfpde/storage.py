@@ -9,12 +9,15 @@ external storage are refused, text is parsed as TOML and never evaluated.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
+import json
 import math
 import os
 import secrets
 import stat
-import tomllib
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -23,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.foreign import check_heaps, elsewhere, extents, parse_toml, stored_bytes
 from mfpde.grid import Axis, End, Grid
 from mfpde.solution import Result, Solution, State, run_stats
 from mfpde.stored import IN_MEMORY, StoredDensity, open_file
@@ -46,8 +50,12 @@ _RESERVED = ("time", "energy", "density", "steps", "step", "component", "state",
 _CELL_AVERAGES, _POINT_VALUES = "cell averages", "point values"
 _BLOCK = 2**24
 """Bytes of densities that are in memory at once when they go from one file to another."""
+_SEARCHED = 2**28
+"""Bytes up to which a file is searched for damaged texts as a whole, larger ones around their densities."""
 FRAME_COLUMNS = ("time", "energy", "steps", "length", "evaluations", "leak", "memories")
 """What the file of a run that is not over says about each frame; the controller's memory follows."""
+CHECKPOINT_COLUMNS = ("record", "checksum", "frames", "rows", *FRAME_COLUMNS)
+"""What it says about each checkpoint: checksums of the rest and of the density, what was written, and the same."""
 
 # what schema 1 promises to hold: frozen here, whatever later versions record besides
 _DIAGNOSTICS = (
@@ -203,15 +211,20 @@ def write(solution: Solution, file: h5py.File) -> None:
 
     axes = write_head(solution, file)
     time = _scale(file, "time", solution.times, "save time")
+    shape = (len(solution.times), *solution.grid.shape)
+    digest = hashlib.sha256()
     if "density" in file:
         density = file["density"]
         density.resize(len(solution.times), axis=0)
+        for frames in blocks(density):
+            digest.update(frames.data)
     else:
-        shape = solution.density.shape
         density = file.create_dataset("density", shape=shape, dtype=_FLOAT)
-        block = max(1, _BLOCK // max(1, 8 * math.prod(shape[1:])))
+        block = _frames_at_once(shape)
         for i in range(0, shape[0], block):
-            density[i : i + block] = solution.density[i : i + block]
+            frames = np.ascontiguousarray(solution.density[i : i + block], dtype=_FLOAT)
+            density[i : i + block] = frames
+            digest.update(frames.data)
     describe_density(density, solution)
     for i, scale in enumerate([time, *axes]):
         density.dims[i].attach_scale(scale)
@@ -234,6 +247,57 @@ def write(solution: Solution, file: h5py.File) -> None:
         state.attrs["length"] = _FLOAT.type(solution.state.length)
     state.attrs["memory"] = np.asarray(solution.state.memory, dtype=_FLOAT)
     _dataset(state, "mu", solution.state.mu, density.attrs["long_name"], axes)
+
+    sums = {"density": digest.hexdigest()}
+    sums |= {name: sha256(file[name]) for name in _hashed(file) if name != "density"}
+    file.attrs["checksums"] = _toml({**sums, "attributes": _attributes_sha256(file)})
+
+
+def _frames_at_once(shape: Sequence[int]) -> int:
+    return max(1, _BLOCK // max(1, 8 * math.prod(shape[1:])))
+
+
+def blocks(dataset: h5py.Dataset) -> Iterator[Array]:
+    """The values of a dataset, so many along its first axis at once that memory does not matter."""
+    step = _frames_at_once(dataset.shape)
+    for i in range(0, dataset.shape[0], step):
+        yield np.ascontiguousarray(dataset[i : i + step])
+
+
+def sha256(dataset: h5py.Dataset) -> str:
+    """The checksum of a dataset: of its values in C order, whatever their place in the file."""
+    digest = hashlib.sha256()
+    for values in blocks(dataset):
+        digest.update(values.data)
+    return digest.hexdigest()
+
+
+def _hashed(file: h5py.File) -> list[str]:
+    """The datasets that have checksums: all that are numbers of the run."""
+    names = [name for name in file if name not in ("steps", "state", "volatile", "unfinished")]
+    return [*names, *(f"steps/{name}" for name in file["steps"]), "state/mu"]
+
+
+_ATTRIBUTES = {
+    "": (_MARK, "problem", "result", "fingerprint", "axes", "warnings", "stats", "configuration", "provenance"),
+    "density": ("representation",),
+    "state": ("t", "n_steps", "length", "memory"),
+    "axis": ("axis", "lower", "upper", "lower_end", "upper_end"),
+}
+"""The attributes that have a checksum together."""
+
+
+def _attributes_sha256(file: h5py.File) -> str:
+    """The checksum of what attributes say."""
+    axes = [entry.decode() if isinstance(entry, bytes) else str(entry) for entry in np.atleast_1d(file.attrs["axes"])]
+    said = []
+    for place in ("", "density", "state", *axes):
+        node = file[place] if place else file
+        for name in _ATTRIBUTES.get(place, _ATTRIBUTES["axis"]):
+            if name in node.attrs:
+                value = node.attrs[name]
+                said.append([place, name, value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value])
+    return hashlib.sha256(json.dumps(said, default=lambda text: text.decode()).encode()).hexdigest()
 
 
 def write_head(solution: Solution, file: h5py.File) -> list[h5py.Dataset]:
@@ -424,14 +488,29 @@ def _rebuilt(solution: Solution) -> Problem | None:
         warnings.simplefilter("ignore")  # they were given when the problem was solved
         # parameters of another version, or only described by a repr: the file still holds all the data
         with contextlib.suppress(Exception):
-            problem = problems.get(solution.name, **parameters)
-            if problem.fingerprint() == solution.fingerprint:
-                return problem
+            return with_fingerprint(problems.get(solution.name, **parameters), solution)
     return None
 
 
-def _read(path: str | os.PathLike[str]) -> Solution:
+def with_fingerprint(problem: Problem, solution: Solution) -> Problem | None:
+    """The problem, on the axes of the solution's mesh (a run may have extended them), if it is the one solved."""
+    for candidate in (problem, dataclasses.replace(problem, axes=solution.grid.axes)):
+        if candidate.fingerprint() == solution.fingerprint:
+            return candidate
+    return None
 
+
+def wrong_checksums(path: str | os.PathLike[str]) -> list[str] | None:
+    """Datasets whose numbers are not what was written, large ones included; None where the file has no checksums."""
+    with open_file(path) as file:
+        if "checksums" not in file.attrs or "unfinished" in file:
+            return None
+        sums = parse_toml(str(file.attrs["checksums"]))
+        wrong = [name for name in _hashed(file) if sums.get(name) != sha256(file[name])]
+        return wrong if sums.get("attributes") == _attributes_sha256(file) else [*wrong, "attributes"]
+
+
+def _read(path: str | os.PathLike[str]) -> Solution:
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
@@ -447,6 +526,7 @@ def _read(path: str | os.PathLike[str]) -> Solution:
     try:
         # a finished file is never written to again: reading needs no lock
         with open_file(path) as file:
+            check_heaps(path, _numbers_only(file) if status.st_size > _SEARCHED else ())
             return _Reader(path, file, status.st_size).solution()
     except FileFormatError:
         raise
@@ -455,11 +535,21 @@ def _read(path: str | os.PathLike[str]) -> Solution:
         raise FileFormatError(f"{path} is truncated or damaged: {_line(error)}") from None
 
 
+def _numbers_only(file: h5py.File) -> list[tuple[int, int]]:
+    """Where the densities lie: no texts stand there, and a search would read them all."""
+    import h5py
+
+    hard = isinstance(file.get("density", getlink=True), h5py.HardLink)
+    return extents(file["density"]) if hard and isinstance(file["density"], h5py.Dataset) else []
+
+
 class _Reader:
     """One file that is open for reading, and how to say what is wrong with it."""
 
     def __init__(self, path: str | os.PathLike[str], file: h5py.File, size: int) -> None:
         self.path, self.file, self.size = path, file, size
+        self.sums: dict[str, Any] = {}
+        self.changed: list[str] = []
 
     def fail(self, what: str) -> NoReturn:
         raise FileFormatError(f"{self.path} is no complete mfpde solution: {what}") from None
@@ -480,8 +570,15 @@ class _Reader:
         return node
 
     def array(self, group: h5py.Group, name: str, shape: tuple[int | None, ...], kinds: str = "f") -> Any:
-        """The numbers of a dataset."""
-        return _numbers(self.dataset(group, name, shape, kinds)[()])
+        """The numbers of a dataset, which must be those that were written."""
+        values = _numbers(self.dataset(group, name, shape, kinds)[()])
+        self.verify(_where(group, name).lstrip("/"), hashlib.sha256(values.data).hexdigest())
+        return values
+
+    def verify(self, name: str, found: str) -> None:
+        """Note what is not what was written."""
+        if self.sums.get(name, found) != found:
+            self.changed.append(name)
 
     def dataset(self, group: h5py.Group, name: str, shape: tuple[int | None, ...], kinds: str = "f") -> h5py.Dataset:
         """A dataset of eight-byte numbers of the given shape (None: any length) and kinds of dtype."""
@@ -496,14 +593,11 @@ class _Reader:
         if any(n is not None and n != m for n, m in zip(shape, dataset.shape, strict=True)):
             wanted = tuple("any" if n is None else n for n in shape)
             self.fail(f"{where} has shape {dataset.shape}, not {wanted}")
-        properties = dataset.id.get_create_plist()
-        if dataset.is_virtual or properties.get_external_count():
+        if elsewhere(dataset):
             self.fail(f"{where} keeps its values in another file")
         stored = dataset.id.get_storage_size()
-        # a filter of a repacked file may have compressed the values; deflate gains 1032 at most
-        gain = 1100 if properties.get_nfilters() else 1
         claimed = 8 * math.prod(dataset.shape)
-        if stored > self.size or claimed > gain * stored:
+        if stored > self.size or claimed > stored_bytes(dataset):
             self.fail(f"{where} claims {claimed} bytes, the file holds {min(stored, self.size)} of them")
         return dataset
 
@@ -538,8 +632,8 @@ class _Reader:
 
     def table(self, node: Any, name: str) -> dict[str, Any]:
         try:
-            return tomllib.loads(self.text(node, name))
-        except tomllib.TOMLDecodeError as error:
+            return parse_toml(self.text(node, name))
+        except ValueError as error:
             self.fail(f"attribute {name!r} of {node.name} is not TOML: {_line(error)}")
 
     # ----- the whole
@@ -561,6 +655,8 @@ class _Reader:
         if result not in Result.__members__:
             self.fail(f"result {result!r} is none of {', '.join(Result.__members__)}")
         stats = self.table(file, "stats")
+        if "checksums" in file.attrs:  # early files of schema 1 have none
+            self.sums = self.table(file, "checksums")
         # one that was loaded and saved again is like any other
         if result == Result.UNFINISHED.name and "unfinished" in file:
             return self.unfinished(stats)
@@ -586,7 +682,7 @@ class _Reader:
         memory = np.atleast_1d(self.attribute(state, "memory"))
         if memory.dtype.kind != "f":
             self.fail("attribute 'memory' of /state is not a list of numbers")
-        return Solution(
+        solution = Solution(
             grid=grid,
             times=times,
             density=density,
@@ -610,6 +706,15 @@ class _Reader:
             name=self.text(file, "problem"),
             fingerprint=self.text(file, "fingerprint"),
         )
+        # what does not fit together has been named above: what is left are numbers and words that were others
+        if self.sums:
+            self.verify("attributes", _attributes_sha256(file))
+        if self.changed:
+            raise FileFormatError(
+                f"{self.path} has changed since it was written: "
+                f"the checksum of {', '.join(self.changed)} is not the one in the file"
+            )
+        return solution
 
     def density(self, grid: Grid, frames: int, room: int | None = None) -> tuple[Array | StoredDensity, bool]:
         """The first frames of the densities, and whether they are point values."""
@@ -619,7 +724,10 @@ class _Reader:
             self.fail(f"the density is said to be {kind!r}, neither {_CELL_AVERAGES!r} nor {_POINT_VALUES!r}")
         shape = (frames, *grid.shape)
         if 8 * math.prod(shape) <= IN_MEMORY:
-            return _numbers(dataset[:frames]), kind == _POINT_VALUES
+            values = _numbers(dataset[:frames])
+            if room is None:
+                self.verify("density", hashlib.sha256(values.data).hexdigest())
+            return values, kind == _POINT_VALUES
         return StoredDensity(self.path, shape, growing=room is not None), kind == _POINT_VALUES
 
     def provenance(self) -> dict[str, Any]:
@@ -648,6 +756,16 @@ class _Reader:
         table = _numbers(table[:frames])
         density, point_values = self.density(grid, frames, room)
 
+        # the newest state that is whole: of the last frame, or of a checkpoint after it
+        last = dict(zip(FRAME_COLUMNS, table[-1].tolist(), strict=False))
+        memories, mu = table[-1, width:], None
+        for record, density_then in self.checkpoints(group, grid):
+            if not record["frames"] <= frames or record["steps"] < last["steps"]:
+                continue
+            last, memories, mu = record, record["memory"], density_then
+            rows = int(last["rows"])
+        if not (0 <= last["memories"] <= len(memories) and np.isfinite([last["steps"], last["evaluations"]]).all()):
+            self.fail("the last row of /unfinished/frames is none")
         columns = self.texts(group, "columns")
         missing = sorted({*_DIAGNOSTICS} - {*columns})
         if missing or len({*columns}) != len(columns):
@@ -668,10 +786,6 @@ class _Reader:
                 name: np.ascontiguousarray(values[:, i], dtype=np.int64 if name in integers else np.float64)
                 for i, name in enumerate(columns)
             }
-        last = dict(zip(FRAME_COLUMNS, table[-1].tolist(), strict=False))
-        memories = table[-1, width:]
-        if not (0 <= last["memories"] <= len(memories) and np.isfinite([last["steps"], last["evaluations"]]).all()):
-            self.fail("the last row of /unfinished/frames is none")
         return Solution(
             grid=grid,
             times=np.ascontiguousarray(table[:, 0]),
@@ -691,7 +805,7 @@ class _Reader:
             provenance=self.provenance(),
             state=State(
                 t=last["time"],
-                mu=np.array(density[frames - 1]),
+                mu=np.array(density[frames - 1]) if mu is None else mu,
                 n_steps=int(last["steps"]),
                 length=None if math.isnan(last["length"]) else last["length"],
                 memory=tuple(memories[: int(last["memories"])].tolist()),
@@ -701,6 +815,23 @@ class _Reader:
             name=self.text(file, "problem"),
             fingerprint=self.text(file, "fingerprint"),
         )
+
+    def checkpoints(self, group: h5py.Group, grid: Grid) -> Iterator[tuple[dict[str, Any], Array]]:
+        """The checkpoints that are whole: what they say, and the density."""
+        if "checkpoints" not in group:  # an early file of schema 1
+            return
+        width = len(CHECKPOINT_COLUMNS)
+        table = _numbers(self.dataset(group, "checkpoints", (2, None))[()])
+        densities = self.dataset(group, "checkpoint_mu", (2, *grid.shape))
+        if table.shape[1] < width:
+            self.fail(f"/unfinished/checkpoints has shape {table.shape}")
+        for slot, values in enumerate(table):
+            record: dict[str, Any] = dict(zip(CHECKPOINT_COLUMNS, values.tolist(), strict=False))
+            if not record["rows"] > 0 or crc(values[1:]) != record["record"]:
+                continue  # never written, or not to its end
+            mu = _numbers(densities[slot])
+            if crc(mu) == record["checksum"]:
+                yield {**record, "memory": values[width:]}, mu
 
     def grid(self) -> Grid:
         names = self.texts(self.file, "axes")
@@ -738,6 +869,11 @@ class _Reader:
                 self.fail(f"attribute 'configuration_unset' names {path!r}, which is no key of the configuration")
             table.setdefault(last, None)
         return configuration
+
+
+def crc(values: Array) -> int:
+    """A quick checksum of numbers."""
+    return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data)
 
 
 def _numbers(values: Any) -> Any:

@@ -5,7 +5,11 @@ solution, room for all densities, and a group ``unfinished`` with the rest. All 
 before the file gets its name; after that only numbers are written, and two counts say how many of them are whole, set
 after the numbers have left the process. So a kill at any moment leaves a file that can be read up to its last save
 time. Flushing alone does not give that: a kill between two writes of one flush leaves structures that contradict each
-other. (A crash of the machine is another matter: nothing but the finished file is synced.)
+other.
+
+Between save times the state goes into one of two slots in turn (a checkpoint), each with a checksum, so that one of
+them is whole whatever happens. Checkpoints are synced to the disk, and densities once a second at most, so that a crash
+of the machine costs what came after the last of them.
 
 When the run ends, the file is written anew, one density at a time, and moved into place, like any other solution. Only
 where the disk has no room for that it is completed in place, with the same content; then a kill in the few
@@ -18,6 +22,7 @@ import contextlib
 import math
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +54,8 @@ _ROWS = 1024
 _BLOCKS = 24
 _MEMORIES = 8
 """Numbers that a controller may remember. More are not kept: a run that goes on then finds its step anew."""
+_SYNC = 1.0
+"""Seconds between two densities that are synced to the disk."""
 
 
 class Stream:
@@ -89,7 +96,8 @@ class Stream:
         if not os.access(self._target.parent, os.W_OK):
             raise PermissionError(f"cannot write {path}: the folder {self._target.parent} cannot be written to")
         self._file: h5py.File | None = None
-        self._frames = self._rows = 0
+        self._frames = self._rows = self._checkpoints = 0
+        self._synced = 0.0
 
     @property
     def frames(self) -> int:
@@ -98,20 +106,21 @@ class Stream:
 
     def check_room(self, frames: int, shape: Sequence[int]) -> None:
         """Refuse a run whose densities do not fit on the disk."""
-        needed, free = 8 * frames * math.prod(shape), shutil.disk_usage(self._target.parent).free
+        needed, free = 8 * (frames + 2) * math.prod(shape), shutil.disk_usage(self._target.parent).free
         if needed > free:
             raise OSError(
-                f"cannot write {self.path}: {frames} densities of {math.prod(shape)} cells need "
+                f"cannot write {self.path}: {frames} densities and two checkpoints of {math.prod(shape)} cells need "
                 f"{needed / 2**30:.3g} GiB, the disk has {free / 2**30:.3g} GiB left; use fewer save times or cells"
             )
 
     def start(self, first: Solution, room: int) -> None:
-        """Make the file, with the first saved density.
+        """Make the file, with what there is at first.
 
         Parameters
         ----------
         first : Solution
-            The run as it is at its start: one saved density, one row of diagnostics.
+            The run as it is: one saved density and one row of diagnostics, or those of the run that this one goes on.
+            Densities in the file that is about to be replaced will do.
         room : int
             How many densities there may be.
         """
@@ -119,27 +128,43 @@ class Stream:
 
         target = storage.check_target(self.path, overwrite=self._overwrite)
         assert first.result is Result.UNFINISHED
-        self._frames = self._rows = 0
+        self._frames = self._rows = self._checkpoints = 0
         self._columns = list(first.diagnostics)
         self._integers = [name for name, values in first.diagnostics.items() if values.dtype.kind == "i"]
         with storage.replacing(self.path, target) as temporary, h5py.File(temporary, "w", locking=False) as file:
             storage.write_head(first, file)
-            storage.describe_density(_density(file, room, first.grid.shape), first)
+            storage.describe_density(_density(file, "density", room, first.grid.shape), first)
             group = file.create_group("unfinished")
             group.attrs["columns"] = storage.texts(self._columns)
             group.attrs["integers"] = storage.texts(self._integers)
             group.create_dataset("count", data=np.zeros(2), dtype="<i8")
-            width = len(storage.FRAME_COLUMNS) + _MEMORIES
             # written once, so that it has its place in the file
-            group.create_dataset("frames", data=np.zeros((room, width)), dtype="<f8")
+            table = np.zeros((room, len(storage.FRAME_COLUMNS) + _MEMORIES))
+            saves = len(first.times)
+            table[:saves, :2] = np.column_stack([first.times, first.energy])
+            group.create_dataset("frames", data=table, dtype="<f8")
+            width = len(storage.CHECKPOINT_COLUMNS) + _MEMORIES
+            group.create_dataset("checkpoints", data=np.zeros((2, width)), dtype="<f8")
+            _density(group, "checkpoint_mu", 2, first.grid.shape)
             width = len(self._columns) + first.response.shape[1]
             for i in range(_BLOCKS):
                 # these get theirs when they are written first, which HDF5 notes in one write
                 group.create_dataset(f"rows_{i:02d}", shape=(_ROWS << i, width), dtype="<f8", fill_time="never")
-            self._put(file, first.state, first.diagnostics, first.response, first.stats)
+            for i in range(saves):
+                file["density"][i] = first.density[i]
+            self._frames = saves
+            self._put_rows(group, first.diagnostics, first.response)
+            self._commit(file)
+            self._put_checkpoint(file, first.state, first.diagnostics, first.stats)
         with storage.reporting(self.path):
             self._target, self._file = target, h5py.File(target, "r+", locking=False)
             self._stamp = file_stamp(target, growing=True)
+        self._synced = time.perf_counter()
+
+    def start_again(self) -> None:
+        """Forget what was written: the next `start` replaces it."""
+        self.close()
+        self._overwrite = True
 
     def add(
         self, state: State, rows: Mapping[str, Rows], responses: Sequence[Array] | Array, stats: Mapping[str, Any]
@@ -156,37 +181,52 @@ class Stream:
         stats : mapping
             ``evaluations`` and ``leak`` so far.
         """
-        assert self._file is not None
+        file = self._file
+        assert file is not None
         with storage.reporting(self.path):
-            self._put(self._file, state, rows, responses, stats)
+            group = file["unfinished"]
+            self._put_rows(group, rows, responses)
+            file["density"][self._frames] = state.mu
+            values = _record(storage.FRAME_COLUMNS, state, rows, stats, {})
+            group["frames"][self._frames, : len(values)] = values
+            self._frames += 1
+            self._commit(file)
+            if time.perf_counter() - self._synced > _SYNC:
+                self._sync()
 
-    def _put(
-        self,
-        file: h5py.File,
-        state: State,
-        rows: Mapping[str, Rows],
-        responses: Sequence[Array] | Array,
-        stats: Mapping[str, Any],
+    def checkpoint(
+        self, state: State, rows: Mapping[str, Rows], responses: Sequence[Array] | Array, stats: Mapping[str, Any]
     ) -> None:
-        group = file["unfinished"]
-        self._put_rows(group, rows, responses)
-        file["density"][self._frames] = state.mu
-        memory = list(state.memory)
-        length = state.length
-        if len(memory) > _MEMORIES:
-            memory, length = [], None
-        frame = {
-            "time": state.t,
-            "energy": rows["energy"][-1],
-            "steps": state.n_steps,
-            "length": math.nan if length is None else length,
-            "memories": len(memory),
-            **{name: stats[name] for name in ("evaluations", "leak")},
-        }
-        values = [float(frame[name]) for name in storage.FRAME_COLUMNS] + memory
-        group["frames"][self._frames, : len(values)] = values
-        self._frames += 1
-        self._commit(file)
+        """Write a state between save times, and the diagnostics that led to it; parameters as for `add`."""
+        file = self._file
+        assert file is not None
+        with storage.reporting(self.path):
+            self._put_rows(file["unfinished"], rows, responses)
+            self._put_checkpoint(file, state, rows, stats)
+            self._sync()
+
+    def _put_checkpoint(
+        self, file: h5py.File, state: State, rows: Mapping[str, Rows], stats: Mapping[str, Any]
+    ) -> None:
+        group, slot = file["unfinished"], self._checkpoints % 2
+        group["checkpoint_mu"][slot] = state.mu
+        file.flush()
+        # the record makes it valid: what it speaks of has to be on the disk before
+        if self._file is not None:
+            self._sync()
+        known = {"frames": self._frames, "rows": self._rows, "checksum": storage.crc(state.mu)}
+        values = np.zeros(len(storage.CHECKPOINT_COLUMNS) + _MEMORIES)
+        given = _record(storage.CHECKPOINT_COLUMNS, state, rows, stats, known)
+        values[: len(given)] = given
+        values[0] = storage.crc(values[1:])
+        group["checkpoints"][slot] = values
+        file.flush()
+        self._checkpoints += 1
+
+    def _sync(self) -> None:
+        with contextlib.suppress(FileNotFoundError):  # it may have been moved during the run
+            storage.sync(self._target)
+        self._synced = time.perf_counter()
 
     def _put_rows(self, group: h5py.Group, rows: Mapping[str, Rows], responses: Sequence[Array] | Array) -> None:
         first, last = max(self._rows - 1, 0), len(rows["time"])  # the last row that was written was not whole
@@ -271,7 +311,27 @@ class Stream:
             self.close()
 
 
-def _density(file: h5py.File, room: int, shape: tuple[int, ...]) -> h5py.Dataset:
+def _record(
+    columns: Sequence[str], state: State, rows: Mapping[str, Rows], stats: Mapping[str, Any], known: Mapping[str, float]
+) -> list[float]:
+    """What goes with a density so that a run can go on from it; the controller's memory follows."""
+    memory, length = list(state.memory), state.length
+    if len(memory) > _MEMORIES:
+        memory, length = [], None
+    found = {
+        "record": 0.0,
+        "time": state.t,
+        "energy": rows["energy"][-1],
+        "steps": state.n_steps,
+        "length": math.nan if length is None else length,
+        "memories": len(memory),
+        **{name: stats[name] for name in ("evaluations", "leak")},
+        **known,
+    }
+    return [float(found[name]) for name in columns] + memory
+
+
+def _density(group: h5py.Group, name: str, room: int, shape: tuple[int, ...]) -> h5py.Dataset:
     """Room for densities: all of it has its place at once, and no zeros are written there."""
     import h5py
 
@@ -283,4 +343,4 @@ def _density(file: h5py.File, room: int, shape: tuple[int, ...]) -> h5py.Dataset
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     space = h5py.h5s.create_simple((room, *shape))
-    return h5py.Dataset(h5py.h5d.create(file.id, b"density", h5py.h5t.IEEE_F64LE, space, plan))
+    return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), h5py.h5t.IEEE_F64LE, space, plan))

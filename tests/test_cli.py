@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -346,7 +347,8 @@ def test_a_solution_that_cannot_be_saved_is_a_failure(monkeypatch, folder):
     result = invoke(*RUN)
     assert result.exit_code == 3
     assert result.stderr == (
-        "mfpde: cannot write linear-neuron.h5: No space left on device; it holds the run up to save time 3\n"
+        "mfpde: cannot write linear-neuron.h5: No space left on device; it holds the run up to save time 3, "
+        "mfpde resume goes on\n"
     )
     assert files(folder) == {"linear-neuron.h5"}
     assert mf.load("linear-neuron.h5").result is mf.Result.UNFINISHED
@@ -370,6 +372,102 @@ def test_an_interrupted_run_saves_what_there_is(monkeypatch):
     loaded = mf.load("linear-neuron.h5")
     assert loaded.result is mf.Result.INTERRUPTED
     assert loaded.stats["steps"] == 5
+
+
+def test_an_interrupted_run_goes_on_and_so_does_one_that_is_over(folder):
+    long = ["run", "gaussian-bumps", "--shape", "60", "--t-end", "1", "--save", "0.5", "--no-plot"]
+    good(*long, "-o", "whole.h5")
+    result = invoke(*long, "-o", "run.h5", "--time-limit", "1e-9s", "--checkpoint-every", "0")
+    assert result.exit_code == 124
+    assert result.stderr.startswith("mfpde: out of time at t = 0.0")
+    assert "mfpde resume run.h5 goes on" in result.stderr
+    loaded = mf.load("run.h5")
+    assert loaded.result is mf.Result.TIME_LIMIT
+    assert loaded.stats["steps"] == 1
+    assert invoke("resume", "run.h5", "--time-limit", "1e-9", "-q").exit_code == 124
+    assert mf.load("run.h5").stats["steps"] == 2
+    assert "success: reached the end time" in good("resume", "run.h5", "--no-plot").stdout
+    assert files(folder) == {"whole.h5", "run.h5"}
+    whole, done = mf.load("whole.h5"), mf.load("run.h5")
+    assert np.array_equal(whole.density, done.density)
+    assert whole.configuration == done.configuration
+    assert done.provenance["volatile"]["resumed"] == 2
+
+    good("resume", "run.h5", "--until", "2", "-q", "-o", "longer.h5")
+    assert files(folder) == {"whole.h5", "run.h5", "longer.h5"}
+    longer = mf.load("longer.h5")
+    assert longer.times.tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
+    text = good("info", "--toml", "longer.h5").stdout
+    Path("longer.toml").write_text(text)
+    good("run", "longer.toml", "-o", "again.h5", "--no-plot")
+    assert np.array_equal(mf.load("again.h5").density, longer.density)
+    assert mf.load("again.h5").configuration == longer.configuration
+
+    result = invoke("resume", "run.h5")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "t_end = 1 must lie beyond (--until)" in result.stderr
+    result = invoke("resume", "run.h5", "--until", "3", "-o", "longer.h5")
+    assert result.exit_code == 2
+    assert "longer.h5 exists" in result.stderr
+
+
+def test_one_line_starts_a_run_and_goes_on_with_it(folder):
+    line = ["run", "gaussian-bumps", "--shape", "60", "--t-end", "1", "--no-plot", "-o", "run.h5", "--resume"]
+    assert invoke(*line, "--time-limit", "1e-9").exit_code == 124
+    before = Path("run.h5").read_bytes()
+    result = invoke(*line, "--set", "alpha=3", "--set", "scheme.tolerance=1e-3")
+    assert result.exit_code == 2
+    assert "run.h5 holds another run: " in result.stderr
+    assert "parameters.alpha was 1.0 and is 3" in result.stderr
+    assert "scheme.tolerance was 1e-05 and is 0.001" in result.stderr
+    assert Path("run.h5").read_bytes() == before
+    good(*line, "--threads", "1", "--time-limit", "1h")
+    assert mf.load("run.h5").result is mf.Result.SUCCESS
+    before = Path("run.h5").read_bytes()
+    assert "nothing to do: run.h5 holds the whole run" in good(*line).stdout
+    assert Path("run.h5").read_bytes() == before
+    mf.solve(mf.problems.gaussian_bumps(), 60, 1.0, progress=False).save("run.h5")
+    result = invoke(*line)
+    assert result.exit_code == 2
+    assert "was not written by mfpde run; use mfpde resume" in result.stderr
+
+
+@pytest.mark.parametrize("time", ["soon", "-1s", "", "1w", "nan", "inf"])
+def test_odd_times_are_refused(time):
+    result = invoke(*RUN, "--checkpoint-every", time)
+    assert result.exit_code == 2
+    assert f"{time!r} is no time; give seconds, or such as 90s, 15m, 2h" in result.stderr
+
+
+def test_a_mesh_that_is_too_small_is_extended(folder):
+    small = ["run", "gaussian-bumps", "--set", "half_width=4", "--set", "centres=[-3.5,1.5]", "--t-end", "3"]
+    small += ["--shape", "60", "--no-plot"]
+    result = invoke(*small, "-o", "stop.h5", "--on-end-mass", "stop")
+    assert result.exit_code == 3
+    assert "mass reached a truncation end of the mesh" in result.stderr
+    result = good(*small, "-o", "more.h5", "--on-end-mass", "extend")
+    assert "started again with x from [-4, 4] to [-6, 6]" in result.stderr
+    assert mf.load("more.h5").grid.size == 90
+    assert mf.load("more.h5").problem is not None
+
+
+def test_verify_says_what_is_wrong(folder):
+    good(*RUN, "-o", "run.h5")
+    result = good("verify", "run.h5")
+    assert "run.h5: all is well" in result.stdout
+    assert good("verify", "run.h5", "-q").stdout == ""
+    with h5py.File("run.h5", "r+") as file:
+        file["density"][1, 30] *= 1.001
+    result = invoke("verify", "run.h5")
+    assert result.exit_code == 2
+    assert "run.h5 has changed since it was written: the checksum of density is not" in result.stderr
+    with h5py.File("run.h5", "r+") as file:
+        del file.attrs["checksums"]
+    result = invoke("verify", "run.h5")
+    assert result.exit_code == 5
+    assert "NOT AS IT SHOULD BE" in result.stdout
+    assert "FAIL  saved density against the recorded mass" in result.stdout
+    assert "?     checksums: there are none" in result.stdout
 
 
 def test_an_interrupt_before_the_run_leaves_nothing(monkeypatch, folder):

@@ -21,9 +21,9 @@ import xarray as xr
 
 import mfpde as mf
 from mfpde import storage, streaming
-from mfpde.cli import WORKING_ARRAYS
+from mfpde.integration import _room
+from mfpde.running import WORKING_ARRAYS
 from mfpde.solution import Result, Solution
-from mfpde.solver import _room
 from mfpde.storage import FileFormatError
 from mfpde.stored import IN_MEMORY, StoredDensity
 from mfpde.streaming import Stream
@@ -216,8 +216,8 @@ def test_places_that_cannot_be_written_are_refused_before_the_run(path, referenc
         patch.setattr(os, "access", lambda *args: False)
         refused(PermissionError, "cannot be written to", path.with_name("new.h5"))
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(0, 0, 7 * 60 * 8 - 1))
-    refused(OSError, "7 densities of 60 cells need .* use fewer save times or cells", path.with_name("new.h5"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(0, 0, 9 * 60 * 8 - 1))
+    refused(OSError, "7 densities and two checkpoints of 60 cells need .* use fewer save times or cells", path.with_name("new.h5"))
     assert sorted(os.listdir(path.parent)) == ["folder.h5", "run.h5"]
     reference.save(path)
     assert_same(mf.load(path), reference)
@@ -683,6 +683,7 @@ def test_small_densities_are_read_at_once(path):
     run(output=path)
     with h5py.File(path, "r+") as file:
         del file["density"]
+        del file.attrs["checksums"]
         density = file.create_dataset("density", shape=(7, 60), dtype="f8")
         density[:] = 1.0
         density.attrs["representation"] = "cell averages"

@@ -322,7 +322,7 @@ def _uncertainty(
 def _coarser(solution: Solution, problem: Problem, at: Array) -> Solution:
     """The same run on half the cells."""
     from mfpde import transport
-    from mfpde.solver import solve
+    from mfpde.integration import solve
 
     shape = [max(8, -(-n // 2)) for n in solution.grid.shape]
     name = str(solution.configuration.get("scheme", "")).partition("(")[0]

@@ -1,0 +1,579 @@
+"""`solve`: a run from save time to save time, what it records, and when it stops."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import math
+import os
+import platform
+import re
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.diagnostics import Limits, OnEndMass, Recorder, Snapshot, StopCondition, end_shares
+from mfpde.grid import Axis, Grid
+from mfpde.implicit import Potential
+from mfpde.measures import Measure
+from mfpde.problem import Problem, Reaction
+from mfpde.running import RunWarning, check_memory, interruptible, progress_bar, save_times, thread_limit
+from mfpde.schedules import Constant
+from mfpde.solution import Result, Solution, State, run_stats
+from mfpde.solver import Solver
+from mfpde.stepping import Controller, Method
+from mfpde.transport import Scheme
+
+if TYPE_CHECKING:
+    from mfpde.streaming import Stream
+
+__all__ = ["Integration", "Manner", "SolveError", "solve"]
+
+Array = NDArray[np.float64]
+
+ENERGY_TOLERANCE = 1e-13
+DRIFT_WARN = 1e-12
+EXTENSION = 0.25
+"""By how much of its cells an axis grows at an end that mass has reached."""
+MOST_EXTENSIONS = 12
+
+
+class SolveError(RuntimeError):
+    """A run that did not get where it should. ``solution`` holds what it computed."""
+
+    def __init__(self, message: str, solution: Solution) -> None:
+        super().__init__(message)
+        self.solution = solution
+
+
+def solve(
+    problem: Problem,
+    shape: Sequence[int] | int | None = None,
+    t_end: float | None = None,
+    *,
+    scheme: Scheme | None = None,
+    method: Method | None = None,
+    controller: Controller | None = None,
+    save: int | Sequence[float] = 11,
+    initial: Measure | State | Solution | Array | None = None,
+    stop: StopCondition | None = None,
+    max_steps: int = 10_000_000,
+    progress: bool | None = None,
+    threads: int | None = None,
+    throw: bool = True,
+    output: str | os.PathLike[str] | Stream | None = None,
+    overwrite: bool = False,
+    checkpoint: float | None = 60.0,
+    time_limit: float | None = None,
+    limits: Limits | None = None,
+    on_end_mass: OnEndMass | str = OnEndMass.WARN,
+) -> Solution:
+    """Integrate a problem on a mesh.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to solve.
+    shape : sequence of int, optional
+        Cells along each axis; default: the problem's suggestion.
+    t_end : float, optional
+        Default: the problem's.
+    scheme : Scheme, optional
+        `Weno5` (fifth order where the density is smooth), `Muscl` (second order, the energy identity holds on
+        the mesh), `Upwind` (first order), `ScharfetterGummel` (second order, exact Gibbs states). Default: `Weno5`
+        at temperature 0, and above where drift dominates diffusion within a cell; else `ScharfetterGummel`.
+    method : Method, optional
+        Default: `ImplicitStrang` for `ScharfetterGummel`; else `ExponentialSSPRK3`, or `Strang` with reinjection, the
+        free-energy reaction, or stiff diffusion. ``repr(Solver(...))`` says what was chosen and why.
+    controller : Controller, optional
+        `ErrorControl` (default), `CourantControl` or `FixedStep`.
+    save : int or sequence of float, optional
+        How many equally spaced save times, both ends included (default 11), or the times. The start and
+        the end are always saved.
+    initial : Measure, State, Solution or array, optional
+        Another start than the problem's; a state or solution goes on at its own time.
+    stop : callable, optional
+        Called with a `Snapshot` after each step; True ends the run. See `EnergyBelow`, `GapBelow`, `SteadyState`.
+    max_steps : int, optional
+        Limit on the number of steps of this call.
+    progress : bool, optional
+        A progress bar; default: when standard error is a terminal.
+    threads : int, optional
+        Threads of the compiled sweeps and of BLAS; default: 1 below 1e5 cells, all cores above.
+    throw : bool, optional
+        Whether a run that fails raises `SolveError` (with the partial solution in it) or returns.
+    output : path, optional
+        A file, ``.h5`` or ``.hdf5``, that saved densities go to as they are made, so that they need no memory; in
+        the end it is what `Solution.save` would write. However the run ends, `mfpde.load` reads it and
+        `mfpde.resume` goes on: after an interruption or a failure from where it was, after a kill from the last
+        checkpoint or save time. Worth it where the run is long or the saved densities are large.
+    overwrite : bool, optional
+        Whether a file that is there may be replaced, which happens once the first density is known.
+    checkpoint : float, optional
+        Seconds after which the state goes to `output` between save times; None: not at all. Has no effect on results.
+    time_limit : float, optional
+        Seconds after which the run ends with ``TIME_LIMIT``, between two steps.
+    limits : Limits, optional
+        What ends a run with a named result: a rising energy, drifting mass. See `Limits`.
+    on_end_mass : OnEndMass or str, optional
+        What to do when more than ``limits.end_mass`` lies at truncation ends of the mesh: ``"warn"`` (default),
+        ``"stop"`` with ``END_MASS``, or ``"extend"``: those axes get a quarter more cells of the same size there, and
+        the run starts again.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    SolveError
+        If the run fails and `throw` is true. A keyboard interrupt (or SIGTERM, in the main thread) and a time limit
+        are no failures: what was computed is returned with result ``INTERRUPTED`` or ``TIME_LIMIT``.
+    MemoryError
+        If the mesh needs more memory than there is, before it is taken.
+    ValueError
+        For arguments that do not fit, each with the value and the remedy.
+    OSError
+        If `output` exists or cannot be written, before anything is computed; or if the disk is full later: then
+        the file holds what was saved so far.
+
+    Warns
+    -----
+    RunWarning
+        When mass gathers at a truncation end, the energy rises by more than 1e-13 of its scale in a
+        step, or mass drifts by more than 1e-12.
+
+    Examples
+    --------
+    >>> import mfpde as mf
+    >>> solution = mf.solve(mf.problems.linear_neuron(), shape=(200,), t_end=1.0, save=3)
+    >>> solution.result.name, [float(t) for t in solution.times]
+    ('SUCCESS', [0.0, 0.5, 1.0])
+    """
+    manner = Manner(
+        stop, max_steps, progress, threads, checkpoint, time_limit, limits or Limits(), OnEndMass(on_end_mass)
+    )
+    if manner.on_end_mass is OnEndMass.EXTEND and not (initial is None or isinstance(initial, Measure)):
+        raise ValueError('on_end_mass = "extend" starts again on a larger mesh: initial must be a measure, or left out')
+    stream = make_stream(output, overwrite=overwrite)
+    notes: list[str] = []
+    while True:
+        if isinstance(problem, Problem):  # the solver refuses anything else
+            check_memory(problem.grid(shape).size)
+        solver = Solver(problem, shape, scheme=scheme, method=method, controller=controller)
+        state = solver.init(initial)
+        end = problem.t_end if t_end is None else float(t_end)
+        if not (math.isfinite(end) and end > state.t):
+            raise ValueError(f"t_end = {end:g} must be finite and lie after the start, t = {state.t:g}")
+        run = Integration(solver, state, save_times(save, state.t, end), manner, stream, notes=notes)
+        del state
+        solution = run.complete()
+        if solution.result is not Result.END_MASS or manner.on_end_mass is not OnEndMass.EXTEND:
+            break
+        if len(notes) == MOST_EXTENSIONS:
+            break
+        problem, shape, note = extended(problem, solution)
+        notes.append(note)
+        if stream is not None:
+            stream.start_again()
+        del run, solver
+    return conclude(solution, throw=throw, stacklevel=3)
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a run is to be made, what it computes apart; see `solve`."""
+
+    stop: StopCondition | None = None
+    max_steps: int = 10_000_000
+    progress: bool | None = None
+    threads: int | None = None
+    checkpoint: float | None = 60.0
+    time_limit: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    on_end_mass: OnEndMass = OnEndMass.WARN
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, (int, np.integer)) or self.max_steps < 1:
+            raise ValueError(f"max_steps must be an integer of at least 1, not {self.max_steps!r}")
+        for name in ("checkpoint", "time_limit"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, (int, float)) and value > 0):  # NaN included
+                raise ValueError(f"{name} must be a positive number of seconds or None, not {value!r}")
+
+
+class Integration:
+    """One run of `solve`.
+
+    Parameters
+    ----------
+    solver : Solver
+    state : State
+        Where it starts.
+    targets : list of float
+        The save times after the first, the end last.
+    manner : Manner
+    stream : Stream, optional
+        Where saved densities go; default: memory.
+    history : Solution, optional
+        The run that this one goes on, up to `state`; the targets are then those of the whole run.
+    notes : list of str, optional
+        What is to be said besides.
+    """
+
+    def __init__(
+        self,
+        solver: Solver,
+        state: State,
+        targets: list[float],
+        manner: Manner,
+        stream: Stream | None = None,
+        *,
+        history: Solution | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.began = time.perf_counter()
+        self.solver, self.state, self.targets, self.manner, self.stream = solver, state, targets, manner, stream
+        if stream is not None:
+            stream.check_room(len(targets) + 1, solver.grid.shape)
+        self.recorder = Recorder(solver.flow)
+        self.times: list[float] = []
+        self.energies: list[float] = []
+        # room for the frames is claimed at once and filled as they come: they are never in memory twice
+        self.frames = _room(len(targets) + 1, solver.grid) if stream is None else None
+        self.notes = list(notes)
+        self.steps = 0
+        self.redone = 0
+        self.leak = 0.0
+        self.scale = 0.0
+        self.written = self.began
+        self.before: dict[str, Any] = {}
+        self.history = history
+        if history is not None:
+            self._go_on(history)
+
+    def _go_on(self, history: Solution) -> None:
+        """Take over what another run has recorded."""
+        self.recorder.go_on(history.diagnostics, history.response)
+        wanted = {float(history.times[0]), *self.targets}
+        # what was saved where a run was cut short is no save time
+        whole = [i for i, t in enumerate(history.times) if float(t) in wanted]
+        assert whole == list(range(len(whole)))
+        self.times = history.times[: len(whole)].tolist()
+        self.energies = history.energy[: len(whole)].tolist()
+        if self.frames is not None:
+            for i in whole:
+                self.frames[i] = history.density[i]
+        self.redone = int(history.diagnostics["redone"].sum())
+        self.scale = float(np.abs(history.energy).max())
+        self.leak = history.stats.get("leak", 0.0)
+        # the state's own evaluation was counted, and is made again
+        self.solver.flow.evaluations = history.stats["evaluations"] - 1
+        volatile = history.provenance.get("volatile", {})
+        self.before = {"seconds": volatile.get("seconds", 0.0), "resumed": volatile.get("resumed", 0) + 1}
+
+    # ----- what there is so far
+
+    def _solution(self, result: Result, density: Any, diagnostics: dict[str, Array], seconds: float | None) -> Solution:
+        solver, problem = self.solver, self.solver.problem
+        balanced = solver.flow.reaction.balanced
+        stats = run_stats(diagnostics, balanced=balanced, evaluations=solver.flow.evaluations, leak=self.leak)
+        manner = self.manner
+        return Solution(
+            grid=solver.grid,
+            times=np.array(self.times),
+            density=density,
+            energy=np.array(self.energies),
+            diagnostics=diagnostics,
+            response=np.array(self.recorder.responses),
+            result=result,
+            stats={**stats, "redone": self.redone},  # also those of a step that was given up
+            warnings=list(self.notes),
+            configuration={
+                "problem": problem.name,
+                "parameters": dict(problem.parameters or {}),
+                "shape": list(solver.grid.shape),
+                "t_end": self.targets[-1],
+                "scheme": described(solver.scheme),
+                "method": described(solver.method),
+                "controller": described(solver.controller),
+                "save": [float(t) for t in self.targets],
+                **({} if manner.limits == Limits() else {"limits": described(manner.limits)}),
+                **({} if manner.on_end_mass is OnEndMass.WARN else {"on_end_mass": manner.on_end_mass.value}),
+                **({} if self.stream is None else self.stream.configuration),
+            },
+            provenance=_provenance(seconds, self.before),
+            state=self.state,
+            problem=problem,
+            point_values=solver.scheme.point_values,
+            name=problem.name,
+            fingerprint=problem.fingerprint(),
+        )
+
+    def _counts(self) -> dict[str, float]:
+        return {"evaluations": self.solver.flow.evaluations, "leak": self.leak}
+
+    def _start_stream(self) -> None:
+        """Make the file, with what there is: the first density, or all of the run before."""
+        assert self.stream is not None
+        history = self.history
+        density = self.state.mu[None] if history is None else history.density
+        first = self._solution(Result.UNFINISHED, density, self.recorder.arrays(), None)
+        self.stream.start(first, len(self.targets) + 1)
+        self.history = None
+
+    def _keep(self) -> None:
+        """Save the state's density."""
+        self.times.append(self.state.t)
+        self.energies.append(self.recorder.rows["energy"][-1])
+        if self.frames is not None:
+            self.frames[len(self.times) - 1] = self.state.mu
+        if self.stream is None:
+            return
+        if len(self.times) == 1:
+            self._start_stream()
+        else:
+            self.stream.add(self.state, self.recorder.rows, self.recorder.responses, self._counts())
+        self.written = time.perf_counter()
+
+    # ----- the run
+
+    def complete(self) -> Solution:
+        """Run to the end, whatever that is."""
+        solver, problem, recorder = self.solver, self.solver.problem, self.recorder
+        start = self.times[0] if self.times else self.state.t
+        with (
+            thread_limit(self.manner.threads, solver.grid.size),
+            progress_bar(self.manner.progress, problem.name, start, self.targets[-1]) as show,
+            interruptible() as interrupted,
+            contextlib.ExitStack() as leaving,
+        ):
+            if self.stream is not None:
+                leaving.callback(self.stream.abandon)
+            at = solver.evaluate(self.state)
+            if not (math.isfinite(at.energy) and np.all(np.isfinite(at.V))):
+                raise ValueError("the potential of the initial measure is not finite; look at the energy's functions")
+            tau = problem.temperature(self.state.t)
+            free = solver.free_energy(at, tau)
+            if self.times:
+                if self.stream is not None:
+                    self._start_stream()
+            else:
+                recorder.state(self.state.t, at, free, tau, (0.0, None, 0))
+                self._keep()
+            result = Result.SUCCESS
+            del at, free
+            for target in self.targets:
+                if self.times[-1] >= target:
+                    continue
+                result = self._advance(target, show, interrupted)
+                if result is not Result.SUCCESS:
+                    break
+                self._keep()
+            return self._end(result)
+
+    def _advance(self, target: float, show: Any, interrupted: Any) -> Result:
+        """Step to a save time; how that went."""
+        solver, problem, recorder, manner = self.solver, self.solver.problem, self.recorder, self.manner
+        rows = recorder.rows
+        at = solver.evaluate(self.state)
+        tau = problem.temperature(self.state.t)
+        free = solver.free_energy(at, tau)
+        while self.state.t < target:
+            if self.steps == manner.max_steps:
+                return Result.MAX_STEPS
+            before, state = at, self.state
+            new, info = solver.step(state, target)
+            self.redone += info.redone
+            if info.result is not None:
+                return info.result
+            speed, alpha = problem.schedule(state.t), problem.alpha(state.t)
+            dissipation = recorder.departure(before, free, info.first_rate, speed, alpha, info.cell)
+            dt, done = info.dt, (info.dt, info.error, info.redone)
+            self.leak += info.leak
+            self.steps += 1
+            self.state = state = new
+            # of the step's arrays nothing is kept while the next ones are made
+            del info, new
+            at = solver.evaluate(state)
+            tau = problem.temperature(state.t)
+            free = solver.free_energy(at, tau) if at.mass > 0.0 else None
+            gap = recorder.state(state.t, at, free, tau, done)
+            energy = rows["energy"][-1]
+            show(state.t, energy)
+            if not at.mass > 0.0:
+                return Result.EXTINCT
+            result = self._within_limits()
+            if manner.stop is not None and result is Result.SUCCESS:
+                change = _distance(state.mu, before.mu) / (dt * float(before.mu.sum()))
+                if manner.stop(Snapshot(state.t, state.n_steps, state.mu, at.V, energy, gap, dissipation, change)):
+                    result = Result.STOPPED
+            del before
+            if interrupted():
+                result = Result.INTERRUPTED
+            if result is not Result.SUCCESS:
+                return result
+            now = time.perf_counter()
+            if manner.time_limit is not None and now - self.began > manner.time_limit and state.t < self.targets[-1]:
+                return Result.TIME_LIMIT
+            if self._checkpoint_is_due(now) and state.t < target:
+                assert self.stream is not None
+                self.stream.checkpoint(state, rows, recorder.responses, self._counts())
+                self.written = time.perf_counter()
+        return Result.SUCCESS
+
+    def _checkpoint_is_due(self, now: float) -> bool:
+        every = self.manner.checkpoint
+        return self.stream is not None and every is not None and now - self.written > every
+
+    def _within_limits(self) -> Result:
+        """Whether the last recorded state keeps to the limits."""
+        rows, limits = self.recorder.rows, self.manner.limits
+        energy, mass, ends = rows["energy"], rows["mass"], rows["end_mass"]
+        self.scale = max(self.scale, abs(energy[-1]), abs(energy[-2]))
+        if energy[-1] - energy[-2] > limits.energy_increase * self.scale:
+            return Result.ENERGY_ROSE
+        if self.solver.flow.reaction.balanced and abs(mass[-1] / mass[0] - 1.0) > limits.mass_drift:
+            return Result.MASS_DRIFTED
+        if self.manner.on_end_mass is not OnEndMass.WARN and ends[-1] > max(limits.end_mass, 2.0 * ends[0]):
+            return Result.END_MASS
+        return Result.SUCCESS
+
+    def _end(self, result: Result) -> Solution:
+        """What the run has come to."""
+        solver, problem, recorder, state = self.solver, self.solver.problem, self.recorder, self.state
+        if self.times[-1] < state.t:
+            self._keep()
+        last = solver.evaluate(state)
+        tau = problem.temperature(state.t)
+        free = solver.free_energy(last, tau) if last.mass > 0.0 else None
+        _, cell = solver.flow.outflow(last, tau)
+        rate = solver.flow.rate(last, tau, recorder.rows["dt"][-1] or None)
+        recorder.departure(last, free, rate, problem.schedule(state.t), problem.alpha(state.t), cell)
+        del last, free, rate
+        diagnostics = recorder.arrays()
+        density = np.empty((0, *solver.grid.shape)) if self.frames is None else self.frames[: len(self.times)]
+        seconds = time.perf_counter() - self.began + self.before.pop("seconds", 0.0)
+        solution = self._solution(result, density, diagnostics, seconds)
+        frozen = getattr(solver.method, "potential", None) is Potential.START
+        remedy = "take Potential.AVERAGE, or shorter steps" if frozen else "refine the mesh"
+        solution.warnings += _notes(solution, self.manner.limits, rises=decays(problem), remedy=remedy)
+        if self.stream is not None:
+            self.stream.finish(solution)
+        return solution
+
+
+def described(thing: object) -> str:
+    """A scheme, a method or a controller in words from which `mfpde.resume` makes it again."""
+    return re.sub(r"np\.float64\(([^()]*)\)", r"\1", repr(thing))
+
+
+def conclude(solution: Solution, *, throw: bool, stacklevel: int) -> Solution:
+    """Say what a run wants looked at, and raise if it failed."""
+    for note in solution.warnings:
+        warnings.warn(note, RunWarning, stacklevel=stacklevel)
+    if throw and not (solution.result.ok or solution.result.cut_short):
+        raise SolveError(f"at t = {solution.state.t:g}: {solution.result.value}", solution)
+    return solution
+
+
+def make_stream(output: str | os.PathLike[str] | Stream | None, *, overwrite: bool) -> Stream | None:
+    """Where saved densities go, if to a file."""
+    if output is None:
+        return None
+    from mfpde.streaming import Stream
+
+    return output if isinstance(output, Stream) else Stream(output, overwrite=overwrite)
+
+
+def _room(saves: int, grid: Grid) -> Array:
+    try:
+        return np.empty((saves, *grid.shape))
+    except (MemoryError, ValueError):  # the latter beyond what can be addressed
+        raise MemoryError(
+            f"{saves} saved densities of {grid.size} cells need {8 * saves * grid.size / 2**30:.3g} GiB of memory; "
+            "write them to a file (output=), or use fewer save times or cells"
+        ) from None
+
+
+def extended(problem: Problem, solution: Solution) -> tuple[Problem, tuple[int, ...], str]:
+    """The problem on a box that is larger where mass has reached its ends, with cells as before, and what was done."""
+    grid = solution.grid
+    shares = end_shares(solution.state.mu, grid)
+    reached = 0.1 * max(max(pair) for pair in shares)
+    axes, shape, said = [], [], []
+    for axis, n, h, pair in zip(grid.axes, grid.shape, grid.spacing, shares, strict=True):
+        more = math.ceil(EXTENSION * n)
+        below, above = (more if share > 0.0 and share >= reached else 0 for share in pair)
+        larger = Axis(axis.name, axis.lower - below * h, axis.upper + above * h, (axis.lower_end, axis.upper_end))
+        axes.append(larger)
+        shape.append(n + below + above)
+        if below or above:
+            said.append(f"{axis.name} from [{axis.lower:g}, {axis.upper:g}] to [{larger.lower:g}, {larger.upper:g}]")
+    note = f"mass reached the ends of the mesh at t = {solution.state.t:g}: started again with {', '.join(said)}"
+    return dataclasses.replace(problem, axes=axes), tuple(shape), note
+
+
+def _distance(one: Array, other: Array) -> float:
+    difference = one - other
+    return float(np.abs(difference, out=difference).sum())
+
+
+def _notes(solution: Solution, limits: Limits, *, rises: bool, remedy: str) -> list[str]:
+    """What a run wants looked at; `rises`: whether an energy that rises is one of it, `remedy`: what to do then."""
+    notes = []
+    diagnostics, stats = solution.diagnostics, solution.stats
+    if stats["energy_increase"] > ENERGY_TOLERANCE and rises:
+        t_at = diagnostics["time"][int(np.argmax(np.diff(diagnostics["energy"]))) + 1]
+        rise = stats["energy_increase"]
+        notes.append(f"the energy rose by {rise:.1e} of its scale in the step to t = {t_at:g}; {remedy}")
+    ends = diagnostics["end_mass"]
+    if ends.max() > max(limits.end_mass, 2 * ends[0]):
+        notes.append(
+            f"{ends.max():.1e} of the mass lies at a truncation end (t = {diagnostics['time'][int(ends.argmax())]:g}); "
+            "enlarge the axes"
+        )
+    if stats["mass_drift"] > DRIFT_WARN:
+        notes.append(f"mass drifted by {stats['mass_drift']:.1e}")
+    return notes
+
+
+def decays(problem: Problem) -> bool:
+    """Whether the energy of the equation cannot rise: with a temperature, not for every reaction or schedule."""
+    if problem.noiseless:
+        return True
+    full = not problem.reacts or problem.reaction is Reaction.FREE_ENERGY
+    return full and isinstance(problem.temperature, Constant)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """The versions of what computes."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: dict[str, str] = {}
+    for package in ("mfpde", "numpy", "scipy", "numba", "h5py"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _provenance(seconds: float | None, before: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "versions": dict(versions()),
+        "python": platform.python_version(),
+        "volatile": {
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **({} if seconds is None else {"seconds": seconds}),
+            **before,
+            "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+            "machine": platform.machine(),
+        },
+    }

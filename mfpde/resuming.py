@@ -1,0 +1,233 @@
+"""`resume`: a run goes on from its file, as if it had never stopped."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfpde import implicit, stepping, transport
+from mfpde.config import load_solution
+from mfpde.diagnostics import Limits, OnEndMass, StopCondition
+from mfpde.integration import Integration, Manner, conclude, described, versions
+from mfpde.problem import Problem
+from mfpde.running import RunWarning, check_memory, save_times
+from mfpde.solution import Result, Solution
+from mfpde.solver import Solver
+from mfpde.stepping import Controller, Method
+from mfpde.streaming import Stream
+from mfpde.transport import Scheme
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+__all__ = ["resume", "save_targets"]
+
+
+def resume(
+    source: str | PathLike[str] | Solution,
+    t_end: float | None = None,
+    *,
+    problem: Problem | None = None,
+    scheme: Scheme | None = None,
+    method: Method | None = None,
+    controller: Controller | None = None,
+    save: int | Sequence[float] | None = None,
+    stop: StopCondition | None = None,
+    max_steps: int = 10_000_000,
+    progress: bool | None = None,
+    threads: int | None = None,
+    throw: bool = True,
+    output: str | PathLike[str] | Stream | None = None,
+    checkpoint: float | None = 60.0,
+    time_limit: float | None = None,
+) -> Solution:
+    """Go on with a run that was killed, interrupted or stopped, or beyond its end.
+
+    The result is the whole run, from its first start: bit for bit what it would have been without the break, on as many
+    threads, with the same versions and the same save times.
+
+    Parameters
+    ----------
+    source : path or Solution
+        The file that `mfpde.solve` wrote with ``output=`` or `Solution.save`, whatever became of the run; or a
+        solution. A file is replaced by that of the whole run, and stays until then.
+    t_end : float, optional
+        Where to go; default: where the run was to go.
+    problem : Problem, optional
+        The problem, where the file cannot name it (one made of your own functions or data).
+    scheme, method, controller : optional
+        As they were; only needed for classes of your own, which a file cannot name.
+    save : int or sequence of float, optional
+        Save times beyond the old end: how many, both ends included, or the times. Default: as far apart as the last
+        two.
+    stop, max_steps, progress, threads, throw, checkpoint, time_limit : optional
+        As for `mfpde.solve`; `max_steps` counts the steps of this call. A stop condition is not in the file.
+    output : path, optional
+        Another file to write to. For a solution without one, densities stay in memory.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    ValueError
+        If the run is already where it should go, or if what is given is not what the run was made with: the message
+        names everything that differs.
+    OSError, SolveError
+        As for `mfpde.solve`.
+
+    Warns
+    -----
+    RunWarning
+        If packages have other versions than they had: then the bits may differ.
+
+    Examples
+    --------
+    >>> import mfpde as mf
+    >>> whole = mf.solve(mf.problems.linear_neuron(), shape=(200,), t_end=1.0, save=[0.5], progress=False)
+    >>> half = mf.solve(mf.problems.linear_neuron(), shape=(200,), t_end=0.5, save=2, progress=False)
+    >>> further = mf.resume(half, 1.0, progress=False)
+    >>> bool((further.density == whole.density).all()), len(further.energy)
+    (True, 3)
+    """
+    path = None if isinstance(source, Solution) else Path(source)
+    solution = source if isinstance(source, Solution) else load_solution(source)
+    given = {"scheme": scheme, "method": method, "controller": controller}
+    problem = _the_same(solution, problem, given, path)
+    made = {name: _made(solution.configuration.get(name), name, thing) for name, thing in given.items()}
+
+    state, configuration = solution.state, solution.configuration
+    targets = save_targets(solution, t_end, save)
+    _mind_versions(solution)
+    manner = Manner(
+        stop,
+        max_steps,
+        progress,
+        threads,
+        checkpoint,
+        time_limit,
+        limits=_made(configuration.get("limits", described(Limits())), "limits", None),
+        on_end_mass=OnEndMass(configuration.get("on_end_mass", OnEndMass.WARN)),
+    )
+    check_memory(solution.grid.size)
+    solver = Solver(problem, solution.grid.shape, **made)
+    solver._check_density(state.mu)
+    stream = _stream(output, path, configuration)
+    run = Integration(solver, state, targets, manner, stream, history=solution)
+    return conclude(run.complete(), throw=throw, stacklevel=3)
+
+
+def _the_same(solution: Solution, problem: Problem | None, given: Mapping[str, Any], path: Path | None) -> Problem:
+    """The run's problem, unless what is given is not what the run was made with."""
+    configuration = solution.configuration
+    what = f"{path}" if path is not None else "this solution"
+    found = solution.problem if problem is None else problem
+    if found is None:
+        raise ValueError(
+            f"{what} cannot name its problem {solution.name!r}: it was made of your own functions, or of data that are "
+            "gone or changed; pass problem="
+        )
+    differ = []
+    if found.fingerprint() != solution.fingerprint:
+        then, now = dict(configuration.get("parameters") or {}), dict(found.parameters or {})
+        names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+        differ += [f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in names]
+        if found.name != solution.name:
+            differ.insert(0, f"the problem was {solution.name!r} and is {found.name!r}")
+        if not differ:
+            differ.append("the problem's energy, axes, start or dynamics")
+    for name, thing in given.items():
+        was = configuration.get(name)
+        if thing is not None and described(thing) != was:
+            differ.append(f"{name} was {was} and is {described(thing)}")
+    if differ:
+        raise ValueError(f"{what} is of another run, which cannot go on like this: {'; '.join(differ)}")
+    return found
+
+
+def save_targets(solution: Solution, t_end: float | None, save: int | Sequence[float] | None) -> list[float]:
+    """The save times after its start of the whole run that `resume` makes; parameters as there."""
+    state, times = solution.state, solution.times
+    old = [float(t) for t in solution.configuration.get("save", times[1:])]
+    end = old[-1] if t_end is None and old else float(times[-1] if t_end is None else t_end)
+    if not (np.isfinite(end) and (end > state.t or (end == state.t and solution.result is Result.UNFINISHED))):
+        raise ValueError(
+            f"the run is at t = {state.t:g} and was to go to {old[-1] if old else state.t:g}; "
+            f"t_end = {end:g} must lie beyond (--until)"
+        )
+    old = [t for t in old if t <= end]
+    last = old[-1] if old else float(times[0])
+    if last == end:
+        return old
+    if save is not None:
+        return old + save_times(save, last, end)
+    before = [float(times[0]), *old]
+    step = before[-1] - before[-2] if len(before) > 1 else end - last
+    count = int(np.ceil((end - last) / step * (1 - 1e-9))) - 1
+    return [*old, *(last + step * (i + 1) for i in range(count)), end]
+
+
+def _mind_versions(solution: Solution) -> None:
+    then, now = solution.provenance.get("versions", {}), versions()
+    changed = [f"{name} {then[name]} -> {now[name]}" for name in now if name in then and then[name] != now[name]]
+    if changed:
+        text = f"packages have changed since the run began ({', '.join(changed)}): its last digits may differ"
+        warnings.warn(text, RunWarning, stacklevel=4)
+
+
+def _stream(
+    output: str | PathLike[str] | Stream | None, path: Path | None, configuration: Mapping[str, Any]
+) -> Stream | None:
+    if isinstance(output, Stream):
+        return output
+    target = path if output is None else Path(os.fspath(output))
+    if target is None:
+        return None
+    own = {name: configuration[name] for name in ("toml",) if name in configuration}
+    return Stream(target, overwrite=target == path, configuration=own)
+
+
+_KINDS: dict[str, Any] = {
+    name: getattr(module, name)
+    for module, names in (
+        (transport, transport.__all__),
+        (stepping, stepping.__all__),
+        (implicit, implicit.__all__),
+    )
+    for name in names
+} | {"Limits": Limits}
+
+
+def _made(text: Any, name: str, given: Any) -> Any:
+    """The object that a file describes, such as ``Weno5(tail_ratio=10000.0)``; nothing is executed."""
+    if given is not None:
+        return given
+    try:
+        call = ast.parse(str(text), mode="eval").body
+        assert isinstance(call, ast.Call)
+        assert isinstance(call.func, ast.Name)
+        kind = _KINDS[call.func.id]
+        valid = inspect.signature(kind).parameters
+        values = {str(word.arg): _value(word.value) for word in call.keywords if word.arg in valid}
+        made = kind(**values)
+        assert described(made) == text
+    except (AssertionError, SyntaxError, LookupError, TypeError, ValueError, RecursionError, MemoryError):
+        raise ValueError(f"the file says {name} = {text}, which mfpde has not; pass {name}=") from None
+    return made
+
+
+def _value(node: ast.expr) -> Any:
+    """A number, or a member of an enum."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return _KINDS[node.value.id][node.attr]
+    if isinstance(node, ast.Name) and node.id in ("inf", "nan"):
+        return float(node.id)
+    return ast.literal_eval(node)

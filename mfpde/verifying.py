@@ -1,0 +1,203 @@
+"""`verify`: whether a file is what was written, and whether what was written keeps the laws of the equation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde import storage
+from mfpde.integration import ENERGY_TOLERANCE, decays
+from mfpde.solution import Solution
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from mfpde.problem import Problem
+
+__all__ = ["Check", "Verified", "verify"]
+
+Array = NDArray[np.float64]
+
+SAME = 1e-12
+"""Relative difference of a number that is computed again, on another machine perhaps."""
+BALANCE = 0.02
+"""Relative difference of the energy lost and the dissipation recorded: errors of the mesh and of quadrature."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One law: a number that must not be above a limit, or in ``holds`` whether it is fulfilled."""
+
+    name: str
+    measured: float
+    limit: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is fulfilled."""
+        return self.measured <= self.limit  # NaN does not hold
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What `verify` found.
+
+    Attributes
+    ----------
+    path : str
+    checks : tuple of Check
+    unchecked : tuple of str
+        What could not be checked, and why.
+    """
+
+    path: str
+    checks: tuple[Check, ...]
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether all laws that could be checked hold."""
+        return all(check.holds for check in self.checks)
+
+    def __str__(self) -> str:
+        width = max(len(check.name) for check in self.checks)
+        lines = [f"{self.path}: {'all is well' if self.ok else 'NOT AS IT SHOULD BE'}"]
+        lines += [
+            f"  {'ok  ' if check.holds else 'FAIL'}  {check.name:<{width}}  {check.measured:.3g} <= {check.limit:.3g}"
+            for check in self.checks
+        ]
+        lines += [f"  ?     {text}" for text in self.unchecked]
+        return "\n".join(lines)
+
+
+def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verified:
+    r"""Check a solution's file: its checksums, and the laws that its numbers must keep.
+
+    Every number is read, densities frame by frame. Checked are: all checksums; the order of times; the sign of the
+    density; mass, minimum and energy at the save times, computed anew from the density; conservation of mass; an energy
+    that does not rise, where the equation says so; the optimality gap, which is never negative; and the energy balance
+    :math:`E(0) - E(t) = \int_0^t D\,ds` with the recorded dissipation :math:`D`.
+
+    Parameters
+    ----------
+    path : path
+    problem : Problem, optional
+        The problem, where the file cannot name it; without it energies are not computed anew.
+
+    Returns
+    -------
+    Verified
+        ``print`` it; ``ok`` says whether everything holds.
+
+    Raises
+    ------
+    FileFormatError, OSError
+        If the file is no solution, or cannot be read, or a checksum of what is read at once is wrong.
+
+    Examples
+    --------
+    >>> import mfpde as mf, os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "run.h5")
+    >>> _ = mf.solve(mf.problems.linear_neuron(), shape=(100,), t_end=0.5, output=path, progress=False)
+    >>> mf.verify(path).ok
+    True
+    """
+    from mfpde.config import load_solution
+
+    solution = load_solution(path, problem)
+    unchecked: list[str] = []
+    checks = list(_checksums(path, unchecked))
+    checks += _laws(solution, unchecked)
+    return Verified(str(path), tuple(checks), tuple(unchecked))
+
+
+def _checksums(path: str | PathLike[str], unchecked: list[str]) -> Iterator[Check]:
+    wrong = storage.wrong_checksums(path)
+    if wrong is None:
+        unchecked.append("checksums: there are none in this file (of an early version, or of a run that is not over)")
+    else:
+        yield Check("datasets whose checksum is wrong", len(wrong), 0.0)
+
+
+def _laws(solution: Solution, unchecked: list[str]) -> Iterator[Check]:
+    d, grid, problem = solution.diagnostics, solution.grid, solution.problem
+    steps = np.searchsorted(d["time"], solution.times)
+    known = steps < len(d["time"])
+    yield Check("steps that do not go forward in time", float(np.sum(~(np.diff(d["time"]) > 0))), 0.0)
+    yield Check(
+        "saved times that are no time of a step",
+        float(np.sum(d["time"][steps[known]] != solution.times[known]) + np.sum(~known)),
+        0.0,
+    )
+    steps = np.minimum(steps, len(d["time"]) - 1)
+
+    mass, least, energy = np.empty((3, len(steps)))
+    bound = None if problem is None else problem.bound_energy.on(grid)
+    log_base = None if problem is None else problem.log_base(*grid.mesh())
+    for i, mu in enumerate(solution.density):
+        mass[i] = mu.sum() * grid.cell_volume
+        least[i] = mu.min()
+        if bound is not None and problem is not None:
+            energy[i] = _energy(mu, bound, problem.temperature(float(solution.times[i])), grid.cell_volume, log_base)
+    yield Check("negative density", max(0.0, -float(least.min())), 0.0)
+    yield Check("saved density against the recorded mass", _worst(mass, d["mass"][steps]), SAME)
+    yield Check("saved density against the recorded minimum", float(np.abs(least - d["minimum"][steps]).max()), 0.0)
+    yield Check("saved energy against the recorded one", float(np.abs(solution.energy - d["energy"][steps]).max()), 0.0)
+    scale = float(np.abs(d["energy"]).max())
+    if bound is None:
+        unchecked.append("energies: the file cannot name its problem; pass it")
+    else:
+        yield Check(
+            "energy of the saved density against the recorded one",
+            float(np.abs(energy - solution.energy).max()),
+            SAME * scale,
+        )
+    if solution.stats["balanced"]:
+        yield Check(
+            "drift of the mass", float(np.abs(d["mass"] / d["mass"][0] - 1.0).max()), SAME * math.sqrt(len(d["mass"]))
+        )
+    if problem is not None and decays(problem):
+        rises = np.diff(d["energy"])
+        yield Check(
+            "largest rise of the energy in a step", max(0.0, float(rises.max(initial=0.0))), ENERGY_TOLERANCE * scale
+        )
+    yield Check("negative optimality gap", max(0.0, -float(d["optimality_gap"].min())), SAME * scale)
+    yield from _balance(solution, unchecked)
+
+
+def _energy(mu: Array, bound: object, temperature: float, volume: float, log_base: Array | None) -> float:
+    from mfpde.gibbs import entropy
+
+    value = float(bound.evaluate(mu)[1])  # type: ignore[attr-defined]
+    return value + temperature * entropy(mu, volume, log_base) if temperature > 0.0 else value
+
+
+def _balance(solution: Solution, unchecked: list[str]) -> Iterator[Check]:
+    """``E(0) - E(t)`` against the integral of the recorded dissipation, by a spline through the steps."""
+    d, problem = solution.diagnostics, solution.problem
+    lost = float(d["energy"][0] - d["energy"][-1])
+    if problem is None or not decays(problem):
+        unchecked.append(
+            "energy balance: the energy also changes with the temperature, or the reaction is not its descent"
+        )
+        return
+    rate = d["dissipation_transport"] + d["dissipation_reaction"]
+    whole = np.isfinite(rate)
+    if whole.sum() < 3 or not lost > 0:
+        unchecked.append("energy balance: too few steps")
+        return
+    from scipy.interpolate import PchipInterpolator
+
+    time = d["time"][whole]
+    gained = float(PchipInterpolator(time, rate[whole]).integrate(time[0], time[-1]))
+    lost = float(d["energy"][whole][0] - d["energy"][whole][-1])
+    yield Check("energy lost against the dissipation recorded", abs(gained - lost) / lost, BALANCE)
+
+
+def _worst(one: Array, other: Array) -> float:
+    return float(np.abs(one / other - 1.0).max())

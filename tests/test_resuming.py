@@ -1,0 +1,337 @@
+"""Runs that are killed, interrupted or prolonged, and go on as if nothing had been."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from scipy import stats
+
+import mfpde as mf
+from mfpde import storage, streaming
+from mfpde.solution import Result
+
+
+class Gone(Exception):
+    """What happens to a run in the middle."""
+
+
+def die(step: int):
+    def stop(snapshot):
+        if snapshot.step == step:
+            raise Gone
+        return False
+
+    return stop
+
+
+def content(path: Path) -> dict[str, object]:
+    """Everything in a file but the group that may differ."""
+    found: dict[str, object] = {}
+
+    def visit(name: str, node: h5py.Group | h5py.Dataset) -> None:
+        if name.startswith("volatile"):
+            return
+        if isinstance(node, h5py.Dataset):
+            found[name] = (node.dtype, node.shape, node[()].tobytes())
+        for key, value in node.attrs.items():
+            if key not in ("DIMENSION_LIST", "REFERENCE_LIST"):
+                found[f"{name}@{key}"] = np.asarray(value).tolist()
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+        visit("", file)
+    return found
+
+
+def assert_same(one: Path, other: Path) -> None:
+    a, b = content(one), content(other)
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name] == b[name], name
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.h5"
+
+
+def annealed() -> mf.Problem:
+    return replace(
+        mf.problems.torus_langevin(), temperature=mf.PiecewiseLinear([0.0, 0.2, 0.5], [0.3, 0.3, 0.05]), t_end=0.5
+    )
+
+
+def reinjected() -> mf.Problem:
+    problem = mf.problems.three_gaussians(alpha=2.0)
+    measure = mf.Product(c=stats.norm(0, 1), y=stats.norm(0, 1))
+    return replace(problem, reinjection=mf.Reinjection(measure), t_end=0.3)
+
+
+RUNS = {
+    "error control": (mf.problems.gaussian_bumps, {"shape": 60, "t_end": 1.0, "save": 7}),
+    "courant": (
+        mf.problems.gaussian_bumps,
+        {"shape": 60, "t_end": 0.5, "save": 3, "controller": mf.CourantControl(), "scheme": mf.Muscl()},
+    ),
+    "fixed step": (
+        mf.problems.linear_neuron,
+        {"shape": 80, "t_end": 0.2, "save": [0.07, 0.15], "controller": mf.FixedStep(0.004), "method": mf.Strang()},
+    ),
+    "two axes": (mf.problems.three_gaussians, {"shape": (24, 20), "t_end": 0.3, "save": 4}),
+    "implicit": (mf.problems.torus_langevin, {"shape": 48, "t_end": 1.0, "save": 4}),
+    "annealed": (annealed, {"shape": 64, "save": 4}),
+    "reinjection": (reinjected, {"shape": (24, 20), "save": 4}),
+    "a schedule": (
+        lambda: replace(mf.problems.gaussian_bumps(), schedule=mf.ExponentialDecay(2.0, 0.5, 1.0)),
+        {"shape": 50, "t_end": 0.8, "save": 3},
+    ),
+    "file of frames": (mf.problems.gaussian_bumps, {"shape": 60, "t_end": 1.0, "save": 7}),
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_a_killed_run_goes_on_bit_for_bit(kind, path, monkeypatch):
+    make, settings = RUNS[kind]
+    if kind == "file of frames":
+        monkeypatch.setattr(storage, "IN_MEMORY", 0)
+        monkeypatch.setattr("mfpde.storage.IN_MEMORY", 0)
+    problem = make()
+    settings = settings | {"progress": False}
+    whole = path.with_name("whole.h5")
+    steps = mf.solve(problem, **settings, output=whole).stats["steps"]
+    assert steps > 5
+    given = kind in ("annealed", "reinjection", "a schedule")
+    # three deaths: with checkpoints at every step, without any, and of a run that goes on
+    for step, every in ((1, 1e-9), (2 * steps // 3, 1e-9), (steps // 2, None), (steps - 1, 1e-9)):
+        with pytest.raises(Gone):
+            mf.solve(problem, **settings, output=path, overwrite=True, stop=die(step), checkpoint=every)
+        found = mf.load(path)
+        assert found.result is Result.UNFINISHED
+        if every is not None:
+            assert found.state.n_steps >= step - 1
+        if step == 1:
+            with pytest.raises(Gone):
+                mf.resume(path, problem=problem if given else None, stop=die(4), checkpoint=1e-9, progress=False)
+            assert mf.load(path).state.n_steps == 3
+        mf.resume(path, problem=problem if given else None, progress=False)
+        assert_same(path, whole)
+        assert sorted(os.listdir(path.parent)) == ["run.h5", "whole.h5"]
+
+
+@pytest.mark.parametrize("place", ["memory", "file"])
+@pytest.mark.parametrize("end", ["SIGINT", "SIGTERM", "time", "steps"])
+def test_a_run_that_was_cut_short_goes_on_bit_for_bit(place, end, path):
+    settings = {"shape": 60, "t_end": 1.0, "save": 7, "progress": False}
+    problem = mf.problems.gaussian_bumps()
+    whole = path.with_name("whole.h5")
+    mf.solve(problem, **settings, output=whole)
+    output = path if place == "file" else None
+
+    def ask(snapshot):
+        if snapshot.step == 9:
+            os.kill(os.getpid(), getattr(signal, end))
+        return False
+
+    if end == "time":
+        cut = mf.solve(problem, **settings, output=output, time_limit=1e-9)
+        assert cut.result is Result.TIME_LIMIT
+        assert cut.stats["steps"] == 1
+    elif end == "steps":
+        cut = mf.solve(problem, **settings, output=output, max_steps=9, throw=False)
+        assert cut.result is Result.MAX_STEPS
+        assert cut.stats["steps"] == 9
+    else:
+        cut = mf.solve(problem, **settings, output=output, stop=ask)
+        assert cut.result is Result.INTERRUPTED
+        assert cut.stats["steps"] == 9
+    assert cut.times[-1] == cut.state.t  # where it was cut short is saved, and no save time
+    whole_seconds = cut.provenance["volatile"]["seconds"]
+    done = mf.resume(path if place == "file" else cut, progress=False)
+    assert done.result is Result.SUCCESS
+    assert done.provenance["volatile"]["resumed"] == 1
+    assert done.provenance["volatile"]["seconds"] > whole_seconds
+    if place == "memory":
+        done.save(path)
+    assert_same(path, whole)
+
+
+def test_a_run_goes_beyond_its_end(path):
+    problem = mf.problems.gaussian_bumps()
+    whole = path.with_name("whole.h5")
+    mf.solve(problem, shape=60, t_end=1.0, save=[0.25, 0.5, 0.75], progress=False, output=whole)
+    mf.solve(problem, shape=60, t_end=0.5, save=[0.25], progress=False, output=path)
+    longer = mf.resume(path, 1.0, progress=False)
+    assert longer.times.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert_same(path, whole)
+    half = mf.solve(problem, shape=60, t_end=0.5, save=[0.25], progress=False)
+    assert mf.resume(half, 0.6, progress=False).times.tolist() == [0.0, 0.25, 0.5, 0.6]
+    assert mf.resume(half, 0.7, save=3, progress=False).times.tolist() == [0.0, 0.25, 0.5, 0.6, 0.7]
+    assert mf.resume(half, 0.7, save=[0.65], progress=False).times.tolist() == [0.0, 0.25, 0.5, 0.65, 0.7]
+    kept = path.with_name("kept.h5")
+    mf.resume(half, 0.7, output=kept, progress=False)
+    assert mf.load(kept).times[-1] == 0.7
+    with pytest.raises(FileExistsError):
+        mf.resume(half, 0.7, output=kept, progress=False)
+
+
+def test_what_has_changed_is_named(path):
+    mf.solve(mf.problems.linear_neuron(), shape=40, t_end=0.2, output=path, progress=False)
+    before = path.read_bytes()
+
+    def refused(match: str, **changes) -> None:
+        with pytest.raises(ValueError, match=match) as caught:
+            mf.resume(path, 0.4, progress=False, **changes)
+        assert "\n" not in str(caught.value)
+        assert path.read_bytes() == before
+
+    refused(r"scheme was Weno5\(tail_ratio=10000.0\) and is Muscl\(", scheme=mf.Muscl())
+    refused(
+        r"method was ExponentialSSPRK3\(\) and is Lie\(.*controller was ErrorControl\(.*and is FixedStep\(dt=0.1\)",
+        method=mf.Lie(),
+        controller=mf.FixedStep(0.1),
+    )
+    alpha = mf.problems.linear_neuron().parameters["alpha"]
+    refused(f"another run.*alpha was {alpha} and is 7.0", problem=mf.problems.linear_neuron(alpha=7.0))
+    refused("the problem was 'linear-neuron' and is 'quadratic-well'", problem=mf.problems.quadratic_well())
+    other = replace(mf.problems.linear_neuron(), initial=mf.Product(theta=stats.norm(0.5, 0.3)))
+    refused("the problem's energy, axes, start or dynamics", problem=other)
+    with pytest.raises(ValueError, match=r"the run is at t = 0.2 and was to go to 0.2; t_end = 0.2 must lie beyond"):
+        mf.resume(path, progress=False)
+    with pytest.raises(ValueError, match=r"t_end = 0.1 must lie beyond"):
+        mf.resume(path, 0.1, progress=False)
+
+
+def test_a_problem_of_user_code_is_asked_for(path):
+    problem = replace(mf.problems.linear_neuron(), name="mine")
+    mf.solve(problem, shape=40, t_end=0.2, output=path, progress=False)
+    with pytest.raises(ValueError, match=r"cannot name its problem 'mine'.*pass problem="):
+        mf.resume(path, 0.3, progress=False)
+    assert mf.resume(path, 0.3, problem=problem, progress=False).times[-1] == 0.3
+
+
+def test_a_scheme_that_a_file_cannot_name_is_asked_for():
+    class Mine(mf.Muscl):
+        pass
+
+    problem = mf.problems.linear_neuron()
+    scheme = Mine()
+    half = mf.solve(problem, shape=40, t_end=0.2, scheme=scheme, progress=False)
+    with pytest.raises(ValueError, match=r"scheme = .*Mine.*which mfpde has not; pass scheme="):
+        mf.resume(half, 0.3, progress=False)
+    assert mf.resume(half, 0.3, scheme=scheme, progress=False).times[-1] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["__import__('os')", "Weno5(tail_ratio=open('x'))", "Weno5(tail_ratio=1", "Weno5", "Weno5(1e4)", "x" * 10**5],
+)
+def test_text_in_a_file_is_never_executed(text):
+    half = mf.solve(mf.problems.linear_neuron(), shape=40, t_end=0.2, progress=False)
+    half.configuration["scheme"] = text
+    with pytest.raises(ValueError, match="which mfpde has not; pass scheme="):
+        mf.resume(half, 0.3, progress=False)
+
+
+def test_other_versions_are_mentioned():
+    half = mf.solve(mf.problems.linear_neuron(), shape=40, t_end=0.2, progress=False)
+    half.provenance["versions"]["numba"] = "0.0.1"
+    with pytest.warns(mf.RunWarning, match=r"numba 0\.0\.1 -> .* last digits may differ"):
+        mf.resume(half, 0.3, progress=False)
+
+
+@pytest.mark.parametrize("damage", ["record", "density"])
+def test_a_checkpoint_that_is_not_whole_leaves_the_one_before(path, damage):
+    problem = mf.problems.gaussian_bumps()
+    settings = {"shape": 60, "t_end": 1.0, "save": 2, "progress": False}
+    whole = path.with_name("whole.h5")
+    mf.solve(problem, **settings, output=whole)
+    with pytest.raises(Gone):
+        mf.solve(problem, **settings, output=path, checkpoint=1e-9, stop=die(9))
+    assert mf.load(path).state.n_steps == 8
+    with h5py.File(path, "r+") as file:
+        newest = int(np.argmax(file["unfinished/checkpoints"][:, storage.CHECKPOINT_COLUMNS.index("steps")]))
+        if damage == "record":
+            file["unfinished/checkpoints"][newest, storage.CHECKPOINT_COLUMNS.index("length")] *= 1.0000001
+        else:
+            file["unfinished/checkpoint_mu"][newest, 30] = 0.0
+    assert mf.load(path).state.n_steps == 7
+    mf.resume(path, progress=False)
+    assert_same(path, whole)
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_counts(path, monkeypatch):
+    log: list[object] = []
+    sync, put = storage.sync, streaming.Stream._put_checkpoint
+
+    def synced(target: Path) -> None:
+        with h5py.File(target, "r", locking=False) as file:
+            log.append(tuple(file["unfinished/checkpoints"][:, storage.CHECKPOINT_COLUMNS.index("steps")]))
+        sync(target)
+
+    with monkeypatch.context() as patch, contextlib.suppress(Gone):
+        patch.setattr(storage, "sync", synced)
+        mf.solve(
+            mf.problems.gaussian_bumps(), shape=60, t_end=1.0, save=2, progress=False, output=path, checkpoint=1e-9,
+            stop=die(4),
+        )  # fmt: skip
+    assert put is streaming.Stream._put_checkpoint
+    # the file itself; then for each checkpoint before its record and after it
+    assert log[1:] == [(0.0, 0.0), (0.0, 1.0), (0.0, 1.0), (2.0, 1.0), (2.0, 1.0), (2.0, 3.0)]
+
+
+KILLED = """
+import os, random, signal, sys, time
+import mfpde as mf
+path, threads, kills = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+problem = mf.problems.gaussian_bumps()
+settings = dict(shape=200, t_end=1.0, save=4, progress=False, threads=threads, checkpoint=1e-3)
+warm = mf.solve(problem, **settings)
+random.seed(kills)
+done, killed = False, 0
+while not done:
+    child = os.fork()
+    if not child:
+        try:
+            if os.path.exists(path):
+                mf.resume(path, progress=False, threads=threads, checkpoint=1e-3)
+            else:
+                mf.solve(problem, **settings, output=path)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    if killed < kills:
+        time.sleep(random.uniform(0.0, 0.05))
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        killed += 1
+        if os.path.exists(path):
+            mf.load(path)
+    else:
+        assert os.WEXITSTATUS(status) == 0, status
+        done = mf.load(path).result is mf.Result.SUCCESS
+print(killed)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_kill_9_and_again(path):
+    whole = path.with_name("whole.h5")
+    mf.solve(mf.problems.gaussian_bumps(), shape=200, t_end=1.0, save=4, progress=False, output=whole)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(path), "1", "6"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(json.loads(done.stdout)) >= 1
+    assert_same(path, whole)
