@@ -15,8 +15,23 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mfpde.lanes import (
+    COUNT,
+    flushed,
+    greater,
+    greatest,
+    least,
+    lesser,
+    load,
+    magnitude,
+    spread,
+    store,
+    summed,
+    where,
+)
 from mfpde.threads import THREADED_SIZE, in_shares
 from mfpde.transport.kernels import FLUSH  # densities below are about to become subnormal: no mass, and slow
+from mfpde.transport.pointers import at, pointer, put, smaller
 
 __all__ = [
     "Survey",
@@ -26,159 +41,167 @@ __all__ = [
     "finish",
     "first_stage",
     "largest_change",
+    "second_moment",
     "second_stage",
     "survey",
 ]
 
 Array = NDArray[np.float64]
 
-LANES = 16  # entries side by side: independent sums vectorise without reassociation
 BLOCK = 2048  # entries of a block; few enough that a lane's sum keeps its digits
 
 
 def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    return njit(cache=True, nogil=True, error_model="numpy", fastmath={"nsz"})(function)
+    options: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+    return njit(**options)(function)
 
 
 @_jit
 def _survey(mu, V, first, last, out):  # type: ignore[no-untyped-def]
-    total, moment = np.empty(LANES), np.empty(LANES)
-    low, high, held, least = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES)
     for b in range(first, last):
-        start, stop = b * BLOCK, min(mu.size, (b + 1) * BLOCK)
-        total[:] = 0.0
-        moment[:] = 0.0
-        low[:] = np.inf
-        high[:] = -np.inf
-        held[:] = np.inf
-        least[:] = np.inf
-        for j in range(start, stop, LANES):
-            for lane in range(min(LANES, stop - j)):
-                m, v = mu[j + lane], V[j + lane]
-                total[lane] += m
-                moment[lane] += m * v
-                low[lane] = v if v < low[lane] else low[lane]
-                high[lane] = v if v > high[lane] else high[lane]
-                w = v if m > 0.0 else np.inf
-                held[lane] = w if w < held[lane] else held[lane]
-                least[lane] = m if m < least[lane] else least[lane]
-        out[b, 0] = total.sum()
-        out[b, 1] = moment.sum()
-        out[b, 2] = low.min()
-        out[b, 3] = high.max()
-        out[b, 4] = held.min()
-        out[b, 5] = least.min()
+        start, n = b * BLOCK, smaller(mu.size - b * BLOCK, BLOCK)
+        p, q, to = pointer(mu, start), pointer(V, start), pointer(out, 6 * b)
+        some = at(q, 0)  # lanes beyond the end repeat what is there
+        total, moment = spread(0.0), spread(0.0)
+        low, high, held, fewest = spread(np.inf), spread(-np.inf), spread(np.inf), spread(np.inf)
+        for j in range(0, n, COUNT):
+            m, v = load(p, j, n - j, 0.0), load(q, j, n - j, some)
+            total += m
+            moment += m * v
+            low, high = lesser(v, low), greater(v, high)
+            held = lesser(where(m, v, held), held)
+            fewest = lesser(load(p, j, n - j, np.inf), fewest)
+        put(to, 0, summed(total))
+        put(to, 1, summed(moment))
+        put(to, 2, least(low))
+        put(to, 3, greatest(high))
+        put(to, 4, least(held))
+        put(to, 5, least(fewest))
 
 
 @_jit
-def _exponential(r, shift, factor, clip, start, stop, out):  # type: ignore[no-untyped-def]
-    for j in range(start, stop):
-        e = (r[j] - shift) * factor
-        out[j] = 0.0 if clip and e > 0.0 else e
+def _moment(mu, V, about, first, last, out):  # type: ignore[no-untyped-def]
+    for b in range(first, last):
+        start, n = b * BLOCK, smaller(mu.size - b * BLOCK, BLOCK)
+        p, q = pointer(mu, start), pointer(V, start)
+        total = spread(0.0)
+        for j in range(0, n, COUNT):
+            x = load(q, j, n - j, 0.0) - about
+            total += x * x * load(p, j, n - j, 0.0)
+        put(pointer(out, b), 0, summed(total))
+
+
+@_jit
+def _exponent(r, shift, factor, clip, start, stop, out):  # type: ignore[no-untyped-def]
+    p, to, zero = pointer(r, 0), pointer(out, 0), spread(0.0)
+    for j in range(start, stop, COUNT):
+        e = (load(p, j, stop - j, 0.0) - shift) * factor
+        if clip:
+            e = where(e, zero, e)
+        store(to, j, stop - j, e)
 
 
 @_jit
 def _first(mu, rate, third, reacts, c, nu, first, last, out):  # type: ignore[no-untyped-def]
-    total, growth = np.empty(LANES), np.empty(LANES)
     for b in range(first, last):
-        start, stop = b * BLOCK, min(mu.size, (b + 1) * BLOCK)
-        total[:] = 0.0
-        growth[:] = 0.0
-        for j in range(start, stop, LANES):
-            for lane in range(min(LANES, stop - j)):
-                i = j + lane
-                f = third[i] if reacts else 1.0
-                x = (mu[i] + c * rate[i]) * (f * f)
-                nu[i] = x
-                total[lane] += x
-                growth[lane] += rate[i]
-        out[b, 0] = total.sum()
-        out[b, 1] = growth.sum()
+        start, n = b * BLOCK, smaller(mu.size - b * BLOCK, BLOCK)
+        p, q, t, to = pointer(mu, start), pointer(rate, start), pointer(third, start), pointer(nu, start)
+        total, growth, f = spread(0.0), spread(0.0), spread(1.0)
+        for j in range(0, n, COUNT):
+            left = n - j
+            s = load(q, j, left, 0.0)
+            if reacts:
+                f = load(t, j, left, 0.0)
+            x = (load(p, j, left, 0.0) + c * s) * (f * f)
+            store(to, j, left, x)
+            total += x
+            growth += s
+        put(pointer(out, 2 * b), 0, summed(total))
+        put(pointer(out, 2 * b), 1, summed(growth))
 
 
 @_jit
 def _largest(r, r_0, alpha, alpha_0, constant, first, last, out):  # type: ignore[no-untyped-def]
-    high = np.empty(LANES)
     for b in range(first, last):
-        start, stop = b * BLOCK, min(r.size, (b + 1) * BLOCK)
-        high[:] = -np.inf
-        for j in range(start, stop, LANES):
-            for lane in range(min(LANES, stop - j)):
-                x = alpha * r[j + lane] - alpha_0 * r_0[j + lane]
-                high[lane] = high[lane] if x <= high[lane] else x
-        out[b, 0] = high.max() - constant
+        start, n = b * BLOCK, smaller(r.size - b * BLOCK, BLOCK)
+        p, q = pointer(r, start), pointer(r_0, start)
+        here, there = at(p, 0), at(q, 0)  # lanes beyond the end repeat what is there
+        high = spread(-np.inf)
+        for j in range(0, n, COUNT):
+            high = greater(alpha * load(p, j, n - j, here) - alpha_0 * load(q, j, n - j, there), high)
+        put(pointer(out, b), 0, greatest(high) - constant)
 
 
 @_jit
 def _second(mu, nu, third, r, r_0, reacts, alpha, alpha_0, constant, h, slope, first, last, out):  # type: ignore[no-untyped-def]
-    total, growth = np.empty(LANES), np.empty(LANES)
     for b in range(first, last):
-        start, stop = b * BLOCK, min(mu.size, (b + 1) * BLOCK)
-        total[:] = 0.0
-        growth[:] = 0.0
-        for j in range(start, stop, LANES):
-            for lane in range(min(LANES, stop - j)):
-                i = j + lane
-                s, n, f = slope[i], nu[i], 1.0
-                growth[lane] += s
-                if reacts:
-                    f = third[i]
-                    s -= (alpha * r[i] - alpha_0 * r_0[i] - constant) * n
-                    slope[i] = s
-                x = (2.0 * (f * f * mu[i]) + n + s * (4.0 / 3.0 * h)) * (1.0 / 3.0)
-                nu[i] = x
-                total[lane] += x
-        out[b, 0] = total.sum()
-        out[b, 1] = growth.sum()
+        start, n = b * BLOCK, smaller(mu.size - b * BLOCK, BLOCK)
+        p, q, t, to = pointer(mu, start), pointer(nu, start), pointer(third, start), pointer(slope, start)
+        v, v_0 = pointer(r, start), pointer(r_0, start)
+        total, growth, f = spread(0.0), spread(0.0), spread(1.0)
+        for j in range(0, n, COUNT):
+            left = n - j
+            s, y = load(to, j, left, 0.0), load(q, j, left, 0.0)
+            growth += s
+            if reacts:
+                f = load(t, j, left, 0.0)
+                s = s - (alpha * load(v, j, left, 0.0) - alpha_0 * load(v_0, j, left, 0.0) - constant) * y
+                store(to, j, left, s)
+            x = (2.0 * (f * f * load(p, j, left, 0.0)) + y + s * (4.0 / 3.0 * h)) * (1.0 / 3.0)
+            store(q, j, left, x)
+            total += x
+        put(pointer(out, 2 * b), 0, summed(total))
+        put(pointer(out, 2 * b), 1, summed(growth))
 
 
 @_jit
 def _final(mu, nu, third, r, r_0, reacts, alpha, alpha_0, constant, h, rate, before, slope, first, last, out):  # type: ignore[no-untyped-def]
-    total, growth, error = np.empty(LANES), np.empty(LANES), np.empty(LANES)
     for b in range(first, last):
-        start, stop = b * BLOCK, min(mu.size, (b + 1) * BLOCK)
-        total[:] = 0.0
-        growth[:] = 0.0
-        error[:] = 0.0
-        for j in range(start, stop, LANES):
-            for lane in range(min(LANES, stop - j)):
-                i = j + lane
-                s, n, f = slope[i], nu[i], 1.0
-                growth[lane] += s
-                if reacts:
-                    f = third[i]
-                    s -= (alpha * r[i] - alpha_0 * r_0[i] - constant) * n
-                x = ((5.0 / 32.0 * h) * rate[i] + (74.0 / 128.0) * mu[i]) * (f * f)
-                x += (s * (4.0 / 3.0 * h) + n) * (27.0 / 64.0)
-                x *= f
-                slope[i] = x
-                total[lane] += x
-                error[lane] += abs(s - before[i]) * f
-        out[b, 0] = total.sum()
-        out[b, 1] = growth.sum()
-        out[b, 2] = error.sum()
+        start, n = b * BLOCK, smaller(mu.size - b * BLOCK, BLOCK)
+        p, q, t, to = pointer(mu, start), pointer(nu, start), pointer(third, start), pointer(slope, start)
+        v, v_0, z, o = pointer(r, start), pointer(r_0, start), pointer(rate, start), pointer(before, start)
+        total, growth, error, f = spread(0.0), spread(0.0), spread(0.0), spread(1.0)
+        for j in range(0, n, COUNT):
+            left = n - j
+            s, y = load(to, j, left, 0.0), load(q, j, left, 0.0)
+            growth += s
+            if reacts:
+                f = load(t, j, left, 0.0)
+                s = s - (alpha * load(v, j, left, 0.0) - alpha_0 * load(v_0, j, left, 0.0) - constant) * y
+            x = ((5.0 / 32.0 * h) * load(z, j, left, 0.0) + (74.0 / 128.0) * load(p, j, left, 0.0)) * (f * f)
+            x = (x + (s * (4.0 / 3.0 * h) + y) * (27.0 / 64.0)) * f
+            store(to, j, left, x)
+            total += x
+            error += magnitude(s - load(o, j, left, 0.0)) * f
+        put(pointer(out, 3 * b), 0, summed(total))
+        put(pointer(out, 3 * b), 1, summed(growth))
+        put(pointer(out, 3 * b), 2, summed(error))
 
 
 @_jit
 def _combine(first_mu, mu, rate, old, new, step, to, first, last, out):  # type: ignore[no-untyped-def]
-    growth = np.empty(LANES)
     for b in range(first, last):
-        start, stop = b * BLOCK, min(mu.size, (b + 1) * BLOCK)
-        growth[:] = 0.0
-        for j in range(start, stop, LANES):
-            for lane in range(min(LANES, stop - j)):
-                i = j + lane
-                growth[lane] += rate[i]
-                x = old * first_mu[i] + new * (mu[i] + step * rate[i])
-                to[i] = 0.0 if abs(x) < FLUSH else x
-        out[b, 0] = growth.sum()
+        start, n = b * BLOCK, smaller(mu.size - b * BLOCK, BLOCK)
+        p, q, t, o = pointer(mu, start), pointer(rate, start), pointer(first_mu, start), pointer(to, start)
+        growth = spread(0.0)
+        for j in range(0, n, COUNT):
+            left = n - j
+            s = load(q, j, left, 0.0)
+            growth += s
+            x = old * load(t, j, left, 0.0) + new * (load(p, j, left, 0.0) + step * s)
+            store(o, j, left, flushed(x, FLUSH))
+        put(pointer(out, b), 0, summed(growth))
 
 
 @_jit
 def _finish(mu, factor, start, stop):  # type: ignore[no-untyped-def]
-    for j in range(start, stop):
-        x = mu[j] * factor
-        mu[j] = 0.0 if abs(x) < FLUSH else x
+    p = pointer(mu, 0)
+    for j in range(start, stop, COUNT):
+        store(p, j, stop - j, flushed(load(p, j, stop - j, 0.0) * factor, FLUSH))
+
+
+def _flat(a: Array) -> Array:
+    return a if a.ndim == 1 else a.reshape(-1)
 
 
 def _run(kernel: Callable[..., Any], columns: int, *arrays: Any) -> Array:
@@ -215,7 +238,7 @@ class Survey:
 
 def survey(mu: Array, V: Array) -> Survey:
     """What a step and its record need to know, in one pass."""
-    flat, potential = mu.reshape(-1), V.reshape(-1)
+    flat, potential = _flat(mu), _flat(V)
     out = _run(_survey, 6, flat, potential)
     if len(out) == 1:
         return Survey(*out[0].tolist())
@@ -229,13 +252,18 @@ def survey(mu: Array, V: Array) -> Survey:
     )
 
 
+def second_moment(mu: Array, V: Array, about: float) -> float:
+    """The sum of ``mu (V - about)^2``."""
+    return _sum(_run(_moment, 1, _flat(mu), _flat(V), about), 0)
+
+
 def exponential(r: Array, shift: float, factor: float, clip: bool, out: Array) -> Array:
     """``exp(factor (r - shift))``, at most 1 where `clip` is set."""
-    flat, target = r.reshape(-1), out.reshape(-1)
+    flat, target = _flat(r), _flat(out)
 
     def task(first: int, last: int) -> None:
         start, stop = first * BLOCK, min(flat.size, last * BLOCK)
-        _exponential(flat, shift, factor, clip, start, stop, target)
+        _exponent(flat, shift, factor, clip, start, stop, target)
         np.exp(target[start:stop], out=target[start:stop])
 
     in_shares(task, -(-flat.size // BLOCK), flat.size)
@@ -244,8 +272,8 @@ def exponential(r: Array, shift: float, factor: float, clip: bool, out: Array) -
 
 def first_stage(mu: Array, rate: Array, third: Array | None, c: float, nu: Array) -> tuple[float, float]:
     """``nu = third^2 (mu + c rate)``; the sums of ``nu`` and of the rate."""
-    a, b, n = mu.reshape(-1), rate.reshape(-1), nu.reshape(-1)
-    t = a if third is None else third.reshape(-1)
+    a, b, n = _flat(mu), _flat(rate), _flat(nu)
+    t = a if third is None else _flat(third)
     out = _run(_first, 2, a, b, t, third is not None, c, n)
     return _sum(out, 0), _sum(out, 1)
 
@@ -256,7 +284,7 @@ class Change:
     __slots__ = ("alpha", "alpha_0", "constant", "r", "r_0")
 
     def __init__(self, r: Array, r_0: Array, alpha: float, alpha_0: float, constant: float) -> None:
-        self.r, self.r_0 = r.reshape(-1), r_0.reshape(-1)
+        self.r, self.r_0 = _flat(r), _flat(r_0)
         self.alpha, self.alpha_0, self.constant = alpha, alpha_0, constant
 
 
@@ -270,7 +298,7 @@ def second_stage(
     mu: Array, nu: Array, third: Array | None, change: Change | None, h: float, slope: Array
 ) -> tuple[float, float]:
     """``slope -= delta nu``, then ``nu = (2 third^2 mu + nu + 4/3 h slope) / 3``; sums of ``nu``, of the slope."""
-    a, n, s = mu.reshape(-1), nu.reshape(-1), slope.reshape(-1)
+    a, n, s = _flat(mu), _flat(nu), _flat(slope)
     out = _run(_second, 2, a, n, *_reaction(a, third, change), h, s)
     return _sum(out, 0), _sum(out, 1)
 
@@ -279,20 +307,20 @@ def final_stage(
     mu: Array, nu: Array, third: Array | None, change: Change | None, h: float, rate: Array, before: Array, slope: Array
 ) -> tuple[float, float, float]:
     """The end of the step, written over `slope`; sums of it, of the slope, and of the error estimate."""
-    a, n, f, b, s = mu.reshape(-1), nu.reshape(-1), rate.reshape(-1), before.reshape(-1), slope.reshape(-1)
+    a, n, f, b, s = _flat(mu), _flat(nu), _flat(rate), _flat(before), _flat(slope)
     out = _run(_final, 3, a, n, *_reaction(a, third, change), h, f, b, s)
     return _sum(out, 0), _sum(out, 1), _sum(out, 2)
 
 
 def combine(start: Array, mu: Array, rate: Array, old: float, new: float, step: float, out: Array) -> float:
     """``out = old start + new (mu + step rate)``, a stage in Shu and Osher's form; the sum of the rate."""
-    arrays = [a.reshape(-1) for a in (start, mu, rate)]
-    return _sum(_run(_combine, 1, *arrays, old, new, step, out.reshape(-1)), 0)
+    arrays = [_flat(a) for a in (start, mu, rate)]
+    return _sum(_run(_combine, 1, *arrays, old, new, step, _flat(out)), 0)
 
 
 def finish(mu: Array, factor: float) -> Array:
     """Scale in place, and set to zero what is about to become subnormal."""
-    flat = mu.reshape(-1)
+    flat = _flat(mu)
 
     def task(first: int, last: int) -> None:
         _finish(flat, factor, first * BLOCK, min(flat.size, last * BLOCK))
@@ -304,8 +332,8 @@ def finish(mu: Array, factor: float) -> Array:
 def _reaction(a: Array, third: Array | None, change: Change | None) -> tuple[Any, ...]:
     if third is None or change is None:
         return a, a, a, False, 0.0, 0.0, 0.0
-    return third.reshape(-1), change.r, change.r_0, True, change.alpha, change.alpha_0, change.constant
+    return _flat(third), change.r, change.r_0, True, change.alpha, change.alpha_0, change.constant
 
 
 def _sum(out: Array, column: int) -> float:
-    return float(out[0, column]) if len(out) == 1 else math.fsum(out[:, column])
+    return float(out[0, column]) if len(out) == 1 else math.fsum(out[:, column].tolist())

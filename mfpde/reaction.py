@@ -219,10 +219,13 @@ class ReactionStep:
         rate = self.rate_of(V)
         if not self.balanced:
             return float(np.vdot(V * rate, mu)) * volume
+        if rate is V:
+            from mfpde.passes import second_moment
+
+            return second_moment(mu, V, mean) * volume
         centred = V - mean
         # Cov(f, V) = int f (V - Vbar) dmu, with f shifted by its value at Vbar against cancellation
-        other = centred if rate is V else rate - float(self.rate_of(np.array([mean]))[0])
-        centred *= other
+        centred *= rate - float(self.rate_of(np.array([mean]))[0])
         return float(np.vdot(centred, mu)) * volume
 
     def free_dissipation(self, mu: Array, V: Array, slope: Array, temperature: float) -> float:

@@ -24,6 +24,7 @@ from mfpde.energy import (
     SeparableKernel,
     SquaredLoss,
     TranslationInvariantKernel,
+    kernels,
 )
 from mfpde.grid import Axis, End, Grid
 
@@ -190,6 +191,17 @@ CASES = {
         (16, 15),
         TranslationInvariantKernel(torus_bump, torus_bump_gradient),
         lambda p, q: torus_bump(p[:, :1] - q[:, 0], p[:, 1:] - q[:, 1]),
+        False,
+    ),
+    "FFT, three axes": (
+        [line("x", -2, 3), circle("y"), line("z", 0, 2)],
+        (7, 6, 9),
+        TranslationInvariantKernel(lambda x, y, z: np.exp(-(x**2) - x * z - z**2 + 0.3 * np.cos(y))),
+        lambda p, q: np.exp(
+            -np.sum(np.delete(p[:, None] - q[None], 1, axis=2) ** 2, axis=2)
+            - np.prod(np.delete(p[:, None] - q[None], 1, axis=2), axis=2)
+            + 0.3 * np.cos(p[:, 1:2] - q[:, 1])
+        ),
         False,
     ),
     "pair": ([line("x", 0.5, 2), line("y", -1, 1)], (8, 12), PairKernel(pair), pair, False),
@@ -632,3 +644,23 @@ def test_importing_energies_costs_numpy_only():
     code = "import mfpde.energy, sys; print([m for m in ('scipy', 'numba', 'sympy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("entries", [1, 200, 2**16])
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((40, 30), (0, 1)), ((9, 10, 11), (0, 1, 2)), ((40, 30), (0,)), ((40, 30), (1,)), ((5, 70, 6), (1,))],
+)
+def test_a_convolution_by_strips_is_that_of_everything_at_once(monkeypatch, entries, shape, axes):
+    monkeypatch.setattr(kernels, "FFT_ENTRIES", entries)
+    rng = np.random.default_rng(0)
+    half = rng.normal(size=[2 * shape[i] for i in axes])
+    samples = half + np.roll(np.flip(half), 1, range(len(axes)))  # even
+    values = rng.normal(size=shape)
+    padded = np.fft.fftn(samples)
+    where = [padded.shape[axes.index(i)] if i in axes else 1 for i in range(len(shape))]
+    sizes = [2 * shape[i] for i in axes]
+    image = np.fft.fftn(values, s=sizes, axes=axes) * padded.reshape(where)
+    whole = np.fft.ifftn(image, axes=axes).real[tuple(slice(n) for n in shape)]
+    found = kernels.convolution(samples, axes, shape)(values)
+    assert np.abs(found - whole).max() <= 1e-14 * np.abs(whole).max()

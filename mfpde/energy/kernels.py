@@ -15,6 +15,8 @@ from functools import cache
 
 import numpy as np
 
+from mfpde import checks
+from mfpde.checks import numbers, real, shown
 from mfpde.energy.base import (
     MEMORY_LIMIT,
     Array,
@@ -234,10 +236,10 @@ class GaussianKernel(AxisKernel):
     amplitude: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.variance) and self.variance > 0):
-            raise ValueError(f"GaussianKernel: the variance must be positive, not {self.variance!r}")
-        if not (np.isfinite(self.amplitude) and self.amplitude != 0):
-            raise ValueError(f"GaussianKernel: the amplitude must be finite and not 0, not {self.amplitude!r}")
+        if not (real(self.variance) and self.variance > 0):
+            raise ValueError(f"GaussianKernel: the variance must be positive, not {shown(self.variance)}")
+        if not (real(self.amplitude) and self.amplitude != 0):
+            raise ValueError(f"GaussianKernel: the amplitude must be finite and not 0, not {shown(self.amplitude)}")
 
     def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
         """See `AxisKernel`."""
@@ -300,14 +302,16 @@ class CosineKernel(AxisKernel):
     frequency: float = 1.0
 
     def __post_init__(self) -> None:
-        amplitudes = tuple(float(a) for a in np.atleast_1d(np.asarray(self.amplitudes, dtype=float)))
+        given = np.atleast_1d(numbers(self.amplitudes, "CosineKernel: the amplitudes"))
+        amplitudes = tuple(given.ravel().tolist())
+        if given.ndim != 1 or not (np.all(np.isfinite(given)) and real(self.constant)):
+            wrong = f"{shown(self.amplitudes)}, {shown(self.constant)}"
+            raise ValueError(f"CosineKernel: amplitudes and constant must be finite, not {wrong}")
         object.__setattr__(self, "amplitudes", amplitudes)
-        if not (np.all(np.isfinite(amplitudes)) and np.isfinite(self.constant)):
-            raise ValueError(f"CosineKernel: amplitudes and constant must be finite, not {amplitudes}, {self.constant}")
         if not (any(amplitudes) or self.constant):
             raise ValueError("CosineKernel: all amplitudes and the constant are zero; leave the interaction out")
-        if not (np.isfinite(self.frequency) and self.frequency > 0):
-            raise ValueError(f"CosineKernel: the frequency must be positive, not {self.frequency!r}")
+        if not (real(self.frequency) and self.frequency > 0):
+            raise ValueError(f"CosineKernel: the frequency must be positive, not {shown(self.frequency)}")
 
     def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
         """See `AxisKernel`."""
@@ -351,6 +355,13 @@ class CallableKernel(AxisKernel):
     function: Callable[[Array, Array], Array]
     derivative: Callable[[Array, Array], Array] | None = None
     translation_invariant: bool = False
+
+    def __post_init__(self) -> None:
+        checks.function(self.function, "CallableKernel: the kernel")
+        checks.function(self.derivative, "CallableKernel: the derivative", optional=True)
+        if not isinstance(self.translation_invariant, bool):
+            wrong = shown(self.translation_invariant)
+            raise ValueError(f"CallableKernel: translation_invariant is True or False, not {wrong}")
 
     def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
         """See `AxisKernel`."""
@@ -451,7 +462,7 @@ class SeparableKernel(Kernel):
         for name, kernel in self.kernels.items():
             if not isinstance(kernel, AxisKernel):
                 raise ValueError(
-                    f"axis {name!r}: {kernel!r} is no one-parameter kernel; "
+                    f"axis {name!r}: {shown(kernel)} is no one-parameter kernel; "
                     "use GaussianKernel, LinearKernel, CosineKernel or CallableKernel"
                 )
 
@@ -519,7 +530,7 @@ class BoundSeparable(BoundKernel):
             if on_axis.translation_invariant and n >= FFT_FROM:
                 differences = fft_differences(grid, i)
                 samples = on_axis.value(differences, np.zeros(1))
-                steps.append((convolution(h * samples, (i,), (n,), (grid.axes[i].periodic,)), None))
+                steps.append((convolution(h * samples, (i,), (n,)), None))
                 words.append(f"{name}: FFT of {samples.size}")
                 continue
             if 8 * n * n > MEMORY_LIMIT:
@@ -566,29 +577,121 @@ def fft_differences(grid: Grid, i: int) -> Array:
     return h * np.where(j < n, j, np.where(j > size - n, j - size, 0)).astype(float)
 
 
-def convolution(
-    samples: Array, axes: tuple[int, ...], shape: tuple[int, ...], periodic: tuple[bool, ...]
-) -> Callable[[Array], Array]:
-    """Convolve along axes with an even kernel sampled at `fft_differences`; its transform is kept, and is real."""
+def convolution(samples: Array, axes: tuple[int, ...], shape: tuple[int, ...]) -> Callable[[Array], Array]:
+    """Convolve along one or all axes with an even kernel sampled at `fft_differences`.
+
+    The kernel's transform is kept, and is real. Lines are padded, transformed and cut a few at a time, in cache; lines
+    that would only hold zeros are never made. What is returned belongs to the next call.
+    """
     import scipy.fft
 
     sizes = samples.shape
-    spectrum = scipy.fft.rfftn(samples).real
+    # inverse transforms are left without their factor
+    spectrum = scipy.fft.rfftn(samples).real / samples.size
+    if len(axes) == 1:
+        return _convolution_along(spectrum, sizes[0], axes[0])
+    return _convolution_everywhere(np.ascontiguousarray(spectrum.T), sizes, shape)
+
+
+FFT_ENTRIES = 2**16
+"""Entries transformed at once: about as many complex numbers as fit a second-level cache."""
+
+
+def _convolution_along(spectrum: Array, size: int, axis: int) -> Callable[[Array], Array]:
+    """Along one axis, the same for all lines."""
+    import scipy.fft
+
+    from mfpde.threads import in_shares
 
     def apply(values: Array) -> Array:
-        image = scipy.fft.rfftn(values, s=sizes, axes=axes)
-        # the spectrum has the transformed axes only; the others broadcast
-        where = [1] * values.ndim
-        for i, n in zip(axes, spectrum.shape, strict=True):
-            where[i] = n
-        image *= spectrum.reshape(where)
-        full = scipy.fft.irfftn(image, s=sizes, axes=axes, overwrite_x=True)
-        cut = [slice(None)] * values.ndim
-        for i, n in zip(axes, shape, strict=True):
-            cut[i] = slice(0, n)
-        return np.ascontiguousarray(full[tuple(cut)])
+        outer, n, inner = math.prod(values.shape[:axis]), values.shape[axis], math.prod(values.shape[axis + 1 :])
+        source = values.reshape(outer, n, inner).transpose(0, 2, 1)
+        result = np.empty(values.shape)
+        target = result.reshape(outer, n, inner).transpose(0, 2, 1)
+        if inner == 1:  # rows, many at a time
+            source, target = source.transpose(1, 0, 2), target.transpose(1, 0, 2)
+        groups, lines = source.shape[:2]
+        width = max(8, FFT_ENTRIES // size)
+        strips = -(-lines // width)
+
+        def task(first: int, last: int) -> None:
+            for k in range(first, last):
+                group, strip = k // strips, slice(k % strips * width, (k % strips + 1) * width)
+                image = scipy.fft.rfft(source[group, strip], n=size)
+                image *= spectrum
+                target[group, strip] = scipy.fft.irfft(image, n=size, norm="forward", overwrite_x=True)[:, :n]
+
+        in_shares(task, groups * strips, values.size)
+        return result
 
     return apply
+
+
+def _convolution_everywhere(
+    spectrum: Array, sizes: tuple[int, ...], shape: tuple[int, ...]
+) -> Callable[[Array], Array]:
+    """Along all of two or more axes; the spectrum has them in reverse.
+
+    A real transform of the rows leaves a convolution in one dimension less for every wave number along them.
+    """
+    import scipy.fft
+
+    from mfpde.threads import in_shares
+
+    n, size, waves = shape[-1], sizes[-1], len(spectrum)
+    cells = math.prod(shape)
+    rows = cells // n
+    image, result = np.empty((rows, waves), complex), np.empty(shape)
+    height = max(1, FFT_ENTRIES // size)
+    # four complex numbers are a cache line
+    width = max(4, FFT_ENTRIES * waves // spectrum.size // 4 * 4)
+
+    def forward(values: Array, first: int, last: int) -> None:
+        for k in range(first, last):
+            strip = slice(k * height, (k + 1) * height)
+            image[strip] = scipy.fft.rfft(values[strip], n=size)
+
+    def between(first: int, last: int) -> None:
+        for k in range(first, last):
+            strip = slice(k * width, (k + 1) * width)
+            lines = image[:, strip].T
+            lines[...] = _convolve(lines, spectrum[strip], shape[:-1])
+
+    def back(values: Array, first: int, last: int) -> None:
+        for k in range(first, last):
+            strip = slice(k * height, (k + 1) * height)
+            values[strip] = scipy.fft.irfft(image[strip], n=size, norm="forward")[:, :n]
+
+    def apply(values: Array) -> Array:
+        flat, target = values.reshape(rows, n), result.reshape(rows, n)
+        in_shares(lambda first, last: forward(flat, first, last), -(-rows // height), cells)
+        in_shares(between, -(-waves // width), cells)
+        in_shares(lambda first, last: back(target, first, last), -(-rows // height), cells)
+        return result
+
+    return apply
+
+
+def _convolve(lines: Array, spectrum: Array, shape: tuple[int, ...]) -> Array:
+    """Convolve complex ``(waves..., cells)`` by spectra ``(waves..., sizes in reverse)``, but for a factor.
+
+    Every wave number along the last axis leaves a convolution along the others.
+    """
+    import scipy.fft
+
+    n, size = shape[-1], spectrum.shape[lines.ndim - 1]
+    source = lines.reshape(*lines.shape[:-1], -1, n)
+    image = np.empty((*source.shape[:-1], size), complex)
+    image[..., :n] = source
+    image[..., n:] = 0.0
+    image = scipy.fft.fft(image, overwrite_x=True)
+    if len(shape) == 1:
+        factor = spectrum[..., None, :]
+        np.multiply(image.real, factor, out=image.real)
+        np.multiply(image.imag, factor, out=image.imag)
+    else:
+        image = np.swapaxes(_convolve(np.swapaxes(image, -1, -2), spectrum, shape[:-1]), -1, -2)
+    return scipy.fft.ifft(image, norm="forward", overwrite_x=True)[..., :n].reshape(lines.shape)
 
 
 class TranslationInvariantKernel(Kernel):
@@ -614,6 +717,8 @@ class TranslationInvariantKernel(Kernel):
     """
 
     def __init__(self, function: Callable[..., Array], gradient: Callable[..., Sequence[Array]] | None = None) -> None:
+        checks.function(function, "TranslationInvariantKernel: the kernel")
+        checks.function(gradient, "TranslationInvariantKernel: the gradient", optional=True)
         self.function, self.gradient = function, gradient
 
     def bind(self, axes: tuple[Axis, ...], tolerance: float, include: Array | None = None) -> BoundKernel:
@@ -674,8 +779,7 @@ class BoundTranslationInvariant(BoundKernel):
         differences = np.ix_(*(fft_differences(grid, i) for i in range(grid.dimension)))
         sizes = tuple(d.size for d in differences)
         samples = np.broadcast_to(np.asarray(self._kernel.function(*differences), dtype=float), sizes)
-        periodic = tuple(axis.periodic for axis in grid.axes)
-        apply = convolution(samples * grid.cell_volume, tuple(range(grid.dimension)), grid.shape, periodic)
+        apply = convolution(samples * grid.cell_volume, tuple(range(grid.dimension)), grid.shape)
         return GridOperator(apply, "real FFT of " + " x ".join(map(str, sizes)))
 
 
@@ -698,6 +802,8 @@ class PairKernel(Kernel):
     def __init__(
         self, function: Callable[[Array, Array], Array], gradient: Callable[[Array, Array], Array] | None = None
     ) -> None:
+        checks.function(function, "PairKernel: the kernel")
+        checks.function(gradient, "PairKernel: the gradient", optional=True)
         self.function, self.gradient = function, gradient
 
     def bind(self, axes: tuple[Axis, ...], tolerance: float, include: Array | None = None) -> BoundKernel:

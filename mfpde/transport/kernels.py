@@ -28,7 +28,7 @@ import numpy as np
 from numba import njit
 
 from .bernoulli import _as_double, _as_integer, bernoulli
-from .pointers import at, fetch, peek, pointer, put, put_second, put_third, shift
+from .pointers import at, fetch, larger, peek, pointer, put, put_second, put_third, shift, smaller
 
 MINMOD, VAN_LEER, MC = 0, 1, 2
 
@@ -39,7 +39,7 @@ INVERSE_H, SPACING, SPEED = 0, 1, 2
 
 TILE = 4096  # entries of a buffer
 LONG = 128  # columns from which an axis is swept by rows
-WIDTH = 512  # most columns of a strip
+WIDTH = 256  # most columns of a strip: the rows in hand of all rings fit the nearest cache
 RING = 8  # rows of a ring, a power of two; the widest stencil has seven
 BUFFERS = 10  # a sweep works with as many
 LINE = 8  # entries of a cache line
@@ -59,11 +59,12 @@ _ONE_UP = 1 << 52
 
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"nsz"}}
+_OUTER: dict[str, Any] = {"cache": True, "no_cfunc_wrapper": True}
 _INNER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # never called but by compiled code
 
 
 def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    return njit(cache=True, **_OPTIONS)(function)
+    return njit(**_OPTIONS, **_OUTER)(function)
 
 
 def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -211,6 +212,16 @@ def _flux_muscl(left, right, rise, fall, v, n, flux):  # type: ignore[no-untyped
     """One of the two products is zero: contraction does not tell the sides apart."""
     for j in range(n):
         s = at(v, j)
+        x = at(left, j) + at(rise, j)
+        y = at(right, j) - at(fall, j)
+        put(flux, j, (0.0 if s < 0.0 else s) * x + (0.0 if s > 0.0 else s) * y)
+
+
+@_contracted
+def _flux_driven(left, right, rise, fall, a, b, n, speed, flux):  # type: ignore[no-untyped-def]
+    """`_velocity_two` and `_flux_muscl` in one."""
+    for j in range(n):
+        s = speed * (at(b, j) - at(a, j))
         x = at(left, j) + at(rise, j)
         y = at(right, j) - at(fall, j)
         put(flux, j, (0.0 if s < 0.0 else s) * x + (0.0 if s > 0.0 else s) * y)
@@ -418,8 +429,8 @@ def _leaving_spread(left, right, near, far, n, factor, add, out):  # type: ignor
 @_jit
 def _gather(flush, source, n, w, r0, count, batch, periodic, buffer):  # type: ignore[no-untyped-def]
     """Copy rows ``r0 .. r0 + count`` of `batch` lines of `n` rows of `w` entries, ghosts included, into the buffer."""
-    low = max(0, r0)
-    high = min(n, r0 + count)
+    low = larger(0, r0)
+    high = smaller(n, r0 + count)
     for b in range(batch):
         line = shift(source, b * n * w)
         tile = shift(buffer, b * count * w)
@@ -444,8 +455,8 @@ def _scale_row(rates, ints, line, face, c0, w, v):  # type: ignore[no-untyped-de
 @_jit
 def _scale_tile(rates, ints, line, batch, r0, count, w, v):  # type: ignore[no-untyped-def]
     """Multiply the velocities of a tile by the rate g."""
-    low = max(0, r0)
-    high = min(ints[ROWS] + (0 if ints[PERIODIC] else 1), r0 + count)
+    low = larger(0, r0)
+    high = smaller(ints[ROWS] + (0 if ints[PERIODIC] else 1), r0 + count)
     zero = np.int64(0)  # a literal would compile the same function again
     flat = ints[METRIC_FACE] == w  # the faces of the tile follow each other as in the buffer
     for b in range(batch):
@@ -488,7 +499,7 @@ def _shape(outer, rows, inner, ghost):  # type: ignore[no-untyped-def]
         return (-(-inner // strips) + 7) // 8 * 8, 0, 1
     most = TILE // inner - 2 * ghost
     depth = -(-rows // (-(-rows // most)))
-    return inner, depth, min(outer, max(1, TILE // ((depth + 2 * ghost) * inner))) if depth == rows else 1
+    return inner, depth, smaller(outer, larger(1, TILE // ((depth + 2 * ghost) * inner))) if depth == rows else 1
 
 
 @_jit
@@ -641,13 +652,13 @@ def outflow(  # type: ignore[no-untyped-def]
     p, q, b = pointer(potential, 0), pointer(out, 0), pointer(work, 0)
     for j in range(start, stop):
         for axis in range(ints.shape[0]):
-            inner, rates = ints[axis, INNER], pointer(metric, max(0, ints[axis, METRIC_OFFSET]))
-            o0, o1, i0, i1 = _band(ints, axis, j * band, min(ints[0, ROWS], (j + 1) * band))
+            inner, rates = ints[axis, INNER], pointer(metric, larger(0, ints[axis, METRIC_OFFSET]))
+            o0, o1, i0, i1 = _band(ints, axis, j * band, smaller(ints[0, ROWS], (j + 1) * band))
             width, depth, batch = _shape(o1 - o0, i1 - i0, inner, ghost)
             for o in range(o0, o1, batch):
                 if depth == 0:
                     for c in range(0, inner, width):
-                        w = min(width, inner - c)
+                        w = smaller(width, inner - c)
                         _outflow_strip(
                             six,
                             fitted,
@@ -669,7 +680,7 @@ def outflow(  # type: ignore[no-untyped-def]
                         )
                 else:
                     for r in range(i0, i1, depth):
-                        rows, lines = min(depth, i1 - r), min(batch, o1 - o)
+                        rows, lines = smaller(depth, i1 - r), smaller(batch, o1 - o)
                         _outflow_tile(
                             six,
                             fitted,
@@ -698,27 +709,25 @@ def largest(values, mu, floor, start, stop):  # type: ignore[no-untyped-def]
     """
     best = np.int64(-1)
     index = start
-    bits = values.view(np.int64)
     block = 512
     for low in range(start, stop, block):
-        high = min(stop, low + block)
-        part = bits[low:high]
+        n = block if low + block < stop else stop - low
+        v, weight = pointer(values, low), pointer(mu, low)
         top = np.int64(-1)
         # non-negative doubles compare as their bits, and integer maxima vectorise
         if floor > 0.0:
-            weight = mu[low:high]
-            for j in range(part.size):
-                x = part[j] & 0x7FFFFFFFFFFFFFFF
-                x = np.int64(-1) if weight[j] < floor else x
+            for j in range(n):
+                x = _as_integer(at(v, j)) & _MAGNITUDE
+                x = np.int64(-1) if at(weight, j) < floor else x
                 top = x if x > top else top
         else:
-            for j in range(part.size):
-                x = part[j] & 0x7FFFFFFFFFFFFFFF
+            for j in range(n):
+                x = _as_integer(at(v, j)) & _MAGNITUDE
                 top = x if x > top else top
         if top > best:
             best = top
-            for j in range(part.size):
-                if part[j] & 0x7FFFFFFFFFFFFFFF == top and not (floor > 0.0 and mu[low + j] < floor):
+            for j in range(n):
+                if _as_integer(at(v, j)) & _MAGNITUDE == top and not (floor > 0.0 and at(weight, j) < floor):
                     index = low + j
                     break
     return values[index] if best >= 0 else 0.0, index
@@ -728,6 +737,8 @@ def largest(values, mu, floor, start, stop):  # type: ignore[no-untyped-def]
 def _strip(  # type: ignore[no-untyped-def]
     limiter,
     ratio,
+    alone,
+    bare,
     fitted,
     temperature,
     inverse_temperature,
@@ -801,11 +812,11 @@ def _strip(  # type: ignore[no-untyped-def]
                 if scaled:
                     _scale_row(rates, ints, o, f, c, w, spread)
                 _add(spread, w, g)
-        if limiter is not None and ratio is None and (r == i0 or (r > i0 and not plain)):
+        if alone is not None and (r == i0 or (r > i0 and not plain)):
             u0, u1, u2 = _row(density, r - 2), _row(density, r - 1), _row(density, r)
             _half_slopes(u0, u1, u2, w, limiter, _row(slope, r - 1))
         f = r - lag
-        if limiter is not None and ratio is None and temperature is None and plain and f >= i0:
+        if alone is not None and temperature is None and plain and f >= i0:
             divergence = low
             if f > i0:
                 divergence = shift(out, corner + (f - 1) * inner)
@@ -864,7 +875,7 @@ def _strip(  # type: ignore[no-untyped-def]
                     if scaled:
                         _scale_row(rates, ints, o, f, c, w, spread)
                 _limit(left, right, near, far, _row(v, f), spread, diffusive, dt, max(most, behind), room, w, target)
-        else:
+        if alone is not None or bare is not None:
             _velocity_two(a, b, w, speed, v)
             if scaled:
                 _scale_row(rates, ints, o, f, c, w, v)
@@ -875,12 +886,13 @@ def _strip(  # type: ignore[no-untyped-def]
                     _velocity_two(left, right, w, temperature * speed, spread)
                 if scaled:
                     _scale_row(rates, ints, o, f, c, w, spread)
-            if limiter is not None:
+            if alone is not None:
                 _flux_muscl(left, right, _row(slope, f - 1), _row(slope, f), v, w, target)
-            elif temperature is not None and fitted is not None:
-                _flux_weighted(left, right, v, spread, w, target)
-            else:
-                _flux_upwind(left, right, v, w, target)
+            if bare is not None:
+                if temperature is not None and fitted is not None:
+                    _flux_weighted(left, right, v, spread, w, target)
+                else:
+                    _flux_upwind(left, right, v, w, target)
             if temperature is not None and fitted is None:
                 _add(spread, w, target)
         if to_faces:
@@ -895,6 +907,8 @@ def _strip(  # type: ignore[no-untyped-def]
 def _tile(  # type: ignore[no-untyped-def]
     limiter,
     ratio,
+    alone,
+    bare,
     fitted,
     temperature,
     inverse_temperature,
@@ -957,7 +971,12 @@ def _tile(  # type: ignore[no-untyped-def]
         inside, t = m - 9 * w, 5 * w
         g0, g1, g2 = shift(points, 3 * w), shift(points, 4 * w), shift(points, t)
         _correct(g0, g1, g2, shift(points, 6 * w), shift(points, 7 * w), inside, shift(flux, t))
-    if falls_back:
+    if alone is not None and temperature is None and not scaled:
+        u1, u2, t, inside = shift(density, w), shift(density, 2 * w), 2 * w, m - 3 * w
+        _half_slopes(density, u1, u2, m - 2 * w, limiter, shift(slope, w))
+        p1, p2 = shift(pv, w), shift(pv, t)
+        _flux_driven(u1, u2, shift(slope, w), shift(slope, t), p1, p2, inside, speed, shift(flux, t))
+    elif falls_back:
         target, face = flux, v
         if ratio is not None:
             target, face = low, shift(work, 9 * size)
@@ -976,12 +995,12 @@ def _tile(  # type: ignore[no-untyped-def]
             inside = m - 3 * w
             _half_slopes(density, u1, u2, m - 2 * w, limiter, shift(slope, w))
             _flux_muscl(u1, u2, shift(slope, w), shift(slope, t), shift(face, t), inside, shift(target, t))
-        elif temperature is not None and fitted is not None:
+        if bare is not None:
             inside, t = m - w, w
-            _flux_weighted(density, shift(density, w), shift(v, w), shift(spread, w), inside, shift(target, w))
-        else:
-            inside, t = m - w, w
-            _flux_upwind(density, shift(density, w), shift(v, w), inside, shift(target, w))
+            if temperature is not None and fitted is not None:
+                _flux_weighted(density, shift(density, w), shift(v, w), shift(spread, w), inside, shift(target, w))
+            else:
+                _flux_upwind(density, shift(density, w), shift(v, w), inside, shift(target, w))
         if temperature is not None and fitted is None:
             _add(shift(spread, t), inside, shift(target, t))
     if ratio is not None:
@@ -1028,6 +1047,8 @@ def _tile(  # type: ignore[no-untyped-def]
 def sweep(  # type: ignore[no-untyped-def]
     limiter,
     ratio,
+    alone,
+    bare,
     fitted,
     temperature,
     inverse_temperature,
@@ -1049,9 +1070,11 @@ def sweep(  # type: ignore[no-untyped-def]
     """Fluxes and their divergence on bands ``start <= j < stop`` of the first axis, all axes.
 
     With a `ratio` the scheme is `Weno5`, else with a `limiter` it is `Muscl`, else upwind, which `fitted` together
-    with `temperature` turns into Scharfetter-Gummel; each is None where it does not apply. `speeds` holds the outflow
-    speeds of the cells where ``dt > 0`` (the limiter of `Weno5`). With `to_faces`, `out` is the concatenation of the
-    face arrays; otherwise the cells. `potential` is the one that drives the drift.
+    with `temperature` turns into Scharfetter-Gummel; each is None where it does not apply. `alone` is None but where
+    there is a limiter and no ratio, `bare` but where there is neither: a branch is only left out by an argument that
+    is None, never by one that is not. `speeds` holds the outflow speeds of the cells where ``dt > 0`` (the limiter of
+    `Weno5`). With `to_faces`, `out` is the concatenation of the face arrays; otherwise the cells. `potential` is the
+    one that drives the drift.
     """
     dimension = ints.shape[0]
     ghost = 1
@@ -1062,16 +1085,18 @@ def sweep(  # type: ignore[no-untyped-def]
     m, p, s, q, b = pointer(mu, 0), pointer(potential, 0), pointer(speeds, 0), pointer(out, 0), pointer(work, 0)
     for j in range(start, stop):
         for axis in range(dimension):
-            inner, rates = ints[axis, INNER], pointer(metric, max(0, ints[axis, METRIC_OFFSET]))
-            o0, o1, i0, i1 = _band(ints, axis, j * band, min(ints[0, ROWS], (j + 1) * band))
+            inner, rates = ints[axis, INNER], pointer(metric, larger(0, ints[axis, METRIC_OFFSET]))
+            o0, o1, i0, i1 = _band(ints, axis, j * band, smaller(ints[0, ROWS], (j + 1) * band))
             width, depth, batch = _shape(o1 - o0, i1 - i0, inner, ghost)
             for o in range(o0, o1, batch):
                 if depth == 0:
                     for c in range(0, inner, width):
-                        w = min(width, inner - c)
+                        w = smaller(width, inner - c)
                         _strip(
                             limiter,
                             ratio,
+                            alone,
+                            bare,
                             fitted,
                             temperature,
                             inverse_temperature,
@@ -1096,10 +1121,12 @@ def sweep(  # type: ignore[no-untyped-def]
                         )
                 else:
                     for r in range(i0, i1, depth):
-                        rows, lines = min(depth, i1 - r), min(batch, o1 - o)
+                        rows, lines = smaller(depth, i1 - r), smaller(batch, o1 - o)
                         _tile(
                             limiter,
                             ratio,
+                            alone,
+                            bare,
                             fitted,
                             temperature,
                             inverse_temperature,

@@ -299,6 +299,8 @@ class Transport:
             kernels.sweep(
                 self._limiter,
                 self._ratio,
+                True if self._limiter is not None and self._ratio is None else None,
+                True if self._limiter is None else None,
                 self._fitted,
                 tau if tau > 0.0 else None,
                 inverse,

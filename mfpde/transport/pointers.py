@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["at", "fetch", "peek", "pointer", "put", "put_second", "put_third", "shift"]
+__all__ = ["at", "fetch", "larger", "peek", "pointer", "put", "put_second", "put_third", "shift", "smaller"]
 
 _POINTER = types.CPointer(types.float64)
 
@@ -117,3 +117,22 @@ def fetch(context: Any, p: Any, j: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(_POINTER, types.intp), generate
+
+
+def _of_two(symbol: str) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.select(builder.icmp_signed(symbol, *arguments), *arguments)
+
+    return generate
+
+
+@_intrinsic
+def smaller(context: Any, i: Any, j: Any) -> Any:
+    """The smaller of two integers; ``min`` takes ten times as long to compile."""
+    return types.intp(types.intp, types.intp), _of_two("<")
+
+
+@_intrinsic
+def larger(context: Any, i: Any, j: Any) -> Any:
+    """The larger of two integers."""
+    return types.intp(types.intp, types.intp), _of_two(">")

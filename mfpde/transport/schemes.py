@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
-import math
 from dataclasses import dataclass
 from typing import ClassVar
+
+from mfpde.checks import real, shown
 
 __all__ = ["Limiter", "Muscl", "ScharfetterGummel", "Scheme", "Upwind", "Weno5"]
 
@@ -116,7 +117,7 @@ class Muscl(Scheme):
     def __post_init__(self) -> None:
         if not isinstance(self.limiter, Limiter):
             names = ", ".join(f"Limiter.{limiter.name}" for limiter in Limiter)
-            raise TypeError(f"limiter must be one of {names}, not {self.limiter!r}")
+            raise TypeError(f"limiter must be one of {names}, not {shown(self.limiter)}")
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,8 @@ class Weno5(Scheme):
 
     def __post_init__(self) -> None:
         ratio = self.tail_ratio
-        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not (math.isfinite(ratio) and ratio > 1):
-            raise ValueError(f"tail_ratio must be a finite number above 1, not {ratio!r}; 1e4 is a good value")
+        if not (real(ratio) and ratio > 1):
+            raise ValueError(f"tail_ratio must be a finite number above 1, not {shown(ratio)}; 1e4 is a good value")
         object.__setattr__(self, "tail_ratio", float(ratio))
 
 

@@ -22,7 +22,7 @@ from validation.benchmarks._work import Work
 __all__ = ["TARGETS", "race", "time_to"]
 
 TARGETS = (1e-3, 1e-4, 1e-5, 1e-6)
-LIMIT = 60.0
+LIMIT = 20.0
 """Seconds a rung may take, warm."""
 COMPILE = 240.0
 """Seconds that its first call may take on top, where it compiles."""

@@ -1,0 +1,157 @@
+"""What every constructor asks of its arguments: numbers that are numbers, arrays of them, and a short line if not."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import numbers as kinds
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["checked", "entries", "function", "numbers", "real", "shown", "whole"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def real(value: Any) -> bool:
+    """Whether a value is a finite real number: no text, no truth value, no array of several."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, kinds.Real):
+        return False
+    try:
+        return bool(np.isfinite(float(value)))
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
+def whole(value: Any) -> bool:
+    """Whether a value is a whole number: no truth value, no float, no text."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def shown(value: Any) -> str:
+    """A value in one short line."""
+    if isinstance(value, np.ndarray) and value.size > 4:
+        return f"an array of shape {value.shape}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:60]} ... {text[-12:]}"
+
+
+def numbers(values: Any, what: str) -> NDArray[np.float64]:
+    """A new array of the given numbers, which may be infinite or NaN.
+
+    Raises
+    ------
+    ValueError
+        For text, truth values, complex numbers, objects, and lists whose rows differ in length.
+    """
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError):
+        raise ValueError(f"{what} must be an array of numbers, not {shown(values)}") from None
+    if array.dtype.kind not in "iuf" and array.size:
+        raise ValueError(f"{what} must be real numbers, not {shown(values)} ({array.dtype})")
+    with np.errstate(over="ignore"):
+        return np.array(array, dtype=np.float64, order="C")
+
+
+def function(value: Any, what: str, *, optional: bool = False) -> None:
+    """Refuse what cannot be called.
+
+    Raises
+    ------
+    ValueError
+        With what it is instead.
+    """
+    if not callable(value) and not (optional and value is None):
+        raise ValueError(f"{what} must be a function, not {shown(value)}")
+
+
+def entries(values: Any, what: str) -> tuple[Any, ...]:
+    """The entries of a sequence.
+
+    Raises
+    ------
+    ValueError
+        For what has none, and for text.
+    """
+    if not isinstance(values, Iterable) or isinstance(values, (str, bytes, type)):
+        raise ValueError(f"{what} must be a sequence, not {shown(values)}")
+    return tuple(values)
+
+
+def checked(constructor: Callable[P, T]) -> Callable[P, T]:
+    """A constructor that holds its arguments against its annotations, and refuses numbers that overflow in it."""
+    signature = inspect.signature(constructor)
+
+    @functools.wraps(constructor)
+    def call(*arguments: P.args, **named: P.kwargs) -> T:
+        hints = _hints(constructor)
+        for name, value in signature.bind(*arguments, **named).arguments.items():
+            expected = [kind for kind in hints.get(name, ()) if kind in _KINDS]
+            # other annotations are the constructor's business
+            known = bool(expected) and len(expected) == len(hints[name])
+            if known and not any(_KINDS[kind][1](value) for kind in expected):
+                wanted = " or ".join(_KINDS[kind][0] for kind in expected)
+                raise ValueError(f"{name} must be {wanted}, not {shown(value)}")
+        try:
+            return constructor(*arguments, **named)
+        except ValueError as error:
+            text = " ".join(str(error).split())
+            if text == str(error) and len(text) < LONGEST:
+                raise
+            raise ValueError(text if len(text) < LONGEST else f"{text[:150]} ... {text[-80:]}") from None
+        except ArithmeticError as error:
+            raise ValueError(f"{constructor.__name__}: out of range ({error}); use numbers closer to 1") from None
+
+    return call
+
+
+@functools.cache
+def _hints(constructor: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
+    """The types of each argument, unions taken apart."""
+    found = {}
+    for name, hint in typing.get_type_hints(constructor).items():
+        union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+        # of a sequence its kind: what is in it is counted as numbers
+        parts = typing.get_args(hint) if union else (hint,)
+        found[name] = tuple(Sequence if typing.get_origin(part) is Sequence else part for part in parts)
+    return found
+
+
+def _in_range(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, kinds.Real):
+        return False
+    # infinity means something to some
+    return bool(-LARGEST <= value <= LARGEST or value in (np.inf, -np.inf))  # type: ignore[operator]
+
+
+def _list_in_range(value: Any) -> bool:
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, (Sequence, np.ndarray)):
+        return False
+    try:
+        array = numbers(value, "")
+    except ValueError:
+        return False
+    return array.ndim <= 2 and bool(np.all(np.abs(array) <= LARGEST))
+
+
+LONGEST = 300
+"""Letters of a message."""
+LARGEST = 1e50
+"""Parameters of problems beyond this are mistakes: their squares and exponentials overflow."""
+_KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    float: (f"a number of at most {LARGEST:g}", _in_range),
+    int: (f"a whole number of at most {LARGEST:g}", lambda value: whole(value) and abs(value) <= LARGEST),
+    Sequence: (f"a list of numbers of at most {LARGEST:g}", _list_in_range),
+    str: ("text", lambda value: isinstance(value, str)),
+    bool: ("True or False", lambda value: isinstance(value, (bool, np.bool_))),
+    type(None): ("None", lambda value: value is None),
+}

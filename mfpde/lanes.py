@@ -1,0 +1,256 @@
+"""Sixteen doubles side by side, for compiled passes whose loops are to vectorise without being asked twice.
+
+A value of the type `LANES` is one vector of the compiler's, in as many registers as the processor needs. Arithmetic
+is entry by entry, as IEEE has it: nothing is contracted, and sums over lanes are added in their order, so that the
+bits depend on no processor. Numbers mix with lanes.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+__all__ = [
+    "COUNT",
+    "flushed",
+    "greater",
+    "greatest",
+    "least",
+    "lesser",
+    "load",
+    "magnitude",
+    "spread",
+    "store",
+    "summed",
+    "where",
+]
+
+COUNT = 16
+"""Lanes: two registers of the widest processors, so that one addition need not wait for the last."""
+
+_DOUBLE, _INDEX = ir.DoubleType(), ir.IntType(32)
+_VECTOR = ir.VectorType(_DOUBLE, COUNT)
+_POINTER = types.CPointer(types.float64)
+
+
+class _Lanes(types.Type):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(name="lanes")
+
+
+LANES = _Lanes()
+
+
+@register_model(_Lanes)
+class _Model(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _VECTOR)
+
+
+def _spread(builder: Any, x: Any) -> Any:
+    """The same number in all lanes."""
+    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), x, _INDEX(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INDEX, COUNT), [0] * COUNT))
+
+
+def _lanes(context: Any, builder: Any, kind: Any, x: Any) -> Any:
+    return x if kind is LANES else _spread(builder, context.cast(builder, x, kind, types.float64))
+
+
+def _arithmetic(symbol: Any, instruction: str) -> None:
+    """Make an operator known to the compiler."""
+
+    class Template(AbstractTemplate):  # type: ignore[misc]
+        def generic(self, arguments: Any, keywords: Any) -> Any:
+            if LANES in arguments and all(a is LANES or isinstance(a, types.Number) for a in arguments):
+                return signature(LANES, *arguments)
+            return None
+
+    infer_global(symbol)(Template)
+
+    def lower(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        x, y = (_lanes(context, builder, k, a) for k, a in zip(sig.args, arguments, strict=True))
+        return getattr(builder, instruction)(x, y)
+
+    for one, other in ((_Lanes, _Lanes), (_Lanes, types.Number), (types.Number, _Lanes)):
+        lower_builtin(symbol, one, other)(lower)
+
+
+_arithmetic(operator.add, "fadd")
+_arithmetic(operator.iadd, "fadd")
+_arithmetic(operator.sub, "fsub")
+_arithmetic(operator.mul, "fmul")
+
+
+def _intrinsic(function: Any) -> Any:
+    """Calls lack the first argument of the definition."""
+    return intrinsic(function)
+
+
+def _place(builder: Any, p: Any, j: Any) -> Any:
+    return builder.bitcast(builder.gep(p, [j], source_etype=_DOUBLE), _VECTOR.as_pointer())
+
+
+def _rest(builder: Any, left: Any) -> Any:
+    """Which lanes are below `left`."""
+    kind = ir.VectorType(_INDEX, COUNT)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), builder.trunc(left, _INDEX), _INDEX(0))
+    limit = builder.shuffle_vector(one, one, ir.Constant(kind, [0] * COUNT))
+    return builder.icmp_signed("<", ir.Constant(kind, list(range(COUNT))), limit)
+
+
+def _masked(builder: Any, name: str, kind: ir.FunctionType, arguments: list[Any]) -> Any:
+    return builder.call(
+        cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.{name}.v{COUNT}f64.p0"), arguments
+    )
+
+
+_EIGHT, _MASK = _INDEX(8), ir.VectorType(ir.IntType(1), COUNT)
+
+
+@_intrinsic
+def load(context: Any, p: Any, j: Any, left: Any, beyond: Any) -> Any:
+    """``p[j:j + 16]``; of these, `left` are there, and the lanes after them hold `beyond`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        p, j, left, beyond = arguments
+        place = _place(builder, p, j)
+        with builder.if_else(builder.icmp_signed(">=", left, left.type(COUNT)), likely=True) as (all_there, some):
+            with all_there:
+                whole = builder.load(place, align=8, typ=_VECTOR)
+                first = builder.block
+            with some:
+                kind = ir.FunctionType(_VECTOR, [place.type, _INDEX, _MASK, _VECTOR])
+                part = _masked(builder, "load", kind, [place, _EIGHT, _rest(builder, left), _spread(builder, beyond)])
+                second = builder.block
+        result = builder.phi(_VECTOR)
+        result.add_incoming(whole, first)
+        result.add_incoming(part, second)
+        return result
+
+    return LANES(_POINTER, types.intp, types.intp, types.float64), generate
+
+
+@_intrinsic
+def store(context: Any, p: Any, j: Any, left: Any, x: Any) -> Any:
+    """``p[j:j + 16] = x``, of which `left` are there."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        p, j, left, x = arguments
+        place = _place(builder, p, j)
+        with builder.if_else(builder.icmp_signed(">=", left, left.type(COUNT)), likely=True) as (all_there, some):
+            with all_there:
+                builder.store(x, place, align=8)
+            with some:
+                kind = ir.FunctionType(ir.VoidType(), [_VECTOR, place.type, _INDEX, _MASK])
+                _masked(builder, "store", kind, [x, place, _EIGHT, _rest(builder, left)])
+        return context.get_dummy_value()
+
+    return types.void(_POINTER, types.intp, types.intp, LANES), generate
+
+
+@_intrinsic
+def spread(context: Any, x: Any) -> Any:
+    """A number in all lanes."""
+    return LANES(types.float64), lambda context, builder, signature, arguments: _spread(builder, arguments[0])
+
+
+def _chosen(symbol: str) -> Any:
+    """``x if x symbol y else y``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, y = arguments
+        return builder.select(builder.fcmp_ordered(symbol, x, y), x, y)
+
+    return generate
+
+
+@_intrinsic
+def lesser(context: Any, x: Any, y: Any) -> Any:
+    """``x if x < y else y``."""
+    return LANES(LANES, LANES), _chosen("<")
+
+
+@_intrinsic
+def greater(context: Any, x: Any, y: Any) -> Any:
+    """``x if x > y else y``."""
+    return LANES(LANES, LANES), _chosen(">")
+
+
+@_intrinsic
+def where(context: Any, m: Any, x: Any, y: Any) -> Any:
+    """``x if m > 0 else y``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        m, x, y = arguments
+        return builder.select(builder.fcmp_ordered(">", m, ir.Constant(_VECTOR, [0.0] * COUNT)), x, y)
+
+    return LANES(LANES, LANES, LANES), generate
+
+
+def _absolute(builder: Any, x: Any) -> Any:
+    kind = ir.FunctionType(_VECTOR, [_VECTOR])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fabs.v{COUNT}f64"), [x])
+
+
+@_intrinsic
+def magnitude(context: Any, x: Any) -> Any:
+    """``abs(x)``."""
+    return LANES(LANES), lambda context, builder, signature, arguments: _absolute(builder, arguments[0])
+
+
+@_intrinsic
+def flushed(context: Any, x: Any, limit: Any) -> Any:
+    """``0.0 if abs(x) < limit else x``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, limit = arguments
+        small = builder.fcmp_ordered("<", _absolute(builder, x), _spread(builder, limit))
+        return builder.select(small, ir.Constant(_VECTOR, [0.0] * COUNT), x)
+
+    return LANES(LANES, types.float64), generate
+
+
+def _entries(builder: Any, x: Any) -> list[Any]:
+    return [builder.extract_element(x, _INDEX(k)) for k in range(COUNT)]
+
+
+@_intrinsic
+def summed(context: Any, x: Any) -> Any:
+    """The sum of all lanes, in their order."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        total, *others = _entries(builder, arguments[0])
+        for other in others:
+            total = builder.fadd(total, other)
+        return total
+
+    return types.float64(LANES), generate
+
+
+def _extreme(symbol: str) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        best, *others = _entries(builder, arguments[0])
+        for other in others:
+            best = builder.select(builder.fcmp_ordered(symbol, other, best), other, best)
+        return best
+
+    return generate
+
+
+@_intrinsic
+def least(context: Any, x: Any) -> Any:
+    """The least of all lanes."""
+    return types.float64(LANES), _extreme("<")
+
+
+@_intrinsic
+def greatest(context: Any, x: Any) -> Any:
+    """The greatest of all lanes."""
+    return types.float64(LANES), _extreme(">")
