@@ -115,29 +115,29 @@ class _Dynamics:
         V = self.bound.potential(points, response)
         return V if self.problem.rate is None else np.asarray(self.problem.rate(V), dtype=float)
 
+    def stencil(self, points: Array, i: int) -> tuple[Array, Array]:
+        """Seven neighbours along axis `i`, within the box: points (7 n, d), and weights (7, n) of the derivative."""
+        n, d = points.shape
+        h = STENCIL_STEP * self.length[i]
+        shift = np.zeros(n, dtype=np.intp)
+        if not self.periodic[i]:
+            room_below = np.floor((points[:, i] - self.lower[i]) / h).astype(np.intp)
+            room_above = np.floor((self.upper[i] - points[:, i]) / h).astype(np.intp)
+            shift = np.clip(3 - room_below, 0, 3) - np.clip(3 - room_above, 0, 3)
+        moved = np.repeat(points[None], 7, axis=0)
+        moved[:, :, i] += h * (np.arange(-3, 4)[:, None] + shift)
+        return self.place(moved.reshape(-1, d).T), _difference_weights()[shift + 3].T / h
+
     def divergence(self, points: Array, response: Array) -> Array:
         """``div(G grad V)`` at points by seven-point differences of ``g_i d_i V`` of order six, within the box."""
         n, d = points.shape
-        stencils, shifts = [], []
-        for i in range(d):
-            h = STENCIL_STEP * self.length[i]
-            shift = np.zeros(n, dtype=np.intp)
-            if not self.periodic[i]:
-                room_below = np.floor((points[:, i] - self.lower[i]) / h).astype(np.intp)
-                room_above = np.floor((self.upper[i] - points[:, i]) / h).astype(np.intp)
-                shift = np.clip(3 - room_below, 0, 3) - np.clip(3 - room_above, 0, 3)
-            moved = np.repeat(points[None], 7, axis=0)
-            moved[:, :, i] += h * (np.arange(-3, 4)[:, None] + shift)
-            stencils.append(self.place(moved.reshape(-1, d).T).reshape(7, n, d))
-            shifts.append(shift)
-        everywhere = np.concatenate([stencil.reshape(-1, d) for stencil in stencils])
-        gradient = self.bound.gradient(everywhere, response).reshape(d, 7, n, d)
+        stencils = [self.stencil(points, i) for i in range(d)]
+        everywhere = np.concatenate([moved for moved, _ in stencils])
+        gradient = self.bound.gradient(everywhere, response).reshape(d, 7 * n, d)
         result = np.zeros(n)
-        for i in range(d):
-            flat = stencils[i].reshape(-1, d)
-            flux = (self.mobility(i, flat) * gradient[i].reshape(-1, d)[:, i]).reshape(7, n)
-            weights = _difference_weights()[shifts[i] + 3].T / (STENCIL_STEP * self.length[i])
-            result += (weights * flux).sum(axis=0)
+        for i, (moved, weights) in enumerate(stencils):
+            flux = self.mobility(i, moved) * gradient[i, :, i]
+            result += (weights * flux.reshape(7, n)).sum(axis=0)
         return result
 
     # time
@@ -911,3 +911,28 @@ def characteristics(
         _dynamics=dynamics,
         _start=current,
     )
+
+
+def along_characteristics(
+    problem: Problem, nodes: Sequence[int], times: Array, rtol: float
+) -> Iterator[tuple[Array, Array, float]]:
+    """Points (N, d), weights (N,) and energy at the given increasing times, for one set of nodes.
+
+    Raises
+    ------
+    ValueError
+        If the problem has no characteristics; see `characteristics`. At once, not when the first is asked for.
+    """
+    from threadpoolctl import threadpool_limits
+
+    dynamics = _Dynamics(problem)
+    start = problem.mu_0.nodes(tuple(nodes))
+
+    def follow() -> Iterator[tuple[Array, Array, float]]:
+        saves = np.array(sorted({0.0, *times.tolist()}))
+        with threadpool_limits(limits=1):
+            run = _integrate(dynamics, start, saves, rtol)
+        for i in np.searchsorted(saves, times):
+            yield run.points[i], run.weights[i], float(run.energy[i])
+
+    return follow()

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import function, real, shown
 from mfpde.grid import Axis, Grid
 
 __all__ = ["BoundEnergy", "Confinement", "Energy", "EnergySum", "External", "GridEnergy"]
@@ -190,6 +191,30 @@ class BoundEnergy(ABC):
         moments = self._moments(points, weights) if response is None else self._split(response)[0]
         return self._energy(points, weights, moments)
 
+    def features(self, points: Array) -> Array:
+        """``Phi_k`` at the points (n, d), so that ``response = features @ weights``: shape ``(response_size, n)``.
+
+        Raises
+        ------
+        ValueError
+            Where `direct`: a part without a factorisation has no features.
+        """
+        if self.direct:
+            raise ValueError(f"{self!r} has a part without a factorisation, hence no features")
+        return self._features(as_points(points, len(self.axes)))
+
+    def slope(self, response: Array) -> Array:
+        """``dL/du_k`` at a response, so that ``V = slope @ features`` plus what does not depend on the measure.
+
+        Raises
+        ------
+        ValueError
+            Where `direct`.
+        """
+        if self.direct:
+            raise ValueError(f"{self!r} has a part without a factorisation, hence no slope")
+        return self._slope(self._split(response)[0]).reshape(-1)
+
     @abstractmethod
     def on(self, grid: Grid) -> GridEnergy:
         """The energy on a grid over the same axes."""
@@ -197,6 +222,15 @@ class BoundEnergy(ABC):
     # what a kind of energy implements; `source` is (points, weights) of the measure where `direct`
 
     def _moments(self, points: Array, weights: Array) -> Array:
+        return np.empty(0)
+
+    def _features(self, points: Array) -> Array:
+        rows = [self._moments(point[None], np.ones(1)) for point in points]
+        return np.array(rows).reshape(len(points), self.response_size).T
+
+    def _slope(self, moments: Array) -> Array:
+        if self.response_size:
+            raise NotImplementedError(f"{type(self).__name__} does not give the slope of its energy in the response")
         return np.empty(0)
 
     @abstractmethod
@@ -318,6 +352,13 @@ class BoundSum(BoundEnergy):
     def _moments(self, points: Array, weights: Array) -> Array:
         return np.concatenate([part._moments(points, weights) for part in self._parts])
 
+    def _features(self, points: Array) -> Array:
+        return np.concatenate([part._features(points) for part in self._parts])
+
+    def _slope(self, moments: Array) -> Array:
+        pieces = zip(self._parts, self._slices, strict=True)
+        return np.concatenate([part._slope(moments[piece]).reshape(-1) for part, piece in pieces])
+
     def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
         pieces = zip(self._parts, self._slices, strict=True)
         return np.asarray(sum(part._potential(points, moments[piece], source) for part, piece in pieces))
@@ -420,9 +461,10 @@ class External(Energy):
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise TypeError(f"an external potential needs a function of the coordinates, not {self.function!r}")
-        if not np.isfinite(self.constant):
-            raise ValueError(f"the constant of an external potential must be finite, not {self.constant}")
+            raise TypeError(f"an external potential needs a function of the coordinates, not {shown(self.function)}")
+        function(self.gradient, "the gradient of an external potential", optional=True)
+        if not real(self.constant):
+            raise ValueError(f"the constant of an external potential must be finite, not {shown(self.constant)}")
         if self.axes is not None:
             object.__setattr__(self, "axes", (self.axes,) if isinstance(self.axes, str) else tuple(self.axes))
 
@@ -456,8 +498,8 @@ class Confinement(External):
         if not given:
             raise ValueError("a confinement needs the strength of at least one axis, e.g. Confinement(c=0.1)")
         for name, strength in given.items():
-            if not (np.isfinite(strength) and strength >= 0):
-                raise ValueError(f"confinement of axis {name!r}: the strength must be >= 0, not {strength!r}")
+            if not (real(strength) and strength >= 0):
+                raise ValueError(f"confinement of axis {name!r}: the strength must be >= 0, not {shown(strength)}")
         k = np.array(list(given.values()), dtype=float)
 
         def confinement(*x: Array) -> Array:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mfpde.checks import function, shown
 from mfpde.energy.base import (
     MEMORY_LIMIT,
     Array,
@@ -65,9 +66,10 @@ class Features(Energy):
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise TypeError(f"features need a function of the coordinates, not {self.function!r}")
+            raise TypeError(f"features need a function of the coordinates, not {shown(self.function)}")
+        function(self.gradient, "the gradient of features", optional=True)
         if not isinstance(self.loss, Loss):
-            raise TypeError(f"the loss must be a Loss such as SquaredLoss(targets), not {self.loss!r}")
+            raise TypeError(f"the loss must be a Loss such as SquaredLoss(targets), not {shown(self.loss)}")
 
     def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
         """The energy on a box."""
@@ -143,6 +145,12 @@ class BoundFeatures(BoundEnergy):
     def _moments(self, points: Array, weights: Array) -> Array:
         chunks = in_chunks(len(points), self.response_size)
         return np.asarray(sum((self._phi(points[c]) @ weights[c] for c in chunks), np.zeros(self.response_size)))
+
+    def _features(self, points: Array) -> Array:
+        return self._phi(points)
+
+    def _slope(self, moments: Array) -> Array:
+        return self._form.evaluate(moments)[1]
 
     def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
         slope = self._form.evaluate(moments)[1]

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import entries, numbers, real, shown
 from mfpde.energy.activations import Activation, activation_named
 from mfpde.energy.base import Array, BoundEnergy, Energy, GridEnergy, Source, axis_positions, in_chunks
 from mfpde.energy.features import FeaturesOnGrid, LossForm, QuadraticForm, ResponseForm, check_memory
 from mfpde.energy.kernels import probe_points
-from mfpde.energy.losses import LossFactory, SquaredLoss, loss_named
+from mfpde.energy.losses import LossFactory, SquaredLoss, check_size, loss_named
 from mfpde.grid import Axis, Grid
 
 __all__ = ["Role", "TwoLayerNetwork"]
@@ -95,23 +96,28 @@ class TwoLayerNetwork(Energy):
     tolerance: float = 1e-12
 
     def __post_init__(self) -> None:
-        x, y = np.array(self.x, dtype=float), np.array(self.y, dtype=float)
+        x, y = numbers(self.x, "data: x"), numbers(self.y, "data: y")
         if x.ndim not in (1, 2) or y.ndim not in (1, 2) or len(x) != len(y) or not x.size or not y.size:
             raise ValueError(f"data must be x (M,) or (M, p) and y (M,) or (M, q), not {x.shape} and {y.shape}")
         for name, data in (("x", x), ("y", y)):
             if not np.all(np.isfinite(data)):
                 rows = np.flatnonzero(~np.isfinite(data).reshape(len(data), -1).all(axis=1))
                 raise ValueError(f"data: {name} is not finite in {rows.size} rows, the first is {rows[0]}; remove them")
+            check_size(f"data: the values of {name}", data)
         x = x.reshape(len(x), -1)
         y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-        weights = np.ones(len(x)) if self.weights is None else np.array(self.weights, dtype=float)
+        weights = np.ones(len(x)) if self.weights is None else numbers(self.weights, "the sample weights")
         if weights.shape != (len(x),) or not np.all(np.isfinite(weights)) or np.any(weights < 0) or not np.any(weights):
             raise ValueError(f"sample weights must be {len(x)} finite numbers >= 0, not all zero")
+        check_size("the sample weights", weights)
         weights = weights / weights.sum()
-        names = (self.axes,) if isinstance(self.axes, str) else tuple(self.axes)
-        given = (self.roles,) if isinstance(self.roles, (str, Role)) else tuple(self.roles)
+        names = (self.axes,) if isinstance(self.axes, str) else entries(self.axes, "the axes of a network")
+        given = (self.roles,) if isinstance(self.roles, (str, Role)) else entries(self.roles, "the roles of a network")
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(f"the axes of a network are given by their names, not {shown(names)}")
         if len(names) != len(given) or len(set(names)) != len(names):
-            raise ValueError(f"the network needs one role for each of its differing axes: {names}, {given}")
+            found = f"{shown(names)}, {shown(given)}"
+            raise ValueError(f"the network needs one role for each of its differing axes: {found}")
         try:
             roles = tuple(Role(role) for role in given)
         except ValueError as error:
@@ -125,8 +131,8 @@ class TwoLayerNetwork(Energy):
             raise ValueError(f"the data has {q} outputs, the roles {amplitudes} amplitude axes; give one an output")
         if roles.count(Role.BIAS) > 1:
             raise ValueError("a unit has at most one bias axis")
-        if self.tolerance != 0 and not 1e-15 <= self.tolerance <= 1e-2:
-            raise ValueError(f"the tolerance must be 0 or lie between 1e-15 and 1e-2, not {self.tolerance!r}")
+        if not real(self.tolerance) or (self.tolerance != 0 and not 1e-15 <= self.tolerance <= 1e-2):
+            raise ValueError(f"the tolerance must be 0 or lie between 1e-15 and 1e-2, not {shown(self.tolerance)}")
         for array in (x, y, weights):
             array.flags.writeable = False
         factory = loss_named(self.loss)
@@ -412,6 +418,10 @@ class BoundNetwork(BoundEnergy):
         for chunk in in_chunks(len(points), len(self._x), 2**18):
             total += self._units(points[chunk]) @ factors[chunk]
         return total.reshape(-1)
+
+    def _features(self, points: Array) -> Array:
+        values = self._units(points)[:, None, :] * self._factors(points).T
+        return values.reshape(self.response_size, -1)
 
     def _slope(self, moments: Array) -> Array:
         slope = self._form.evaluate(self._shaped(moments))[1]

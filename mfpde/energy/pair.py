@@ -9,6 +9,7 @@ from functools import reduce
 
 import numpy as np
 
+from mfpde.checks import numbers, real, shown
 from mfpde.energy.base import (
     Array,
     BoundEnergy,
@@ -55,8 +56,8 @@ class Interaction(Energy):
 
     def __post_init__(self) -> None:
         check_kernel(self.kernel, self.tolerance)
-        if not (np.isfinite(self.weight) and self.weight != 0):
-            raise ValueError(f"the weight of an interaction must be finite and not 0, not {self.weight!r}")
+        if not (real(self.weight) and self.weight != 0):
+            raise ValueError(f"the weight of an interaction must be finite and not 0, not {shown(self.weight)}")
 
     def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
         """The interaction on a box."""
@@ -100,7 +101,8 @@ class Discrepancy(Energy):
 
     def __post_init__(self) -> None:
         check_kernel(self.kernel, self.tolerance)
-        points, weights = np.array(self.points, dtype=float), np.array(self.weights, dtype=float)
+        points = numbers(self.points, "the atoms of a discrepancy")
+        weights = numbers(self.weights, "the weights of a discrepancy")
         if points.ndim != 2 or weights.shape != points.shape[:1] or not points.size:
             raise ValueError(
                 f"a discrepancy needs atoms of shape (m, d) and weights of shape (m,), "
@@ -141,7 +143,7 @@ def check_kernel(kernel: Kernel, tolerance: float) -> None:
     """Refuse what is no kernel and a tolerance that makes no sense."""
     if not isinstance(kernel, Kernel):
         raise TypeError(
-            f"{kernel!r} is no kernel; use SeparableKernel(name=...), TranslationInvariantKernel or PairKernel"
+            f"{shown(kernel)} is no kernel; use SeparableKernel(name=...), TranslationInvariantKernel or PairKernel"
         )
     if not 1e-15 <= tolerance <= 1e-3:
         raise ValueError(f"the tolerance of a factorisation must lie between 1e-15 and 1e-3, not {tolerance!r}")
@@ -190,6 +192,11 @@ class ProductFeatures:
         flat = total.reshape(-1)
         return flat if self.index is None else flat[self.index]
 
+    def table(self, points: Array) -> Array:
+        """``psi_k(points_i)``, shape ``(size, n)``."""
+        full = rows_product([factor.values(points[:, i]) for i, factor in enumerate(self.factors)])
+        return full if self.index is None else full[self.index]
+
     def values(self, points: Array, coefficients: Array) -> Array:
         """``sum_k coefficients_k psi_k(points_i)``."""
         matrix = self.spread(coefficients).reshape(-1, self.ranks[-1])
@@ -235,21 +242,24 @@ class BoundProductForm(BoundEnergy):
         self, axes: tuple[Axis, ...], features: ProductFeatures, weight: float, target: Array | None, name: str
     ) -> None:
         self.axes = axes
-        self.features, self.target, self.name = features, target, name
+        self.products, self.target, self.name = features, target, name
         self.coefficients = weight * features.signs
         self.response_size = features.size
 
     def _moments(self, points: Array, weights: Array) -> Array:
-        return self.features.moments(points, weights)
+        return self.products.moments(points, weights)
+
+    def _features(self, points: Array) -> Array:
+        return self.products.table(points)
 
     def _slope(self, moments: Array) -> Array:
         return self.coefficients * (moments if self.target is None else moments - self.target)
 
     def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
-        return self.features.values(points, self._slope(moments))
+        return self.products.values(points, self._slope(moments))
 
     def _gradient(self, points: Array, moments: Array, source: Source | None) -> Array:
-        return self.features.gradients(points, self._slope(moments))
+        return self.products.gradients(points, self._slope(moments))
 
     def _energy(self, points: Array, weights: Array, moments: Array) -> float:
         excess = moments if self.target is None else moments - self.target
@@ -262,7 +272,7 @@ class BoundProductForm(BoundEnergy):
 
     def __repr__(self) -> str:
         names = [axis.name for axis in self.axes]
-        ranks = ", ".join(f"{name}: {rank}" for name, rank in zip(names, self.features.ranks, strict=True))
+        ranks = ", ".join(f"{name}: {rank}" for name, rank in zip(names, self.products.ranks, strict=True))
         return f"{self.name}: factorised, rank {self.response_size} of products ({ranks})"
 
 
@@ -271,7 +281,7 @@ class ProductFormOnGrid(GridEnergy):
 
     def __init__(self, bound: BoundProductForm, grid: Grid) -> None:
         self.grid, self.response_size, self._bound = grid, bound.response_size, bound
-        features = bound.features
+        features = bound.products
         self._coefficients, self._target, self._index = bound.coefficients, bound.target, features.index
         self._tables = [
             np.ascontiguousarray(factor.values(grid.centres(i))) for i, factor in enumerate(features.factors)

@@ -1,0 +1,463 @@
+r"""The central limit theorem of finitely many neurons, without a single random number.
+
+Let ``n`` neurons start as independent draws from ``mu_0`` and follow the gradient of their own potential. Their
+response ``u^n = (1/n) sum_i Phi(theta_i)`` differs from that of the mean field by ``n^{-1/2} g_t``, and ``g_t`` becomes
+Gaussian as ``n`` grows. With ``T_t`` the mean field's flow, ``v = -G grad V`` and ``dT_t/dt = s v(T_t; u_t)``, two
+things make it. The draws themselves would, if every neuron moved with the mean field,
+
+.. math:: \bar g_t = \int \Phi(T_t\theta)\, W(d\theta), \qquad W \text{ Gaussian}, \quad
+          E[W(f) W(h)] = \mathrm{Cov}_{\mu_0}(f, h),
+
+which is the fluctuation of fresh draws from ``mu_t`` ("resampling"). And since ``u^n`` is not ``u``, a neuron is off
+its mean-field path by ``n^{-1/2} xi_t`` with ``d xi/dt = s (Dv xi + d_u v g)``, hence
+``xi_t = int_0^t s J_{t,s} d_u v(T_s) g_s ds`` with ``J_{t,s}`` the linearised flow. Together they give a linear
+Volterra equation,
+
+.. math:: g_t = \bar g_t + \int_0^t K(t, s)\, g_s\, ds, \qquad
+          K(t, s) = s(s) \int D\Phi(T_t)\, J_{t,s}\, \partial_u v(T_s)\, d\mu_0,
+          \qquad \partial_u v = -G\, D(L''(u_s)\,\Phi)^{\mathsf T},
+
+for the energy ``E = L(u) + int F dmu``. Its solution is ``g_t = \bar g_t + int_0^t R(t, s) \bar g_s ds`` with the
+resolvent ``R``, and hence ``g_t = int psi_t dW``: the *influence* of a neuron that starts at ``theta`` is
+
+.. math:: \psi_t(\theta) = \Phi(T_t\theta) + \int_0^t R(t, s)\, \Phi(T_s\theta)\, ds,
+          \qquad \mathrm{Cov}(g_t, g_s) = \mathrm{Cov}_{\mu_0}(\psi_t, \psi_s).
+
+Row ``R(t, .)`` comes from one solution of the adjoint equation backward from ``t``,
+
+.. math:: -\frac{d\lambda}{ds} = (Dv)^{\mathsf T}\lambda + D\Phi(T_s)^{\mathsf T} \rho, \quad
+          \lambda_t = D\Phi(T_t)^{\mathsf T}, \quad
+          R(t, s) = \rho_s = \int \lambda\, \partial_u v(T_s)\, d\mu_0,
+
+which needs neither the two-time kernel nor products of nearly singular Jacobians. All integrals over ``mu_0`` are sums
+over the nodes of `mfpde.characteristics`.
+
+Chen, Rotskoff, Bruna, Vanden-Eijnden: A dynamical central limit theorem for shallow neural networks, arXiv:2008.09623.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.checks import real, shown, whole
+from mfpde.energy import BoundEnergy
+from mfpde.lagrangian import GROWTH, START, _Dynamics, _leeway, _method, _Record
+from mfpde.problem import Problem
+from mfpde.running import RunWarning, progress_bar, save_times
+
+__all__ = ["Fluctuations", "fluctuations"]
+
+Array = NDArray[np.float64]
+
+WALL = 1e-9
+"""Nodes nearer to a wall than this fraction of the axis' length lie on it: they no longer feel anything across it."""
+CURVATURE_STEP = 1e-4
+"""Step in the response, relative to its size, of the differences that give L''."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fluctuations:
+    r"""The result of `mfpde.fluctuations`: the Gaussian limit of ``n^{1/2} (u^n_t - u_t)`` and of the energy.
+
+    Attributes
+    ----------
+    problem : Problem
+    times : array, shape (m,)
+    covariance : array, shape (m, r, r)
+        ``lim n Cov(u^n_t)`` of the response.
+    resampling : array, shape (m, r, r)
+        ``n Cov`` of fresh independent draws from ``mu_t``: what the covariance would be without interaction.
+    gap : array, shape (m,)
+        ``lim n E [D^2 L (u^n_t - u_t)^2 / 2] = tr(L'' covariance) / 2``: for a squared loss, n times half the mean
+        squared distance between the network of n neurons and its limit, as the loss measures distance.
+    resampling_gap : array, shape (m,)
+        The same of fresh draws.
+    energy_variance : array, shape (m,)
+        ``lim n Var E[mu^n_t]``.
+    error_estimate : float
+        The largest relative change of covariance, gap and energy variance in the last refinement of the nodes.
+    converged : bool
+        Whether it is within the tolerance.
+    points : array, shape (N, d)
+        Nodes of ``mu_0``.
+    weights : array, shape (N,)
+    influence : array, shape (m, r, N)
+        ``psi_t`` at the nodes, of mean 0: for n neurons that start at ``theta_i``,
+        ``u^n_t = u_t + (1/n) sum_i psi_t(theta_i)`` up to ``O(1/n)``.
+    energy_influence : array, shape (m, N)
+        The same for the energy.
+    """
+
+    problem: Problem
+    times: Array
+    covariance: Array
+    resampling: Array
+    gap: Array
+    resampling_gap: Array
+    energy_variance: Array
+    error_estimate: float
+    converged: bool
+    points: Array = field(repr=False)
+    weights: Array = field(repr=False)
+    influence: Array = field(repr=False)
+    energy_influence: Array = field(repr=False)
+
+    @property
+    def variance(self) -> Array:
+        """``lim n Var(u^n_k)`` of every moment of the response, shape (m, r)."""
+        return np.diagonal(self.covariance, axis1=1, axis2=2)
+
+    @property
+    def resampling_variance(self) -> Array:
+        """The same of fresh draws, shape (m, r)."""
+        return np.diagonal(self.resampling, axis1=1, axis2=2)
+
+    def between(self, i: int, j: int) -> Array:
+        """``lim n Cov(u^n, u^n)`` between save times `i` and `j`, shape (r, r)."""
+        return np.asarray((self.influence[i] * self.weights) @ self.influence[j].T)
+
+    def __str__(self) -> str:
+        lines = [
+            f"Fluctuations of {self.problem.name!r}: {len(self.times)} times up to {self.times[-1]:g}, "
+            f"{self.covariance.shape[1]} moments, {len(self.weights)} nodes, error {self.error_estimate:.1e}",
+            f"{'time':>10}{'n x gap':>14}{'fresh draws':>14}{'ratio':>10}{'n Var E':>14}",
+        ]
+        for t, gap, fresh, energy in zip(self.times, self.gap, self.resampling_gap, self.energy_variance, strict=True):
+            ratio = gap / fresh if fresh > 0 else math.nan
+            lines.append(f"{t:10.4g}{gap:14.5g}{fresh:14.5g}{ratio:10.3g}{energy:14.5g}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Fluctuations of {self.problem.name!r}: {len(self.times)} times up to {self.times[-1]:g}>"
+
+
+def fluctuations(
+    problem: Problem,
+    t_end: float | None = None,
+    *,
+    save: int | Sequence[float] = 11,
+    nodes: int | Sequence[int] | None = None,
+    tolerance: float = 1e-5,
+    rtol: float | None = None,
+    max_nodes: int = 20_000,
+    progress: bool | None = None,
+) -> Fluctuations:
+    r"""The limiting covariance of ``n`` neurons about their mean field, as ``n`` times the covariance.
+
+    See the module for the equation. The start of the ``n`` neurons is ``n`` independent draws from ``mu_0``, their
+    dynamics the gradient flow of their own energy; covariances are those of their response, the moments that
+    `Characteristics.response` has too.
+
+    Parameters
+    ----------
+    problem : Problem
+        Gradient flow: without birth-death, temperature or reinjection, its velocity continuous, its energy factorised.
+    t_end : float, optional
+        Default: the problem's.
+    save : int or sequence of float, optional
+        How many equally spaced times, or the times. The start and the end are always among them.
+    nodes : int or sequence of int, optional
+        Nodes of ``mu_0`` along each axis to begin with; they grow by half until the result stops changing.
+    tolerance : float, optional
+        Limit for the relative change in the last refinement, 1e-8 or larger.
+    rtol : float, optional
+        Tolerance of the time integration of the adjoint fields; default: a hundredth of `tolerance`.
+    max_nodes : int, optional
+        Limit on the number of nodes.
+    progress : bool, optional
+        A progress bar; default: when standard error is a terminal.
+
+    Returns
+    -------
+    Fluctuations
+
+    Raises
+    ------
+    ValueError
+        For a problem that is not a gradient flow of this kind, each reason by name.
+
+    Warns
+    -----
+    RunWarning
+        If the tolerance is not reached within `max_nodes`.
+
+    Notes
+    -----
+    At ``t = 0`` both are the variance of the draws. ``gap`` below ``resampling_gap`` means that
+    training corrects its own draws; where the target is interpolated it removes what they did to the loss.
+
+    The cost is a few hundred evaluations of ``r + 1`` adjoint fields on ``N`` nodes for each save time still ahead, of
+    ``O(N r^2)`` each. The Hessian of V and the slopes of the features are seven-point differences, exact to about 1e-9.
+    Nodes that stop at a truncation end no longer feel anything across it.
+
+    **Good values.** Smooth starts in one dimension: the defaults, a second. Networks in two or three dimensions: a
+    tolerance of 1e-3 and few save times.
+
+    Examples
+    --------
+    A linear neuron forgets its draws at the rate at which it learns: ``n Var = C_0 exp(-2 t)``.
+
+    >>> import mfpde as mf
+    >>> limit = mf.fluctuations(mf.problems.linear_neuron(alpha=0.0, variance=0.5), save=[0.5, 1.0])
+    >>> bool(np.allclose(2 * limit.gap, 0.5 * np.exp(-2 * limit.times), rtol=1e-7))
+    True
+    """
+    from threadpoolctl import threadpool_limits
+
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem must be a Problem, not {shown(problem)}")
+    dynamics = _Dynamics(problem)
+    if dynamics.reacts:
+        raise ValueError(
+            f"birth-death with alpha {problem.alpha!r}: the limit of fluctuations is that of gradient flow; use alpha=0"
+        )
+    if dynamics.bound.direct:
+        raise ValueError("the energy has a part without a factorisation, hence no response that could fluctuate")
+    if dynamics.bound.response_size == 0:
+        raise ValueError("the energy has no interaction: particles are independent, and their law stays a fresh draw's")
+    t_end = problem.t_end if t_end is None else t_end
+    if not (real(t_end) and t_end > 0):
+        raise ValueError(f"t_end must be finite and positive, not {shown(t_end)}")
+    t_end = float(t_end)
+    if not (real(tolerance) and 1e-8 <= tolerance <= 0.1):
+        raise ValueError(f"tolerance must lie between 1e-8 and 0.1, not {shown(tolerance)}")
+    rtol = 1e-2 * tolerance if rtol is None else rtol
+    if not (real(rtol) and 1e-11 <= rtol <= 1e-3):
+        raise ValueError(f"rtol must lie between 1e-11 and 1e-3, not {shown(rtol)}")
+    if not (whole(max_nodes) and max_nodes > 0):
+        raise ValueError(f"max_nodes must be a positive integer, not {shown(max_nodes)}")
+    times = np.array([0.0, *save_times(save, 0.0, t_end)])
+    d = dynamics.dimension
+    start = START[d] if nodes is None else nodes
+    counts = (start,) * d if isinstance(start, (int, np.integer)) else tuple(start)
+    current = problem.mu_0.nodes(counts)
+    if len(current[1]) > max_nodes:
+        raise ValueError(f"{len(current[1])} nodes exceed max_nodes = {max_nodes}; raise it or begin with fewer")
+    visible = sys.stderr.isatty() if progress is None else progress
+
+    def run(at: tuple[Array, Array]) -> Fluctuations:
+        label = f"{problem.name}, {len(at[1])} nodes"
+        with threadpool_limits(limits=1), progress_bar(visible, label, 0.0, t_end) as show:
+            return _solve(dynamics, at, times, rtol, show if visible else None)
+
+    best, change = run(current), math.inf
+    while change > tolerance:
+        finer = tuple(math.ceil(GROWTH * n) for n in counts)
+        trial = problem.mu_0.nodes(finer)
+        if np.array_equal(trial[0], current[0]):  # atoms: there is nothing to refine
+            change = 0.0
+            break
+        if len(trial[1]) > max_nodes:
+            break
+        before, best, current, counts = best, run(trial), trial, finer
+        change = _change(before, best)
+    converged = change <= tolerance
+    if not converged:
+        warnings.warn(
+            f"fluctuations of {problem.name!r} changed by {change:.1e} in the last refinement, above tolerance = "
+            f"{tolerance:g}, at the limit of {max_nodes} nodes; raise max_nodes or the tolerance, or shorten t_end",
+            RunWarning,
+            stacklevel=2,
+        )
+    return replace(best, error_estimate=change, converged=converged)
+
+
+def _change(coarse: Fluctuations, fine: Fluctuations) -> float:
+    """Relative change, at each time against the largest covariance of that time."""
+    found = []
+    for name in ("covariance", "gap", "energy_variance"):
+        a, b = (getattr(x, name).reshape(len(fine.times), -1) for x in (coarse, fine))
+        # what vanishes in time is compared with a millionth of what it was
+        scale = np.maximum(np.abs(b).max(axis=1), 1e-6 * np.abs(b).max())
+        found.append(float(np.divide(np.abs(b - a).max(axis=1), scale, out=np.zeros(len(b)), where=scale > 0).max()))
+    return max(found)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# forward: the paths of the nodes; backward: the adjoint fields of all save times ahead, in one sweep
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _Linear:
+    """The linearised equation along the flow, at one clock time."""
+
+    def __init__(self, dynamics: _Dynamics, weights: Array, points: Array, curvature: Array | None) -> None:
+        bound = dynamics.bound
+        n, d = points.shape
+        self.weights, self.points = weights, points
+        self.response = bound.response(points, weights)
+        self.features = bound.features(points)
+        self.curvature = _curvature(bound, self.response) if curvature is None else curvature
+        # nodes on a wall stay there
+        near = WALL * dynamics.length
+        walled = ~dynamics.periodic & ((points < dynamics.lower + near) | (points > dynamics.upper - near))
+        self.free = np.where(walled, 0.0, 1.0)
+        self.slopes = np.empty((len(self.features), n, d))
+        self.jacobian = np.empty((n, d, d))  # of the velocity: component, then direction
+        for i in range(d):
+            moved, stencil = dynamics.stencil(points, i)
+            self.slopes[:, :, i] = (bound.features(moved).reshape(-1, 7, n) * stencil).sum(axis=1)
+            velocity = dynamics.velocity(moved, self.response).reshape(d, 7, n)
+            self.jacobian[:, :, i] = (velocity * stencil).sum(axis=1).T
+        mobility = np.stack([np.broadcast_to(dynamics.mobility(i, points), (n,)) for i in range(d)], axis=1)
+        force = np.tensordot(self.curvature, self.slopes, 1)
+        self.forcing = (-weights[:, None] * mobility * self.free * force).reshape(len(force), -1)
+        self.slopes *= self.free
+
+    def row(self, adjoint: Array) -> Array:
+        """``rho = int lambda d_u v dmu``: (q, N d) -> (q, r)."""
+        return adjoint @ self.forcing.T
+
+    def change(self, adjoint: Array) -> tuple[Array, Array]:
+        """Minus the derivatives of adjoint (q, N d) and influence (q, N)."""
+        q = len(adjoint)
+        n, d = self.points.shape
+        rho = self.row(adjoint)
+        fields = adjoint.reshape(q, n, d) * self.free
+        back = np.einsum("qjk,jki->qji", fields, self.jacobian) if d > 1 else fields * self.jacobian[:, :, 0]
+        back *= self.free
+        back += np.tensordot(rho, self.slopes, 1)
+        return back.reshape(q, -1), rho @ self.features
+
+
+def _curvature(bound: BoundEnergy, response: Array) -> Array:
+    """``L''`` by central differences of fourth order of ``L'``: exact for squares."""
+    r = len(response)
+    h = CURVATURE_STEP * max(1.0, float(np.abs(response).max(initial=0.0)))
+    result = np.empty((r, r))
+    for k in range(r):
+        step = np.zeros(r)
+        step[k] = h
+        near = bound.slope(response + step) - bound.slope(response - step)
+        far = bound.slope(response + 2 * step) - bound.slope(response - 2 * step)
+        result[k] = (8.0 * near - far) / (12.0 * h)
+    return 0.5 * (result + result.T)
+
+
+def _constant_curvature(bound: BoundEnergy, response: Array) -> Array | None:
+    """``L''`` where it is the same everywhere, as for squares; None elsewhere."""
+    found, start = _curvature(bound, response), bound.slope(response)
+    rng = np.random.default_rng(20080921)
+    for size in (0.1, 1.0, 10.0):
+        step = size * rng.standard_normal(len(response))
+        rise = bound.slope(response + step) - start
+        if np.abs(rise - found @ step).max() > 1e-9 * max(float(np.abs(rise).max()), float(np.abs(start).max())):
+            return None
+    return found
+
+
+def _paths(dynamics: _Dynamics, nodes: tuple[Array, Array], end: float, rtol: float) -> _Record:
+    """The positions of the nodes at all clock times."""
+    points, weights = nodes
+    n, d = points.shape
+    bound = dynamics.bound
+    record = _Record(0.0)
+
+    def flow(S: float, y: Array) -> Array:
+        place = dynamics.place(y.reshape(d, n))
+        return dynamics.velocity(place, bound.response(place, weights)).ravel()
+
+    scale = _leeway(weights, d) * np.repeat(dynamics.length, n)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for solver, before in _method(flow, 0.0, points.T.ravel().copy(), end, rtol, scale):
+            inside = solver.dense_output()
+            at = before + (solver.t - before) * 0.5 * (1.0 + record.x)
+            values = [solver.y.copy() if k == len(at) - 1 else inside(S) for k, S in enumerate(at)]
+            record.append(float(solver.t), np.array(values))
+            rows = solver.y.reshape(d, n)
+            np.clip(rows, dynamics.floor, dynamics.ceiling, out=rows)
+    return record
+
+
+def _solve(
+    dynamics: _Dynamics, nodes: tuple[Array, Array], times: Array, rtol: float, show: Any = None
+) -> Fluctuations:
+    weights = nodes[1]
+    n, d = nodes[0].shape
+    bound = dynamics.bound
+    r = bound.response_size
+    q = r + 1  # the moments, and the energy
+    clocks = np.array([dynamics.clock(t) for t in times])
+    record = _paths(dynamics, nodes, float(clocks[-1]), max(1e-3 * rtol, 1e-13))
+    everywhere = _constant_curvature(bound, bound.response(*nodes))
+
+    def linear(S: float) -> _Linear:
+        points = dynamics.place(record(S).reshape(d, n)) if S > 0 else nodes[0]
+        return _Linear(dynamics, weights, points, everywhere)
+
+    m = len(times)
+    resampling = np.empty((m, r, r))
+    curvature = np.empty((m, r, r))
+    influence = np.empty((m, q, n))
+    # fields of the save times ahead: adjoint (q, N d) and influence (q, N) each, and the sizes their errors refer to
+    adjoints, influences, sizes = np.empty((0, n * d)), np.empty((0, n)), np.empty(0)
+    share = _leeway(weights, 1)
+    largest_potential = float(np.abs(bound.potential(nodes[0], bound.response(*nodes))).max())
+    for i in range(m - 1, -1, -1):
+        S = float(clocks[i])
+        at = linear(S)
+        V = bound.potential(at.points, at.response)
+        outputs = np.concatenate([at.features, V[None]])
+        push = bound.gradient(at.points, at.response) * at.free
+        terminal = np.concatenate([at.slopes, push[None]]).reshape(q, -1)
+        resampling[i] = _covariance(at.features, weights)
+        curvature[i] = at.curvature
+        size = np.abs(outputs).max(axis=1)
+        size[-1] = max(size[-1], 1e-3 * largest_potential)
+        adjoints = np.concatenate([adjoints, terminal])
+        influences = np.concatenate([influences, outputs])
+        sizes = np.concatenate([sizes, np.maximum(size, 1e-12)])
+        if i == 0:
+            break
+        low = float(clocks[i - 1])
+        if not low < S:  # the schedule stands still
+            continue
+        fields = len(sizes)
+        y = np.concatenate([adjoints.ravel(), influences.ravel()])
+        each = np.outer(sizes, share)
+        scale = np.concatenate([(each[:, :, None] / dynamics.length).ravel(), each.ravel()])
+
+        def back(S: float, y: Array, fields: int = fields) -> Array:
+            adjoint, psi = linear(S).change(y[: fields * n * d].reshape(fields, -1))
+            return -np.concatenate([adjoint.ravel(), psi.ravel()])
+
+        for solver, _ in _method(back, S, y, low, rtol, scale):
+            y = solver.y
+            if show is not None:
+                show(float(times[-1] * (1.0 - solver.t / clocks[-1])), 0.0)
+        adjoints = y[: fields * n * d].reshape(fields, -1)
+        influences = y[fields * n * d :].reshape(fields, -1)
+    # blocks were added from the last time to the first
+    influence = influences.reshape(m, q, n)[::-1].copy()
+    influence -= (influence @ weights)[:, :, None]
+    covariance = np.stack([_covariance(psi, weights) for psi in influence])
+    moments = covariance[:, :r, :r]
+    return Fluctuations(
+        problem=dynamics.problem,
+        times=times,
+        covariance=moments,
+        resampling=resampling,
+        gap=0.5 * np.einsum("tkl,tkl->t", curvature, moments),
+        resampling_gap=0.5 * np.einsum("tkl,tkl->t", curvature, resampling),
+        energy_variance=covariance[:, r, r].copy(),
+        error_estimate=math.inf,
+        converged=False,
+        points=nodes[0],
+        weights=weights,
+        influence=influence[:, :r],
+        energy_influence=influence[:, r],
+    )
+
+
+def _covariance(values: Array, weights: Array) -> Array:
+    """The covariance under the nodes' measure of functions (q, N)."""
+    centred = values - (values @ weights)[:, None]
+    return np.asarray((centred * weights) @ centred.T)
