@@ -415,7 +415,7 @@ class TestLaws:
             V = mf.Solver(problem).evaluate(solution.state).V
             np.testing.assert_allclose(d["optimality_gap"], d["energy"] - V.min(), atol=1e-13)
             assert V.min() >= lowest
-        else:
+        elif name != "self-attention":  # its energy is concave, and the gap bounds nothing
             assert np.all(d["optimality_gap"] >= d["energy"] - lowest - noise)
 
 
@@ -428,11 +428,19 @@ class TestRegistry:
             "quadratic-well",
             "double-well",
             "single-index",
+            "isotropic-gaussians",
+            "anisotropic-gaussians",
+            "predicting-failure",
+            "relu-gaussians",
             "torus-langevin",
             "gaussian-langevin",
             "gaussian-sampling",
             "double-well-sampling",
             "sphere-langevin",
+            "student-teacher",
+            "self-attention",
+            "mmd-flow",
+            "torus-spikes",
         }
 
     @pytest.mark.parametrize("name", P.names())

@@ -10,7 +10,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from mfpde.checks import checked
 from mfpde.problem import Problem
+from mfpde.problems.attention import self_attention
 from mfpde.problems.bumps import gaussian_bumps
 from mfpde.problems.classic import double_well, linear_neuron, quadratic_well
 from mfpde.problems.data import network
@@ -21,24 +23,42 @@ from mfpde.problems.langevin import (
     sphere_langevin,
     torus_langevin,
 )
-from mfpde.problems.rotskoff2019 import three_gaussians
+from mfpde.problems.mei2018 import (
+    PiecewiseLinearUnit,
+    anisotropic_gaussians,
+    isotropic_gaussians,
+    predicting_failure,
+    relu_gaussians,
+)
+from mfpde.problems.mmd import mmd_flow
+from mfpde.problems.rotskoff2019 import student_teacher, three_gaussians
 from mfpde.problems.single_index import single_index
+from mfpde.problems.spikes import torus_spikes
 
 __all__ = [
+    "PiecewiseLinearUnit",
+    "anisotropic_gaussians",
     "double_well",
     "double_well_sampling",
     "gaussian_bumps",
     "gaussian_langevin",
     "gaussian_sampling",
     "get",
+    "isotropic_gaussians",
     "linear_neuron",
+    "mmd_flow",
     "names",
     "network",
+    "predicting_failure",
     "quadratic_well",
+    "relu_gaussians",
+    "self_attention",
     "single_index",
     "sphere_langevin",
+    "student_teacher",
     "three_gaussians",
     "torus_langevin",
+    "torus_spikes",
 ]
 
 _REGISTRY: dict[str, Callable[..., Problem]] = {
@@ -48,12 +68,24 @@ _REGISTRY: dict[str, Callable[..., Problem]] = {
     "quadratic-well": quadratic_well,
     "double-well": double_well,
     "single-index": single_index,
+    "isotropic-gaussians": isotropic_gaussians,
+    "anisotropic-gaussians": anisotropic_gaussians,
+    "predicting-failure": predicting_failure,
+    "relu-gaussians": relu_gaussians,
     "torus-langevin": torus_langevin,
     "gaussian-langevin": gaussian_langevin,
     "gaussian-sampling": gaussian_sampling,
     "double-well-sampling": double_well_sampling,
     "sphere-langevin": sphere_langevin,
+    "student-teacher": student_teacher,
+    "self-attention": self_attention,
+    "mmd-flow": mmd_flow,
+    "torus-spikes": torus_spikes,
 }
+
+# what a file, a command line or a slip of the pen puts into them is refused in one line
+for _name, _constructor in _REGISTRY.items():
+    _REGISTRY[_name] = globals()[_constructor.__name__] = checked(_constructor)
 
 
 def names() -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mfpde.checks import numbers, shown
 from mfpde.energy import TwoLayerNetwork
 from mfpde.grid import Axis
 from mfpde.measures import Measure, Product
@@ -66,7 +67,12 @@ def network(
 
     **Good values.** 32 cells an axis for a look, 64 for two digits.
     """
-    inputs, outputs = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    inputs, outputs = numbers(x, "data: x"), numbers(y, "data: y")
+    if inputs.ndim not in (1, 2) or outputs.ndim not in (1, 2):
+        raise ValueError(f"data must be x (M,) or (M, p) and y (M,) or (M, q), not {inputs.shape} and {outputs.shape}")
+    for option, value in (("amplitude", amplitude), ("bias", bias)):
+        if not isinstance(value, bool):
+            raise ValueError(f"{option} is True or False, not {shown(value)}")
     p = 1 if inputs.ndim == 1 else inputs.shape[1]
     q = 1 if outputs.ndim == 1 else outputs.shape[1]
     names = (_names("c", q) if amplitude else []) + _names("a", p) + (["b"] if bias else [])
@@ -76,14 +82,18 @@ def network(
             f"{len(names)} parameters a neuron ({', '.join(names)}) are more than the 4 axes a mesh can hold; "
             "project the inputs onto fewer components, or drop the bias"
         )
-    widths = [float(w) for w in np.broadcast_to(np.asarray(half_width, dtype=float), len(names))]
+    given = numbers(half_width, "half_width")
+    if given.shape not in ((), (1,), (len(names),)):
+        wanted = f"one number, or one for each of {', '.join(names)}"
+        raise ValueError(f"half_width must be {wanted}, not {shown(half_width)}")
+    widths = [float(w) for w in np.broadcast_to(given, len(names))]
     for axis, width in zip(names, widths, strict=True):
         if not (math.isfinite(width) and width > 0):
             raise ValueError(f"half_width of axis {axis!r} must be finite and positive, not {width!r}")
     energy = TwoLayerNetwork(
         inputs,
         outputs,
-        weights=None if weights is None else np.asarray(weights, dtype=float),
+        weights=None if weights is None else numbers(weights, "the sample weights"),
         activation=activation,
         loss=loss,
         axes=tuple(names),
