@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import real, shown
 from mfpde.flow import Evaluation, Flow, FreeEnergy
 from mfpde.grid import End, Grid
 
@@ -83,6 +85,10 @@ class EnergyBelow:
 
     value: float
 
+    def __post_init__(self) -> None:
+        if not real(self.value):
+            raise ValueError(f"EnergyBelow: the value must be a finite number, not {shown(self.value)}")
+
     def __call__(self, snapshot: Snapshot) -> bool:
         """Whether to stop."""
         return snapshot.energy <= self.value
@@ -98,8 +104,8 @@ class GapBelow:
     value: float
 
     def __post_init__(self) -> None:
-        if not self.value > 0:
-            raise ValueError(f"GapBelow: the value must be positive, not {self.value!r}")
+        if not (real(self.value) and self.value > 0):
+            raise ValueError(f"GapBelow: the value must be positive, not {shown(self.value)}")
 
     def __call__(self, snapshot: Snapshot) -> bool:
         """Whether to stop."""
@@ -117,8 +123,8 @@ class SteadyState:
     rate: float
 
     def __post_init__(self) -> None:
-        if not self.rate > 0:
-            raise ValueError(f"SteadyState: the rate must be positive, not {self.rate!r}; 1e-8 is a good value")
+        if not (real(self.rate) and self.rate > 0):
+            raise ValueError(f"SteadyState: the rate must be positive, not {shown(self.rate)}; 1e-8 is a good value")
 
     def __call__(self, snapshot: Snapshot) -> bool:
         """Whether to stop."""
@@ -144,7 +150,7 @@ class Limits:
         is none, and a rise above 1e-13 is a warning.
     mass_drift : float
         Largest ``|mass / mass at the start - 1|`` where the equation conserves mass: beyond it ``MASS_DRIFTED``.
-        Round-off gives 1e-15 to 1e-12; the default of 1e-9 is met by defects only.
+        Round-off gives 1e-15 to 1e-12; the default of 1e-8 is met by defects only.
     end_mass : float
         Share of the mass next to truncation ends from which `OnEndMass` acts; never below twice the share at the start.
 
@@ -155,7 +161,7 @@ class Limits:
     """
 
     energy_increase: float = math.inf
-    mass_drift: float = 1e-9
+    mass_drift: float = 1e-8
     end_mass: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -204,6 +210,28 @@ def end_mass(mu: Array, grid: Grid, layers: list[tuple[slice | int, ...]] | None
     return sum(float(mu[layer].sum()) for layer in layers) / total if total > 0 else 0.0
 
 
+class Responses:
+    """``u`` at every recorded time, 8 bytes a number: a list of arrays would take twenty times that."""
+
+    def __init__(self) -> None:
+        self._values, self._count, self._width = array("d"), 0, 0
+
+    def append(self, u: Array) -> None:
+        """Add a row."""
+        self._values.frombytes(np.ascontiguousarray(u, dtype=np.float64).tobytes())
+        self._count, self._width = self._count + 1, u.size
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, rows: slice) -> Array:
+        first, last, _ = rows.indices(self._count)
+        return np.array(self._values[first * self._width : last * self._width]).reshape(last - first, self._width)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return self[:]
+
+
 @dataclass
 class Recorder:
     """Collects one row a step.
@@ -211,23 +239,25 @@ class Recorder:
     Attributes
     ----------
     rows : dict
-        A list for each name in `COLUMNS`.
-    responses : list of array
+        Numbers for each name in `COLUMNS`.
+    responses : Responses
         ``u`` at every recorded time.
     """
 
     flow: Flow
-    rows: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
-    responses: list[Array] = field(default_factory=list)
+    rows: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in COLUMNS})
+    responses: Responses = field(default_factory=Responses)
 
     def __post_init__(self) -> None:
         self._layers = end_layers(self.flow.grid)
 
     def go_on(self, diagnostics: Mapping[str, Array], responses: Sequence[Array] | Array) -> None:
         """Take over what a run has recorded up to its last state, which is left anew."""
-        for name, values in diagnostics.items():
-            self.rows[name] = values[: -1 if name in LEAVING else None].tolist()
-        self.responses = list(responses)
+        unknown = np.full(len(diagnostics["time"]), np.nan)  # of a column that an early file does not have
+        for name in self.rows:
+            self.rows[name] = array("d", diagnostics.get(name, unknown)[: -1 if name in LEAVING else None])
+        for u in responses:
+            self.responses.append(u)
 
     def state(
         self, time: float, at: Evaluation, free: FreeEnergy | None, temperature: float, info: tuple[float, Any, int]
@@ -280,6 +310,6 @@ class Recorder:
     def arrays(self) -> dict[str, Array]:
         """The rows as arrays."""
         return {
-            name: np.array(values, dtype=np.int64 if name in ("limiting_cell", "redone") else np.float64)
+            name: np.array(values).astype(np.int64 if name in ("limiting_cell", "redone") else np.float64, copy=False)
             for name, values in self.rows.items()
         }

@@ -19,6 +19,7 @@ milliseconds of its last flush would lose it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import shutil
@@ -41,6 +42,7 @@ __all__ = ["SUFFIXES", "Stream"]
 
 Array = NDArray[np.float64]
 Rows = Sequence[float] | NDArray[Any]
+Responses = Any  # rows that can be cut: an array, or those of a `Recorder`
 
 SUFFIXES = (".h5", ".hdf5")
 _CHUNK = 2**16
@@ -54,6 +56,8 @@ _ROWS = 1024
 _BLOCKS = 24
 _MEMORIES = 8
 """Numbers that a controller may remember. More are not kept: a run that goes on then finds its step anew."""
+_METADATA = 2**16
+"""Bytes that HDF5 may need for its own structures besides the numbers of a block."""
 _SYNC = 1.0
 """Seconds between two densities that are synced to the disk."""
 
@@ -156,6 +160,8 @@ class Stream:
             self._put_rows(group, first.diagnostics, first.response)
             self._commit(file)
             self._put_checkpoint(file, first.state, first.diagnostics, first.stats)
+            file.close()
+            _reserve(temporary)
         with storage.reporting(self.path):
             self._target, self._file = target, h5py.File(target, "r+", locking=False)
             self._stamp = file_stamp(target, growing=True)
@@ -166,9 +172,7 @@ class Stream:
         self.close()
         self._overwrite = True
 
-    def add(
-        self, state: State, rows: Mapping[str, Rows], responses: Sequence[Array] | Array, stats: Mapping[str, Any]
-    ) -> None:
+    def add(self, state: State, rows: Mapping[str, Rows], responses: Responses, stats: Mapping[str, Any]) -> None:
         """Write a density, and the diagnostics since the one before.
 
         Parameters
@@ -195,7 +199,7 @@ class Stream:
                 self._sync()
 
     def checkpoint(
-        self, state: State, rows: Mapping[str, Rows], responses: Sequence[Array] | Array, stats: Mapping[str, Any]
+        self, state: State, rows: Mapping[str, Rows], responses: Responses, stats: Mapping[str, Any]
     ) -> None:
         """Write a state between save times, and the diagnostics that led to it; parameters as for `add`."""
         file = self._file
@@ -228,7 +232,7 @@ class Stream:
             storage.sync(self._target)
         self._synced = time.perf_counter()
 
-    def _put_rows(self, group: h5py.Group, rows: Mapping[str, Rows], responses: Sequence[Array] | Array) -> None:
+    def _put_rows(self, group: h5py.Group, rows: Mapping[str, Rows], responses: Responses) -> None:
         first, last = max(self._rows - 1, 0), len(rows["time"])  # the last row that was written was not whole
         values = np.full((last - first, len(self._columns)), np.nan)
         for i, name in enumerate(self._columns):
@@ -243,6 +247,8 @@ class Stream:
             if low < high:
                 block = group[f"rows_{i:02d}"]
                 if not block.id.get_storage_size():
+                    if self._file is not None:
+                        _reserve(self._target, 8 * block.size + _METADATA)
                     # the file must be as long as it says before it says so
                     block[-1] = np.nan
                 block[low - start : high - start] = values[low - first : high - first]
@@ -309,6 +315,24 @@ class Stream:
         """Let go of the file as it is, after something has failed."""
         with contextlib.suppress(OSError, RuntimeError):  # a disk that is full has said so before
             self.close()
+
+
+def _reserve(path: Path, more: int = 0) -> None:
+    """Take the disk space of a file, and of what it will grow by, before HDF5 writes there.
+
+    A write that fails for want of space leaves HDF5 with what it cannot write, up to a crash when the process ends.
+    """
+    if not hasattr(os, "posix_fallocate"):  # not on every system: then a full disk is noticed later
+        return
+    with contextlib.suppress(FileNotFoundError):  # it may have been moved during the run
+        file = os.open(path, os.O_RDWR)
+        try:
+            os.posix_fallocate(file, 0, os.fstat(file).st_size + more)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # a file system that cannot
+                raise
+        finally:
+            os.close(file)
 
 
 def _record(

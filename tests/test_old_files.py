@@ -33,3 +33,44 @@ def test_a_run_goes_on_from_it():
     assert more.times[0] == 1.0
     assert more.energy[0] == pytest.approx(solution.energy[-1], rel=1e-12)
     assert more.energy[-1] < more.energy[0]
+
+
+@pytest.mark.filterwarnings("ignore:packages have changed")
+def test_the_run_itself_goes_on():
+    solution = mf.load(FILES / "schema-1.h5")
+    more = mf.resume(solution, 1.5, progress=False)
+    assert more.times.tolist() == [0.0, 0.5, 1.0, 1.5]
+    np.testing.assert_array_equal(more.density[:3], solution.density)
+    steps = solution.stats["steps"]
+    assert more.stats["steps"] > steps
+    np.testing.assert_array_equal(more.diagnostics["energy"][: steps + 1], solution.diagnostics["energy"])
+    assert np.isnan(more.diagnostics["entropy"]).all()
+
+
+def test_it_verifies_but_for_its_checksums():
+    found = mf.verify(FILES / "schema-1.h5")
+    assert found.ok
+    assert [text.partition(":")[0] for text in found.unchecked] == ["checksums"]
+
+
+def test_schema_1_with_checksums():
+    """Written with checksums: gaussian-bumps on 24 cells to t = 1."""
+    solution = mf.load(FILES / "schema-1-checksums.h5")
+    assert solution.result is mf.Result.SUCCESS
+    np.testing.assert_array_equal(solution.times, [0.0, 0.5, 1.0])
+    found = mf.verify(FILES / "schema-1-checksums.h5")
+    assert found.ok
+    assert found.unchecked == ()
+
+
+@pytest.mark.filterwarnings("ignore:packages have changed")
+def test_schema_1_of_a_run_that_was_killed():
+    """The same run killed after step 9, with a checkpoint at every step."""
+    solution = mf.load(FILES / "schema-1-killed.h5")
+    assert solution.result is mf.Result.UNFINISHED
+    assert solution.state.n_steps == 8
+    assert solution.times[-1] < solution.state.t
+    done = mf.resume(solution, progress=False)
+    whole = mf.load(FILES / "schema-1-checksums.h5")
+    # other machines and versions may round otherwise
+    np.testing.assert_allclose(done.density[-1], whole.density[-1], rtol=1e-9)

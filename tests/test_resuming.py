@@ -335,3 +335,39 @@ def test_kill_9_and_again(path):
     assert done.returncode == 0, done.stderr
     assert int(json.loads(done.stdout)) >= 1
     assert_same(path, whole)
+
+
+FULL = """
+import resource, sys
+import mfpde as mf
+path, limit = sys.argv[1], int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    mf.solve(
+        mf.problems.linear_neuron(), shape=50, t_end=1.0, save=3, controller=mf.FixedStep(1.0 / 2500), progress=False,
+        output=path, checkpoint=0.02,
+    )
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits on the size of files")
+def test_a_disk_that_is_full_leaves_the_last_checkpoint(path):
+    # the second block of diagnostics, of 2048 rows, does not fit any more
+    size = 8 * (1024 + 1024) * 16
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(path), str(size)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"cannot write {path}: ")
+    assert done.stdout.count("\n") == 1
+    assert os.listdir(path.parent) == ["run.h5"]
+    found = mf.load(path)
+    assert found.result is Result.UNFINISHED
+    assert found.state.n_steps > 200
+    whole = path.with_name("whole.h5")
+    settings = {"shape": 50, "t_end": 1.0, "save": 3, "controller": mf.FixedStep(1.0 / 2500), "progress": False}
+    mf.solve(mf.problems.linear_neuron(), **settings, output=whole)
+    mf.resume(path, progress=False)
+    assert_same(path, whole)

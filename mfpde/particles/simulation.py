@@ -7,6 +7,8 @@ What it computes therefore does not depend on how many replicas there are, on wh
 from __future__ import annotations
 
 import math
+import os
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +20,7 @@ from mfpde.energy import TwoLayerNetwork
 from mfpde.energy.base import central_difference, difference_step
 from mfpde.grid import Axis, End
 from mfpde.measures import Measure, Particles
+from mfpde.particles.checkpoint import Checkpoint, described, generator_state, set_generators
 from mfpde.particles.density import KernelDensity
 from mfpde.particles.dynamics import (
     SGD,
@@ -170,6 +173,8 @@ def simulate(
     keep_positions: bool = True,
     workers: int = 1,
     progress: bool | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 60.0,
 ) -> Cloud:
     r"""Run the finite-n dynamics of a problem.
 
@@ -206,6 +211,11 @@ def simulate(
         Threads.
     progress : bool, optional
         A progress bar; default: when standard error is a terminal.
+    checkpoint : path, optional
+        A file, ``.npz``, that the state goes to while the simulation runs, generators included. If it is there, of the
+        same simulation, the simulation goes on from it, bit for bit. It is removed at the end.
+    checkpoint_every : float
+        Seconds between two writes.
 
     Returns
     -------
@@ -214,7 +224,7 @@ def simulate(
     Raises
     ------
     ValueError
-        For arguments that do not fit, each with the value and the remedy.
+        For arguments that do not fit, each with the value and the remedy; for a checkpoint of another simulation.
     FloatingPointError
         If the particles blow up.
 
@@ -248,6 +258,24 @@ def simulate(
     seeds = np.random.SeedSequence(int(seed)).spawn(replicas)
     evaluation = repr(make_field(problem, n))  # finds the mesh once, before there are threads
     size = max(1, min(BLOCK // n, math.ceil(replicas / workers)))
+    kept = None
+    if checkpoint is not None:
+        # of callables the name is all that can be told
+        run = {
+            "problem": f"{problem.name!r} {problem.fingerprint()}",
+            "n": str(n),
+            "dynamics": repr([part for part in (scheme.drift, scheme.noise, scheme.reaction) if part is not None]),
+            "dt": repr(dt),
+            "saves": str(saves),
+            "seed": str(seed),
+            "replicas": str(replicas),
+            "initial": described(initial),
+            "observe": str(sorted(observe or {})),
+            "keep_positions": str(keep_positions),
+        }
+        kept = Checkpoint(checkpoint, checkpoint_every, run)
+        if kept.found:
+            size = int(kept.found["block_size"])  # whoever works on them
     blocks = [range(i, min(i + size, replicas)) for i in range(0, replicas, size)]
 
     from concurrent.futures import ThreadPoolExecutor
@@ -256,6 +284,8 @@ def simulate(
 
     record = _Record(problem, n, replicas, saves, keep_positions, isinstance(scheme.reaction, Weights), observe)
     done = [0.0] * len(blocks)
+    if kept is not None:
+        record.restore(kept.found)
 
     with progress_bar(progress, f"{problem.name}, {replicas} x {n}", 0.0, dt * steps) as show:
 
@@ -267,7 +297,15 @@ def simulate(
                 show(sum(done) / len(done), energy)
 
             ensemble = Ensemble(problem, scheme, [start(r, seeds[r]) for r in block], [seeds[r] for r in block])
-            ensemble.run(dt, steps, saves, lambda j: record.take(ensemble, block, j), report)
+            keep = None
+            if kept is not None:
+                kept.restore(b, ensemble)
+
+                def keep() -> None:
+                    if kept.due():
+                        kept.write(b, ensemble, {"block_size": np.array(size), **record.arrays()})
+
+            ensemble.run(dt, steps, saves, lambda j: record.take(ensemble, block, j), report, keep)
 
         with threadpool_limits(limits=1):
             if workers == 1 or len(blocks) == 1:
@@ -276,6 +314,8 @@ def simulate(
             else:
                 with ThreadPoolExecutor(workers) as pool:
                     list(pool.map(work, range(len(blocks))))
+    if kept is not None:
+        kept.remove()
     return record.cloud(np.array(saves) * dt, dt, int(seed), scheme, evaluation)
 
 
@@ -377,6 +417,31 @@ class _Record:
         for name, function in self.observe.items():
             for r, x, w in zip(block, X, W, strict=True):
                 self.observed[name][r][j] = np.array(function(x.copy(), w.copy()), dtype=float)
+
+    def _kept(self) -> dict[str, Array]:
+        names = ("positions", "weights", "energy", "mass", "ess", "response", "events")
+        return {name: values for name in names if (values := getattr(self, name)) is not None}
+
+    def arrays(self) -> dict[str, Array]:
+        """All that has been recorded."""
+        seen = {
+            f"observed {r} {j} {name}": value
+            for name, rows in self.observed.items()
+            for r, row in enumerate(rows)
+            for j, value in enumerate(row)
+            if value is not None
+        }
+        return self._kept() | seen
+
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        """Take over what was recorded before."""
+        for name, values in self._kept().items():
+            if name in arrays:
+                values[...] = arrays[name]
+        for key, value in arrays.items():
+            if key.startswith("observed "):
+                _, r, j, name = key.split(" ", 3)
+                self.observed[name][int(r)][int(j)] = value
 
     def cloud(self, times: Array, dt: float, seed: int, scheme: Scheme, evaluation: str) -> Cloud:
         return Cloud(
@@ -544,7 +609,7 @@ class Batches:
 
     def __init__(self, problem: Problem, drift: SGD, generators: list[np.random.Generator]) -> None:
         (network,) = (term for term in problem.energy.terms if isinstance(term, TwoLayerNetwork))
-        self._network, self._drift, self._generators = network, drift, generators
+        self._network, self._drift, self.generators = network, drift, generators
         self._axes = tuple(problem.axes)
         others = [part for term in problem.energy.terms if term is not network for part in term.bind(self._axes).parts]
         self._others = DirectField(others[0], tuple(others)) if others else None
@@ -552,14 +617,14 @@ class Batches:
         assert network.weights is not None
         self._cumulative = np.cumsum(network.weights)
         self._order = [rng.permutation(n) for rng in generators] if drift.one_pass else []
-        self._used = 0
+        self.used = 0
 
     def gradient(self, points: Array, weights: Array) -> Array:
         result = np.empty(points.shape)
         size = self._drift.batch
-        for r, rng in enumerate(self._generators):
+        for r, rng in enumerate(self.generators):
             if self._drift.one_pass:
-                chosen = self._order[r][self._used : self._used + size]
+                chosen = self._order[r][self.used : self.used + size]
             else:
                 chosen = np.searchsorted(self._cumulative, rng.random(size) * self._cumulative[-1], side="right")
             batch = TwoLayerNetwork(
@@ -572,7 +637,7 @@ class Batches:
                 tolerance=0.0,
             ).bind(self._axes)
             result[r] = batch.gradient(points[r], batch.response(points[r], weights[r]))
-        self._used += size
+        self.used += size
         if self._others is not None:
             self._others.measure(points, weights)
             result += self._others.gradient(points)
@@ -604,12 +669,52 @@ class Ensemble:
         self._balanced = problem.reaction is not Reaction.UNBALANCED
         self._free_energy = problem.reaction is Reaction.FREE_ENERGY
         self._draws = np.empty((self.replicas, self.n))
+        self.steps = 0
+
+    def state(self) -> dict[str, Array]:
+        """Everything that the next steps depend on, as numbers and text."""
+        found: dict[str, Any] = {
+            "steps": np.array(self.steps),
+            "points": self.points.copy(),
+            "weights": self.weights.copy(),
+            "mass": self.mass.copy(),
+            "events": self.events.copy(),
+            "generators": generator_state(self._rng),
+        }
+        if self._logs is not None:
+            found["logs"] = self._logs.copy()
+        if self._batches is not None:
+            found["batches"] = generator_state(self._batches.generators)
+            found["used"] = np.array(self._batches.used)
+        return found
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Put everything where `state` says it was."""
+        self.steps = int(state["steps"])
+        for name in ("points", "weights", "mass", "events"):
+            getattr(self, name)[...] = state[name]
+        set_generators(self._rng, state["generators"])
+        if self._logs is not None:
+            self._logs[...] = state["logs"]
+        if self._batches is not None:
+            # the order of a single pass is drawn from the seed, before anything else
+            set_generators(self._batches.generators, state["batches"])
+            self._batches.used = int(state["used"])
 
     def run(
-        self, dt: float, steps: int, saves: list[int], take: Callable[[int], None], report: Callable[[int, float], None]
+        self,
+        dt: float,
+        steps: int,
+        saves: list[int],
+        take: Callable[[int], None],
+        report: Callable[[int, float], None],
+        keep: Callable[[], None] | None = None,
     ) -> None:
-        saved = 0
-        for k in range(steps + 1):
+        for k in range(self.steps, steps + 1):
+            self.steps = k
+            if keep is not None:
+                keep()
+            saved = bisect_left(saves, k)
             saving = saved < len(saves) and saves[saved] == k
             if saving or self._batches is None:
                 self.responses = self.field.measure(self.points, self.weights)
@@ -618,7 +723,6 @@ class Ensemble:
                     raise FloatingPointError(f"some particles are not finite at t = {k * dt:g}; take a smaller dt")
                 self.energies = self.field.energies()
                 take(saved)
-                saved += 1
                 report(k, float(self.energies[0]))
             if k < steps:
                 self.step(k * dt, dt)

@@ -1,0 +1,131 @@
+"""Simulations that survive: the state of all replicas, with their generators, in a file of numbers and text."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde import storage
+
+if TYPE_CHECKING:
+    from mfpde.particles.simulation import Ensemble
+
+__all__ = ["Checkpoint"]
+
+Array = NDArray[np.float64]
+
+
+class Checkpoint:
+    """The file that a simulation goes on from.
+
+    Replicas that are worked on together (a block) are as far as they are. Blocks are independent: the file holds for
+    each of them the state that it had when it was last its turn, and what all have recorded. It is written under
+    another name, synced, and moved into place.
+
+    Parameters
+    ----------
+    path : path
+        An ``.npz`` file.
+    every : float
+        Seconds between two writes.
+    run : mapping of str to str
+        What the simulation is, in words: another one is refused.
+
+    Raises
+    ------
+    ValueError
+        For another suffix, or if the file holds another simulation: the message names all that differs.
+    OSError
+        If the file cannot be read or written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], every: float, run: Mapping[str, str]) -> None:
+        self.path = Path(path)
+        if self.path.suffix != ".npz":
+            raise ValueError(f"checkpoint = {str(path)!r} must end in .npz")
+        if not every >= 0:
+            raise ValueError(f"checkpoint_every must be a number of seconds of at least 0, not {every!r}")
+        self.every = every
+        self.run = dict(run)
+        self._target = storage.check_target(self.path, overwrite=True)
+        self._lock = threading.Lock()
+        self._written = time.perf_counter()
+        self._blocks: dict[int, dict[str, Array]] = {}
+        self.found: dict[str, Array] = {}
+        if self._target.exists():
+            self.found = self._read()
+
+    def _read(self) -> dict[str, Array]:
+        try:
+            with open(self._target, "rb") as file, np.load(file, allow_pickle=False) as archive:
+                found = {name: archive[name] for name in archive.files}
+            then = json.loads(str(found.pop("run")))
+            assert isinstance(then, dict)
+        except OSError:
+            raise
+        except Exception:  # a damaged or foreign file fails in many ways
+            raise ValueError(f"{self.path} is no checkpoint of a simulation; remove it, or give another name") from None
+        differ = [
+            f"{name} was {then.get(name)} and is {self.run.get(name)}"
+            for name in {**then, **self.run}
+            if then.get(name) != self.run.get(name)
+        ]
+        if differ:
+            raise ValueError(
+                f"{self.path} is a checkpoint of another simulation: {'; '.join(differ)}; "
+                "remove it, or give another name"
+            )
+        return found
+
+    def restore(self, b: int, ensemble: Ensemble) -> None:
+        """Put a block where it was."""
+        prefix = f"block {b} "
+        state = {name.removeprefix(prefix): values for name, values in self.found.items() if name.startswith(prefix)}
+        if state:
+            self._blocks[b] = state
+            ensemble.restore(state)
+
+    def due(self) -> bool:
+        """Whether it is time to write."""
+        return time.perf_counter() - self._written >= self.every
+
+    def write(self, b: int, ensemble: Ensemble, record: Mapping[str, Array]) -> None:
+        """Write the file with this block as it is now, and the others as they were."""
+        with self._lock:
+            self._blocks[b] = ensemble.state()
+            arrays = {
+                f"block {i} {name}": values for i, state in self._blocks.items() for name, values in state.items()
+            }
+            with storage.replacing(self.path, self._target) as temporary, open(temporary, "wb") as file:
+                np.savez(file, run=np.array(json.dumps(self.run)), **{**record, **arrays})  # type: ignore[arg-type]
+            self._written = time.perf_counter()
+
+    def remove(self) -> None:
+        """Remove the file: the simulation is complete."""
+        self._target.unlink(missing_ok=True)
+
+
+def generator_state(generators: list[np.random.Generator]) -> Array:
+    """Generators in text."""
+    return np.array([json.dumps(rng.bit_generator.state) for rng in generators])
+
+
+def set_generators(generators: list[np.random.Generator], states: Array) -> None:
+    """Put generators where they were."""
+    for rng, state in zip(generators, states.tolist(), strict=True):
+        rng.bit_generator.state = json.loads(state)
+
+
+def described(thing: Any) -> str:
+    """What tells an argument from another: its repr, or the checksum of its numbers."""
+    if isinstance(thing, np.ndarray):
+        return f"array {thing.shape} {storage.crc(np.ascontiguousarray(thing, dtype=float)):08x}"
+    return repr(thing)
