@@ -74,6 +74,18 @@ _HOMES = {
         "load_particles",
     ),
     "mfpde.storage": ("load",),
+    "mfpde.certify": (
+        "Certified",
+        "DecayRate",
+        "Disagreement",
+        "EnergyAt",
+        "Marginal",
+        "MassIn",
+        "Moment",
+        "OutputAt",
+        "Reference",
+        "reference",
+    ),
     "mfpde.plotting": ("animate", "plot"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
@@ -83,6 +95,18 @@ __all__ = [*sorted(_WHERE), "particles", "problems"]
 if TYPE_CHECKING:
     from mfpde import particles, problems
     from mfpde.central_limit import Fluctuations, fluctuations
+    from mfpde.certify import (
+        Certified,
+        DecayRate,
+        Disagreement,
+        EnergyAt,
+        Marginal,
+        MassIn,
+        Moment,
+        OutputAt,
+        Reference,
+        reference,
+    )
     from mfpde.comparison import (
         Comparison,
         ExactLaw,

@@ -2,8 +2,9 @@
 
 Exit codes: 0 all is well; 2 the input does not fit (one line on standard error that begins with
 ``mfpde:``, nothing is written); 3 the run failed; 4 the particles are inconsistent with the mean
-field; 130 it was interrupted. After 3 and 130 what ``run`` had computed is saved. ``run`` writes its
-file while it computes: after a kill it holds what there was at the last save time.
+field; 5 a file does not verify; 124 the time allowed was over; 130 the run was interrupted (Ctrl-C
+or SIGTERM). After 3, 124 and 130 what ``run`` had computed is saved, and ``resume`` goes on. ``run``
+writes its file while it computes: after a kill ``resume`` goes on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -587,14 +588,17 @@ def list_problems(
 ) -> None:
     """List the problems with their parameters, or show one with its equation, good values and exact facts."""
     if name is not None:
-        typer.echo(inspect.getdoc(_constructor(name)))
+        from mfpde.readable import readable
+
+        typer.echo(readable(inspect.getdoc(_constructor(name)) or ""))
         return
     from mfpde import problems
+    from mfpde.readable import readable
 
     for title in [*problems.names(), "network"]:
         function = _constructor(title)
         first = (inspect.getdoc(function) or "").partition("\n")[0]
-        typer.echo(f"{title}\n    {first.replace('``', '')}")
+        typer.echo(f"{title}\n    {readable(first)}")
         if title == "network":
             typer.echo("    described by a TOML file with a [network] table: mfpde run FILE.toml")
         else:
@@ -758,6 +762,10 @@ def compare(
             _check_target(picture, force=force, example="gaps.png")
         solution = _load(file)
         if solution.problem is None:
+            from mfpde.config import data_of
+
+            if data := data_of(solution):
+                raise _RefusedError(f"{file}: the data of its network, {data}, have changed or are gone; put them back")
             raise _RefusedError(f"{file} holds a problem built of user code; use mfpde.compare in Python")
         import mfpde as mf
 
@@ -831,6 +839,71 @@ def _second(text: str) -> Any:
         return float(text)
     except ValueError:
         raise _RefusedError(f"--uncertainty {text!r}: needs a fraction such as 1e-4, or a solution's file") from None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# reference
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def reference(
+    what: Annotated[str, typer.Argument(metavar="NAME|FILE.toml", help="A problem's name, or a TOML file.")],
+    tolerance: Annotated[float, typer.Option(help="Largest relative error bar.")] = 1e-4,
+    times: Annotated[
+        str | None, typer.Option(help="Times [default: the problem's end].", metavar="T,T,..", show_default=False)
+    ] = None,
+    moments: Annotated[
+        list[str] | None,
+        typer.Option("--moment", metavar="AXIS^K", help="A moment besides the energy, such as c^2. Repeatable."),
+    ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            "--output-at", metavar="X,X,..", help="Inputs at which the network's output is wanted.", show_default=False
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the problem. Repeatable.", show_default=False),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            parser=_seconds, metavar="TIME", help="When to stop refining: 90s, 15m [default: 2m].", show_default=False
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the result only.")] = False,
+) -> None:
+    """Numbers with error bars, confirmed by a second discretisation. Exit code 3 if the tolerance is not reached."""
+    with _one_line_warnings(), _refusing():
+        import mfpde as mf
+
+        configuration = _configuration(what, _changes(settings or []), from_file=_is_file(what))
+        problem = configuration.problem()
+        wanted: list[Any] = [mf.EnergyAt()]
+        for text in moments or []:
+            axis, _, power = text.partition("^")
+            if not (power or "1").isdecimal():
+                raise _RefusedError(f"--moment {text!r}: needs an axis and a power, such as c^2")
+            wanted.append(mf.Moment(axis, int(power or 1)))
+        if inputs is not None:
+            wanted.append(mf.OutputAt(_floats(inputs, "--output-at")))
+        try:
+            found = mf.reference(
+                problem,
+                tolerance,
+                wanted,
+                times=None if times is None else _floats(times, "--times"),
+                budget=120.0 if budget is None else budget,
+                progress=None if quiet else lambda text: typer.echo(text, err=True),
+            )
+        except mf.Disagreement as error:
+            _complain(error)
+            raise typer.Exit(INCONSISTENT) from None
+    typer.echo(found)
+    if not found.reached:
+        raise typer.Exit(FAILED)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -927,6 +1000,10 @@ REFERENCES = {
 """BibTeX of the schemes, by the name of their class."""
 
 
+YEAR = 2026
+"""Of this version."""
+
+
 @app.command()
 def cite(
     what: Annotated[
@@ -964,6 +1041,7 @@ def cite(
     entries.append(f"""@software{{mfpde,
   title   = {{mfpde: a grid-based solver for the mean-field PDE of wide two-layer networks}},
   author  = {{{{The mfpde developers}}}},
-  version = {{{__version__}}}
+  version = {{{__version__}}},
+  year    = {{{YEAR}}}
 }}""")
     typer.echo("\n\n".join(dict.fromkeys(entries)))

@@ -1129,6 +1129,14 @@ def load_solved_problem(solution: Solution, directory: str | Path) -> Problem | 
     return None
 
 
+def data_of(solution: Solution) -> str | None:
+    """The file of data that a network was trained on, as its solution names it; None if it names none."""
+    text = solution.configuration.get("toml")
+    with contextlib.suppress(ValueError, TypeError, LookupError):
+        return str(parse_toml(str(text))["network"]["data"])
+    return None
+
+
 def load_solution(path: str | os.PathLike[str], problem: Problem | None = None) -> Solution:
     """`mfpde.load`, with the problem also where that is a network on data that are still there."""
     solution = load(path, problem)

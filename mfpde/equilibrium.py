@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import shown
 from mfpde.energy import BoundEnergy
 from mfpde.energy.base import BoundExternal
 from mfpde.energy.features import BoundFeatures, LossForm, QuadraticForm
@@ -204,6 +205,8 @@ def stationary(
     >>> round(float(variance), 6)
     0.5
     """
+    if not isinstance(problem, Problem):
+        raise ValueError(f"stationary needs a Problem, not {shown(problem)}; see mfpde.problems")
     tau = _temperature(problem, temperature)
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise ValueError(f"tolerance must be positive, not {tolerance!r}; 1e-12 is the default")

@@ -16,6 +16,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import entries, real, shown
+
 __all__ = ["Axis", "End", "Grid"]
 
 Array = NDArray[np.float64]
@@ -70,13 +72,17 @@ class Axis:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and self.name.isidentifier()):
-            raise ValueError(f"axis name {self.name!r} is not an identifier; use a name such as 'c'")
+            raise ValueError(f"axis name {shown(self.name)} is not an identifier; use a name such as 'c'")
+        if not (real(self.lower) and real(self.upper) and self.lower < self.upper):
+            interval = ", ".join(str(float(x)) if real(x) else shown(x) for x in (self.lower, self.upper))
+            raise ValueError(f"axis {self.name!r}: the interval [{interval}] must be finite with lower < upper")
         lower, upper = float(self.lower), float(self.upper)
-        if not (math.isfinite(lower) and math.isfinite(upper) and lower < upper):
-            raise ValueError(f"axis {self.name!r}: the interval [{lower}, {upper}] must be finite with lower < upper")
-        ends = (self.ends, self.ends) if isinstance(self.ends, End) else tuple(self.ends)
-        if len(ends) != 2 or not all(isinstance(end, End) for end in ends):
-            raise ValueError(f"axis {self.name!r}: ends must be one End or a pair of End, not {self.ends!r}")
+        if not math.isfinite(upper - lower):
+            raise ValueError(f"axis {self.name!r}: the length of [{lower:g}, {upper:g}] overflows; use other units")
+        ends: tuple[End, ...] = (self.ends, self.ends) if isinstance(self.ends, End) else self.ends
+        if not isinstance(ends, (tuple, list)) or len(ends) != 2 or not all(isinstance(end, End) for end in ends):
+            raise ValueError(f"axis {self.name!r}: ends must be one End or a pair of End, not {shown(self.ends)}")
+        ends = tuple(ends)
         if (ends[0] is End.PERIODIC) != (ends[1] is End.PERIODIC):
             raise ValueError(f"axis {self.name!r}: both ends are periodic or neither is, not {ends!r}")
         object.__setattr__(self, "lower", lower)
@@ -138,18 +144,19 @@ class Grid:
     shape: tuple[int, ...]
 
     def __init__(self, axes: Sequence[Axis], shape: int | Sequence[int]) -> None:
-        axes = (axes,) if isinstance(axes, Axis) else tuple(axes)
+        axes = (axes,) if isinstance(axes, Axis) else entries(axes, "the axes of a grid")
         for axis in axes:
             if not isinstance(axis, Axis):
-                raise ValueError(f"a grid is made of Axis objects such as Axis('x', 0, 1), not {axis!r}")
+                raise ValueError(f"a grid is made of Axis objects such as Axis('x', 0, 1), not {shown(axis)}")
         if not 1 <= len(axes) <= 4:
             raise ValueError(f"a grid has 1 to 4 axes, not {len(axes)}; project the problem onto fewer parameters")
         names = [axis.name for axis in axes]
         if len(set(names)) != len(names):
             raise ValueError(f"axis names must differ, got {names}")
-        cells = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+        cells = (shape,) if isinstance(shape, (int, np.integer)) else entries(shape, "the shape of a grid")
         if len(cells) != len(axes):
-            raise ValueError(f"shape {cells} has {len(cells)} entries for {len(axes)} axes {names}; give one an axis")
+            found = f"shape {shown(cells)} has {len(cells)} entries"
+            raise ValueError(f"{found} for {len(axes)} axes {names}; give one an axis")
         for name, n in zip(names, cells, strict=True):
             if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 4:
                 raise ValueError(f"axis {name!r}: the number of cells must be an integer of at least 4, not {n!r}")

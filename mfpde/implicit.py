@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import real, shown
 from mfpde.flow import Evaluation, Flow
 from mfpde.problem import Problem
 from mfpde.stepping import Coefficients, Method, Outcome
@@ -60,9 +61,9 @@ class _Implicit(Method):
     def __post_init__(self) -> None:
         if not isinstance(self.potential, Potential):
             names = ", ".join(f"Potential.{p.name}" for p in Potential)
-            raise ValueError(f"potential must be one of {names}, not {self.potential!r}")
-        if not (isinstance(self.convergence, (int, float)) and 0 < self.convergence < 1):
-            raise ValueError(f"convergence must lie in (0, 1), not {self.convergence!r}; 1e-3 is a good value")
+            raise ValueError(f"potential must be one of {names}, not {shown(self.potential)}")
+        if not (real(self.convergence) and 0 < self.convergence < 1):
+            raise ValueError(f"convergence must lie in (0, 1), not {shown(self.convergence)}; 1e-3 is a good value")
         if self.potential is not Potential.AVERAGE:
             object.__setattr__(self, "order", 1)  # only the average of both ends is of order 2
 

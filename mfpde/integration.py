@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import real, shown
 from mfpde.diagnostics import Limits, OnEndMass, Recorder, Snapshot, StopCondition, end_shares
 from mfpde.grid import Axis, Grid
 from mfpde.implicit import Potential
@@ -169,9 +170,11 @@ def solve(
             check_memory(problem.grid(shape).size)
         solver = Solver(problem, shape, scheme=scheme, method=method, controller=controller)
         state = solver.init(initial)
+        if t_end is not None and not (real(t_end) and t_end > state.t):
+            raise ValueError(f"t_end = {shown(t_end)} must be finite and lie after the start, t = {state.t:g}")
         end = problem.t_end if t_end is None else float(t_end)
-        if not (math.isfinite(end) and end > state.t):
-            raise ValueError(f"t_end = {end:g} must be finite and lie after the start, t = {state.t:g}")
+        if not end > state.t:
+            raise ValueError(f"the start, t = {state.t:g}, is not before the problem's t_end = {end:g}; pass t_end=")
         run = Integration(solver, state, save_times(save, state.t, end), manner, stream, notes=notes)
         del state
         solution = run.complete()

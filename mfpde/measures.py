@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mfpde.checks import entries, real, shown
+from mfpde.checks import numbers as array_of
 from mfpde.grid import Axis, Grid
 
 __all__ = ["Density", "Dirac", "GridMeasure", "Measure", "Mixture", "Particles", "Product", "RestrictedMeasure"]
@@ -527,8 +529,8 @@ class Product(Measure):
             raise ValueError("a product needs at least one marginal, such as Product(c=stats.norm(0, 1))")
         for name, marginal in marginals.items():
             if isinstance(marginal, numbers.Real) and not isinstance(marginal, bool):
-                if not math.isfinite(marginal):
-                    raise ValueError(f"marginal {name!r}: the atom {marginal!r} must be a finite number")
+                if not real(marginal):
+                    raise ValueError(f"marginal {name!r}: the atom {shown(marginal)} must be a finite number")
             elif hasattr(marginal, "pmf") and not hasattr(marginal, "pdf"):
                 raise ValueError(
                     f"marginal {name!r}: {_label(marginal)} is a discrete law; write it as a Mixture of Dirac measures"
@@ -536,7 +538,7 @@ class Product(Measure):
             elif isinstance(marginal, type) or not all(hasattr(marginal, f) for f in ("cdf", "pdf", "support")):
                 raise ValueError(
                     f"marginal {name!r} must be a frozen scipy.stats distribution such as stats.norm(0, 1) "
-                    f"or a number, not {marginal!r}"
+                    f"or a number, not {shown(marginal)}"
                 )
         object.__setattr__(self, "marginals", tuple(marginals.items()))
 
@@ -591,7 +593,7 @@ class Dirac(Product):
     def __init__(self, /, **coordinates: float) -> None:
         for name, x in coordinates.items():
             if not isinstance(x, numbers.Real) or isinstance(x, bool):
-                raise ValueError(f"coordinate {name!r} of a Dirac measure must be a number, not {x!r}; see Product")
+                raise ValueError(f"coordinate {name!r} of a Dirac measure must be a number, not {shown(x)}")
         super().__init__(**coordinates)
 
 
@@ -649,11 +651,14 @@ class Mixture(Measure):
 
     def __init__(self, components: Sequence[tuple[float, Measure]]) -> None:
         kept = []
-        for weight, measure in components:
+        for pair in entries(components, "the components of a mixture"):
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise ValueError(f"a mixture is made of (weight, Measure) pairs, {shown(pair)} is none")
+            weight, measure = pair
             if not isinstance(measure, Measure):
-                raise ValueError(f"a mixture is made of (weight, Measure) pairs, {measure!r} is not a Measure")
-            if not (math.isfinite(weight) and weight >= 0.0):
-                raise ValueError(f"mixture weight {weight!r} must be finite and non-negative")
+                raise ValueError(f"a mixture is made of (weight, Measure) pairs, {shown(measure)} is not a Measure")
+            if not (real(weight) and weight >= 0.0):
+                raise ValueError(f"mixture weight {shown(weight)} must be finite and non-negative")
             if weight > 0.0:
                 kept.append((float(weight), measure))
         if not kept:
@@ -749,7 +754,7 @@ class Density(Measure):
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise ValueError(f"a Density needs a function of points (n, d), not {self.function!r}")
+            raise ValueError(f"a Density needs a function of points (n, d), not {shown(self.function)}")
 
     def restrict(self, axes: Sequence[Axis]) -> RestrictedMeasure:
         """Restrict to the box of `axes`, coordinates in their order; see `Measure.restrict`."""
@@ -964,7 +969,9 @@ class GridMeasure(Measure):
     values: Array = field(repr=False)
 
     def __post_init__(self) -> None:
-        values = np.array(self.values, dtype=float)
+        if not isinstance(self.grid, Grid):
+            raise ValueError(f"a GridMeasure needs a Grid, not {shown(self.grid)}")
+        values = array_of(self.values, "the values of a GridMeasure")
         if values.shape != self.grid.shape:
             raise ValueError(f"values of shape {values.shape} on a grid of shape {self.grid.shape}")
         _check_masses(values, "value")
@@ -1115,7 +1122,7 @@ class Particles(Measure):
     weights: Array | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        points = np.array(self.points, dtype=float)
+        points = array_of(self.points, "the points of particles")
         if points.ndim == 1:
             points = points[:, None]
         if points.ndim != 2 or not len(points):
@@ -1123,7 +1130,7 @@ class Particles(Measure):
         if not np.all(np.isfinite(points)):
             j = int(np.argmax(~np.isfinite(points).all(axis=1)))
             raise ValueError(f"particle {j} at {points[j].tolist()} is not finite; remove it")
-        weights = np.ones(len(points)) if self.weights is None else np.array(self.weights, dtype=float)
+        weights = np.ones(len(points)) if self.weights is None else array_of(self.weights, "the weights of particles")
         if weights.shape != (len(points),):
             raise ValueError(f"weights of shape {weights.shape} for {len(points)} particles; give one weight each")
         _check_masses(weights, "weight")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import entries, function, numbers, real, shown
 from mfpde.energy import BoundEnergy, Energy, TwoLayerNetwork
 from mfpde.grid import Axis, Grid
 from mfpde.measures import Measure, RestrictedMeasure
@@ -106,6 +106,14 @@ class Network:
     unit: Callable[..., Array]
     target: Callable[[Array], Array] | None = None
     inputs: Array | None = None
+
+    def __post_init__(self) -> None:
+        function(self.unit, "the unit of a network")
+        function(self.target, "the target of a network", optional=True)
+        if self.inputs is not None:
+            inputs = numbers(self.inputs, "the inputs of a network")
+            if inputs.ndim not in (1, 2) or not np.all(np.isfinite(inputs)):
+                raise ValueError(f"the inputs of a network are finite, of shape (m,) or (m, p), not {shown(inputs)}")
 
     def output(self, x: Array, coordinates: Sequence[Array], weights: Array) -> Array:
         """``sum_i weights_i unit(x, theta_i)`` over the broadcast shape of the coordinates, in chunks of inputs.
@@ -236,7 +244,7 @@ class Problem:
             raise ValueError(f"energy must be an Energy, not {type(self.energy).__name__}; see mfpde.energy")
         if not isinstance(self.initial, Measure):
             raise ValueError(f"initial must be a Measure, not {type(self.initial).__name__}; see mfpde.measures")
-        axes = tuple(self.axes)
+        axes = (self.axes,) if isinstance(self.axes, Axis) else entries(self.axes, "the axes of a problem")
         Grid(axes, (4,) * len(axes))  # checks number and names
         set_("axes", axes)
         for name in ("alpha", "temperature", "schedule"):
@@ -244,17 +252,35 @@ class Problem:
                 set_(name, as_schedule(getattr(self, name)))
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{name}: {error}") from None
-        if not (isinstance(self.t_end, (int, float)) and math.isfinite(self.t_end) and self.t_end > 0):
-            raise ValueError(f"t_end must be a finite positive time, not {self.t_end!r}")
+        if not (real(self.t_end) and self.t_end > 0):
+            raise ValueError(f"t_end must be a finite positive time, not {shown(self.t_end)}")
         set_("t_end", float(self.t_end))
         set_("reaction", _member(Reaction, self.reaction, "reaction"))
         if self.metric is not None:
-            metric = tuple(self.metric)
+            metric = entries(self.metric, "metric")
             if len(metric) != len(axes):
                 raise ValueError(f"metric has {len(metric)} entries for {len(axes)} axes; use None where the rate is 1")
+            for axis, g in zip(axes, metric, strict=True):
+                if not (g is None or callable(g) or (real(g) and g >= 0)):
+                    wanted = "None, a number >= 0 or a function"
+                    raise ValueError(f"metric of axis {axis.name!r} must be {wanted}, not {shown(g)}")
             set_("metric", metric)
         if self.base is not None and not callable(self.base):
-            raise ValueError(f"base must be a function omega(*coordinates) > 0, not {self.base!r}; leave it out for 1")
+            raise ValueError(
+                f"base must be a function omega(*coordinates) > 0, not {shown(self.base)}; leave it out for 1"
+            )
+        expected: dict[str, tuple[tuple[type, ...], str]] = {
+            "name": ((str,), "text"),
+            "citation": ((str,), "text"),
+            "exact": ((Mapping,), "a mapping"),
+            "parameters": ((Mapping, type(None)), "a mapping or None"),
+            "network": ((Network, type(None)), "a Network or None"),
+            "reinjection": ((Reinjection, type(None)), "a Reinjection or None"),
+        }
+        for name, (types, what) in expected.items():
+            if not isinstance(value := getattr(self, name), types):
+                raise ValueError(f"{name} must be {what}, not {shown(value)}")
+        function(self.rate, "rate", optional=True)
         if self.rate is not None:
             _check_increasing(self.rate)
             if self.reaction is Reaction.FREE_ENERGY:
@@ -379,6 +405,9 @@ class Problem:
             add(1.0 if g is None else g(*points.T) if callable(g) else g)
         if self.base is not None:
             add(self.log_base(*points.T))
+        if self.reinjection is not None:
+            born = self.reinjection.measure.restrict(tuple(self.axes))
+            add(born.cells(Grid(tuple(self.axes), (8,) * len(self.axes))))
         return digest.hexdigest()
 
     def __repr__(self) -> str:
@@ -422,7 +451,7 @@ def _member(kind: type[enum.Enum], value: Any, what: str) -> Any:
         return kind(value)
     except ValueError:
         valid = ", ".join(repr(member.value) for member in kind)
-        raise ValueError(f"unknown {what} {value!r}; valid: {valid}") from None
+        raise ValueError(f"unknown {what} {shown(value)}; valid: {valid}") from None
 
 
 def _check_increasing(rate: Callable[[Array], Array]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import numbers, shown, whole
 from mfpde.schedules import Constant, Schedule
 from mfpde.threads import THREADED_SIZE
 
@@ -31,6 +32,10 @@ __all__ = [
     "save_times",
     "thread_limit",
 ]
+
+
+MOST_SAVES = 10_000_000
+MOST_THREADS = 4096
 
 
 class RunWarning(UserWarning):
@@ -55,12 +60,15 @@ def invert_clock(clock: Schedule, t: float, until: float, length: float) -> floa
 
 def save_times(save: int | Sequence[float], start: float, t_end: float) -> list[float]:
     """The times after `start` at which a state is kept, `t_end` last: from a count or from the times."""
-    if isinstance(save, (int, np.integer)):
-        if save < 2:
-            raise ValueError(f"save = {save}: at least 2 save times, the start and the end")
+    if whole(save):
+        if not 2 <= save <= MOST_SAVES:  # type: ignore[operator]
+            raise ValueError(
+                f"save = {shown(save)}: at least 2 save times, the start and the end, and at most {MOST_SAVES}"
+            )
         # fractions of the interval: the same numbers whatever the start
-        return [start + (t_end - start) * (i / (save - 1)) for i in range(1, save - 1)] + [t_end]
-    times = sorted({float(t) for t in save})
+        count = int(save)  # type: ignore[arg-type]
+        return [start + (t_end - start) * (i / (count - 1)) for i in range(1, count - 1)] + [t_end]
+    times = sorted({float(t) for t in np.ravel(numbers(save, "save times"))})
     if not all(math.isfinite(t) for t in times) or (times and (times[0] < 0 or times[-1] > t_end)):
         raise ValueError(f"save times must lie between 0 and t_end = {t_end:g}, got {times}")
     return [t for t in times if start < t < t_end] + [t_end]
@@ -87,8 +95,8 @@ def thread_limit(threads: int | None, cells: int) -> Iterator[None]:
     """One number of threads for BLAS and the compiled sweeps: oversubscription costs more than it gives."""
     if threads is None:
         threads = 1 if cells < THREADED_SIZE else (os.cpu_count() or 1)
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, not {threads}")
+    if not whole(threads) or not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads must be a whole number from 1 to {MOST_THREADS}, not {shown(threads)}")
     import numba
 
     before = numba.get_num_threads()
@@ -112,20 +120,21 @@ WORKING_ARRAYS = 20
 """Arrays of the mesh's size that a run works with at most: 13 for `ExponentialSSPRK3`, 18 for implicit steps."""
 
 
-def check_memory(cells: int) -> None:
-    """Refuse a mesh that does not fit into memory, rather than be killed.
+def check_memory(cells: int, arrays: int = WORKING_ARRAYS) -> None:
+    """Refuse what does not fit into memory, rather than be killed: so many arrays of a number a cell (or a particle).
 
     Raises
     ------
     MemoryError
-        With the number of cells that would fit.
+        With the number that would fit.
     """
     memory = _memory()
-    needed = 8 * cells * WORKING_ARRAYS
+    needed = 8 * cells * arrays
     if memory is not None and needed > memory:
+        what = "cells" if arrays == WORKING_ARRAYS else "particles"
         raise MemoryError(
-            f"{cells} cells need about {needed / 2**30:.3g} GiB of memory, there are {memory / 2**30:.3g} GiB; "
-            f"use at most {memory // (8 * WORKING_ARRAYS)} cells (shape)"
+            f"{shown(cells)} {what} need about {needed / 2**30:.3g} GiB of memory, there are {memory / 2**30:.3g} GiB; "
+            f"use at most {memory // (8 * arrays)} {what}"
         )
 
 

@@ -12,6 +12,8 @@ import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mfpde.checks import entries, real, shown
+
 __all__ = [
     "Constant",
     "CustomSchedule",
@@ -61,6 +63,16 @@ def _time(t: float) -> float:
     return t
 
 
+def _number(value: object, what: str) -> float:
+    """A number that may be infinite or NaN: what is wrong with those is said where it is known."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise ValueError(f"{what} must be numbers, not {shown(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
 def _set(schedule: Schedule, *, positive: Sequence[str] = (), non_negative: Sequence[str] = ()) -> None:
     """Check the fields of a frozen schedule and store them as floats."""
     for name in (*positive, *non_negative):
@@ -68,10 +80,10 @@ def _set(schedule: Schedule, *, positive: Sequence[str] = (), non_negative: Sequ
         strict = name in positive
         limit = "positive" if strict else "non-negative"
         if not isinstance(value, numbers.Real) or isinstance(value, bool):
-            raise ValueError(f"{type(schedule).__name__}: {name} must be a number, not {value!r}")
-        number = float(value)
+            raise ValueError(f"{type(schedule).__name__}: {name} must be a number, not {shown(value)}")
+        number = _number(value, name)
         if not (math.isfinite(number) and (number > 0.0 if strict else number >= 0.0)):
-            raise ValueError(f"{type(schedule).__name__}: {name} = {value} must be finite and {limit}")
+            raise ValueError(f"{type(schedule).__name__}: {name} = {shown(value)} must be finite and {limit}")
         object.__setattr__(schedule, name, number)
 
 
@@ -144,9 +156,11 @@ class PowerLaw(Schedule):
     def __post_init__(self) -> None:
         exponent = self.exponent
         if not isinstance(exponent, numbers.Real) or isinstance(exponent, bool):
-            raise ValueError(f"PowerLaw: exponent must be a number, not {exponent!r}")
-        if not (math.isfinite(exponent) and exponent > -1.0):
-            raise ValueError(f"PowerLaw: exponent = {exponent} must be finite and above -1, to be integrable at 0")
+            raise ValueError(f"PowerLaw: exponent must be a number, not {shown(exponent)}")
+        if not (real(exponent) and exponent > -1.0):
+            raise ValueError(
+                f"PowerLaw: exponent = {shown(exponent)} must be finite and above -1, to be integrable at 0"
+            )
         object.__setattr__(self, "exponent", float(exponent))
         _set(self, non_negative=("scale",))
 
@@ -204,7 +218,12 @@ class PiecewiseLinear(Schedule):
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        times, values = tuple(float(t) for t in self.times), tuple(float(v) for v in self.values)
+        times, values = (
+            tuple(
+                _number(x, f"PiecewiseLinear: {name}") for x in entries(getattr(self, name), f"PiecewiseLinear: {name}")
+            )
+            for name in ("times", "values")
+        )
         if not times or len(times) != len(values):
             raise ValueError(
                 f"PiecewiseLinear: {len(times)} times and {len(values)} values; give one value a time, at least one"
@@ -375,7 +394,7 @@ class CustomSchedule(Schedule):
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise ValueError(f"CustomSchedule: a function of time is needed, not {self.function!r}")
+            raise ValueError(f"CustomSchedule: a function of time is needed, not {shown(self.function)}")
 
     def _value(self, t: float) -> float:
         value = float(self.function(t))
@@ -412,7 +431,7 @@ def as_schedule(value: float | Schedule | Callable[[float], float]) -> Schedule:
     if isinstance(value, Schedule):
         return value
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return Constant(float(value))
+        return Constant(value)  # type: ignore[arg-type]
     if callable(value) and not isinstance(value, type):
         return CustomSchedule(value)
-    raise ValueError(f"a schedule is a number, a Schedule or a function of time, not {value!r}")
+    raise ValueError(f"a schedule is a number, a Schedule or a function of time, not {shown(value)}")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import shown
 from mfpde.defaults import default_method, default_scheme
 from mfpde.flow import Evaluation, Flow, FreeEnergy
 from mfpde.grid import Grid
@@ -25,6 +26,7 @@ __all__ = ["Solver", "StepInfo"]
 
 Array = NDArray[np.float64]
 
+EXAMPLES = {"scheme": "mf.Weno5()", "method": "mf.Strang()", "controller": "mf.ErrorControl()"}
 DT_FLOOR = 1e-13
 """Smallest step relative to the run's length."""
 
@@ -102,6 +104,15 @@ class Solver:
         if not isinstance(problem, Problem):
             what = "a file that holds none (load it with problem=)" if problem is None else repr(problem)
             raise TypeError(f"solve needs a Problem, not {what}; see mfpde.problems")
+        for name, thing, kind in (
+            ("scheme", scheme, Scheme),
+            ("method", method, Method),
+            ("controller", controller, Controller),
+        ):
+            if thing is not None and not isinstance(thing, kind):
+                raise ValueError(
+                    f"{name} must be a {kind.__name__} object such as {EXAMPLES[name]}, not {shown(thing)}"
+                )
         self.problem = problem
         self.grid: Grid = problem.grid(shape)
         self._reasons: dict[str, str] = {}

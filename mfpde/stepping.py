@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import real, shown
 from mfpde.flow import Evaluation, Flow
 from mfpde.problem import Problem, Reaction
 from mfpde.transport import Scheme
@@ -191,6 +192,9 @@ class Splitting(Method):
                 raise ValueError(
                     f"the {operator.value} fractions of the splitting sum to {total:g}; they must sum to 1"
                 )
+        for name in ("corrector", "stabilised"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise ValueError(f"{name} must be True or False, not {shown(getattr(self, name))}")
         if any(fraction < 0 for _, fraction in self.steps):
             raise ValueError("the fractions of a splitting must not be negative")
 
@@ -500,8 +504,8 @@ class _Bounded(Controller):
     def _check(self) -> None:
         _positive("reaction", self.reaction)
         _fraction("fraction", self.fraction)
-        if not self.growth > 1:
-            raise ValueError(f"growth must be above 1, not {self.growth!r}")
+        if not (real(self.growth) and self.growth > 1):
+            raise ValueError(f"growth must be a number above 1, not {shown(self.growth)}")
 
     def cap(self, bound: float, stiffness: float) -> float:
         """See `Controller.cap`."""
@@ -634,13 +638,13 @@ class ErrorControl(_Bounded):
 
 
 def _positive(name: str, value: float) -> None:
-    if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be a finite positive number, not {value!r}")
+    if not (real(value) and value > 0):
+        raise ValueError(f"{name} must be a finite positive number, not {shown(value)}")
 
 
 def _fraction(name: str, value: float) -> None:
-    if not (isinstance(value, (int, float)) and 0 < value <= 1):
-        raise ValueError(f"{name} must lie in (0, 1], not {value!r}")
+    if not (real(value) and 0 < value <= 1):
+        raise ValueError(f"{name} must lie in (0, 1], not {shown(value)}")
 
 
 def step_doubling(

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import shown
 from mfpde.foreign import check_heaps, elsewhere, extents, parse_toml, stored_bytes
 from mfpde.grid import Axis, End, Grid
 from mfpde.solution import Result, Solution, State, run_stats
@@ -272,6 +273,10 @@ def sha256(dataset: h5py.Dataset) -> str:
     return digest.hexdigest()
 
 
+_DAMAGE = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What the library raises where a file is damaged: it has no type of its own for that."""
+
+
 def _hashed(file: h5py.File) -> list[str]:
     """The datasets that have checksums: all that are numbers of the run."""
     names = [name for name in file if name not in ("steps", "state", "volatile", "unfinished")]
@@ -287,6 +292,10 @@ _ATTRIBUTES = {
 """The attributes that have a checksum together."""
 
 
+def _decoded(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else repr(value)
+
+
 def _attributes_sha256(file: h5py.File) -> str:
     """The checksum of what attributes say."""
     axes = [entry.decode() if isinstance(entry, bytes) else str(entry) for entry in np.atleast_1d(file.attrs["axes"])]
@@ -297,7 +306,7 @@ def _attributes_sha256(file: h5py.File) -> str:
             if name in node.attrs:
                 value = node.attrs[name]
                 said.append([place, name, value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value])
-    return hashlib.sha256(json.dumps(said, default=lambda text: text.decode()).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(said, default=_decoded).encode()).hexdigest()
 
 
 def write_head(solution: Solution, file: h5py.File) -> list[h5py.Dataset]:
@@ -443,7 +452,8 @@ def load(path: str | os.PathLike[str], problem: Problem | None = None) -> Soluti
         it held at its last save time, with result ``UNFINISHED``.
 
         Its ``problem`` is the one given; else the one of `mfpde.problems` with the name and parameters in the file,
-        if its fingerprint agrees; else None.
+        if its fingerprint agrees; else the network on data that ``mfpde run`` solved, if the file of data is where
+        it was and the same (its sha256 is in the configuration); else None.
 
     Raises
     ------
@@ -474,7 +484,7 @@ def load(path: str | os.PathLike[str], problem: Problem | None = None) -> Soluti
             )
         solution.problem = problem
     elif solution.fingerprint:
-        solution.problem = _rebuilt(solution)
+        solution.problem = _rebuilt(solution) or _network(solution, path)
     return solution
 
 
@@ -492,6 +502,16 @@ def _rebuilt(solution: Solution) -> Problem | None:
     return None
 
 
+def _network(solution: Solution, path: str | os.PathLike[str]) -> Problem | None:
+    """The network of a TOML file, if its data are where the file says and the same."""
+    text = solution.configuration.get("toml")
+    if not isinstance(text, str) or "[network]" not in text:
+        return None
+    from mfpde.config import load_solved_problem
+
+    return load_solved_problem(solution, Path(path).parent)
+
+
 def with_fingerprint(problem: Problem, solution: Solution) -> Problem | None:
     """The problem, on the axes of the solution's mesh (a run may have extended them), if it is the one solved."""
     for candidate in (problem, dataclasses.replace(problem, axes=solution.grid.axes)):
@@ -505,12 +525,31 @@ def wrong_checksums(path: str | os.PathLike[str]) -> list[str] | None:
     with open_file(path) as file:
         if "checksums" not in file.attrs or "unfinished" in file:
             return None
-        sums = parse_toml(str(file.attrs["checksums"]))
-        wrong = [name for name in _hashed(file) if sums.get(name) != sha256(file[name])]
+        size = os.path.getsize(path)
+        try:
+            sums = parse_toml(str(file.attrs["checksums"]))
+            wrong = [n for n in _hashed(file) if not _all_here(file, n, size) or sums.get(n) != sha256(file[n])]
+        except _DAMAGE as error:
+            raise FileFormatError(f"{path} is truncated or damaged: {_line(error)}") from None
         return wrong if sums.get("attributes") == _attributes_sha256(file) else [*wrong, "attributes"]
 
 
+def _all_here(file: h5py.File, name: str, size: int) -> bool:
+    """Whether a name is that of numbers which are in the file, as many as it says."""
+    import h5py
+
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
+        return False
+    node = file[name]
+    if node.shape is None or node.dtype.kind not in "fi" or elsewhere(node):
+        return False
+    claimed = node.dtype.itemsize * math.prod(node.shape)
+    return bool(node.shape) and node.id.get_storage_size() <= size and claimed <= stored_bytes(node)
+
+
 def _read(path: str | os.PathLike[str]) -> Solution:
+    if not isinstance(path, (str, os.PathLike)):  # a number would be a file that is open
+        raise ValueError(f"a path is text, not {shown(path)}")
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
@@ -530,8 +569,7 @@ def _read(path: str | os.PathLike[str]) -> Solution:
             return _Reader(path, file, status.st_size).solution()
     except FileFormatError:
         raise
-    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
-        # the library has no type of its own for damage
+    except _DAMAGE as error:
         raise FileFormatError(f"{path} is truncated or damaged: {_line(error)}") from None
 
 

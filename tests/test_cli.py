@@ -491,7 +491,7 @@ def test_problems_lists_all_with_their_parameters():
     assert "start=good, alpha=5.0" in text
     assert "[network] table" in text
     shown = good("problems", "linear-neuron").stdout
-    assert "**Exact**" in shown
+    assert "Exact (problem.exact)" in shown
     assert good("problems", "linear_neuron").stdout == shown
     assert "half_width" in good("problems", "network").stdout
 

@@ -217,7 +217,11 @@ def test_places_that_cannot_be_written_are_refused_before_the_run(path, referenc
         refused(PermissionError, "cannot be written to", path.with_name("new.h5"))
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(0, 0, 9 * 60 * 8 - 1))
-    refused(OSError, "7 densities and two checkpoints of 60 cells need .* use fewer save times or cells", path.with_name("new.h5"))
+    refused(
+        OSError,
+        "7 densities and two checkpoints of 60 cells need .* use fewer save times or cells",
+        path.with_name("new.h5"),
+    )
     assert sorted(os.listdir(path.parent)) == ["folder.h5", "run.h5"]
     reference.save(path)
     assert_same(mf.load(path), reference)

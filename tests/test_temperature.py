@@ -37,7 +37,7 @@ class TestGaussianFacts:
     @pytest.mark.parametrize(
         "parameters",
         [(1.3, 0.7, 0.4, 0.9, 1.5, 0.3), (0.5, -0.3, 0.2, 3.0, -1.0, 2.0), (2.0, 1.0, 3.0, 5.0, 0.4, 0.1)],
-        ids=["atlas", "attractive", "hot"],
+        ids=["plain", "attractive", "hot"],
     )
     def test_moments(self, parameters, reaction):
         """m' = -(a+b)(1 + alpha s) m, s' = -2as - alpha a s^2 + 2 tau [+ alpha tau s], integrated."""

@@ -7,19 +7,28 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import numbers, real, shown
+from mfpde.energy.losses import check_size
+from mfpde.foreign import check_heaps, elsewhere, read_npz, stored_bytes
 from mfpde.grid import Axis
 from mfpde.particles import Cloud
 from mfpde.problem import Problem
+
+if TYPE_CHECKING:
+    import h5py
 
 __all__ = ["ParticleRecord", "load_particles"]
 
 Array = NDArray[np.float64]
 
+MAX_BYTES = 2**33
+"""Largest content of a file of particles."""
+_PARTS = ("positions", "times", "weights", "dt", "axes")
 OUTSIDE = 0.01
 """Fraction of recorded particles outside the box above which they are refused."""
 
@@ -58,8 +67,10 @@ class ParticleRecord:
 
     def __post_init__(self) -> None:
         where = f"{self.label}: "
-        times = np.atleast_1d(np.asarray(self.times, dtype=float))
-        x = np.asarray(self.positions, dtype=float)
+        if not isinstance(self.label, str):
+            raise ValueError(f"the label of particles is text, not {shown(self.label)}")
+        times = np.atleast_1d(numbers(self.times, f"{where}times"))
+        x = numbers(self.positions, f"{where}positions")
         if x.ndim == 2:
             x = x[..., None]
         if x.ndim == 3:
@@ -75,16 +86,18 @@ class ParticleRecord:
             raise ValueError(f"{where}times must be finite and increase")
         if not np.all(np.isfinite(x)):
             raise ValueError(f"{where}{np.count_nonzero(~np.isfinite(x))} coordinates are not finite; drop those runs")
+        check_size(f"{where}positions", x)
         w: Array | None = None
         if self.weights is not None:
-            w = np.asarray(self.weights, dtype=float)
+            w = numbers(self.weights, f"{where}weights")
             w = w[None] if w.ndim == 2 else w
             if w.shape != x.shape[:3]:
                 raise ValueError(f"{where}weights must have shape {x.shape[:3]}, not {np.shape(self.weights)}")
-            if not np.all(np.isfinite(w)) or np.any(w < 0) or np.any(w.sum(axis=2) <= 0):
+            if not np.all(np.isfinite(w)) or np.any(w < 0) or not np.all(w.any(axis=2)):
                 raise ValueError(f"{where}weights must be finite and >= 0, with a positive sum at every time")
-        if self.dt is not None and not (math.isfinite(self.dt) and self.dt > 0):
-            raise ValueError(f"{where}dt must be finite and positive, not {self.dt!r}")
+            check_size(f"{where}weights", w)
+        if self.dt is not None and not (real(self.dt) and self.dt > 0):
+            raise ValueError(f"{where}dt must be finite and positive, not {shown(self.dt)}")
         for name, value in (("positions", x), ("times", times), ("weights", w)):
             object.__setattr__(self, name, value)
 
@@ -141,22 +154,31 @@ def load_particles(path: str | os.PathLike[str], axes: Sequence[Axis | str] | No
         label = f"{path.name}:{prefix.rstrip('/')}" if prefix else path.name
         if prefix + "times" not in entries:
             raise ValueError(f"{label}: positions without 'times'; save the time of every frame beside them")
-        positions = np.asarray(entries[prefix + "positions"], dtype=float)
+        positions = _real(label, "positions", entries[prefix + "positions"])
         names = entries.get(prefix + "axes", entries.get("axes"))
         if names is not None and axes is not None:
-            given = [v.decode() if isinstance(v, bytes) else str(v) for v in np.ravel(names)]
+            given = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in np.ravel(names)]
             wanted = [axis if isinstance(axis, str) else axis.name for axis in axes]
             if sorted(given) != sorted(wanted):
-                raise ValueError(f"{label}: the columns are {', '.join(given)}, the problem's axes {', '.join(wanted)}")
+                found = ", ".join(given[:8]) + (", .." if len(given) > 8 else "")
+                raise ValueError(f"{label}: the columns are {found}, the problem's axes {', '.join(wanted)}")
             if positions.ndim >= 3:
+                if positions.shape[-1] != len(given):
+                    raise ValueError(f"{label}: {positions.shape[-1]} columns, but 'axes' names {len(given)}")
                 positions = positions[..., [given.index(name) for name in wanted]]
-        dt = entries.get(prefix + "dt")
+        times = _real(label, "times", entries[prefix + "times"])
+        weights, dt = (
+            None if prefix + name not in entries else _real(label, name, entries[prefix + name])
+            for name in ("weights", "dt")
+        )
+        if dt is not None and dt.size != 1:
+            raise ValueError(f"{label}: dt must be one number, not an array of shape {dt.shape}")
         records.append(
             ParticleRecord(
                 positions,
-                entries[prefix + "times"],
-                entries.get(prefix + "weights"),
-                None if dt is None else float(np.ravel(dt)[0]),
+                times,
+                weights,
+                None if dt is None else float(dt.ravel()[0]),
                 label,
             )
         )
@@ -164,39 +186,84 @@ def load_particles(path: str | os.PathLike[str], axes: Sequence[Axis | str] | No
 
 
 def _entries(path: Path) -> dict[str, Any]:
-    """All arrays of a file by their names; of HDF5 the attributes ``dt`` and ``axes`` of its groups too."""
-    entries: dict[str, Any] = {}
-    if path.suffix.lower() == ".npz":
-        import zipfile
+    """The arrays of a file by their names; of HDF5 the attributes ``dt`` and ``axes`` of its groups too.
 
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                entries = {name: file[name] for name in file.files}
-        except (zipfile.BadZipFile, EOFError, ValueError) as error:
-            raise ValueError(f"{path} is no NPZ file of plain arrays: {error}") from None
-    elif path.suffix.lower() in (".h5", ".hdf5"):
+    What is not part of a record is named and not read.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".npz", ".h5", ".hdf5"):
+        raise ValueError(f"{path}: particles are read from .npz, .h5 or .hdf5 files")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is not a regular file")
+    with path.open("rb"):  # says that there is no such file as Python says it
+        pass
+    try:
+        if suffix == ".npz":
+            return dict(read_npz(path, _PARTS, MAX_BYTES))
+        check_heaps(path)
         import h5py
 
-        with path.open("rb"):  # says that there is no such file as Python says it
-            pass
-        try:
-            with h5py.File(path, "r") as file:
-                file.visititems(
-                    lambda name, node: entries.__setitem__(name, node[()]) if isinstance(node, h5py.Dataset) else None
-                )
-                groups = [("", file)]
-                file.visititems(
-                    lambda name, node: groups.append((name + "/", node)) if isinstance(node, h5py.Group) else None
-                )
-                for prefix, group in groups:  # dt and axes may be attributes
-                    for key in ("dt", "axes"):
-                        if key in group.attrs:
-                            entries.setdefault(prefix + key, group.attrs[key])
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read as HDF5: {error}") from None
-    else:
-        raise ValueError(f"{path}: particles are read from .npz, .h5 or .hdf5 files")
+        with h5py.File(path, "r") as file:
+            return _hdf5_entries(file)
+    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        # a damaged file fails in many ways
+        what = "is no NPZ file of plain arrays" if suffix == ".npz" else "cannot be read as HDF5"
+        raise ValueError(f"{path} {what}: {' '.join(str(error).split()) or type(error).__name__}") from None
+
+
+def _hdf5_entries(file: h5py.File) -> dict[str, Any]:
+    import h5py
+
+    entries: dict[str, Any] = {}
+    total, groups, seen = 0, [("", file)], {h5py.h5o.get_info(file.id).addr}
+    while groups:
+        prefix, group = groups.pop()
+        for key in group:
+            name = prefix + key
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                entries[name] = None  # a link: what it leads to is not read
+                continue
+            node = group[key]
+            if isinstance(node, h5py.Group):
+                place = h5py.h5o.get_info(node.id).addr
+                if place in seen or name.count("/") > 8:
+                    raise ValueError(f"group {name!r} is there twice, or too deep; store each record once")
+                seen.add(place)
+                groups.append((name + "/", node))
+            elif isinstance(node, h5py.Dataset):
+                entries[name] = None
+                if key in _PARTS:
+                    total += _checked_bytes(name, node)
+                    if total > MAX_BYTES:
+                        raise ValueError(f"its arrays have {total} bytes; the limit is {MAX_BYTES}")
+                    entries[name] = node[()]
+        for key in ("dt", "axes"):  # they may be attributes
+            if key in group.attrs:
+                shape = group.attrs.get_id(key).shape or ()
+                if math.prod(shape) > 1000:
+                    raise ValueError(f"attribute {prefix + key!r} has shape {shape}")
+                entries.setdefault(prefix + key, group.attrs[key])
     return entries
+
+
+def _checked_bytes(name: str, dataset: h5py.Dataset) -> int:
+    """The size of a dataset, if it is here and as large as it claims."""
+    if elsewhere(dataset):
+        raise ValueError(f"{name!r} keeps its values in another file")
+    claimed = math.prod(dataset.shape or (0,)) * dataset.dtype.itemsize
+    # a single number or name may lie beside the head
+    if claimed > max(stored_bytes(dataset), 8192):
+        raise ValueError(f"{name!r} claims {claimed} bytes, the file holds {dataset.id.get_storage_size()} of them")
+    return claimed
+
+
+def _real(label: str, name: str, values: Any) -> Array:
+    """Real numbers, not text, truth values or objects that could be taken for some."""
+    array = np.asarray(values)
+    if values is None or array.dtype.kind not in "fiu":
+        raise ValueError(f"{label}: {name} must be real numbers, not {'a link' if values is None else array.dtype}")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float64)
 
 
 def weights_of(cloud: Cloud) -> Array | None:

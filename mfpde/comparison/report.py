@@ -116,7 +116,12 @@ class Comparison:
             j = self._worst(f)
             k = int(np.argmax(np.abs(f.limit[j]))) if np.all(np.isfinite(f.limit[j])) else 0
             low, high = f.slope_interval[-1]
-            slope = "-" if math.isnan(f.slope[-1]) else f"{f.slope[-1]:.2f} [{low:.2f}, {high:.2f}]"
+            slope = "-" if math.isnan(f.slope[-1]) else f"{f.slope[-1]:.2f}"
+            if math.isfinite(low) and math.isfinite(high):  # one replica has no error bars
+                slope += f" [{low:.2f}, {high:.2f}]"
+            bias = "-" if math.isnan(f.limit[j, k]) else f"{f.limit[j, k]:.2g}"
+            if math.isfinite(f.limit_error[j, k]):
+                bias += f" +- {f.limit_error[j, k]:.1g}"
             gaps = f"{math.sqrt(f.mean_square[0, -1]):.2g} .. {math.sqrt(f.mean_square[-1, -1]):.2g}"
             step_bias = f.step_bias[j, k]
             if not f.signed:
@@ -129,7 +134,7 @@ class Comparison:
                     slope,
                     gaps,
                     f"{math.sqrt(f.resampled[-1, -1]):.2g}",
-                    f"{f.limit[j, k]:.2g} +- {f.limit_error[j, k]:.1g}",
+                    bias,
                     "-" if math.isnan(step_bias) else f"{step_bias:.2g}",
                     "-" if math.isnan(score) else f"{score:.1f}",
                     f"{self.times[j]:g}",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mfpde.checks import shown, whole
 from mfpde.energy.base import Array, central_difference
 
 __all__ = ["ACTIVATIONS", "Activation", "activation_named", "hermite"]
@@ -43,6 +44,8 @@ class Activation:
     def __post_init__(self) -> None:
         if not callable(self.function) or not (self.derivative is None or callable(self.derivative)):
             raise TypeError("an activation needs a function and, better, its derivative, both of one array")
+        if not isinstance(self.name, str):
+            raise ValueError(f"the name of an activation is text, not {shown(self.name)}")
 
     def __call__(self, t: Array) -> Array:
         """sigma(t)."""
@@ -89,15 +92,16 @@ def hermite(degree: int) -> Activation:
     Parameters
     ----------
     degree : int
-        k >= 0; above about 30 it overflows for arguments of size 10 and more.
+        k, from 0 to 1000; above about 30 it overflows for arguments of size 10 and more.
 
     Raises
     ------
     ValueError
-        On a degree that is no integer >= 0.
+        On a degree that is no integer in this range.
     """
-    if not isinstance(degree, (int, np.integer)) or isinstance(degree, bool) or degree < 0:
-        raise ValueError(f"the degree of a Hermite activation must be an integer >= 0, not {degree!r}")
+    if not whole(degree) or not 0 <= degree <= MAX_DEGREE:
+        limits = f"an integer from 0 to {MAX_DEGREE}"
+        raise ValueError(f"the degree of a Hermite activation must be {limits}, not {shown(degree)}")
 
     def value(t: Array, k: int = int(degree)) -> Array:
         previous, current = np.zeros_like(t, dtype=float), np.ones_like(t, dtype=float)
@@ -110,6 +114,9 @@ def hermite(degree: int) -> Activation:
 
     return Activation(value, slope, f"hermite{int(degree)}")
 
+
+MAX_DEGREE = 1000
+"""Of a Hermite polynomial: the recurrence takes a pass over the array for each degree."""
 
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": Activation(np.tanh, _sech2, "tanh"),
@@ -129,7 +136,7 @@ def activation_named(activation: str | Activation) -> Activation:
     if isinstance(activation, str):
         if activation in ACTIVATIONS:
             return ACTIVATIONS[activation]
-        if activation.startswith("hermite") and activation[7:].isdecimal():
+        if activation.startswith("hermite") and activation[7:].isdecimal() and len(activation) < 20:
             return hermite(int(activation[7:]))
     names = ", ".join([*ACTIVATIONS, "hermite<k>"])
-    raise ValueError(f"unknown activation {activation!r}; known are {names}, or pass an Activation object")
+    raise ValueError(f"unknown activation {shown(activation)}; known are {names}, or pass an Activation object")

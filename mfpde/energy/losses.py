@@ -8,9 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mfpde.checks import numbers, real, shown
 from mfpde.energy.base import Array
 
 __all__ = ["LOSSES", "HuberLoss", "LogisticLoss", "Loss", "SquaredLoss", "loss_named"]
+
+
+LARGEST = 1e100
+"""Largest magnitude of data: squares and their sums stay finite."""
+
+
+def check_size(what: str, values: Array) -> None:
+    """Refuse finite numbers whose squares may overflow."""
+    if (largest := float(np.max(np.abs(values)))) > LARGEST:
+        raise ValueError(f"{what} reach {largest:.3g}, beyond {LARGEST:g}: their squares overflow; rescale the data")
 
 
 class Loss(ABC):
@@ -31,16 +42,18 @@ class _DataLoss(Loss):
     weights: Array | None = None
 
     def __post_init__(self) -> None:
-        targets = np.array(self.targets, dtype=float)
         name = type(self).__name__
+        targets = numbers(self.targets, f"{name}: the targets")
         if targets.ndim not in (1, 2) or not targets.size:
             raise ValueError(f"{name}: the targets must have shape (M,) or (M, q), not {targets.shape}")
         if not np.all(np.isfinite(targets)):
             raise ValueError(f"{name}: {np.count_nonzero(~np.isfinite(targets))} targets are not finite; remove them")
+        check_size(f"{name}: the targets", targets)
         n = len(targets)
-        weights = np.full(n, 1.0 / n) if self.weights is None else np.array(self.weights, dtype=float)
+        weights = np.full(n, 1.0 / n) if self.weights is None else numbers(self.weights, f"{name}: the weights")
         if weights.shape != (n,) or not np.all(np.isfinite(weights)) or np.any(weights < 0) or not np.any(weights):
             raise ValueError(f"{name}: the weights must be {n} finite numbers >= 0, not all zero")
+        check_size(f"{name}: the weights", weights)
         targets.flags.writeable = weights.flags.writeable = False
         object.__setattr__(self, "targets", targets)
         object.__setattr__(self, "weights", weights)
@@ -123,8 +136,8 @@ class HuberLoss(_DataLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (np.isfinite(self.delta) and self.delta > 0):
-            raise ValueError(f"HuberLoss: delta must be positive, not {self.delta!r}")
+        if not (real(self.delta) and self.delta > 0):
+            raise ValueError(f"HuberLoss: delta must be positive, not {shown(self.delta)}")
 
     def value(self, u: Array) -> float:
         """L(u)."""
@@ -149,6 +162,7 @@ def loss_named(loss: str | LossFactory) -> LossFactory:
         if loss not in LOSSES:
             raise ValueError(f"unknown loss {loss!r}; known are {', '.join(LOSSES)}, or pass a class such as HuberLoss")
         return LOSSES[loss]
-    if not callable(loss) or isinstance(loss, Loss):
-        raise TypeError(f"the loss must be a name or a function of targets and weights such as HuberLoss, not {loss!r}")
+    if not callable(loss) or isinstance(loss, Loss) or (isinstance(loss, type) and not issubclass(loss, Loss)):
+        what = "a name or a function of targets and weights such as HuberLoss"
+        raise TypeError(f"the loss must be {what}, not {shown(loss)}")
     return loss

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import numbers, shown
 from mfpde.grid import Axis
 
 __all__ = ["KernelDensity"]
@@ -78,13 +79,13 @@ class KernelDensity:
         if self.bandwidth is None:
             return
         try:
-            given = np.array(self.bandwidth, dtype=float)
-        except (TypeError, ValueError):
+            given = numbers(self.bandwidth, "the bandwidth")
+        except ValueError:
             given = np.array([math.nan])
         if given.ndim > 1 or given.size == 0 or not np.all(np.isfinite(given) & (given > 0)):
             raise ValueError(
                 f"KernelDensity: the bandwidth must be positive and finite, one number or one an axis, "
-                f"not {self.bandwidth!r}; leave it out for Silverman's rule"
+                f"not {shown(self.bandwidth)}; leave it out for Silverman's rule"
             )
         object.__setattr__(self, "bandwidth", float(given) if given.ndim == 0 else tuple(map(float, given)))
 

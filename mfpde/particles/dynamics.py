@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import real, shown, whole
 from mfpde.energy import TwoLayerNetwork
 from mfpde.particles.density import KernelDensity
 from mfpde.problem import Problem, Reaction
@@ -85,8 +86,10 @@ class SGD(Dynamics):
     one_pass: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.batch, (int, np.integer)) or isinstance(self.batch, bool) or self.batch < 1:
-            raise ValueError(f"SGD: the batch must be an integer of at least 1, not {self.batch!r}")
+        if not whole(self.batch) or not 1 <= self.batch < 2**63:
+            raise ValueError(f"SGD: the batch must be an integer of at least 1, not {shown(self.batch)}")
+        if not isinstance(self.one_pass, bool):
+            raise ValueError(f"SGD: one_pass is True or False, not {shown(self.one_pass)}")
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class BirthDeath(Dynamics):
 
     def __post_init__(self) -> None:
         if not isinstance(self.control, PopulationControl):
-            raise ValueError(f"BirthDeath: control must be a PopulationControl, not {self.control!r}")
+            raise ValueError(f"BirthDeath: control must be a PopulationControl, not {shown(self.control)}")
         _check_density(self)
 
     def excess(self, values: Array, mean: Array | float) -> Array:
@@ -190,8 +193,8 @@ class Weights(Dynamics):
     density: KernelDensity = field(default_factory=KernelDensity)
 
     def __post_init__(self) -> None:
-        if self.resample is not None and not 0.0 < self.resample <= 1.0:
-            raise ValueError(f"Weights: resample must be a fraction of n in (0, 1], not {self.resample!r}")
+        if self.resample is not None and not (real(self.resample) and 0.0 < self.resample <= 1.0):
+            raise ValueError(f"Weights: resample must be a fraction of n in (0, 1], not {shown(self.resample)}")
         _check_density(self)
 
     def change(self, values: Array, alpha: float, dt: float) -> Array:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import numbers, real, shown
 from mfpde.energy import TwoLayerNetwork
 from mfpde.energy.base import central_difference, difference_step
 from mfpde.grid import Axis, End
@@ -33,7 +34,7 @@ from mfpde.particles.dynamics import (
 )
 from mfpde.particles.fields import DirectField, Field, make_field
 from mfpde.problem import Problem, Reaction, ReinjectionKind
-from mfpde.running import progress_bar, save_index
+from mfpde.running import MOST_SAVES, check_memory, progress_bar, save_index
 from mfpde.schedules import Schedule
 
 __all__ = ["Cloud", "simulate"]
@@ -41,6 +42,7 @@ __all__ = ["Cloud", "simulate"]
 Array = NDArray[np.float64]
 Observable = Callable[[Array, Array], Any]
 
+MOST_STEPS = 1e10
 BLOCK = 2**15
 """Particles worked on together: their arrays stay in the cache."""
 OFF_WALL = 1e-9
@@ -246,9 +248,12 @@ def simulate(
     >>> cloud.positions.shape, bool(cloud.energy[:, -1].max() < 0.2)
     ((4, 11, 500, 1), True)
     """
+    if not isinstance(problem, Problem):
+        raise ValueError(f"simulate needs a Problem, not {shown(problem)}; see mfpde.problems")
     for name, value, least in (("n", n, 2), ("replicas", replicas, 1), ("workers", workers, 1)):
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
+            raise ValueError(f"{name} must be an integer of at least {least}, not {shown(value)}")
+    check_memory(int(n) * int(replicas), arrays=4 * len(problem.axes) + 8)
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"the seed must be an integer of at least 0, not {seed!r}")
     dt, steps = step_length(dt, problem.t_end if t_end is None else t_end)
@@ -325,8 +330,10 @@ def simulate(
 def step_length(dt: float, t_end: float) -> tuple[float, int]:
     """The largest step up to `dt` of which `t_end` is a multiple, and how many there are."""
     for name, value in (("dt", dt), ("t_end", t_end)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be finite and positive, not {value!r}")
+        if not (real(value) and value > 0):
+            raise ValueError(f"{name} must be finite and positive, not {shown(value)}")
+    if not t_end / dt <= MOST_STEPS:
+        raise ValueError(f"t_end = {t_end:g} in steps of dt = {dt:g} are more than {MOST_STEPS:g}; take longer steps")
     steps = max(1, math.ceil(t_end / dt * (1 - 1e-9)))
     return t_end / steps, steps
 
@@ -334,11 +341,11 @@ def step_length(dt: float, t_end: float) -> tuple[float, int]:
 def save_steps(save: int | Sequence[float], dt: float, steps: int) -> list[int]:
     """The steps after which something is saved, 0 and the last included."""
     if isinstance(save, (int, np.integer)) and not isinstance(save, bool):
-        if save < 1:
-            raise ValueError(f"save must be at least 1, or a sequence of times, not {save!r}")
+        if not 1 <= save <= MOST_SAVES:
+            raise ValueError(f"save must be 1 to {MOST_SAVES}, or a sequence of times, not {shown(save)}")
         return sorted({0, *(round(x) for x in np.linspace(0, steps, max(int(save), 2))), steps})
     chosen = {0, steps}
-    for t in np.asarray(save, dtype=float).ravel():
+    for t in numbers(save, "save times").ravel():
         k = round(float(t) / dt) if math.isfinite(t) else -1
         if not 0 <= k <= steps or abs(k * dt - t) > 1e-6 * dt:
             raise ValueError(
