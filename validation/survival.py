@@ -6,14 +6,11 @@ again until the run is over. The final file is then held against that of an unin
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
-import random
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +23,95 @@ __all__ = ["run"]
 
 SOURCE = "by construction: everything a step depends on is in the file"
 
-GRID = """
-import sys
-import mfpde as mf
-path, threads = sys.argv[1], int(sys.argv[2])
-settings = {"threads": threads, "progress": False, "checkpoint": 1e-3}
-try:
-    found = mf.load(path)
-except FileNotFoundError:
-    mf.solve(mf.problems.three_gaussians(), shape=(SHAPE), t_end=T_END, save=5, output=path, **settings)
-else:
-    if found.result is not mf.Result.SUCCESS:  # the kill may have come after the end
-        mf.resume(path, **settings)
-"""
-
-CLOUD = """
-import sys
+DRIVER = """
+import contextlib, hashlib, json, os, random, signal, sys, time
+import h5py
 import numpy as np
 import mfpde as mf
-path, workers = sys.argv[1], int(sys.argv[2])
-cloud = mf.particles.simulate(
-    mf.problems.three_gaussians(), 200, dt=0.01, t_end=T_END, seed=1, replicas=4, workers=workers, progress=False,
-    checkpoint=path + ".npz", checkpoint_every=0.02,
-)
-np.save(path, cloud.positions)
+
+folder, kind, threads, kills, share = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
+settings = {"threads": threads, "progress": False, "checkpoint": 1e-3}
+shape, t_end = ((64, 64), 10.0) if threads == 1 else ((400, 260), 1.0)
+
+
+def grid(path):
+    try:
+        found = mf.load(path)
+    except FileNotFoundError:
+        problem = mf.problems.three_gaussians()
+        mf.solve(problem, shape=shape, t_end=share * t_end, save=5, output=path, **settings)
+    else:
+        if found.result is not mf.Result.SUCCESS:  # the kill may have come after the end
+            mf.resume(path, **settings)
+
+
+def cloud(path):
+    done = mf.particles.simulate(
+        mf.problems.three_gaussians(), 200, dt=0.01, t_end=share * 20.0, seed=1, replicas=4, workers=threads,
+        progress=False, checkpoint=path + ".npz", checkpoint_every=0.02,
+    )
+    with open(path, "wb") as file:
+        np.save(file, done.positions)
+
+
+def digest(path):
+    if kind == "cloud":
+        return hashlib.sha256(open(path, "rb").read()).hexdigest()
+    with h5py.File(path, "r") as file:  # among the attributes are the checksums of all datasets
+        text = "".join(f"{name}={file.attrs[name]}" for name in sorted(file.attrs) if name != "REFERENCE_LIST")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def child(path):
+    process = os.fork()
+    if not process:
+        code = 1
+        try:
+            (grid if kind == "grid" else cloud)(path)
+            code = 0
+        except BaseException as error:
+            print(repr(error), file=sys.stderr)
+        os._exit(code)
+    return process
+
+
+# compiled code is loaded here, once; threads are started by the children only
+mf.solve(mf.problems.three_gaussians(), shape=(16, 16), t_end=0.01, threads=1, progress=False)
+chance = random.Random(f"{kind} {threads} {kills}")
+whole, path = os.path.join(folder, "whole.h5"), os.path.join(folder, "run.h5")
+os.waitpid(child(whole), 0)
+began = time.perf_counter()
+os.remove(whole)
+_, status = os.waitpid(child(whole), 0)
+length, wanted = time.perf_counter() - began, digest(whole)
+count = dict.fromkeys(("kills", "runs", "unreadable", "different", "left"), 0)
+count |= {"errors": int(status != 0), "length": length}
+while count["kills"] < kills:
+    while True:
+        process = child(path)
+        if count["kills"] < kills:
+            time.sleep(chance.uniform(0.0, 0.7) * length)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        _, status = os.waitpid(process, 0)
+        if not os.WIFSIGNALED(status):
+            count["errors"] += os.WEXITSTATUS(status) != 0
+            break
+        count["kills"] += 1
+        if kind == "grid" and os.path.exists(path):
+            try:
+                mf.load(path)
+            except Exception as error:
+                print(repr(error), file=sys.stderr)
+                count["unreadable"] += 1
+    count["runs"] += 1
+    count["different"] += not os.path.exists(path) or digest(path) != wanted
+    # what a kill in the middle of a write leaves has a name that begins with a dot
+    count["left"] += sum(not name.startswith(".") for name in os.listdir(folder)) - 2
+    for name in os.listdir(folder):
+        if name != "whole.h5":
+            os.remove(os.path.join(folder, name))
+print(json.dumps(count))
 """
 
 
@@ -58,15 +120,13 @@ def run(quick: bool, progress: Progress) -> Study:
     kills, steps = (12, 20_000) if quick else (100, 1_000_000)
     rows: list[Row] = []
     share = 0.0
-    for name, script, threads in (
-        ("grid, 1 thread", GRID.replace("SHAPE", "64, 64"), 1),
-        ("grid, 2 threads", GRID.replace("SHAPE", "400, 260"), 2),
-        ("particles, 2 workers", CLOUD, 2),
+    for name, kind, threads, count in (
+        ("grid, 1 thread", "grid", 1, kills),
+        ("grid, 2 threads", "grid", 2, kills),
+        ("particles, 2 workers", "cloud", 2, max(6, kills // 4)),
     ):
-        t_end = {"grid, 1 thread": 10.0, "grid, 2 threads": 1.0, "particles, 2 workers": 20.0}[name]
-        script = script.replace("T_END", str(t_end if not quick else 0.3 * t_end))
         progress(share, f"killing: {name}")
-        rows += _killed(name, script, threads, kills if "grid" in name else max(6, kills // 4))
+        rows += _killed(name, kind, threads, count, 0.3 if quick else 1.0)
         share += 0.2
     progress(share, f"{steps} steps")
     rows += _soak(steps)
@@ -75,71 +135,28 @@ def run(quick: bool, progress: Progress) -> Study:
     return Study("Survival", (__doc__ or "").split("\n\n", 1)[1], rows)
 
 
-def _digest(path: Path) -> str:
-    """The content of a result, without what may differ."""
-    if path.suffix == ".npy":
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        text = "".join(f"{name}={file.attrs[name]}" for name in sorted(file.attrs) if name != "REFERENCE_LIST")
-    return hashlib.sha256(text.encode()).hexdigest()  # among them are the checksums of all datasets
-
-
-def _killed(name: str, script: str, threads: int, kills: int) -> list[Row]:
+def _run(script: str, *arguments: object) -> dict[str, Any]:
+    """What a script prints, in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(mf.__file__).parent.parent), *sys.path])}
-    suffix = ".npy" if "particles" in name else ".h5"
+    command = [sys.executable, "-W", "ignore", "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
-    def child(path: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-W", "ignore", "-c", script, str(path), str(threads)]
-        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
 
-    chance = random.Random(f"{name} {kills}")
-    done, unreadable, errors, rounds, different = 0, 0, 0, 0, 0
+def _killed(name: str, kind: str, threads: int, kills: int, share: float) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder) / f"whole{suffix}"
-        began = time.perf_counter()
-        first = child(whole)
-        assert first.wait() == 0, first.communicate()[1].decode()
-        length = time.perf_counter() - began
-        wanted = _digest(whole)
-        leftover: set[str] = set()
-        while done < kills:
-            path = Path(folder) / f"run{suffix}"
-            while True:
-                process = child(path)
-                if done < kills:
-                    # the start of an interpreter takes a good part of it; later kills find a run further on
-                    try:
-                        process.wait(chance.uniform(0.3, 1.0) * length)
-                    except subprocess.TimeoutExpired:
-                        process.send_signal(signal.SIGKILL)
-                code = process.wait()
-                _, said = process.communicate()
-                if code == -signal.SIGKILL:
-                    done += 1
-                    if path.exists() and suffix == ".h5":
-                        try:
-                            mf.load(path)
-                        except Exception:
-                            unreadable += 1
-                    continue
-                errors += code != 0
-                if code != 0:
-                    print(said.decode(), file=sys.stderr)
-                break
-            rounds += 1
-            different += not path.exists() or _digest(path) != wanted
-            leftover |= {entry for entry in os.listdir(folder) if not entry.startswith((".", "whole", path.name))}
-            for entry in Path(folder).iterdir():
-                if entry != whole:
-                    entry.unlink()
-    note = f"{done} kills in {rounds} runs of {length:.1f} s"
+        found = _run(DRIVER, folder, kind, threads, kills, share)
+    note = f"{found['kills']} kills in {found['runs']} runs of {found['length']:.2f} s"
     return [
-        Row(f"{name}: files that cannot be opened after a kill", SOURCE, 0, unreadable, 0, Kind.AT_MOST, note),
-        Row(f"{name}: runs that could not go on", SOURCE, 0, errors, 0, Kind.AT_MOST, note),
-        Row(f"{name}: final results that differ in a bit", SOURCE, 0, different, 0, Kind.AT_MOST, note),
-        Row(f"{name}: files left behind", SOURCE, 0, len(leftover), 0, Kind.AT_MOST, note),
+        Row(f"{name}: {what}", SOURCE, 0, found[key], 0, Kind.AT_MOST, note)
+        for key, what in (
+            ("unreadable", "files that cannot be opened after a kill"),
+            ("errors", "runs that could not go on"),
+            ("different", "final results that differ in a bit"),
+            ("left", "files left behind"),
+        )
+        if kind == "grid" or key != "unreadable"
     ]
 
 
@@ -172,21 +189,21 @@ print(json.dumps({
 
 
 def _soak(steps: int) -> list[Row]:
-    import json
-
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(mf.__file__).parent.parent), *sys.path])}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SOAK, str(steps)],
-        env=environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    found: dict[str, Any] = json.loads(done.stdout)
+    found = _run(SOAK, steps)
     memory = np.array(found["memory"][1:], dtype=float)
     # arrays grow by an eighth at a time
     growth = (memory[-1] - memory[0]) / (0.8 * steps)
     return [
         Row(f"{steps} steps: made", "the controller", steps, found["steps"], 6, Kind.WITHIN, "saves cut steps in two"),
-        Row("bytes a step that memory grows by", "8 bytes a recorded number, an eighth to spare",
-            found["recorded"] * 1.125, growth, 16, Kind.AT_MOST, f"{found['recorded']} bytes are recorded"),
+        Row(
+            "bytes a step that memory grows by",
+            "8 bytes a recorded number, an eighth to spare",
+            found["recorded"] * 1.125,
+            growth,
+            2**21 / steps,
+            Kind.AT_MOST,
+            f"{found['recorded']} bytes are recorded; 2 MiB in all for pages",
+        ),
         Row("drift of the mass", "stated bound", 1e-11, found["drift"], 0, Kind.AT_MOST),
         Row("save times: distance from what was asked for", "they are hit", 0, found["off"], 0, Kind.AT_MOST),
         Row("end time", "it is hit", 1.0, found["end"], 0, Kind.WITHIN),
