@@ -106,10 +106,17 @@ def _refusing() -> Iterator[None]:
     """Turn what the library refuses into one line."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, ArithmeticError, OSError) as error:
         raise _RefusedError(_reason(error)) from error
     except MemoryError as error:
         raise _RefusedError(f"not enough memory: {_line(error)}") from error
+
+
+def _any_numbers() -> contextlib.AbstractContextManager[Any]:
+    """Draw whatever a file holds: axes of 1e300 overflow where ticks are made, which is nobody's business."""
+    import numpy as np
+
+    return np.errstate(all="ignore")
 
 
 def _reason(error: BaseException) -> str:
@@ -533,8 +540,9 @@ def _draw(solution: Solution, path: Path) -> bool:
     from mfpde.plotting import plot
 
     try:
-        plot(solution, path)
-    except (ValueError, OSError, MemoryError) as error:
+        with _any_numbers():
+            plot(solution, path)
+    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
         typer.echo(f"warning: no picture: {_reason(error)}", err=True)
         return False
     return True
@@ -689,7 +697,7 @@ def plot(
             raise _RefusedError(f"{path}: the folder {path.parent} does not exist")
     from mfpde import plotting
 
-    with _one_line_warnings(), _refusing():
+    with _one_line_warnings(), _refusing(), _any_numbers():
         if picture is not None:
             plotting.plot(solution, picture)
             typer.echo(f"written: {picture}")
