@@ -253,7 +253,7 @@ class TestOtherFacts:
             ("gaussian-langevin", {"variance": 0.0}, "variance must be finite and positive"),
             ("gaussian-sampling", {"target_variance": -1.0}, "target_variance must be finite and positive"),
             ("double-well-sampling", {"tilt": 1.6}, "below 1.5 barrier"),
-            ("double-well-sampling", {"temperature": math.nan}, "temperature must be finite and positive"),
+            ("double-well-sampling", {"temperature": math.nan}, "temperature must be a number"),
             ("sphere-langevin", {"d": 1.5}, "d must be at least 2"),
             ("sphere-langevin", {"field": math.inf}, "field must be finite"),
         ],

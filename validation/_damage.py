@@ -108,7 +108,6 @@ def attempts(
 def _child(check: Check, cases: Sequence[int], limit: float, memory: int, log: int) -> tuple[list[Attempt], int]:
     reading, writing = os.pipe()
     told, telling = os.pipe()
-    base = _pages()[1]
     pid = os.fork()
     if pid == 0:
         os.close(reading)
@@ -121,6 +120,8 @@ def _child(check: Check, cases: Sequence[int], limit: float, memory: int, log: i
     began = time.monotonic()
     failed: Outcome | None = None
     with os.fdopen(reading, "rb", buffering=0) as pipe:
+        # of its own: a child has less in memory than its parent, until it looks at it
+        base = struct.unpack("<q", pipe.read(8))[0]
         while len(answers) < len(cases):
             ready, _, _ = select.select([pipe], [], [], max(0.0, began + limit - time.monotonic()))
             if not ready:
@@ -153,7 +154,8 @@ def _work(check: Check, cases: Sequence[int], memory: int, log: int, pipe: int, 
     # whoever started this may have put something else in their place
     warnings.simplefilter("error")
     sys.stdout, sys.stderr = (open(number, "w", closefd=False, errors="replace") for number in (1, 2))  # noqa: SIM115
-    size = _pages()[0]
+    size, resident = _pages()
+    os.write(pipe, struct.pack("<q", resident))
     resource.setrlimit(resource.RLIMIT_AS, (size + memory, size + memory))
     for case in cases:
         os.lseek(log, 0, os.SEEK_SET)
