@@ -190,6 +190,13 @@ class MassIn(Observable):
     def measure(self, at: Measured) -> Array:
         """Its value."""
         mass = at.weights
+        if at.grid is None:
+            inside = np.ones(np.shape(mass), dtype=bool)
+            for name, (low, high) in self.box.items():
+                _edges(name, [low, high])
+                theta = at.coordinates[at.axis(name)]
+                inside &= (low <= theta) & (theta < high)
+            return np.array(float(mass[inside].sum()))
         for name, (low, high) in self.box.items():
             mass = _contract(mass, at, name, [low, high])[..., 0]
             # the axis has gone to the end, as one bin, and is kept there for the next
@@ -213,7 +220,10 @@ class Marginal(Observable):
 
     def measure(self, at: Measured) -> Array:
         """Its values."""
-        edges = np.asarray(self.edges, dtype=float)
+        edges = _edges(self.axis, self.edges)
+        if at.grid is None:
+            found, _ = np.histogram(at.coordinates[at.axis(self.axis)], bins=edges, weights=at.weights)
+            return np.asarray(found / np.diff(edges))
         binned = _contract(at.weights, at, self.axis, edges)
         return np.asarray(binned.sum(axis=tuple(range(binned.ndim - 1))) / np.diff(edges))
 
@@ -233,19 +243,23 @@ class DecayRate(Observable):
         """The logarithm of the energy; `combine` makes rates of two."""
         return np.array(math.log(at.energy) if at.energy > 0 else math.nan)
 
-    def combine(self, values: Array, times: Array) -> tuple[Array, Array]:
+    def combine(self, values: Array, times: Array) -> Array:
         """Rates between successive times."""
-        return -np.diff(values, axis=0) / np.diff(times), times[1:]
+        return np.asarray(-np.diff(values, axis=0) / np.diff(times))
+
+
+def _edges(name: str, edges: ArrayLike) -> Array:
+    found = np.asarray(edges, dtype=float)
+    if not (found.ndim == 1 and len(found) > 1 and np.all(np.diff(found) > 0)):
+        raise ValueError(f"edges along {name!r} must increase, not {shown(edges)}")
+    return found
 
 
 def _contract(mass: Array, at: Measured, name: str, edges: ArrayLike) -> Array:
     """Masses in intervals along an axis of a mesh; the intervals become the last axis."""
     assert at.grid is not None
-    i = at.axis(name)
+    i, edges = at.axis(name), _edges(name, edges)
     axis, n, h = at.grid.axes[i], at.grid.shape[i], at.grid.spacing[i]
-    edges = np.asarray(edges, dtype=float)
-    if not (edges.ndim == 1 and len(edges) > 1 and np.all(np.diff(edges) > 0)):
-        raise ValueError(f"edges along {name!r} must increase, not {shown(edges)}")
     if edges[0] < axis.lower - 1e-12 * axis.length or edges[-1] > axis.upper + 1e-12 * axis.length:
         raise ValueError(f"edges along {name!r} must lie in [{axis.lower:g}, {axis.upper:g}]")
     along = np.moveaxis(mass, i, -1)
@@ -321,7 +335,7 @@ class _Route(ABC):
                     values[k].append(np.asarray(observable.measure(at), dtype=float))
         stacked = [np.stack(found) for found in values]
         return [
-            o.combine(v, self.times[at])[0] if isinstance(o, DecayRate) else v
+            o.combine(v, self.times[at]) if isinstance(o, DecayRate) else v
             for o, v, at in zip(observables, stacked, where, strict=True)
         ]
 
@@ -471,6 +485,8 @@ class Certified:
         The one that confirmed it; empty where there is none.
     other_value, other_bar : array
         What that one found.
+    observable : Observable
+        What was measured: it can be measured on other measures, too.
     """
 
     name: str
@@ -481,6 +497,7 @@ class Certified:
     other: str = ""
     other_value: Array | None = None
     other_bar: Array | None = None
+    observable: Observable | None = None
 
     @property
     def relative(self) -> float:
@@ -673,6 +690,7 @@ def reference(
             other=other.route.name,
             other_value=other.values[-1][k],
             other_bar=others[k],
+            observable=observable,
         )
         for k, (observable, at) in enumerate(zip(wanted, each, strict=True))
     )

@@ -8,7 +8,7 @@ import numbers as kinds
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ def real(value: Any) -> bool:
         return False
 
 
-def whole(value: Any) -> bool:
+def whole(value: Any) -> TypeGuard[int]:
     """Whether a value is a whole number: no truth value, no float, no text."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 

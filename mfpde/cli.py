@@ -619,10 +619,10 @@ def _default(value: Any) -> str:
 
 
 def _load(path: Path) -> Solution:
-    from mfpde.config import load_solution
+    from mfpde.storage import load
 
     with _refusing():
-        return load_solution(path)
+        return load(path)
 
 
 @app.command()

@@ -44,7 +44,7 @@ from mfpde.problem import Problem, Reaction, Reinjection, ReinjectionKind
 from mfpde.problems import constructor, get, names, network
 from mfpde.solution import Solution
 from mfpde.stepping import Controller, CourantControl, ErrorControl, ExponentialSSPRK3, FixedStep, Lie, Method, Strang
-from mfpde.storage import load, with_fingerprint
+from mfpde.storage import with_fingerprint
 from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
 
 __all__ = ["Configuration", "ConfigurationError", "load_config", "named_config"]
@@ -1135,11 +1135,3 @@ def data_of(solution: Solution) -> str | None:
     with contextlib.suppress(ValueError, TypeError, LookupError):
         return str(parse_toml(str(text))["network"]["data"])
     return None
-
-
-def load_solution(path: str | os.PathLike[str], problem: Problem | None = None) -> Solution:
-    """`mfpde.load`, with the problem also where that is a network on data that are still there."""
-    solution = load(path, problem)
-    if solution.problem is None:
-        solution.problem = load_solved_problem(solution, Path(path).parent)
-    return solution

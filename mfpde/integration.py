@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import real, shown
+from mfpde.checks import real, shown, whole
 from mfpde.diagnostics import Limits, OnEndMass, Recorder, Snapshot, StopCondition, end_shares
+from mfpde.flow import FreeEnergy
 from mfpde.grid import Axis, Grid
 from mfpde.implicit import Potential
 from mfpde.measures import Measure
@@ -204,7 +205,7 @@ class Manner:
     on_end_mass: OnEndMass = OnEndMass.WARN
 
     def __post_init__(self) -> None:
-        if isinstance(self.max_steps, bool) or not isinstance(self.max_steps, (int, np.integer)) or self.max_steps < 1:
+        if not whole(self.max_steps) or self.max_steps < 1:
             raise ValueError(f"max_steps must be an integer of at least 1, not {self.max_steps!r}")
         for name in ("checkpoint", "time_limit"):
             value = getattr(self, name)
@@ -258,6 +259,7 @@ class Integration:
         self.scale = 0.0
         self.written = self.began
         self.before: dict[str, Any] = {}
+        self.free: FreeEnergy | None = None  # of the present state
         self.history = history
         if history is not None:
             self._go_on(history)
@@ -364,15 +366,15 @@ class Integration:
             if not (math.isfinite(at.energy) and np.all(np.isfinite(at.V))):
                 raise ValueError("the potential of the initial measure is not finite; look at the energy's functions")
             tau = problem.temperature(self.state.t)
-            free = solver.free_energy(at, tau)
+            self.free = solver.free_energy(at, tau)
             if self.times:
                 if self.stream is not None:
                     self._start_stream()
             else:
-                recorder.state(self.state.t, at, free, tau, (0.0, None, 0))
+                recorder.state(self.state.t, at, self.free, tau, (0.0, None, 0))
                 self._keep()
             result = Result.SUCCESS
-            del at, free
+            del at
             for target in self.targets:
                 if self.times[-1] >= target:
                     continue
@@ -387,8 +389,6 @@ class Integration:
         solver, problem, recorder, manner = self.solver, self.solver.problem, self.recorder, self.manner
         rows = recorder.rows
         at = solver.evaluate(self.state)
-        tau = problem.temperature(self.state.t)
-        free = solver.free_energy(at, tau)
         while self.state.t < target:
             if self.steps == manner.max_steps:
                 return Result.MAX_STEPS
@@ -398,7 +398,7 @@ class Integration:
             if info.result is not None:
                 return info.result
             speed, alpha = problem.schedule(state.t), problem.alpha(state.t)
-            dissipation = recorder.departure(before, free, info.first_rate, speed, alpha, info.cell)
+            dissipation = recorder.departure(before, self.free, info.first_rate, speed, alpha, info.cell)
             dt, done = info.dt, (info.dt, info.error, info.redone)
             self.leak += info.leak
             self.steps += 1
@@ -407,8 +407,10 @@ class Integration:
             del info, new
             at = solver.evaluate(state)
             tau = problem.temperature(state.t)
-            free = solver.free_energy(at, tau) if at.mass > 0.0 else None
-            gap = recorder.state(state.t, at, free, tau, done)
+            self.free = None
+            if at.mass > 0.0:
+                self.free = solver.free_energy(at, tau)
+            gap = recorder.state(state.t, at, self.free, tau, done)
             energy = rows["energy"][-1]
             show(state.t, energy)
             if not at.mass > 0.0:
@@ -456,11 +458,11 @@ class Integration:
             self._keep()
         last = solver.evaluate(state)
         tau = problem.temperature(state.t)
-        free = solver.free_energy(last, tau) if last.mass > 0.0 else None
         _, cell = solver.flow.outflow(last, tau)
         rate = solver.flow.rate(last, tau, recorder.rows["dt"][-1] or None)
-        recorder.departure(last, free, rate, problem.schedule(state.t), problem.alpha(state.t), cell)
-        del last, free, rate
+        recorder.departure(last, self.free, rate, problem.schedule(state.t), problem.alpha(state.t), cell)
+        del last, rate
+        self.free = None
         diagnostics = recorder.arrays()
         density = np.empty((0, *solver.grid.shape)) if self.frames is None else self.frames[: len(self.times)]
         seconds = time.perf_counter() - self.began + self.before.pop("seconds", 0.0)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde import implicit, stepping, transport
-from mfpde.config import load_solution
 from mfpde.diagnostics import Limits, OnEndMass, StopCondition
 from mfpde.integration import Integration, Manner, conclude, described, versions
 from mfpde.problem import Problem
@@ -21,6 +20,7 @@ from mfpde.running import RunWarning, check_memory, save_times
 from mfpde.solution import Result, Solution
 from mfpde.solver import Solver
 from mfpde.stepping import Controller, Method
+from mfpde.storage import load
 from mfpde.streaming import Stream
 from mfpde.transport import Scheme
 
@@ -99,7 +99,7 @@ def resume(
     (True, 3)
     """
     path = None if isinstance(source, Solution) else Path(source)
-    solution = source if isinstance(source, Solution) else load_solution(source)
+    solution = source if isinstance(source, Solution) else load(source)
     given = {"scheme": scheme, "method": method, "controller": controller}
     problem = _the_same(solution, problem, given, path)
     made = {name: _made(solution.configuration.get(name), name, thing) for name, thing in given.items()}
@@ -119,7 +119,7 @@ def resume(
     )
     check_memory(solution.grid.size)
     solver = Solver(problem, solution.grid.shape, **made)
-    solver._check_density(state.mu)
+    solver.init(state)
     stream = _stream(output, path, configuration)
     run = Integration(solver, state, targets, manner, stream, history=solution)
     return conclude(run.complete(), throw=throw, stacklevel=3)

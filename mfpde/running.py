@@ -61,12 +61,12 @@ def invert_clock(clock: Schedule, t: float, until: float, length: float) -> floa
 def save_times(save: int | Sequence[float], start: float, t_end: float) -> list[float]:
     """The times after `start` at which a state is kept, `t_end` last: from a count or from the times."""
     if whole(save):
-        if not 2 <= save <= MOST_SAVES:  # type: ignore[operator]
+        if not 2 <= save <= MOST_SAVES:
             raise ValueError(
                 f"save = {shown(save)}: at least 2 save times, the start and the end, and at most {MOST_SAVES}"
             )
         # fractions of the interval: the same numbers whatever the start
-        count = int(save)  # type: ignore[arg-type]
+        count = int(save)
         return [start + (t_end - start) * (i / (count - 1)) for i in range(1, count - 1)] + [t_end]
     times = sorted({float(t) for t in np.ravel(numbers(save, "save times"))})
     if not all(math.isfinite(t) for t in times) or (times and (times[0] < 0 or times[-1] > t_end)):
@@ -120,7 +120,7 @@ WORKING_ARRAYS = 20
 """Arrays of the mesh's size that a run works with at most: 13 for `ExponentialSSPRK3`, 18 for implicit steps."""
 
 
-def check_memory(cells: int, arrays: int = WORKING_ARRAYS) -> None:
+def check_memory(count: int, arrays: int = WORKING_ARRAYS, what: str = "cells") -> None:
     """Refuse what does not fit into memory, rather than be killed: so many arrays of a number a cell (or a particle).
 
     Raises
@@ -129,11 +129,10 @@ def check_memory(cells: int, arrays: int = WORKING_ARRAYS) -> None:
         With the number that would fit.
     """
     memory = _memory()
-    needed = 8 * cells * arrays
+    needed = 8 * count * arrays
     if memory is not None and needed > memory:
-        what = "cells" if arrays == WORKING_ARRAYS else "particles"
         raise MemoryError(
-            f"{shown(cells)} {what} need about {needed / 2**30:.3g} GiB of memory, there are {memory / 2**30:.3g} GiB; "
+            f"{shown(count)} {what} need about {needed / 2**30:.3g} GiB of memory, there are {memory / 2**30:.3g} GiB; "
             f"use at most {memory // (8 * arrays)} {what}"
         )
 

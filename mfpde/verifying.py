@@ -107,9 +107,7 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
     >>> mf.verify(path).ok
     True
     """
-    from mfpde.config import load_solution
-
-    solution = load_solution(path, problem)
+    solution = storage.load(path, problem)
     unchecked: list[str] = []
     checks = list(_checksums(path, unchecked))
     checks += _laws(solution, unchecked)
@@ -180,7 +178,6 @@ def _energy(mu: Array, bound: object, temperature: float, volume: float, log_bas
 def _balance(solution: Solution, unchecked: list[str]) -> Iterator[Check]:
     """``E(0) - E(t)`` against the integral of the recorded dissipation, by a spline through the steps."""
     d, problem = solution.diagnostics, solution.problem
-    lost = float(d["energy"][0] - d["energy"][-1])
     if problem is None or not decays(problem):
         unchecked.append(
             "energy balance: the energy also changes with the temperature, or the reaction is not its descent"
@@ -190,7 +187,7 @@ def _balance(solution: Solution, unchecked: list[str]) -> Iterator[Check]:
     whole = np.isfinite(rate)
     if not np.all(np.diff(d["time"]) > 0):  # said above
         return
-    if whole.sum() < 3 or not lost > 0:
+    if whole.sum() < 3 or not d["energy"][0] > d["energy"][-1]:
         unchecked.append("energy balance: too few steps")
         return
     from scipy.interpolate import PchipInterpolator

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import numbers, real, shown
+from mfpde.checks import numbers, real, shown, whole
 from mfpde.energy import TwoLayerNetwork
 from mfpde.energy.base import central_difference, difference_step
 from mfpde.grid import Axis, End
@@ -251,10 +251,10 @@ def simulate(
     if not isinstance(problem, Problem):
         raise ValueError(f"simulate needs a Problem, not {shown(problem)}; see mfpde.problems")
     for name, value, least in (("n", n, 2), ("replicas", replicas, 1), ("workers", workers, 1)):
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        if not whole(value) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, not {shown(value)}")
-    check_memory(int(n) * int(replicas), arrays=4 * len(problem.axes) + 8)
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+    check_memory(int(n) * int(replicas), 4 * len(problem.axes) + 8, "particles")
+    if not whole(seed) or seed < 0:
         raise ValueError(f"the seed must be an integer of at least 0, not {seed!r}")
     dt, steps = step_length(dt, problem.t_end if t_end is None else t_end)
     scheme = make_scheme(problem, dynamics, steps)
@@ -340,7 +340,7 @@ def step_length(dt: float, t_end: float) -> tuple[float, int]:
 
 def save_steps(save: int | Sequence[float], dt: float, steps: int) -> list[int]:
     """The steps after which something is saved, 0 and the last included."""
-    if isinstance(save, (int, np.integer)) and not isinstance(save, bool):
+    if whole(save):
         if not 1 <= save <= MOST_SAVES:
             raise ValueError(f"save must be 1 to {MOST_SAVES}, or a sequence of times, not {shown(save)}")
         return sorted({0, *(round(x) for x in np.linspace(0, steps, max(int(save), 2))), steps})
