@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mfpde.checks import real, shown, whole
 from mfpde.diagnostics import Limits, OnEndMass, Recorder, Snapshot, StopCondition, end_shares
-from mfpde.flow import FreeEnergy
+from mfpde.flow import Evaluation, FreeEnergy
 from mfpde.grid import Axis, Grid
 from mfpde.implicit import Potential
 from mfpde.measures import Measure
@@ -42,6 +42,8 @@ Array = NDArray[np.float64]
 
 ENERGY_TOLERANCE = 1e-13
 DRIFT_WARN = 1e-12
+ROUNDED = 1e-13
+"""The relative mass that rounding may add up to before it is given back, and by less than a twentieth a step."""
 EXTENSION = 0.25
 """By how much of its cells an axis grows at an end that mass has reached."""
 MOST_EXTENSIONS = 12
@@ -406,6 +408,8 @@ class Integration:
             # of the step's arrays nothing is kept while the next ones are made
             del info, new
             at = solver.evaluate(state)
+            if solver.flow.reaction.balanced:
+                state, at = self._without_rounding(state, at)
             tau = problem.temperature(state.t)
             self.free = None
             if at.mass > 0.0:
@@ -433,6 +437,18 @@ class Integration:
                 self.stream.checkpoint(state, rows, recorder.responses, self._counts())
                 self.written = time.perf_counter()
         return Result.SUCCESS
+
+    def _without_rounding(self, state: State, at: Evaluation) -> tuple[State, Evaluation]:
+        """The state with the mass that the fluxes left, once the rounding errors of its sums have become `ROUNDED`.
+
+        A step rounds the mass by a unit of the last place, and a slow run does so the same way in every step: over
+        10^6 steps 1e-11 of the mass. What a step loses by more than rounding is left as it is, to be seen.
+        """
+        kept = self.recorder.rows["mass"][0] * (1.0 + self.leak)
+        if ROUNDED < abs(at.mass / kept - 1.0) < 1.05 * ROUNDED:
+            self.state = state = dataclasses.replace(state, mu=state.mu * (kept / at.mass))
+            at = self.solver.evaluate(state)
+        return state, at
 
     def _checkpoint_is_due(self, now: float) -> bool:
         every = self.manner.checkpoint
