@@ -13,10 +13,19 @@ from typing import Any, ParamSpec, TypeGuard, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["checked", "entries", "function", "numbers", "real", "shown", "whole"]
+__all__ = ["MayBeInfinite", "checked", "entries", "function", "numbers", "real", "shown", "whole"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class MayBeInfinite:
+    """In ``Annotated[float, MayBeInfinite()]``: configuration files may say ``inf``, as for no other number."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.float_schema(strict=True, allow_inf_nan=True)
 
 
 def real(value: Any) -> bool:

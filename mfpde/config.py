@@ -481,7 +481,7 @@ def _typed_parameters(problem: str, parameters: Mapping[str, Any]) -> dict[str, 
     """The arguments of a problem's constructor in the types of its signature."""
     typed: dict[str, Any] = {}
     function = constructor(problem)
-    hints = typing.get_type_hints(function)
+    hints = typing.get_type_hints(function, include_extras=True)
     hints.pop("return", None)
     for key, value in parameters.items():
         if key not in hints:

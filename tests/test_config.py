@@ -340,6 +340,16 @@ REFUSALS = [
 ]
 
 
+@pytest.mark.parametrize("key", ["d", "start_d"])
+def test_a_dimension_may_be_infinite(key, tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text(f'problem = "isotropic-gaussians"\n[parameters]\n{key} = inf\n')
+    assert load_config(path).problem().parameters[key] == np.inf
+    path.write_text(f'problem = "isotropic-gaussians"\n[parameters]\n{key} = nan\n')
+    with pytest.raises(ValueError, match=f"{key} must be a number"):
+        load_config(path).problem()
+
+
 @pytest.mark.parametrize(("text", "expected"), REFUSALS, ids=[str(i) for i in range(len(REFUSALS))])
 def test_what_does_not_fit_is_refused_in_one_line(text, expected, points):
     (points / "points.txt").write_text(CSV)

@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mfpde.checks import MayBeInfinite
 from mfpde.energy import Confinement, Features, SquaredLoss
 from mfpde.grid import Axis, End
 from mfpde.measures import Product
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+Dimension = Annotated[float, MayBeInfinite()]
 
 CITATION = """@article{mei2018mean,
   title   = {A mean field view of the landscape of two-layer neural networks},
@@ -257,9 +259,9 @@ class _Radial:
 
 def isotropic_gaussians(
     delta: float = 0.4,
-    d: float = 40,
+    d: Dimension = 40,
     kappa: float = 0.8,
-    start_d: float | None = None,
+    start_d: Dimension | None = None,
     knots: Sequence[float] = STANDARD.knots,
     values: Sequence[float] = STANDARD.values,
     alpha: float = 0.0,
@@ -388,8 +390,8 @@ def isotropic_gaussians(
 def predicting_failure(
     kappa: float = 0.1,
     delta: float = 0.5,
-    d: float = 320,
-    start_d: float | None = None,
+    d: Dimension = 320,
+    start_d: Dimension | None = None,
     alpha: float = 0.0,
     radius: float = 3.0,
     t_end: float = 2.0,
@@ -480,10 +482,10 @@ BLOCK_NODES = (8, 6)
 
 def anisotropic_gaussians(
     delta: float = 0.4,
-    d: float = math.inf,
+    d: Dimension = math.inf,
     gamma: float = 60 / 320,
     kappa: float = 0.8,
-    start_d: float = 80,
+    start_d: Dimension = 80,
     knots: Sequence[float] = STANDARD.knots,
     values: Sequence[float] = STANDARD.values,
     alpha: float = 0.0,
@@ -576,10 +578,10 @@ def anisotropic_gaussians(
 
 def relu_gaussians(
     delta: float = 0.4,
-    d: float = math.inf,
+    d: Dimension = math.inf,
     gamma: float = 60 / 320,
     kappa: float = 0.8,
-    start_d: float = 40,
+    start_d: Dimension = 40,
     spread: float = 0.2,
     exponent: float = -0.25,
     alpha: float = 0.0,
