@@ -2,6 +2,8 @@
 
     python tests/mutation.py mfpde/reaction.py tests/test_reaction.py tests/test_verification.py --sample 40
 
+    python tests/mutation.py mfpde/transport/kernels.py tests/test_transport.py -k reference --lines 148 --interpreted
+
 Every break is made in a copy of the repository: an operator, a comparison, a number, ``and`` for ``or``, ``min`` for
 ``max``. What survives is printed; it is a hole in the tests, or code that makes no difference.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import os
 import random
 import shutil
 import subprocess
@@ -100,12 +103,25 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=0, help="break only so many places, chosen at random")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=600.0)
+    parser.add_argument("--lines", default="", help="break only these, FIRST-LAST")
+    parser.add_argument("-k", dest="keyword", default="", help="as for pytest")
+    parser.add_argument("--interpreted", action="store_true", help="kernels as plain Python, see interpreted.py")
     options = parser.parse_args()
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *options.tests]
+    environment = dict(os.environ)
+    if options.keyword:
+        command += ["-k", options.keyword]
+    if options.interpreted:
+        command += ["-p", "interpreted"]
+        environment["PYTHONPATH"] = "tests"
 
     source = (ROOT / options.module).read_text(encoding="utf-8")
-    count = len(list(places(ast.parse(source))))
-    chosen = list(range(count))
-    if options.sample and options.sample < count:
+    nodes = list(places(ast.parse(source)))
+    count, chosen = len(nodes), list(range(len(nodes)))
+    if options.lines:
+        first, _, last = options.lines.partition("-")
+        chosen = [k for k in chosen if int(first) <= nodes[k].lineno <= int(last or first)]  # type: ignore[attr-defined]
+    if options.sample and options.sample < len(chosen):
         chosen = sorted(random.Random(options.seed).sample(chosen, options.sample))
     lines = source.splitlines()
     survived = 0
@@ -115,10 +131,7 @@ def main() -> int:
             ROOT, place, ignore=shutil.ignore_patterns(".git", "__pycache__", "results", "figures", "*.h5", ".*_cache")
         )
         target = place / options.module
-        sound = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *options.tests],
-            cwd=place, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        sound = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
         if sound.returncode:
             print(f"the tests fail before anything is broken:\n{sound.stdout[-2000:]}")
             return 2
@@ -132,8 +145,8 @@ def main() -> int:
             began = time.perf_counter()
             try:
                 done = subprocess.run(
-                    [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *options.tests],
-                    cwd=place, capture_output=True, text=True, timeout=options.timeout, check=False,
+                    command, cwd=place, env=environment, capture_output=True, text=True, check=False,
+                    timeout=options.timeout,
                 )  # fmt: skip
                 failed = [line.partition(" - ")[0] for line in done.stdout.splitlines() if line.startswith("FAILED")]
                 killed, by = done.returncode != 0, failed[0].removeprefix("FAILED ") if failed else "an error"

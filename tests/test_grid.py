@@ -36,6 +36,7 @@ def test_one_end_stands_for_both_and_a_pair_is_kept():
         (("c", -math.inf, 1), "finite"),
         (("c", 0, math.nan), "finite"),
         (("c", 0, 1, "periodic"), "End"),
+        (("c", -1.5e308, 1.5e308), "overflows; use other units"),
         (("c", 0, 1, (End.NATURAL,)), "pair of End"),
         (("c", 0, 1, (End.PERIODIC, End.NATURAL)), "both ends are periodic"),
         (("c", 0, 1, (End.TRUNCATION, End.PERIODIC)), "both ends are periodic"),

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from scipy import integrate
+from scipy import integrate, stats
 
+from mfpde.energy import External
 from mfpde.gibbs import entropy, log_gibbs, relative_entropy
 from mfpde.grid import Axis, Grid
 from mfpde.measures import Product
-from mfpde.problem import Reinjection, ReinjectionKind
-from mfpde.reaction import ReactionStep, exponential_step, free_energy_step, reinjection_step
+from mfpde.problem import Problem, Reinjection, ReinjectionKind
+from mfpde.reaction import ReactionStep, exponential_step, free_energy_step, make_reaction, reinjection_step
 
 
 def relative(a, b):
@@ -139,6 +140,20 @@ class TestReinjection:
         mu[10:15] = 0.0
         assert reinjection_step(mu, np.abs(self.V), 0.1, self.mu_b, kind)[10:15].min() > 0
 
+    def test_small_losses_return_too(self, kind):
+        """What decays in a short step is found where it is reinjected, and nowhere else."""
+        mu = self.mu.copy()
+        mu[10:15] = 0.0
+        V = np.abs(self.V)
+        a = 1e-6
+        new = reinjection_step(mu, V, a, self.mu_b, kind)
+        lost = -mu * np.expm1(-a * V)
+        np.testing.assert_allclose(new[10:15], self.mu_b[10:15] * lost.sum(), rtol=2 * a * V.max())
+        np.testing.assert_allclose(np.delete(mu - new, range(10, 15)), np.delete(lost, range(10, 15)), rtol=1e-8)
+
+    def test_without_mass(self, kind):
+        np.testing.assert_array_equal(reinjection_step(np.zeros(30), self.V, 1.0, self.mu_b, kind), 0.0)
+
 
 class TestFreeEnergyStep:
     """log mu <- q log mu + (1-q)(log omega - V/tau) + const, q = exp(-a tau)."""
@@ -251,22 +266,26 @@ class TestDissipation:
     def test_rate(self):
         self.check(ReactionStep(self.grid, rate=np.tanh), self.V)
 
+    def test_a_constant_in_the_rate_costs_no_digits(self):
+        """Cov(V + 2^30, V) = Var V; without a shift the constant times the round-off of the mean would be seen."""
+        V = np.round(self.V * 256) / 256  # V + 2^30 is exact
+        mean = float(V @ self.mu) * self.grid.cell_volume
+        variance = float((V - mean) ** 2 @ self.mu) * self.grid.cell_volume
+        step = ReactionStep(self.grid, rate=lambda V: V + 2.0**30)
+        assert step.dissipation(self.mu, V, mean) == pytest.approx(variance, rel=1e-12)
+
     def test_unbalanced(self):
         self.check(ReactionStep(self.grid, balanced=False), self.V)
 
     @pytest.mark.parametrize("kind", list(ReinjectionKind))
     @pytest.mark.parametrize("sign", [1, -1])
     def test_reinjection(self, kind, sign):
-        from scipy import stats
-
         step = ReactionStep(self.grid, reinjection=Reinjection(Product(x=stats.norm(0, 0.1)), kind))
         self.check(step, sign * (np.abs(self.V) + 0.1))
 
     @pytest.mark.parametrize("kind", ["balanced", "rate", "unbalanced", "free-energy", *ReinjectionKind])
     def test_of_the_free_energy(self, kind):
         """By differentiating the step for the frozen energy int V dmu + tau int log(mu/omega) dmu."""
-        from scipy import stats
-
         log_base, tau = np.sin(np.arange(40.0)), 0.6
         options = {
             "balanced": {},
@@ -290,8 +309,6 @@ class TestDissipation:
     @pytest.mark.parametrize("sign", [1, -1])
     def test_of_a_mass_other_than_one(self, kind, sign):
         """Refill removes a gain uniformly: per unit of mass."""
-        from scipy import stats
-
         step = ReactionStep(self.grid, reinjection=Reinjection(Product(x=stats.norm(0, 0.1)), kind))
         mu, V, tau, volume = 2 * self.mu, sign * (np.abs(self.V) + 0.1), 0.6, self.grid.cell_volume
 
@@ -302,3 +319,35 @@ class TestDissipation:
         energies = [value(step.apply(mu, V, s)) for s in (0, a, 2 * a)]
         slope = -(-3 * energies[0] + 4 * energies[1] - energies[2]) / (2 * a)
         assert step.free_dissipation(mu, V, V + tau * np.log(mu), tau) == pytest.approx(slope, rel=1e-5)
+        energies = [float(V @ step.apply(mu, V, s)) * volume for s in (0, a, 2 * a)]
+        slope = -(-3 * energies[0] + 4 * energies[1] - energies[2]) / (2 * a)
+        mean = float(V @ mu) / float(mu.sum())
+        assert step.dissipation(mu, V, mean) == pytest.approx(slope, rel=1e-5)
+
+
+class TestStep:
+    """What is made of a problem, and what the controllers ask for."""
+
+    def setup_method(self):
+        self.grid = Grid([Axis("x", -1, 1)], [8])
+
+    def test_range_of_the_rate(self):
+        assert ReactionStep(self.grid).range_of(-1.0, 3.0) == 4.0
+        assert ReactionStep(self.grid, rate=np.tanh).range_of(-1.0, 3.0) == np.tanh(3.0) - np.tanh(-1.0)
+
+    def test_any_length_but_zero_moves(self):
+        """Over no time nothing moves, to the last bit; over 1e-3 everything does."""
+        rng = np.random.default_rng(9)
+        mu, V = rng.random(8), rng.normal(size=8)
+        for step in (ReactionStep(self.grid), ReactionStep(self.grid, free_energy=True)):
+            np.testing.assert_array_equal(step.apply(mu, V, 0.0, 0.7), mu)
+            assert step.apply(mu, V, 0.0, 0.7) is not mu
+            assert (step.apply(mu, V, 1e-3, 0.7) != mu).all()
+
+    @pytest.mark.parametrize("kind", ["balanced", "unbalanced", "free-energy"])
+    def test_of_a_problem(self, kind):
+        problem = Problem(
+            External(lambda x: x), [Axis("x", -1, 1)], Product(x=stats.norm(0, 0.1)), alpha=1.0, reaction=kind
+        )
+        step = make_reaction(problem, self.grid, False)
+        assert (step.balanced, step.free_energy) == (kind != "unbalanced", kind == "free-energy")

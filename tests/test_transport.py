@@ -417,6 +417,33 @@ def test_weno_without_limiter_goes_negative():
     assert worst < 0
 
 
+def test_allowance_of_the_limiter():
+    """What a donor may give through all faces of a cell is what it has, and twice the drift's share below nu = 1/2."""
+    from mfpde.transport import kernels
+
+    allowance = getattr(kernels._allowance, "py_func", kernels._allowance)
+    for nu in (0.0, 0.2, 0.4996, 0.5, 0.503, 1.0, 7.0):
+        kappa = min(2.0, 1.0 / nu) if nu else 2.0
+        for mu, speed, room in ((0.3, 1.7, 2.5), (2.0, 0.0, 0.7)):
+            expected = (1.0 - 1e-13) * mu * (kappa * speed + room * max(0.0, 1.0 - kappa * nu))
+            assert allowance(mu, nu, speed, room) == pytest.approx(expected, rel=1e-15, abs=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(60,), (60, 130)], ids=str)
+def test_limiter_sees_its_own_cells_only(shape):
+    """A fast drift elsewhere takes the general formula where the short one would do: the same bits."""
+    rng = np.random.default_rng(6)
+    transport = Transport(box(shape, End.PERIODIC), Weno5())
+    mu, v = np.exp(1.5 * rng.standard_normal(shape)), rng.standard_normal(shape)
+    dt = 0.499 / transport.outflow_rate(v)[0]
+    fast = v.copy()
+    fast[45:] *= 10.0
+    limited = transport.rate(mu, v, dt=dt)
+    assert (limited != transport.rate(mu, v)).any()
+    near = slice(8, 37)  # no stencil reaches the fast part
+    np.testing.assert_array_equal(transport.rate(mu, fast, dt=dt)[near], limited[near])
+
+
 # --- outflow --------------------------------------------------------------------------------------------------------
 
 
@@ -557,15 +584,21 @@ def test_translation_bit_for_bit(scheme, shape, shift):
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
 @pytest.mark.parametrize("power", [-600, -60, 1, 100, 800])
-def test_homogeneous_of_degree_one(scheme, power):
+@pytest.mark.parametrize("shape", [(30, 20), (9, 130)], ids=str)
+def test_homogeneous_of_degree_one(scheme, shape, power):
     rng = np.random.default_rng(2)
-    grid = box((30, 20), [End.NATURAL, End.PERIODIC])
+    grid = box(shape, [End.NATURAL, End.PERIODIC])
     transport = Transport(grid, scheme)
-    for mu in (rng.random(grid.shape), np.exp(-10 * np.add.outer(np.linspace(-1, 1, 30) ** 2, np.zeros(20)))):
+    hill = np.exp(-10 * np.add.outer(np.linspace(-1, 1, shape[0]) ** 2, np.zeros(shape[1])))
+    for mu in (rng.random(grid.shape), hill):
         v = rng.standard_normal(grid.shape)
         scale = 2.0**power
         np.testing.assert_array_equal(transport.rate(scale * mu, v), scale * transport.rate(mu, v))
-        np.testing.assert_array_equal(transport.rate(mu, 8 * v), 8 * transport.rate(mu, v))
+        for factor in (8.0, 2.0**-40):  # slow drift is drift
+            np.testing.assert_array_equal(transport.rate(mu, factor * v), factor * transport.rate(mu, v))
+            for dt in (0.01, 0.49 / transport.outflow_rate(v)[0]):  # with and without outflow numbers above 1/2
+                slow = transport.rate(mu, factor * v, dt=dt / factor)
+                np.testing.assert_array_equal(slow, factor * transport.rate(mu, v, dt=dt))
         np.testing.assert_array_equal(transport.rate(scale * mu, v, dt=0.01), scale * transport.rate(mu, v, dt=0.01))
 
 
