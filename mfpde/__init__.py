@@ -86,14 +86,15 @@ _HOMES = {
         "Reference",
         "reference",
     ),
+    "mfpde.pack": ("load_reference", "reference_names"),
     "mfpde.plotting": ("animate", "plot"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [*sorted(_WHERE), "particles", "problems"]
+__all__ = [*sorted(_WHERE), "particles", "problems", "testing"]
 
 if TYPE_CHECKING:
-    from mfpde import particles, problems
+    from mfpde import particles, problems, testing
     from mfpde.central_limit import Fluctuations, fluctuations
     from mfpde.certify import (
         Certified,
@@ -145,6 +146,7 @@ if TYPE_CHECKING:
     from mfpde.integration import SolveError, solve
     from mfpde.lagrangian import Characteristics, characteristics
     from mfpde.measures import Density, Dirac, GridMeasure, Measure, Mixture, Particles, Product
+    from mfpde.pack import load_reference, reference_names
     from mfpde.plotting import animate, plot
     from mfpde.problem import Network, Problem, Reaction, Reinjection, ReinjectionKind, TruncationWarning
     from mfpde.resuming import resume
@@ -168,7 +170,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("particles", "problems"):
+    if name in ("particles", "problems", "testing"):
         return importlib.import_module(f"mfpde.{name}")
     if name in _WHERE:
         value = getattr(importlib.import_module(_WHERE[name]), name)

@@ -2,9 +2,10 @@
 
 Exit codes: 0 all is well; 2 the input does not fit (one line on standard error that begins with
 ``mfpde:``, nothing is written); 3 the run failed; 4 the particles are inconsistent with the mean
-field; 5 a file does not verify; 124 the time allowed was over; 130 the run was interrupted (Ctrl-C
-or SIGTERM). After 3, 124 and 130 what ``run`` had computed is saved, and ``resume`` goes on. ``run``
-writes its file while it computes: after a kill ``resume`` goes on from the last checkpoint.
+field, two discretisations with each other, or a reference with itself computed again; 5 a file does
+not verify; 124 the time allowed was over; 130 the run was interrupted (Ctrl-C or SIGTERM). After 3,
+124 and 130 what ``run`` had computed is saved, and ``resume`` goes on. ``run`` writes its file while
+it computes: after a kill ``resume`` goes on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -856,8 +857,40 @@ def _second(text: str) -> Any:
 
 @app.command()
 def reference(
-    what: Annotated[str, typer.Argument(metavar="NAME|FILE.toml", help="A problem's name, or a TOML file.")],
-    tolerance: Annotated[float, typer.Option(help="Largest relative error bar.")] = 1e-4,
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME|FILE.toml",
+            help="A problem's name, or a TOML file. With --show, --check, --rebuild: names of references, or files.",
+            show_default=False,
+        ),
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List the references that come with mfpde.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print references, by name or file.")] = False,
+    checking: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Compute references [default: all that come with mfpde] again, by name or file, and compare them "
+            "within both bars. Exit code 4 if one does not hold. A larger --tolerance is quicker and says less.",
+        ),
+    ] = False,
+    rebuilding: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild", help="Compute references [default: all that come with mfpde] again, and write their files."
+        ),
+    ] = False,
+    into: Annotated[
+        Path | None,
+        typer.Option(help="Folder for --rebuild [default: in the package].", metavar="FOLDER", show_default=False),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--resume", help="With --rebuild: leave references that are already there, to go on.")
+    ] = False,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Largest relative error bar [default: 1e-4].", show_default=False)
+    ] = None,
     times: Annotated[
         str | None, typer.Option(help="Times [default: the problem's end].", metavar="T,T,..", show_default=False)
     ] = None,
@@ -881,12 +914,68 @@ def reference(
             parser=_seconds, metavar="TIME", help="When to stop refining: 90s, 15m [default: 2m].", show_default=False
         ),
     ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Write the result to this file (.h5), for mfpde.load_reference.", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Overwrite the file of --save.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the result only.")] = False,
 ) -> None:
-    """Numbers with error bars, confirmed by a second discretisation. Exit code 3 if the tolerance is not reached."""
+    """Numbers with error bars, confirmed by a second discretisation. Exit code 3 if the tolerance is not reached.
+
+    With --list, --show, --check or --rebuild: the references that come with mfpde (mfpde.load_reference).
+    """
+    modes = {"--list": listing, "--show": show, "--check": checking, "--rebuild": rebuilding}
+    chosen = [option for option, given in modes.items() if given]
+    own: dict[str, Any] = {
+        "--times": times, "--moment": moments, "--output-at": inputs, "--set": settings, "--save": save,
+    }  # fmt: skip
+    own |= {"--force": force or None}
+    for allowed, option, given in (
+        *((not chosen, option, given) for option, given in own.items()),
+        (rebuilding, "--into", into),
+        (rebuilding, "--resume", again or None),
+        (not chosen or checking, "--tolerance", tolerance),
+        (not chosen or checking, "--budget", budget),
+    ):
+        if given not in (None, []) and not allowed:
+            raise _RefusedError(f"{option} does not go with {chosen[0]}" if chosen else f"{option} needs --rebuild")
+    if len(chosen) > 1:
+        raise _RefusedError(f"{' and '.join(chosen)} do not go together")
+    if listing:
+        if what:
+            raise _RefusedError("--list takes no names; --show prints a reference")
+        _list_references()
+        return
+    if show:
+        _show_references(what or [])
+        return
+    if checking:
+        _check_references(what or [], 0.0 if tolerance is None else tolerance, budget, quiet=quiet)
+        return
+    if rebuilding:
+        _rebuild_references(what or [], into, again=again, quiet=quiet)
+        return
+    if not what or len(what) > 1:
+        given = f"got {len(what)}: {' '.join(what)}" if what else "or --list, --show, --check, --rebuild"
+        raise _RefusedError(f"reference needs one problem's name or TOML file, {given}")
+    _compute_reference(
+        what[0], 1e-4 if tolerance is None else tolerance, times, moments, inputs, settings, budget, save,
+        force=force, quiet=quiet,
+    )  # fmt: skip
+
+
+def _compute_reference(
+    what: str, tolerance: float, times: str | None, moments: list[str] | None, inputs: str | None,
+    settings: list[str] | None, budget: float | None, save: Path | None, *, force: bool, quiet: bool,
+) -> None:  # fmt: skip
     with _one_line_warnings(), _refusing():
         import mfpde as mf
 
+        if save is not None:
+            if save.suffix.lower() not in DATA_SUFFIXES:
+                raise _RefusedError(f"{save}: a reference's file must end in {' or '.join(DATA_SUFFIXES)}")
+            _check_target(save, force=force, example="reference.h5")
         configuration = _configuration(what, _changes(settings or []), from_file=_is_file(what))
         problem = configuration.problem()
         wanted: list[Any] = [mf.EnergyAt()]
@@ -909,9 +998,148 @@ def reference(
         except mf.Disagreement as error:
             _complain(error)
             raise typer.Exit(INCONSISTENT) from None
+        if save is not None:
+            options = {"--tolerance": f"{tolerance:g}", "--times": times, "--output-at": inputs}
+            options |= {"--budget": None if budget is None else f"{budget:g}"}
+            words = [word for option, value in options.items() if value is not None for word in (option, value)]
+            words += [word for text in moments or [] for word in ("--moment", text)]
+            words += [word for text in settings or [] for word in ("--set", text)]
+            _save_reference(found, configuration, save, ["mfpde", "reference", what, *words])
     typer.echo(found)
+    if save is not None and not quiet:
+        typer.echo(f"written: {save}")
     if not found.reached:
         raise typer.Exit(FAILED)
+
+
+def _save_reference(found: Any, configuration: Configuration, target: Path, words: Sequence[str]) -> None:
+    """Keep what was computed, with what names its problem and what computes it again."""
+    import shlex
+
+    from mfpde.foreign import parse_toml
+    from mfpde.pack import save_reference
+
+    tables = None
+    if configuration.tables.network is not None:  # its data are named, relative to the file
+        tables = parse_toml(configuration.completed(found.problem).toml(target.parent))
+        tables = {name: tables[name] for name in ("network", "dynamics", "t_end") if name in tables}
+    save_reference(found, target, configuration=tables, command=shlex.join(words))
+
+
+def _list_references() -> None:
+    from mfpde import pack
+
+    table = [("name", "problem", "observables", "times", "largest bar", "size")]
+    absent = []
+    for name in pack.reference_names():
+        path = pack.path_of(name)
+        if not path.is_file():
+            absent.append(name)
+            continue
+        with _refusing():
+            found = pack.read_reference(path)
+        times = dict.fromkeys(f"{t:g}" for one in found.observables for t in one.times)
+        table.append(
+            (
+                name,
+                found.name,
+                ", ".join(one.name for one in found.observables),
+                " ".join(times),
+                f"{max(one.relative for one in found.observables):.1e}",
+                f"{path.stat().st_size / 1000:.0f} kB",
+            )
+        )
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    for row in table:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for name in absent:
+        _complain(f"{name} has no file; mfpde reference --rebuild {name}")
+
+
+def _show_references(names: Sequence[str]) -> None:
+    from mfpde import pack
+
+    if not names:
+        raise _RefusedError(f"--show needs a name; valid: {', '.join(pack.reference_names())}; or an .h5 file")
+    for name in names:
+        with _refusing():
+            found = pack.load_reference(name)
+        typer.echo(found)
+        versions = found.provenance.get("versions", {})
+        volatile = found.provenance.get("volatile", {})
+        typer.echo(f"  made {volatile.get('date', '?')} with {', '.join(f'{k} {v}' for k, v in versions.items())}")
+        if found.command:
+            typer.echo(f"  again: {found.command}")
+
+
+def _check_references(names: Sequence[str], tolerance: float, budget: float | None, *, quiet: bool) -> None:
+    from mfpde import pack
+    from mfpde.storage import FileFormatError
+
+    names = list(names) or pack.reference_names()
+    width = max(map(len, names))
+    failed = []
+    with _refusing():
+        for name in names:  # unknown ones, before anything is computed; damage is for the table
+            with contextlib.suppress(FileFormatError):
+                pack.load_reference(name)
+    typer.echo(f"{'name':<{width}}  {'seconds':>7}  {'apart':>7}  verdict")
+    for name in names:
+        with _one_line_warnings(), _refusing():
+            found = pack.check(name, tolerance=tolerance, budget=budget, progress=None if quiet else _to_stderr)
+        verdict = "the same bit for bit" if found.identical else "within the bars"
+        typer.echo(
+            f"{name:<{width}}  {found.seconds:7.1f}  {found.apart:7.2g}  "
+            + (verdict if found.ok else "FAILS: " + "; ".join(found.wrong))
+        )
+        if not found.ok:
+            failed.append(name)
+    if failed:
+        _complain(f"{len(failed)} of {len(names)} references do not hold: {', '.join(failed)}")
+        raise typer.Exit(INCONSISTENT)
+
+
+def _rebuild_references(names: Sequence[str], into: Path | None, *, again: bool, quiet: bool) -> None:
+    import time
+
+    from mfpde import pack
+    from mfpde.certify import Disagreement
+
+    names = list(names) or pack.reference_names()
+    folder = pack.FOLDER if into is None else into
+    with _refusing():
+        for name in names:
+            pack.recipe(name)
+    if into is None:
+        folder.mkdir(exist_ok=True)
+    failed, short = [], []
+    for name in names:
+        with _one_line_warnings(), _refusing():
+            if again and pack.is_built(name, folder):
+                typer.echo(f"{name}: is there already")
+                continue
+            began = time.perf_counter()
+            try:
+                found = pack.rebuild(name, folder, progress=None if quiet else _to_stderr)
+            except Disagreement as error:
+                _complain(error)
+                failed.append(name)
+                continue
+        typer.echo(f"{name}: written in {time.perf_counter() - began:.1f} s to {pack.path_of(name, folder)}")
+        if not quiet:
+            typer.echo(found)
+        if not found.reached:
+            short.append(name)
+    if failed:
+        _complain(f"nothing was written for {', '.join(failed)}")
+        raise typer.Exit(INCONSISTENT)
+    if short:
+        _complain(f"the tolerance was not reached for {', '.join(short)}")
+        raise typer.Exit(FAILED)
+
+
+def _to_stderr(text: str) -> None:
+    typer.echo(f"  {text}", err=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

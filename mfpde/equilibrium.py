@@ -664,3 +664,61 @@ def _line_search(
             return t
         t *= 0.5
     return 0.0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# another quadrature
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _NodalFunctional(_Functional):
+    """The energy of densities at quadrature nodes, each of the same nominal volume."""
+
+    def __init__(self, bound: BoundEnergy, points: Array, volume: float) -> None:
+        self.bound, self.points, self.volume = bound, points, volume
+        self.evaluations = 0
+        self.quadratic = all(_quadratic(part) for part in bound.parts)
+
+    def evaluate(self, mu: Array) -> tuple[Array, float]:
+        self.evaluations += 1
+        weights = mu * self.volume
+        response = self.bound.response(self.points, weights)
+        return self.bound.potential(self.points, response), self.bound.energy(self.points, weights, response)
+
+
+def stationary_on_nodes(
+    problem: Problem, counts: Sequence[int], tolerance: float = 1e-12, max_iterations: int = 300
+) -> tuple[Array, Array, float, Callable[[Array], Array]]:
+    """The end state on a tensor product of Gauss-Legendre nodes of the box, for a constant temperature above 0.
+
+    Returns points (N, d), weights (N,), the free energy, and the density at any points (n, d): the Gibbs formula with
+    the potential of the nodes.
+    """
+    tau = _temperature(problem, None)
+    lines = [np.polynomial.legendre.leggauss(n) for n in counts]
+    places = [
+        0.5 * (axis.lower + axis.upper + axis.length * x) for axis, (x, _) in zip(problem.axes, lines, strict=True)
+    ]
+    points = np.stack([x.ravel() for x in np.meshgrid(*places, indexing="ij")], axis=1)
+    shares = np.ones(1)
+    for axis, (_, w) in zip(problem.axes, lines, strict=True):
+        shares = np.multiply.outer(shares, 0.5 * axis.length * w).reshape(-1)
+    volume = float(shares.mean())
+    log_omega = problem.log_base(*points.T)
+    # each node counts as a cell of the same volume; the base measure knows how much it really stands for
+    log_base = np.log(shares / volume) + (0.0 if log_omega is None else log_omega)
+    functional = _NodalFunctional(problem.bound_energy, points, volume)
+    start, weights = problem.mu_0.nodes(tuple(counts))
+    V = problem.bound_energy.potential(points, problem.bound_energy.response(start, weights))
+    goal = tolerance * max(float(np.ptp(V)) * 1e-3, tau)
+    state, _ = _gibbs_state(functional, V, tau, log_base, goal, max_iterations)
+    response = problem.bound_energy.response(points, state.weights)
+    low = state.V.min()
+    total = float(np.exp(log_base - (state.V - low) / tau).sum()) * volume
+
+    def density(at: Array) -> Array:
+        omega = problem.log_base(*at.T)
+        potential = problem.bound_energy.potential(at, response)
+        return np.asarray(np.exp((0.0 if omega is None else omega) - (potential - low) / tau) / total)
+
+    return points, state.weights, state.energy, density

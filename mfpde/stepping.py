@@ -630,7 +630,7 @@ class ErrorControl(_Bounded):
             return True, self.growth * length, memory
         ratio = self.tolerance / error
         if error > self.tolerance:
-            return False, length * min(0.9 * ratio ** (1 / 3), 0.9), memory
+            return False, length * (0.9 * ratio ** (1 / 3)), memory
         previous = memory[0] if memory else error
         factor = 0.9 * ratio ** (0.7 / 3) * (previous / self.tolerance) ** (0.4 / 3)
         # a step far better than it had to be is luck, and must not shrink the one after the next

@@ -46,7 +46,9 @@ SCHEMA = 1
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _FLOAT, _INTEGER = np.dtype("<f8"), np.dtype("<i8")
-_MARK = "mfpde_schema"
+MARK = "mfpde_schema"
+REFERENCE_MARK = "mfpde_reference_schema"
+"""The attribute by which the file of a reference is known."""
 _RESERVED = ("time", "energy", "density", "steps", "step", "component", "state", "volatile", "unfinished")
 _CELL_AVERAGES, _POINT_VALUES = "cell averages", "point values"
 _BLOCK = 2**24
@@ -178,7 +180,7 @@ def reporting(path: str | os.PathLike[str]) -> Iterator[None]:
             raise
         # the library reports a full disk as either of the two
         kind = type(error) if isinstance(error, OSError) else OSError
-        raise kind(f"cannot write {path}: {getattr(error, 'strerror', None) or _line(error)}") from None
+        raise kind(f"cannot write {path}: {getattr(error, 'strerror', None) or one_line(error)}") from None
 
 
 def sync(path: Path) -> None:
@@ -211,7 +213,7 @@ def write(solution: Solution, file: h5py.File) -> None:
     from mfpde.diagnostics import COLUMNS
 
     axes = write_head(solution, file)
-    time = _scale(file, "time", solution.times, "save time")
+    time = add_scale(file, "time", solution.times, "save time")
     shape = (len(solution.times), *solution.grid.shape)
     digest = hashlib.sha256()
     if "density" in file:
@@ -229,17 +231,17 @@ def write(solution: Solution, file: h5py.File) -> None:
     describe_density(density, solution)
     for i, scale in enumerate([time, *axes]):
         density.dims[i].attach_scale(scale)
-    _dataset(file, "energy", solution.energy, "energy E[mu]", [time])
+    add_dataset(file, "energy", solution.energy, "energy E[mu]", [time])
 
     steps = file.create_group("steps")
     count = len(solution.diagnostics["time"])
-    step = _scale(steps, "step", np.arange(count), "recorded states since the start of the run")
+    step = add_scale(steps, "step", np.arange(count), "recorded states since the start of the run")
     for name, values in solution.diagnostics.items():
-        column = _dataset(steps, name, values, COLUMNS.get(name, name), [step])
+        column = add_dataset(steps, name, values, COLUMNS.get(name, name), [step])
         if name != "time":
             column.attrs["coordinates"] = "time"
-    component = _scale(steps, "component", np.arange(solution.response.shape[1]), "compressed coordinate")
-    _dataset(steps, "response", solution.response, "response u = int Phi dmu", [step, component])
+    component = add_scale(steps, "component", np.arange(solution.response.shape[1]), "compressed coordinate")
+    add_dataset(steps, "response", solution.response, "response u = int Phi dmu", [step, component])
 
     state = file.create_group("state")
     state.attrs["t"] = _FLOAT.type(solution.state.t)
@@ -247,11 +249,11 @@ def write(solution: Solution, file: h5py.File) -> None:
     if solution.state.length is not None:
         state.attrs["length"] = _FLOAT.type(solution.state.length)
     state.attrs["memory"] = np.asarray(solution.state.memory, dtype=_FLOAT)
-    _dataset(state, "mu", solution.state.mu, density.attrs["long_name"], axes)
+    add_dataset(state, "mu", solution.state.mu, density.attrs["long_name"], axes)
 
     sums = {"density": digest.hexdigest()}
     sums |= {name: sha256(file[name]) for name in _hashed(file) if name != "density"}
-    file.attrs["checksums"] = _toml({**sums, "attributes": _attributes_sha256(file)})
+    file.attrs["checksums"] = as_toml({**sums, "attributes": _attributes_sha256(file)})
 
 
 def _frames_at_once(shape: Sequence[int]) -> int:
@@ -284,7 +286,7 @@ def _hashed(file: h5py.File) -> list[str]:
 
 
 _ATTRIBUTES = {
-    "": (_MARK, "problem", "result", "fingerprint", "axes", "warnings", "stats", "configuration", "provenance"),
+    "": (MARK, "problem", "result", "fingerprint", "axes", "warnings", "stats", "configuration", "provenance"),
     "density": ("representation",),
     "state": ("t", "n_steps", "length", "memory"),
     "axis": ("axis", "lower", "upper", "lower_end", "upper_end"),
@@ -292,7 +294,7 @@ _ATTRIBUTES = {
 """The attributes that have a checksum together."""
 
 
-def _decoded(value: Any) -> str:
+def decoded(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else repr(value)
 
 
@@ -306,7 +308,7 @@ def _attributes_sha256(file: h5py.File) -> str:
             if name in node.attrs:
                 value = node.attrs[name]
                 said.append([place, name, value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value])
-    return hashlib.sha256(json.dumps(said, default=_decoded).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(said, default=decoded).encode()).hexdigest()
 
 
 def write_head(solution: Solution, file: h5py.File) -> list[h5py.Dataset]:
@@ -315,34 +317,34 @@ def write_head(solution: Solution, file: h5py.File) -> list[h5py.Dataset]:
     names = _dataset_names(grid.axes)
     unset: list[str] = []
     described: list[str] = []
-    configuration = _plain(solution.configuration, (), unset, described)
+    configuration = as_plain(solution.configuration, (), unset, described)
     provenance = {key: value for key, value in solution.provenance.items() if key != "volatile"}
 
-    file.attrs[_MARK] = np.int64(SCHEMA)
-    file.attrs["title"] = _text(f"mfpde solution of {solution.name}")
-    file.attrs["problem"] = _text(solution.name)
+    file.attrs[MARK] = np.int64(SCHEMA)
+    file.attrs["title"] = as_text(f"mfpde solution of {solution.name}")
+    file.attrs["problem"] = as_text(solution.name)
     file.attrs["result"] = solution.result.name
-    file.attrs["fingerprint"] = _text(solution.fingerprint)
+    file.attrs["fingerprint"] = as_text(solution.fingerprint)
     file.attrs["axes"] = texts(names)
     file.attrs["warnings"] = texts(solution.warnings)
-    file.attrs["stats"] = _toml(_plain(solution.stats, (), [], []))
-    file.attrs["configuration"] = _toml(configuration)
+    file.attrs["stats"] = as_toml(as_plain(solution.stats, (), [], []))
+    file.attrs["configuration"] = as_toml(configuration)
     file.attrs["configuration_unset"] = texts(unset)
     file.attrs["configuration_described"] = texts(described)
-    file.attrs["provenance"] = _toml(_plain(provenance, (), [], []))
+    file.attrs["provenance"] = as_toml(as_plain(provenance, (), [], []))
 
     volatile = file.require_group("volatile")
     for name, value in solution.provenance.get("volatile", {}).items():
         plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-        volatile.attrs[name] = value if plain else _text(value if isinstance(value, str) else repr(value))
+        volatile.attrs[name] = value if plain else as_text(value if isinstance(value, str) else repr(value))
 
     scales = []
     for i, (name, axis) in enumerate(zip(names, grid.axes, strict=True)):
         if name in file:
             scales.append(file[name])
             continue
-        scale = _scale(file, name, grid.centres(i), f"cell centres along {axis.name}")
-        scale.attrs["axis"] = _text(axis.name)
+        scale = add_scale(file, name, grid.centres(i), f"cell centres along {axis.name}")
+        scale.attrs["axis"] = as_text(axis.name)
         scale.attrs["lower"], scale.attrs["upper"] = _FLOAT.type(axis.lower), _FLOAT.type(axis.upper)
         scale.attrs["lower_end"], scale.attrs["upper_end"] = axis.lower_end.value, axis.upper_end.value
         scales.append(scale)
@@ -369,24 +371,24 @@ def _dataset_names(axes: Sequence[Axis]) -> list[str]:
     return names
 
 
-def _dataset(group: h5py.Group, name: str, values: Any, label: str, scales: Sequence[h5py.Dataset]) -> h5py.Dataset:
+def add_dataset(group: h5py.Group, name: str, values: Any, label: str, scales: Sequence[h5py.Dataset]) -> h5py.Dataset:
     values = np.asarray(values)
     dtype = _INTEGER if np.issubdtype(values.dtype, np.integer) else _FLOAT
     # contiguous and plain: what the file claims to hold can be checked against its size
     dataset = group.create_dataset(name, data=values.astype(dtype, copy=False), dtype=dtype)
-    dataset.attrs["long_name"] = _text(label)
+    dataset.attrs["long_name"] = as_text(label)
     for i, scale in enumerate(scales):
         dataset.dims[i].attach_scale(scale)
     return dataset
 
 
-def _scale(group: h5py.Group, name: str, values: Any, label: str) -> h5py.Dataset:
-    dataset = _dataset(group, name, values, label, ())
+def add_scale(group: h5py.Group, name: str, values: Any, label: str) -> h5py.Dataset:
+    dataset = add_dataset(group, name, values, label, ())
     dataset.make_scale(name)
     return dataset
 
 
-def _text(value: str) -> str:
+def as_text(value: str) -> str:
     """Text that an HDF5 string can hold: valid UTF-8 without NUL."""
     return value.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
 
@@ -394,16 +396,16 @@ def _text(value: str) -> str:
 def texts(values: Sequence[str]) -> Any:
     import h5py
 
-    return np.array([_text(value) for value in values], dtype=h5py.string_dtype("utf-8"))
+    return np.array([as_text(value) for value in values], dtype=h5py.string_dtype("utf-8"))
 
 
-def _toml(table: dict[str, Any]) -> str:
+def as_toml(table: dict[str, Any]) -> str:
     import tomli_w
 
-    return _text(tomli_w.dumps(table))
+    return as_text(tomli_w.dumps(table))
 
 
-def _plain(value: Any, where: tuple[str, ...], unset: list[str], described: list[str]) -> Any:
+def as_plain(value: Any, where: tuple[str, ...], unset: list[str], described: list[str]) -> Any:
     """`value` in the types of TOML. Paths to None, and to what only its repr stands for, are noted."""
     if isinstance(value, Mapping):
         table = {}
@@ -412,14 +414,14 @@ def _plain(value: Any, where: tuple[str, ...], unset: list[str], described: list
             if entry is None:
                 unset.append("/".join(inner))
             else:
-                table[str(key)] = _plain(entry, inner, unset, described)
+                table[str(key)] = as_plain(entry, inner, unset, described)
         return table
     if isinstance(value, Enum):
-        return _plain(value.value, where, unset, described)
+        return as_plain(value.value, where, unset, described)
     if isinstance(value, (np.ndarray, np.generic)):
-        return _plain(value.tolist(), where, unset, described)
+        return as_plain(value.tolist(), where, unset, described)
     if isinstance(value, (list, tuple)):
-        return [_plain(entry, where, unset, described) for entry in value]
+        return [as_plain(entry, where, unset, described) for entry in value]
     if isinstance(value, str):
         return str(value)
     if isinstance(value, (bool, int, float)):
@@ -530,7 +532,7 @@ def wrong_checksums(path: str | os.PathLike[str]) -> list[str] | None:
             sums = parse_toml(str(file.attrs["checksums"]))
             wrong = [n for n in _hashed(file) if not _all_here(file, n, size) or sums.get(n) != sha256(file[n])]
         except _DAMAGE as error:
-            raise FileFormatError(f"{path} is truncated or damaged: {_line(error)}") from None
+            raise FileFormatError(f"{path} is truncated or damaged: {one_line(error)}") from None
         return wrong if sums.get("attributes") == _attributes_sha256(file) else [*wrong, "attributes"]
 
 
@@ -548,6 +550,22 @@ def _all_here(file: h5py.File, name: str, size: int) -> bool:
 
 
 def _read(path: str | os.PathLike[str]) -> Solution:
+    with reading(path, "solution") as (file, size):
+        check_heaps(path, _numbers_only(file) if size > _SEARCHED else ())
+        return _SolutionReader(path, file, size).solution()
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str], what: str) -> Iterator[tuple[h5py.File, int]]:
+    """An HDF5 file that is said to hold `what`, and its size; what is found damaged in it is said in one line.
+
+    Raises
+    ------
+    FileFormatError
+        If it is not HDF5, or the library cannot make anything of it.
+    OSError
+        If it is missing, or cannot be read.
+    """
     if not isinstance(path, (str, os.PathLike)):  # a number would be a file that is open
         raise ValueError(f"a path is text, not {shown(path)}")
     try:
@@ -561,16 +579,24 @@ def _read(path: str | os.PathLike[str]) -> Solution:
     except FileNotFoundError:
         raise FileNotFoundError(f"cannot read {path}: there is no such file") from None
     if signature != _SIGNATURE:
-        raise FileFormatError(f"{path} is not an HDF5 file, so it holds no solution")
+        raise FileFormatError(f"{path} is not an HDF5 file, so it holds no {what}")
     try:
         # a finished file is never written to again: reading needs no lock
         with open_file(path) as file:
-            check_heaps(path, _numbers_only(file) if status.st_size > _SEARCHED else ())
-            return _Reader(path, file, status.st_size).solution()
+            yield file, status.st_size
     except FileFormatError:
         raise
     except _DAMAGE as error:
-        raise FileFormatError(f"{path} is truncated or damaged: {_line(error)}") from None
+        raise FileFormatError(f"{path} is truncated or damaged: {one_line(error)}") from None
+
+
+def holds_reference(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says that it holds a reference. What cannot be read does not."""
+    try:
+        with reading(path, "reference") as (file, _):
+            return REFERENCE_MARK in file.attrs
+    except (ValueError, OSError):
+        return False
 
 
 def _numbers_only(file: h5py.File) -> list[tuple[int, int]]:
@@ -581,8 +607,11 @@ def _numbers_only(file: h5py.File) -> list[tuple[int, int]]:
     return extents(file["density"]) if hard and isinstance(file["density"], h5py.Dataset) else []
 
 
-class _Reader:
+class Reader:
     """One file that is open for reading, and how to say what is wrong with it."""
+
+    what = "solution"
+    """What it is said to hold."""
 
     def __init__(self, path: str | os.PathLike[str], file: h5py.File, size: int) -> None:
         self.path, self.file, self.size = path, file, size
@@ -590,7 +619,7 @@ class _Reader:
         self.changed: list[str] = []
 
     def fail(self, what: str) -> NoReturn:
-        raise FileFormatError(f"{self.path} is no complete mfpde solution: {what}") from None
+        raise FileFormatError(f"{self.path} is no complete mfpde {self.what}: {what}") from None
 
     # ----- pieces
 
@@ -672,17 +701,44 @@ class _Reader:
         try:
             return parse_toml(self.text(node, name))
         except ValueError as error:
-            self.fail(f"attribute {name!r} of {node.name} is not TOML: {_line(error)}")
+            self.fail(f"attribute {name!r} of {node.name} is not TOML: {one_line(error)}")
 
-    # ----- the whole
+    def configuration(self) -> dict[str, Any]:
+        configuration = self.table(self.file, "configuration")
+        for path in self.texts(self.file, "configuration_unset"):
+            *parents, last = path.split("/")
+            table: Any = configuration
+            for parent in parents:
+                table = table.setdefault(parent, {}) if isinstance(table, dict) else None
+            if not isinstance(table, dict):
+                self.fail(f"attribute 'configuration_unset' names {path!r}, which is no key of the configuration")
+            table.setdefault(last, None)
+        return configuration
+
+    def provenance(self) -> dict[str, Any]:
+        import h5py
+
+        volatile = self.node(self.file, "volatile", h5py.Group)
+        provenance = self.table(self.file, "provenance")
+        provenance["volatile"] = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in ((name, self.attribute(volatile, name)) for name in volatile.attrs)
+        }
+        return provenance
+
+
+class _SolutionReader(Reader):
+    """The file of a solution."""
 
     def solution(self) -> Solution:
         import h5py
 
         file = self.file
-        if _MARK not in file.attrs:
+        if REFERENCE_MARK in file.attrs:
+            raise FileFormatError(f"{self.path} holds a reference, not a solution; read it with mfpde.load_reference")
+        if MARK not in file.attrs:
             raise FileFormatError(f"{self.path} is an HDF5 file, but not one that mfpde wrote")
-        schema = self.number(file, _MARK, integer=True)
+        schema = self.number(file, MARK, integer=True)
         if schema > SCHEMA:
             raise FileFormatError(
                 f"{self.path} has schema {schema}, this version of mfpde reads schemas up to {SCHEMA}; upgrade mfpde"
@@ -767,17 +823,6 @@ class _Reader:
                 self.verify("density", hashlib.sha256(values.data).hexdigest())
             return values, kind == _POINT_VALUES
         return StoredDensity(self.path, shape, growing=room is not None), kind == _POINT_VALUES
-
-    def provenance(self) -> dict[str, Any]:
-        import h5py
-
-        volatile = self.node(self.file, "volatile", h5py.Group)
-        provenance = self.table(self.file, "provenance")
-        provenance["volatile"] = {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in ((name, self.attribute(volatile, name)) for name in volatile.attrs)
-        }
-        return provenance
 
     def unfinished(self, stats: dict[str, Any]) -> Solution:
         """What a run had written when it was killed, or has written so far."""
@@ -884,29 +929,17 @@ class _Reader:
             except FileFormatError:
                 raise
             except ValueError as error:
-                self.fail(_line(error))
+                self.fail(one_line(error))
             shape.append(len(values))
             centres.append(values)
         try:
             grid = Grid(axes, shape)
         except ValueError as error:
-            self.fail(_line(error))
+            self.fail(one_line(error))
         for i, (name, values) in enumerate(zip(names, centres, strict=True)):
             if not np.allclose(values, grid.centres(i), rtol=0, atol=1e-6 * grid.spacing[i]):
                 self.fail(f"/{name} does not hold the centres of {len(values)} equal cells of {axes[i]!r}")
         return grid
-
-    def configuration(self) -> dict[str, Any]:
-        configuration = self.table(self.file, "configuration")
-        for path in self.texts(self.file, "configuration_unset"):
-            *parents, last = path.split("/")
-            table: Any = configuration
-            for parent in parents:
-                table = table.setdefault(parent, {}) if isinstance(table, dict) else None
-            if not isinstance(table, dict):
-                self.fail(f"attribute 'configuration_unset' names {path!r}, which is no key of the configuration")
-            table.setdefault(last, None)
-        return configuration
 
 
 def crc(values: Array) -> int:
@@ -923,6 +956,6 @@ def _where(group: h5py.Group, name: str) -> str:
     return f"{group.name.rstrip('/')}/{name}"
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The message of an error in one line."""
     return " ".join(str(error.args[0] if error.args else error).split()) or type(error).__name__

@@ -81,7 +81,8 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
     Every number is read, densities frame by frame. Checked are: all checksums; the order of times; the sign of the
     density; mass, minimum and energy at the save times, computed anew from the density; conservation of mass; an energy
     that does not rise, where the equation says so; the optimality gap, which is never negative; and the energy balance
-    :math:`E(0) - E(t) = \int_0^t D\,ds` with the recorded dissipation :math:`D`.
+    :math:`E(0) - E(t) = \int_0^t D\,ds` with the recorded dissipation :math:`D`. Of a reference's file: the
+    checksums, and that both routes agree within their bars.
 
     Parameters
     ----------
@@ -97,7 +98,8 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
     Raises
     ------
     FileFormatError, OSError
-        If the file is no solution, or cannot be read, or a checksum of what is read at once is wrong.
+        If the file is neither a solution nor a reference, or cannot be read, or a checksum of what is read at once is
+        wrong.
 
     Examples
     --------
@@ -107,11 +109,29 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
     >>> mf.verify(path).ok
     True
     """
+    if storage.holds_reference(path):
+        return _reference(path, problem)
     solution = storage.load(path, problem)
     unchecked: list[str] = []
     checks = list(_checksums(path, unchecked))
     checks += _laws(solution, unchecked)
     return Verified(str(path), tuple(checks), tuple(unchecked))
+
+
+def _reference(path: str | PathLike[str], problem: Problem | None) -> Verified:
+    """A file of numbers with error bars: what can be said without computing them again."""
+    from mfpde.reference_file import read_reference
+
+    found = read_reference(path, problem)  # wrong checksums are refused where it is read
+    checks = [Check("datasets whose checksum is wrong", 0.0, 0.0)]
+    for one in found.observables:
+        if one.other_value is None or one.other_bar is None:
+            continue
+        off, bars = np.abs(one.value - one.other_value), one.bar + one.other_bar
+        worst = float(np.where(off > 0, off / np.maximum(bars, 1e-300), 0.0).max())
+        checks.append(Check(f"{one.name}: both routes apart, in bars", worst, 1.0))
+    again = f"mfpde reference --check {path}"
+    return Verified(str(path), tuple(checks), (f"the numbers themselves: {again} computes them again",))
 
 
 def _checksums(path: str | PathLike[str], unchecked: list[str]) -> Iterator[Check]:

@@ -1,5 +1,6 @@
 """Stepping, control, save times, results: everything about a run that is not its accuracy."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -9,12 +10,15 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 from scipy.integrate import solve_ivp
 
 import mfpde as mf
+from mfpde import implicit, integration
 from mfpde.diagnostics import COLUMNS
-from mfpde.stepping import Operator, Outcome, Splitting
+from mfpde.flow import Flow
+from mfpde.running import invert_clock
+from mfpde.stepping import Coefficients, Operator, Outcome, Splitting, step_doubling
 
 
 @pytest.fixture
@@ -319,6 +323,567 @@ class TestControllers:
             make()
 
 
+class TestFormulae:
+    """One step against the published formula, written out with the flow's own potentials and fluxes."""
+
+    ALPHA, TAU = staticmethod(lambda c: 1.5 + 0.7 * c), staticmethod(lambda c: 0.02 + 0.01 * c)
+
+    def prepare(self, scheme=None, **changes):
+        problem = dataclasses.replace(mf.problems.gaussian_bumps(temperature=0.02), alpha=1.5, **changes)
+        flow = Flow(problem, problem.grid(40), mf.Muscl() if scheme is None else scheme)
+        mu = 0.8 * problem.mu_0.cells(flow.grid)
+        mu[:2] = 0.0
+        return flow, flow.evaluate(mu), Coefficients(self.ALPHA, self.TAU)
+
+    @pytest.mark.parametrize("name", ["balanced", "unbalanced", "dying", "rate", "none", "on", "off"])
+    def test_exponential_ssprk3(self, name, monkeypatch):
+        """eSSPRK+(3,3) of Isherwood, Grant and Gottlieb (2018), with ``L = -alpha_0 (r - min r)``."""
+        method = mf.ExponentialSSPRK3()
+        changes = {
+            "unbalanced": {"reaction": "unbalanced"},
+            "dying": {"reaction": "unbalanced", "rate": lambda V: 10.0 + V},
+            "rate": {"rate": np.tanh},
+        }.get(name, {})
+        flow, start, _ = self.prepare(**changes)
+        alpha = {
+            "none": lambda c: 0.0,
+            "on": lambda c: 2.0 * c,  # a rate that starts from zero, and one that ends there
+            "off": lambda c: max(0.0, 1.5 - 3.0 * c),
+            "dying": lambda c: 1.5 - c,  # nothing of a stage empties faster than at the start
+        }.get(name, self.ALPHA)
+        at = Coefficients(alpha, self.TAU)
+        f, mu, balanced = flow.reaction.rate_of, start.mu, flow.reaction.balanced
+        sums, steps, growth, rate = [], [], [0.3, -0.2, 0.1], Flow.rate
+
+        def watched(self, stage, temperature, dt, *rest):
+            steps.append(dt)
+            return rate(self, stage, temperature, dt, *rest)
+
+        def grown(self, total, mass):
+            sums.append(mass)
+            return growth[len(sums) - 1]
+
+        monkeypatch.setattr(Flow, "rate", watched)
+        monkeypatch.setattr(Flow, "growth", grown)
+
+        def mean(r, density):
+            return float(r @ density) / float(density.sum()) if balanced else 0.0
+
+        def change(nu, c):
+            """``N``, and the largest rates at which the stage empties."""
+            stage = flow.evaluate(nu * (mu.sum() / nu.sum()) if balanced else nu.copy())
+            delta = alpha(c) * (f(stage.V) - mean(f(stage.V), nu)) - alpha(0.0) * (f(start.V) - mean(f(start.V), mu))
+            if not balanced:
+                delta = alpha(c) * f(stage.V) - alpha(0.0) * f(start.V)
+            speed = flow.transport.outflow_rate(stage.V, stage.mu, self.TAU(c))[0]
+            excess = max(delta.max(), 0.0)
+            return flow.transport.rate(nu, stage.V, temperature=self.TAU(c)) - delta * nu, speed / 0.5 + excess, excess
+
+        h = 0.5 * method.bound(flow, start, self.TAU(0.0))
+        low = np.min(f(start.V), where=mu > 0, initial=np.inf) if balanced else 0.0
+        E = np.exp(-alpha(0.0) * h / 3 * (f(start.V) - low))
+        N_0 = flow.transport.rate(mu, start.V, temperature=self.TAU(0.0))
+        nu_1 = E**2 * (mu + 2 / 3 * h * N_0)
+        N_1, speed_1, excess_1 = change(nu_1, 2 / 3)
+        nu_2 = 2 / 3 * E**2 * mu + 1 / 3 * (nu_1 + 4 / 3 * h * N_1)
+        N_2, speed_2, excess_2 = change(nu_2, 2 / 3)
+
+        def last(N):
+            return E**3 * (59 / 128 * mu + 15 / 128 * (mu + 4 / 3 * h * N_0)) + 27 / 64 * E * (nu_2 + 4 / 3 * h * N)
+
+        nu_3 = last(N_2)
+        # without `first_rate` the method makes its own
+        for first_rate in (None, N_0):
+            sums.clear()
+            steps.clear()
+            outcome = method.step(flow, start, h, at, first_rate)
+            leak = h * (0.25 * growth[0] + 3 / 16 * growth[1] + 9 / 16 * growth[2])
+            assert outcome.leak == pytest.approx(leak, rel=1e-14)
+            mass = start.mass * (1 + leak) if balanced else nu_3.sum() * flow.grid.cell_volume
+            np.testing.assert_allclose(outcome.mu, nu_3 * (mass / nu_3.sum() / flow.grid.cell_volume), rtol=1e-11)
+            assert outcome.error == pytest.approx(np.abs(nu_3 - last(N_1)).sum() / nu_3.sum(), rel=1e-9)
+            limit = min(method.bound(flow, start, self.TAU(0.0)), 0.75 / speed_1, 0.75 / speed_2)
+            assert outcome.bound == pytest.approx(limit, rel=1e-12)
+            volumes = [float(nu.sum()) * flow.grid.cell_volume for nu in (mu, nu_1, nu_2)]
+            assert sums == pytest.approx(volumes, rel=1e-12)
+            euler = h / 0.75
+            expected = [euler / (1 - euler * excess) for excess in (excess_1, excess_2)]
+            assert steps == pytest.approx(([euler] if first_rate is None else []) + expected, rel=1e-12)
+
+    def test_exponential_ssprk3_of_a_stage_without_mass(self):
+        """Half the step is tried where a stage has lost its mass; a small mass is one."""
+        method = mf.ExponentialSSPRK3()
+        flow, start, at = self.prepare()
+        h = 0.5 * method.bound(flow, start, self.TAU(0.0))
+        for rate in (-3.0 * start.mu / h, np.full(40, np.nan), np.full(40, np.inf)):
+            with np.errstate(invalid="ignore"):
+                outcome = method.step(flow, start, h, at, rate)
+            assert outcome.mu is None
+            assert outcome.bound == 0.5 * h
+        small = flow.evaluate(1e-6 * start.mu)
+        outcome = method.step(flow, small, h, at)
+        assert outcome.mu.sum() * flow.grid.cell_volume == pytest.approx(small.mass, rel=1e-12)
+        assert 0.0 < outcome.error < 1.0
+
+    def test_exponential_ssprk3_refuses_long_steps(self):
+        method = mf.ExponentialSSPRK3()
+        flow, start, at = self.prepare()
+        bound = method.bound(flow, start, self.TAU(0.0))
+        assert bound == pytest.approx(0.75 * 0.5 / flow.outflow(start, self.TAU(0.0))[0], rel=1e-15)
+        outcome = method.step(flow, start, 1.01 * bound, at)
+        assert outcome.mu is None
+        assert outcome.bound == bound
+
+    def reaction(self, flow, at, mu, a, tau):
+        """Predictor and corrector."""
+        V = flow.evaluate(mu).V
+        first = flow.reaction.apply(mu, V, a, tau)
+        return flow.reaction.apply(mu, 0.5 * (V + flow.evaluate(first).V), a, tau)
+
+    @pytest.mark.parametrize("reaction", ["balanced", "free-energy"])
+    def test_strang(self, reaction, monkeypatch):
+        """Half a reaction, SSPRK(3,3), half a reaction, with ``alpha`` and ``tau`` where each stage is."""
+        flow, start, at = self.prepare(reaction=reaction)
+        method, volume = mf.Strang(stabilised=False), flow.grid.cell_volume
+        h = 0.5 * method.bound(flow, start, self.TAU(0.0))
+        speeds = []
+
+        def L(mu, c):
+            stage = flow.evaluate(mu)
+            speeds.append(flow.transport.outflow_rate(stage.V, mu, self.TAU(c))[0])
+            return flow.transport.rate(mu, stage.V, temperature=self.TAU(c))
+
+        u = self.reaction(flow, at, start.mu, 0.5 * self.ALPHA(0.25) * h, self.TAU(0.25))
+        u_1 = u + h * L(u, 0.0)
+        u_2 = 3 / 4 * u + 1 / 4 * (u_1 + h * L(u_1, 1.0))
+        u_3 = 1 / 3 * u + 2 / 3 * (u_2 + h * L(u_2, 0.5))
+        u = self.reaction(flow, at, u_3, 0.5 * self.ALPHA(0.75) * h, self.TAU(0.75))
+        growth = iter([0.3, -0.2, 0.1])
+        monkeypatch.setattr(Flow, "growth", lambda self, s, mass: next(growth))
+        outcome = method.step(flow, start, h, at)
+        np.testing.assert_allclose(outcome.mu, u, rtol=1e-11)
+        assert outcome.leak == pytest.approx(h * (0.3 / 6 - 0.2 / 6 + 0.1 * 2 / 3), rel=1e-14)
+        assert outcome.bound == pytest.approx(0.5 / max(speeds), rel=1e-12)
+        assert volume * outcome.mu.sum() == pytest.approx(start.mass, rel=1e-13)
+
+    def test_transport_in_parts(self):
+        """Each half of a transport has ``tau`` of its own, and its bound counts for the whole step."""
+        flow, start, at = self.prepare()
+        method = Splitting(
+            ((Operator.TRANSPORT, 0.5), (Operator.REACTION, 1.0), (Operator.TRANSPORT, 0.5)), order=2, stabilised=False
+        )
+        h = 0.6 * method.bound(flow, start, self.TAU(0.0))
+        speeds = []
+
+        def transported(mu, c):
+            def L(mu, c):
+                stage = flow.evaluate(mu)
+                speeds.append(flow.transport.outflow_rate(stage.V, mu, self.TAU(c))[0])
+                return flow.transport.rate(mu, stage.V, temperature=self.TAU(c))
+
+            one = mu + 0.5 * h * L(mu, c)
+            two = 3 / 4 * mu + 1 / 4 * (one + 0.5 * h * L(one, c + 0.5))
+            return 1 / 3 * mu + 2 / 3 * (two + 0.5 * h * L(two, c + 0.25))
+
+        u = self.reaction(flow, at, transported(start.mu, 0.0), self.ALPHA(0.5) * h, self.TAU(0.5))
+        outcome = method.step(flow, start, h, at)
+        np.testing.assert_allclose(outcome.mu, transported(u, 0.5), rtol=1e-11)
+        assert outcome.bound == pytest.approx(2 * 0.5 / max(speeds), rel=1e-12)
+        # a rate that is known is that of the first transport only
+        rate = flow.transport.rate(start.mu, start.V, temperature=self.TAU(0.0))
+        np.testing.assert_array_equal(method.step(flow, start, h, at, rate).mu, outcome.mu)
+        # a step over the bound is refused, with the length that would do
+        refused = method.step(flow, start, 2.1 * method.bound(flow, start, self.TAU(0.0)), at)
+        assert refused.mu is None
+        assert refused.bound == pytest.approx(2 * method.bound(flow, start, self.TAU(0.0)), rel=1e-12)
+
+    def test_parts_that_are_nothing(self):
+        """A part of length 0 is left out; a reaction however slow is not."""
+        flow, start, at = self.prepare()
+        parts = ((Operator.TRANSPORT, 0.0), (Operator.REACTION, 1.0), (Operator.TRANSPORT, 1.0))
+        h = 0.5 * mf.Lie(stabilised=False).bound(flow, start, self.TAU(0.0))
+        padded, plain = (Splitting(steps, order=1, stabilised=False) for steps in (parts, parts[1:]))
+        one, two = (method.step(flow, start, h, at) for method in (padded, plain))
+        np.testing.assert_array_equal(one.mu, two.mu)
+        assert one.bound == two.bound
+        for method in (plain, mf.ExponentialSSPRK3()):
+            none = method.step(flow, start, h, Coefficients(lambda c: 0.0, self.TAU)).mu
+            for first, then in ((1e-3, 1e-3), (1e-3, 0.0), (0.0, 1e-3)):
+                slow_at = Coefficients(lambda c, first=first, then=then: then if c >= 0.5 else first, self.TAU)
+                if slow_at.alpha(0.5) or method is not plain:  # a split step looks at its middle only
+                    slow = method.step(flow, start, h, slow_at).mu
+                    assert np.abs(slow / none - 1.0)[2:].max() > 1e-9
+
+    def test_lie_takes_the_potential_of_the_start(self):
+        flow, start, at = self.prepare()
+        method = mf.Lie(stabilised=False)
+        h = 0.5 * method.bound(flow, start, self.TAU(0.0))
+        other = Splitting(method.steps, order=1, corrector=True, stabilised=False)
+        reacted = flow.evaluate(flow.reaction.apply(start.mu, start.V, self.ALPHA(0.5) * h, self.TAU(0.5)))
+        none = Coefficients(lambda c: 0.0, self.TAU)
+        np.testing.assert_array_equal(method.step(flow, start, h, at).mu, method.step(flow, reacted, h, none).mu)
+        assert (method.step(flow, start, h, at).mu != other.step(flow, start, h, at).mu).any()
+
+    @pytest.mark.parametrize(
+        ("stages", "need"), [(3, 9.999), (4, 10.001), (5, 27.998), (6, 28.002), (8, 69.99), (9, 70.01)]
+    )
+    def test_runge_kutta_legendre(self, stages, need, monkeypatch):
+        """A wave decays by ``R(z) = 1 - b + b P_s(1 + w z)``, ``b = (s^2+s-2)/(2s(s+1))``, ``w = 4/(s^2+s-2)``.
+
+        Meyer, Balsara, Aslam (2014), equation 19. With the fewest stages that the step needs.
+        """
+        n, tau, gain = 32, 1e-3, stages**2 + stages - 2
+        problem = mf.Problem(
+            mf.External(lambda x: 0.0 * x),
+            [mf.Axis("x", 0.0, 2 * np.pi, mf.End.PERIODIC)],
+            mf.Product(x=stats.uniform(0, 2 * np.pi)),
+            temperature=tau,
+        )
+        flow = Flow(problem, problem.grid(n), mf.Muscl())
+        x, spacing = flow.grid.centres(0), flow.grid.spacing[0]
+        wave = np.cos(3 * x)
+        start = flow.evaluate(1.0 + 0.5 * wave)
+        stiffness = 3.1 * tau * 2 / spacing**2
+        h = need / (2 * stiffness)
+        method, at = mf.Strang(), Coefficients(lambda c: 0.0, lambda c: tau * (0.5 + c))
+        assert method.bound(flow, start, tau) == pytest.approx(0.5 * (40**2 + 40 - 2) / stiffness, rel=1e-14)
+        plain = mf.Strang(stabilised=False)
+        assert plain.bound(flow, start, tau) == pytest.approx(spacing**2 / tau / 2, rel=1e-14)
+        z = -h * tau * (2 - 2 * np.cos(3 * spacing)) / spacing**2
+        b = gain / (2 * stages * (stages + 1))
+        factor = 1 - b + b * special.eval_legendre(stages, 1 + 4 / gain * z)
+        seen, evaluate = [], Flow.evaluate
+        monkeypatch.setattr(Flow, "evaluate", lambda self, mu: [seen.append(mu.copy()), evaluate(self, mu)][1])
+        outcome = method.step(flow, start, h, at)
+        np.testing.assert_allclose(outcome.mu - 1.0, 0.5 * factor * wave, atol=1e-14)
+        assert len(seen) == stages - 1
+        np.testing.assert_allclose(seen[0] - 1.0, 0.5 * (1 + z / 3 * 4 / gain) * wave, atol=1e-14)
+        assert outcome.bound == method.bound(flow, start, tau)
+        assert abs(outcome.leak) < 1e-14
+        refused = method.step(flow, start, 1.001 * method.bound(flow, start, tau), at)
+        assert refused.mu is None
+        assert refused.bound == method.bound(flow, start, tau)
+        # a short step needs none of this
+        monkeypatch.undo()
+        h = 0.5 * plain.bound(flow, start, tau)
+        np.testing.assert_array_equal(method.step(flow, start, h, at).mu, plain.step(flow, start, h, at).mu)
+
+    def test_runge_kutta_legendre_refuses_what_turns_negative(self, monkeypatch):
+        """One cell below zero, or not a number: half the step is tried next. Small masses pass."""
+        flow, start, at = self.prepare()
+        method, tau = mf.Strang(), 1e4 * flow.outflow(start)[0] / flow.transport.diffusion_rate
+        at, h = Coefficients(lambda c: 0.0, lambda c: tau), 0.5 * method.bound(flow, start, tau)
+        assert method.step(flow, flow.evaluate(1e-6 * start.mu), h, at).mu is not None
+        for value in (-2.0 * start.mu[20] / h, np.nan):
+            rate = np.zeros(40)
+            rate[20] = value
+            monkeypatch.setattr(Flow, "rate", lambda *arguments, rate=rate: rate.copy())
+            outcome = method.step(flow, start, h, at)
+            assert outcome.mu is None
+            assert outcome.bound == 0.5 * h
+
+    def test_runge_kutta_legendre_is_bound_by_the_drift(self, monkeypatch):
+        flow, start, at = self.prepare()
+        drift = flow.outflow(start)[0]
+        limit, diffusion = 0.5 * 0.5 / drift, flow.transport.diffusion_rate
+        method = mf.Strang()
+        tau = 100 * drift / diffusion
+        assert method.bound(flow, start, tau) == pytest.approx(limit, rel=1e-14)
+        tau = 1e4 * drift / diffusion
+        stiffness = 3.1 * tau * diffusion + 2 * drift
+        assert method.bound(flow, start, tau) == pytest.approx(819 / stiffness, rel=1e-14)
+        # what the fluxes have left is kept, whatever the coefficients of the stages sum to
+        monkeypatch.setattr(Flow, "growth", lambda self, s, mass: 0.5)
+        at, h = Coefficients(lambda c: 0.0, lambda c: tau), 0.9 * 819 / stiffness
+        outcome = method.step(flow, start, h, at)
+        assert outcome.leak == 0.5 * h
+        assert outcome.mu.sum() * flow.grid.cell_volume == pytest.approx(start.mass * (1 + 0.5 * h), rel=1e-14)
+
+    def test_part_of_a_step(self):
+        part = Coefficients(self.ALPHA, self.TAU).part(0.25, 0.5)
+        assert part.alpha(0.6) == pytest.approx(self.ALPHA(0.55), rel=1e-15)
+        assert part.temperature(0.6) == pytest.approx(self.TAU(0.55), rel=1e-15)
+
+    def test_step_doubling(self):
+        flow, start, at = self.prepare()
+        method = mf.Strang(stabilised=False)
+        h = 0.5 * method.bound(flow, start, self.TAU(0.0))
+        whole = method.step(flow, start, h, at)
+        half = method.step(flow, start, h / 2, at.part(0.0, 0.5))
+        other = method.step(flow, flow.evaluate(half.mu), h / 2, at.part(0.5, 0.5))
+        outcome = step_doubling(method, flow, start, h, at)
+        np.testing.assert_array_equal(outcome.mu, other.mu)
+        assert outcome.error == pytest.approx(np.abs(whole.mu - other.mu).sum() / other.mu.sum() / 3, rel=1e-12)
+        assert outcome.bound == min(whole.bound, 2 * half.bound, 2 * other.bound)
+        assert outcome.leak == half.leak + other.leak
+
+    @pytest.mark.parametrize("refused", [0, 1, 2, None])
+    def test_step_doubling_of_what_is_refused(self, refused):
+        """The bound of a half counts twice: it is that of half the step."""
+        flow, start, at = self.prepare()
+        for bounds in ((7.0, 5.0, 5.0), (11.0, 5.0, 6.0), (11.0, 6.0, 5.0)):
+            script = [Outcome(None if k == refused else start.mu, bound=bound) for k, bound in enumerate(bounds)]
+            outcome = step_doubling(Scripted(script), flow, start, 1e-3, at)
+            assert (outcome.mu is None) == (refused is not None)
+            known = [bounds[0], 2 * bounds[1], 2 * bounds[2]]
+            assert outcome.bound == (min(known) if refused is None else known[refused])
+
+    @pytest.mark.parametrize(("size", "error"), [(1e-6, 0.5 / 3), (0.0, 0.0)])
+    def test_step_doubling_of_hardly_anything(self, size, error):
+        """The error is relative, and that of nothing is none."""
+        flow, start, at = self.prepare()
+        mu = size * np.ones(40)
+        outcome = step_doubling(Scripted([Outcome(0.5 * mu), Outcome(mu), Outcome(mu)]), flow, start, 1e-3, at)
+        assert outcome.error == pytest.approx(error)
+
+    def test_exponential_ssprk3_refuses_what_a_stage_has_outgrown(self, monkeypatch):
+        flow, start, _ = self.prepare()
+        method, outflow, calls = mf.ExponentialSSPRK3(), Flow.outflow, []
+        h = 0.5 * method.bound(flow, start, self.TAU(0.0))
+        none = Coefficients(lambda c: 0.0, self.TAU)
+
+        def faster(self, stage, temperature=0.0):
+            calls.append(temperature)
+            return (0.5 * 0.75 / (0.8 * h), 0) if len(calls) == 2 else outflow(self, stage, temperature)
+
+        monkeypatch.setattr(Flow, "outflow", faster)
+        outcome = method.step(flow, start, h, none)
+        assert outcome.mu is None
+        assert outcome.bound == pytest.approx(0.8 * h, rel=1e-15)
+
+
+class TestImplicit:
+    """What an implicit step does where the iteration for its potential fails."""
+
+    def prepare(self, monkeypatch, fails):
+        problem = mf.problems.torus_langevin()
+        flow = Flow(problem, problem.grid(40), mf.ScharfetterGummel())
+        method = mf.ImplicitStrang()
+        solve, lengths = mf.ImplicitStrang._solve, []
+
+        def picky(self, flow, start, length, at):
+            lengths.append(length)
+            return (None, None) if fails(lengths) else solve(self, flow, start, length, at)
+
+        monkeypatch.setattr(mf.ImplicitStrang, "_solve", picky)
+        at = Coefficients(lambda c: 0.0, lambda c: 0.5 + c)
+        return flow, method, flow.evaluate(problem.mu_0.cells(flow.grid)), at, lengths
+
+    def test_two_halves(self, monkeypatch):
+        flow, method, start, at, lengths = self.prepare(monkeypatch, lambda lengths: lengths[-1] > 0.1)
+        outcome = method.step(flow, start, 0.2, at)
+        assert lengths == [0.2, 0.1, 0.1]
+        half = method.step(flow, start, 0.1, at.part(0.0, 0.5))
+        other = method.step(flow, half.end, 0.1, at.part(0.5, 0.5))
+        np.testing.assert_array_equal(outcome.mu, other.mu)
+        assert outcome.leak == half.leak + other.leak
+        assert outcome.end.mu is outcome.mu
+
+    def test_never(self, monkeypatch):
+        flow, method, start, at, lengths = self.prepare(monkeypatch, lambda lengths: True)
+        outcome = method.step(flow, start, 0.2, at)
+        assert (outcome.mu, outcome.bound) == (None, 0.1)
+        assert lengths == [0.2 * 0.5**k for k in range(13)]
+
+    def test_not_the_second_half(self, monkeypatch):
+        flow, method, start, at, lengths = self.prepare(monkeypatch, lambda lengths: len(lengths) != 2)
+        outcome = method.step(flow, start, 0.2, at)
+        assert (outcome.mu, outcome.bound) == (None, 0.1)
+        assert lengths[:3] == [0.2, 0.1, 0.1]
+
+    def test_iterations_are_bounded(self, monkeypatch):
+        """Without the iterations it needs, or with a potential that is not finite, a step has not been found."""
+        flow, method, start, at, _ = self.prepare(monkeypatch, lambda lengths: False)
+        assert method._solve(flow, start, 0.2, at)[0] is not None
+        bad = dataclasses.replace(start, V=np.where(np.arange(40) == 7, np.nan, start.V))
+        assert method._solve(flow, bad, 0.2, at) == (None, None)
+        monkeypatch.setattr(implicit, "MOST_ITERATIONS", 1)
+        assert method._solve(flow, start, 0.2, at) == (None, None)
+
+
+class Scripted(mf.Strang):
+    """A method whose outcomes are given."""
+
+    def __init__(self, outcomes):
+        super().__init__()
+        object.__setattr__(self, "outcomes", iter(outcomes))
+
+    def step(self, flow, start, length, at, first_rate=None):
+        return next(self.outcomes)
+
+
+class TestControl:
+    """The controllers' arithmetic."""
+
+    def test_courant(self):
+        control = mf.CourantControl(fraction=0.8, reaction=0.5, growth=1.5)
+        assert control.first(3.0, 1.0) == np.inf
+        assert control.cap(2.0, 0.0) == 1.6
+        assert control.cap(2.0, 0.1) == 1.6
+        assert control.cap(2.0, 5.0) == 0.1
+        assert control.cap(100.0, 0.1) == 5.0
+        assert control.cap(2.0, 1e-3) == 1.6
+        assert control.after(0.1, Outcome(np.ones(1)), (7.0,)) == (True, pytest.approx(0.15), (7.0,))
+        # a stage that outgrew its bound: the bound it met, and in any case less than before
+        assert control.after(0.1, Outcome(None, bound=0.05), (7.0,)) == (False, pytest.approx(0.04), (7.0,))
+        assert control.after(0.1, Outcome(None, bound=1.0), (7.0,)) == (False, pytest.approx(0.09), (7.0,))
+
+    def test_fixed(self):
+        control = mf.FixedStep(0.25)
+        assert (control.first(1.0, 1.0), control.cap(1.0, 1.0)) == (0.25, np.inf)
+        assert control.after(0.1, Outcome(np.ones(1)), ()) == (True, 0.25, ())
+        assert control.after(0.1, Outcome(None), ()) == (False, 0.25, ())
+
+    def test_errors(self):
+        """Soderlind's PI control: ``0.9 (tol/e)^(0.7/3) (e_before/tol)^(0.4/3)``."""
+        tol = 1e-4
+        control = mf.ErrorControl(tol, growth=3.0)
+        assert control.first(2.0, 0.0) == pytest.approx(0.1 * 0.95 * 2.0)
+        assert control.first(2.0, 100.0) == pytest.approx(0.1 * 0.05)
+        mu = np.ones(1)
+        for error, before in ((0.5e-4, 0.2e-4), (0.9e-4, 0.9e-4), (0.05e-4, 1.0e-4), (1e-4, 0.3e-4)):
+            accepted, following, memory = control.after(2.0, Outcome(mu, error=error), (before,))
+            assert accepted
+            factor = 0.9 * (tol / error) ** (0.7 / 3) * (before / tol) ** (0.4 / 3)
+            assert following == pytest.approx(2.0 * min(factor, 3.0), rel=1e-14)
+            assert memory == (error,)
+        # the first step has no step before
+        factor = 0.9 * 2.0 ** (0.3 / 3)
+        assert control.after(2.0, Outcome(mu, error=0.5e-4), ())[1] == pytest.approx(2.0 * factor, rel=1e-14)
+        assert control.after(2.0, Outcome(mu, error=1e-9), ())[2] == (pytest.approx(1e-6),)
+        assert control.after(2.0, Outcome(mu, error=0.0), (0.1,)) == (True, 6.0, (0.1,))
+        # refused: by the order of the estimate, and never a step as long as this one
+        following = 2.0 * 0.9 * 0.125 ** (1 / 3)
+        assert control.after(2.0, Outcome(mu, error=8e-4), (0.1,)) == (False, pytest.approx(following), (0.1,))
+        assert control.after(2.0, Outcome(mu, error=1.0001e-4), (0.1,)) == (
+            False,
+            pytest.approx(1.8, rel=1e-4),
+            (0.1,),
+        )
+        for bad in (None, np.nan, np.inf):
+            assert control.after(2.0, Outcome(mu, error=bad), (0.1,)) == (False, 0.5, (0.1,))
+        assert control.after(2.0, Outcome(None, bound=1.0), (0.1,)) == (False, pytest.approx(0.95), (0.1,))
+
+    @pytest.mark.parametrize(
+        ("make", "accepted"),
+        [
+            (lambda x: mf.CourantControl(fraction=x), (1e-3, 1.0)),
+            (lambda x: mf.CourantControl(growth=x), (1.001, 50.0)),
+            (lambda x: mf.CourantControl(reaction=x), (1e-3, 50.0)),
+            (lambda x: mf.ErrorControl(x), (1e-14, 2.0)),
+            (mf.FixedStep, (1e-9, 2.0)),
+        ],
+        ids=["fraction", "growth", "reaction", "tolerance", "dt"],
+    )
+    def test_what_is_allowed(self, make, accepted):
+        for value in accepted:
+            make(value)
+        for value in (0.0, -1.0, np.nan, np.inf, True):
+            with pytest.raises(ValueError, match="must"):
+                make(value)
+        with pytest.raises(ValueError, match="fraction must lie in"):
+            mf.ErrorControl(fraction=1.001)
+
+    def test_fractions_of_a_splitting_may_round(self):
+        """Thirds do not sum to 1 in binary."""
+        third = 1 / 3
+        steps = ((Operator.TRANSPORT, 0.1), (Operator.REACTION, 1.0), (Operator.TRANSPORT, 0.9 - 1e-13))
+        assert Splitting(steps, order=1).steps[0] == (Operator.TRANSPORT, 0.1)
+        assert len(Splitting(((Operator.REACTION, 1.0), *[(Operator.TRANSPORT, third)] * 3), order=1).steps) == 4
+        with pytest.raises(ValueError, match="sum to 1"):
+            Splitting(((Operator.TRANSPORT, 0.1), (Operator.REACTION, 1.0), (Operator.TRANSPORT, 0.9 - 1e-11)), order=1)
+        with pytest.raises(ValueError, match="stabilised must be True or False"):
+            Splitting(((Operator.TRANSPORT, 1.0), (Operator.REACTION, 1.0)), order=1, stabilised=1)
+
+
+class TestRefused:
+    """One line each."""
+
+    def test_times(self, well):
+        solver = mf.Solver(well, 20)
+        state = solver.init()
+        with pytest.raises(ValueError, match="until = 0 must lie after the state's time 0"):
+            solver.step(state, until=0.0)
+        with pytest.raises(ValueError, match=r"t_end = -1\.0 must be finite and lie after the start"):
+            mf.solve(well, 20, -1.0)
+        late = dataclasses.replace(state, t=5.0)
+        with pytest.raises(ValueError, match="the start, t = 5, is not before the problem's t_end = 1; pass t_end="):
+            mf.solve(well, 20, initial=late)
+
+    def test_a_mesh_of_another_problem(self, well):
+        with pytest.raises(ValueError, match=r"use problem\.grid\(shape\)"):
+            Flow(well, mf.Grid([mf.Axis("other", 0, 1)], [8]), mf.Muscl())
+
+    @pytest.mark.parametrize("name", ["scheme", "method", "controller"])
+    def test_kinds(self, well, name):
+        with pytest.raises(ValueError, match=f"{name} must be a .* object such as mf"):
+            mf.solve(well, 20, **{name: "weno5"})
+
+    def test_a_potential_that_is_not_finite_at_the_start(self):
+        class Loss(mf.SquaredLoss):
+            def value(self, u):
+                return super().value(u) if u[0] > 1 else np.nan
+
+        problem = mf.Problem(
+            mf.Features(lambda x: x[None], Loss([0.0], [1.0])), [mf.Axis("x", -2, 5)], mf.Product(x=stats.norm(0, 0.3))
+        )
+        with pytest.raises(ValueError, match="the potential of the initial measure is not finite; look at the energy"):
+            mf.solve(problem, 20)
+
+    def test_what_was_not_saved(self, well):
+        solution = mf.solve(well, 20, 0.1, save=2)
+        with pytest.raises(ValueError, match=r"t = 0\.05 is no save time; the nearest is 0"):
+            solution.moment("x", 2, t=0.05)
+
+    @pytest.mark.parametrize("threads", [0, -1, 1.5, "two", 10**9])
+    def test_threads(self, well, threads):
+        with pytest.raises(ValueError, match="threads must be a whole number from 1 to"):
+            mf.solve(well, 20, threads=threads)
+
+
+def test_a_box_is_not_extended_for_ever(monkeypatch):
+    """Mass that runs away is followed so many times, and then the run ends as with "stop"."""
+    monkeypatch.setattr(integration, "MOST_EXTENSIONS", 2)
+    problem = mf.Problem(
+        mf.External(lambda x: 30.0 * x), [mf.Axis("x", -2, 2)], mf.Product(x=stats.norm(0, 0.3)), t_end=1.0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mf.RunWarning)
+        found = mf.solve(problem, 40, on_end_mass="extend", throw=False)
+    assert found.result is mf.Result.END_MASS
+    assert sum("started again" in note for note in found.warnings) == 2
+    assert found.grid.shape == (63,)  # 40 + 10, and a quarter more
+
+
+class TestClocks:
+    def test_inverse(self):
+        """To the last bit, and where the answer is below what bisection resolves, not above that."""
+        clock = mf.PowerLaw(1.0)
+        t = invert_clock(clock, 0.5, 2.0, 0.75)
+        assert clock.integral(0.5, t) >= 0.75 > clock.integral(0.5, np.nextafter(t, 0))
+        assert 0.0 < invert_clock(mf.PowerLaw(-0.5), 0.0, 1.0, 1e-50) < 1e-60
+
+    @pytest.mark.parametrize("clock", [mf.Constant(2.0), mf.PowerLaw(1.0)], ids=str)
+    def test_fixed_steps_are_steps_of_time(self, clock):
+        """... whatever the clock, and with a rate that varies within them."""
+        problem = dataclasses.replace(
+            mf.problems.quadratic_well(), schedule=clock, alpha=mf.PiecewiseLinear([0.0, 1.0], [1.0, 0.5])
+        )
+        settings = {"controller": mf.FixedStep(0.01), "method": mf.Strang(), "scheme": mf.Muscl(), "save": 2}
+        solution = mf.solve(problem, 20, 0.04, **settings)
+        np.testing.assert_allclose(solution.diagnostics["dt"][1:], [0.01] * 4, rtol=1e-9)
+
+
+class TestProgress:
+    def test_bar(self, well, capsys):
+        mf.solve(well, 20, 0.1, save=2, progress=True)
+        said = capsys.readouterr().err
+        assert "quadratic-well" in said
+        assert "t = 0.1" in said
+        mf.solve(well, 20, 0.1, save=2, progress=False)
+        assert capsys.readouterr().err == ""
+
+
 class TestResults:
     @pytest.mark.parametrize("scheme", [None, mf.Weno5()], ids=["default", "weno5"])
     @pytest.mark.parametrize(("alpha", "temperature"), [(200.0, 0.0), (2000.0, 0.5)])
@@ -523,5 +1088,5 @@ class TestImport:
         """A module named like a public function would replace it on the second access."""
         import importlib.util
 
-        names = [name for name in mf.__all__ if name not in ("problems", "particles")]
+        names = [name for name in mf.__all__ if name not in ("problems", "particles", "testing")]
         assert [name for name in names if importlib.util.find_spec(f"mfpde.{name}")] == []

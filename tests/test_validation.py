@@ -211,6 +211,8 @@ def test_module_lists_the_studies() -> None:
         [sys.executable, "-m", "validation", "--list"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert "cross-validation" in done.stdout
+    assert "sgd " in done.stdout
+    assert "coverage " in done.stdout
 
 
 def test_cross_validation_says_what_the_limit_of_a_scheme_is() -> None:
@@ -228,3 +230,110 @@ def test_cross_validation_says_what_the_limit_of_a_scheme_is() -> None:
     slope, error = _slope(np.log([1.0, 10.0, 100.0]), -np.log([2.0, 20.0, 200.0]), np.array([0.1, 0.0, 0.1]))
     assert abs(slope + 1.0) < 1e-14
     assert abs(error - 0.1 * math.sqrt(2) / (2 * math.log(10))) < 1e-14
+
+
+def test_coverage_counts_what_it_says() -> None:
+    """Values and observables within their bars, and those left out whose truth is not certain."""
+    from validation.coverage import CLASSES, Judged, _shares, cases
+
+    def judged(error: list[float], certain: list[bool]) -> Judged:
+        two = np.array(error)
+        return Judged("any", False, two, np.ones(2), 2 * two, np.ones(2), np.array(certain))
+
+    found = _shares(
+        [judged([0.1, 0.4], [True, True]), judged([0.6, 2.0], [True, True]), judged([9.0, 9.0], [False] * 2)]
+    )
+    assert (found["observables"], found["values"]) == (2, 4)
+    assert (found["by value"], found["by observable"]) == (0.75, 0.5)
+    assert (found["confirming, by value"], found["confirming, by observable"]) == (0.5, 0.5)
+    assert found["median"] == pytest.approx(0.5 * (1 / 0.4 + 1 / 0.6))
+    assert sum(full for full, _ in CLASSES.values()) >= 100
+    assert len(cases(True)) == sum(quick for _, quick in CLASSES.values())
+    # the same problems each time
+    first, second = (cases(True)[0][0].problem.parameters for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(("module", "package"), [("torch", "torch"), ("sklearn", "scikit-learn")])
+def test_what_is_not_installed_is_said_and_claims_nothing(
+    module: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reported by name in one row: no failure, and no verdict either."""
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else object())
+    study, seconds = _runner.run_study("sgd", "validation.sgd", True, lambda fraction, text: None)
+    assert [row.claim for row in study.rows] == [f"not run: {package} is not installed"]
+    assert study.counts() == {Verdict.PASS: 0, Verdict.FAIL: 0, Verdict.REPORTED: 1}
+    record = _runner.write_study(tmp_path, "sgd", study, seconds, True)
+    text = report([record])
+    assert "| [sgd](#sgd) (quick) | 0 | 0 | 1 |" in text
+    assert f"not run: {package} is not installed" in text
+
+
+def test_birth_death_one_for_one() -> None:
+    """Equal potentials change nothing; the share of the worse of two falls by rate p (1 - p) in a step."""
+    from validation.sgd import events
+
+    rng = np.random.default_rng(8)
+    assert np.array_equal(events(np.full(50, 0.3), 5.0, rng), np.arange(50))
+    # of two neurons the worse becomes the better unless neither has an event: the other one is never itself
+    few = np.stack([events(np.array([1.0, 0.0]), 1.0, rng) for _ in range(4000)])
+    assert np.array_equal(few[:, 1], np.ones(4000))
+    share = math.exp(-1.0)
+    assert abs((few[:, 0] == 0).mean() - share) < 5 * math.sqrt(share * (1 - share) / 4000)
+    n, bad, rate, count = 400, 100, 0.05, 400
+    V = np.where(np.arange(n) < bad, 1.0, 0.0)
+    source = np.stack([events(V, rate, rng) for _ in range(count)])
+    assert source.min() >= 0
+    assert source.max() < n
+    change = V[source].mean(axis=1) - bad / n
+    p = bad / n
+    # who is killed becomes one of the n - 1 others, who duplicates overwrites one of them; events of a step that meet
+    # change this by its square, 1e-4 at most
+    expected = -(p * -math.expm1(-rate * (1 - p)) * (1 - p) + (1 - p) * -math.expm1(-rate * p) * p) * n / (n - 1)
+    assert abs(change.mean() - expected) < 5 * change.std(ddof=1) / math.sqrt(count) + 1e-4
+    assert expected < -20 * change.std(ddof=1) / math.sqrt(count)
+
+
+def test_slopes_and_limits_of_the_sgd_study() -> None:
+    from validation.sgd import _toward_zero, centred, slope
+
+    sizes = [10.0, 100.0, 1000.0]
+    found, error = slope(sizes, [np.array([4.0, 6.0]) / 10**k for k in (0, 1, 2)])
+    assert abs(found + 0.5) < 1e-14
+    # the log of a mean of two squares of normal numbers has the variance pi^2/6, of an exponential law
+    assert abs(error - 0.5 * math.pi / math.sqrt(6) * math.sqrt(2) / (2 * math.log(10))) < 1e-14
+    wild = [np.array([0.0] * 31 + [32.0]) / 10**k for k in (0, 1, 2)]  # each mean is known to itself only
+    assert abs(slope(sizes, wild)[1] - 0.5 * math.sqrt(2) / (2 * math.log(10))) < 1e-14
+    # two replicas count less than sixty: the slope is nearly that of the two good points
+    uneven = [np.ones(60), np.full(60, 0.1), np.full(2, 1.0)]
+    assert slope(sizes, uneven)[0] < -0.4
+    steps = np.array([4.0, 2.0, 1.0])
+    values = np.array([[[1.0], [2.0]]]) + steps[:, None, None] * np.array([[[0.5], [-3.0]]])
+    assert np.abs(_toward_zero(steps, values) - [[1.0], [2.0]]).max() < 1e-14
+    responses = np.array([[[1.0, 5.0]], [[3.0, 5.0]]])
+    assert np.abs(centred(responses, np.array([0.5, 0.5])) - 0.5).max() < 1e-14
+
+
+@pytest.mark.parametrize("alpha", [0.0, 5.0])
+def test_infinitely_many_neurons_take_the_steps_of_the_package(alpha: float) -> None:
+    """Energy, outputs and moment after two steps: formulas of the study against the energy bound to its box."""
+    from validation.sgd import MOMENT, _Data, _euler, _named
+
+    data = _Data.load()
+    problem, h, inputs = data.problem(alpha), 0.25, np.array([-1.0, 0.5])
+    bound = problem.bound_energy
+    points, weights = problem.mu_0.nodes(5)
+    for _ in range(2):
+        points = points - h * bound.gradient(points, bound.response(points, weights))
+        V = bound.potential(points, bound.response(points, weights))
+        excess = V - weights @ V
+        weights = weights * np.where(excess > 0, np.exp(-alpha * h * excess), 2 - np.exp(alpha * h * excess))
+        weights = weights / weights.sum()
+    found = _euler(data, h, alpha, np.array([0.0, 2 * h]), inputs, order=5)
+    assert abs(found["energy"][0] - 0.5) < 1e-12  # targets of variance 1, amplitudes of mean 0
+    assert abs(found["energy"][1] - bound.energy(points, weights)) < 1e-10
+    output = problem.network.output(inputs, list(points.T), weights)
+    assert np.abs(found[_named(inputs)][1] - output).max() < 1e-10
+    assert abs(found[MOMENT][1] - weights @ points[:, 0] ** 2) < 1e-10

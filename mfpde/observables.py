@@ -1,0 +1,251 @@
+"""Observables: numbers that a measure has at a time, on a mesh, on quadrature nodes, or as a cloud of particles."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mfpde.checks import numbers, shown
+from mfpde.grid import Grid
+from mfpde.problem import Problem
+
+__all__ = ["DecayRate", "EnergyAt", "Marginal", "MassIn", "Measured", "Moment", "Observable", "OutputAt"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measure at a time, on a mesh or as nodes.
+
+    Attributes
+    ----------
+    problem : Problem
+    coordinates : tuple of array
+        One an axis, to be broadcast.
+    weights : array
+        The mass of each cell or node.
+    energy : float
+        With a temperature the free energy; without the entropy for nodes.
+    grid : Grid or None
+        The mesh; None for nodes.
+    point_values : bool
+        Whether the weights on a mesh are values at the centres times the volume, or masses of cells.
+    """
+
+    problem: Problem
+    coordinates: tuple[Array, ...]
+    weights: Array
+    energy: float
+    grid: Grid | None = None
+    point_values: bool = False
+
+    def axis(self, name: str) -> int:
+        """The position of an axis."""
+        names = [axis.name for axis in self.problem.axes]
+        if name not in names:
+            raise ValueError(f"no axis {name!r}; valid: {', '.join(names)}")
+        return names.index(name)
+
+
+@dataclass(frozen=True)
+class Observable(ABC):
+    """A number, or several, that a measure has at a time.
+
+    Parameters
+    ----------
+    times : sequence of float
+        When it is measured; None for the problem's end, infinity for the state in which it ends.
+    """
+
+    needs_mesh: ClassVar[bool] = False
+    """Whether nodes cannot give it: a sum over nodes in a region jumps when one enters."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What it is called."""
+
+    @abstractmethod
+    def measure(self, at: Measured) -> Array:
+        """Its value or values."""
+
+
+def as_times(times: float | Sequence[float] | None) -> tuple[float, ...] | None:
+    """Times of an observable, increasing and each once; infinity is the end state."""
+    if times is None:
+        return None
+    found = tuple(float(t) for t in np.atleast_1d(numbers(times, "the times of an observable")))
+    if not found or not all(t >= 0 for t in found):
+        raise ValueError(f"the times of an observable must not be negative, not {shown(times)}")
+    return tuple(sorted(set(found)))
+
+
+@dataclass(frozen=True)
+class EnergyAt(Observable):
+    """``E[mu_t]``; with a temperature the free energy."""
+
+    times: Any = None
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return "energy"
+
+    def measure(self, at: Measured) -> Array:
+        """Its value."""
+        return np.array(at.energy)
+
+
+@dataclass(frozen=True)
+class Moment(Observable):
+    """``int theta_axis^power dmu_t``."""
+
+    axis: str
+    power: int = 1
+    times: Any = None
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return f"moment {self.axis}^{self.power}"
+
+    def measure(self, at: Measured) -> Array:
+        """Its value."""
+        theta = at.coordinates[at.axis(self.axis)]
+        return np.array(float((at.weights * theta**self.power).sum()))
+
+
+@dataclass(frozen=True)
+class OutputAt(Observable):
+    """The network's output at inputs `x`, (m,) or (m, p)."""
+
+    x: Any = field(repr=False)
+    times: Any = None
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return f"output at {len(np.atleast_1d(self.x))} inputs"
+
+    def measure(self, at: Measured) -> Array:
+        """Its values."""
+        if at.problem.network is None:
+            raise ValueError(f"problem {at.problem.name!r} names no network, so it has no output")
+        return at.problem.network.output(self.x, at.coordinates, at.weights)
+
+
+@dataclass(frozen=True)
+class MassIn(Observable):
+    """The mass in a box: ``MassIn({"c": (0, 1)})``; axes that are not named count whole."""
+
+    box: Mapping[str, tuple[float, float]] = field(hash=False)
+    times: Any = None
+    needs_mesh: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return "mass in " + " x ".join(f"{k} [{a:g}, {b:g}]" for k, (a, b) in self.box.items())
+
+    def measure(self, at: Measured) -> Array:
+        """Its value."""
+        mass = at.weights
+        if at.grid is None:
+            inside = np.ones(np.shape(mass), dtype=bool)
+            for name, (low, high) in self.box.items():
+                _edges(name, [low, high])
+                theta = at.coordinates[at.axis(name)]
+                inside &= (low <= theta) & (theta < high)
+            return np.array(float(mass[inside].sum()))
+        for name, (low, high) in self.box.items():
+            mass = _contract(mass, at, name, [low, high])[..., 0]
+            # the axis has gone to the end, as one bin, and is kept there for the next
+            mass = np.expand_dims(mass, at.axis(name))
+        return np.array(float(mass.sum()))
+
+
+@dataclass(frozen=True)
+class Marginal(Observable):
+    """The marginal density over an axis, averaged over the intervals between `edges`."""
+
+    axis: str
+    edges: Any = field(repr=False)
+    times: Any = None
+    needs_mesh: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return f"marginal over {self.axis}"
+
+    def measure(self, at: Measured) -> Array:
+        """Its values."""
+        edges = _edges(self.axis, self.edges)
+        if at.grid is None:
+            found, _ = np.histogram(at.coordinates[at.axis(self.axis)], bins=edges, weights=at.weights)
+            return np.asarray(found / np.diff(edges))
+        binned = _contract(at.weights, at, self.axis, edges)
+        return np.asarray(binned.sum(axis=tuple(range(binned.ndim - 1))) / np.diff(edges))
+
+
+@dataclass(frozen=True)
+class DecayRate(Observable):
+    """``log(E(t_0)/E(t_1)) / (t_1 - t_0)`` between two times."""
+
+    times: Any = None
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return "decay rate of the energy"
+
+    def measure(self, at: Measured) -> Array:
+        """The logarithm of the energy; `combine` makes rates of two."""
+        return np.array(math.log(at.energy) if at.energy > 0 else math.nan)
+
+    def combine(self, values: Array, times: Array) -> Array:
+        """Rates between successive times."""
+        return np.asarray(-np.diff(values, axis=0) / np.diff(times))
+
+
+def _edges(name: str, edges: ArrayLike) -> Array:
+    found = np.asarray(edges, dtype=float)
+    if not (found.ndim == 1 and len(found) > 1 and np.all(np.diff(found) > 0)):
+        raise ValueError(f"edges along {name!r} must increase, not {shown(edges)}")
+    return found
+
+
+def _contract(mass: Array, at: Measured, name: str, edges: ArrayLike) -> Array:
+    """Masses in intervals along an axis of a mesh; the intervals become the last axis."""
+    assert at.grid is not None
+    i, edges = at.axis(name), _edges(name, edges)
+    axis, n, h = at.grid.axes[i], at.grid.shape[i], at.grid.spacing[i]
+    if edges[0] < axis.lower - 1e-12 * axis.length or edges[-1] > axis.upper + 1e-12 * axis.length:
+        raise ValueError(f"edges along {name!r} must lie in [{axis.lower:g}, {axis.upper:g}]")
+    along = np.moveaxis(mass, i, -1)
+    if at.point_values:
+        # masses of cells from values at their centres, of fourth order; ends are even, or periodic
+        wide = (
+            np.concatenate([along[..., -1:], along, along[..., :1]], axis=-1)
+            if axis.periodic
+            else np.concatenate([along[..., :1], along, along[..., -1:]], axis=-1)
+        )
+        along = along + np.diff(wide, 2, axis=-1) / 24.0
+    below = np.concatenate([np.zeros((*along.shape[:-1], 1)), np.cumsum(along, axis=-1)], axis=-1)
+    # the distribution function at the faces, interpolated by the quintic through the six around
+    x = (edges - axis.lower) / h
+    start = np.clip(np.floor(x).astype(int) - 2, 0, max(n - 5, 0))
+    points = min(6, n + 1)
+    u = x - start
+    at_edges = np.zeros((*below.shape[:-1], len(edges)))
+    for k in range(points):
+        weight = np.prod([(u - m) / (k - m) for m in range(points) if m != k], axis=0)
+        at_edges += weight * below[..., start + k]
+    return np.asarray(np.diff(at_edges, axis=-1))

@@ -1,0 +1,482 @@
+"""The reference pack: numbers with error bars that come with the package, and the recipes that they are made from."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mfpde import storage
+from mfpde.certify import Certified, Disagreement, Reference, reference
+from mfpde.checks import shown
+from mfpde.observables import DecayRate, EnergyAt, Marginal, MassIn, Moment, Observable, OutputAt
+from mfpde.problem import Problem
+from mfpde.reference_file import StoredReference, read_reference, same_observable, save_reference
+
+__all__ = [
+    "Checked",
+    "Part",
+    "Recipe",
+    "StoredReference",
+    "check",
+    "load_reference",
+    "read_reference",
+    "rebuild",
+    "recipe",
+    "reference_names",
+    "save_reference",
+]
+
+FOLDER = Path(__file__).parent / "references"
+"""Where the files of the pack are."""
+SUFFIXES = (".h5", ".hdf5")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the pack
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """Observables that are computed together.
+
+    Attributes
+    ----------
+    tolerance : float
+        Largest bar, relative.
+    observables : tuple of Observable
+        With their times.
+    budget, memory : float
+        Seconds and bytes, see `mfpde.reference`. Little memory keeps a search from meshes that take minutes.
+    """
+
+    tolerance: float
+    observables: tuple[Observable, ...]
+    budget: float = 120.0
+    memory: float = 2.0 * 2**30
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a member of the pack is computed from.
+
+    Attributes
+    ----------
+    name : str
+    problem : str
+        One of `mfpde.problems.names`.
+    parameters : mapping
+        Of the problem; what is not named has its default.
+    parts : tuple of Part
+        Observables that nodes can give are computed apart from those that need a mesh, which cannot be as accurate.
+    """
+
+    name: str
+    problem: str
+    parameters: Mapping[str, Any]
+    parts: tuple[Part, ...]
+
+    @property
+    def observables(self) -> tuple[Observable, ...]:
+        """Those of all parts."""
+        return tuple(observable for part in self.parts for observable in part.observables)
+
+    @property
+    def command(self) -> str:
+        """What computes the member again."""
+        return f"mfpde reference --rebuild {self.name}"
+
+    def build(self) -> Problem:
+        """The problem."""
+        from mfpde import problems
+
+        return problems.get(self.problem, **self.parameters)
+
+    def compute(
+        self,
+        progress: Callable[[str], None] | None = None,
+        *,
+        tolerance: float = 0.0,
+        budget: float | None = None,
+    ) -> Reference:
+        """Compute the member.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Told what is being done.
+        tolerance : float
+            Tolerances below this one are raised to it: for a quick look.
+        budget : float, optional
+            Seconds for each part, instead of its own.
+        """
+        return _computed(self.build(), self.parts, progress, tolerance, budget)
+
+
+def _computed(
+    problem: Problem,
+    parts: Sequence[Part],
+    progress: Callable[[str], None] | None,
+    tolerance: float,
+    budget: float | None,
+) -> Reference:
+    """The parts as one reference; its tolerance is the largest of theirs."""
+    found = [
+        reference(
+            problem,
+            max(part.tolerance, tolerance),
+            part.observables,
+            budget=part.budget if budget is None else budget,
+            memory=part.memory,
+            progress=progress,
+        )
+        for part in parts
+    ]
+    return Reference(
+        problem,
+        max(one.tolerance for one in found),
+        tuple(certified for one in found for certified in one.observables),
+        tuple(level for one in found for level in one.levels),
+        all(one.reached for one in found),
+    )
+
+
+def _recipes() -> dict[str, Recipe]:
+    """The recipes by name, in the order in which they are listed."""
+    late = (1.0, 2.5, 5.0, 10.0)
+    x = np.linspace(-4.0, 4.0, 9)
+    edges = np.linspace(-4.0, 4.0, 9)
+    found = []
+    parts: tuple[Part, ...]
+    for name, start, alpha in (
+        ("three-gaussians", "good", 5.0),
+        ("three-gaussians-alpha-0", "good", 0.0),
+        ("three-gaussians-bad-start-alpha-5", "bad", 5.0),
+        ("three-gaussians-bad-start-alpha-0", "bad", 0.0),
+    ):
+        wanted: tuple[Observable, ...] = (EnergyAt(late),)
+        if start == "good":  # the bad start is too narrow for a mesh that takes seconds
+            wanted += (Moment("c", 2, late), Moment("y", 2, late), OutputAt(x, late))
+        # without birth-death the measure becomes narrow, and takes more nodes
+        parts = (Part(1e-6, wanted, 60.0 if alpha else 240.0, 2.0 * 2**30 if start == "good" else 2e7),)
+        if start == "good":
+            parts += (Part(3e-2, (Marginal("y", edges, late),), 60.0),)
+        found.append(Recipe(name, "three-gaussians", {"start": start, "alpha": alpha}, parts))
+    times = (0.5, 1.0, 2.0)
+    found.append(
+        Recipe(
+            "gaussian-bumps",
+            "gaussian-bumps",
+            {},
+            (
+                Part(1e-6, (EnergyAt(times), Moment("x", 1, times), Moment("x", 2, times), OutputAt(x, times))),
+                Part(1e-5, (Marginal("x", edges, times), MassIn({"x": (0.0, 5.0)}, times))),
+            ),
+        )
+    )
+    plane = {"centres": ((-1.5, -1.0), (1.5, 0.5), (0.0, 2.0)), "weights": (0.4, 0.35, 0.25)}
+    moments = tuple(Moment(axis, power, times) for axis in "xy" for power in (1, 2))
+    found.append(
+        Recipe(
+            "gaussian-bumps-2d",
+            "gaussian-bumps",
+            plane,
+            (
+                Part(1e-6, (EnergyAt(times), *moments)),
+                Part(1e-3, (Marginal("x", edges, times), Marginal("y", edges, times))),
+            ),
+        )
+    )
+    # for the largest Delta neurons part at a radius between 0 and the outer well from t = 3 on: only then it is hard
+    for delta, radius, until in ((0.2, 4.0, 4), (0.4, 4.0, 4), (0.8, 8.0, 2)):
+        found.append(
+            Recipe(
+                f"isotropic-gaussians-delta-{delta}",
+                "isotropic-gaussians",
+                {"delta": delta, "d": 40, "radius": radius},
+                (Part(1e-6, (EnergyAt(late[:until]), Moment("r", 1, late[:until]), Moment("r", 2, late[:until]))),),
+            )
+        )
+    # all mass is absorbed before t = 0.02: what is left has no moments
+    parts = (Part(1e-4, (EnergyAt((0.002, 0.005, 0.01, 1.0)),)),)
+    found.append(Recipe("predicting-failure", "predicting-failure", {"kappa": 0.1}, parts))
+    parts = (Part(1e-4, (EnergyAt(times), Moment("r", 1, times), Moment("r", 2, times))),)
+    found.append(Recipe("predicting-success", "predicting-failure", {"kappa": 0.4}, parts))
+    # the first one to look at: Gaussian at all times, and quick to compute again
+    simple = (0.25, 0.5, 1.0)
+    moments = (Moment("theta", 1, simple), Moment("theta", 2, simple))
+    parts = (Part(1e-6, (EnergyAt(simple), *moments, DecayRate(simple))),)
+    found.append(Recipe("linear-neuron", "linear-neuron", {}, parts))
+    # later the density at the poles is too narrow for a mesh that takes seconds
+    for name, k, early in (("single-index", 4, times), ("single-index-k-2", 2, simple)):
+        found.append(Recipe(name, "single-index", {"k": k, "d": 16}, (Part(1e-6, (EnergyAt(early),)),)))
+    long = (1.0, 5.0, 20.0, math.inf)
+    circle = np.linspace(0.0, 2.0 * math.pi, 9)
+    parts = (Part(1e-5, (EnergyAt(long),)), Part(1e-4, (Marginal("theta", circle, long),)))
+    found.append(Recipe("torus-langevin", "torus-langevin", {}, parts))
+    short = (0.1, 0.25, 0.5, 1.0)
+    line = np.linspace(-2.0, 5.0, 8)
+    parts = (Part(1e-4, (EnergyAt(short), Moment("x", 1, short), Moment("x", 2, short), Marginal("x", line, short))),)
+    found.append(Recipe("gaussian-sampling", "gaussian-sampling", {}, parts))
+    return {made.name: made for made in found}
+
+
+RECIPES = _recipes()
+
+
+def reference_names() -> list[str]:
+    """The names of the references that come with the package.
+
+    Examples
+    --------
+    >>> import mfpde as mf
+    >>> mf.reference_names()[0]
+    'three-gaussians'
+    """
+    return list(RECIPES)
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of a member.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, with the valid ones.
+    """
+    if not isinstance(name, str) or name not in RECIPES:
+        raise ValueError(f"unknown reference {shown(name)}; valid: {', '.join(RECIPES)}; or the path of an .h5 file")
+    return RECIPES[name]
+
+
+def load_reference(name: str | os.PathLike[str], problem: Problem | None = None) -> StoredReference:
+    """A reference that comes with the package, by its name, or one from a file, by its path.
+
+    Parameters
+    ----------
+    name : str or path
+        One of `reference_names`, or the path of an ``.h5`` file that ``mfpde reference --save`` or
+        `mfpde.pack.save_reference` wrote.
+    problem : Problem, optional
+        The problem, where a file cannot name it (one made of your own functions or data).
+
+    Returns
+    -------
+    StoredReference
+        As `mfpde.reference` gives it; the problem is built when it is asked for.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, with the valid ones; for a damaged file, in one line.
+    OSError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> import mfpde as mf
+    >>> energy = mf.load_reference("gaussian-bumps")["energy"]
+    >>> bool(abs(energy.value[-1] - 0.0398921836) <= energy.bar[-1] + 5e-11)
+    True
+    """
+    if isinstance(name, str) and name in RECIPES:
+        return read_reference(path_of(name), problem)
+    if isinstance(name, (str, os.PathLike)) and _is_path(name):
+        return read_reference(name, problem)
+    recipe(name)  # type: ignore[arg-type]
+    raise AssertionError("unreachable")
+
+
+def _is_path(name: str | os.PathLike[str]) -> bool:
+    path = os.fspath(name)
+    return not isinstance(name, str) or path.endswith(SUFFIXES) or os.sep in path or "/" in path
+
+
+def path_of(name: str, folder: str | os.PathLike[str] | None = None) -> Path:
+    """Where the file of a member is: in a folder, or in the package."""
+    return Path(FOLDER if folder is None else folder) / f"{recipe(name).name}.h5"
+
+
+def rebuild(
+    name: str,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> Reference:
+    """Compute a member of the pack and write its file.
+
+    Parameters
+    ----------
+    name : str
+    folder : path, optional
+        Where to; default: in the package.
+    progress : callable, optional
+        Told what is being done.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    OSError
+        If the file cannot be written.
+    mfpde.Disagreement
+        If the discretisations differ by more than their bars; nothing is written.
+    """
+    made = recipe(name)
+    path = path_of(name, folder)
+    storage.check_target(path, overwrite=True)
+    found = made.compute(progress)
+    save_reference(found, path, command=made.command)
+    return found
+
+
+def is_built(name: str, folder: str | os.PathLike[str] | None = None) -> bool:
+    """Whether the file of a member is in a folder, whole and of its recipe."""
+    path = path_of(name, folder)
+    try:
+        return path.is_file() and not differences(recipe(name), read_reference(path))
+    except storage.FileFormatError:
+        return False
+
+
+def differences(made: Recipe, stored: StoredReference) -> list[str]:
+    """What of a file is not of its recipe."""
+    problem = made.build()
+    found = []
+    if stored.configuration.get("problem") != made.problem or stored.fingerprint != problem.fingerprint():
+        found.append("the problem is another one")
+    elif storage.as_plain(problem.parameters, (), [], []) != storage.as_plain(
+        {k: v for k, v in stored.configuration.get("parameters", {}).items() if v is not None}, (), [], []
+    ):
+        found.append("the parameters of the problem are others")
+    observables = [certified.observable for certified in stored.observables]
+    if len(observables) != len(made.observables) or not all(map(same_observable, observables, made.observables)):
+        found.append("the observables are others")
+    if stored.command != made.command:
+        found.append("the command that rebuilds it is another one")
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# checks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A reference that was computed again.
+
+    Attributes
+    ----------
+    name : str
+    wrong : tuple of str
+        What is not as it should be; empty if all is well.
+    apart : float
+        The largest difference, relative to the sum of both bars: at most 1 where the two agree.
+    identical : bool
+        Whether all values and bars are the same bit for bit.
+    seconds : float
+    """
+
+    name: str
+    wrong: tuple[str, ...]
+    apart: float = math.nan
+    identical: bool = False
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is well."""
+        return not self.wrong
+
+
+def check(
+    name: str | os.PathLike[str],
+    *,
+    tolerance: float = 0.0,
+    budget: float | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Checked:
+    """Read a reference, compute it again, and compare: the two may differ by the sum of their bars.
+
+    Parameters
+    ----------
+    name : str or path
+        A member of the pack, or a file whose problem can be built.
+    tolerance : float
+        Tolerances below this one are raised to it: quicker, and says less.
+    budget : float, optional
+        Seconds for each part.
+    progress : callable, optional
+        Told what is being done.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or a file with a problem or an observable that it cannot name.
+    OSError
+        If there is no such file.
+    """
+    made = RECIPES.get(name) if isinstance(name, str) else None
+    began = time.perf_counter()
+    try:
+        stored = load_reference(name)
+    except storage.FileFormatError as error:
+        return Checked(str(name), (storage.one_line(error),))
+    if made is None:
+        parts: tuple[Part, ...] = (Part(stored.tolerance, tuple(_measured(stored)), 120.0),)
+    elif wrong := differences(made, stored):
+        return Checked(made.name, tuple(wrong))
+    else:
+        parts = made.parts
+    try:
+        found = _computed(stored.problem, parts, progress, tolerance, budget)
+    except Disagreement as error:
+        return Checked(str(name), (storage.one_line(error),), seconds=time.perf_counter() - began)
+    wrong = [
+        f"{one.name} differs by {_apart(one, other):.3g} times the sum of both bars"
+        for one, other in zip(stored.observables, found.observables, strict=True)
+        if not _apart(one, other) <= 1.0
+    ]
+    return Checked(
+        str(name),
+        tuple(wrong),
+        max(map(_apart, stored.observables, found.observables)),
+        all(map(_identical, stored.observables, found.observables)),
+        time.perf_counter() - began,
+    )
+
+
+def _measured(stored: StoredReference) -> Iterator[Observable]:
+    """What was measured.
+
+    Raises
+    ------
+    ValueError
+        For an observable that the file cannot name.
+    """
+    for certified in stored.observables:
+        if certified.observable is None:
+            raise ValueError(f"{stored.path} cannot name what {certified.name!r} measures, which was made in Python")
+        yield certified.observable
+
+
+def _apart(one: Certified, other: Certified) -> float:
+    """The largest difference of two results, relative to the sum of their bars."""
+    if one.value.shape != other.value.shape or not np.array_equal(one.times, other.times):
+        return math.inf
+    difference = np.abs(one.value - other.value)
+    # equal is equal, also where a bar is 0
+    ratio = np.divide(difference, one.bar + other.bar, out=np.where(difference == 0, 0.0, np.inf), where=difference > 0)
+    return float(np.where(np.isnan(difference), np.inf, ratio).max())
+
+
+def _identical(one: Certified, other: Certified) -> bool:
+    return one.value.tobytes() == other.value.tobytes() and one.bar.tobytes() == other.bar.tobytes()

@@ -1,0 +1,623 @@
+"""References in HDF5 files: arrays and text only, described in ``docs/file-format.md``.
+
+They are written and read with the same care as solutions are: see `mfpde.storage`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import re
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde import storage
+from mfpde.certify import Certified, Reference
+from mfpde.checks import shown
+from mfpde.foreign import check_heaps
+from mfpde.observables import DecayRate, EnergyAt, Marginal, MassIn, Moment, Observable, OutputAt
+from mfpde.problem import Problem
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["StoredReference", "read_reference", "save_reference"]
+
+Array = NDArray[np.float64]
+
+SCHEMA = 1
+"""The version of the format of references that is written; all versions up to it are read."""
+MAX_BYTES = 2**28
+"""Largest file of a reference. Those of the package have some kilobytes."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# observables as data
+# ---------------------------------------------------------------------------------------------------------------------
+
+_KINDS: dict[str, type[Observable]] = {
+    "energy": EnergyAt,
+    "moment": Moment,
+    "output": OutputAt,
+    "mass": MassIn,
+    "marginal": Marginal,
+    "decay-rate": DecayRate,
+}
+_OTHER = "other"
+"""The kind of an observable of one's own: a file keeps its numbers and its name."""
+_ARRAYS = {"output": "x", "marginal": "edges"}
+"""Parameters that are datasets."""
+
+
+def described(observable: Observable | None) -> tuple[str, dict[str, Any], Array | None]:
+    """An observable's kind, its parameters in the types of TOML, and the one that is an array."""
+    kind = next((kind for kind, made in _KINDS.items() if type(observable) is made), _OTHER)
+    if observable is None or kind == _OTHER:
+        return _OTHER, {}, None
+    array = None
+    parameters: dict[str, Any] = {}
+    for entry in dataclasses.fields(observable):
+        value = getattr(observable, entry.name)
+        if entry.name == _ARRAYS.get(kind):
+            array = np.array(value, dtype=np.float64, order="C")
+        elif entry.name == "times":
+            if value is not None:
+                parameters["times"] = [float(t) for t in np.atleast_1d(value)]
+        elif isinstance(value, Mapping):
+            parameters[entry.name] = {str(name): [float(x) for x in ends] for name, ends in value.items()}
+        else:
+            parameters[entry.name] = value.item() if isinstance(value, np.generic) else value
+    return kind, parameters, array
+
+
+def _observable(kind: str, parameters: Mapping[str, Any], array: Array | None) -> Observable:
+    """The observable of a description.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    made = _KINDS[kind]
+    types = {"axis": str, "power": int, "box": dict, "times": list}
+    fields = {entry.name for entry in dataclasses.fields(made)} - {_ARRAYS.get(kind)}
+    for name, value in parameters.items():
+        if name not in fields or type(value) is not types[name]:
+            raise ValueError(f"its parameter {name!r} is {shown(value)}")
+    values = dict(parameters)
+    if "times" in values:
+        values["times"] = tuple(_numbers(values["times"], "times"))
+    if "box" in values:
+        values["box"] = {str(name): _ends(ends) for name, ends in values["box"].items()}
+    if kind in _ARRAYS:
+        values[_ARRAYS[kind]] = array
+    try:
+        return made(**values)
+    except TypeError:
+        raise ValueError(f"its parameters {', '.join(sorted(values))} are not all that it needs") from None
+
+
+def _numbers(values: Any, name: str) -> list[float]:
+    if not isinstance(values, list) or not all(type(x) in (int, float) and not math.isnan(x) for x in values):
+        raise ValueError(f"its parameter {name!r} is {shown(values)}")
+    return [float(x) for x in values]
+
+
+def _ends(values: Any) -> tuple[float, float]:
+    low, high = _numbers(values, "box") if isinstance(values, list) and len(values) == 2 else (1.0, 0.0)
+    if not low < high:
+        raise ValueError(f"its parameter 'box' is {shown(values)}")
+    return low, high
+
+
+def same_observable(one: Observable | None, other: Observable | None) -> bool:
+    """Whether two observables measure the same at the same times."""
+    (kind, parameters, array), (kind_2, parameters_2, array_2) = described(one), described(other)
+    if kind != kind_2 or kind == _OTHER or parameters != parameters_2:
+        return False
+    return array is array_2 or (array is not None and array_2 is not None and np.array_equal(array, array_2))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what a file gives
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class StoredReference(Reference):
+    """A reference from a file. Its problem is built when it is asked for.
+
+    Attributes
+    ----------
+    problem : Problem
+        Built from the name and the parameters in the file, and held against the fingerprint there.
+    path : Path
+        The file.
+    configuration : dict
+        What names the problem, as in a TOML file of a run.
+    command : str
+        What computes the same numbers again.
+    fingerprint : str
+        Of the problem.
+    provenance : dict
+        Versions of Python and of the packages; under ``"volatile"`` date and platform.
+
+    See Also
+    --------
+    mfpde.certify.Reference : the other attributes.
+    """
+
+    path: Path
+    configuration: dict[str, Any]
+    command: str
+    fingerprint: str
+    provenance: dict[str, Any]
+
+    def __init__(
+        self,
+        problem: Problem | None,
+        tolerance: float,
+        observables: tuple[Certified, ...],
+        levels: tuple[tuple[str, tuple[int, ...], float], ...],
+        reached: bool,
+        *,
+        path: Path = Path(),
+        title: str = "",
+        configuration: dict[str, Any] | None = None,
+        command: str = "",
+        fingerprint: str = "",
+        provenance: dict[str, Any] | None = None,
+    ) -> None:
+        # what is frozen is not set, it is there
+        self.__dict__.update(
+            tolerance=tolerance,
+            observables=observables,
+            levels=levels,
+            reached=reached,
+            path=path,
+            configuration=configuration or {},
+            command=command,
+            fingerprint=fingerprint,
+            provenance=provenance or {},
+            _title=title,
+        )
+        if problem is not None:
+            self.__dict__["problem"] = problem
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "problem":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        problem = self.__dict__["problem"] = _rebuilt(self)
+        return problem
+
+    @property
+    def name(self) -> str:
+        """The problem's name."""
+        return self._title or (self.problem.name if "problem" in self.__dict__ else "")
+
+
+def _rebuilt(stored: StoredReference) -> Problem:
+    """The problem that a file names.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot name it, or this version makes another one of the name.
+    """
+    from mfpde import problems
+
+    tables = stored.configuration
+    parameters = tables.get("parameters", {})
+    network = tables.get("network")
+    hashed = isinstance(network, dict) and isinstance(network.get("sha256"), str)
+    if not hashed and not (tables.get("problem") in problems.names() and isinstance(parameters, dict)):
+        raise ValueError(
+            f"{stored.path} cannot name its problem {stored.name!r}, which was made in Python: "
+            "pass it, mfpde.load_reference(path, problem=problem)"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they were given when the numbers were computed
+        try:
+            if hashed:
+                from mfpde.config import Configuration
+
+                problem = Configuration.from_tables(tables, stored.path.parent, str(stored.path)).problem()
+            else:
+                problem = problems.get(str(tables["problem"]), **parameters)
+            found = problem.fingerprint()
+        except Exception as error:  # parameters come from a file
+            raise ValueError(f"{stored.path}: its problem cannot be built: {storage.one_line(error)}") from None
+    if found != stored.fingerprint:
+        raise ValueError(
+            f"{stored.path}: {stored.name!r} is not the problem that it was (its fingerprint differs); "
+            f"compute the reference again{f': {stored.command}' if stored.command else ''}"
+        )
+    return problem
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# writing
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def save_reference(
+    found: Reference,
+    path: str | os.PathLike[str],
+    *,
+    configuration: Mapping[str, Any] | None = None,
+    command: str = "",
+    overwrite: bool = True,
+) -> None:
+    """Write a reference to an HDF5 file that `load_reference`, xarray and any HDF5 tool read.
+
+    Parameters
+    ----------
+    found : Reference
+    path : path
+        Where to; the folder must exist. The file appears under its name only when it is complete.
+    configuration : mapping, optional
+        What names the problem, in the tables of a TOML file; default: its name and parameters, where it comes from
+        `mfpde.problems`.
+    command : str
+        What computes the same numbers again.
+    overwrite : bool
+        Whether a file that is there is replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If there is a file and `overwrite` is false.
+    OSError
+        If the file cannot be written. Nothing is left behind.
+    ValueError
+        If `found` is no reference.
+
+    Examples
+    --------
+    >>> import mfpde as mf, os, tempfile
+    >>> from mfpde.pack import save_reference
+    >>> found = mf.reference(mf.problems.quadratic_well(), 1e-3)
+    >>> path = os.path.join(tempfile.mkdtemp(), "well.h5")
+    >>> save_reference(found, path)
+    >>> bool(mf.load_reference(path)["energy"].value[0] == found["energy"].value[0])
+    True
+    """
+    if not isinstance(found, Reference):
+        raise ValueError(f"save_reference needs what mfpde.reference gives, not {shown(found)}")
+    target = storage.check_target(path, overwrite=overwrite)
+    with storage.replacing(path, target) as temporary:
+        import h5py
+
+        with h5py.File(temporary, "w", locking=False) as file:
+            _write(file, found, configuration, command)
+
+
+def _write(file: h5py.File, found: Reference, configuration: Mapping[str, Any] | None, command: str) -> None:
+    # one that was read keeps what was said of it; `dataclasses.replace` leaves the numbers only
+    stored = found if isinstance(found, StoredReference) and found.fingerprint else None
+    if configuration is None:
+        configuration = _named(found.problem) if stored is None else stored.configuration
+    fingerprint = found.problem.fingerprint() if stored is None else stored.fingerprint
+    provenance = _provenance() if stored is None else stored.provenance
+    unset: list[str] = []
+    names = _group_names(found.observables)
+
+    file.attrs[storage.REFERENCE_MARK] = np.int64(SCHEMA)
+    file.attrs["title"] = storage.as_text(f"mfpde reference for {found.name}")
+    file.attrs["problem"] = storage.as_text(found.name)
+    file.attrs["fingerprint"] = fingerprint
+    file.attrs["configuration"] = storage.as_toml(storage.as_plain(configuration, (), unset, []))
+    file.attrs["configuration_unset"] = storage.texts(unset)
+    file.attrs["tolerance"] = np.float64(found.tolerance)
+    file.attrs["reached"] = np.int64(found.reached)
+    file.attrs["observables"] = storage.texts(names)
+    file.attrs["command"] = storage.as_text(command or (stored.command if stored is not None else ""))
+    plain = {key: value for key, value in provenance.items() if key != "volatile"}
+    file.attrs["provenance"] = storage.as_toml(storage.as_plain(plain, (), [], []))
+
+    volatile = file.create_group("volatile")
+    for name, value in provenance.get("volatile", {}).items():
+        volatile.attrs[name] = storage.as_text(str(value))
+    for name, certified in zip(names, found.observables, strict=True):
+        _write_observable(file.create_group(name), certified)
+
+    routes = sorted({route for route, _, _ in found.levels})
+    width = max((len(cells) for _, cells, _ in found.levels), default=1)
+    levels = file.create_group("levels")
+    levels.attrs["routes"] = storage.texts(routes)
+    level = storage.add_scale(levels, "level", np.arange(len(found.levels)), "runs that were made, in order")
+    axis = storage.add_scale(levels, "axis", np.arange(width), "axis of the problem")
+    cells = np.zeros((len(found.levels), width), dtype=np.int64)
+    for row, (_, n, _) in zip(cells, found.levels, strict=True):
+        row[: len(n)] = n
+    numbers = np.array([routes.index(route) for route, _, _ in found.levels], dtype=np.int64)
+    storage.add_dataset(levels, "cells", cells, "cells or nodes along each axis", [level, axis])
+    storage.add_dataset(levels, "route", numbers, "which of the attribute 'routes'", [level])
+    again = storage.add_scale(volatile, "level", np.arange(len(found.levels)), "runs that were made, in order")
+    seconds = np.array([seconds for _, _, seconds in found.levels], dtype=np.float64)
+    storage.add_dataset(volatile, "seconds", seconds, "seconds of each run", [again])
+
+    sums = {name: storage.sha256(file[name]) for name in _datasets(file)}
+    file.attrs["checksums"] = storage.as_toml({**sums, "attributes": _attributes_sha256(file, names)})
+
+
+def _named(problem: Problem) -> dict[str, Any]:
+    """What names a problem, if anything does."""
+    return {} if problem.parameters is None else {"problem": problem.name, "parameters": dict(problem.parameters)}
+
+
+def _provenance() -> dict[str, Any]:
+    import platform
+
+    from mfpde.integration import versions
+
+    return {
+        "versions": dict(versions()),
+        "python": platform.python_version(),
+        "volatile": {
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "platform": f"{platform.system()} {platform.machine()}",
+        },
+    }
+
+
+_GROUP = re.compile(r"[A-Za-z0-9_]{1,100}")
+
+
+def _group_names(observables: Iterable[Certified]) -> list[str]:
+    """A name for each observable's group: short, unique, of plain letters."""
+    taken = {"levels", "volatile"}
+    names = []
+    for certified in observables:
+        kind, parameters, _ = described(certified.observable)
+        parts = [kind if kind != _OTHER else "observable", parameters.get("axis", "")]
+        parts += [str(parameters["power"])] if "power" in parameters else []
+        parts += parameters.get("box", ())
+        short = re.sub(r"[^A-Za-z0-9]+", "_", "_".join(part for part in parts if part))[:80]
+        name, k = short, 2
+        while name in taken:
+            name, k = f"{short}_{k}", k + 1
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _write_observable(group: h5py.Group, certified: Certified) -> None:
+    kind, parameters, array = described(certified.observable)
+    group.attrs["name"] = storage.as_text(certified.name)
+    group.attrs["kind"] = kind
+    group.attrs["parameters"] = storage.as_toml(parameters)
+    group.attrs["route"] = storage.as_text(certified.route)
+    group.attrs["other"] = storage.as_text(certified.other)
+    value = np.asarray(certified.value, dtype=np.float64)
+    scales = [storage.add_scale(group, "time", certified.times, "time")]
+    dims = {"output": ("input", "output"), "marginal": ("bin",)}.get(kind, ())
+    for k, n in enumerate(value.shape[1:]):
+        name = dims[k] if k < len(dims) else f"component_{k}"
+        places = 0.5 * (array[1:] + array[:-1]) if kind == "marginal" and array is not None else np.arange(n)
+        label = f"middle of the interval of {parameters['axis']}" if kind == "marginal" else name
+        scales.append(storage.add_scale(group, name, places, label))
+    if array is not None:
+        name = _ARRAYS[kind]
+        own = [storage.add_scale(group, "edge", np.arange(len(array)), "edge")] if name == "edges" else scales[1:2]
+        own += (
+            [storage.add_scale(group, "coordinate", np.arange(array.shape[1]), "coordinate")] if array.ndim > 1 else []
+        )
+        storage.add_dataset(group, name, array, name, own)
+    storage.add_dataset(group, "value", value, certified.name, scales)
+    storage.add_dataset(group, "bar", certified.bar, "the true value is expected within value +- bar", scales)
+    if certified.other_value is not None and certified.other_bar is not None:
+        storage.add_dataset(group, "other_value", certified.other_value, "value by the other route", scales)
+        storage.add_dataset(group, "other_bar", certified.other_bar, "bar of the other route", scales)
+
+
+def _datasets(file: h5py.File) -> list[str]:
+    """All datasets: each of them has a checksum."""
+    import h5py
+
+    return sorted(
+        f"{group}/{name}" for group in file for name in file[group] if isinstance(file[group][name], h5py.Dataset)
+    )
+
+
+_ATTRIBUTES = {
+    "": (
+        storage.REFERENCE_MARK, "problem", "fingerprint", "configuration", "configuration_unset", "tolerance",
+        "reached", "observables", "command", "provenance",
+    ),
+    "levels": ("routes",),
+    "observable": ("name", "kind", "parameters", "route", "other"),
+}  # fmt: skip
+"""The attributes that have a checksum together."""
+
+
+def _attributes_sha256(file: h5py.File, observables: Iterable[str]) -> str:
+    """The checksum of what attributes say."""
+    said = []
+    for place in ("", "levels", *observables):
+        node = file[place] if place else file
+        for name in _ATTRIBUTES.get(place, _ATTRIBUTES["observable"]):
+            value = node.attrs[name]
+            said.append([place, name, value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value])
+    return hashlib.sha256(json.dumps(said, default=storage.decoded).encode()).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# reading
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def read_reference(path: str | os.PathLike[str], problem: Problem | None = None) -> StoredReference:
+    """Read a reference from a file that `save_reference` wrote.
+
+    Parameters
+    ----------
+    path : path
+    problem : Problem, optional
+        The problem, where the file cannot name it (one made of your own functions or data). It must have the
+        fingerprint in the file.
+
+    Returns
+    -------
+    StoredReference
+        Arrays bit for bit as they were.
+
+    Raises
+    ------
+    mfpde.storage.FileFormatError
+        If the file is no reference, is damaged, or is of a newer schema.
+    OSError
+        If the file is missing or cannot be read.
+    ValueError
+        If `problem` is another one than the one of the file.
+    """
+    with storage.reading(path, "reference") as (file, size):
+        if size > MAX_BYTES:
+            raise storage.FileFormatError(f"{path} has {size} bytes; a reference has at most {MAX_BYTES}")
+        check_heaps(path)
+        found = _Reader(path, file, size).reference()
+    if problem is not None:
+        if not isinstance(problem, Problem):
+            raise ValueError(f"problem must be a Problem, not {shown(problem)}")
+        if problem.fingerprint() != found.fingerprint:
+            raise ValueError(
+                f"problem {problem.name!r} is not the one that {path} holds a reference for ({found.name!r}): "
+                "their fingerprints differ"
+            )
+        found.__dict__["problem"] = problem
+    return found
+
+
+class _Reader(storage.Reader):
+    """The file of a reference."""
+
+    what = "reference"
+
+    def __init__(self, path: str | os.PathLike[str], file: h5py.File, size: int) -> None:
+        super().__init__(path, file, size)
+        self.seen: set[str] = set()
+
+    def verify(self, name: str, found: str) -> None:
+        """Note what is not what was written; here every dataset has a checksum."""
+        self.seen.add(name)
+        if self.sums.get(name) != found:
+            self.changed.append(name)
+
+    def reference(self) -> StoredReference:
+        """The whole of it."""
+        import h5py
+
+        file = self.file
+        if storage.REFERENCE_MARK not in file.attrs:
+            mine = storage.MARK in file.attrs
+            raise storage.FileFormatError(
+                f"{self.path} holds a solution, not a reference; read it with mfpde.load"
+                if mine
+                else f"{self.path} is an HDF5 file, but not one that mfpde wrote"
+            )
+        schema = self.number(file, storage.REFERENCE_MARK, integer=True)
+        if schema > SCHEMA:
+            raise storage.FileFormatError(
+                f"{self.path} has schema {schema}, this version of mfpde reads references up to schema {SCHEMA}; "
+                "upgrade mfpde"
+            )
+        if schema < 1:
+            self.fail(f"schema {schema} never existed")
+        self.sums = self.table(file, "checksums")
+        names = self.texts(file, "observables")
+        if len({*names}) != len(names) or not all(_GROUP.fullmatch(name) for name in names) or not names:
+            self.fail(f"attribute 'observables' is {shown(names)}")
+        observables = tuple(self.certified(self.node(file, name, h5py.Group)) for name in names)
+        found = StoredReference(
+            None,
+            self.number(file, "tolerance"),
+            observables,
+            self.levels(),
+            bool(self.number(file, "reached", integer=True)),
+            path=Path(self.path),
+            title=self.text(file, "problem"),
+            configuration=self.configuration(),
+            command=self.text(file, "command"),
+            fingerprint=self.text(file, "fingerprint"),
+            provenance=self.provenance(),
+        )
+        for name in self.sums.keys() - self.seen - {"attributes"}:
+            group, _, own = name.partition("/")
+            if not (_GROUP.fullmatch(group) and _GROUP.fullmatch(own)):
+                self.fail(f"attribute 'checksums' names {shown(name)}")
+            self.values(self.node(file, group, h5py.Group), own, "fi")
+        self.verify("attributes", _attributes_sha256(file, names))
+        if self.changed:
+            raise storage.FileFormatError(
+                f"{self.path} has changed since it was written: "
+                f"the checksum of {', '.join(self.changed)} is not the one in the file"
+            )
+        return found
+
+    def levels(self) -> tuple[tuple[str, tuple[int, ...], float], ...]:
+        """The runs that were made."""
+        import h5py
+
+        group, volatile = (self.node(self.file, name, h5py.Group) for name in ("levels", "volatile"))
+        routes = self.texts(group, "routes")
+        cells = self.array(group, "cells", (None, None), "i")
+        numbers = self.array(group, "route", (len(cells),), "i")
+        seconds = self.array(volatile, "seconds", (len(cells),))
+        if not all(0 <= k < len(routes) for k in numbers):
+            self.fail("/levels/route names no route")
+        return tuple(
+            (routes[k], tuple(int(n) for n in row if n > 0), float(s))
+            for k, row, s in zip(numbers, cells, seconds, strict=True)
+        )
+
+    def certified(self, group: h5py.Group) -> Certified:
+        """One observable."""
+        kind = self.text(group, "kind")
+        if kind not in (*_KINDS, _OTHER):
+            self.fail(f"{group.name} is of kind {kind!r}, which is none of {', '.join((*_KINDS, _OTHER))}")
+        times = self.array(group, "time", (None,))
+        if not times.size or not (times[0] >= 0 and np.all(times[1:] > times[:-1])):
+            self.fail(f"{group.name}/time is not a list of times")
+        value = self.values(group, "value")
+        if len(value) != len(times) or not value.size:
+            self.fail(f"{group.name}/value has shape {value.shape} for {len(times)} times")
+        bar = self.array(group, "bar", value.shape)
+        if not np.all(bar >= 0):
+            self.fail(f"{group.name}/bar is negative or no number")
+        other_value = other_bar = None
+        if "other_value" in group:
+            other_value = self.array(group, "other_value", value.shape)
+            other_bar = self.array(group, "other_bar", value.shape)
+        array = self.values(group, _ARRAYS[kind]) if kind in _ARRAYS else None
+        try:
+            observable = None if kind == _OTHER else _observable(kind, self.table(group, "parameters"), array)
+        except ValueError as error:
+            self.fail(f"{group.name} is no {kind}: {storage.one_line(error)}")
+        return Certified(
+            name=self.text(group, "name"),
+            times=times,
+            value=value,
+            bar=bar,
+            route=self.text(group, "route"),
+            other=self.text(group, "other"),
+            other_value=other_value,
+            other_bar=other_bar,
+            observable=observable,
+        )
+
+    def values(self, group: h5py.Group, name: str, kinds: str = "f") -> Array:
+        """The numbers of a dataset of one to four dimensions."""
+        import h5py
+
+        dimensions = len(self.node(group, name, h5py.Dataset).shape or ())
+        if not 1 <= dimensions <= 4:
+            self.fail(f"{group.name}/{name} has {dimensions} dimensions")
+        return np.asarray(self.array(group, name, (None,) * dimensions, kinds))
