@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,15 @@ class Part:
         With their times.
     budget, memory : float
         Seconds and bytes, see `mfpde.reference`. Little memory keeps a search from meshes that take minutes.
+    shape : tuple of int, optional
+        The mesh around which the search begins, instead of the problem's own.
     """
 
     tolerance: float
     observables: tuple[Observable, ...]
     budget: float = 120.0
     memory: float = 2.0 * 2**30
+    shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def _computed(
     """The parts as one reference; its tolerance is the largest of theirs."""
     found = [
         reference(
-            problem,
+            problem if part.shape is None else replace(problem, shape=part.shape),
             max(part.tolerance, tolerance),
             part.observables,
             budget=part.budget if budget is None else budget,
@@ -194,16 +197,11 @@ def _recipes() -> dict[str, Recipe]:
             ),
         )
     )
-    # for the largest Delta neurons part at a radius between 0 and the outer well from t = 3 on: only then it is hard
-    for delta, radius, until in ((0.2, 4.0, 4), (0.4, 4.0, 4), (0.8, 8.0, 2)):
-        found.append(
-            Recipe(
-                f"isotropic-gaussians-delta-{delta}",
-                "isotropic-gaussians",
-                {"delta": delta, "d": 40, "radius": radius},
-                (Part(1e-6, (EnergyAt(late[:until]), Moment("r", 1, late[:until]), Moment("r", 2, late[:until]))),),
-            )
-        )
+    # the start is narrow on the wide box, which only the last one needs
+    for delta, radius, tolerance, shape in ((0.2, 4.0, 1e-6, None), (0.4, 4.0, 1e-6, None), (0.8, 8.0, 1e-4, (800,))):
+        parts = (Part(tolerance, (EnergyAt(late), Moment("r", 1, late), Moment("r", 2, late)), 150.0, shape=shape),)
+        parameters = {"delta": delta, "d": 40, "radius": radius}
+        found.append(Recipe(f"isotropic-gaussians-delta-{delta}", "isotropic-gaussians", parameters, parts))
     # all mass is absorbed before t = 0.02: what is left has no moments
     parts = (Part(1e-4, (EnergyAt((0.002, 0.005, 0.01, 1.0)),)),)
     found.append(Recipe("predicting-failure", "predicting-failure", {"kappa": 0.1}, parts))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mfpde.checks import numbers, shown, whole
 from mfpde.schedules import Constant, Schedule
-from mfpde.threads import THREADED_SIZE
+from mfpde.threads import THREADED_SIZE, at_most
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -97,15 +97,8 @@ def thread_limit(threads: int | None, cells: int) -> Iterator[None]:
         threads = 1 if cells < THREADED_SIZE else (os.cpu_count() or 1)
     if not whole(threads) or not 1 <= threads <= MOST_THREADS:
         raise ValueError(f"threads must be a whole number from 1 to {MOST_THREADS}, not {shown(threads)}")
-    import numba
-
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    try:
-        with _pools("scipy.linalg" in sys.modules).limit(limits=threads):
-            yield
-    finally:
-        numba.set_num_threads(before)
+    with at_most(threads), _pools("scipy.linalg" in sys.modules).limit(limits=threads):
+        yield
 
 
 @functools.cache

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["THREADED_SIZE", "in_shares"]
+__all__ = ["THREADED_SIZE", "at_most", "available", "in_shares"]
 
 THREADED_SIZE = 100_000
 """Cells from which threads are used: below, waking one costs more than it saves."""
@@ -17,6 +19,29 @@ THREADED_SIZE = 100_000
 T = TypeVar("T")
 
 _pools: dict[tuple[int, int], Executor] = {}
+_limit: ContextVar[int | None] = ContextVar("threads", default=None)
+
+
+def available() -> int:
+    """How many threads are used: what `at_most` says, or numba's ``NUMBA_NUM_THREADS`` (by default all cores).
+
+    Not ``numba.get_num_threads()``: that takes a lock which forked processes share, and one that is killed while it
+    holds the lock stops all others for ever.
+    """
+    from numba import config
+
+    limit, most = _limit.get(), int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    return most if limit is None else min(limit, most)
+
+
+@contextlib.contextmanager
+def at_most(threads: int) -> Iterator[None]:
+    """Use no more threads than that, in this thread."""
+    token = _limit.set(threads)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
 
 
 def _pool(workers: int) -> Executor:
@@ -41,7 +66,7 @@ def in_shares(task: Callable[[int, int], T], pieces: int, size: int, threads: in
     size : int
         Cells worked on in all; below `THREADED_SIZE` the caller does everything.
     threads : int, optional
-        Default: ``numba.get_num_threads()``.
+        Default: `available`.
 
     Returns
     -------
@@ -50,11 +75,7 @@ def in_shares(task: Callable[[int, int], T], pieces: int, size: int, threads: in
     """
     if size < THREADED_SIZE or pieces == 1:
         return [task(0, pieces)]
-    if threads is None:
-        from numba import get_num_threads
-
-        threads = get_num_threads()
-    parts = min(threads, pieces)
+    parts = min(available() if threads is None else threads, pieces)
     if parts == 1:
         return [task(0, pieces)]
     shares = [(pieces * k // parts, pieces * (k + 1) // parts) for k in range(parts)]

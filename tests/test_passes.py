@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+import mfpde as mf
 from mfpde import passes
 from mfpde.threads import in_shares
 
@@ -121,3 +122,25 @@ def test_threads_do_not_change_bits(monkeypatch: pytest.MonkeyPatch) -> None:
         found.append([known.total, known.moment, known.held, *passes.first_stage(density, V, None, 0.3, out), *out])
     assert found[1] == found[0]
     assert found[2] == found[0]
+
+
+def test_threads_are_counted_without_a_lock_that_forked_processes_share(monkeypatch):
+    """A process that is killed while it holds such a lock would stop its siblings for ever."""
+    import numba
+    from numba.np.ufunc import parallel
+
+    from mfpde.threads import at_most, available
+
+    def never() -> None:
+        raise AssertionError("numba's threads are started")
+
+    monkeypatch.setattr(parallel, "_launch_threads", never)
+    assert available() == numba.config.NUMBA_NUM_THREADS
+    with at_most(1):
+        assert available() == 1
+        with at_most(10**6):
+            assert available() == numba.config.NUMBA_NUM_THREADS
+        assert available() == 1
+        assert in_shares(lambda start, stop: (start, stop), 8, 10**6) == [(0, 8)]
+    assert in_shares(lambda start, stop: (start, stop), 8, 10**6, 2) == [(0, 4), (4, 8)]
+    mf.solve(mf.problems.three_gaussians(), (400, 260), 1e-3, save=2, progress=False)

@@ -444,6 +444,29 @@ def test_limiter_sees_its_own_cells_only(shape):
     np.testing.assert_array_equal(transport.rate(mu, fast, dt=dt)[near], limited[near])
 
 
+@pytest.mark.parametrize("nu", [0.3, 0.4996, 0.503, 3.0])
+def test_limiter_cuts_to_the_allowance(nu):
+    """The limited flux is the free one between what its two donors may give, written out."""
+    n = 400
+    grid = Grid([Axis("x", 0.0, 2 * np.pi, End.PERIODIC)], [n])
+    h = grid.spacing[0]
+    mu, v = np.exp(1.5 * np.random.default_rng(7).standard_normal(n)), np.cos(grid.centres(0))
+    ahead, behind = ([np.roll(v, s * k) for k in range(4)] for s in (-1, 1))
+    pairs = [(75 / 64, ahead[1] - v), (-25 / 384, ahead[2] - behind[1]), (3 / 640, ahead[3] - behind[2])]
+    speed = -sum(weight * difference for weight, difference in pairs) / h  # of the face on the right
+    forth, back = np.maximum(speed, 0.0), np.maximum(-speed, 0.0)
+    outflow = (forth + np.roll(back, 1)) / h
+    dt = nu / outflow.max()
+    kappa = np.minimum(2.0, 1.0 / np.maximum(dt * outflow, 0.1))
+    slack = h / (2.0 * dt) * np.maximum(0.0, 1.0 - kappa * dt * outflow)
+    most, least = mu * (kappa * forth + slack), -np.roll(mu * (kappa * np.roll(back, 1) + slack), -1)
+    transport = Transport(grid, Weno5())
+    free, limited = transport.fluxes(mu, v)[0][1:], transport.fluxes(mu, v, dt=dt)[0][1:]
+    assert min(np.sum(free > most), np.sum(free < least)) > 5
+    rounding = 1e-15 * mu.max() * h / dt
+    np.testing.assert_allclose(limited, np.clip(free, least, most), rtol=1e-12, atol=rounding)
+
+
 # --- outflow --------------------------------------------------------------------------------------------------------
 
 
@@ -680,6 +703,32 @@ def test_guard_leaves_the_resolved_part_alone():
     transport = Transport(grid, Weno5())
     inner = abs(x) < 4.5
     np.testing.assert_array_equal(transport.rate(mu, v)[inner], transport.rate(smooth, v)[inner])
+
+
+@pytest.mark.parametrize("shape", [(14,), (14, 130)], ids=str)
+def test_one_unsafe_face_guards_five(shape):
+    """One stencil alone spans more than the ratio, in one of many columns."""
+    profile = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 20.0, 200.0, 2e3, 1.5e4, 1.5e4, 1.5e4, 1.5e4, 1.5e4])
+    grid, column = box(shape, End.NATURAL), (slice(None), 77)[: len(shape)]
+    mu, v = np.ones(shape), potentials(shape, 9)[0]
+    mu[column] = profile
+    weno, low = (Transport(grid, scheme).fluxes(mu, v)[0][column] for scheme in (Weno5(), Muscl()))
+    assert np.flatnonzero(weno == low).tolist() == [0, 5, 6, 7, 8, 9, len(weno) - 1]  # the face between 20 and 200
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+def test_an_axis_along_which_nothing_changes_adds_nothing(scheme):
+    """Two axes of the mesh are swept by rows, the second adds to what the first left: the bits of two dimensions."""
+    shape = (5, 130)
+    ends = [(End.NATURAL, End.TRUNCATION), End.PERIODIC]
+    flat, thick = (
+        Transport(box(shape, ends), scheme),
+        Transport(Grid([Axis("y", 0.0, 1.0), *box(shape, ends).axes], [4, *shape]), scheme),
+    )
+    for mu, v in itertools.product(rough(shape, 11), potentials(shape, 11)):
+        a, b = (np.broadcast_to(values, (4, *shape)).copy() for values in (mu, v))
+        np.testing.assert_array_equal(thick.rate(a, b), np.broadcast_to(flat.rate(mu, v), (4, *shape)))
+        assert thick.outflow_rate(b)[0] == flat.outflow_rate(v)[0]
 
 
 # --- metric, construction -------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ class Transport:
     log_base : (grid.shape) array, optional
         ``log omega`` on the cells; None is the Lebesgue measure. It plays no part at temperature 0.
     threads : int, optional
-        Threads used on grids of 10^5 cells or more. Default: what ``numba.get_num_threads()`` says at each call.
+        Threads used on grids of 10^5 cells or more. Default: see `mfpde.threads.available`.
         The result does not depend on it.
 
     Attributes

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mfpde.threads import available
 from validation._runner import processor
 
 __all__ = ["HERE", "REPOSITORY", "in_subprocess", "machine", "median_time", "peak_memory", "triad_time", "versions"]
@@ -69,14 +70,12 @@ def _triad() -> Callable[..., None]:
 def triad_time(cells: int, repeats: int = 15, threads: int | None = None) -> float:
     """Median seconds of ``a = b + s c`` on arrays of `cells` doubles, 24 bytes a cell.
 
-    The threads (default: as many as numba's) each take a part of the arrays, in a pool as the sweeps do; small arrays
+    The threads (default: all there are) each take a part of the arrays, in a pool as the sweeps do; small arrays
     are done by one thread, many times in a row.
     """
-    from numba import get_num_threads
-
     triad = _triad()
     a, b, c = (np.full(cells, value) for value in (0.0, 1.0, 2.0))
-    threads = get_num_threads() if threads is None else threads
+    threads = available() if threads is None else threads
     if threads == 1 or cells < 100_000:
         return short_time(lambda: triad(a, b, c, 3.0))
     cuts = np.linspace(0, cells, threads + 1).astype(int)
@@ -97,7 +96,7 @@ def flop_rate() -> float:
             for k in range(64):
                 a[k] = a[k] * s + 0.5
 
-    threads, n = numba.get_num_threads(), 1_000_000
+    threads, n = available(), 1_000_000
     arrays = [np.zeros(64) for _ in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
         return 2.0 * 64 * n * threads / median_time(lambda: list(pool.map(lambda a: work(n, 0.999, a), arrays)), 3)
@@ -140,12 +139,10 @@ def machine() -> dict[str, Any]:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    import numba
-
     return {
         "processor": model,
         "cores": cores,
-        "threads": numba.get_num_threads(),
+        "threads": available(),
         "memory_gib": memory and round(memory, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "load_at_start": load and round(load, 2),

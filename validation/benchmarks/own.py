@@ -15,6 +15,7 @@ import numpy as np
 
 import mfpde as mf
 from mfpde.running import thread_limit
+from mfpde.threads import available
 from validation.benchmarks._measure import flop_rate, in_subprocess, median_time, short_time, triad_time
 from validation.benchmarks._tasks import problem_of_dimension
 from validation.benchmarks._work import Work
@@ -179,8 +180,6 @@ def _split(
 
 def sweeps(quick: bool, progress: Progress) -> dict[str, Any]:
     """All fluxes and their divergence on large meshes, in units of a triad over arrays of that size."""
-    from numba import get_num_threads
-
     shapes: list[tuple[int, ...]] = [(2048, 2048), (161, 161, 161), (45, 45, 45, 45)]
     if quick:
         shapes = [(400, 400), (54, 54, 54), (20, 20, 20, 20)]
@@ -227,7 +226,7 @@ def sweeps(quick: bool, progress: Progress) -> dict[str, Any]:
     plane = {row["scheme"]: row["ratio_per_axis"] for row in rows if len(row["shape"]) == 2}
     for row in rows:
         row["per_axis_of_2d"] = row["ratio_per_axis"] / plane[row["scheme"]]
-    return {"threads": int(get_num_threads()), "flops": flops, "flops_of_a_face": WENO_FLOPS, "rows": rows}
+    return {"threads": available(), "flops": flops, "flops_of_a_face": WENO_FLOPS, "rows": rows}
 
 
 def _paths() -> dict[str, Callable[[], mf.Problem]]:
