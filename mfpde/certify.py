@@ -545,6 +545,9 @@ def reference(
     may be small by chance, a tenth of the typical one, :math:`D`, is the least. :math:`\delta` is what finer steps in
     time change on the last level: half of them on a mesh, a thousandth of the tolerance along characteristics.
 
+    Where the two differ by more than both bars, although the budget was used up to refine them, the bar of the value
+    reaches as far as the other one; beyond three times both bars it is an error.
+
     The route that confirms has bars of the same kind. Once it agrees, its error is known better from its distance to
     the value, and `Certified.other_bar` is that distance and the value's bar where this is less.
 
@@ -725,24 +728,33 @@ class _Search:
         apart = _apart(self.problem, best, other, DOUBT)
         if apart:
             raise Disagreement(apart)
-        self.reached &= best.worst() <= tolerance
+        bars, others = best.bars()[0], other.bars()[0]
+        # in between nothing says which of the two is wrong: the bar reaches to the other one
+        wide = [_reaching(*of) for of in zip(best.values[-1], bars, other.values[-1], others, strict=False)]
+        self.reached &= _worst(wide, best.scales) <= tolerance
         found = []
         for k, (observable, at) in enumerate(zip(wanted, each, strict=True)):
-            value, bar, second = best.values[-1][k], best.bars()[0][k], other.values[-1][k]
+            value, second = best.values[-1][k], other.values[-1][k]
             found.append(
                 Certified(
                     name=observable.name,
                     times=np.array(at)[1 if isinstance(observable, DecayRate) else 0 :],
                     value=value,
-                    bar=bar,
+                    bar=wide[k],
                     route=best.route.name,
                     other=other.route.name,
                     other_value=second,
-                    other_bar=_seen_from(value, bar, second, other.bars()[0][k]),
+                    other_bar=_seen_from(value, bars[k], second, others[k]),
                     observable=observable,
                 )
             )
         return found
+
+
+def _reaching(value: Array, bar: Array, other: Array, own: Array) -> Array:
+    """The better bar, as far as the other value where the two do not overlap."""
+    distance = np.abs(other - value)
+    return np.where(distance <= bar + own, bar, distance)
 
 
 def _seen_from(value: Array, bar: Array, other: Array, own: Array) -> Array:

@@ -136,6 +136,18 @@ def test_discretisations_that_differ_are_seen(monkeypatch):
         mf.reference(mf.problems.quadratic_well(mean=0.3, alpha=0.0), 1e-5, memory=5e4)
 
 
+def test_between_agreement_and_error_the_bar_reaches_to_the_other_value(monkeypatch):
+    measure = certify.EnergyAt.measure
+    monkeypatch.setattr(certify.EnergyAt, "measure", lambda self, at: measure(self, at) * (1.05 if at.grid else 1.0))
+    monkeypatch.setattr(certify, "DOUBT", math.inf)
+    found = mf.reference(mf.problems.quadratic_well(mean=0.3, alpha=0.0), 1e-5, memory=5e4)
+    energy = found["energy"]
+    assert not found.reached
+    assert energy.bar == abs(energy.value - energy.other_value)
+    assert energy.relative == pytest.approx(0.05, rel=1e-2)
+    assert abs(energy.value - energy.other_value) <= energy.other_bar
+
+
 def test_the_best_is_reported_when_time_or_memory_is_over():
     problem = mf.problems.quadratic_well()
     short = mf.reference(problem, 1e-12, budget=1e-3)
