@@ -292,6 +292,18 @@ def test_forward_euler_is_positive_at_the_bound(scheme, temperature):
                     assert abs(new.sum() / mu.sum() - 1) < 1e-13
 
 
+@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("shape", [(12, 10), (5, 130)], ids=str)
+def test_outflow_rate_is_homogeneous(scheme, shape):
+    """Potential and temperature in other units of energy: the same bits, also where both hardly move anything."""
+    transport = Transport(box(shape, [End.NATURAL, End.PERIODIC]), scheme)
+    downhill = np.add.outer(-(np.arange(shape[0]) ** 2.0), np.zeros(shape[1]))
+    for V in (np.random.default_rng(17).standard_normal(shape), downhill):
+        rate, cell = transport.outflow_rate(V, temperature=0.7)
+        for unit in (8.0, 2.0**-40):
+            assert transport.outflow_rate(unit * V, temperature=unit * 0.7) == (unit * rate, cell)
+
+
 @pytest.mark.parametrize("scheme", [Upwind(), ScharfetterGummel()], ids=name_of)
 def test_outflow_rate_is_the_largest_exit_rate(scheme):
     """The bound is sharp: the diagonal of the matrix of rates."""

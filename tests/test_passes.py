@@ -101,6 +101,18 @@ def test_stages(size: int, reacts: bool) -> None:
     assert close(growth, rate)
 
 
+@pytest.mark.parametrize("size", SIZES[:-1])
+def test_largest_change(size: int) -> None:
+    """Wherever it is. No cell's rate is taken with the earlier one of another, or with what lies behind."""
+    behind = np.resize([1e9, -1e9], size + 64)
+    r, r_0 = behind[:size], (-behind)[:size]
+    for sign in (1.0, -1.0):
+        for where in {0, size // 2, size - 1}:
+            r[:] = r_0[:] = 10.0 * sign * np.arange(size)
+            r[where] += 2.0
+            assert passes.largest_change(passes.Change(r, r_0, 1.0, 1.0, 0.25)) == 1.75
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_exponential_and_finish(size: int) -> None:
     (r,) = arrays(size, 1)
@@ -110,6 +122,13 @@ def test_exponential_and_finish(size: int) -> None:
     tiny = r.copy()
     tiny[::3] = 1e-291
     assert np.array_equal(passes.finish(tiny.copy(), 0.5), np.where(np.abs(tiny) < 1e-200, 0.0, 0.5 * tiny))
+
+
+def test_two_dimensions_are_swept_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "in_shares", lambda task, pieces, size: [task(k, k + 1) for k in range(pieces)])
+    (r,) = arrays(6000, 1)
+    plane = passes.exponential(r.reshape(3, 2000), 0.1, -2.0, False, np.empty((3, 2000)))
+    assert np.array_equal(plane.ravel(), np.exp((r - 0.1) * -2.0))
 
 
 def test_threads_do_not_change_bits(monkeypatch: pytest.MonkeyPatch) -> None:

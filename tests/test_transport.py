@@ -590,7 +590,8 @@ def test_mirror_and_permutation_bit_for_bit(scheme, shape):
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
 @pytest.mark.parametrize(
-    ("shape", "shift"), [((5000,), 1234), ((300, 70), 41), ((70, 300), 41), ((140, 9, 10), 3), ((9, 10, 140), 3)]
+    ("shape", "shift"),
+    [((5000,), 1234), ((50_000,), 1234), ((300, 70), 41), ((70, 300), 41), ((140, 9, 10), 3), ((9, 10, 140), 3)],
 )
 def test_translation_bit_for_bit(scheme, shape, shift):
     """On periodic axes a shift of the data shifts the rate: no tile, band or ghost shows."""
