@@ -414,11 +414,16 @@ def _typical(changes: Sequence[Array]) -> float:
     return math.sqrt(sum(float(np.mean(c**2)) for c in changes) / len(changes))
 
 
-def _scale(values: Array) -> Array:
-    """The largest value of the same time."""
+def largest(values: Array) -> Array:
+    """The largest absolute value of the same time, in the shape of the values: what relative errors are relative to."""
     axes = tuple(range(1, values.ndim))
-    largest = np.abs(values).max(axis=axes, keepdims=True) if axes else np.abs(values)
-    return np.maximum(np.broadcast_to(largest, values.shape), 1e-12 * max(float(np.abs(values).max()), 1e-300))
+    found = np.abs(values).max(axis=axes, keepdims=True) if axes else np.abs(values)
+    return np.asarray(np.broadcast_to(found, values.shape))
+
+
+def _scale(values: Array) -> Array:
+    """`largest`, but no zeros."""
+    return np.maximum(largest(values), 1e-12 * max(float(np.abs(values).max()), 1e-300))
 
 
 def _worst(bars: Sequence[Array], scales: Sequence[Array]) -> float:

@@ -284,17 +284,13 @@ def load_reference(name: str | os.PathLike[str], problem: Problem | None = None)
     >>> bool(abs(energy.value[-1] - 0.0398921836) <= energy.bar[-1] + 5e-11)
     True
     """
-    if isinstance(name, str) and name in RECIPES:
-        return read_reference(path_of(name), problem)
-    if isinstance(name, (str, os.PathLike)) and _is_path(name):
-        return read_reference(name, problem)
-    recipe(name)  # type: ignore[arg-type]
-    raise AssertionError("unreachable")
+    return read_reference(name if _is_path(name) else path_of(name), problem)  # type: ignore[arg-type]
 
 
 def _is_path(name: str | os.PathLike[str]) -> bool:
-    path = os.fspath(name)
-    return not isinstance(name, str) or path.endswith(SUFFIXES) or os.sep in path or "/" in path
+    if not isinstance(name, str):
+        return isinstance(name, os.PathLike)
+    return name.endswith(SUFFIXES) or os.sep in name or "/" in name
 
 
 def path_of(name: str, folder: str | os.PathLike[str] | None = None) -> Path:

@@ -6,8 +6,6 @@ They are written and read with the same care as solutions are: see `mfpde.storag
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 import os
 import re
@@ -440,14 +438,8 @@ _ATTRIBUTES = {
 
 
 def _attributes_sha256(file: h5py.File, observables: Iterable[str]) -> str:
-    """The checksum of what attributes say."""
-    said = []
-    for place in ("", "levels", *observables):
-        node = file[place] if place else file
-        for name in _ATTRIBUTES.get(place, _ATTRIBUTES["observable"]):
-            value = node.attrs[name]
-            said.append([place, name, value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value])
-    return hashlib.sha256(json.dumps(said, default=storage.decoded).encode()).hexdigest()
+    places = ("", "levels", *observables)
+    return storage.attributes_sha256(file, ((p, _ATTRIBUTES.get(p, _ATTRIBUTES["observable"])) for p in places))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -523,14 +515,7 @@ class _Reader(storage.Reader):
                 if mine
                 else f"{self.path} is an HDF5 file, but not one that mfpde wrote"
             )
-        schema = self.number(file, storage.REFERENCE_MARK, integer=True)
-        if schema > SCHEMA:
-            raise storage.FileFormatError(
-                f"{self.path} has schema {schema}, this version of mfpde reads references up to schema {SCHEMA}; "
-                "upgrade mfpde"
-            )
-        if schema < 1:
-            self.fail(f"schema {schema} never existed")
+        self.check_schema(storage.REFERENCE_MARK, SCHEMA, f"references up to schema {SCHEMA}")
         self.sums = self.table(file, "checksums")
         names = self.texts(file, "observables")
         if len({*names}) != len(names) or not all(_GROUP.fullmatch(name) for name in names) or not names:

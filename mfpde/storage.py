@@ -18,7 +18,7 @@ import secrets
 import stat
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -294,21 +294,27 @@ _ATTRIBUTES = {
 """The attributes that have a checksum together."""
 
 
-def decoded(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else repr(value)
-
-
 def _attributes_sha256(file: h5py.File) -> str:
-    """The checksum of what attributes say."""
     axes = [entry.decode() if isinstance(entry, bytes) else str(entry) for entry in np.atleast_1d(file.attrs["axes"])]
+    return attributes_sha256(
+        file, ((place, _ATTRIBUTES.get(place, _ATTRIBUTES["axis"])) for place in ("", "density", "state", *axes))
+    )
+
+
+def attributes_sha256(file: h5py.File, wanted: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """The checksum of what attributes say: of each place in the file those that are named, as far as they are there."""
     said = []
-    for place in ("", "density", "state", *axes):
+    for place, names in wanted:
         node = file[place] if place else file
-        for name in _ATTRIBUTES.get(place, _ATTRIBUTES["axis"]):
+        for name in names:
             if name in node.attrs:
                 value = node.attrs[name]
                 said.append([place, name, value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value])
-    return hashlib.sha256(json.dumps(said, default=decoded).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(said, default=_decoded).encode()).hexdigest()
+
+
+def _decoded(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else repr(value)
 
 
 def write_head(solution: Solution, file: h5py.File) -> list[h5py.Dataset]:
@@ -703,6 +709,16 @@ class Reader:
         except ValueError as error:
             self.fail(f"attribute {name!r} of {node.name} is not TOML: {one_line(error)}")
 
+    def check_schema(self, mark: str, newest: int, reads: str) -> None:
+        """Refuse a file of a version that this one does not know."""
+        schema = self.number(self.file, mark, integer=True)
+        if schema > newest:
+            raise FileFormatError(
+                f"{self.path} has schema {schema}, this version of mfpde reads {reads}; upgrade mfpde"
+            )
+        if schema < 1:
+            self.fail(f"schema {schema} never existed")
+
     def configuration(self) -> dict[str, Any]:
         configuration = self.table(self.file, "configuration")
         for path in self.texts(self.file, "configuration_unset"):
@@ -738,13 +754,7 @@ class _SolutionReader(Reader):
             raise FileFormatError(f"{self.path} holds a reference, not a solution; read it with mfpde.load_reference")
         if MARK not in file.attrs:
             raise FileFormatError(f"{self.path} is an HDF5 file, but not one that mfpde wrote")
-        schema = self.number(file, MARK, integer=True)
-        if schema > SCHEMA:
-            raise FileFormatError(
-                f"{self.path} has schema {schema}, this version of mfpde reads schemas up to {SCHEMA}; upgrade mfpde"
-            )
-        if schema < 1:
-            self.fail(f"schema {schema} never existed")
+        self.check_schema(MARK, SCHEMA, f"schemas up to {SCHEMA}")
         result = self.text(file, "result")
         if result not in Result.__members__:
             self.fail(f"result {result!r} is none of {', '.join(Result.__members__)}")

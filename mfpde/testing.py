@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.certify import Certified, Reference
+from mfpde.certify import Certified, Reference, largest
 from mfpde.checks import numbers, real, shown, whole
 from mfpde.observables import DecayRate, EnergyAt, Marginal, MassIn, Measured, Observable, as_times
 from mfpde.problem import Problem, Reaction
@@ -737,21 +737,13 @@ def _stated(given: Any, what: str, names: Sequence[str]) -> dict[str, Array]:
     return {name: found.get(name, np.zeros(())) for name in names}
 
 
-def _scale(value: Array) -> Array:
-    """What relative errors are relative to: the largest value of the same time."""
-    axes = tuple(range(1, value.ndim))
-    return np.asarray(
-        np.broadcast_to(np.abs(value).max(axis=axes, keepdims=True) if axes else np.abs(value), value.shape)
-    )
-
-
 def _tolerances(case: _Case, error: Any, absolute: Any) -> dict[str, Array]:
     """What a bar and the caller's own errors allow, for each observable: an array like its values."""
     names = list(case.targets)
     relative, extra = _stated(error, "error", names), _stated(absolute, "absolute", names)
     found = {}
     for name, target in case.targets.items():
-        scale = _scale(target.value)
+        scale = largest(target.value)
         rounding = 8 * max(runs.rounding.get(name, 0.0) for runs in case.sizes)
         try:
             own = np.broadcast_to(relative[name] * scale + extra[name], target.value.shape)

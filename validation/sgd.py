@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -303,8 +303,8 @@ def _energies(runs: Recorders) -> Array:
     return np.stack([run.values("energy") for run in runs])
 
 
-def _diabetes(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
-    """Widths, batches and steps of SGD on real data."""
+def _set_up(quick: bool, alpha: float, *, rates: bool) -> tuple[_Trainer, list[float], Array]:
+    """What trains towards a reference; when all but the energy is measured; and at which inputs."""
     data = _Data.load()
     times = np.array([0.0, 0.2, 0.4, 0.6, 1.0, 1.4, 2.0] + ([] if quick else [3.0, 4.0, 5.0]))
     late = [t for t in (0.0, 0.4, 1.0, 2.0, 5.0) if t <= times[-1]]
@@ -314,13 +314,39 @@ def _diabetes(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
         mf.OutputAt(points, late),
         mf.OutputAt(data.distinct, late),
         mf.Moment("c", 2, late),
-        mf.DecayRate(late[1:]),
+        *([mf.DecayRate(late[1:])] if rates else []),
     ]
+    reference = mf.reference(data.problem(alpha), 1e-3, observables, budget=4 if quick else 15)
+    return _Trainer(data, reference, times), late, points
+
+
+def _converges(
+    what: str, trainer: _Trainer, points: Array, late: Sequence[float], infinite: Mapping[str, Array], step: float,
+    runs: Mapping[int, Recorders],
+) -> Row:  # fmt: skip
+    """Full gradient against infinitely many neurons that take the same steps."""
+    is_late = np.isin(trainer.times, late)
+    at_late = {name: values if name == "energy" else values[is_late] for name, values in infinite.items()}
+    stepped = _only(trainer.reference, ("energy", _named(points), MOMENT), at_late)
+    worst, text = _checked(lambda: assert_converges(stepped, runs, false_alarm=FALSE_ALARM))
+    claim = f"{what}, full gradient: `assert_converges` in n to infinitely many neurons with steps of {step:g}"
+    note = f"largest difference in units of what is allowed; {text}, false alarm {FALSE_ALARM:g}"
+    return Row(claim, EULER, 1.0, worst, 0.0, Kind.AT_MOST, note)
+
+
+def _falls(what: str, late: Sequence[float], squares: Mapping[int, Array]) -> Iterator[Row]:
+    """How outputs of n neurons approach those of infinitely many."""
+    for j, t in enumerate(late):
+        found, error = slope(list(squares), [values[:, j] for values in squares.values()])
+        claim = f"{what}, t = {t:g}: slope in n of the rms distance of outputs to n infinite"
+        yield Row(claim, "law of large numbers", -0.5, found, Z * error, note=f"{Z:g} standard errors")
+
+
+def _diabetes(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+    """Widths, batches and steps of SGD on real data."""
     progress(0.0, "diabetes, reference")
-    problem = data.problem(0.0)
-    reference = mf.reference(problem, 1e-3, observables, budget=4 if quick else 15)
-    trainer = _Trainer(data, reference, times)
-    names = ("energy", _named(points), MOMENT)
+    trainer, late, points = _set_up(quick, 0.0, rates=True)
+    data, times, reference = trainer.data, trainer.times, trainer.reference
     step, batch = 0.1, 64
     widths = [64, 256, 1024] if quick else [64, 128, 256, 512, 1024, 2048, 4096, 8192]
     several = {n: (16 if quick else 64 if n < 512 else 32 if n < 1024 else 16 if n < 8192 else 8) for n in widths}
@@ -348,24 +374,16 @@ def _diabetes(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
         data.problem(0.0, 1e-5), late[-1], save=late[1:], nodes=5, tolerance=1e-2, rtol=1e-4, progress=False
     )
     draws = _draws(data)
-    # full gradient against infinitely many neurons that take the same steps
-    at_late = {name: values if name == "energy" else values[is_late] for name, values in here.items()}
-    stepped = _only(reference, names, at_late)
-    few = {n: full[n] for n in widths if controls[n] >= 8}
-    worst, text = _checked(lambda: assert_converges(stepped, few, false_alarm=FALSE_ALARM))
-    claim = "diabetes, full gradient: `assert_converges` in n to infinitely many neurons with steps of 0.1"
-    note = f"largest difference in units of what is allowed; {text}, false alarm {FALSE_ALARM:g}"
-    rows.append(Row(claim, EULER, 1.0, worst, 0.0, Kind.AT_MOST, note))
+    rows.append(
+        _converges("diabetes", trainer, points, late, here, step, {n: full[n] for n in widths if controls[n] >= 8})
+    )
     # widths
     width_part = {n: _half_square(data, controlled[n] - here[_named(data.distinct)][is_late]) for n in widths}
     alike = min(controls.values())
     batch_part = {n: _half_square(data, outputs[n][: controls[n]] - controlled[n]) for n in widths}
     total = {n: _half_square(data, outputs[n] - reference[_named(data.distinct)].value) for n in widths}
     step_part = _half_square(data, here[_named(data.distinct)][is_late] - reference[_named(data.distinct)].value)
-    for j, t in enumerate(late):
-        found, error = slope(widths, [width_part[n][:, j] for n in widths])
-        claim = f"diabetes, full gradient, t = {t:g}: slope in n of the rms distance of outputs to n infinite"
-        rows.append(Row(claim, "law of large numbers", -0.5, found, Z * error, note=f"{Z:g} standard errors"))
+    rows += _falls("diabetes, full gradient", late, width_part)
     for j, t in enumerate(late):
         mean, error = mean_error(np.concatenate([n * width_part[n][:, j] for n in widths if n >= 128]))
         expected = float(limit.gap[j]) if t else draws
@@ -499,21 +517,10 @@ def _same_as_layers(trainer: _Trainer, step: float, batch: int, quick: bool) -> 
 
 def _events(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
     """Birth-death in the parameters of the network: V by torch, copies in place between two steps of the optimizer."""
-    data = _Data.load()
     alpha, step = 5.0, 0.1
-    times = np.array([0.0, 0.2, 0.4, 0.6, 1.0, 1.4, 2.0] + ([] if quick else [3.0, 4.0, 5.0]))
-    late = [t for t in (0.0, 0.4, 1.0, 2.0, 5.0) if t <= times[-1]]
-    points = np.array([-2.0, -1.0, 0.0, 1.0, 2.5])
-    observables = [
-        mf.EnergyAt(times),
-        mf.OutputAt(points, late),
-        mf.OutputAt(data.distinct, late),
-        mf.Moment("c", 2, late),
-    ]
     progress(0.0, "birth-death, reference")
-    reference = mf.reference(data.problem(alpha), 1e-3, observables, budget=4 if quick else 15)
-    trainer = _Trainer(data, reference, times)
-    names = ("energy", _named(points), MOMENT)
+    trainer, late, points = _set_up(quick, alpha, rates=False)
+    data, times, reference = trainer.data, trainer.times, trainer.reference
     several = {64: 16, 256: 16} if quick else {64: 64, 256: 32, 1024: 16, 4096: 4}
     full: dict[int, Recorders] = {}
     for k, (n, count) in enumerate(several.items()):
@@ -521,18 +528,11 @@ def _events(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
         full[n] = trainer.run(n, count, step, None, alpha)
     here = _euler(data, step, alpha, times, points)
     is_late = np.isin(times, late)
-    at_late = {name: values if name == "energy" else values[is_late] for name, values in here.items()}
     few = {n: runs for n, runs in full.items() if len(runs) >= 16}
-    stepped = _only(reference, names, at_late)
-    worst, text = _checked(lambda: assert_converges(stepped, few, false_alarm=FALSE_ALARM))
-    claim = f"birth-death, full gradient: `assert_converges` in n to infinitely many neurons with steps of {step:g}"
-    note = f"largest difference in units of what is allowed; {text}, false alarm {FALSE_ALARM:g}"
-    rows.append(Row(claim, EULER, 1.0, worst, 0.0, Kind.AT_MOST, note))
-    parts = {n: _half_square(data, trainer.outputs(runs) - at_late[_named(data.distinct)]) for n, runs in full.items()}
-    for j, t in enumerate(late):
-        found, error = slope(list(full), [values[:, j] for values in parts.values()])
-        claim = f"birth-death, t = {t:g}: slope in n of the rms distance of outputs to n infinite"
-        rows.append(Row(claim, "law of large numbers", -0.5, found, Z * error, note=f"{Z:g} standard errors"))
+    rows.append(_converges("birth-death", trainer, points, late, here, step, few))
+    infinite = here[_named(data.distinct)][is_late]
+    parts = {n: _half_square(data, trainer.outputs(runs) - infinite) for n, runs in full.items()}
+    rows += _falls("birth-death", late, parts)
     for t in late[1:]:
         i = int(np.argmin(np.abs(times - t)))
         fine = [_euler(data, h, alpha, times, points)["energy"][i] for h in (0.05, 0.025)]
