@@ -95,6 +95,7 @@ REPLACED = {
         "put": put,
         "put_second": put,
         "put_third": put,
+        "put_fourth": put,
         "fetch": lambda p, j: None,
         "smaller": lambda i, j: i if i < j else j,
         "larger": lambda i, j: i if i > j else j,

@@ -5,10 +5,11 @@ is a flat loop over entries whose neighbours along the axis are reached by point
 the same way whatever lies between them. There are two ways through the mesh:
 
 - **by rows**, where `inner` is long: strips of columns are walked along the axis. The last rows of whatever is needed
-  again stand in rings of `RING` rows, in the nearest cache; the potential is read where it is.
+  again stand in rings of `RING` rows, in the second cache; the potential is read where it is. Memory for the rows to
+  come is asked for a piece at a time, between pieces of computing.
 - **by tiles**, where `inner` is short: lines with their ghost rows are copied into a buffer of `TILE` entries, in
   which the neighbour along the axis is `inner` entries away. Entries across the seam of two lines are computed and
-  never used.
+  never used. Long lines of van Leer's `Muscl` need no buffer.
 
 Entry ``k`` of a face buffer is the face on the left of cell ``k``. Ghost rows wrap on periodic axes and mirror
 at walls; every formula is written so that mirrored data give the mirrored flux bit for bit, hence the flux
@@ -28,7 +29,7 @@ import numpy as np
 from numba import njit
 
 from .bernoulli import _as_double, _as_integer, bernoulli
-from .pointers import at, fetch, larger, peek, pointer, put, put_second, put_third, shift, smaller
+from .pointers import at, fetch, larger, peek, pointer, put, put_fourth, put_second, put_third, shift, smaller
 
 MINMOD, VAN_LEER, MC = 0, 1, 2
 
@@ -39,12 +40,14 @@ INVERSE_H, SPACING, SPEED = 0, 1, 2
 
 TILE = 4096  # entries of a buffer
 LONG = 128  # columns from which an axis is swept by rows
-WIDTH = 256  # most columns of a strip: the rows in hand of all rings fit the nearest cache
+WIDTH = 2048  # most columns of a strip: long enough for the processor to foresee, the rings in the second cache
 RING = 8  # rows of a ring, a power of two; the widest stencil has seven
-BUFFERS = 10  # a sweep works with as many
+BUFFERS = 9  # a sweep works with as many
 LINE = 8  # entries of a cache line
 PAD = RING * LINE  # entries between buffers: equal addresses modulo 4096 wait for each other, rows of rings too
-AHEAD = 4  # rows asked for before they are read
+BUFFER = max(TILE, RING * (WIDTH + LINE)) + PAD
+AHEAD = 2  # rows asked for before they are read
+PIECE = 64  # entries worked on between requests: few enough that computing does not wait until all are on their way
 FLUSH = 1e-290  # smaller densities do not move: round-off there would not be relative any more
 TINY = 2.2250738585072014e-308
 SAFE = 1.0 - 1e-13  # room for round-off in the positivity limiter
@@ -95,6 +98,12 @@ def _ghost_face(f, n, periodic):  # type: ignore[no-untyped-def]
         return f % n
     f = f % (2 * n)
     return f if f <= n else 2 * n - f
+
+
+@_jit
+def _moving(x):  # type: ignore[no-untyped-def]
+    """The density that moves."""
+    return 0.0 if abs(x) < FLUSH else x
 
 
 @_jit
@@ -169,10 +178,27 @@ def _flux_weighted(left, right, v, weight, n, flux):  # type: ignore[no-untyped-
 
 
 @_jit
+def _upwind(s, x, y):  # type: ignore[no-untyped-def]
+    """``s^+ x + s^- y``, of which one is zero."""
+    return (0.0 if s < 0.0 else s) * x + (0.0 if s > 0.0 else s) * y
+
+
+@_jit
 def _flux_upwind(left, right, v, n, flux):  # type: ignore[no-untyped-def]
     for j in range(n):
-        s = at(v, j)
-        put(flux, j, (0.0 if s < 0.0 else s) * at(left, j) + (0.0 if s > 0.0 else s) * at(right, j))
+        put(flux, j, _upwind(at(v, j), at(left, j), at(right, j)))
+
+
+@_jit
+def _van_leer(a, b):  # type: ignore[no-untyped-def]
+    """Half the limited slope, from the differences to both neighbours."""
+    p = abs(a)
+    q = abs(b)
+    small = p if p < q else q
+    large = q if p < q else p
+    # small * (large / sum), not a*b / (a + b): products of tails underflow
+    value = small * (large / (small + large + TINY))
+    return (value if a > 0.0 else -value) if (a > 0.0) == (b > 0.0) else 0.0
 
 
 @_jit
@@ -183,15 +209,7 @@ def _half_slopes(u0, u1, u2, n, limiter, slope):  # type: ignore[no-untyped-def]
     """
     if limiter == VAN_LEER:
         for j in range(n):
-            a = at(u1, j) - at(u0, j)
-            b = at(u2, j) - at(u1, j)
-            p = abs(a)
-            q = abs(b)
-            small = p if p < q else q
-            large = q if p < q else p
-            # small * (large / sum), not a*b / (a + b): products of tails underflow
-            value = small * (large / (small + large + TINY))
-            put(slope, j, (value if a > 0.0 else -value) if (a > 0.0) == (b > 0.0) else 0.0)
+            put(slope, j, _van_leer(at(u1, j) - at(u0, j), at(u2, j) - at(u1, j)))
     else:
         # minmod is half the smaller difference, MC the smaller one up to a quarter of the sum
         share = 0.5 if limiter == MINMOD else 1.0
@@ -207,53 +225,70 @@ def _half_slopes(u0, u1, u2, n, limiter, slope):  # type: ignore[no-untyped-def]
             put(slope, j, (value if a > 0.0 else -value) if (a > 0.0) == (b > 0.0) else 0.0)
 
 
-@_contracted
+@_jit
 def _flux_muscl(left, right, rise, fall, v, n, flux):  # type: ignore[no-untyped-def]
-    """One of the two products is zero: contraction does not tell the sides apart."""
     for j in range(n):
-        s = at(v, j)
-        x = at(left, j) + at(rise, j)
-        y = at(right, j) - at(fall, j)
-        put(flux, j, (0.0 if s < 0.0 else s) * x + (0.0 if s > 0.0 else s) * y)
+        put(flux, j, _upwind(at(v, j), at(left, j) + at(rise, j), at(right, j) - at(fall, j)))
 
 
-@_contracted
+@_jit
 def _flux_driven(left, right, rise, fall, a, b, n, speed, flux):  # type: ignore[no-untyped-def]
     """`_velocity_two` and `_flux_muscl` in one."""
     for j in range(n):
         s = speed * (at(b, j) - at(a, j))
-        x = at(left, j) + at(rise, j)
-        y = at(right, j) - at(fall, j)
-        put(flux, j, (0.0 if s < 0.0 else s) * x + (0.0 if s > 0.0 else s) * y)
+        put(flux, j, _upwind(s, at(left, j) + at(rise, j), at(right, j) - at(fall, j)))
+
+
+@_jit
+def _face_muscl(u0, u1, u2, rise, s):  # type: ignore[no-untyped-def]
+    """Half the slope of the cell on the right of a face, and with that on the left, `rise`, the flux."""
+    fall = _van_leer(u1 - u0, u2 - u1)
+    return fall, _upwind(s, u0 + rise, u1 - fall)
 
 
 @_jit
 def _pass_muscl(  # type: ignore[no-untyped-def]
-    left, right, after, rise, a, b, before, n, speed, inverse_h, add, slope, flux, out
+    left, right, source, rise, a, b, before, n, speed, inverse_h, add, after, slope, flux, out
 ):
-    """One row of everything for van Leer: `slope` of the row on the right of a face, its `flux`, and with that
-    `before`, through the face before, the divergence of the row on the left.
+    """One row of everything for van Leer: from `source` the row `after` of the density, `slope` of the row on the right
+    of a face, its `flux`, and with that `before`, through the face before, the divergence of the row on the left.
 
-    The formulae of `_velocity_two`, `_half_slopes`, `_flux_muscl` and `_difference`, whose divisions hide behind the
-    loads and stores of each other.
+    The formulae of `_copy`, `_velocity_two`, `_half_slopes`, `_flux_muscl` and `_difference`, whose divisions hide
+    behind the loads and stores of each other.
     """
     for j in range(n):
-        u0 = at(left, j)
-        u1 = at(right, j)
-        x = u1 - u0
-        y = at(after, j) - u1
-        p = abs(x)
-        q = abs(y)
-        small = p if p < q else q
-        large = q if p < q else p
-        value = small * (large / (small + large + TINY))
-        fall = (value if x > 0.0 else -value) if (x > 0.0) == (y > 0.0) else 0.0
+        x = _moving(at(source, j))
         s = speed * (at(b, j) - at(a, j))
-        through = (0.0 if s < 0.0 else s) * (u0 + at(rise, j)) + (0.0 if s > 0.0 else s) * (u1 - fall)
+        fall, through = _face_muscl(at(left, j), at(right, j), x, at(rise, j), s)
         put_second(slope, j, fall)
         put_third(flux, j, through)
+        put_fourth(after, j, x)
         change = (at(before, j) - through) * inverse_h
         put(out, j, peek(out, j) + change if add else change)
+
+
+@_jit
+def _line_muscl(u, p, n, periodic, i0, i1, speed, inverse_h, add, out):  # type: ignore[no-untyped-def]
+    """As `_pass_muscl`, cells ``i0 .. i1`` of a line of `n`: what is on the left goes from hand to hand."""
+    g0, g1, g3 = _ghost_row(i0 - 2, n, periodic), _ghost_row(i0 - 1, n, periodic), _ghost_row(i0 + 1, n, periodic)
+    u0, u1, u2 = _moving(at(u, g1)), _moving(at(u, i0)), _moving(at(u, g3))
+    rise = _van_leer(u0 - _moving(at(u, g0)), u1 - u0)
+    rise, before = _face_muscl(u0, u1, u2, rise, speed * (at(p, i0) - at(p, g1)))
+    u0, u1 = u1, u2
+    inside = larger(i0, smaller(i1, n - 2))
+    for j in range(i0, inside):
+        u2 = _moving(at(u, j + 2))
+        fall, through = _face_muscl(u0, u1, u2, rise, speed * (at(p, j + 1) - at(p, j)))
+        change = (before - through) * inverse_h
+        put(out, j, peek(out, j) + change if add else change)
+        u0, u1, rise, before = u1, u2, fall, through
+    for j in range(inside, i1):
+        u2 = _moving(at(u, _ghost_row(j + 2, n, periodic)))
+        s = speed * (at(p, _ghost_row(j + 1, n, periodic)) - at(p, j))
+        fall, through = _face_muscl(u0, u1, u2, rise, s)
+        change = (before - through) * inverse_h
+        put(out, j, peek(out, j) + change if add else change)
+        u0, u1, rise, before = u1, u2, fall, through
 
 
 @_contracted
@@ -336,13 +371,54 @@ def _correct(g0, g1, g2, g3, g4, n, flux):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _fall_back(f0, f1, f2, f3, f4, low, n, flux):  # type: ignore[no-untyped-def]
-    """Take the flux `low` where one of the five faces is unsafe."""
+def _any(f0, f1, f2, f3, f4, n):  # type: ignore[no-untyped-def]
+    """Whether one of the entries is not zero."""
+    found = np.int64(0)
     for j in range(n):
+        found |= _as_integer(at(f0, j)) | _as_integer(at(f1, j)) | _as_integer(at(f2, j))
+        found |= _as_integer(at(f3, j)) | _as_integer(at(f4, j))
+    return found != 0
+
+
+@_jit
+def _replace(u0, u1, u2, u3, v, temperature, spread, f0, f1, f2, f3, f4, n, flux):  # type: ignore[no-untyped-def]
+    """The flux of `Muscl` with van Leer's slopes where one of the five faces is unsafe."""
+    for j in range(n):
+        x1 = at(u1, j)
+        x2 = at(u2, j)
+        middle = x2 - x1
+        rise = _van_leer(x1 - at(u0, j), middle)
+        fall = _van_leer(middle, at(u3, j) - x2)
+        low = _upwind(at(v, j), x1 + rise, x2 - fall)
+        if temperature is not None:
+            low += at(spread, j)
         bad = at(f0, j) + at(f1, j) + at(f2, j) + at(f3, j) + at(f4, j)
-        x = peek(flux, j)
-        y = at(low, j)
-        put(flux, j, y if bad > 0.0 else x)
+        high = peek(flux, j)
+        put(flux, j, low if bad > 0.0 else high)
+
+
+@_jit
+def _guard(u0, u1, u2, u3, v, temperature, spread, f0, f1, f2, f3, f4, n, flux):  # type: ignore[no-untyped-def]
+    """`_replace`, passing over pieces without an unsafe face."""
+    for c in range(0, n, PIECE):
+        k = smaller(PIECE, n - c)
+        if _any(shift(f0, c), shift(f1, c), shift(f2, c), shift(f3, c), shift(f4, c), k):
+            _replace(
+                shift(u0, c),
+                shift(u1, c),
+                shift(u2, c),
+                shift(u3, c),
+                shift(v, c),
+                temperature,
+                shift(spread, c),
+                shift(f0, c),
+                shift(f1, c),
+                shift(f2, c),
+                shift(f3, c),
+                shift(f4, c),
+                k,
+                shift(flux, c),
+            )
 
 
 @_jit
@@ -472,14 +548,13 @@ def _scale_tile(rates, ints, line, batch, r0, count, w, v):  # type: ignore[no-u
 @_jit
 def _mark_truncated(ints, batch, r0, count, w, unsafe):  # type: ignore[no-untyped-def]
     """Faces whose stencil reaches across a truncation end: nothing is known about the potential there."""
-    found = False
-    for q in range(count):
-        f = r0 + q
-        if (ints[LOWER_TRUNCATED] and f < 3) or (ints[UPPER_TRUNCATED] and f > ints[ROWS] - 3):
-            found = True
-            for b in range(batch):
-                _fill(1.0, w, shift(unsafe, (b * count + q) * w))
-    return found
+    lower = smaller(count, 3 - r0) if ints[LOWER_TRUNCATED] else 0
+    upper = larger(0, ints[ROWS] - 2 - r0) if ints[UPPER_TRUNCATED] else count
+    for b in range(batch):
+        line = shift(unsafe, b * count * w)
+        _fill(1.0, larger(0, lower) * w, line)
+        _fill(1.0, larger(0, count - upper) * w, shift(line, upper * w))
+    return lower > 0 or upper < count
 
 
 @_jit
@@ -549,7 +624,7 @@ def _outflow_strip(  # type: ignore[no-untyped-def]
     n, inner, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]
     scaled = ints[METRIC_OFFSET] >= 0
     one = np.int64(1)  # a literal would compile the same functions again
-    v, spread = work, shift(work, TILE + PAD)
+    v, spread = work, shift(work, BUFFER)
     corner = o * n * inner + c
     here = shift(potential, corner)
     for f in range(i0, i1 + 1):
@@ -561,7 +636,23 @@ def _outflow_strip(  # type: ignore[no-untyped-def]
             p1 = shift(here, _ghost_row(f - 2, n, periodic) * inner)
             p4 = shift(here, _ghost_row(f + 1, n, periodic) * inner)
             p5 = shift(here, _ghost_row(f + 2, n, periodic) * inner)
-            _velocity_six(p0, p1, a, b, p4, p5, w, floats[SPEED], face)
+            for d in range(0, w, PIECE):
+                k = smaller(PIECE, w - d)
+                if f + AHEAD <= i1:
+                    s = corner + (f + AHEAD) * inner + d
+                    _fetch(shift(potential, s + 2 * inner), k)
+                    _fetch(shift(out, s - inner), k)
+                _velocity_six(
+                    shift(p0, d),
+                    shift(p1, d),
+                    shift(a, d),
+                    shift(b, d),
+                    shift(p4, d),
+                    shift(p5, d),
+                    k,
+                    floats[SPEED],
+                    shift(face, d),
+                )
         else:
             _velocity_two(a, b, w, floats[SPEED], face)
         if scaled:
@@ -606,7 +697,7 @@ def _outflow_tile(  # type: ignore[no-untyped-def]
     ghost = 1
     if six is not None:
         ghost = 3
-    pv, v, spread = work, shift(work, TILE + PAD), shift(work, 2 * (TILE + PAD))
+    pv, v, spread = work, shift(work, BUFFER), shift(work, 2 * BUFFER)
     count = rows + 2 * ghost
     faces = (batch * count - 2 * ghost + 1) * w
     first = ghost * w
@@ -639,12 +730,26 @@ def _outflow_tile(  # type: ignore[no-untyped-def]
 
 @_kernel
 def outflow(  # type: ignore[no-untyped-def]
-    six, fitted, temperature, inverse_temperature, share, potential, ints, floats, metric, band, start, stop, work, out
+    wide,
+    six,
+    fitted,
+    temperature,
+    inverse_temperature,
+    share,
+    potential,
+    ints,
+    floats,
+    metric,
+    band,
+    start,
+    stop,
+    work,
+    out,
 ):
     """``sum_axes (v^+_right + v^-_left)/h`` of the cells of bands ``start <= j < stop``.
 
-    With a `temperature` the conductances of both faces, times `share`, are added. `six`, `fitted` and
-    `temperature` are None where they do not apply: six-point velocities, Scharfetter-Gummel.
+    With a `temperature` the conductances of both faces, times `share`, are added. `wide`, `six`, `fitted` and
+    `temperature` are None where they do not apply: an axis swept by rows, six-point velocities, Scharfetter-Gummel.
     """
     ghost = 1
     if six is not None:
@@ -656,7 +761,7 @@ def outflow(  # type: ignore[no-untyped-def]
             o0, o1, i0, i1 = _band(ints, axis, j * band, smaller(ints[0, ROWS], (j + 1) * band))
             width, depth, batch = _shape(o1 - o0, i1 - i0, inner, ghost)
             for o in range(o0, o1, batch):
-                if depth == 0:
+                if wide is not None and depth == 0:
                     for c in range(0, inner, width):
                         w = smaller(width, inner - c)
                         _outflow_strip(
@@ -734,6 +839,53 @@ def largest(values, mu, floor, start, stop):  # type: ignore[no-untyped-def]
 
 
 @_jit
+def _strip_muscl(  # type: ignore[no-untyped-def]
+    limiter, mu, potential, n, inner, periodic, speed, inverse_h, i0, i1, corner, w, add, work, out
+):
+    """Divergence of rows ``i0 .. i1`` of a strip of columns for van Leer, with rates of one and no diffusion."""
+    density, slope, flux, nowhere = work, shift(work, BUFFER), shift(work, 2 * BUFFER), shift(work, 3 * BUFFER)
+    values, here, target = shift(mu, corner), shift(potential, corner), shift(out, corner)
+    for r in range(i0 - 2, i0 + 1):
+        _copy(shift(values, _ghost_row(r, n, periodic) * inner), w, FLUSH, _row(density, r & 3))
+    u0, u1, u2 = _row(density, (i0 - 2) & 3), _row(density, (i0 - 1) & 3), _row(density, i0 & 3)
+    _half_slopes(u0, u1, u2, w, limiter, _row(slope, (i0 - 1) & 1))
+    for f in range(i0, i1 + 1):
+        left, right, after = _row(density, (f - 1) & 3), _row(density, f & 3), _row(density, (f + 1) & 3)
+        source = shift(values, _ghost_row(f + 1, n, periodic) * inner)
+        a = shift(here, _ghost_row(f - 1, n, periodic) * inner)
+        b = shift(here, _ghost_row(f, n, periodic) * inner)
+        rise, fall = _row(slope, (f - 1) & 1), _row(slope, f & 1)
+        before, through = _row(flux, (f - 1) & 1), _row(flux, f & 1)
+        divergence = nowhere
+        if f > i0:
+            divergence = shift(target, (f - 1) * inner)
+        for c in range(0, w, PIECE):
+            k = smaller(PIECE, w - c)
+            if f + AHEAD <= i1:
+                s = (f + AHEAD) * inner + c
+                _fetch(shift(values, s + inner), k)
+                _fetch(shift(here, s), k)
+                _fetch(shift(target, s - inner), k)
+            _pass_muscl(
+                shift(left, c),
+                shift(right, c),
+                shift(source, c),
+                shift(rise, c),
+                shift(a, c),
+                shift(b, c),
+                shift(before, c),
+                k,
+                speed,
+                inverse_h,
+                add,
+                shift(after, c),
+                shift(fall, c),
+                shift(through, c),
+                shift(divergence, c),
+            )
+
+
+@_jit
 def _strip(  # type: ignore[no-untyped-def]
     limiter,
     ratio,
@@ -765,14 +917,19 @@ def _strip(  # type: ignore[no-untyped-def]
     n, inner, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]
     speed = floats[SPEED]
     scaled = ints[METRIC_OFFSET] >= 0
-    size = TILE + PAD
+    corner = o * n * inner + c
+    plain = limiter == VAN_LEER and not scaled and not to_faces
+    if alone is not None and temperature is None and plain:
+        inverse_h = floats[INVERSE_H]
+        _strip_muscl(limiter, mu, potential, n, inner, periodic, speed, inverse_h, i0, i1, corner, w, add, work, out)
+        return
+    size = BUFFER
     density, flux, v, slope = work, shift(work, size), shift(work, 2 * size), shift(work, 3 * size)
     spread, low = shift(work, 4 * size), shift(work, 5 * size)
-    zero, one = np.int64(0), np.int64(1)  # literals would compile the same functions again
+    one = np.int64(1)  # a literal would compile the same function again
     lag = 0
     if limiter is not None:
         lag = 1
-        plain = limiter == VAN_LEER and temperature is None and not scaled and not to_faces
     if ratio is not None:
         lag = 4
         points, unsafe = shift(work, 6 * size), shift(work, 7 * size)
@@ -780,15 +937,20 @@ def _strip(  # type: ignore[no-untyped-def]
         most = np.inf  # the largest outflow speed of the row in hand, and of the one behind
         truncated = ints[LOWER_TRUNCATED] or ints[UPPER_TRUNCATED]
         room = floats[SPACING] / (2.0 * dimension * dt) if dt > 0.0 else 0.0
-    corner = o * n * inner + c
     here = shift(potential, corner)
     for r in range(i0 - lag - 1, i1 + lag + 1):
-        if r + AHEAD < i1 + lag + 1 and r + AHEAD < n:
-            s = corner + (r + AHEAD) * inner
-            _fetch(shift(mu, s), w)
-            _fetch(shift(potential, s), w)
-            _fetch(shift(out, s - lag * inner), w)
-        _copy(shift(mu, corner + _ghost_row(r, n, periodic) * inner), w, FLUSH, _row(density, r))
+        source, target = shift(mu, corner + _ghost_row(r, n, periodic) * inner), _row(density, r)
+        if ratio is not None:
+            _copy(source, w, FLUSH, target)
+        else:
+            for d in range(0, w, PIECE):
+                k = smaller(PIECE, w - d)
+                if r + AHEAD < i1 + lag + 1 and r + AHEAD < n:
+                    s = corner + (r + AHEAD) * inner + d
+                    _fetch(shift(mu, s), k)
+                    _fetch(shift(potential, s - lag * inner), k)
+                    _fetch(shift(out, s - (lag + 1) * inner), k)
+                _copy(shift(source, d), k, FLUSH, shift(target, d))
         f = r - 2
         if ratio is not None and f >= i0 - 2:
             e0, e1, e2 = _row(density, f - 3), _row(density, f - 2), _row(density, f - 1)
@@ -803,8 +965,29 @@ def _strip(  # type: ignore[no-untyped-def]
             _velocity_six(p0, p1, p2, p3, p4, p5, w, speed, face)
             if scaled:
                 _scale_row(rates, ints, o, f, c, w, face)
-            if _flux_points(e0, e1, e2, e3, e4, e5, face, w, ratio, g, bad):
-                alarm = f
+            for d in range(0, w, PIECE):
+                k = smaller(PIECE, w - d)
+                if r + AHEAD < i1 + lag + 1 and r + AHEAD < n:
+                    s = corner + (r + AHEAD) * inner + d
+                    _fetch(shift(mu, s), k)
+                    _fetch(shift(potential, s), k)
+                    _fetch(shift(out, s - (lag + 1) * inner), k)
+                    if dt > 0.0:
+                        _fetch(shift(speeds, s - lag * inner), k)
+                if _flux_points(
+                    shift(e0, d),
+                    shift(e1, d),
+                    shift(e2, d),
+                    shift(e3, d),
+                    shift(e4, d),
+                    shift(e5, d),
+                    shift(face, d),
+                    k,
+                    ratio,
+                    shift(g, d),
+                    shift(bad, d),
+                ):
+                    alarm = f
             if truncated and _mark_truncated(ints, one, f, one, w, bad):
                 alarm = f
             if temperature is not None:
@@ -812,31 +995,10 @@ def _strip(  # type: ignore[no-untyped-def]
                 if scaled:
                     _scale_row(rates, ints, o, f, c, w, spread)
                 _add(spread, w, g)
-        if alone is not None and (r == i0 or (r > i0 and not plain)):
+        if alone is not None and r >= i0:
             u0, u1, u2 = _row(density, r - 2), _row(density, r - 1), _row(density, r)
             _half_slopes(u0, u1, u2, w, limiter, _row(slope, r - 1))
         f = r - lag
-        if alone is not None and temperature is None and plain and f >= i0:
-            divergence = low
-            if f > i0:
-                divergence = shift(out, corner + (f - 1) * inner)
-            _pass_muscl(
-                _row(density, f - 1),
-                _row(density, f),
-                _row(density, f + 1),
-                _row(slope, f - 1),
-                shift(here, _ghost_row(f - 1, n, periodic) * inner),
-                shift(here, _ghost_row(f, n, periodic) * inner),
-                _row(flux, f - 1),
-                w,
-                speed,
-                floats[INVERSE_H],
-                add,
-                _row(slope, f),
-                _row(flux, f),
-                divergence,
-            )
-            continue
         if f < i0:
             continue
         target = _row(flux, f)
@@ -848,22 +1010,17 @@ def _strip(  # type: ignore[no-untyped-def]
             g3, g4 = _row(points, f + 1), _row(points, f + 2)
             _correct(g0, g1, g2, g3, g4, w, target)
             if alarm >= f - 2:
-                before, after = _row(density, f - 2), _row(density, f + 1)
-                rise, fall = _row(slope, zero), _row(slope, one)
-                face, guard = _row(low, zero), _row(low, one)
-                _velocity_two(a, b, w, speed, face)
+                _velocity_two(a, b, w, speed, low)
                 if scaled:
-                    _scale_row(rates, ints, o, f, c, w, face)
-                _half_slopes(before, left, right, w, limiter, rise)
-                _half_slopes(left, right, after, w, limiter, fall)
-                _flux_muscl(left, right, rise, fall, face, w, guard)
+                    _scale_row(rates, ints, o, f, c, w, low)
                 if temperature is not None:
                     _velocity_two(left, right, w, temperature * speed, spread)
                     if scaled:
                         _scale_row(rates, ints, o, f, c, w, spread)
-                    _add(spread, w, guard)
+                u0, u3 = _row(density, f - 2), _row(density, f + 1)
                 f0, f1, f2 = _row(unsafe, f - 2), _row(unsafe, f - 1), _row(unsafe, f)
-                _fall_back(f0, f1, f2, _row(unsafe, f + 1), _row(unsafe, f + 2), guard, w, target)
+                f3, f4 = _row(unsafe, f + 1), _row(unsafe, f + 2)
+                _guard(u0, left, right, u3, low, temperature, spread, f0, f1, f2, f3, f4, w, target)
             if dt > 0.0:
                 near = shift(speeds, corner + _ghost_row(f - 1, n, periodic) * inner)
                 far = shift(speeds, corner + _ghost_row(f, n, periodic) * inner)
@@ -934,7 +1091,14 @@ def _tile(  # type: ignore[no-untyped-def]
     n, w, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]
     speed = floats[SPEED]
     scaled = ints[METRIC_OFFSET] >= 0
-    size = TILE + PAD
+    plain = limiter == VAN_LEER and not scaled and not to_faces
+    if alone is not None and temperature is None and plain and w == 1 and rows >= LONG:
+        for k in range(batch):
+            s = (o + k) * n
+            u, p, cells = shift(mu, s), shift(potential, s), shift(out, s)
+            _line_muscl(u, p, n, periodic, r, r + rows, speed, floats[INVERSE_H], add, cells)
+        return
+    size = BUFFER
     density, flux, v, slope = work, shift(work, size), shift(work, 2 * size), shift(work, 3 * size)
     spread, low = shift(work, 4 * size), shift(work, 5 * size)
     ghost = 1
@@ -948,7 +1112,6 @@ def _tile(  # type: ignore[no-untyped-def]
     pv = shift(work, 8 * size)
     _gather(FLUSH, shift(mu, first), n, w, r - ghost, count, batch, periodic, density)
     _gather(0.0, shift(potential, first), n, w, r - ghost, count, batch, periodic, pv)
-    falls_back = True
     if ratio is not None:
         points, unsafe = shift(work, 6 * size), shift(work, 7 * size)
         inside, t = m - 5 * w, 3 * w
@@ -958,11 +1121,12 @@ def _tile(  # type: ignore[no-untyped-def]
         _velocity_six(pv, p1, p2, p3, p4, p5, inside, speed, shift(v, t))
         if scaled:
             _scale_tile(rates, ints, o, batch, r - ghost, count, w, v)
-        falls_back = _flux_points(
+        alarm = _flux_points(
             density, e1, e2, e3, e4, e5, shift(v, t), inside, ratio, shift(points, t), shift(unsafe, t)
         )
+        truncated = False
         if ints[LOWER_TRUNCATED] or ints[UPPER_TRUNCATED]:
-            falls_back = _mark_truncated(ints, batch, r - ghost, count, w, unsafe) or falls_back
+            truncated = _mark_truncated(ints, batch, r - ghost, count, w, unsafe)
         if temperature is not None:
             _velocity_six(density, e1, e2, e3, e4, e5, inside, temperature * speed, shift(spread, t))
             if scaled:
@@ -976,10 +1140,10 @@ def _tile(  # type: ignore[no-untyped-def]
         _half_slopes(density, u1, u2, m - 2 * w, limiter, shift(slope, w))
         p1, p2 = shift(pv, w), shift(pv, t)
         _flux_driven(u1, u2, shift(slope, w), shift(slope, t), p1, p2, inside, speed, shift(flux, t))
-    elif falls_back:
-        target, face = flux, v
+    elif ratio is None or alarm or truncated:
+        face = v
         if ratio is not None:
-            target, face = low, shift(work, 9 * size)
+            face = low
         _velocity_two(pv, shift(pv, w), m - w, speed, shift(face, w))
         if scaled:
             _scale_tile(rates, ints, o, batch, r - ghost, count, w, face)
@@ -990,25 +1154,47 @@ def _tile(  # type: ignore[no-untyped-def]
                 _velocity_two(density, shift(density, w), m - w, temperature * speed, shift(spread, w))
             if scaled:
                 _scale_tile(rates, ints, o, batch, r - ghost, count, w, spread)
-        if limiter is not None:
+        if alone is not None:
             u1, u2, t = shift(density, w), shift(density, 2 * w), 2 * w
             inside = m - 3 * w
             _half_slopes(density, u1, u2, m - 2 * w, limiter, shift(slope, w))
-            _flux_muscl(u1, u2, shift(slope, w), shift(slope, t), shift(face, t), inside, shift(target, t))
+            _flux_muscl(u1, u2, shift(slope, w), shift(slope, t), shift(v, t), inside, shift(flux, t))
         if bare is not None:
             inside, t = m - w, w
             if temperature is not None and fitted is not None:
-                _flux_weighted(density, shift(density, w), shift(v, w), shift(spread, w), inside, shift(target, w))
+                _flux_weighted(density, shift(density, w), shift(v, w), shift(spread, w), inside, shift(flux, w))
             else:
-                _flux_upwind(density, shift(density, w), shift(v, w), inside, shift(target, w))
-        if temperature is not None and fitted is None:
-            _add(shift(spread, t), inside, shift(target, t))
+                _flux_upwind(density, shift(density, w), shift(v, w), inside, shift(flux, w))
+        if ratio is None and temperature is not None and fitted is None:
+            _add(shift(spread, t), inside, shift(flux, t))
     if ratio is not None:
         inside, t = m - 9 * w, 5 * w
-        if falls_back:
-            f0, f1, f2 = shift(unsafe, 3 * w), shift(unsafe, 4 * w), shift(unsafe, t)
-            f3, f4 = shift(unsafe, 6 * w), shift(unsafe, 7 * w)
-            _fall_back(f0, f1, f2, f3, f4, shift(low, t), inside, shift(flux, t))
+        if alarm or truncated:
+            # without alarm only the faces within two of a marked one: where one line ends and the next begins
+            whole = alarm or n < LONG
+            for k in range(1 if whole else batch + 1):
+                begin, end = 5, batch * count - 4
+                if not whole and k > 0:
+                    begin = larger(begin, (k - 1) * count + ghost + n - 4 - r)
+                if not whole and k < batch:
+                    end = smaller(end, k * count + ghost + 5 - r)
+                q = begin * w
+                _guard(
+                    shift(density, q - 2 * w),
+                    shift(density, q - w),
+                    shift(density, q),
+                    shift(density, q + w),
+                    shift(low, q),
+                    temperature,
+                    shift(spread, q),
+                    shift(unsafe, q - 2 * w),
+                    shift(unsafe, q - w),
+                    shift(unsafe, q),
+                    shift(unsafe, q + w),
+                    shift(unsafe, q + 2 * w),
+                    (end - begin) * w,
+                    shift(flux, q),
+                )
         if dt > 0.0:
             _gather(0.0, shift(speeds, first), n, w, r - ghost, count, batch, periodic, pv)
             diffusive = False
@@ -1045,6 +1231,7 @@ def _tile(  # type: ignore[no-untyped-def]
 
 @_kernel
 def sweep(  # type: ignore[no-untyped-def]
+    wide,
     limiter,
     ratio,
     alone,
@@ -1089,7 +1276,7 @@ def sweep(  # type: ignore[no-untyped-def]
             o0, o1, i0, i1 = _band(ints, axis, j * band, smaller(ints[0, ROWS], (j + 1) * band))
             width, depth, batch = _shape(o1 - o0, i1 - i0, inner, ghost)
             for o in range(o0, o1, batch):
-                if depth == 0:
+                if wide is not None and depth == 0:
                     for c in range(0, inner, width):
                         w = smaller(width, inner - c)
                         _strip(

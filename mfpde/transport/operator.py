@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..grid import End, Grid
-from ..threads import in_shares
+from ..threads import THREADED_SIZE, available, in_shares
 from .schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
 
 __all__ = ["Metric", "Transport"]
@@ -18,10 +18,10 @@ __all__ = ["Metric", "Transport"]
 Array = NDArray[np.float64]
 Metric = Sequence[float | Callable[..., Any] | None]
 
-_BAND_SIZE = 32_768
+_BAND_SIZE = 131_072
 """Cells of a band: all axes are swept while the band is in the nearer caches."""
 _BAND_ROWS = 32
-"""Fewest rows of a band, which reads the ghost rows of its neighbours again."""
+"""Fewest rows of a band, which reads the ghost rows of its neighbours again and computes their fluxes."""
 _ROUND_UP = 1.0 + 2.0**-45
 """So that forward Euler at ``dt = positivity / rate`` stays non-negative in round-off too."""
 
@@ -131,6 +131,7 @@ class Transport:
         self._limiter: int | None = None
         self._ratio: float | None = None
         self._fitted: bool | None = None
+        self._wide: bool | None = True if grid.size // grid.shape[0] >= kernels.LONG else None
         if isinstance(scheme, Muscl):
             self._limiter = {
                 Limiter.MINMOD: kernels.MINMOD,
@@ -197,6 +198,9 @@ class Transport:
 
         row = grid.size // grid.shape[0]
         bands = -(-grid.shape[0] // max(_BAND_ROWS, _BAND_SIZE // row))
+        if grid.size >= THREADED_SIZE:
+            shares = available() if threads is None else threads
+            bands = -(-bands // shares) * shares  # the same for each thread
         self._band = -(-grid.shape[0] // bands)
         self._bands = -(-grid.shape[0] // self._band)
         self._speeds = np.empty(grid.size)
@@ -225,7 +229,7 @@ class Transport:
         """Buffers for the share of the work that begins at `start`."""
         if start not in self._buffers:
             kernels = self._kernels
-            raw = np.zeros(kernels.BUFFERS * (kernels.TILE + kernels.PAD) + kernels.LINE)
+            raw = np.zeros(kernels.BUFFERS * kernels.BUFFER + kernels.LINE)
             # at the start of a cache line, so that no vector lies across two
             self._buffers[start] = raw[-(raw.ctypes.data // raw.itemsize) % kernels.LINE :]
         return self._buffers[start]
@@ -255,6 +259,7 @@ class Transport:
 
         def task(start: int, stop: int) -> None:
             kernels.outflow(
+                self._wide,
                 True if self._ratio is not None else None,
                 self._fitted,
                 temperature if temperature > 0.0 else None,
@@ -297,6 +302,7 @@ class Transport:
 
         def task(start: int, stop: int) -> None:
             kernels.sweep(
+                self._wide,
                 self._limiter,
                 self._ratio,
                 True if self._limiter is not None and self._ratio is None else None,

@@ -3,8 +3,8 @@
 Slices of arrays cost most of the compile time of a short loop, and the check that they do not overlap most of what
 is left. A pointer holds no reference: what it points into has to be an argument of the compiled function that made it.
 
-`at` promises that what it reads is written by no `put` of the same function, `put`, `put_second` and `put_third` that
-none writes what another does. `peek` reads what `put` writes.
+`at` promises that what it reads is written by no `put` of the same function, `put`, `put_second`, `put_third` and
+`put_fourth` that none writes what another does. `peek` reads what `put` writes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,19 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["at", "fetch", "larger", "peek", "pointer", "put", "put_second", "put_third", "shift", "smaller"]
+__all__ = [
+    "at",
+    "fetch",
+    "larger",
+    "peek",
+    "pointer",
+    "put",
+    "put_fourth",
+    "put_second",
+    "put_third",
+    "shift",
+    "smaller",
+]
 
 _POINTER = types.CPointer(types.float64)
 
@@ -34,7 +46,7 @@ def _mark(builder: Any, instruction: Any, own: int | None) -> None:
     """Metadata: in the scope of store `own`, apart from those of the others."""
     module = builder.module
     domain = module.add_metadata(["mfpde.transport"])
-    scopes = [module.add_metadata([f"mfpde.transport.store{k}", domain]) for k in range(3)]
+    scopes = [module.add_metadata([f"mfpde.transport.store{k}", domain]) for k in range(4)]
     if own is not None:
         instruction.set_metadata("alias.scope", module.add_metadata([scopes[own]]))
     instruction.set_metadata("noalias", module.add_metadata([s for k, s in enumerate(scopes) if k != own]))
@@ -100,8 +112,14 @@ def put_second(context: Any, p: Any, j: Any, x: Any) -> Any:
 
 @_intrinsic
 def put_third(context: Any, p: Any, j: Any, x: Any) -> Any:
-    """``p[j] = x``, elsewhere than the others."""
+    """``p[j] = x``, elsewhere than `put` and `put_second`."""
     return types.void(_POINTER, types.intp, types.float64), _store(2)
+
+
+@_intrinsic
+def put_fourth(context: Any, p: Any, j: Any, x: Any) -> Any:
+    """``p[j] = x``, elsewhere than the others."""
+    return types.void(_POINTER, types.intp, types.float64), _store(3)
 
 
 @_intrinsic
