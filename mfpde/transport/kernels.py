@@ -39,6 +39,7 @@ METRIC_OFFSET, METRIC_OUTER, METRIC_FACE, METRIC_INNER, FACE_OFFSET = 6, 7, 8, 9
 INVERSE_H, SPACING, SPEED = 0, 1, 2
 
 TILE = 4096  # entries of a buffer
+SHORT = 16  # cells from which a line of van Leer's `Muscl` is swept without a buffer
 LONG = 128  # columns from which an axis is swept by rows
 WIDTH = 2048  # most columns of a strip: long enough for the processor to foresee, the rings in the second cache
 RING = 8  # rows of a ring, a power of two; the widest stencil has seven
@@ -85,10 +86,19 @@ def _contracted(function: Callable[..., Any]) -> Callable[..., Any]:
 @_jit
 def _ghost_row(r, n, periodic):  # type: ignore[no-untyped-def]
     """The row of the mesh that stands for row `r`, by wrapping or by even mirroring."""
+    if 0 <= r < n:
+        return r
+    if periodic:
+        q = r + n if r < 0 else r - n
+    else:
+        q = -1 - r if r < 0 else 2 * n - 1 - r
+    if 0 <= q < n:
+        return q
+    # more ghosts than rows; divisions are slow
     if periodic:
         return r % n
-    r = r % (2 * n)
-    return r if r < n else 2 * n - 1 - r
+    q = r % (2 * n)
+    return q if q < n else 2 * n - 1 - q
 
 
 @_jit
@@ -513,11 +523,12 @@ def _gather(flush, source, n, w, r0, count, batch, periodic, buffer):  # type: i
         _copy(shift(line, low * w), (high - low) * w, flush, shift(tile, (low - r0) * w))
         for k in range(count - (high - low)):
             q = k if k < low - r0 else k + (high - low)
-            s = shift(line, _ghost_row(r0 + q, n, periodic) * w)
-            t = shift(tile, q * w)
-            for c in range(w):
-                x = at(s, c)
-                put(t, c, 0.0 if abs(x) < flush else x)
+            s, t = _ghost_row(r0 + q, n, periodic) * w, q * w
+            if w == 1:  # no loop over one
+                x = at(line, s)
+                put(tile, t, 0.0 if abs(x) < flush else x)
+            else:
+                _copy(shift(line, s), w, flush, shift(tile, t))
 
 
 @_jit
@@ -1092,7 +1103,7 @@ def _tile(  # type: ignore[no-untyped-def]
     speed = floats[SPEED]
     scaled = ints[METRIC_OFFSET] >= 0
     plain = limiter == VAN_LEER and not scaled and not to_faces
-    if alone is not None and temperature is None and plain and w == 1 and rows >= LONG:
+    if alone is not None and temperature is None and plain and w == 1 and rows >= SHORT:
         for k in range(batch):
             s = (o + k) * n
             u, p, cells = shift(mu, s), shift(potential, s), shift(out, s)
@@ -1171,7 +1182,7 @@ def _tile(  # type: ignore[no-untyped-def]
         inside, t = m - 9 * w, 5 * w
         if alarm or truncated:
             # without alarm only the faces within two of a marked one: where one line ends and the next begins
-            whole = alarm or n < LONG
+            whole = alarm
             for k in range(1 if whole else batch + 1):
                 begin, end = 5, batch * count - 4
                 if not whole and k > 0:

@@ -298,12 +298,13 @@ def _own_tables(own: Mapping[str, Any]) -> list[str]:
             lines += ["The reference warned: " + "; ".join(value["reference_warnings"]), ""]
     rows = part("compiling", "First runs")
     if rows:
-        header = ["scheme", "import, s", "cold, s", "limit", "from cache, s", "limit", "warm, s"]
+        header = ["scheme", "mesh", "import, s", "cold, s", "limit", "from cache, s", "limit", "warm, s"]
         body = [
-            [r["scheme"], "", r["cold"].get("failed", r["cached"].get("failed", "")), "", "", "", ""]
+            [r["scheme"], f"{r['cells']}^2", "", r["cold"].get("failed", r["cached"].get("failed", "")), "", "", "", ""]
             if "failed" in r["cold"] or "failed" in r["cached"]
             else [
                 r["scheme"],
+                f"{r['cells']}^2",
                 _seconds(r["cached"]["import"]),
                 _seconds(r["cold"]["first"]),
                 10,

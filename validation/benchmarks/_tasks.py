@@ -8,8 +8,8 @@ from typing import Any
 __all__ = ["first_runs", "memory_of_data", "memory_of_run"]
 
 
-def first_runs(scheme: str) -> dict[str, Any]:
-    """Import, first and second run of a scheme on a small two-dimensional problem."""
+def first_runs(scheme: str, cells: int) -> dict[str, Any]:
+    """Import, first and second run of a scheme on a two-dimensional problem with so many cells an axis."""
     start = time.perf_counter()
     import mfpde as mf
 
@@ -18,7 +18,7 @@ def first_runs(scheme: str) -> dict[str, Any]:
     times = []
     for _ in range(2):
         start = time.perf_counter()
-        mf.solve(problem, (32, 32), 0.1, scheme=getattr(mf, scheme)(), save=2, progress=False)
+        mf.solve(problem, (cells, cells), 0.1, scheme=getattr(mf, scheme)(), save=2, progress=False)
         times.append(time.perf_counter() - start)
     return {"import": imported, "first": times[0], "second": times[1]}
 

@@ -316,15 +316,19 @@ def three_gaussians(quick: bool, progress: Progress) -> dict[str, Any]:
 
 
 def compiling(quick: bool, progress: Progress) -> list[dict[str, Any]]:
-    """First runs of each scheme: with an empty cache of compiled code, and in a new process with the cache filled."""
+    """First runs of each scheme: with an empty cache of compiled code, and in a new process with the cache filled.
+
+    On few cells, and on so many that axes are swept by rows too, which is more to compile.
+    """
     rows = []
     for scheme in ("Weno5",) if quick else ("Upwind", "Muscl", "Weno5"):
-        with tempfile.TemporaryDirectory() as folder:
-            environment = {"NUMBA_CACHE_DIR": folder}
-            cold = in_subprocess("first_runs", scheme, environment=environment)
-            cached = in_subprocess("first_runs", scheme, environment=environment)
-        rows.append({"scheme": scheme, "cold": cold, "cached": cached})
-        progress(f"{scheme}: cold {cold}, cached {cached}")
+        for cells in (32,) if quick else (32, 160):
+            with tempfile.TemporaryDirectory() as folder:
+                environment = {"NUMBA_CACHE_DIR": folder}
+                cold = in_subprocess("first_runs", scheme, cells, environment=environment)
+                cached = in_subprocess("first_runs", scheme, cells, environment=environment)
+            rows.append({"scheme": scheme, "cells": cells, "cold": cold, "cached": cached})
+            progress(f"{scheme}, {cells} x {cells}: cold {cold}, cached {cached}")
     return rows
 
 
