@@ -24,8 +24,10 @@ from mfpde.energy import (
     SeparableKernel,
     SquaredLoss,
     TranslationInvariantKernel,
+    TwoLayerNetwork,
     kernels,
 )
+from mfpde.energy.base import Last
 from mfpde.grid import Axis, End, Grid
 
 PI = np.pi
@@ -664,3 +666,46 @@ def test_a_convolution_by_strips_is_that_of_everything_at_once(monkeypatch, entr
     whole = np.fft.ifftn(image, axes=axes).real[tuple(slice(n) for n in shape)]
     found = kernels.convolution(samples, axes, shape)(values)
     assert np.abs(found - whole).max() <= 1e-14 * np.abs(whole).max()
+
+
+# --- what is kept between calls ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["product", "network"])
+def test_points_that_moved_in_place_are_seen(kind):
+    axes = [Axis("x", -2.0, 2.0), Axis("y", -2.0, 2.0)]
+    if kind == "product":
+        energy = Interaction(SeparableKernel(x=GaussianKernel(0.5), y=GaussianKernel(0.7)))
+    else:
+        x = np.linspace(-1, 1, 30)
+        energy = TwoLayerNetwork(x, np.sin(3 * x), axes=("x", "y"), roles=("amplitude", "weight"))
+    rng = np.random.default_rng(3)
+    points, weights = rng.uniform(-1, 1, (40, 2)), rng.random(40)
+    bound = energy.bind(axes)
+    for _ in range(3):
+        fresh = energy.bind(axes)
+        u = bound.response(points, weights)
+        np.testing.assert_array_equal(u, fresh.response(points.copy(), weights))
+        np.testing.assert_array_equal(bound.potential(points, u), energy.bind(axes).potential(points, u))
+        np.testing.assert_array_equal(bound.gradient(points, u), energy.bind(axes).gradient(points, u))
+        points += rng.normal(0, 0.1, points.shape)
+        points[7, 1] = np.nextafter(points[7, 1], 2)
+
+
+def test_the_same_points_are_evaluated_once():
+    calls = []
+
+    def double(points):
+        calls.append(len(points))
+        return [2 * points]
+
+    last = Last(double)
+    points = np.arange(6.0).reshape(3, 2)
+    (a,), (b,) = last(points), last(points.copy())
+    assert a is b
+    with pytest.raises(ValueError, match="read-only"):
+        a += 1
+    assert last(points[:2])[0].shape == (2, 2)
+    last(np.full((2, 2), np.nan))
+    last(np.full((2, 2), np.nan))
+    assert calls == [3, 2, 2, 2]

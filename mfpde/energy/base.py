@@ -92,6 +92,28 @@ def in_chunks(n: int, width: int, limit: int = 2**21) -> list[slice]:
     return [slice(i, min(i + step, n)) for i in range(0, max(n, 1), step)]
 
 
+class Last:
+    """A function of points, arrays at a time, that keeps its last result.
+
+    Response, potential and gradient are asked for at the same points one after the other. The arrays are read-only.
+    """
+
+    def __init__(self, function: Callable[[Array], list[Array]]) -> None:
+        self._function = function
+        self._kept: tuple[Array, list[Array]] | None = None
+
+    def __call__(self, points: Array) -> list[Array]:
+        kept = self._kept
+        # by value: particles move within their array
+        if kept is not None and np.array_equal(kept[0], points):
+            return kept[1]
+        result = self._function(points)
+        for array in result:
+            array.flags.writeable = False
+        self._kept = points.copy(), result
+        return result
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # the three stages
 # ---------------------------------------------------------------------------------------------------------------------

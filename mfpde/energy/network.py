@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mfpde.checks import entries, numbers, real, shown
 from mfpde.energy.activations import Activation, activation_named
-from mfpde.energy.base import Array, BoundEnergy, Energy, GridEnergy, Source, axis_positions, in_chunks
+from mfpde.energy.base import Array, BoundEnergy, Energy, GridEnergy, Last, Source, axis_positions, in_chunks
 from mfpde.energy.features import FeaturesOnGrid, LossForm, QuadraticForm, ResponseForm, check_memory
 from mfpde.energy.kernels import probe_points
 from mfpde.energy.losses import LossFactory, SquaredLoss, check_size, loss_named
@@ -383,6 +383,7 @@ class BoundNetwork(BoundEnergy):
                 pieces = [self._skeleton.interpolation(x[chunk]) for chunk in self._skeleton.chunks(n)]
                 self._form = LossForm(loss, np.ascontiguousarray(np.concatenate(pieces, axis=1).T))
         self._x = np.ascontiguousarray(x[self.samples])
+        self._last_units = Last(self._new_units)
         self.response_size = len(self.samples) * network.outputs
 
     def _compressed_squares(self, skeleton: Skeleton) -> QuadraticForm:
@@ -408,9 +409,14 @@ class BoundNetwork(BoundEnergy):
         """The amplitudes, (n, q)."""
         return points[:, list(self._amplitudes)] if self._amplitudes else np.ones((len(points), 1))
 
-    def _units(self, points: Array, slope: bool = False) -> Array:
-        t = arguments(self._x, points[:, list(self._inner)].T)
-        return self._activation.slope(t) if slope else self._activation(t)
+    def _arguments(self, points: Array) -> Array:
+        return arguments(self._x, points[:, list(self._inner)].T)
+
+    def _new_units(self, points: Array) -> list[Array]:
+        return [self._activation(self._arguments(points))]
+
+    def _units(self, points: Array) -> Array:
+        return self._last_units(points)[0]
 
     def _moments(self, points: Array, weights: Array) -> Array:
         total = np.zeros((len(self._x), self.network.outputs))
@@ -442,7 +448,7 @@ class BoundNetwork(BoundEnergy):
         rows = np.ascontiguousarray(np.concatenate(outer, axis=1).T)
         result = np.zeros(points.shape)
         for chunk in in_chunks(len(points), len(self._x), 2**18):
-            products = (rows @ self._units(points[chunk], slope=True)).reshape(len(self._inner), q, -1)
+            products = (rows @ self._activation.slope(self._arguments(points[chunk]))).reshape(len(self._inner), q, -1)
             result[chunk, list(self._inner)] = np.einsum("iqn,nq->ni", products, factors[chunk])
             if self._amplitudes:
                 result[chunk, list(self._amplitudes)] = (slope.T @ self._units(points[chunk])).T

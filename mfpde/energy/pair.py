@@ -18,6 +18,7 @@ from mfpde.energy.base import (
     Energy,
     External,
     GridEnergy,
+    Last,
     Source,
     in_chunks,
     prepared_output,
@@ -166,6 +167,7 @@ class ProductFeatures:
         self.index = None if keep.size == sizes.size else keep
         if self.index is not None:
             self.signs = self.signs[self.index]
+        self._tables = Last(self._values_of_factors)
 
     @property
     def size(self) -> int:
@@ -183,18 +185,21 @@ class ProductFeatures:
     def _chunks(self, n: int) -> list[slice]:
         return in_chunks(n, max(sum(self.ranks), math.prod(self.ranks[:-1]) + self.ranks[-1]))
 
+    def _values_of_factors(self, points: Array) -> list[Array]:
+        return [factor.values(points[:, i]) for i, factor in enumerate(self.factors)]
+
     def moments(self, points: Array, weights: Array) -> Array:
         """``sum_i weights_i psi_k(points_i)``."""
         total = np.zeros((math.prod(self.ranks[:-1]), self.ranks[-1]))
         for piece in self._chunks(len(points)):
-            tables = [factor.values(points[piece, i]) for i, factor in enumerate(self.factors)]
+            tables = self._tables(points[piece])
             total += (rows_product([weights[piece][None, :], *tables[:-1]])) @ tables[-1].T
         flat = total.reshape(-1)
         return flat if self.index is None else flat[self.index]
 
     def table(self, points: Array) -> Array:
         """``psi_k(points_i)``, shape ``(size, n)``."""
-        full = rows_product([factor.values(points[:, i]) for i, factor in enumerate(self.factors)])
+        full = rows_product(self._tables(points))
         return full if self.index is None else full[self.index]
 
     def values(self, points: Array, coefficients: Array) -> Array:
@@ -202,7 +207,7 @@ class ProductFeatures:
         matrix = self.spread(coefficients).reshape(-1, self.ranks[-1])
         result = np.empty(len(points))
         for piece in self._chunks(len(points)):
-            tables = [factor.values(points[piece, i]) for i, factor in enumerate(self.factors)]
+            tables = self._tables(points[piece])
             result[piece] = weave(tables[:-1], matrix @ tables[-1])
         return result
 
@@ -211,7 +216,7 @@ class ProductFeatures:
         matrix = self.spread(coefficients).reshape(-1, self.ranks[-1])
         result = np.empty(points.shape)
         for piece in self._chunks(len(points)):
-            tables = [factor.values(points[piece, i]) for i, factor in enumerate(self.factors)]
+            tables = self._tables(points[piece])
             slopes = [factor.derivatives(points[piece, i]) for i, factor in enumerate(self.factors)]
             last = matrix @ tables[-1]
             for i in range(len(tables) - 1):
