@@ -110,7 +110,7 @@ def solve(
     progress : bool, optional
         A progress bar; default: when standard error is a terminal.
     threads : int, optional
-        Threads of the compiled sweeps and of BLAS; default: 1 below 1e5 cells, all cores above.
+        Threads; default: 1 below 1e5 cells, all cores above. They do not change a bit of the result.
     throw : bool, optional
         Whether a run that fails raises `SolveError` (with the partial solution in it) or returns.
     output : path, optional

@@ -50,8 +50,8 @@ def resume(
 ) -> Solution:
     """Go on with a run that was killed, interrupted or stopped, or beyond its end.
 
-    The result is the whole run, from its first start: bit for bit what it would have been without the break, on as many
-    threads, with the same versions and the same save times.
+    The result is the whole run, from its first start: bit for bit what it would have been without the break, with
+    the same versions and the same save times.
 
     Parameters
     ----------

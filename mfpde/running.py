@@ -92,12 +92,12 @@ def save_index(times: NDArray[np.float64], t: float | None, entry: str) -> int:
 
 @contextlib.contextmanager
 def thread_limit(threads: int | None, cells: int) -> Iterator[None]:
-    """One number of threads for BLAS and the compiled sweeps: oversubscription costs more than it gives."""
+    """The threads of sweeps and products; BLAS has one, see `mfpde.threads.product`."""
     if threads is None:
         threads = 1 if cells < THREADED_SIZE else (os.cpu_count() or 1)
     if not whole(threads) or not 1 <= threads <= MOST_THREADS:
         raise ValueError(f"threads must be a whole number from 1 to {MOST_THREADS}, not {shown(threads)}")
-    with at_most(threads), _pools("scipy.linalg" in sys.modules).limit(limits=threads):
+    with at_most(threads), _pools("scipy.linalg" in sys.modules).limit(limits=1):
         yield
 
 

@@ -4,26 +4,77 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import mfpde as mf
+from mfpde.threads import at_most, product
+
+X = np.linspace(-2, 2, 200)
+
+
+def convolution() -> mf.Problem:
+    """An interaction that goes by FFT."""
+    kernel = mf.TranslationInvariantKernel(lambda x, y: np.exp(-(x**2 + y**2) / 4))
+    return mf.Problem(
+        energy=mf.External(lambda x, y: 0.5 * (x**2 + y**2)) + mf.Interaction(kernel),
+        axes=[mf.Axis("x", -5, 5), mf.Axis("y", -5, 5)],
+        initial=mf.Product(x=stats.norm(0, 0.8), y=stats.norm(0, 0.8)),
+        alpha=1.0,
+    )
 
 
 @pytest.mark.parametrize(
     ("problem", "settings"),
     [
-        (mf.problems.three_gaussians(), {"shape": (420, 260), "t_end": 0.02, "save": 2}),
-        (mf.problems.torus_langevin(), {"shape": 110_000, "t_end": 0.01, "save": 2, "controller": mf.FixedStep(0.005)}),
+        (mf.problems.three_gaussians(), {"shape": (420, 260), "t_end": 0.02}),
+        (
+            mf.problems.gaussian_bumps(centres=[(-1.5, -1.0, -0.5), (1.5, 1.0, 0.5)]),
+            {"shape": (50, 46, 48), "t_end": 0.02},
+        ),
+        (mf.problems.network(X, np.tanh(X - 0.3)), {"shape": (50, 46, 48), "t_end": 0.02}),
+        (convolution(), {"shape": (340, 300), "t_end": 0.01}),
+        (mf.problems.torus_langevin(), {"shape": 110_000, "t_end": 0.01, "controller": mf.FixedStep(0.005)}),
     ],
-    ids=["separable", "dense and implicit"],
+    ids=["two axes", "three axes", "network", "FFT", "dense and implicit"],
 )
-def test_threads_change_nothing_beyond_round_off(problem, settings):
-    one, again, two = (mf.solve(problem, **settings, threads=n, progress=False) for n in (1, 1, 2))
-    for name in ("density", "energy", "response"):
-        assert np.array_equal(getattr(one, name), getattr(again, name)), name
-    assert one.stats == again.stats
-    largest = one.density.max()
-    assert np.abs(one.density - two.density).max() <= 1e-12 * largest
-    assert np.abs(one.energy - two.energy).max() <= 1e-12 * np.abs(one.energy).max()
+def test_threads_do_not_change_a_bit(problem, settings):
+    one, again, two, three = (mf.solve(problem, **settings, save=2, threads=n, progress=False) for n in (1, 1, 2, 3))
+    assert one.stats == again.stats == two.stats == three.stats
+    for other in (again, two, three):
+        for name in ("density", "energy", "response"):
+            assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((7, 900), (900,)),
+        ((5, 4), (4, 301)),
+        ((301, 4), (4, 5)),
+        ((4,), (4, 301)),
+        ((3, 2), (2, 3)),
+        ((2, 900), (900, 3)),
+        ((900,), (900, 3)),
+        ((301, 4), (4,)),
+        ((5, 4), (20, 4, 6)),
+        ((20, 5, 4), (20, 4, 6)),
+        ((20, 5, 4), (4, 6)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("cells", [10, 10**6])
+def test_products(a, b, cells):
+    rng = np.random.default_rng(4)
+    x, y = rng.standard_normal(a), rng.standard_normal(b)
+    expected = x @ y
+    close = {"rtol": 0, "atol": 4 * np.finfo(float).eps * (np.abs(x) @ np.abs(y)).max()}
+    with at_most(3):
+        np.testing.assert_allclose(product(x, y, cells), expected, **close)
+        out = np.full(expected.shape, np.nan)
+        assert product(x, y, cells, out) is out
+        np.testing.assert_allclose(out, expected, **close)
+        transposed = np.asfortranarray(x)
+        np.testing.assert_allclose(product(transposed, y, cells), expected, **close)
 
 
 def test_save_times_change_a_result_within_its_error_only():

@@ -23,6 +23,7 @@ from mfpde.energy.base import (
 )
 from mfpde.energy.losses import Loss
 from mfpde.grid import Axis, Grid
+from mfpde.threads import product
 
 __all__ = ["Features"]
 
@@ -97,8 +98,9 @@ class LossForm(ResponseForm):
         """L(u) and dL/du."""
         if self._interpolation is None:
             return self._loss.value(u), self._loss.gradient(u)
-        outputs = self._interpolation @ u
-        return self._loss.value(outputs), self._interpolation.T @ self._loss.gradient(outputs)
+        size = self._interpolation.size
+        outputs = product(self._interpolation, u, size)
+        return self._loss.value(outputs), product(self._interpolation.T, self._loss.gradient(outputs), size)
 
 
 class QuadraticForm(ResponseForm):
@@ -250,42 +252,42 @@ class FeaturesOnGrid(GridEnergy):
         """See `GridEnergy.evaluate`."""
         V = prepared_output(self.grid, mu, out)
         n_outer, n_inner = self._cells
-        C = self._amplitudes
+        size, C = self.grid.size, self._amplitudes
         if C is None:
-            u = np.dot(self._matrix, mu.reshape(-1))
+            u = product(self._matrix, mu.reshape(-1), size)
             u *= self.grid.cell_volume
             energy, slope = self._form.evaluate(u)
-            np.dot(slope, self._matrix, V.reshape(-1))
+            product(slope, self._matrix, size, V.reshape(-1))
             return V, energy, u
         single = self._outputs == 1
         if self._fast:  # (N_z, N_c)
             assert self._transposed is not None
             cells = mu.reshape(n_inner, n_outer)
-            reduced = np.dot(cells, C[0]) if single else np.dot(cells, self._transposed)
+            reduced = product(cells, C[0] if single else self._transposed, size)
         else:
             if self._order is not None:
                 np.copyto(self._copy, mu.transpose(self._order))
                 cells = self._copy.reshape(n_outer, n_inner)
             else:
                 cells = mu.reshape(n_outer, n_inner)
-            reduced = np.dot(C[0], cells) if single else np.dot(C, cells).T
-        u = np.dot(self._matrix, reduced)
+            reduced = product(C[0], cells, size) if single else product(C, cells, size).T
+        u = product(self._matrix, reduced, size)
         u *= self.grid.cell_volume
         energy, slope = self._form.evaluate(u)
-        g = np.dot(slope.T, self._matrix)
+        g = product(slope.T, self._matrix, size)
         if self._fast:
             target = V.reshape(n_inner, n_outer)
             if single:
                 np.multiply(g[:, None], C, out=target)
             else:
-                np.dot(g.T, C, target)
+                product(g.T, C, size, target)
             return V, energy, u.reshape(-1)
         target = (V if self._order is None else self._copy).reshape(n_outer, n_inner)
         assert self._transposed is not None
         if single:
             np.multiply(self._transposed, g, out=target)
         else:
-            np.dot(self._transposed, g, target)
+            product(self._transposed, g, size, target)
         if self._order is not None:
             np.copyto(V, self._copy.transpose(self._back))
         return V, energy, u.reshape(-1)

@@ -25,6 +25,7 @@ from mfpde.energy.base import (
 )
 from mfpde.energy.kernels import AxisFactor, BoundKernel, Kernel
 from mfpde.grid import Axis, Grid
+from mfpde.threads import product
 
 __all__ = ["Discrepancy", "Interaction"]
 
@@ -331,25 +332,25 @@ class ProductFormOnGrid(GridEnergy):
 
 def contraction(table: Array, outer: int, n: int, inner: int, keep: bool) -> Callable[[Array], Array]:
     """(outer, n, inner) -> (outer, r, inner) by the table (r, n); into a buffer that is kept, or into a fresh array."""
-    r = table.shape[0]
+    r, cells = table.shape[0], outer * n * inner
     if outer == 1:
         row = table[0]
         buffer = np.empty((r, inner)) if keep else None
         if inner == 1:
             return lambda x: np.dot(table, x.reshape(-1))
         if r == 1:
-            return lambda x: np.dot(row, x.reshape(n, inner))
-        return lambda x: np.dot(table, x.reshape(n, inner), buffer)
+            return lambda x: product(row, x.reshape(n, inner), cells)
+        return lambda x: product(table, x.reshape(n, inner), cells, buffer)
     transposed = table.T
     if inner == 1:
-        return lambda x: np.dot(x.reshape(outer, n), transposed)
+        return lambda x: product(x.reshape(outer, n), transposed, cells)
     buffer3 = np.empty((outer, r, inner)) if keep else None
-    return lambda x: np.matmul(table, x.reshape(outer, n, inner), out=buffer3)
+    return lambda x: product(table, x.reshape(outer, n, inner), cells, buffer3)
 
 
 def expansion(table: Array, outer: int, n: int, inner: int, keep: bool) -> Callable[[Array, Array | None], Array]:
     """(outer, r, inner) -> (outer, n, inner) by the transposed table."""
-    r = table.shape[0]
+    r, cells = table.shape[0], outer * n * inner
     buffer = np.empty((outer, n, inner)) if keep else np.empty(0)
     column = np.ascontiguousarray(table.T)
 
@@ -361,10 +362,10 @@ def expansion(table: Array, outer: int, n: int, inner: int, keep: bool) -> Calla
     if outer == 1 and inner == 1:
         return lambda x, out: np.dot(x.reshape(r), table, into(out).reshape(n))
     if outer == 1:
-        return lambda x, out: np.dot(column, x.reshape(r, inner), into(out).reshape(n, inner))
+        return lambda x, out: product(column, x.reshape(r, inner), cells, into(out).reshape(n, inner))
     if inner == 1:
-        return lambda x, out: np.dot(x.reshape(outer, r), table, into(out).reshape(outer, n))
-    return lambda x, out: np.matmul(column, x.reshape(outer, r, inner), out=into(out).reshape(outer, n, inner))
+        return lambda x, out: product(x.reshape(outer, r), table, cells, into(out).reshape(outer, n))
+    return lambda x, out: product(column, x.reshape(outer, r, inner), cells, into(out).reshape(outer, n, inner))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
