@@ -224,7 +224,7 @@ def _own_tables(own: Mapping[str, Any]) -> list[str]:
     if value:
         lines += [
             f"One evaluation of all fluxes and their divergence, {value['threads']} threads; Weno5 with its positivity "
-            f"limiter is what a step uses. Flop bound: an estimated {value['flops_of_a_face']} operations a cell and "
+            f"limiter, speeds known, is what a step uses; *outflow* finds them, and the largest. Flop bound: an estimated {value['flops_of_a_face']} operations a cell and "
             f"axis at the measured {value['flops'] / 1e9:.0f} Gflop/s.",
             "",
         ]
