@@ -225,7 +225,8 @@ def _own_tables(own: Mapping[str, Any]) -> list[str]:
         lines += [
             f"One evaluation of all fluxes and their divergence, {value['threads']} threads; Weno5 with its positivity "
             f"limiter, speeds known, is what a step uses; *outflow* finds them, and the largest. Flop "
-            f"bound: an estimated {value['flops_of_a_face']} operations a cell and axis at the measured {value['flops'] / 1e9:.0f} Gflop/s.",
+            f"bound: an estimated {value['flops_of_a_face']} operations a cell and axis at the measured "
+            f"{value['flops'] / 1e9:.0f} Gflop/s.",
             "",
         ]
         header = [
