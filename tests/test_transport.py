@@ -10,7 +10,7 @@ import pytest
 
 from mfpde.grid import Axis, End, Grid
 from mfpde.threads import THREADED_SIZE
-from mfpde.transport import Limiter, Muscl, Transport, Upwind, Weno5
+from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Transport, Upwind, Weno5
 
 EPS = np.finfo(float).eps
 SCHEMES = [Upwind(), *(Muscl(limiter) for limiter in Limiter), Weno5()]
@@ -49,6 +49,11 @@ def potentials(shape, seed):
 
 def mixed_ends(dimension):
     return [End.TRUNCATION, End.PERIODIC, End.NATURAL, (End.NATURAL, End.TRUNCATION)][:dimension]
+
+
+def rippled(*x):
+    """A rate that depends on all coordinates."""
+    return 1.2 + 0.9 * np.sin(3.0 * sum(x))
 
 
 # --- orders ---------------------------------------------------------------------------------------------------------
@@ -491,6 +496,44 @@ def test_outflow_rate_is_the_definition(shape):
             assert total.flat[cell] == pytest.approx(total.max(), rel=1e-14)
 
 
+@pytest.mark.parametrize("scheme", [Upwind(), Muscl(), Weno5(), ScharfetterGummel()], ids=name_of)
+@pytest.mark.parametrize(
+    "shape", [(37,), (13, 12), (5, 4, 6), (9, 130), (5000,), (263, 17), (4, 4095), (4, 5, 130), (1400, 7)], ids=str
+)
+def test_outflow_speed_of_every_cell(scheme, shape):
+    """Written out, with a metric and diffusion, whatever tiles, strips and bands the mesh is cut into."""
+    grid = box(shape, mixed_ends(len(shape))[::-1])
+    v = potentials(shape, 10)[0]
+    coefficients = (75 / 64, -25 / 384, 3 / 640) if scheme.order == 5 else (1.0, 0.0, 0.0)
+    for metric, tau in (([None] * v.ndim, 0.0), ([None] * v.ndim, 0.7), ([rippled, lambda *x: 1.5 + x[1], 0.3], 0.7)):
+        transport = Transport(grid, scheme, metric[: v.ndim])
+        total = np.zeros(shape)
+        for i, h in enumerate(grid.spacing):
+            periodic, n = grid.axes[i].periodic, shape[i]
+            around = np.pad(v, [(3 * (j == i),) * 2 for j in range(v.ndim)], mode="wrap" if periodic else "symmetric")
+            beside = [around.take(range(k, k + n + 1), axis=i) for k in range(6)]
+            differences = [beside[3 + k] - beside[2 - k] for k in range(3)]
+            rate = metric[i](*grid.face_mesh(i)) if callable(metric[i]) else metric[i]
+            g = np.moveaxis(np.array(np.broadcast_to(1.0 if rate is None else rate, beside[0].shape)), i, 0)
+            g[-1] = g[0] if periodic else g[-1]
+            speed = -g / h * np.moveaxis(sum(c * d for c, d in zip(coefficients, differences, strict=True)), i, 0)
+            weight = scheme.diffusion_share * tau * g / h
+            if scheme.name == "scharfetter-gummel" and tau > 0.0:
+                d = np.maximum(np.abs(np.moveaxis(differences[0], i, 0)) / tau, 1e-300)
+                weight = weight * d / np.expm1(d)
+            if not periodic:
+                weight[0] = weight[-1] = 0.0
+            out = np.maximum(speed[1:], 0) - np.minimum(speed[:-1], 0) + weight[1:] + weight[:-1]
+            total += np.moveaxis(out, 0, i) / h
+        for rows in (shape[0], 3):
+            transport._band, transport._bands = rows, -(-shape[0] // rows)
+            fastest, cell = transport.outflow_rate(v, temperature=tau)
+            speeds = transport._speeds.reshape(shape)
+            np.testing.assert_allclose(speeds, total, rtol=1e-12, atol=1e-14 * total.max())
+            assert fastest >= speeds.max()
+            assert cell == speeds.argmax()
+
+
 def test_outflow_rate_details():
     grid = Grid([Axis("x", 0.0, 1.0, End.PERIODIC)], [1200])
     v = np.cos(2 * np.pi * grid.centres(0))
@@ -507,6 +550,18 @@ def test_outflow_rate_details():
     assert Transport(grid, Muscl()).outflow_rate(twice)[1] < 600
     # schemes without a limiter are bound by every cell
     assert Transport(grid, Muscl()).outflow_rate(v, mu) == Transport(grid, Muscl()).outflow_rate(v)
+
+
+def test_outflow_rate_of_cells_that_count():
+    """Of equals the first that holds mass; a share of the mesh without such a cell says zero."""
+    transport = Transport(box((40,), End.PERIODIC), Weno5())
+    v, mu = np.tile(np.random.default_rng(18).standard_normal(20), 2), np.repeat([0.0, 1.0], 20)
+    rate, cell = transport.outflow_rate(v)
+    assert cell < 20
+    assert transport.outflow_rate(v, mu) == (rate, cell + 20)
+    transport._band, transport._bands = 10, 4
+    transport._run = lambda task, pieces=None: [task(0, 2)]
+    assert transport.outflow_rate(v, mu)[0] == 0.0
 
 
 # --- the energy law of Muscl ----------------------------------------------------------------------------------------
@@ -604,6 +659,43 @@ def test_translation_bit_for_bit(scheme, shape, shift):
     axes = tuple(range(len(shape)))
     moved = transport.rate(np.roll(mu, shifts, axes), np.roll(v, shifts, axes), dt=1e-4)
     np.testing.assert_array_equal(moved, np.roll(rate, shifts, axes))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("shape", [(4,), (4, 130)], ids=str)
+def test_four_cells_are_half_of_eight(scheme, shape):
+    """More ghosts than rows. A period is a copy and a wall a mirror: the bits of the periodic mesh that has both."""
+    others = [Axis("y", 0.0, 1.0, End.PERIODIC)] * (len(shape) - 1)
+    v = potentials(shape, 13)[0]
+    for end, turn, folded in ((End.PERIODIC, 1, lambda x: x % 1.0), (End.NATURAL, -1, lambda x: 1.0 - abs(1.0 - x))):
+        grids = [Grid([Axis("x", 0.0, 1.0, end), *others], shape)]
+        grids.append(Grid([Axis("x", 0.0, 2.0, End.PERIODIC), *others], [8, *shape[1:]]))
+        metric = [lambda x, *y, folded=folded: rippled(folded(x), *y), *[None] * len(others)]
+        for mu, g in itertools.product(rough(shape, 13)[:4:3], (None, metric)):
+            once, twice = (Transport(grid, scheme, g) for grid in grids)
+            a, b = (np.concatenate([values, values[::turn]]) for values in (mu, v))
+            assert once.outflow_rate(v)[0] == twice.outflow_rate(b)[0]
+            for settings in ({}, {"dt": 1e-3}, {"temperature": 0.3}):
+                np.testing.assert_array_equal(once.rate(mu, v, **settings), twice.rate(a, b, **settings)[:4])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("shape", [(10, 6), (10, 130)], ids=str)
+def test_a_share_keeps_to_its_rows(scheme, shape):
+    """The bands of one thread: what is not in them is left as it was."""
+    transport = Transport(box(shape, mixed_ends(2)), scheme)
+    mu, v = rough(shape, 17)[0], potentials(shape, 17)[0]
+    expected = transport.rate(mu, v)
+    transport.outflow_rate(v)
+    speeds = transport._speeds.copy().reshape(shape)
+    transport._band, transport._bands = 3, 4
+    transport._run = lambda task, pieces=None: [task(1, 3)]
+    transport._speeds[:] = np.nan
+    assert transport.outflow_rate(v)[0] >= speeds[3:9].max()
+    rate = transport.rate(mu, v, out=np.full(shape, np.nan))
+    for values, all_of_them in ((rate, expected), (transport._speeds.reshape(shape), speeds)):
+        np.testing.assert_array_equal(values[3:9], all_of_them[3:9])
+        assert np.isnan(values[[0, 1, 2, 9]]).all()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
@@ -736,6 +828,46 @@ def test_one_unsafe_face_guards_five(shape):
     mu[column] = profile
     weno, low = (Transport(grid, scheme).fluxes(mu, v)[0][column] for scheme in (Weno5(), Muscl()))
     assert np.flatnonzero(weno == low).tolist() == [0, 5, 6, 7, 8, 9, len(weno) - 1]  # the face between 20 and 200
+
+
+@pytest.mark.parametrize("shape", [(14,), (14, 5), (4, 14, 5), (14, 130)], ids=str)
+def test_truncated_ends_guard_five_faces(shape):
+    """At a truncated end only, in every line, also where a spike in the last of them has the others looked at."""
+    axis, low, high = shape.index(14), list(range(5)), list(range(10, 15))
+    v = potentials(shape, 15)[0]
+    for ends, guarded in (((True, True), low + high), ((True, False), [*low, 14]), ((False, True), [0, *high])):
+        kinds = tuple(End.TRUNCATION if end else End.NATURAL for end in ends)
+        grid = box(shape, [kinds if i == axis else End.PERIODIC for i in range(len(shape))])
+        for spike in (1.0, 1e6)[: len(shape)]:
+            mu = 0.5 + np.random.default_rng(15).random(shape)
+            mu[tuple(7 if i == axis else -1 for i in range(len(shape)))] *= spike
+            weno, muscl = (Transport(grid, scheme).fluxes(mu, v)[axis] for scheme in (Weno5(), Muscl()))
+            same = np.moveaxis(weno == muscl, axis, 0).reshape(15, -1)
+            same = same if spike == 1.0 else same[:, :-1]
+            assert np.flatnonzero(same.all(axis=1)).tolist() == np.flatnonzero(same.any(axis=1)).tolist() == guarded
+
+
+@pytest.mark.parametrize("shape", [(20_000,), (300, 140)], ids=str)
+def test_truncated_ends_do_not_reach_inside(shape):
+    """Through many tiles and rows, with alarms everywhere: but for the cells at the ends a periodic mesh."""
+    mu, v = np.exp(3.0 * np.random.default_rng(16).standard_normal(shape)), potentials(shape, 16)[0]
+    others = [End.PERIODIC] * (len(shape) - 1)
+    cut, whole = (Transport(box(shape, [end, *others]), Weno5()) for end in (End.TRUNCATION, End.PERIODIC))
+    for dt in (None, 1e-6):
+        np.testing.assert_array_equal(cut.rate(mu, v, dt=dt)[8:-8], whole.rate(mu, v, dt=dt)[8:-8])
+
+
+@pytest.mark.parametrize("metric", [None, rippled], ids=["plain", "metric"])
+@pytest.mark.parametrize("shape", [(14,), (14, 5), (14, 130)], ids=str)
+def test_guarded_faces_have_the_diffusion_of_muscl(shape, metric):
+    """Between cells of which every fourth is empty all faces are guarded."""
+    mu, v = np.random.default_rng(14).random(shape), potentials(shape, 14)[0]
+    mu[::4] = 0.0
+    grid, metric = box(shape, mixed_ends(2)[::-1][: len(shape)]), [metric] * len(shape)
+    weno, muscl = (Transport(grid, scheme, metric) for scheme in (Weno5(), Muscl()))
+    a, b = (transport.fluxes(mu, v, temperature=0.7)[0] for transport in (weno, muscl))
+    np.testing.assert_array_equal(a, b)
+    assert (a != muscl.fluxes(mu, v)[0]).mean() > 0.5
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)

@@ -94,11 +94,8 @@ def _ghost_row(r, n, periodic):  # type: ignore[no-untyped-def]
         q = -1 - r if r < 0 else 2 * n - 1 - r
     if 0 <= q < n:
         return q
-    # more ghosts than rows; divisions are slow
-    if periodic:
-        return r % n
-    q = r % (2 * n)
-    return q if q < n else 2 * n - 1 - q
+    # four rows and the fifth ghost; divisions are slow
+    return r % n if periodic else r % (2 * n)
 
 
 @_jit
