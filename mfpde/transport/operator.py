@@ -226,7 +226,7 @@ class Transport:
         return values.reshape(-1)
 
     def _work(self, start: int) -> Array:
-        """Buffers for the share of the work that begins at `start`."""
+        """Buffers (1.2 MB) for the share of the work that begins at `start`."""
         if start not in self._buffers:
             kernels = self._kernels
             raw = np.zeros(kernels.BUFFERS * kernels.BUFFER + kernels.LINE)
