@@ -90,6 +90,12 @@ def in_shares(task: Callable[[int, int], T], pieces: int, size: int, threads: in
     return [task(*shares[0]), *(future.result() for future in pending)]
 
 
+def _cut(length: int) -> list[slice]:
+    """A range in `_PIECES`, or in as many as it has entries."""
+    pieces = min(length, _PIECES)
+    return [slice(length * i // pieces, length * (i + 1) // pieces) for i in range(pieces)]
+
+
 def product(a: NDArray[Any], b: NDArray[Any], cells: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
     """``a @ b`` of a mesh of so many `cells`, on the threads of this process rather than those of BLAS.
 
@@ -113,33 +119,25 @@ def product(a: NDArray[Any], b: NDArray[Any], cells: int, out: NDArray[Any] | No
         `out`, or a new one.
     """
     if cells < THREADED_SIZE:
-        return np.matmul(a, b, out=out) if out is not None else np.matmul(a, b)
+        return np.matmul(a, b, out=out)
     k = a.shape[-1]
     if a.ndim < 3 and b.ndim < 3:
         n, m = (1 if a.ndim == 1 else len(a)), (1 if b.ndim == 1 else b.shape[1])
         if k >= _PIECES * max(n, m):  # sums over cells
-            cuts = [k * i // _PIECES for i in range(_PIECES + 1)]
-            parts = [np.empty(0)] * _PIECES
+            blocks = _cut(k)
 
-            def add(first: int, last: int) -> None:
-                for i in range(first, last):
-                    piece = slice(cuts[i], cuts[i + 1])
-                    parts[i] = np.matmul(a[..., piece], b[piece])
+            def add(first: int, last: int) -> list[NDArray[Any]]:
+                return [np.matmul(a[..., piece], b[piece]) for piece in blocks[first:last]]
 
-            in_shares(add, _PIECES, cells)
-            return np.sum(parts, axis=0, out=out)
+            return np.sum([part for share in in_shares(add, _PIECES, cells) for part in share], axis=0, out=out)
     if out is None:
         rows = a.shape[:-1] if a.ndim >= b.ndim else (*b.shape[:-2], *a.shape[-2:-1])
         out = np.empty(rows + (b.shape[-1:] if b.ndim > 1 else ()))
     by_column = a.ndim < 3 and b.ndim == 2 and (a.ndim == 1 or b.shape[1] > len(a))
-    length = b.shape[1] if by_column else len(out)
-    pieces = min(length, _PIECES)
-    bounds = [length * i // pieces for i in range(pieces + 1)]
-    target = out
+    pieces, target = _cut(b.shape[1] if by_column else len(out)), out
 
     def multiply(first: int, last: int) -> None:
-        for i in range(first, last):
-            piece = slice(bounds[i], bounds[i + 1])
+        for piece in pieces[first:last]:
             if by_column:
                 np.matmul(a, b[:, piece], out=target[..., piece])
             elif b.ndim == 3:
@@ -147,5 +145,5 @@ def product(a: NDArray[Any], b: NDArray[Any], cells: int, out: NDArray[Any] | No
             else:
                 np.matmul(a[piece], b, out=target[piece])
 
-    in_shares(multiply, pieces, cells)
+    in_shares(multiply, len(pieces), cells)
     return out

@@ -108,16 +108,15 @@ def _ghost_face(f, n, periodic):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _moving(x):  # type: ignore[no-untyped-def]
+def _moving(x, flush):  # type: ignore[no-untyped-def]
     """The density that moves."""
-    return 0.0 if abs(x) < FLUSH else x
+    return 0.0 if abs(x) < flush else x
 
 
 @_jit
 def _copy(source, n, flush, target):  # type: ignore[no-untyped-def]
     for j in range(n):
-        x = at(source, j)
-        put(target, j, 0.0 if abs(x) < flush else x)
+        put(target, j, _moving(at(source, j), flush))
 
 
 @_jit
@@ -264,7 +263,7 @@ def _pass_muscl(  # type: ignore[no-untyped-def]
     behind the loads and stores of each other.
     """
     for j in range(n):
-        x = _moving(at(source, j))
+        x = _moving(at(source, j), FLUSH)
         s = speed * (at(b, j) - at(a, j))
         fall, through = _face_muscl(at(left, j), at(right, j), x, at(rise, j), s)
         put_second(slope, j, fall)
@@ -278,19 +277,19 @@ def _pass_muscl(  # type: ignore[no-untyped-def]
 def _line_muscl(u, p, n, periodic, i0, i1, speed, inverse_h, add, out):  # type: ignore[no-untyped-def]
     """As `_pass_muscl`, cells ``i0 .. i1`` of a line of `n`: what is on the left goes from hand to hand."""
     g0, g1, g3 = _ghost_row(i0 - 2, n, periodic), _ghost_row(i0 - 1, n, periodic), _ghost_row(i0 + 1, n, periodic)
-    u0, u1, u2 = _moving(at(u, g1)), _moving(at(u, i0)), _moving(at(u, g3))
-    rise = _van_leer(u0 - _moving(at(u, g0)), u1 - u0)
+    u0, u1, u2 = _moving(at(u, g1), FLUSH), _moving(at(u, i0), FLUSH), _moving(at(u, g3), FLUSH)
+    rise = _van_leer(u0 - _moving(at(u, g0), FLUSH), u1 - u0)
     rise, before = _face_muscl(u0, u1, u2, rise, speed * (at(p, i0) - at(p, g1)))
     u0, u1 = u1, u2
     inside = larger(i0, smaller(i1, n - 2))
     for j in range(i0, inside):
-        u2 = _moving(at(u, j + 2))
+        u2 = _moving(at(u, j + 2), FLUSH)
         fall, through = _face_muscl(u0, u1, u2, rise, speed * (at(p, j + 1) - at(p, j)))
         change = (before - through) * inverse_h
         put(out, j, peek(out, j) + change if add else change)
         u0, u1, rise, before = u1, u2, fall, through
     for j in range(inside, i1):
-        u2 = _moving(at(u, _ghost_row(j + 2, n, periodic)))
+        u2 = _moving(at(u, _ghost_row(j + 2, n, periodic)), FLUSH)
         s = speed * (at(p, _ghost_row(j + 1, n, periodic)) - at(p, j))
         fall, through = _face_muscl(u0, u1, u2, rise, s)
         change = (before - through) * inverse_h
@@ -393,10 +392,8 @@ def _replace(u0, u1, u2, u3, v, temperature, spread, f0, f1, f2, f3, f4, n, flux
     for j in range(n):
         x1 = at(u1, j)
         x2 = at(u2, j)
-        middle = x2 - x1
-        rise = _van_leer(x1 - at(u0, j), middle)
-        fall = _van_leer(middle, at(u3, j) - x2)
-        low = _upwind(at(v, j), x1 + rise, x2 - fall)
+        rise = _van_leer(x1 - at(u0, j), x2 - x1)
+        _, low = _face_muscl(x1, x2, at(u3, j), rise, at(v, j))
         if temperature is not None:
             low += at(spread, j)
         bad = at(f0, j) + at(f1, j) + at(f2, j) + at(f3, j) + at(f4, j)
@@ -522,8 +519,7 @@ def _gather(flush, source, n, w, r0, count, batch, periodic, buffer):  # type: i
             q = k if k < low - r0 else k + (high - low)
             s, t = _ghost_row(r0 + q, n, periodic) * w, q * w
             if w == 1:  # no loop over one
-                x = at(line, s)
-                put(tile, t, 0.0 if abs(x) < flush else x)
+                put(tile, t, _moving(at(line, s), flush))
             else:
                 _copy(shift(line, s), w, flush, shift(tile, t))
 
