@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,8 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mfpde.ancestry import Places, Watch, ancestral_mass, descent, find_places, nodes_of, watch, worst
+from mfpde.checks import real, shown
 from mfpde.problem import Problem, Reaction
-from mfpde.running import RunWarning, invert_clock, progress_bar, save_times
+from mfpde.quadrature import Block
+from mfpde.running import RunWarning, invert_clock, progress_bar, progress_wanted, save_times
 from mfpde.schedules import Constant, PiecewiseLinear
 
 __all__ = ["Characteristics", "Refinement", "characteristics"]
@@ -30,6 +32,8 @@ Array = NDArray[np.float64]
 
 START = {1: 32, 2: 24, 3: 16, 4: 10}
 """Nodes along each axis to begin with, by dimension."""
+FEWEST = 6
+"""Nodes along an axis that a first run has at least, however few are allowed."""
 GROWTH = 1.5
 """Factor of the number of nodes along an axis in a refinement."""
 RTOL_FLOOR = 1e-13
@@ -52,6 +56,10 @@ STENCIL_STEP = 2e-3
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+class OutOfTime(Exception):
+    """A run that reached its deadline."""
+
+
 class _Dynamics:
     """Velocity and birth-death rate at points, with the walls and the clock of a problem.
 
@@ -68,8 +76,6 @@ class _Dynamics:
             raise ValueError(
                 "reinjection creates mass away from the nodes, so characteristics do not represent it; use solve()"
             )
-        if problem.reaction is Reaction.FREE_ENERGY:
-            raise ValueError("reaction 'free-energy' needs a temperature; at temperature 0 it is reaction='balanced'")
         self.problem = problem
         self.bound = problem.bound_energy
         if self.bound.discontinuous_gradient:
@@ -87,7 +93,8 @@ class _Dynamics:
         self.floor = np.where(self.periodic, -np.inf, self.lower)[:, None]
         self.ceiling = np.where(self.periodic, np.inf, self.upper)[:, None]
         self.metric = tuple(problem.metric) if problem.metric is not None else (None,) * self.dimension
-        self.balanced = problem.reaction is Reaction.BALANCED
+        # at temperature 0 the free energy is the energy
+        self.balanced = problem.reaction is not Reaction.UNBALANCED
         self.reacts = not (isinstance(problem.alpha, Constant) and problem.alpha(0.0) == 0.0)
 
     def place(self, rows: Array) -> Array:
@@ -228,13 +235,16 @@ def _method(
     end: float,
     rtol: float,
     scale: Array | float = 1.0,
+    other: bool = False,
 ) -> Iterator[tuple[Any, float]]:
     """Steps of an eighth-order Runge-Kutta method from `start` to `end`; yields it, and the clock before each step.
+
+    `other` takes one of fifth order.
 
     The mean square of the errors over ``rtol * scale`` is kept below 1. A birth-death rate may jump at both ends: the
     function is asked a hair inside of them.
     """
-    from scipy.integrate import DOP853
+    from scipy.integrate import DOP853, RK45
 
     low, high = min(start, end), max(start, end)
     low, high = low + 1e-13 * (high - low), high - 1e-13 * (high - low)
@@ -243,7 +253,7 @@ def _method(
         return function(min(max(S, low), high), y)
 
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a step that fails is repeated, shorter
-        solver = DOP853(within, start, y, end, rtol=2.3e-14, atol=rtol * scale)
+        solver = (RK45 if other else DOP853)(within, start, y, end, rtol=2.3e-14, atol=rtol * scale)
         while solver.status == "running":
             before = solver.t
             solver.step()
@@ -273,12 +283,21 @@ def _integrate(
     *,
     show: Callable[[float, float], None] | None = None,
     record: _Record | None = None,
+    deadline: float = math.inf,
+    other: bool = False,
 ) -> _Run:
-    """Move the nodes to the save times; with a `record`, also note the response and the mean rate at every time."""
+    """Move the nodes to the save times; with a `record`, also note the response and the mean rate at every time.
+
+    Raises
+    ------
+    OutOfTime
+        At the deadline, on the clock of `time.perf_counter`.
+    """
     began = time.perf_counter()
     bound, d = dynamics.bound, dynamics.dimension
-    points, mass = nodes
-    n = len(mass)
+    points, log_mass = nodes
+    n = len(log_mass)
+    mass = np.exp(log_mass)
     t_end = float(times[-1])
     evaluations = 0
 
@@ -287,12 +306,13 @@ def _integrate(
         place = dynamics.place(y[: n * d].reshape(d, n))
         if not dynamics.reacts:
             return place, mass, 1.0
-        growth = y[n * d :]
+        # what was next to nothing at the start may be all there is later, and the other way round
+        logs = log_mass + y[n * d :]
         if not dynamics.balanced:
-            return place, mass * np.exp(growth), 1.0
+            return place, np.exp(logs), 1.0
         # mass is conserved by construction, and a large growth does not overflow
-        shift = float(growth.max())
-        weights = mass * np.exp(growth - shift)
+        shift = float(logs.max())
+        weights = np.exp(logs - shift)
         total = float(weights.sum())
         return place, weights / total, total * math.exp(min(shift, 700.0))
 
@@ -324,7 +344,7 @@ def _integrate(
     steps, size = 0, 0
     bounds = sorted({0.0, *dynamics.breaks(t_end), float(save[-1])})
     for a, b in itertools.pairwise(bounds):
-        for solver, before in _method(flow, a, y, b, rtol, _leeway(unpack(y)[1], y.size // n)):
+        for solver, before in _method(flow, a, y, b, rtol, _leeway(unpack(y)[1], y.size // n), other):
             steps += 1
             inside: Any = None
             if record is not None or (saved < len(save) and save[saved] < solver.t):
@@ -357,6 +377,8 @@ def _integrate(
                 solver.atol = rtol * _leeway(weights, y.size // n)
             if show is not None:
                 show(solver.t / save[-1] * t_end, bound.energy(place, weights))
+            if time.perf_counter() > deadline:
+                raise OutOfTime
 
     finals = [unpack(state) for state in states]
     responses = [bound.response(place, weights) for place, weights, _ in finals]
@@ -449,6 +471,9 @@ class Characteristics:
         Deviation from 1 of the mass before normalising (0 without birth-death): an error of the time integration.
     rtol : float
         The tolerance of the last run.
+    watched : tuple of Watch
+        For each save time how many nodes carry the mass, how much of it the outermost ones have, and the error that
+        these let expect, which is part of the estimates.
 
     Notes
     -----
@@ -470,6 +495,7 @@ class Characteristics:
     refinements: tuple[Refinement, ...]
     drift: float
     rtol: float
+    watched: tuple[Watch, ...]
     _dynamics: _Dynamics = field(repr=False)
     _start: tuple[Array, Array] = field(repr=False)
 
@@ -482,6 +508,14 @@ class Characteristics:
     def seconds(self) -> float:
         """Wall time of all runs."""
         return sum(run.seconds for run in self.refinements)
+
+    @cached_property
+    def ancestral_mass(self) -> Array:
+        """From how little of the start half of the mass at each save time descends, shape (m,); at most 1/2.
+
+        A run of fewer particles than its inverse has none where the mass comes from, and does not follow the limit.
+        """
+        return np.array([ancestral_mass(self._start[1], weights) for weights in self.weights])
 
     def _clock(self, t: float) -> float:
         if not 0.0 <= t <= self.times[-1]:
@@ -695,6 +729,8 @@ class Characteristics:
             "runs": f"{len(self.refinements)}, {self.evaluations} evaluations of all nodes",
             "wall time": f"{self.seconds:.2f} s",
         }
+        if said := descent(self.times, self.ancestral_mass):
+            rows["ancestors"] = said
         return "\n".join(
             [f"Characteristics of {self.problem.name!r}", *(f"  {key:<14}  {value}" for key, value in rows.items())]
         )
@@ -741,6 +777,7 @@ def characteristics(
     tolerance: float = 1e-9,
     rtol: float | None = None,
     max_nodes: int = 60_000,
+    time_limit: float | None = None,
     progress: bool | None = None,
 ) -> Characteristics:
     r"""Solve a problem along its characteristics, without a mesh.
@@ -749,10 +786,12 @@ def characteristics(
 
     .. math:: \dot\theta = -s\,G\nabla V(\theta), \qquad \frac{d}{dt}\log w = -s\,\alpha\,(f(V) - \bar f),
 
-    with ``V`` from the nodes themselves. The nodes are a tensor product of Gauss rules weighted with the density
-    (trapezoid rules along periodic axes), the particles themselves if ``mu_0`` consists of atoms. They stop at walls
-    and wrap on periodic axes. Time is integrated by an eighth-order Runge-Kutta method. The number of nodes along each
-    axis in turn grows by half until the observables stop changing.
+    with ``V`` from the nodes themselves. The nodes are a tensor product of rules weighted with the density: midpoints
+    of a sinh map where it vanishes at both ends, Gauss nodes where it does not, trapezoid rules along periodic axes;
+    the particles themselves if ``mu_0`` consists of atoms. They stop at walls and wrap on periodic axes. Coarse runs
+    show first from where in ``mu_0`` the mass of later times descends, and the nodes are laid there, too. Time is
+    integrated by an eighth-order Runge-Kutta method. The number of nodes along each axis in turn grows by half until
+    the observables stop changing.
 
     Parameters
     ----------
@@ -773,6 +812,9 @@ def characteristics(
         lowered as long as the observables depend on it by more than half of `tolerance`.
     max_nodes : int, optional
         Limit on the total number of nodes.
+    time_limit : float, optional
+        Seconds after which no step is begun any more; the best result so far is returned with what is known of its
+        error, which may be nothing (infinity).
     progress : bool, optional
         A progress bar; default: when standard error is a terminal.
 
@@ -785,20 +827,21 @@ def characteristics(
     ValueError
         For temperature, reinjection or a discontinuous velocity, each by name, and for arguments out of range.
     RuntimeError
-        If the velocity blows up.
+        If the velocity blows up, or `time_limit` is over before the first run is.
 
     Warns
     -----
     RunWarning
-        If the tolerance is not reached within `max_nodes`; the result says how far it got.
+        If the tolerance is not reached within `max_nodes` and `time_limit`, or the nodes do not carry the mass; the
+        result says how far it got.
 
     Notes
     -----
-    **Good values.** Smooth starts reach 1e-9 with 50 to 150 nodes along an axis as long as the flow does not stretch
+    **Good values.** Smooth starts reach 1e-9 with 30 to 100 nodes along an axis as long as the flow does not stretch
     them much; strong concentration in time needs more nodes, not smaller steps. Where nodes that matter reach a
-    truncation end, or ``mu_0`` is a `GridMeasure`, convergence is algebraic. Mass of ``mu_0`` below 1e-20 on each side
-    of each axis is not represented, as much as birth-death may amplify it. An evaluation costs ``O(N r)`` for ``N``
-    nodes and a response of ``r`` moments, ``O(N^2)`` for energies without factorisation.
+    truncation end, or ``mu_0`` is a `GridMeasure`, convergence is algebraic. Mass may descend from where ``mu_0`` has a
+    density of 1e-300; `Characteristics.ancestral_mass` says from how little of the start it does. An evaluation costs
+    ``O(N r)`` for ``N`` nodes and a response of ``r`` moments, ``O(N^2)`` for energies without factorisation.
 
     Examples
     --------
@@ -807,8 +850,6 @@ def characteristics(
     >>> exact.converged, exact.error_estimate < 1e-9
     (True, True)
     """
-    from threadpoolctl import threadpool_limits
-
     dynamics = _Dynamics(problem)
     t_end = problem.t_end if t_end is None else float(t_end)
     if not (math.isfinite(t_end) and t_end > 0):
@@ -818,99 +859,281 @@ def characteristics(
     rtol = min(max(1e-2 * tolerance, RTOL_FLOOR), 1e-6) if rtol is None else float(rtol)
     if not RTOL_FLOOR <= rtol <= 1e-3:
         raise ValueError(f"rtol must lie between {RTOL_FLOOR:g} and 1e-3, not {rtol!r}")
+    if time_limit is not None and not (real(time_limit) and time_limit > 0):
+        raise ValueError(f"time_limit must be a positive number of seconds, not {shown(time_limit)}")
     times = np.array([0.0, *save_times(save, 0.0, t_end)])
     if not dynamics.clock(t_end) > 0:
         raise ValueError(f"the schedule is zero up to t_end = {t_end:g}: nothing moves")
     d = dynamics.dimension
-    start = START[d] if nodes is None else nodes
-    counts = (start,) * d if isinstance(start, (int, np.integer)) else tuple(start)
-    mu_0 = problem.mu_0
-    current = mu_0.nodes(counts)
-    if len(current[1]) > max_nodes:
-        raise ValueError(f"{len(current[1])} nodes exceed max_nodes = {max_nodes}; raise it or begin with fewer")
-    names = [axis.name for axis in problem.axes]
-    done: list[Refinement] = []
-    shown = sys.stderr.isatty() if progress is None else progress
+    counts = START[d] if nodes is None else nodes
+    counts = (counts,) * d if isinstance(counts, (int, np.integer)) else tuple(counts)
+    search = _Search(dynamics, times, tolerance, max_nodes, time_limit, progress)
+    if nodes is None:
+        while min(counts) > FEWEST and search.size(counts) > max_nodes:
+            counts = tuple(max(FEWEST, int(n / GROWTH)) for n in counts)
+    if search.size(counts) > max_nodes:
+        raise ValueError(f"{search.size(counts)} nodes exceed max_nodes = {max_nodes}; raise it or begin with fewer")
+    search.refine(counts, rtol)
+    found = search.result()
+    if not found.converged:
+        warnings.warn(search.complaint(found), RunWarning, stacklevel=2)
+    return found
 
-    def run(at: tuple[Array, Array], counts: tuple[int, ...], rtol: float) -> _Run:
-        label = f"{problem.name}, {len(at[1])} nodes"
-        with threadpool_limits(limits=1), progress_bar(shown, label, 0.0, t_end) as show:
-            return _integrate(dynamics, at, times, rtol, show=show if shown else None)
 
-    def note(what: str, counts: tuple[int, ...], result: _Run, rtol: float, change: float) -> None:
-        size = len(result.start)
-        done.append(Refinement(what, counts, size, rtol, change, result.evaluations, result.steps, result.seconds))
+class _Search:
+    """Refines a run, in time and along each axis, until it stops changing or a limit is reached."""
 
-    # the error in time, on the first nodes
-    final, rtol = rtol, min(32 * rtol, 1e-3)
-    best = run(current, counts, rtol)
-    note("", counts, best, rtol, math.nan)
-    while True:
-        rtol = final
-        before, best = best, run(current, counts, rtol)
-        in_time = _Change.between(before, best)
-        note("time", counts, best, rtol, in_time.relative)
-        if in_time.relative <= 0.5 * tolerance or rtol <= RTOL_FLOOR:
-            break
-        final = max(0.1 * rtol, RTOL_FLOOR)
+    def __init__(
+        self, dynamics: _Dynamics, times: Array, tolerance: float, max_nodes: int, time_limit: float | None,
+        progress: bool | None,
+    ) -> None:  # fmt: skip
+        self.dynamics, self.times, self.tolerance, self.max_nodes = dynamics, times, tolerance, max_nodes
+        self.time_limit = time_limit
+        self.deadline = time.perf_counter() + (math.inf if time_limit is None else time_limit)
+        self.shown = progress_wanted(progress)
+        self.places: Places | None = None
+        self.done: list[Refinement] = []
+        self.limit = "tolerance"
+        """What ended the search."""
+        unknown = np.full(len(times), np.inf)
+        self.in_time = _Change(unknown, unknown, math.inf)
+        self.by_axis = [_Change(unknown, unknown, math.inf)] * dynamics.dimension
 
-    # the error of the quadrature, one axis at a time, the worst first
-    unknown = np.full(len(times), np.inf)
-    by_axis = [_Change(unknown, unknown, math.inf) for _ in range(d)]
-    allowed = max(tolerance - in_time.relative, 0.5 * tolerance)
-    while sum(change.relative for change in by_axis) > allowed:
-        i = int(np.argmax([change.relative for change in by_axis]))
-        # rules that bring their own nodes (cells of a mesh) may have more than were asked for
-        more = max(1.0, (len(current[1]) / math.prod(counts)) ** (1 / d))
-        finer = tuple(math.ceil(GROWTH * more * n) if j == i else n for j, n in enumerate(counts))
-        trial = mu_0.nodes(finer)
-        if trial[0].shape == current[0].shape and np.array_equal(trial[0], current[0]):
-            # atoms: there is nothing to refine
-            by_axis[i] = _Change(np.zeros(len(times)), np.zeros(len(times)), 0.0)
-            continue
-        if len(trial[1]) > max_nodes:
-            break
-        before, best = best, run(trial, finer, rtol)
-        last, by_axis[i] = by_axis[i], _Change.between(before, best)
-        note(names[i], finer, best, rtol, by_axis[i].relative)
-        current, counts = trial, finer
-        if 0.5 * last.relative < by_axis[i].relative < ROUND_OFF:
-            break
+    def size(self, counts: tuple[int, ...]) -> int:
+        """How many nodes a rule has."""
+        return sum(len(block.logs) for block in self.dynamics.problem.mu_0.blocks(counts, self.places))
 
-    changes = [in_time, *by_axis]
-    estimate = sum(change.relative for change in changes)
-    converged = estimate <= tolerance
-    if not converged:
-        quadrature = sum(change.relative for change in by_axis)
-        blame = "time" if in_time.relative > 0.5 * tolerance else "round-off" if quadrature < ROUND_OFF else "nodes"
-        remedy = {
-            "nodes": f"the limit of {max_nodes} nodes; raise max_nodes or",
-            "time": f"the limit of the time integration, rtol = {rtol:g}; raise",
-            "round-off": "round-off; raise",
-        }[blame]
-        warnings.warn(
-            f"characteristics of {problem.name!r} changed by {estimate:.1e} in the last refinement, "
-            f"above tolerance = {tolerance:g}, at {remedy} the tolerance, or shorten t_end",
-            RunWarning,
-            stacklevel=2,
+    def run(self, blocks: tuple[Block, ...], rtol: float) -> _Run:
+        """One run, with a progress bar."""
+        from threadpoolctl import threadpool_limits
+
+        nodes = nodes_of(blocks)
+        label = f"{self.dynamics.problem.name}, {len(nodes[1])} nodes"
+        with (
+            threadpool_limits(limits=1),
+            progress_bar(self.shown, label, 0.0, float(self.times[-1])) as show,
+        ):
+            return _integrate(
+                self.dynamics, nodes, self.times, rtol, show=show if self.shown else None,
+                deadline=self.deadline,
+            )  # fmt: skip
+
+    def note(self, what: str, counts: tuple[int, ...], run: _Run, rtol: float, change: float) -> None:
+        """Make a run the best one, and write down how it came about."""
+        self.best, self.counts, self.rtol = run, counts, rtol
+        size = len(run.start)
+        self.done.append(Refinement(what, counts, size, rtol, change, run.evaluations, run.steps, run.seconds))
+
+    def refine(self, counts: tuple[int, ...], rtol: float) -> None:
+        """All of it; what was found by the time limit stays."""
+        try:
+            self.places = find_ancestors(self.dynamics, float(self.times[-1]), self.deadline)
+            self.blocks = self.dynamics.problem.mu_0.blocks(counts, self.places)
+            self._refine_time(counts, rtol)
+            self._refine_axes()
+        except OutOfTime:
+            if not self.done:
+                raise RuntimeError(
+                    f"time_limit = {self.time_limit:g} s was over before the first run of "
+                    f"{self.dynamics.problem.name!r} was; raise it, or begin with fewer nodes (nodes=)"
+                ) from None
+            self.limit = "clock"
+
+    def _refine_time(self, counts: tuple[int, ...], rtol: float) -> None:
+        """The error in time, on the first nodes."""
+        coarse = min(32 * rtol, 1e-3)
+        self.note("", counts, self.run(self.blocks, coarse), coarse, math.nan)
+        while True:
+            before, run = self.best, self.run(self.blocks, rtol)
+            self.in_time = _Change.between(before, run)
+            self.note("time", counts, run, rtol, self.in_time.relative)
+            if self.in_time.relative <= 0.5 * self.tolerance:
+                return
+            if rtol <= RTOL_FLOOR:
+                self.limit = "time"
+                return
+            rtol = max(0.1 * rtol, RTOL_FLOOR)
+
+    def _refine_axes(self) -> None:
+        """The error of the quadrature, one axis at a time, the worst first."""
+        names = [axis.name for axis in self.dynamics.problem.axes]
+        allowed = max(self.tolerance - self.in_time.relative, 0.5 * self.tolerance)
+        while True:
+            blind = worst(self.blocks, self.best.weights).by_axis
+            errors = [max(c.relative, b) for c, b in zip(self.by_axis, blind, strict=True)]
+            if sum(errors) <= allowed:
+                return
+            i = int(np.argmax(errors))
+            # rules that bring their own nodes (cells of a mesh) may have more than were asked for
+            more = max(1.0, (len(self.best.start) / (len(self.blocks) * math.prod(self.counts))) ** (1 / len(names)))
+            finer = tuple(math.ceil(GROWTH * more * n) if j == i else n for j, n in enumerate(self.counts))
+            trial = self.dynamics.problem.mu_0.blocks(finer, self.places)
+            points = nodes_of(trial)[0]
+            if points.shape == self.best.start.shape and np.array_equal(points, self.best.start):
+                # atoms: there is nothing to refine
+                self.by_axis[i] = _Change(np.zeros(len(self.times)), np.zeros(len(self.times)), 0.0)
+                continue
+            if len(points) > self.max_nodes:
+                self.limit = "nodes"
+                return
+            before, run = self.best, self.run(trial, self.rtol)
+            last, self.by_axis[i] = self.by_axis[i], _Change.between(before, run)
+            self.blocks = trial
+            self.note(names[i], finer, run, self.rtol, self.by_axis[i].relative)
+            if 0.5 * last.relative < self.by_axis[i].relative < ROUND_OFF:
+                self.limit = "round-off"
+                return
+
+    def result(self) -> Characteristics:
+        """The best run, and what is known of its error."""
+        best, changes = self.best, [self.in_time, *self.by_axis]
+        watched = [watch(self.blocks, weights) for weights in best.weights]
+        blind = np.array([one.error for one in watched])
+        estimate = sum(change.relative for change in changes) + float(blind.max())
+        size = np.maximum(np.abs(best.energy), ENERGY_FLOOR * np.abs(best.energy).max())
+        response = np.abs(best.moments).max(initial=0.0)
+        return Characteristics(
+            problem=self.dynamics.problem,
+            times=self.times,
+            points=best.points,
+            weights=best.weights,
+            energy=best.energy,
+            response=best.moments,
+            error_estimate=estimate,
+            energy_error=np.sum([change.energy for change in changes], axis=0) + blind * size,
+            response_error=np.sum([change.response for change in changes], axis=0) + blind * response,
+            converged=estimate <= self.tolerance,
+            refinements=tuple(self.done),
+            drift=best.drift,
+            rtol=self.rtol,
+            watched=tuple(watched),
+            _dynamics=self.dynamics,
+            _start=nodes_of(self.blocks),
         )
-    return Characteristics(
-        problem=problem,
-        times=times,
-        points=best.points,
-        weights=best.weights,
-        energy=best.energy,
-        response=best.moments,
-        error_estimate=estimate,
-        energy_error=np.sum([change.energy for change in changes], axis=0),
-        response_error=np.sum([change.response for change in changes], axis=0),
-        converged=converged,
-        refinements=tuple(done),
-        drift=best.drift,
-        rtol=rtol,
-        _dynamics=dynamics,
-        _start=current,
-    )
+
+    def complaint(self, found: Characteristics) -> str:
+        """Why the tolerance was not reached, and what helps."""
+        said = (
+            f"characteristics of {found.problem.name!r} are known to {found.error_estimate:.1e} only, "
+            f"above tolerance = {self.tolerance:g}"
+        )
+        blind = max(found.watched, key=lambda one: one.error)
+        if blind.error > 0.5 * found.error_estimate:
+            return f"{said}: {blind.reason}; shorten t_end, or use solve()"
+        remedy = {
+            "nodes": f"the limit of {self.max_nodes} nodes; raise max_nodes or",
+            "clock": f"time_limit = {self.time_limit} s; raise it or",
+            "time": f"the limit of the time integration, rtol = {self.rtol:g}; raise",
+            "round-off": "round-off; raise",
+            "tolerance": "what the time integration left; raise",
+        }[self.limit]
+        return f"{said}, at {remedy} the tolerance, or shorten t_end"
+
+
+SCOUT = {1: 32, 2: 14, 3: 8, 4: 6}
+"""Nodes along each axis of the coarse runs that look where the mass comes from."""
+SCOUT_RTOL = 1e-4
+SCOUT_TIMES = np.array([0.0, 1 / 64, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0])
+"""When they look, in parts of the run."""
+
+
+def find_ancestors(dynamics: _Dynamics, t_end: float, deadline: float = math.inf) -> Places | None:
+    """Where the mass of a run comes from; None where that is the bulk of the start.
+
+    Raises
+    ------
+    OutOfTime
+        At the deadline.
+    """
+    from threadpoolctl import threadpool_limits
+
+    if not dynamics.reacts:
+        return None
+
+    def follow(points: Array, logs: Array) -> Array:
+        return _integrate(dynamics, (points, logs), SCOUT_TIMES * t_end, SCOUT_RTOL, deadline=deadline).weights
+
+    d = dynamics.dimension
+    with threadpool_limits(limits=1):
+        return find_places(dynamics.problem.mu_0, (SCOUT[d],) * d, follow)
+
+
+class NodeFlow:
+    """One problem's characteristics at given times, with as many nodes as asked for each time.
+
+    Parameters
+    ----------
+    problem : Problem
+    times : array
+        Increasing.
+    other : bool
+        Take differently placed nodes, see `RestrictedMeasure.blocks`, and a Runge-Kutta method of another order:
+        what does not depend on either bears them out.
+
+    Attributes
+    ----------
+    watched : Watch
+        Of the last run.
+    work : float
+        Evaluations of the last run, each counted with what it costs, in about seconds.
+    ancestral : float
+        The least ancestral mass of the last run, see `Characteristics.ancestral_mass`.
+
+    Raises
+    ------
+    ValueError
+        If the problem has no characteristics; see `characteristics`.
+    """
+
+    watched: Watch
+    work: float
+    ancestral: float
+
+    def __init__(self, problem: Problem, times: Array, other: bool = False) -> None:
+        self.dynamics, self.times, self.other = _Dynamics(problem), times, other
+        self.saves = np.array(sorted({0.0, *times.tolist()}))
+        self._looked = False
+        self._places: Places | None = None
+
+    def run(self, nodes: Sequence[int], rtol: float, deadline: float = math.inf) -> Iterator[NodesAt]:
+        """The measure at each of the times.
+
+        Raises
+        ------
+        OutOfTime
+            At the deadline.
+        """
+        from threadpoolctl import threadpool_limits
+
+        if not self._looked:
+            self._places = find_ancestors(self.dynamics, float(self.saves[-1]), deadline)
+            self._looked = True
+        blocks = self.dynamics.problem.mu_0.blocks(tuple(nodes), self._places, self.other)
+        start = nodes_of(blocks)
+        with threadpool_limits(limits=1):
+            run = _integrate(self.dynamics, start, self.saves, rtol, deadline=deadline, other=self.other)
+        self.watched = worst(blocks, run.weights)
+        self.ancestral = min(ancestral_mass(start[1], weights) for weights in run.weights)
+        n, size = len(start[1]), self.dynamics.bound.response_size
+        self.work = run.evaluations * (1e-4 + 1e-9 * n * (n if self.dynamics.bound.direct else 10 + size))
+        for i in np.searchsorted(self.saves, self.times):
+            yield NodesAt(run.points[i], run.weights[i], float(run.energy[i]))
+
+
+@dataclass(frozen=True, eq=False)
+class NodesAt:
+    """The nodes at a time.
+
+    Attributes
+    ----------
+    points : array, shape (N, d)
+    weights : array, shape (N,)
+    energy : float
+    """
+
+    points: Array
+    weights: Array
+    energy: float
 
 
 def along_characteristics(
@@ -923,16 +1146,5 @@ def along_characteristics(
     ValueError
         If the problem has no characteristics; see `characteristics`. At once, not when the first is asked for.
     """
-    from threadpoolctl import threadpool_limits
-
-    dynamics = _Dynamics(problem)
-    start = problem.mu_0.nodes(tuple(nodes))
-
-    def follow() -> Iterator[tuple[Array, Array, float]]:
-        saves = np.array(sorted({0.0, *times.tolist()}))
-        with threadpool_limits(limits=1):
-            run = _integrate(dynamics, start, saves, rtol)
-        for i in np.searchsorted(saves, times):
-            yield run.points[i], run.weights[i], float(run.energy[i])
-
-    return follow()
+    flow = NodeFlow(problem, times)
+    return ((at.points, at.weights, at.energy) for at in flow.run(nodes, rtol))

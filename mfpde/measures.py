@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from mfpde.checks import entries, real, shown
 from mfpde.checks import numbers as array_of
 from mfpde.grid import Axis, Grid
+from mfpde.quadrature import Block, Place, density_rule
 
 __all__ = ["Density", "Dirac", "GridMeasure", "Measure", "Mixture", "Particles", "Product", "RestrictedMeasure"]
 
@@ -163,8 +164,36 @@ class RestrictedMeasure(abc.ABC):
 
         Notes
         -----
-        Smooth densities converge spectrally. Good values: 64 nodes along an axis reach round-off for
-        a truncated normal law, 32 for a law as wide as the box.
+        Smooth densities converge spectrally. Good values: 40 nodes along an axis reach round-off for
+        a normal law, 32 for a law as wide as the box.
+        """
+        blocks = self.blocks(n)
+        weights = np.exp(np.concatenate([block.logs for block in blocks]))
+        return np.concatenate([block.points for block in blocks]), weights / weights.sum()
+
+    def blocks(
+        self,
+        n: int | Sequence[int],
+        places: Sequence[Sequence[Sequence[Place]]] | None = None,
+        other: bool = False,
+    ) -> tuple[Block, ...]:
+        """Return the nodes of each component of the measure, with room for where the mass is going to come from.
+
+        Parameters
+        ----------
+        n : int or sequence of int
+            Nodes along each axis.
+        places : sequence of sequence of sequence of Place, optional
+            For each component and each axis where nodes are needed besides the bulk of the density: birth-death makes
+            the mass of later times descend from a tail. Atoms, cells of meshes and periodic axes have no use for them.
+        other : bool, optional
+            Take another rule: Gauss-Legendre nodes in a map of another slope on a wider interval, shifted nodes on
+            periodic axes, one more in each cell of a mesh. What the nodes show does not depend on the rule.
+
+        Returns
+        -------
+        tuple of Block
+            A law or a product of laws is one component, a `Mixture` as many as it has.
         """
         counts = (n,) * self.dimension if isinstance(n, (int, np.integer)) else tuple(n)
         if len(counts) != self.dimension:
@@ -172,8 +201,21 @@ class RestrictedMeasure(abc.ABC):
         for count in counts:
             if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
                 raise ValueError(f"the number of nodes along an axis must be an integer of at least 1, not {count!r}")
-        points, weights = self._nodes(tuple(int(count) for count in counts))
-        return points, weights / weights.sum()
+        counts = tuple(int(count) for count in counts)
+        components = self._components()
+        own = places if places is not None else [[()] * self.dimension] * len(components)
+        return tuple(
+            part._block(share, counts, where, other) for (share, part), where in zip(components, own, strict=True)
+        )
+
+    def _components(self) -> list[tuple[float, RestrictedMeasure]]:
+        """The measures that this one is a combination of, with their masses."""
+        return [(1.0, self)]
+
+    @abc.abstractmethod
+    def _block(
+        self, share: float, counts: tuple[int, ...], places: Sequence[Sequence[Place]], other: bool
+    ) -> Block: ...
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draw `n` independent points.
@@ -203,9 +245,6 @@ class RestrictedMeasure(abc.ABC):
 
     @abc.abstractmethod
     def _log_density(self, points: Array) -> Array: ...
-
-    @abc.abstractmethod
-    def _nodes(self, counts: tuple[int, ...]) -> tuple[Array, Array]: ...
 
     @abc.abstractmethod
     def _sample(self, n: int, rng: np.random.Generator) -> Array: ...
@@ -265,16 +304,11 @@ def _tensor(vectors: Sequence[Array]) -> Array:
     return np.stack([x.ravel() for x in mesh], axis=1)
 
 
-def _gauss(lower: float, upper: float, n: int) -> tuple[Array, Array]:
-    nodes, weights = np.polynomial.legendre.leggauss(n)
-    half = 0.5 * (upper - lower)
-    return 0.5 * (lower + upper) + half * nodes, half * weights
-
-
-def _midpoints(axis: Axis, n: int) -> tuple[Array, Array]:
-    """Periodic trapezoid rule, nodes at the centres of n cells."""
+def _midpoints(axis: Axis, n: int, shift: float = 0.0) -> tuple[Array, Array]:
+    """Periodic trapezoid rule, nodes at the centres of n cells, or so many cells farther."""
     h = axis.length / n
-    return 0.5 * (axis.lower + axis.upper) + (0.5 * h) * np.arange(1 - n, n, 2, dtype=float), np.full(n, h)
+    middle = 0.5 * (axis.lower + axis.upper) + shift * h
+    return middle + (0.5 * h) * np.arange(1 - n, n, 2, dtype=float), np.full(n, h)
 
 
 def _cloud_in_cell(axis: Axis, n: int, x: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
@@ -422,20 +456,37 @@ class _Marginal:
                 break
         return low, high
 
-    def nodes(self, n: int) -> tuple[Array, Array]:
+    @cached_property
+    def bulk(self) -> tuple[Place, float]:
+        """Middle and spread (half of what holds the middle 68 %), and the density at the ends, the maximum being 1."""
+        low, high = self.effective
+        edges = np.linspace(low, high, 1025)
+        mass = self.law.masses(edges) / self.mass
+        below = np.concatenate([[0.0], np.cumsum(mass)])
+        left, middle, right = np.interp([0.16, 0.5, 0.84], below / below[-1], edges)
         with np.errstate(all="ignore"):
-            x, w = _gauss(*self.effective, n)
-            w = w * self.law.pdf(x)
+            # also a little inside: a density that vanishes like a power is not smooth where it goes on as 0
+            ends = low + (high - low) * np.array([0.0, 0.02, 0.98, 1.0])
+            ratio = float(np.max(self.law.pdf(ends))) * (high - low) / 1024 / (float(mass.max()) * self.mass)
+        return Place(float(middle), float(max(0.5 * (right - left), 1e-3 * (high - low)))), ratio
+
+    def nodes(
+        self, n: int, places: Sequence[Place] = (), other: bool = False
+    ) -> tuple[Array, Array, tuple[bool, bool]]:
+        """Nodes, logarithms of weights up to a factor, and at which ends the rule stops and the density does not."""
+        with np.errstate(all="ignore"):
+            x, w, cut = density_rule(self.effective, (self.low, self.high), *self.bulk, places, n, other)
+            logs = np.log(w) + self.law.logpdf(x)
             if self.axis.periodic:
                 # spectral when the law goes on smoothly across the ends, second order when it does not
-                y, v = _midpoints(self.axis, n)
-                v = v * self.law.pdf(y)
-                error = abs(v.sum() - self.mass)
-                if error <= max(abs(w.sum() - self.mass), 1e-13 * self.mass):
-                    x, w = y, v
-        if not (np.all(np.isfinite(w)) and w.sum() > 0.0):
+                y, v = _midpoints(self.axis, n, 0.25 if other else 0.0)
+                even = np.log(v) + self.law.logpdf(y)
+                error = abs(np.exp(even).sum() - self.mass)
+                if error <= max(abs(np.exp(logs).sum() - self.mass), 1e-13 * self.mass):
+                    x, logs, cut = y, even, (False, False)
+        if not math.isfinite(logs.max()):  # NaN included
             raise ValueError(f"axis {self.axis.name!r}: {n} nodes do not resolve the density; take more nodes")
-        return x, w / w.sum()
+        return x, logs, cut
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         axis, law = self.axis, self.law
@@ -482,8 +533,10 @@ class _Atom:
 
     point_values = cells
 
-    def nodes(self, n: int) -> tuple[Array, Array]:
-        return np.array([self.x]), np.ones(1)
+    def nodes(
+        self, n: int, places: Sequence[Place] = (), other: bool = False
+    ) -> tuple[Array, Array, tuple[bool, bool]]:
+        return np.array([self.x]), np.zeros(1), (False, False)
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         return np.full(n, self.x)
@@ -621,9 +674,11 @@ class _RestrictedProduct(RestrictedMeasure):
             total += factor.log_density(points[:, i])
         return total
 
-    def _nodes(self, counts: tuple[int, ...]) -> tuple[Array, Array]:
-        rules = [factor.nodes(n) for factor, n in zip(self.factors, counts, strict=True)]
-        return _tensor([x for x, _ in rules]), _outer([w for _, w in rules]).ravel()
+    def _block(self, share: float, counts: tuple[int, ...], places: Sequence[Sequence[Place]], other: bool) -> Block:
+        rules = [factor.nodes(n, at, other) for factor, n, at in zip(self.factors, counts, places, strict=True)]
+        logs = _tensor([logs for _, logs, _ in rules]).sum(axis=1)
+        shape = tuple(len(x) for x, _, _ in rules)
+        return Block.of(share, _tensor([x for x, _, _ in rules]), logs, shape, tuple(cut for _, _, cut in rules))
 
     def _sample(self, n: int, rng: np.random.Generator) -> Array:
         return np.stack([factor.sample(n, rng) for factor in self.factors], axis=1)
@@ -705,9 +760,11 @@ class _RestrictedMixture(RestrictedMeasure):
             logs = [math.log(weight) + part.log_density(points) for weight, part in self.parts]
             return np.asarray(np.logaddexp.reduce(logs, axis=0))
 
-    def _nodes(self, counts: tuple[int, ...]) -> tuple[Array, Array]:
-        rules = [(weight, *part.nodes(counts)) for weight, part in self.parts]
-        return np.concatenate([x for _, x, _ in rules]), np.concatenate([weight * w for weight, _, w in rules])
+    def _components(self) -> list[tuple[float, RestrictedMeasure]]:
+        return [(share * weight, one) for share, part in self.parts for weight, one in part._components()]
+
+    def _block(self, share: float, counts: tuple[int, ...], places: Sequence[Sequence[Place]], other: bool) -> Block:
+        raise AssertionError("a mixture has its components' nodes")
 
     def _sample(self, n: int, rng: np.random.Generator) -> Array:
         counts = rng.multinomial(n, [weight for weight, _ in self.parts])
@@ -873,6 +930,9 @@ class _RestrictedDensity(RestrictedMeasure):
             lower, upper = low, high
         self.lower, self.upper, self.shift = lower, upper, shift
         self.total = total
+        self.bulk = [
+            _bulk(x, masses.sum(axis=tuple(j for j in range(d) if j != i)) / w) for i, (x, w) in enumerate(rules)
+        ]
 
     def _cells(self, grid: Grid) -> Array:
         d = grid.dimension
@@ -904,24 +964,30 @@ class _RestrictedDensity(RestrictedMeasure):
     def _log_density(self, points: Array) -> Array:
         return self.density.log_values(points) - (self.shift + math.log(self.total))
 
-    def _nodes(self, counts: tuple[int, ...]) -> tuple[Array, Array]:
-        rules = [_gauss(a, b, n) for a, b, n in zip(self.lower, self.upper, counts, strict=True)]
-        points, weights, error = self._weigh(rules)
+    def _block(self, share: float, counts: tuple[int, ...], places: Sequence[Sequence[Place]], other: bool) -> Block:
+        rules, cuts = [], []
+        for i, (axis, n) in enumerate(zip(self.axes, counts, strict=True)):
+            interval, bounds = (self.lower[i], self.upper[i]), (axis.lower, axis.upper)
+            x, w, cut = density_rule(interval, bounds, *self.bulk[i], places[i], n, other)
+            rules.append((x, w))
+            cuts.append(cut)
+        points, logs, error = self._weigh(rules)
         for i, axis in enumerate(self.axes):
             if axis.periodic:
                 # spectral when the density goes on smoothly across the ends, second order when it does not
-                trial = [*rules[:i], _midpoints(axis, counts[i]), *rules[i + 1 :]]
-                other = self._weigh(trial)
-                if other[2] <= max(error, 1e-13):
-                    rules, (points, weights, error) = trial, other
-        if not weights.sum() > 0.0:
+                trial = [*rules[:i], _midpoints(axis, counts[i], 0.25 if other else 0.0), *rules[i + 1 :]]
+                even = self._weigh(trial)
+                if even[2] <= max(error, 1e-13):
+                    rules, (points, logs, error) = trial, even
+                    cuts[i] = (False, False)
+        if not math.isfinite(logs.max()):
             raise ValueError(f"{counts} nodes do not resolve the density; take more nodes")
-        return points, weights
+        return Block.of(share, points, logs, counts, tuple(cuts))
 
     def _weigh(self, rules: list[tuple[Array, Array]]) -> tuple[Array, Array, float]:
         points = _tensor([x for x, _ in rules])
-        weights = np.exp(self.density.log_values(points) - self.shift) * _outer([w for _, w in rules]).ravel()
-        return points, weights, abs(float(weights.sum()) / self.total - 1.0)
+        logs = self.density.log_values(points) - self.shift + np.log(_outer([w for _, w in rules]).ravel())
+        return points, logs, abs(float(np.exp(logs).sum()) / self.total - 1.0)
 
     @cached_property
     def _envelope(self) -> _Envelope:
@@ -929,6 +995,16 @@ class _RestrictedDensity(RestrictedMeasure):
 
     def _sample(self, n: int, rng: np.random.Generator) -> Array:
         return self._envelope.sample(n, rng)
+
+
+def _bulk(x: Array, density: Array) -> tuple[Place, float]:
+    """Middle and spread of a density at ascending points, and how large it is at the ends, the maximum being 1."""
+    width = np.gradient(x) * density
+    below = np.cumsum(width) - 0.5 * width
+    left, middle, right = np.interp([0.16, 0.5, 0.84], below / width.sum(), x)
+    few = max(2, len(x) // 50)
+    ends = max(density[:few].max(), density[-few:].max()) / density.max()
+    return Place(float(middle), float(max(0.5 * (right - left), 1e-3 * (x[-1] - x[0])))), float(ends)
 
 
 def _panel_gauss(lower: float, upper: float, panels: int, order: int) -> tuple[Array, Array]:
@@ -1062,14 +1138,14 @@ class _RestrictedGrid(RestrictedMeasure):
         with np.errstate(divide="ignore"):
             return np.log(values * self.masses[tuple(index)])
 
-    def _nodes(self, counts: tuple[int, ...]) -> tuple[Array, Array]:
+    def _block(self, share: float, counts: tuple[int, ...], places: Sequence[Sequence[Place]], other: bool) -> Block:
         points, weights = [], []
         masses = self.masses
         for i, (edges, n) in enumerate(zip(self.edges, counts, strict=True)):
             width = np.diff(edges)
             keep = width > 0.0
             masses = np.compress(keep, masses, axis=i)
-            order = -(-n // int(keep.sum()))
+            order = -(-n // int(keep.sum())) + other
             x, w = np.polynomial.legendre.leggauss(order)
             middle = 0.5 * (edges[:-1] + edges[1:])[keep]
             points.append((middle[:, None] + 0.5 * width[keep, None] * x).ravel())
@@ -1080,7 +1156,7 @@ class _RestrictedGrid(RestrictedMeasure):
                 [-1 if k == i else 1 for k in range(masses.ndim)]
             )
         flat = masses.ravel()
-        return _tensor(points)[flat > 0.0], flat[flat > 0.0]
+        return Block.of(share, _tensor(points)[flat > 0.0], np.log(flat[flat > 0.0]))
 
     def _sample(self, n: int, rng: np.random.Generator) -> Array:
         cumulative = np.cumsum(self.masses.ravel())
@@ -1186,8 +1262,9 @@ class _RestrictedParticles(RestrictedMeasure):
             "put them on a mesh first: GridMeasure(grid, measure.cells(grid))"
         )
 
-    def _nodes(self, counts: tuple[int, ...]) -> tuple[Array, Array]:
-        return self.points.copy(), self.weights.copy()
+    def _block(self, share: float, counts: tuple[int, ...], places: Sequence[Sequence[Place]], other: bool) -> Block:
+        with np.errstate(divide="ignore"):
+            return Block.of(share, self.points.copy(), np.log(self.weights))
 
     def _sample(self, n: int, rng: np.random.Generator) -> Array:
         return self.points[rng.choice(len(self.points), size=n, p=self.weights)]

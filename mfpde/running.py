@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -166,14 +167,17 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         restore()
 
 
+def progress_wanted(wanted: bool | None) -> bool:
+    """Whether to show progress: as asked for, by default on a terminal."""
+    return sys.stderr.isatty() if wanted is None else wanted
+
+
 @contextlib.contextmanager
 def progress_bar(
     wanted: bool | None, name: str, start: float, t_end: float
 ) -> Iterator[Callable[[float, float], None]]:
     """A bar with time, energy and the time left on standard error; by default only on a terminal."""
-    if wanted is None:
-        wanted = sys.stderr.isatty()
-    if not wanted:
+    if not progress_wanted(wanted):
         yield lambda t, energy: None
         return
     from rich.console import Console
@@ -197,3 +201,24 @@ def progress_bar(
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=t_end - start, t=start, energy=math.nan)
         yield lambda t, energy: bar.update(task, completed=t - start, t=t, energy=energy)
+
+
+@contextlib.contextmanager
+def budget_bar(
+    progress: bool | Callable[[str], None] | None, name: str, budget: float
+) -> Iterator[Callable[[str], None]]:
+    """Tell what is being done, on a bar of the seconds that may be spent, or as a function wants it."""
+    if callable(progress):
+        yield progress
+        return
+    if not progress_wanted(progress):
+        yield lambda text: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    began = time.perf_counter()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[doing]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=budget, doing="")
+        yield lambda text: bar.update(task, completed=min(time.perf_counter() - began, budget), doing=text)

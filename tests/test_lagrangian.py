@@ -1,5 +1,7 @@
 """Characteristics against closed forms, against the mesh, and against plain sums over nodes."""
 
+import dataclasses
+import itertools
 import math
 import warnings
 from functools import cache
@@ -9,6 +11,7 @@ import pytest
 from scipy import integrate, special, stats
 
 import mfpde as mf
+from mfpde import lagrangian
 from mfpde.lagrangian import _difference_weights
 
 
@@ -214,7 +217,7 @@ class TestWalls:
         axes = [mf.Axis("x", 0, 1), mf.Axis("y", -1, 3)]
         problem = mf.Problem(energy=energy + mf.Interaction(kernel), axes=axes, initial=mf.Dirac(x=0.0, y=-0.5))
         # x' = y, y' = 1/2 + x: at the wall x = 0 until y = 0 at t = 1, then x'' = 1/2 + x
-        exact = mf.characteristics(problem, t_end=1.8, save=[0.5, 1.0], tolerance=1e-6)
+        exact = mf.characteristics(problem, t_end=1.8, save=[0.5, 1.0], tolerance=1e-4)
         assert exact.points[1, 0].tolist() == pytest.approx([0.0, -0.25], abs=1e-9)
         assert exact.points[2, 0] == pytest.approx([0.0, 0.0], abs=1e-4)
         assert exact.points[3, 0, 0] == pytest.approx(0.5 * (math.cosh(0.8) - 1), abs=1e-3)
@@ -378,7 +381,7 @@ class TestNodes:
         nodes = exact.refinements[-1].nodes
         assert sorted(nodes) == [9, 9, 14]
         assert not exact.converged
-        points, mass = problem.mu_0.nodes(nodes)
+        points, mass = exact.points[0], exact.weights[0]
         n = len(mass)
 
         def flow(t, state):
@@ -393,7 +396,9 @@ class TestNodes:
 
         start = np.concatenate([points.T.ravel(), np.zeros(n)])
         end = integrate.solve_ivp(flow, (0, 0.5), start, "DOP853", rtol=1e-11, atol=1e-11).y[:, -1]
-        np.testing.assert_allclose(exact.points[1], end[: 3 * n].reshape(3, n).T, atol=1e-9)
+        # errors are kept small in the mean over the measure: nodes of no weight may have larger ones
+        off = (exact.points[1] - end[: 3 * n].reshape(3, n).T) * np.sqrt(np.minimum(1.0, n * exact.weights[1]))[:, None]
+        np.testing.assert_allclose(off, 0.0, atol=1e-9)
         np.testing.assert_allclose(exact.weights[1], mass * np.exp(end[3 * n :]), atol=1e-12)
         c, a, b = exact.points[1].T
         output = np.tanh(np.outer(x, a) + b) @ (exact.weights[1] * c)
@@ -466,8 +471,8 @@ class TestErrorEstimate:
         assert n_x >= 41
 
     def test_says_when_it_has_not_converged(self):
-        with pytest.warns(mf.RunWarning, match=r"changed by .* above tolerance .* limit of 60 nodes"):
-            exact = mf.characteristics(mf.problems.gaussian_bumps(), save=2, max_nodes=60)
+        with pytest.warns(mf.RunWarning, match=r"known to .* above tolerance .* limit of 40 nodes"):
+            exact = mf.characteristics(mf.problems.gaussian_bumps(), save=2, max_nodes=40)
         best = mf.characteristics(mf.problems.gaussian_bumps(), save=2)
         assert not exact.converged
         assert exact.error_estimate > 1e-9
@@ -490,8 +495,137 @@ class TestErrorEstimate:
         assert bumps.evaluations == sum(run.evaluations for run in runs) < 1500
         assert runs[-1].steps <= 14
         assert bumps.drift < 1e-11
-        assert "162" in str(bumps)
+        assert f"({runs[-1].size})" in str(bumps)
         assert "gaussian-bumps" in repr(bumps)
+
+
+class TestLimits:
+    def test_the_time_limit_is_kept_and_the_best_so_far_is_there(self, monkeypatch):
+        """A clock that jumps after four runs: the fourth is the result, with what it changed as its error."""
+        whole = mf.characteristics(mf.problems.gaussian_bumps(alpha=0.0), save=2)
+        run = lagrangian._integrate
+        count = itertools.count()
+
+        def late(*arguments, **options):
+            if next(count) == 4:
+                raise lagrangian.OutOfTime
+            return run(*arguments, **options)
+
+        monkeypatch.setattr(lagrangian, "_integrate", late)
+        with pytest.warns(mf.RunWarning, match=r"time_limit = 3600 s; raise it"):
+            part = mf.characteristics(mf.problems.gaussian_bumps(alpha=0.0), save=2, tolerance=1e-11, time_limit=3600)
+        assert len(part.refinements) == 4
+        assert not part.converged
+        assert 1e-11 < part.error_estimate < 1e-3
+        assert abs(part.energy[-1] - whole.energy[-1]) <= part.energy_error[-1]
+
+    def test_no_step_is_begun_after_the_deadline(self):
+        problem = mf.problems.gaussian_bumps()
+        with pytest.raises(RuntimeError, match=r"time_limit = 1e-09 s was over before the first run of 'gaussian-b"):
+            mf.characteristics(problem, time_limit=1e-9)
+        flow = lagrangian.NodeFlow(problem, np.array([1.0]))
+        with pytest.raises(lagrangian.OutOfTime):
+            next(flow.run((16,), 1e-6, deadline=0.0))
+        with pytest.raises(ValueError, match="positive number of seconds, not -1"):
+            mf.characteristics(problem, time_limit=-1)
+
+    def test_a_rule_with_more_nodes_than_allowed_begins_with_fewer(self):
+        problem = mf.problems.three_gaussians()
+        with pytest.warns(mf.RunWarning, match="limit of 150 nodes"):
+            few = mf.characteristics(problem, t_end=0.1, save=2, max_nodes=150)
+        assert few.refinements[0].nodes == (10, 10)
+        with pytest.raises(ValueError, match="400 nodes exceed max_nodes = 150"):
+            mf.characteristics(problem, nodes=20, max_nodes=150)
+
+
+class TestAmplifiedTails:
+    """Birth-death makes the mass descend from a place far out in the tail of the start."""
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {"target": 4.0, "alpha": 5.0, "mean": -2.0, "variance": 0.2},
+            {"target": 4.0, "alpha": 4.0, "mean": -1.0, "variance": 0.25},
+            {"alpha": 30.0, "mean": -3.0, "variance": 0.01},
+            {"target": 20.0},
+            {"target": 4.0, "alpha": 100.0, "mean": -6.0, "variance": 0.005},
+        ],
+    )
+    def test_linear_neuron(self, arguments):
+        """The law is tilted only: mean and energy in closed form, the place where the mass comes from, too.
+
+        ``w_t ~ mu_0 exp(c theta_0)`` shifts a normal law by ``c s^2``, and ``theta_t = theta_0 - int V'``: with
+        ``m' = -(1 + alpha s^2)(m - target)`` the part ``alpha s^2 / (1 + alpha s^2)`` of the way is that of the tilt.
+        """
+        problem = mf.problems.linear_neuron(**arguments)
+        found = mf.characteristics(problem, save=2, tolerance=1e-8)
+        exact = problem.exact["energy"](1.0)
+        assert found.converged
+        assert abs(found.energy[-1] - exact) <= 1e-8 * exact
+        assert found.energy[-1] == pytest.approx(exact, abs=10 * found.energy_error[-1])
+        spread = math.sqrt(arguments.get("variance", 0.5))
+        gain = problem.alpha(0.0) * spread**2
+        tilt = (problem.exact["mean"](1.0) - problem.exact["mean"](0.0)) * gain / (1 + gain) / spread
+        # half of a normal law shifted by `tilt` spreads grew more than its middle: the mass of mu_0 beyond that
+        assert found.ancestral_mass[-1] == pytest.approx(stats.norm.sf(tilt), rel=0.2)
+        assert found.ancestral_mass[0] == pytest.approx(0.5, abs=1e-12)
+
+    def test_a_rule_in_the_wrong_place_is_seen(self, monkeypatch):
+        """Without the runs that look where the mass comes from, the outermost nodes tell."""
+        monkeypatch.setattr(lagrangian, "find_places", lambda *arguments: None)
+        problem = mf.problems.linear_neuron(target=4.0, alpha=5.0, mean=-2.0, variance=0.2)
+        exact = problem.exact["energy"](1.0)
+        with pytest.warns(mf.RunWarning, match="of the mass descends from beyond the nodes"):
+            found = mf.characteristics(problem, save=2)
+        assert not found.converged
+        assert 1e-5 * exact < abs(found.energy[-1] - exact) <= found.energy_error[-1]
+
+    def test_ancestors_are_named(self):
+        found = mf.characteristics(
+            mf.problems.linear_neuron(target=4.0, alpha=5.0, mean=-2.0, variance=0.2), save=2, tolerance=1e-6
+        )
+        assert "half of the mass at t = 1 descends from 3e-09 of the start: fewer than about 4e+08 neurons" in str(
+            found
+        )
+        assert "ancestors" not in str(mf.characteristics(mf.problems.gaussian_bumps(), t_end=0.1, tolerance=1e-6))
+
+    def test_each_component_of_a_mixture_has_its_own_places(self):
+        """Metric 0 leaves ``mu_0 exp(-t x)``: each component a normal law shifted by 100 of its spreads."""
+        law = mf.Mixture([(0.5, mf.Product(x=stats.norm(0, 0.1))), (0.5, mf.Product(x=stats.norm(5, 0.2)))])
+        problem = free([mf.Axis("x", -12, 12)], law, lambda x: x, lambda x: (np.ones_like(x),), metric=[0.0], alpha=1.0)
+        t = 20.0
+        found = mf.characteristics(problem, t_end=t, save=2, tolerance=1e-9)
+        logs = np.array([-t * m + 0.5 * t**2 * s**2 for m, s in ((0, 0.1), (5, 0.2))])
+        share = np.exp(logs - logs.max()) / np.exp(logs - logs.max()).sum()
+        means = np.array([m - t * s**2 for m, s in ((0, 0.1), (5, 0.2))])
+        assert found.converged
+        assert found.mean("x") == pytest.approx(share @ means, rel=1e-9)
+
+    def test_few_nodes_under_the_mass_are_seen(self):
+        """A potential that kills all but a narrow place: 9 nodes cannot carry it."""
+        problem = free(
+            [mf.Axis("x", -8, 8)], mf.Product(x=stats.norm(0, 1)), lambda x: 200 * (x - 0.3) ** 2,
+            lambda x: (400 * (x - 0.3),), metric=[0.0], alpha=1.0,
+        )  # fmt: skip
+        flow = lagrangian.NodeFlow(problem, np.array([1.0]))
+        flow._looked = True
+        next(flow.run((9,), 1e-8))
+        assert flow.watched.nodes < 1.5
+        assert flow.watched.error > 0.05
+        assert "nodes along an axis" in flow.watched.reason
+        flow._looked = False
+        next(flow.run((40,), 1e-8))
+        assert flow.watched.error < 1e-12
+
+
+def test_the_free_energy_reaction_without_temperature_is_balanced():
+    """The entropy's part of the rate has the factor tau."""
+    problem = mf.problems.gaussian_bumps(alpha=2.0)
+    free_energy = dataclasses.replace(problem, reaction="free-energy", parameters=None)
+    a, b = (mf.characteristics(p, 0.5, save=2, tolerance=1e-6) for p in (problem, free_energy))
+    assert np.array_equal(a.energy, b.energy)
+    c, d = (mf.solve(p, 40, 0.2, progress=False) for p in (problem, free_energy))
+    assert np.array_equal(c.density, d.density)
 
 
 class TestAgainstTheMesh:
@@ -548,13 +682,6 @@ class TestRefusals:
     def test_reinjection(self):
         with pytest.raises(ValueError, match="reinjection creates mass"):
             mf.characteristics(mf.problems.three_gaussians(reinjection="refill"))
-
-    def test_free_energy_reaction(self):
-        problem = free(
-            [mf.Axis("x", 0, 1)], mf.Product(x=uniform(0, 1)), lambda x: x, reaction="free-energy", alpha=1.0
-        )
-        with pytest.raises(ValueError, match="free-energy"):
-            mf.characteristics(problem)
 
     def test_discontinuous_velocity(self):
         problem = mf.problems.network(np.linspace(-1, 1, 5), np.linspace(-1, 1, 5) ** 2, activation="relu")

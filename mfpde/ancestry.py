@@ -1,0 +1,271 @@
+"""Where the mass of later times comes from, in the coordinates it had at the start.
+
+Birth-death multiplies some of the start's mass and kills the rest: what is there at time t may descend from a place
+that held next to nothing. Quadrature nodes have to be there, and particles too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.measures import RestrictedMeasure
+from mfpde.quadrature import Block, Place, log_total
+
+__all__ = ["Places", "Watch", "ancestral_mass", "descent", "find_places", "nodes_of", "watch", "worst"]
+
+Array = NDArray[np.float64]
+Places = list[list[list[Place]]]
+
+ROUNDS = 16
+"""How often places are looked for with the nodes that the last ones suggest."""
+LAYERS = 3
+"""Outermost nodes of a rule that are watched."""
+LEANING = 1e-9
+"""The share of the mass in the outermost nodes above which a rule has to reach farther."""
+WEIGHTLESS = 1e-14
+"""A component with less of the mass than this needs no nodes of its own."""
+
+
+def nodes_of(blocks: Sequence[Block]) -> tuple[Array, Array]:
+    """Points (N, d) of all blocks, and the logarithms (N,) of their weights, which have sum 1."""
+    logs = np.concatenate([block.logs for block in blocks])
+    return np.concatenate([block.points for block in blocks]), logs - log_total(logs)
+
+
+def _by_block(blocks: Sequence[Block], weights: Array) -> list[Array]:
+    ends = np.cumsum([len(block.logs) for block in blocks])[:-1]
+    return np.split(weights, ends)
+
+
+def _layers(block: Block, weights: Array, axis: int) -> tuple[Array, Array]:
+    """Coordinates of a block's nodes along an axis, and the weight of each layer of nodes across it."""
+    assert block.shape is not None
+    others = tuple(j for j in range(len(block.shape)) if j != axis)
+    points = block.points[:, axis].reshape(block.shape)
+    return np.moveaxis(points, axis, 0).reshape(block.shape[axis], -1)[:, 0], weights.reshape(block.shape).sum(others)
+
+
+def ancestral_mass(logs: Array, weights: Array) -> float:
+    """From how little of the start's mass half of the present mass descends.
+
+    Parameters
+    ----------
+    logs : array, shape (N,)
+        Logarithms of the nodes' weights at the start.
+    weights : array, shape (N,)
+        Their weights now.
+
+    Returns
+    -------
+    float
+        At most 1/2, which is the value where nothing is born or dies. Its inverse is about the number of particles
+        below which a run does not follow the limit: none of them starts where the mass comes from.
+    """
+    mass, now = np.exp(logs - log_total(logs)), weights / weights.sum()
+    with np.errstate(divide="ignore"):
+        # nothing that became nothing has not grown; nodes that grew alike differ by rounding
+        growth = np.round(np.where(now > 0.0, np.log(now) - np.where(now > 0.0, logs, 0.0), -np.inf), 9)
+    order = np.argsort(-growth, kind="stable")
+    reached = np.cumsum(now[order])
+    before = np.cumsum(mass[order])
+    k = int(np.searchsorted(reached, 0.5))
+    if k >= len(order):
+        return 0.5
+    last = now[order[k]]
+    share = (0.5 - (reached[k] - last)) / last if last > 0.0 else 1.0
+    if k == 0 or before[k] <= 2.0 * before[k - 1] or before[k - 1] <= 0.0:
+        return float(min(0.5, before[k] - (1.0 - share) * mass[order[k]]))
+    # between two nodes of a tail it grows geometrically
+    return float(min(0.5, before[k - 1] ** (1.0 - share) * before[k] ** share))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# where nodes are needed
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def find_places(
+    measure: RestrictedMeasure, counts: Sequence[int], follow: Callable[[Array, Array], Array]
+) -> Places | None:
+    """The places, for each component and axis of a measure, from which the mass of a run descends.
+
+    A coarse run shows where the weights sit in the starting coordinates. Where that is not among the nodes, or leans
+    on the outermost of them, the next run has nodes there, until nothing changes any more.
+
+    Parameters
+    ----------
+    measure : RestrictedMeasure
+    counts : sequence of int
+        Nodes along each axis of the coarse runs.
+    follow : callable
+        ``follow(points, logs)`` gives the weights (m, N) of these nodes at some times.
+
+    Returns
+    -------
+    list of list of list of Place, optional
+        See `RestrictedMeasure.blocks`. None where the bulk of the start will do.
+    """
+    places: Places | None = None
+    for _ in range(ROUNDS):
+        blocks = measure.blocks(counts, places)
+        points, logs = nodes_of(blocks)
+        found = _places(blocks, np.exp(logs), follow(points, logs))
+        known = places if places is not None else [[[] for _ in axes] for axes in found]
+        settled = all(
+            not place.new(before)
+            for axes, olds in zip(found, known, strict=True)
+            for news, before in zip(axes, olds, strict=True)
+            for place in news
+        )
+        if settled:
+            break
+        places = found
+    if places is None or not any(axis for component in places for axis in component):
+        return None
+    return places
+
+
+def _places(blocks: Sequence[Block], start: Array, weights: Array) -> Places:
+    """Where the weights of some times are, apart from the start's own place."""
+    beginnings = _by_block(blocks, start)
+    parts = [_by_block(blocks, now) for now in weights]
+    result: Places = []
+    for k, block in enumerate(blocks):
+        d = block.points.shape[1]
+        found: list[list[Place]] = [[] for _ in range(d)]
+        if block.shape is not None:
+            for i in range(d):
+                x, mass = _layers(block, beginnings[k], i)
+                if len(x) < 2:
+                    continue
+                known = [_place(x, mass)]
+                for part, now in zip(parts, weights, strict=True):
+                    if not part[k].sum() > WEIGHTLESS * now.sum():
+                        continue
+                    layer = _layers(block, part[k], i)[1]
+                    for place in (_place(x, layer), *_leaning(x, layer, block.cut[i], known[0].spread)):
+                        if place.new(known):
+                            known.append(place)
+                found[i] = known[1:]
+        result.append(found)
+    return result
+
+
+def _place(x: Array, weights: Array) -> Place:
+    """Mean and spread; what is on one node alone has that node's distance from the next as its spread."""
+    share = weights / weights.sum()
+    mean = float(share @ x)
+    spread = math.sqrt(max(float(share @ (x - mean) ** 2), 0.0))
+    order = np.sort(x)
+    i = min(max(int(np.searchsorted(order, mean)), 1), len(x) - 1)
+    return Place(mean, max(spread, 0.5 * float(order[i] - order[i - 1])))
+
+
+def _ends(x: Array, layer: Array, cut: tuple[bool, bool]) -> list[tuple[float, float]]:
+    """The ends of a rule at which the density goes on, with what the outermost nodes there hold."""
+    order = np.argsort(x)
+    ends = [(order[0], order[:LAYERS]), (order[-1], order[-LAYERS:])]
+    kept = [end for beyond, end in zip(cut, ends, strict=True) if beyond]
+    return [(float(x[end]), float(layer[outer].sum())) for end, outer in kept]
+
+
+def _leaning(x: Array, layer: Array, cut: tuple[bool, bool], spread: float) -> list[Place]:
+    """Places at the ends on which mass leans although the density goes on there."""
+    return [Place(end, spread) for end, held in _ends(x, layer, cut) if held > LEANING * layer.sum()]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what nodes carry
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How well nodes carry the mass of a time.
+
+    Attributes
+    ----------
+    outermost : float
+        Share of the mass in the outermost three nodes of an axis at ends where the rule stops and the density does not.
+    nodes : float
+        Effective number of nodes, ``1 / sum w^2`` of weights with sum 1: the least along an axis.
+    by_axis : tuple of float
+        Relative error that these two let expect, for each axis.
+    """
+
+    outermost: float
+    nodes: float
+    by_axis: tuple[float, ...]
+
+    @property
+    def error(self) -> float:
+        """Relative error of all axes, at most 1."""
+        return min(sum(self.by_axis), 1.0)
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, in a few words."""
+        if LOST * self.outermost > 0.5 * self.error:
+            return f"{self.outermost:.1e} of the mass descends from beyond the nodes"
+        return f"the mass sits on about {self.nodes:.1f} nodes along an axis"
+
+
+_ALIASING = 0.5 * math.pi
+"""Midpoints ``h`` apart integrate a normal law of spread ``s`` up to ``2 exp(-2 pi^2 s^2 / h^2)``. Its effective number
+of nodes is ``2 sqrt(pi) s / h``, so that this is ``2 exp(-(pi/2) nodes^2)``."""
+LOST = 10.0
+"""By how much the error may be larger than the share of the mass in the outermost nodes: three in cases looked at."""
+
+
+def watch(blocks: Sequence[Block], weights: Array) -> Watch:
+    """Look at the outermost nodes, and at how many carry the mass."""
+    total = float(weights.sum())
+    outermost, fewest = 0.0, math.inf
+    errors = np.zeros(blocks[0].points.shape[1])
+    for block, part in zip(blocks, _by_block(blocks, weights), strict=True):
+        share = float(part.sum()) / total
+        if block.shape is None or not share > WEIGHTLESS:
+            continue
+        for i, count in enumerate(block.shape):
+            if count < 2:  # an atom
+                continue
+            x, layer = _layers(block, part, i)
+            layer = layer / total
+            lost = sum(held for _, held in _ends(x, layer, block.cut[i]))
+            effective = share**2 / float(layer @ layer)
+            outermost = max(outermost, lost)
+            errors[i] = max(errors[i], LOST * lost + 2.0 * share * math.exp(-_ALIASING * effective**2))
+            if share > 1e-3:
+                fewest = min(fewest, effective)
+    return Watch(outermost, fewest, tuple(errors.tolist()))
+
+
+def worst(blocks: Sequence[Block], weights: Array) -> Watch:
+    """The worst of some times: weights have shape (m, N)."""
+    each = [watch(blocks, now) for now in weights]
+    errors = np.max([one.by_axis for one in each], axis=0)
+    return Watch(
+        max(one.outermost for one in each), min(one.nodes for one in each), tuple(float(error) for error in errors)
+    )
+
+
+FEW = 1e-3
+"""Ancestral masses above this are nothing to speak of."""
+
+
+def descent(times: Array, masses: Array) -> str:
+    """What ancestral masses mean for particles; empty where nothing has to be said."""
+    k = int(np.argmin(masses))
+    if not masses[k] < FEW:
+        return ""
+    if masses[k] <= 0.0:
+        return f"half of the mass at t = {times[k]:g} descends from less than 1e-300 of the start"
+    return (
+        f"half of the mass at t = {times[k]:g} descends from {masses[k]:.1g} of the start: "
+        f"fewer than about {1.0 / masses[k]:.1g} neurons do not follow this limit"
+    )
