@@ -919,9 +919,14 @@ def reference(
         typer.Option(help="Write the result to this file (.h5), for mfpde.load_reference.", show_default=False),
     ] = None,
     force: Annotated[bool, typer.Option("-f", "--force", help="Overwrite the file of --save.")] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep levels on disk, so that a second call goes on.")
+    ] = True,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the result only.")] = False,
 ) -> None:
-    """Numbers with error bars, confirmed by a second discretisation. Exit code 3 if the tolerance is not reached.
+    """Numbers with error bars, borne out by other nodes and confirmed by a second discretisation.
+
+    Exit code 3 if the tolerance is not reached. Ctrl-C prints the best so far and exits with 130.
 
     With --list, --show, --check or --rebuild: the references that come with mfpde (mfpde.load_reference).
     """
@@ -961,13 +966,13 @@ def reference(
         raise _RefusedError(f"reference needs one problem's name or TOML file, {given}")
     _compute_reference(
         what[0], 1e-4 if tolerance is None else tolerance, times, moments, inputs, settings, budget, save,
-        force=force, quiet=quiet,
+        force=force, cache=cache, quiet=quiet,
     )  # fmt: skip
 
 
 def _compute_reference(
     what: str, tolerance: float, times: str | None, moments: list[str] | None, inputs: str | None,
-    settings: list[str] | None, budget: float | None, save: Path | None, *, force: bool, quiet: bool,
+    settings: list[str] | None, budget: float | None, save: Path | None, *, force: bool, cache: bool, quiet: bool,
 ) -> None:  # fmt: skip
     with _one_line_warnings(), _refusing():
         import mfpde as mf
@@ -993,11 +998,16 @@ def _compute_reference(
                 wanted,
                 times=None if times is None else _floats(times, "--times"),
                 budget=120.0 if budget is None else budget,
-                progress=None if quiet else lambda text: typer.echo(text, err=True),
+                progress=False if quiet else None if sys.stderr.isatty() else _to_stderr,
+                cache=cache,
             )
         except mf.Disagreement as error:
             _complain(error)
             raise typer.Exit(INCONSISTENT) from None
+        except KeyboardInterrupt as interrupt:
+            if (best := getattr(interrupt, "reference", None)) is not None:
+                typer.echo(best)
+            raise
         if save is not None:
             options = {"--tolerance": f"{tolerance:g}", "--times": times, "--output-at": inputs}
             options |= {"--budget": None if budget is None else f"{budget:g}"}

@@ -138,7 +138,8 @@ def _computed(
             part.observables,
             budget=part.budget if budget is None else budget,
             memory=part.memory,
-            progress=progress,
+            progress=progress if progress is not None else False,
+            cache=False,  # computed anew
         )
         for part in parts
     ]
@@ -148,6 +149,7 @@ def _computed(
         tuple(certified for one in found for certified in one.observables),
         tuple(level for one in found for level in one.levels),
         all(one.reached for one in found),
+        min((one.ancestral_mass for one in found if one.ancestral_mass is not None), default=None),
     )
 
 

@@ -166,6 +166,7 @@ class StoredReference(Reference):
         observables: tuple[Certified, ...],
         levels: tuple[tuple[str, tuple[int, ...], float], ...],
         reached: bool,
+        ancestral_mass: float | None = None,
         *,
         path: Path = Path(),
         title: str = "",
@@ -180,6 +181,7 @@ class StoredReference(Reference):
             observables=observables,
             levels=levels,
             reached=reached,
+            ancestral_mass=ancestral_mass,
             path=path,
             configuration=configuration or {},
             command=command,
@@ -316,6 +318,8 @@ def _write(file: h5py.File, found: Reference, configuration: Mapping[str, Any] |
     file.attrs["configuration_unset"] = storage.texts(unset)
     file.attrs["tolerance"] = np.float64(found.tolerance)
     file.attrs["reached"] = np.int64(found.reached)
+    if found.ancestral_mass is not None:
+        file.attrs["ancestral_mass"] = np.float64(found.ancestral_mass)
     file.attrs["observables"] = storage.texts(names)
     file.attrs["command"] = storage.as_text(command or (stored.command if stored is not None else ""))
     plain = {key: value for key, value in provenance.items() if key != "volatile"}
@@ -395,6 +399,8 @@ def _write_observable(group: h5py.Group, certified: Certified) -> None:
     group.attrs["parameters"] = storage.as_toml(parameters)
     group.attrs["route"] = storage.as_text(certified.route)
     group.attrs["other"] = storage.as_text(certified.other)
+    group.attrs["check"] = storage.as_text(certified.check)
+    group.attrs["sizes"] = storage.texts(certified.sizes)
     value = np.asarray(certified.value, dtype=np.float64)
     scales = [storage.add_scale(group, "time", certified.times, "time")]
     dims = {"output": ("input", "output"), "marginal": ("bin",)}.get(kind, ())
@@ -415,6 +421,10 @@ def _write_observable(group: h5py.Group, certified: Certified) -> None:
     if certified.other_value is not None and certified.other_bar is not None:
         storage.add_dataset(group, "other_value", certified.other_value, "value by the other route", scales)
         storage.add_dataset(group, "other_bar", certified.other_bar, "bar of the other route", scales)
+    if certified.check_value is not None and certified.check_bar is not None:
+        label = "value by the same route on other nodes or cells"
+        storage.add_dataset(group, "check_value", certified.check_value, label, scales)
+        storage.add_dataset(group, "check_bar", certified.check_bar, "bar of that", scales)
 
 
 def _datasets(file: h5py.File) -> list[str]:
@@ -429,10 +439,10 @@ def _datasets(file: h5py.File) -> list[str]:
 _ATTRIBUTES = {
     "": (
         storage.REFERENCE_MARK, "problem", "fingerprint", "configuration", "configuration_unset", "tolerance",
-        "reached", "observables", "command", "provenance",
+        "reached", "observables", "command", "provenance", "ancestral_mass",
     ),
     "levels": ("routes",),
-    "observable": ("name", "kind", "parameters", "route", "other"),
+    "observable": ("name", "kind", "parameters", "route", "other", "check", "sizes"),
 }  # fmt: skip
 """The attributes that have a checksum together."""
 
@@ -527,6 +537,7 @@ class _Reader(storage.Reader):
             observables,
             self.levels(),
             bool(self.number(file, "reached", integer=True)),
+            self.number(file, "ancestral_mass") if "ancestral_mass" in file.attrs else None,
             path=Path(self.path),
             title=self.text(file, "problem"),
             configuration=self.configuration(),
@@ -581,6 +592,14 @@ class _Reader(storage.Reader):
         if "other_value" in group:
             other_value = self.array(group, "other_value", value.shape)
             other_bar = self.array(group, "other_bar", value.shape)
+        check_value = check_bar = None
+        if "check_value" in group:
+            check_value = self.array(group, "check_value", value.shape)
+            check_bar = self.array(group, "check_bar", value.shape)
+        # files of earlier versions have neither
+        sizes = tuple(self.texts(group, "sizes")) if "sizes" in group.attrs else ("", "", "")
+        if len(sizes) != 3:
+            self.fail(f"{group.name}: attribute 'sizes' has {len(sizes)} entries for 3 discretisations")
         array = self.values(group, _ARRAYS[kind]) if kind in _ARRAYS else None
         try:
             observable = None if kind == _OTHER else _observable(kind, self.table(group, "parameters"), array)
@@ -595,6 +614,10 @@ class _Reader(storage.Reader):
             other=self.text(group, "other"),
             other_value=other_value,
             other_bar=other_bar,
+            check=self.text(group, "check") if "check" in group.attrs else "",
+            check_value=check_value,
+            check_bar=check_bar,
+            sizes=(sizes[0], sizes[1], sizes[2]),
             observable=observable,
         )
 

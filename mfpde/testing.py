@@ -30,10 +30,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.certify import Certified, Reference, largest
+from mfpde.certify import Certified, Reference
 from mfpde.checks import numbers, real, shown, whole
 from mfpde.observables import DecayRate, EnergyAt, Marginal, MassIn, Measured, Observable, as_times
 from mfpde.problem import Problem, Reaction
+from mfpde.refinement import largest
 
 __all__ = ["ParticleRecorder", "Report", "Row", "Slope", "assert_converges", "assert_matches"]
 

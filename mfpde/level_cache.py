@@ -1,0 +1,151 @@
+"""Levels of references on disk: what was computed once is found again, so that a second call goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import io
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mfpde.observables import Observable
+from mfpde.problem import Problem
+from mfpde.refinement import Level
+from mfpde.routes import Route
+
+__all__ = ["LevelCache", "cache_folder"]
+
+MOST_FILES = 4000
+"""Levels that are kept; the oldest go first. A level has kilobytes."""
+
+
+def cache_folder() -> Path:
+    """Where levels are: ``$MFPDE_CACHE_DIR``, or ``mfpde`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    own = os.environ.get("MFPDE_CACHE_DIR")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path(os.path.expanduser("~")) / ".cache") / "mfpde"
+
+
+class LevelCache:
+    """The levels of one problem, by what they depend on.
+
+    A level is found again where the problem (its fingerprint, and the bits of its potential and its nodes), the route,
+    the level, the tolerance in time, the observables, the times, and the source of this package are the same. What
+    cannot be read counts as absent; what cannot be written is not.
+
+    Parameters
+    ----------
+    problem : Problem
+    folder : path
+    """
+
+    def __init__(self, problem: Problem, folder: Path) -> None:
+        self.folder = folder / "levels"
+        self.problem = _identity(problem)
+
+    def key(self, route: Route, level: int, step: float, wanted: Sequence[Observable], where: Sequence[Any]) -> str:
+        """The name of a level's file; empty where an observable cannot be told from another one."""
+        parts = [_source(), self.problem, route.name, repr(route.cells(level)), float(step).hex()]
+        parts += [time.hex() for time in route.times.tolist()]
+        for observable, at in zip(wanted, where, strict=True):
+            said = _described(observable)
+            if said is None:
+                return ""
+            parts += [said, repr(np.asarray(at).tolist())]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def find(self, key: str) -> Level | None:
+        """A level, if it is there and whole."""
+        if not key:
+            return None
+        try:
+            whole = io.BytesIO((self.folder / f"{key}.npz").read_bytes())
+            with np.load(whole, allow_pickle=False) as file:
+                values = [file[f"value_{k}"] for k in range(int(file["count"]))]
+                cost, blind, ancestral = (float(x) for x in file["numbers"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        return Level(values, cost, blind, None if np.isnan(ancestral) else ancestral)
+
+    def keep(self, key: str, level: Level) -> None:
+        """Write a level; the file appears when it is whole."""
+        if not key:
+            return
+        buffer = io.BytesIO()
+        ancestral = np.nan if level.ancestral is None else level.ancestral
+        arrays: dict[str, Any] = {f"value_{k}": value for k, value in enumerate(level.values)}
+        arrays |= {"count": len(level.values), "numbers": np.array([level.cost, level.blind, ancestral])}
+        np.savez(buffer, **arrays)
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(buffer.getvalue())
+                os.replace(name, self.folder / f"{key}.npz")
+            except OSError:
+                os.unlink(name)
+                raise
+            self._prune()
+
+    def _prune(self) -> None:
+        files = [entry for entry in os.scandir(self.folder) if entry.name.endswith(".npz")]
+        if len(files) > MOST_FILES:
+            files.sort(key=lambda entry: entry.stat().st_mtime)
+            for entry in files[: len(files) - MOST_FILES * 3 // 4]:
+                os.unlink(entry.path)
+
+
+@functools.cache
+def _source() -> str:
+    """What the package's code is, and the libraries that compute."""
+    import scipy
+
+    digest = hashlib.sha256(f"{np.__version__} {scipy.__version__}".encode())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _identity(problem: Problem) -> str:
+    """The fingerprint is good to eight digits; bars may be smaller, so bits are told apart, too."""
+    digest = hashlib.sha256(problem.fingerprint().encode())
+    digest.update(repr((problem.t_end, problem.shape, problem.axes)).encode())
+    points, weights = problem.mu_0.nodes(5)
+    bound = problem.bound_energy
+    for array in (points, weights, bound.potential(points, bound.response(points, weights))):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    for schedule in (problem.alpha, problem.temperature, problem.schedule):
+        digest.update(np.array([schedule(f * problem.t_end) for f in (0.05, 0.2, 0.5, 0.9)]).tobytes())
+    return digest.hexdigest()
+
+
+def _described(observable: Observable) -> str | None:
+    """What an observable measures; None where its fields do not say."""
+    if not dataclasses.is_dataclass(observable):
+        return None
+    kind = type(observable)
+    said = [kind.__module__, kind.__qualname__]
+    for field in dataclasses.fields(observable):
+        value = getattr(observable, field.name)
+        if field.name == "times":  # the route's are named apart
+            continue
+        try:
+            array = np.asarray(value, dtype=float)
+        except (TypeError, ValueError):
+            if not isinstance(value, (str, int, float, tuple, dict, type(None))):
+                return None
+            said.append(f"{field.name} {value!r}")
+        else:
+            said.append(f"{field.name} {array.shape} {[x.hex() for x in array.ravel().tolist()]}")
+    return " ".join(said)

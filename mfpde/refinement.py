@@ -1,0 +1,281 @@
+"""A route's levels, and the error bars that their differences let expect."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.observables import DecayRate, EnergyAt, Measured, Observable
+from mfpde.routes import Route
+
+__all__ = ["FLOOR", "SAFETY", "Ladder", "Level", "Spread", "largest", "typical", "worst"]
+
+Array = NDArray[np.float64]
+
+SAFETY = 5.0
+"""By how much a bar is wider than the estimated error of nodes or mesh."""
+SAFETY_IN_TIME = 3.0
+"""The same for the error in time that finer steps left."""
+LEAST_SHARE = 0.1
+"""The least change of an observable that is believed, as a share of the typical one: a change may vanish by chance."""
+SLOWEST = 0.9
+"""The largest ratio of successive changes that is believed."""
+FIRST, FIRST_ON_MESH = 1e-2, 0.2
+"""The smallest ratio that is believed of three levels alone, of routes that may be spectral and of others."""
+SHARE_IN_TIME = 0.05
+"""What part of the goal the error in time may take."""
+FLOOR = 1e-13
+"""The smallest relative bar: round-off."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """What one run of a route gave.
+
+    Attributes
+    ----------
+    values : list of array
+        The observables, one row a time.
+    cost, blind : float
+        See `Route`.
+    ancestral : float, optional
+        See `Route`.
+    """
+
+    values: list[Array]
+    cost: float
+    blind: float
+    ancestral: float | None = None
+
+
+class Runner(Protocol):
+    """Runs a level of a route with a tolerance in time, or knows what it gave."""
+
+    def __call__(self, ladder: Ladder, level: int, step: float) -> Level:
+        """What the level gave."""
+
+
+@dataclass(frozen=True)
+class Spread(Observable):
+    """First and second moments along all axes, from the lower end and in lengths of the box: a witness."""
+
+    @property
+    def name(self) -> str:
+        """See `Observable`."""
+        return "moments"
+
+    def measure(self, at: Measured) -> Array:
+        """See `Observable`."""
+        found = []
+        for axis, theta in zip(at.problem.axes, at.coordinates, strict=True):
+            x = (theta - axis.lower) / axis.length
+            found += [float((at.weights * x).sum()), float((at.weights * x**2).sum())]
+        return np.array(found)
+
+
+class Ladder:
+    """What a route has found so far, and what can be said of its errors.
+
+    Parameters
+    ----------
+    route : Route
+    wanted : sequence of Observable
+    where : sequence of array of int
+        For each of them which of the route's times are its.
+    runner : callable
+        Runs a level.
+    """
+
+    def __init__(
+        self, route: Route, wanted: Sequence[Observable], where: Sequence[NDArray[np.intp]], runner: Runner
+    ) -> None:
+        self.route, self.runner, self.count = route, runner, len(wanted)
+        # energy and moments are always watched: a single number may stand still by chance
+        everywhere = np.arange(len(route.times))
+        self.wanted = [*wanted, EnergyAt(), Spread()]
+        self.where = [*where, everywhere, everywhere]
+        self.levels: list[Level] = []
+        self.finest: list[Array] = []
+        """The last level with the finest steps."""
+        self.in_time: list[Array] = []
+        """How much these changed."""
+        self.spent, self.most = 0.0, math.inf
+        """What all runs cost, see `Route`, and what they may cost."""
+        self.failed = ""
+        """Why there can be no further level, if so."""
+        self.settled = 0
+        """The level up to which that was seen, counted from 1."""
+
+    @property
+    def values(self) -> list[list[Array]]:
+        """The observables of each level."""
+        return [level.values for level in self.levels]
+
+    @property
+    def best(self) -> list[Array]:
+        """The observables as well as they are known."""
+        return self.everything[: self.count]
+
+    @property
+    def everything(self) -> list[Array]:
+        """The same, and the energy and the moments."""
+        return self.finest if self.settled == len(self.levels) else self.levels[-1].values
+
+    def measure(self, level: int, step: float, deadline: float) -> list[Array]:
+        """Run a level and measure the observables; see `Route.run`."""
+        values: list[list[Array]] = [[] for _ in self.wanted]
+        for i, at in enumerate(self.route.run(level, step, deadline)):
+            for k, observable in enumerate(self.wanted):
+                if i in self.where[k]:
+                    values[k].append(np.asarray(observable.measure(at), dtype=float))
+        return [
+            o.combine(np.stack(v), self.route.times[at]) if isinstance(o, DecayRate) else np.stack(v)
+            for o, v, at in zip(self.wanted, values, self.where, strict=True)
+        ]
+
+    def advance(self, goal: float) -> None:
+        """What brings the bars nearer to a goal: finer steps where only they are missing, else one more level."""
+        if self.levels and self.settled < len(self.levels) and (len(self.levels) == 1 or self.worst() <= goal):
+            self.settle(goal)
+        else:
+            self.levels.append(self.run(len(self.levels), self.route.step))
+
+    def run(self, level: int, step: float) -> Level:
+        """A level, its cost counted."""
+        found = self.runner(self, level, step)
+        self.spent += found.cost
+        return found
+
+    def settle(self, goal: float) -> None:
+        """See how much finer steps change on the last level, until that is a small part of the goal.
+
+        Once, and then again as long as that does not cost more than `most` in all.
+        """
+        route, level = self.route, len(self.levels) - 1
+        values = self.levels[-1].values
+        self.finest, in_time = values, [np.zeros_like(v) for v in values]
+        while route.finer < 1.0:
+            finer = route.finer * route.step
+            found = self.run(level, finer)
+            in_time = [np.abs(b - a) for a, b in zip(self.finest, found.values, strict=True)]
+            self.finest = found.values
+            small = worst(in_time[: self.count], self.scales) <= SHARE_IN_TIME * goal / max(route.left, 0.1)
+            # half the steps are twice the work
+            if small or finer <= route.least_step or self.spent + 2.0 * found.cost > self.most:
+                break
+            route.step, self.levels[-1] = finer, found
+        self.in_time = [route.left * change for change in in_time]
+        self.settled = len(self.levels)
+
+    @property
+    def scales(self) -> list[Array]:
+        """What bars are relative to: the largest value of the same time; for the witnesses, of all times."""
+        values = self.levels[-1].values
+        wanted = [scale(v) for v in values[: self.count]]
+        return wanted + [np.full(v.shape, np.abs(v).max()) for v in values[self.count :]]
+
+    def ratios(self, changes: Sequence[Sequence[Array]]) -> tuple[float, float]:
+        """What the last typical change is of the one before, and what the next one will be of it."""
+        sizes = [typical(c) for c in changes]
+        if not all(math.isfinite(c) for c in sizes):
+            return SLOWEST, SLOWEST
+        found = [b / a if a > 0 else 0.0 for a, b in itertools.pairwise(sizes)]
+        last, fastest = found[-1], self.route.fastest
+        if fastest is not None:
+            # one order: it shows in one step, in two and in three, and the worst of them is taken
+            last = max(math.prod(found[-n:]) ** (1.0 / n) for n in range(1, min(3, len(found)) + 1))
+            following = last = max(last, fastest if len(found) > 1 else FIRST_ON_MESH)
+        elif len(found) == 1:
+            following = last = max(last, FIRST)
+        else:
+            # spectral: the ratio falls from level to level, but not evenly: what two steps tell is believed
+            following = last = max(last, math.sqrt(last * found[-2]))
+        return min(last, SLOWEST), min(following, SLOWEST)
+
+    def bars(self) -> tuple[list[Array], float]:
+        """The bars of the last level, and the ratio that the next change is expected to have to the last."""
+        if len(self.levels) < 3:
+            shapes = [v.shape for v in self.levels[-1].values[: self.count]] if self.levels else []
+            return [np.full(shape, np.inf) for shape in shapes], math.nan
+        scales = self.scales
+        changes = [
+            [(y - x) / s for x, y, s in zip(a, b, scales, strict=True)] for a, b in itertools.pairwise(self.values)
+        ]
+        last, following = self.ratios(changes)
+        size = typical(changes[-1])
+        in_time = [dt / s for dt, s in zip(self.in_time, scales, strict=True)]
+        least, least_in_time = LEAST_SHARE * size, LEAST_SHARE * typical(in_time)
+        blind = self.levels[-1].blind
+        bars = []
+        for d1, d2, dt, s in zip(changes[-2], changes[-1], in_time, scales, strict=True):
+            # a change may be small by chance: neither what the one before lets expect, nor the others, are forgotten
+            change = np.maximum(np.maximum(np.abs(d2), last * np.abs(d1)), least)
+            bar = SAFETY * following / (1.0 - following) * change + SAFETY_IN_TIME * np.maximum(dt, least_in_time)
+            bars.append((bar + blind + FLOOR) * s)
+        return bars[: self.count], following
+
+    def worst(self) -> float:
+        """The largest relative bar."""
+        return worst(self.bars()[0], self.scales) if self.levels else math.inf
+
+    def reached(self, goal: float) -> bool:
+        """Whether the bars are within a goal, the error in time of the last level among them."""
+        return self.worst() <= goal and self.settled == len(self.levels)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the error in time is most of the bar, and cannot be made smaller; or all of it is round-off."""
+        if len(self.levels) < 3 or self.settled < len(self.levels):
+            return False
+        in_time = SAFETY_IN_TIME * worst(self.in_time[: self.count], self.scales)
+        return in_time > 0.5 * self.worst() or self.worst() <= 2.0 * FLOOR
+
+    def next_cost(self) -> float:
+        """What the next level will cost, see `Route`."""
+        level = len(self.levels)
+        return self.levels[-1].cost * self.route.work(level) / self.route.work(level - 1) if level else 0.0
+
+    def forecast(self, goal: float) -> float:
+        """What it will cost until the bars have reached a goal."""
+        if len(self.levels) < 3:
+            return math.inf
+        reached, ratio = self.worst(), self.bars()[1]
+        level, total, cost = len(self.levels), 0.0, self.levels[-1].cost
+        while reached > goal and level < len(self.levels) + 40:
+            cost *= self.route.work(level) / self.route.work(level - 1)
+            total += cost
+            reached *= ratio
+            level += 1
+        return total if reached <= goal else math.inf
+
+    def size(self) -> str:
+        """Cells or nodes of the last level, in words."""
+        return self.route.size(len(self.levels) - 1)
+
+
+def typical(changes: Sequence[Array]) -> float:
+    """The root mean square over all observables, each counted once."""
+    return math.sqrt(sum(float(np.mean(c**2)) for c in changes) / len(changes))
+
+
+def largest(values: Array) -> Array:
+    """The largest absolute value of the same time, in the shape of the values: what relative errors are relative to."""
+    axes = tuple(range(1, values.ndim))
+    found = np.abs(values).max(axis=axes, keepdims=True) if axes else np.abs(values)
+    return np.asarray(np.broadcast_to(found, values.shape))
+
+
+def scale(values: Array) -> Array:
+    """`largest`, but no zeros."""
+    return np.maximum(largest(values), 1e-12 * max(float(np.abs(values).max()), 1e-300))
+
+
+def worst(bars: Sequence[Array], scales: Sequence[Array]) -> float:
+    """The largest of some bars, relative to their scales."""
+    return max(float((bar / s).max()) for bar, s in zip(bars, scales, strict=False))

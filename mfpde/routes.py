@@ -1,0 +1,280 @@
+"""Routes: discretisations of one problem that can be refined level by level, and what each says of its own errors."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.lagrangian import NodeFlow, OutOfTime
+from mfpde.observables import Measured
+from mfpde.problem import Problem
+from mfpde.running import WORKING_ARRAYS, RunWarning
+
+__all__ = ["MeshRoute", "NodeRoute", "Route", "RouteError", "StationaryRoute", "another_mesh", "routes"]
+
+Array = NDArray[np.float64]
+
+GROWTH = 1.5
+"""How many more nodes a level has along each axis."""
+FIRST_NODES = {1: 8, 2: 8, 3: 6, 4: 5}
+"""Nodes along each axis of the first level, by dimension."""
+FIRST_CELLS = {1: 50, 2: 24, 3: 12, 4: 8}
+"""Cells along each axis of the first level, at least."""
+DEFAULT_CELLS = {1: 150, 2: 72, 3: 30, 4: 16}
+"""Cells along each axis where a problem suggests no mesh: the first level has a third of them."""
+
+
+class RouteError(RuntimeError):
+    """A level that cannot be had: the run ended before its time."""
+
+
+class Route(ABC):
+    """A discretisation that can be refined, level by level.
+
+    Attributes
+    ----------
+    name : str
+    fastest : float, optional
+        The smallest ratio of successive changes that is believed; None where convergence may be spectral.
+    step, least_step : float
+        The tolerance in time, and the smallest that is tried.
+    finer : float
+        By how much it is made smaller to see the error in time; 1 where there is none.
+    left : float
+        What part of the change that a finer step made is still missing after it.
+    power : float
+        Work grows like the number of cells, times this power of their number along an axis.
+    cost : float
+        The last run's work, in about seconds: from counts, so that it does not depend on the machine.
+    blind : float
+        Relative error that the last run's nodes let expect beyond what refinement shows.
+    """
+
+    name: str
+    fastest: float | None = None
+    step, least_step, finer, left = 1.0, 1.0, 1.0, 0.0
+    power = 0.0
+    cost = 0.0
+    blind = 0.0
+    ancestral: float | None = None
+    """From how little of the start half of the mass descends, at the time when that is least; None where unknown."""
+
+    def __init__(self, problem: Problem, times: Array) -> None:
+        self.problem, self.times = problem, times
+
+    @abstractmethod
+    def cells(self, level: int) -> tuple[int, ...]:
+        """Cells or nodes along each axis."""
+
+    @abstractmethod
+    def bytes(self, level: int) -> float:
+        """Memory of a level, about."""
+
+    @abstractmethod
+    def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
+        """The measure at each time.
+
+        Raises
+        ------
+        OutOfTime
+            At the deadline, on the clock of `time.perf_counter`.
+        RouteError
+            If the run ends before its time.
+        """
+
+    def other(self) -> Route | None:
+        """The same discretisation on differently placed nodes or cells; None where there is none."""
+        return None
+
+    def work(self, level: int) -> float:
+        """The work of a level, in units of its own."""
+        return math.prod(self.cells(level)) * max(self.cells(level)) ** self.power
+
+    def size(self, level: int) -> str:
+        """Cells or nodes, in words."""
+        return " x ".join(map(str, self.cells(level)))
+
+
+class MeshRoute(Route):
+    """A mesh with one scheme; cells by a half more each time in 1-D and 2-D, by less above."""
+
+    power = 1.0
+    # half of a step, at second order, leaves a quarter of its error: a third of what it changed
+    step, least_step, finer, left = 1e-5, 1e-12, 1 / 8, 1 / 3
+
+    def __init__(self, problem: Problem, times: Array, scheme: Any, order: int, shifted: bool = False) -> None:
+        from mfpde.defaults import default_method
+
+        super().__init__(problem, times)
+        self.scheme, self.order, self.shifted = scheme, order, shifted
+        self.name = f"mesh, {type(scheme).__name__}" + (", other cells" if shifted else "")
+        d = len(problem.axes)
+        self.ratio = (1.5, 1.5, 1.3, 1.2)[d - 1]
+        self.fastest = self.ratio ** -(order + 1)
+        shape = (DEFAULT_CELLS[d],) * d if problem.shape is None else problem.grid(None).shape
+        # no cells of the one sequence have the faces or the centres of the other's
+        self.start = tuple(max(FIRST_CELLS[d], round(n / 3)) * (1.13 if shifted else 1.0) for n in shape)
+        # one method for all levels, of a fine one: where it changed on the way, so would the error in time
+        self.method, _ = default_method(problem, problem.grid(self.cells(4)), scheme)
+
+    def cells(self, level: int) -> tuple[int, ...]:
+        """See `Route`."""
+        return tuple(round(n * self.ratio**level) for n in self.start)
+
+    def bytes(self, level: int) -> float:
+        """See `Route`."""
+        return 8.0 * WORKING_ARRAYS * math.prod(self.cells(level))
+
+    def other(self) -> Route:
+        """See `Route`."""
+        return MeshRoute(self.problem, self.times, self.scheme, self.order, True)
+
+    def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
+        """See `Route`."""
+        from mfpde.integration import solve
+        from mfpde.solution import Result
+        from mfpde.stepping import ErrorControl
+
+        problem, grid = self.problem, self.problem.grid(self.cells(level))
+        # steps that stability binds do not feel a tolerance: an eighth of it stands for half of any step
+        controller = ErrorControl(tolerance=step, fraction=0.95 * (step / MeshRoute.step) ** (1 / 3))
+        seconds = deadline - time.perf_counter()
+        if not seconds > 0.0:
+            raise OutOfTime
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RunWarning)
+            found = solve(
+                problem, grid.shape, float(self.times[-1]), scheme=self.scheme, method=self.method,
+                save=self.times.tolist(), controller=controller, progress=False, throw=False,
+                time_limit=seconds if math.isfinite(seconds) else None,
+            )  # fmt: skip
+        if found.result is Result.INTERRUPTED:
+            raise KeyboardInterrupt
+        if found.result is Result.TIME_LIMIT:
+            raise OutOfTime
+        if not found.times[-1] >= self.times[-1]:
+            raise RouteError(
+                f"{self.name}, {self.size(level)} cells, ended at t = {found.times[-1]:g}: {found.result.value}"
+            )
+        self.cost = found.stats["steps"] * (3e-4 + 5e-8 * grid.size)
+        for i in np.searchsorted(found.times, self.times):
+            yield Measured(
+                problem, tuple(grid.mesh()), found.density[i] * grid.cell_volume, float(found.energy[i]), grid,
+                found.point_values,
+            )  # fmt: skip
+
+
+class NodeRoute(Route):
+    """Quadrature nodes along characteristics, by a half more along each axis each time."""
+
+    # the error of the steps is proportional to the tolerance, or nearly
+    step, least_step, finer, left = 1e-6, 1e-13, 1e-2, 0.03
+
+    def __init__(self, problem: Problem, times: Array, elsewhere: bool = False) -> None:
+        super().__init__(problem, times)
+        self.flow = NodeFlow(problem, times, elsewhere)  # refuses what has no characteristics
+        self.name = "characteristics" + (", other nodes" if elsewhere else "")
+        self.start = FIRST_NODES[len(problem.axes)]
+        self.direct = problem.bound_energy.direct
+
+    def cells(self, level: int) -> tuple[int, ...]:
+        """See `Route`."""
+        return (round(self.start * GROWTH**level),) * len(self.problem.axes)
+
+    def bytes(self, level: int) -> float:
+        """See `Route`."""
+        nodes = math.prod(self.cells(level))
+        return 8.0 * nodes * (40 + len(self.times)) * (len(self.problem.axes) + 1)
+
+    def work(self, level: int) -> float:
+        """See `Route`."""
+        return float(math.prod(self.cells(level)) ** (2 if self.direct else 1))
+
+    def other(self) -> Route:
+        """See `Route`."""
+        return NodeRoute(self.problem, self.times, True)
+
+    def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
+        """See `Route`."""
+        try:
+            for at in self.flow.run(self.cells(level), step, deadline):
+                yield Measured(self.problem, tuple(at.points.T), at.weights, at.energy)
+        except (RuntimeError, ArithmeticError) as error:
+            raise RouteError(f"{self.name}, {self.size(level)} nodes: {error}") from None
+        self.cost, self.blind, self.ancestral = self.flow.work, self.flow.watched.error, self.flow.ancestral
+
+
+class StationaryRoute(Route):
+    """The end state: the minimiser of the free energy on the centres of a mesh, or on Gauss nodes."""
+
+    def __init__(self, problem: Problem, gauss: bool, mesh: bool) -> None:
+        super().__init__(problem, np.array([math.inf]))
+        self.gauss, self.mesh = gauss, mesh
+        self.name = "end state, Gauss nodes" if gauss else "end state, mesh"
+        self.start = (10, 8, 8, 6)[len(problem.axes) - 1]
+        if mesh:
+            # masses of regions come from cells, by interpolation of fourth order
+            self.fastest = GROWTH**-5
+
+    def cells(self, level: int) -> tuple[int, ...]:
+        """See `Route`."""
+        return (round(self.start * GROWTH**level),) * len(self.problem.axes)
+
+    def bytes(self, level: int) -> float:
+        """See `Route`."""
+        return 8.0 * WORKING_ARRAYS * math.prod(self.cells(level))
+
+    def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
+        """See `Route`."""
+        from mfpde.equilibrium import stationary, stationary_on_nodes
+
+        problem = self.problem
+        if time.perf_counter() > deadline:
+            raise OutOfTime
+        self.cost = 1e-3 + 1e-5 * math.prod(self.cells(level))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RunWarning)
+            if not self.gauss:
+                state = stationary(problem, self.cells(level))
+                weights = state.mu * state.grid.cell_volume
+                yield Measured(problem, tuple(state.grid.mesh()), weights, state.energy, state.grid, True)
+                return
+            points, weights, energy, density = stationary_on_nodes(problem, self.cells(level))
+        if not self.mesh:
+            yield Measured(problem, tuple(points.T), weights, energy)
+            return
+        # regions need a density that can be asked anywhere: the Gibbs formula, with the potential of the nodes
+        grid = problem.grid(tuple(4 * n for n in self.cells(level)))
+        values = density(grid.points()).reshape(grid.shape) * grid.cell_volume
+        yield Measured(problem, tuple(grid.mesh()), values, energy, grid, True)
+
+
+def routes(problem: Problem, times: Array, mesh: bool) -> list[Route]:
+    """Two independent routes, the one that is the better as a rule first; `mesh` for what nodes cannot give."""
+    from mfpde.transport import ScharfetterGummel, Weno5
+
+    if math.isinf(times[-1]):
+        return [StationaryRoute(problem, False, mesh), StationaryRoute(problem, True, mesh)]
+    if not problem.noiseless:
+        return [MeshRoute(problem, times, Weno5(), 4), MeshRoute(problem, times, ScharfetterGummel(), 2)]
+    weno = MeshRoute(problem, times, Weno5(), 5)
+    if not mesh:
+        try:
+            return [NodeRoute(problem, times), weno]
+        except ValueError:  # characteristics refuse this problem
+            pass
+    return [weno, another_mesh(problem, times)]
+
+
+def another_mesh(problem: Problem, times: Array) -> MeshRoute:
+    """The route that confirms where nodes do not: a mesh with a scheme of another kind."""
+    from mfpde.transport import Muscl
+
+    return MeshRoute(problem, times, Muscl(), 2)
