@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -118,6 +119,34 @@ class TestClosedForms:
         assert exact["density"](np.array([0.0, math.pi / 2]), t) == pytest.approx([r / math.pi, 1 / (r * math.pi)])
         # far beyond the range of exp, r + log r = 1 + 4 c t
         assert exact["energy"](1000.0) == pytest.approx(1 / (1 + 3992.7084) ** 2, rel=1e-6)
+
+    @pytest.mark.parametrize("t", [0.5, 3.0, 6.0, 12.0])
+    def test_energies_keep_their_digits_near_the_minimum(self, t):
+        """The docstrings' formulas in 60 digits: differences of means, or of variances, have none left there."""
+        with localcontext(prec=60):
+            T, C, tau = Decimal(t), Decimal("0.5"), Decimal("0.75")
+            # linear neuron: 1 + alpha C = 5/2
+            right = (-5 * T).exp() * Decimal(3) ** 2 / 2
+            assert P.linear_neuron(2.0, 3.0, -1.0, 0.5).exact["energy"](t) == pytest.approx(
+                float(right), rel=1e-14, abs=0
+            )
+            for alpha in (Decimal(0), Decimal("1.5")):
+                # KL of two normal laws with variances C_p (1 + x) and C_p, and means apart by g
+                G, r = 1 / C + alpha / 2, (Decimal("1.25") - C) / (2 + alpha * C) * alpha
+                below = 1 + r * (1 - (-2 * G * T).exp())
+                x, g = Decimal("1.5") * (-2 * G * T).exp() / below, -2 * (-(1 / C + alpha) * T).exp() / below
+                right = (x - (1 + x).ln()) / 2 + g**2 / (2 * C)
+                found = P.gaussian_sampling(0.0, 1.25, 2.0, 0.5, float(alpha)).exact["energy"](t)
+                assert found == pytest.approx(float(right), rel=3e-14, abs=0)
+                # tau KL(N(m, s) | N(-b m/a, tau/a)) with a = 1, b = 1/2, tau = 3/4: the roots are alpha tau + 2 a apart
+                E = (-(alpha * tau + 2) * T).exp()
+                below = 1 + alpha * (2 - tau) / (alpha * tau + 2) * (1 - E)
+                x = (2 - tau) / tau * E / below
+                m = (-Decimal("1.5") * ((1 + alpha * tau) * T + below.ln())).exp() / 1000
+                right = tau / 2 * (x - (1 + x).ln()) + (Decimal("1.5") * m) ** 2 / 2
+                given = {"temperature": 0.75, "alpha": float(alpha), "mean": 1e-3, "variance": 2.0}
+                found = P.gaussian_langevin(1.0, 0.5, **given).exact["optimality_gap"](t)
+                assert found == pytest.approx(float(right), rel=1e-12, abs=0)  # the mean is 1e-3 to 16 digits only
 
     @pytest.mark.parametrize("strength", [0.5, 1.3])
     def test_quadratic_well_equations(self, strength):

@@ -48,8 +48,12 @@ def linear_neuron(
     std = math.sqrt(variance)
     rate = 1 + alpha * variance
 
+    def gap(t: float) -> float:
+        # the difference of path and target would keep none of its digits once it is below 1e-16 of them
+        return math.exp(-rate * t) * (mean - target)
+
     def path(t: float) -> float:
-        return target + math.exp(-rate * t) * (mean - target)
+        return target + gap(t)
 
     low, high = min(mean, target), max(mean, target)
     return Problem(
@@ -65,7 +69,7 @@ def linear_neuron(
         exact={
             "mean": path,
             "variance": lambda t: variance,
-            "energy": lambda t: 0.5 * (path(t) - target) ** 2,
+            "energy": lambda t: 0.5 * gap(t) ** 2,
             "minimum_energy": 0.0,
         },
         parameters={"target": target, "alpha": alpha, "mean": mean, "variance": variance, "t_end": t_end},

@@ -234,8 +234,11 @@ def gaussian_langevin(
     def denominator(t: float) -> float:
         return 1 - r * math.expm1(-decay * t)
 
+    def from_limit(t: float) -> float:
+        return (variance - limit) * math.exp(-decay * t) / denominator(t)
+
     def spread(t: float) -> float:
-        return limit + (variance - limit) * math.exp(-decay * t) / denominator(t)
+        return limit + from_limit(t)
 
     def path(t: float) -> float:
         # int alpha (s - s_+) = log(1 + r (1 - E)) / a
@@ -248,9 +251,9 @@ def gaussian_langevin(
         return 0.5 * a * spread(t) + 0.5 * (a + b) * path(t) ** 2 + tau * entropy(t)
 
     def gap(t: float) -> float:
-        # p_mu = N(-b m/a, tau/a)
-        ratio = a * spread(t) / tau
-        return 0.5 * tau * (ratio - 1 - math.log(ratio)) + 0.5 * ((a + b) * path(t)) ** 2 / a
+        # p_mu = N(-b m/a, tau/a); without birth-death, and with that of the free energy, the limit is tau/a
+        offset = 0.0 if free or alpha == 0.0 else a * limit / tau - 1
+        return 0.5 * tau * _minus_log1p(offset + a * from_limit(t) / tau) + 0.5 * ((a + b) * path(t)) ** 2 / a
 
     low, high = min(mean, 0.0), max(mean, 0.0)
     reach = 7 * math.sqrt(max(variance, limit))
@@ -285,6 +288,15 @@ def gaussian_langevin(
             "t_end": t_end,
         },
     )
+
+
+def _minus_log1p(x: float) -> float:
+    """``x - log(1 + x)``, with all its digits near 0, where it is ``x^2/2``."""
+    if abs(x) > 0.2:
+        return x - math.log1p(x)
+    # log(1 + x) = 2 artanh r with r = x/(2 + x), and x - 2 r = x r; the first term left out is below 1e-17 of the sum
+    r = x / (2 + x)
+    return x * r - 2 * r**3 * sum(r ** (2 * k) / (2 * k + 3) for k in range(8))
 
 
 def _quadratic(strength: float, centre: float = 0.0, constant: float = 0.0) -> External:
@@ -344,15 +356,21 @@ def gaussian_sampling(
     def denominator(t: float) -> float:
         return 1 - r * math.expm1(-2 * rate * t)
 
+    # distances to the target: differences of path and spread would have lost their digits near it
+    def shift(t: float) -> float:
+        return (mean - target_mean) * math.exp(-(1 / target_variance + alpha) * t) / denominator(t)
+
+    def excess(t: float) -> float:
+        return (variance - target_variance) * math.exp(-2 * rate * t) / denominator(t)
+
     def path(t: float) -> float:
-        return target_mean + (mean - target_mean) * math.exp(-(1 / target_variance + alpha) * t) / denominator(t)
+        return target_mean + shift(t)
 
     def spread(t: float) -> float:
-        return target_variance + (variance - target_variance) * math.exp(-2 * rate * t) / denominator(t)
+        return target_variance + excess(t)
 
     def divergence(t: float) -> float:
-        excess = spread(t) / target_variance - 1
-        return 0.5 * (excess - math.log1p(excess)) + 0.5 * (path(t) - target_mean) ** 2 / target_variance
+        return 0.5 * _minus_log1p(excess(t) / target_variance) + 0.5 * shift(t) ** 2 / target_variance
 
     start, end = math.sqrt(variance), math.sqrt(target_variance)
     low = min(mean - 7 * start, target_mean - 7 * end)
