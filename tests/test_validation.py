@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 
@@ -252,6 +255,318 @@ def test_coverage_counts_what_it_says() -> None:
     # the same problems each time
     first, second = (cases(True)[0][0].problem.parameters for _ in range(2))
     assert first == second
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# closed forms
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def follow(start, log_weights, gradient, potential, alpha: float, times):  # type: ignore[no-untyped-def]
+    """Points and weights of nodes that move and are weighed by themselves: no code of the package."""
+    from scipy.integrate import solve_ivp
+
+    n = len(start)
+
+    def normalised(logs):  # type: ignore[no-untyped-def]
+        w = np.exp(logs - logs.max())
+        return w / w.sum()
+
+    def change(t, y):  # type: ignore[no-untyped-def]
+        x, w = y[:n], normalised(y[n:])
+        V = potential(x, w)
+        return np.concatenate([-gradient(x, w), -alpha * (V - w @ V)])
+
+    y = np.concatenate([start, log_weights])
+    found = solve_ivp(change, (0.0, times[-1]), y, "DOP853", t_eval=times, rtol=1e-12, atol=1e-13)
+    return [(y[:n], normalised(y[n:])) for y in found.y.T]
+
+
+def normal_nodes(mean: float, std: float, descent: float, count: int = 200):  # type: ignore[no-untyped-def]
+    """Gauss-Legendre nodes from the bulk of a normal law to `descent` standard deviations away, and logs of weights."""
+    low, high = mean + std * (min(descent, 0.0) - 9), mean + std * (max(descent, 0.0) + 9)
+    x, w = np.polynomial.legendre.leggauss(count)
+    x = 0.5 * (low + high) + 0.5 * (high - low) * x
+    return x, np.log(w) - 0.5 * ((x - mean) / std) ** 2
+
+
+@pytest.mark.parametrize(
+    ("target", "alpha", "mean", "variance", "t", "descent"),
+    # where the mass comes from: 5.8, 8.4 and 16.4 standard deviations, by an independent measurement
+    [(4.0, 5.0, -2.0, 0.2, 1.0, 5.8), (2.0, 30.0, -3.0, 0.01, 1.0, 8.4), (20.0, 3.0, -1.0, 0.5, 1.0, 16.4),
+     (-3.0, 100.0, 1.0, 0.6, 0.05, -4.8)],
+)  # fmt: skip
+def test_linear_neurons_hold_along_nodes_from_the_tails(target, alpha, mean, variance, t, descent) -> None:  # type: ignore[no-untyped-def]
+    import mfpde as mf
+    from validation.closed_forms import _descent_of_neuron, _values
+
+    problem, times = mf.problems.linear_neuron(target, alpha, mean, variance), np.array([0.4 * t, t])
+    assert _descent_of_neuron(problem, t) == pytest.approx(abs(descent), abs=0.06)
+    x, logs = normal_nodes(mean, math.sqrt(variance), descent)
+    found = follow(
+        x, logs, lambda x, w: np.full_like(x, w @ x - target), lambda x, w: (w @ x - target) * x, alpha, times
+    )
+    asked = (mf.EnergyAt(), mf.Moment("theta", 1), mf.Moment("theta", 2))
+    energy, first, second = _values([problem], asked, times)
+    for k, (x, w) in enumerate(found):
+        assert 0.5 * (w @ x - target) ** 2 == pytest.approx(energy[k], rel=1e-8, abs=0)
+        assert w @ x == pytest.approx(first[k], rel=1e-9, abs=0)
+        assert w @ x**2 == pytest.approx(second[k], rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize(
+    ("strength", "alpha", "mean", "variance", "t"),
+    [(2.5, 29.0, 7.5, 0.03, 2.0), (0.31, 1.1, 15.0, 0.8, 6.0), (1.0, 80.0, 1.0, 0.05, 0.3)],
+)
+def test_wells_hold_along_nodes_from_the_tails(strength, alpha, mean, variance, t) -> None:  # type: ignore[no-untyped-def]
+    import mfpde as mf
+    from validation.closed_forms import _descent_of_well, _values
+
+    problem, times = mf.problems.quadratic_well(strength, alpha, mean, variance), np.array([0.4 * t, t])
+    descent = _descent_of_well(problem, t)
+    assert descent > (5 if variance != 0.05 else 2)
+    x, logs = normal_nodes(mean, math.sqrt(variance), -descent)
+    found = follow(x, logs, lambda x, w: strength * x, lambda x, w: 0.5 * strength * x**2, alpha, times)
+    asked = (mf.EnergyAt(), mf.Moment("x", 1), mf.Moment("x", 2))
+    energy, first, second = _values([problem], asked, times)
+    for k, (x, w) in enumerate(found):
+        assert 0.5 * strength * (w @ x**2) == pytest.approx(energy[k], rel=1e-8, abs=0)
+        assert w @ x == pytest.approx(first[k], rel=1e-8, abs=0)
+        assert w @ x**2 == pytest.approx(second[k], rel=1e-8, abs=0)
+    # where it is now, taken back to the start along the flow
+    x, w = found[-1]
+    assert abs(w @ x * math.exp(strength * t) - mean) / math.sqrt(variance) == pytest.approx(descent, rel=1e-7, abs=0)
+
+
+@pytest.mark.parametrize("d", [2.0, 3.7, 25.0])
+def test_single_index_holds_along_nodes(d: float) -> None:
+    """With q = E u^2, E = c d/(d-1) (1-q)^2/2 and dV/du = -2 c d/(d-1) (1-q) u: the kernel of the docstring, summed."""
+    from scipy.special import roots_jacobi
+
+    import mfpde as mf
+    from validation.coverage import circle_integral
+
+    rate, times = 1.3, np.array([0.3, 1.2])
+    problem = mf.problems.single_index(k=2, d=d, rate=rate)
+    # the start is sin^(d-2): powers at the ends belong to the rule, what is left is smooth
+    y, w = roots_jacobi(300, d - 2, d - 2)
+    start = 0.5 * math.pi * (1 + y)
+    logs = np.log(w) + (d - 2) * np.log(np.sin(start) / (1 - y**2))
+    c = 2 * rate * d / (d - 1)
+
+    def gradient(x, w):  # type: ignore[no-untyped-def]
+        u = np.cos(x)
+        return c * (1 - w @ u**2) * u * np.sin(x)
+
+    found = follow(start, logs, gradient, lambda x, w: 0 * x, 0.0, times)
+    for t, (x, w) in zip(times, found, strict=True):
+        assert 0.25 * c * (1 - w @ np.cos(x) ** 2) ** 2 == pytest.approx(problem.exact["energy"](t), rel=1e-9, abs=0)
+        second = circle_integral(problem.exact["density"], np.square, t, 0.0, math.pi)
+        assert w @ x**2 == pytest.approx(second, rel=1e-9, abs=0)
+        assert circle_integral(problem.exact["density"], np.ones_like, t, 0.0, math.pi) == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "t"),
+    [
+        ("gaussian-langevin", {"alpha": 60.0, "mean": 4.0, "variance": 0.02, "temperature": 1.5}, 0.05),
+        ("gaussian-langevin", {"alpha": 20.0, "mean": 3.0, "variance": 0.1, "reaction": "balanced"}, 0.1),
+        ("gaussian-langevin", {"alpha": 0.0, "mean": 6.0, "coupling": -0.5}, 2.0),
+        ("gaussian-sampling", {"alpha": 50.0, "target_mean": 3.0, "variance": 0.04, "target_variance": 0.8}, 0.02),
+        ("gaussian-sampling", {"alpha": 0.3, "target_mean": -5.0, "variance": 0.9, "target_variance": 0.02}, 0.03),
+    ],
+)
+def test_gaussians_with_noise_solve_the_equation_at_every_point(name: str, given: dict[str, float], t: float) -> None:
+    """For l = log mu: dl/dt = V'' + tau l'' + (V' + tau l') l' - alpha (r - E r); r is V + tau l or V."""
+    import mfpde as mf
+
+    problem = mf.problems.get(name, **given)
+    p, exact = problem.parameters, problem.exact
+    assert p is not None
+    if name == "gaussian-sampling":
+        tau, free, a, b, centre = 1.0, True, 1 / p["target_variance"], 0.0, p["target_mean"]
+    else:
+        tau, free, a, b, centre = p["temperature"], p["reaction"] == "free-energy", p["strength"], p["coupling"], 0.0
+
+    def law(x, t):  # type: ignore[no-untyped-def]
+        m, s = exact["mean"](t), exact["variance"](t)
+        return -0.5 * (x - m) ** 2 / s - 0.5 * math.log(2 * math.pi * s)
+
+    m, s = exact["mean"](t), exact["variance"](t)
+    z, w = np.polynomial.hermite_e.hermegauss(12)
+    x, w = m + math.sqrt(s) * z, w / w.sum()
+    potential = 0.5 * a * (x - centre) ** 2 + b * m * x
+    slope, log_slope = a * (x - centre) + b * m, -(x - m) / s
+    reacts = potential + (tau * law(x, t) if free else 0.0)
+    right = a - tau / s + (slope + tau * log_slope) * log_slope - p["alpha"] * (reacts - w @ reacts)
+    h = 1e-4 * t  # differences of fourth order: 1e-15 of the size, and round-off 1e-11
+    left = (8 * (law(x, t + h) - law(x, t - h)) - (law(x, t + 2 * h) - law(x, t - 2 * h))) / (12 * h)
+    assert np.abs(left - right).max() < 1e-8 * np.abs(right).max()
+    assert (exact["mean"](0.0), exact["variance"](0.0)) == pytest.approx((p["mean"], p["variance"]), rel=1e-14)
+    energy = w @ (0.5 * a * (x - centre) ** 2 + tau * law(x, t)) + 0.5 * b * m**2
+    if name == "gaussian-sampling":
+        energy += 0.5 * math.log(2 * math.pi * p["target_variance"])
+    assert energy == pytest.approx(exact["energy"](t), rel=1e-11, abs=0)
+
+
+def test_what_a_box_changes_is_bounded() -> None:
+    """Nodes of the start cut off at the box's ends against the closed form of the whole line."""
+    import mfpde as mf
+    from validation.closed_forms import KNOWN, _doubt, _values, cut
+
+    # the suggested box ends 7 standard deviations beyond the two means, at all times
+    known = mf.problems.linear_neuron(**KNOWN[0])
+    assert cut(known, 1.0) == pytest.approx(2 * 7 * math.exp(-24.5) / math.sqrt(2 * math.pi), rel=1e-9)
+    target, alpha, mean, variance = -1.0, 5.0, -2.0, 0.2
+    problem, times = mf.problems.linear_neuron(target, alpha, mean, variance), np.array([0.1])
+    std, asked = math.sqrt(variance), (mf.EnergyAt(), mf.Moment("theta", 1))
+    true = _values([problem], asked, times)
+    for reach in (3.5, 5.0):
+        axis = mf.Axis("theta", mean - reach * std, 6.0)
+        part = SimpleNamespace(
+            name=problem.name, axes=[axis], exact=problem.exact, parameters=problem.parameters
+        )  # no Problem: that warns of such a box
+        doubt = _doubt([part], asked, times)
+        x, w = np.polynomial.legendre.leggauss(300)
+        x = 0.5 * (axis.lower + axis.upper) + 0.5 * axis.length * x
+        logs = np.log(w) - 0.5 * ((x - mean) / std) ** 2
+        ((x, w),) = follow(
+            x, logs, lambda x, w: np.full_like(x, w @ x - target), lambda x, w: (w @ x - target) * x, alpha, times
+        )
+        for error, bound in zip((0.5 * (w @ x - target) ** 2 - true[0], w @ x - true[1]), doubt, strict=True):
+            assert 0.01 * bound[0] < abs(error[0]) <= bound[0]
+
+
+def answer(
+    trial, shift: float = 0.0, bar: float = 1e-6, reached: bool = True  # type: ignore[no-untyped-def]
+):  # fmt: skip
+    """What a reference would look like that is off by so much, relatively."""
+    observables = [
+        SimpleNamespace(name=o.name, value=true * (1 + shift), bar=bar * np.abs(true), relative=bar)
+        for o, true in zip(trial.asked, trial.true or [np.ones(1)], strict=True)
+    ]
+    return SimpleNamespace(reached=reached, observables=observables)
+
+
+def test_wrong_in_silence_is_outside_the_bar_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mfpde as mf
+    from validation import closed_forms
+    from validation.closed_forms import KNOWN, Ended, _known, judge
+
+    trial = _known(KNOWN[0])
+
+    def told(act):  # type: ignore[no-untyped-def]
+        monkeypatch.setattr(closed_forms, "_reference", lambda trial, budget: act())
+        found = judge(trial)
+        return found.ended, found.outside, found.silent
+
+    def warns(category):  # type: ignore[no-untyped-def]
+        warnings.warn("the tails", category, stacklevel=1)
+        return answer(trial, 1e-3)
+
+    def raises(error):  # type: ignore[no-untyped-def]
+        raise error
+
+    assert told(lambda: answer(trial, 0.9e-6)) == (Ended.REACHED, False, False)
+    assert told(lambda: answer(trial, 1.1e-6)) == (Ended.REACHED, True, True)
+    assert told(lambda: answer(trial, math.nan)) == (Ended.REACHED, True, True)
+    assert told(lambda: answer(trial, 0.0, math.nan)) == (Ended.REACHED, True, True)
+    assert told(lambda: answer(trial, 1e-3, reached=False)) == (Ended.NOT_REACHED, True, False)
+    assert told(lambda: warns(mf.RunWarning)) == (Ended.WARNED, True, False)
+    assert told(lambda: warns(RuntimeWarning)) == (Ended.REACHED, True, True)  # not one that the package means
+    assert told(lambda: raises(mf.Disagreement("apart"))) == (Ended.DISAGREEMENT, False, False)
+    assert told(lambda: raises(ValueError("no"))) == (Ended.RAISED, False, False)
+    # what the box cuts off is no error of the reference
+    monkeypatch.setattr(closed_forms, "_reference", lambda trial, budget: answer(trial, 1e-3))
+    unsure = dataclasses.replace(trial, doubt=(2e-3 * trial.true[0],))
+    assert not judge(unsure).outside
+    assert not len(judge(unsure).ratios)
+    assert judge(trial).ratios == pytest.approx([1e-3], rel=1e-9)
+    # errors of round-off say nothing of a bar
+    monkeypatch.setattr(closed_forms, "_reference", lambda trial, budget: answer(trial, 0.5e-12))
+    assert not len(judge(trial).ratios)
+
+
+def test_closed_forms_are_the_same_problems_each_time() -> None:
+    from validation.closed_forms import CLASSES, KNOWN, PROBLEMS, TUNING, _neuron_from_tails, _well_from_tails, trials
+
+    assert sum(CLASSES.values()) == PROBLEMS == 300
+    few, again, more = trials(TUNING, 12), trials(TUNING, 12), trials(TUNING, 20)
+    assert (len(few), len(more)) == (12 + len(KNOWN), 20 + len(KNOWN))
+    assert [t.name for t in few] == [t.name for t in again]
+    assert {t.name for t in few} < {t.name for t in more}
+    for a, b in zip(few, again, strict=True):
+        assert a.tolerance == b.tolerance
+        assert all(np.array_equal(x, y) for x, y in zip(a.true, b.true, strict=True))
+    for trial in more:
+        assert 1e-8 <= trial.tolerance <= 1e-3
+        assert 0 < trial.times[-1] <= 10
+        assert all(np.isfinite(v).all() for v in (*trial.true, *trial.doubt))
+    # in the tails on purpose, whatever the seed
+    for make in (_neuron_from_tails, _well_from_tails):
+        descents = [make(np.random.default_rng(k)).descent for k in range(20)]
+        assert min(descents) > 3.5
+        assert max(descents) < 19
+        assert sum(d > 9 for d in descents) >= 5
+
+
+def test_a_study_of_closed_forms_counts_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All answers are right, but for one that is wrong in silence and one whose bars are far too wide."""
+    from validation import closed_forms
+    from validation.closed_forms import TUNING, run, trials
+
+    names = [trial.name for trial in trials(TUNING, 12)]
+
+    def reference(trial, budget):  # type: ignore[no-untyped-def]
+        shift = 1e-3 if trial.name == names[5] else 1e-7
+        return answer(trial, shift, 1e-2 if trial.name == names[6] else 1e-6)
+
+    monkeypatch.setattr(closed_forms, "_reference", reference)
+    monkeypatch.setattr(closed_forms, "CONFIRMING", None)  # the quick version does not look at it
+    study = run(True, lambda fraction, text: None)
+    rows = {row.claim: row for row in study.rows}
+    silent = rows["problems that are wrong in silence"]
+    assert silent.measured == 1
+    assert silent.verdict is Verdict.FAIL
+    assert names[5] in silent.note
+    assert rows["median of bar over error"].measured == pytest.approx(10, rel=1e-3)
+    assert rows["median of bar over error"].verdict is Verdict.PASS
+    assert rows["problems"].measured == len(names)
+    assert rows["share of calls that end: reached"].measured == 1.0
+    (seconds,) = (row for claim, row in rows.items() if claim.startswith("seconds that a call"))
+    assert seconds.verdict is Verdict.PASS
+    worst = next(table for table in study.tables if table.title == "Worst cases")
+    assert names[5] in str(worst.rows[0][0])
+    assert "wrong in silence" in str(worst.rows[0][4])
+    for figure in study.figures:
+        plt.close(figure.figure)
+
+
+def test_quantiles_are_values_that_occur() -> None:
+    from validation.closed_forms import _quantile
+
+    values = np.array([1.0, 2.0, 3.0, math.inf])
+    assert _quantile(values, 0.5) == 2.0
+    assert _quantile(values, 0.75) == 3.0
+    assert _quantile(values, 0.95) == math.inf
+    assert math.isnan(_quantile(np.zeros(0), 0.5))
+
+
+def test_a_slow_first_call_may_compile_a_slow_second_one_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from validation import closed_forms
+
+    for takes, expected, calls in (([5.5], 5.5, 1), ([40.0, 5.2], 5.2, 2), ([40.0, 9.0], 9.0, 2)):
+        clock, made = [0.0], []
+
+        def reference(trial, budget, takes=takes, made=made, clock=clock):  # type: ignore[no-untyped-def]
+            clock[0] += takes[len(made)]
+            made.append(budget)
+            return answer(trial)
+
+        monkeypatch.setattr(closed_forms, "_reference", reference)
+        monkeypatch.setattr(closed_forms, "time", SimpleNamespace(perf_counter=lambda clock=clock: clock[0]))
+        table = closed_forms._timed(["linear-neuron"], lambda fraction, text: None)
+        assert (table.rows[0][1], table.rows[0][2], made) == (expected, "reached", [5.0] * calls)
 
 
 @pytest.mark.parametrize(("module", "package"), [("torch", "torch"), ("sklearn", "scikit-learn")])

@@ -64,13 +64,18 @@ class MeanCosine(Observable):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _wide(problem: mf.Problem, t_end: float) -> mf.Problem:
+def on_the_way(t_end: float) -> Array:
+    """Times from the start to the end, close together early: a law may widen before it moves, within a short time."""
+    return np.concatenate([[0.0], t_end * np.geomspace(1e-4, 1.0, 65), np.linspace(0.0, t_end, 33)])
+
+
+def wide(problem: mf.Problem, t_end: float, width: float = WIDTH) -> mf.Problem:
     """The same problem in a box that cuts nothing off, as far as numbers of 16 digits can tell."""
     (axis,) = problem.axes
     exact = problem.exact
     low, high = math.inf, -math.inf
-    for t in np.linspace(0.0, t_end, 33):
-        reach = WIDTH * math.sqrt(exact["variance"](t))
+    for t in on_the_way(t_end):
+        reach = width * math.sqrt(exact["variance"](t))
         low, high = min(low, exact["mean"](t) - reach), max(high, exact["mean"](t) + reach)
     # characteristics are followed from everywhere in the box, and may overshoot its ends by nothing
     return dataclasses.replace(problem, axes=[mf.Axis(axis.name, low, high)], t_end=t_end)
@@ -80,7 +85,7 @@ def _gaussian(kind: str, problem: mf.Problem, rng: np.random.Generator, times: A
     """Moments, masses and energies of a problem that Gaussians solve."""
     from scipy import stats
 
-    problem = _wide(problem, float(times[-1]))
+    problem = wide(problem, float(times[-1]))
     exact, name = problem.exact, problem.axes[0].name
     last = stats.norm(exact["mean"](times[-1]), math.sqrt(exact["variance"](times[-1])))
     edges = np.sort(last.ppf(rng.uniform(0.05, 0.95, 4)))
@@ -147,28 +152,31 @@ def _sampling(rng: np.random.Generator) -> Case:
     return _gaussian("Wasserstein-Fisher-Rao", problem, rng, _times(rng, 0.1, 0.6))
 
 
-def _two_wells(rng: np.random.Generator) -> Case:
-    """Quadratic wells along two axes: potentials add, so products stay products."""
+def two_wells(parts: Sequence[mf.Problem]) -> mf.Problem:
+    """Quadratic wells along two axes, with one rate of birth-death: potentials add, so products stay products."""
     from scipy import stats
 
-    t = _times(rng, 0.1, 0.8)
-    alpha = rng.uniform(0.0, 2.0)
-    parts = [
-        _wide(
-            mf.problems.quadratic_well(rng.uniform(0.5, 1.5), alpha, rng.uniform(0.3, 1.0), rng.uniform(0.2, 0.5)), 1.0
-        )
-        for _ in range(2)
-    ]
     a, b = (part.parameters["strength"] for part in parts)
     axes = [mf.Axis(name, part.axes[0].lower, part.axes[0].upper) for name, part in zip("xy", parts, strict=True)]
     start = {
         name: stats.norm(part.parameters["mean"], math.sqrt(part.parameters["variance"]))
         for name, part in zip("xy", parts, strict=True)
     }
-    problem = mf.Problem(
+    return mf.Problem(
         mf.External(lambda x, y: 0.5 * (a * x**2 + b * y**2), lambda x, y: (a * x + 0 * y, b * y + 0 * x)),
-        axes, mf.Product(**start), alpha=alpha, t_end=1.0, name="two-wells", shape=(96, 96),
+        axes, mf.Product(**start), alpha=parts[0].alpha, t_end=parts[0].t_end, name="two-wells", shape=(96, 96),
     )  # fmt: skip
+
+
+def _two_wells(rng: np.random.Generator) -> Case:
+    t = _times(rng, 0.1, 0.8)
+    alpha = rng.uniform(0.0, 2.0)
+    parts = [
+        wide(
+            mf.problems.quadratic_well(rng.uniform(0.5, 1.5), alpha, rng.uniform(0.3, 1.0), rng.uniform(0.2, 0.5)), 1.0
+        )
+        for _ in range(2)
+    ]
     first, second = (part.exact for part in parts)
     true = [
         np.array([first["energy"](s) + second["energy"](s) for s in t]),
@@ -176,27 +184,33 @@ def _two_wells(rng: np.random.Generator) -> Case:
         np.array([first["variance"](s) + first["mean"](s) ** 2 for s in t]),
     ]
     asked: list[Observable] = [mf.EnergyAt(t), mf.Moment("y", 1, t), mf.Moment("x", 2, t)]
-    return Case("two wells, 2-D", problem, asked, lambda: true)
+    return Case("two wells, 2-D", two_wells(parts), asked, lambda: true)
+
+
+def circle_integral(
+    density: Callable[[Array, float], Array], f: Callable[[Array], Array], t: float, low: float, high: float
+) -> float:
+    """``int f dmu_t`` over angles from low to high, of a law that is steep or singular at the poles.
+
+    Gauss-Legendre nodes on pieces that halve toward the poles: smooth in each, powers of the angle included.
+    """
+    toward = 0.25 * 0.5 ** np.arange(45)
+    cuts = np.concatenate([[low, 0.5 * math.pi, high], toward, math.pi - toward])
+    cuts = np.unique(np.clip(cuts, low, high))
+    x, w = np.polynomial.legendre.leggauss(40)
+    half = 0.5 * np.diff(cuts)[:, None]
+    nodes = cuts[:-1, None] + half * (1 + x)
+    return float((half * w * f(nodes) * density(nodes, t)).sum())
 
 
 def _circle(rng: np.random.Generator) -> Case:
     """A single-index model with k = 2: the law of the angle is explicit."""
-    from scipy import integrate
-
     d = float(rng.choice([2, 3, 4, 6, 10]))
     problem = mf.problems.single_index(k=2, d=d, rate=rng.uniform(0.5, 1.5))
     t = _times(rng, 0.2, 1.5)
     density = problem.exact["density"]
     edges = np.sort(rng.uniform(0.2, 2.9, 3))
     edges[1:] += [0.05, 0.1]
-
-    def integral(f: Callable[[Array], Array], s: float, low: float, high: float) -> float:
-        cuts = np.unique(np.clip([low, 0.25, 0.5 * math.pi, math.pi - 0.25, high], low, high))
-        pairs = itertools.pairwise(cuts)
-        return sum(
-            integrate.quad(lambda x: float(f(x) * density(x, s)), a, b, epsabs=1e-14, epsrel=1e-13, limit=200)[0]
-            for a, b in pairs
-        )
 
     asked: list[Observable] = [mf.EnergyAt(t), mf.Moment("theta", 2, t), mf.DecayRate(t)]
     energies = np.array([problem.exact["energy"](s) for s in t])
@@ -207,11 +221,12 @@ def _circle(rng: np.random.Generator) -> Case:
     def true() -> list[Array]:
         found = [
             energies,
-            np.array([integral(lambda x: x**2, s, 0.0, math.pi) for s in t]),
+            np.array([circle_integral(density, lambda x: x**2, s, 0.0, math.pi) for s in t]),
             -np.diff(np.log(energies)) / np.diff(t),
         ]
         if masses:
-            parts = np.array([integral(np.ones_like, t[-1], a, b) for a, b in itertools.pairwise(edges)])
+            pairs = itertools.pairwise(edges)
+            parts = np.array([circle_integral(density, np.ones_like, t[-1], a, b) for a, b in pairs])
             found += [np.array([parts.sum()]), (parts / np.diff(edges))[None]]
         return found
 
@@ -255,7 +270,7 @@ def _end_state(rng: np.random.Generator) -> Case:
         problem = mf.problems.double_well_sampling(rng.uniform(0.3, 1.0), 0.05, rng.uniform(0.1, 0.3))
         return Case("end state", problem, [mf.EnergyAt(t)], lambda: [np.array([problem.exact["minimum_energy"]])])
     strength, tau = rng.uniform(0.7, 1.6), rng.uniform(0.2, 0.6)
-    problem = _wide(mf.problems.gaussian_langevin(strength, rng.uniform(-0.5, 0.9), tau, mean=0.5, variance=0.4), 20.0)
+    problem = wide(mf.problems.gaussian_langevin(strength, rng.uniform(-0.5, 0.9), tau, mean=0.5, variance=0.4), 20.0)
     law = stats.norm(0.0, math.sqrt(tau / strength))
     low, high = float(law.ppf(rng.uniform(0.1, 0.4))), float(law.ppf(rng.uniform(0.6, 0.9)))
     asked: list[Observable] = [mf.EnergyAt(t), mf.Moment("x", 2, t), mf.MassIn({"x": (low, high)}, t)]
