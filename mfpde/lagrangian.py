@@ -1113,11 +1113,12 @@ class NodeFlow:
         with threadpool_limits(limits=1):
             run = _integrate(self.dynamics, start, self.saves, rtol, deadline=deadline, other=self.other)
         self.watched = worst(blocks, run.weights)
-        self.ancestral = min(ancestral_mass(start[1], weights) for weights in run.weights)
+        ancestral = [ancestral_mass(start[1], weights) for weights in run.weights]
+        self.ancestral = min(ancestral)
         n, size = len(start[1]), self.dynamics.bound.response_size
         self.work = run.evaluations * (1e-4 + 1e-9 * n * (n if self.dynamics.bound.direct else 10 + size))
         for i in np.searchsorted(self.saves, self.times):
-            yield NodesAt(run.points[i], run.weights[i], float(run.energy[i]))
+            yield NodesAt(run.points[i], run.weights[i], float(run.energy[i]), ancestral[i])
 
 
 @dataclass(frozen=True, eq=False)
@@ -1129,11 +1130,14 @@ class NodesAt:
     points : array, shape (N, d)
     weights : array, shape (N,)
     energy : float
+    ancestral : float
+        See `Characteristics.ancestral_mass`.
     """
 
     points: Array
     weights: Array
     energy: float
+    ancestral: float
 
 
 def along_characteristics(

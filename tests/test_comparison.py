@@ -5,6 +5,7 @@ Statistical tests have fixed seeds. Bands are of 5 standard errors: a right code
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -744,3 +745,44 @@ def test_times_that_the_reference_did_not_save_are_named(bumps):
     found = compare(bumps, ParticleRecord(x, [0.5, 0.7]))
     assert found.times.tolist() == [0.5]
     assert any("left out: 0.7" in note for note in found.notes)
+
+
+def test_a_limit_that_no_particles_follow_is_named():
+    """Half of the mass descends from 3e-9 of the start: a right code of 2000 particles is not called inconsistent."""
+    problem = mf.problems.linear_neuron(target=4.0, alpha=5.0, mean=-2.0, variance=0.2)
+    reference = mf.characteristics(problem, save=[0.05, 1.0], tolerance=1e-7, progress=False)
+    found = mf.compare(
+        reference, sizes=[200, 2000], replicas=12, dt=5e-3, quantities=[mf.Quantity.ENERGY], progress=False
+    )
+    energy = found["energy"]
+    assert energy.z[-1] > found.threshold  # the gap is there
+    assert energy.verdict is mf.Verdict.UNDECIDED
+    assert "half of the mass descends from 3e-09 of the start" in energy.reason
+    assert "sizes of 4e+09 and more can follow this limit" in energy.reason
+    assert any("fewer than about 4e+08 neurons" in note for note in found.notes)
+
+
+def test_where_the_mass_comes_from_is_found_for_a_mesh_too():
+    from mfpde.comparison.procedure import _ancestral
+
+    problem = mf.problems.linear_neuron(target=4.0, alpha=5.0, mean=-2.0, variance=0.2)
+    at = np.array([0.0, 0.1, 1.0])
+    solution = mf.solve(problem, save=at[1:].tolist(), progress=False)
+    exact = mf.characteristics(problem, save=at[1:].tolist(), tolerance=1e-7, progress=False).ancestral_mass
+    # a few nodes tell the order of magnitude
+    np.testing.assert_allclose(np.log10(_ancestral(solution, problem, at)), np.log10(exact), atol=0.2)
+    assert _ancestral(solution, dataclasses.replace(problem, temperature=0.1, parameters=None), at) is None
+    assert _ancestral(mf.solve(problem, save=3, initial=solution.density[-1], progress=False), problem, at) is None
+
+
+def test_an_excuse_is_for_gaps_where_no_particles_start_only():
+    """The same gap, with enough particles where the mass comes from, is inconsistent."""
+    from mfpde.comparison.statistics import ANCESTORS, Verdict, _excused, _Judgement
+
+    one = np.ones(1)
+    case = _Judgement(one, one, one, one, 9.0, 0.0, Verdict.INCONSISTENT, "a gap")
+    sizes = np.array([100.0, 1000.0])
+    for there, verdict in ((0.9 * ANCESTORS, Verdict.UNDECIDED), (1.1 * ANCESTORS, Verdict.INCONSISTENT)):
+        rules = Rules(1e-3, 4.0, False, np.array([there / 100.0]))
+        assert _excused(case, sizes, 0, rules).verdict is verdict
+    assert _excused(case, sizes, 0, Rules(1e-3, 4.0, False)).verdict is Verdict.INCONSISTENT

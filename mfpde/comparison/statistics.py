@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,6 +210,12 @@ class Rules:
     tolerance: float
     threshold: float
     step_known: bool
+    ancestral: Array | None = None
+    """From how little of the start half of the mass at each time descends, where that is known."""
+
+    def follows(self, sizes: Array, j: int) -> float:
+        """How many particles of the smallest size start where half of the mass at a time descends from."""
+        return math.inf if self.ancestral is None else float(sizes.min() * self.ancestral[j])
 
     @property
     def doubt(self) -> float:
@@ -362,6 +368,21 @@ def _judge(data: _Data, signed: bool, scale: float, uncertainty: Array, rules: R
     return _Judgement(limit, error, step, allowance, z, spread_z, verdict, reason)
 
 
+def _excused(case: _Judgement, sizes: Array, j: int, rules: Rules) -> _Judgement:
+    """No right scheme follows a limit whose mass descends from where it has no particles."""
+    there = rules.follows(sizes, j)
+    if case.verdict is not Verdict.INCONSISTENT or there >= ANCESTORS:
+        return case
+    assert rules.ancestral is not None
+    source = rules.ancestral[j]
+    least = f"sizes of {ANCESTORS / source:.1g} and more" if source > 0 else "no size"
+    reason = (
+        f"{case.reason}; but half of the mass descends from {source:.1g} of the start, where {there:.1g} of "
+        f"{int(sizes.min())} particles are: {least} can follow this limit"
+    )
+    return replace(case, verdict=Verdict.UNDECIDED, reason=reason)
+
+
 def _root(square: Array, error: Array) -> tuple[Array, Array]:
     """The root of a squared distance that may come out negative, and its error."""
     root = np.sqrt(np.maximum(square, 0.0))
@@ -449,7 +470,8 @@ def make_finding(
                 math.nan if control_dt is None else control_dt,
                 math.nan if dt is None else dt,
             )
-            judged.append(_judge(data, o.signed, o.scale, uncertainty[j], rules, at_start=bool(t == 0)))
+            case = _judge(data, o.signed, o.scale, uncertainty[j], rules, at_start=bool(t == 0))
+            judged.append(_excused(case, sizes, j, rules))
             slope, interval = _slope(sizes, [np.sum(g[:, j] ** 2, axis=1) for g in gaps], rng, bootstrap)
             slopes.append(slope)
             intervals.append(interval)
@@ -485,3 +507,7 @@ def make_finding(
         verdict=worst,
         reason=f"at t = {at[j]:g}: {judged[j].reason}",
     )
+
+
+ANCESTORS = 10.0
+"""So many particles have to start where half of the mass descends from; a gap with fewer is no fault of the scheme."""
