@@ -64,8 +64,6 @@ DOUBT = 3.0
 """By how much more than both bars two routes may differ: bars hold nearly always, and that is not always."""
 NEAR, FAR = 10.0, 30.0
 """Work, in about seconds, that is little, and that is the most for a check of the implementation."""
-LEAST_DISTANCE = 0.3
-"""The least distance to differently placed nodes that is believed, as a share of the typical one."""
 SHARES = (0.5, 0.8, 1.0)
 """Of the budget, when the value, its check and the check of the implementation have to be there."""
 
@@ -571,9 +569,8 @@ class _Job:
         other = self.another(best)
         goal = min(max(CONFIRMS * self.search.tolerance, NARROWEST), CONFIRMED)
         other.most = other.spent + FAR
-        for _ in range(3 - len(other.levels)):
-            if self.possible(other):
-                self.advance(other, goal)
+        while len(other.levels) < 3 and self.possible(other):
+            self.advance(other, goal)
         slow = isinstance(other.route, NodeRoute) and not other.forecast(CONFIRMED) <= NEAR
         self.other = other if other.levels else None
         if slow and isinstance(other.route, NodeRoute):
@@ -676,12 +673,12 @@ def _borne_out(best: Ladder, check: Ladder) -> list[Array]:
     """Bars of nodes whose differently placed ones tell how much depends on the place: five times that, if it is less.
 
     The errors of two spectral rules have nothing in common, other than those of two meshes. As two numbers may be near
-    each other by chance, a third of the typical distance, of energy and moments as well, is the least that is believed.
+    each other by chance, the typical distance, of energy and moments as well, is the least that is believed.
     """
     scales = best.scales
     pairs = zip(best.everything, check.everything, scales, strict=True)
     distances = [np.abs(a - b) / s for a, b, s in pairs]
-    least = LEAST_DISTANCE * typical(distances)
+    least = typical(distances)
     bars = best.bars()[0]
     blind = best.levels[-1].blind + FLOOR
     return [

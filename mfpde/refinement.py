@@ -30,6 +30,8 @@ FIRST, FIRST_ON_MESH = 1e-2, 0.2
 """The smallest ratio that is believed of three levels alone, of routes that may be spectral and of others."""
 SHARE_IN_TIME = 0.05
 """What part of the goal the error in time may take."""
+LEAST_LEVELS = 3
+"""Two changes, and so the first ratio."""
 FLOOR = 1e-13
 """The smallest relative bar: round-off."""
 
@@ -101,12 +103,14 @@ class Ladder:
         self.wanted = [*wanted, EnergyAt(), Spread()]
         self.where = [*where, everywhere, everywhere]
         self.levels: list[Level] = []
-        self.finest: list[Array] = []
-        """The last level with the finest steps."""
+        self.finest: Level | None = None
+        """The last level that was settled, with the finest steps."""
         self.in_time: list[Array] = []
-        """How much these changed."""
+        """How much finer steps changed; empty as long as that was not seen."""
         self.spent, self.most = 0.0, math.inf
         """What all runs cost, see `Route`, and what they may cost."""
+        self.spent_out = False
+        """Whether steps can not be made finer."""
         self.failed = ""
         """Why there can be no further level, if so."""
         self.settled = 0
@@ -125,7 +129,8 @@ class Ladder:
     @property
     def everything(self) -> list[Array]:
         """The same, and the energy and the moments."""
-        return self.finest if self.settled == len(self.levels) else self.levels[-1].values
+        settled = self.settled == len(self.levels) and self.finest is not None
+        return self.finest.values if settled and self.finest is not None else self.levels[-1].values
 
     def measure(self, level: int, step: float, deadline: float) -> list[Array]:
         """Run a level and measure the observables; see `Route.run`."""
@@ -140,8 +145,12 @@ class Ladder:
         ]
 
     def advance(self, goal: float) -> None:
-        """What brings the bars nearer to a goal: finer steps where only they are missing, else one more level."""
-        if self.levels and self.settled < len(self.levels) and (len(self.levels) == 1 or self.worst() <= goal):
+        """What brings the bars nearer to a goal: finer steps where they are unknown or missing, else one more level."""
+        if len(self.levels) == LEAST_LEVELS and not self.in_time:
+            self.settle(math.inf)
+        elif len(self.levels) >= LEAST_LEVELS and (
+            self.time_bound or (self.settled < len(self.levels) and self.worst() <= goal)
+        ):
             self.settle(goal)
         else:
             self.levels.append(self.run(len(self.levels), self.route.step))
@@ -157,21 +166,35 @@ class Ladder:
 
         Once, and then again as long as that does not cost more than `most` in all.
         """
-        route, level = self.route, len(self.levels) - 1
-        values = self.levels[-1].values
-        self.finest, in_time = values, [np.zeros_like(v) for v in values]
+        route, level, before = self.route, len(self.levels) - 1, self.route.step
+        if self.settled == len(self.levels) and self.finest is not None:
+            route.step, self.levels[-1] = route.finer * route.step, self.finest
+        found, in_time = self.levels[-1], [np.zeros_like(v) for v in self.levels[-1].values]
         while route.finer < 1.0:
-            finer = route.finer * route.step
-            found = self.run(level, finer)
-            in_time = [np.abs(b - a) for a, b in zip(self.finest, found.values, strict=True)]
-            self.finest = found.values
+            found = self.run(level, route.finer * route.step)
+            in_time = [np.abs(b - a) for a, b in zip(self.levels[-1].values, found.values, strict=True)]
             small = worst(in_time[: self.count], self.scales) <= SHARE_IN_TIME * goal / max(route.left, 0.1)
             # half the steps are twice the work
-            if small or finer <= route.least_step or self.spent + 2.0 * found.cost > self.most:
+            self.spent_out = route.finer**2 * route.step < route.least_step or self.spent + 2.0 * found.cost > self.most
+            if small or self.spent_out:
                 break
-            route.step, self.levels[-1] = finer, found
-        self.in_time = [route.left * change for change in in_time]
+            route.step, self.levels[-1] = route.finer * route.step, found
+        self.finest, self.in_time = found, in_time
         self.settled = len(self.levels)
+        if route.step < before:
+            # changes from level to level are those of one tolerance
+            for coarser in range(max(level - 2, 0), level):
+                self.levels[coarser] = self.run(coarser, route.step)
+
+    @property
+    def time_bound(self) -> bool:
+        """Whether the error in time is most of the bar, and can be made smaller."""
+        return bool(self.in_time) and not self.spent_out and self._in_time() > 0.5 * self.worst()
+
+    def _in_time(self) -> float:
+        """The part of the error in time in the largest bar."""
+        missing = self.route.left + (0.0 if self.settled == len(self.levels) else 1.0)
+        return SAFETY_IN_TIME * missing * worst(self.in_time[: self.count], self.scales)
 
     @property
     def scales(self) -> list[Array]:
@@ -200,7 +223,7 @@ class Ladder:
 
     def bars(self) -> tuple[list[Array], float]:
         """The bars of the last level, and the ratio that the next change is expected to have to the last."""
-        if len(self.levels) < 3:
+        if len(self.levels) < LEAST_LEVELS or not (self.in_time or self.route.finer == 1.0):
             shapes = [v.shape for v in self.levels[-1].values[: self.count]] if self.levels else []
             return [np.full(shape, np.inf) for shape in shapes], math.nan
         scales = self.scales
@@ -209,7 +232,10 @@ class Ladder:
         ]
         last, following = self.ratios(changes)
         size = typical(changes[-1])
-        in_time = [dt / s for dt, s in zip(self.in_time, scales, strict=True)]
+        # what is still missing: of the last level itself all that finer steps change
+        missing = self.route.left + (0.0 if self.settled == len(self.levels) else 1.0)
+        changed = self.in_time or [np.zeros_like(s) for s in scales]
+        in_time = [missing * dt / s for dt, s in zip(changed, scales, strict=True)]
         least, least_in_time = LEAST_SHARE * size, LEAST_SHARE * typical(in_time)
         blind = self.levels[-1].blind
         bars = []
@@ -231,10 +257,11 @@ class Ladder:
     @property
     def stuck(self) -> bool:
         """Whether the error in time is most of the bar, and cannot be made smaller; or all of it is round-off."""
-        if len(self.levels) < 3 or self.settled < len(self.levels):
+        if len(self.levels) < LEAST_LEVELS or self.settled < len(self.levels):
             return False
-        in_time = SAFETY_IN_TIME * worst(self.in_time[: self.count], self.scales)
-        return in_time > 0.5 * self.worst() or self.worst() <= 2.0 * FLOOR
+        if self.worst() <= 2.0 * FLOOR:
+            return True
+        return self.spent_out and bool(self.in_time) and self._in_time() > 0.5 * self.worst()
 
     def next_cost(self) -> float:
         """What the next level will cost, see `Route`."""
@@ -243,7 +270,7 @@ class Ladder:
 
     def forecast(self, goal: float) -> float:
         """What it will cost until the bars have reached a goal."""
-        if len(self.levels) < 3:
+        if len(self.levels) < LEAST_LEVELS:
             return math.inf
         reached, ratio = self.worst(), self.bars()[1]
         level, total, cost = len(self.levels), 0.0, self.levels[-1].cost

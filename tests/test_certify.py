@@ -392,6 +392,7 @@ class Stub(routes.Route):
     """A route whose values are given."""
 
     name = "stub"
+    left = 1.0
 
     def __init__(self, fastest):
         super().__init__(mf.problems.quadratic_well(), np.array([1.0]))
@@ -414,7 +415,7 @@ def ladder(values, witness, fastest=None, in_time=0.0, blind=0.0):
         for v, w in zip(values, witness, strict=True)
     ]
     found.in_time = [np.array([in_time]), np.array([0.0]), np.zeros((1, 2))]
-    found.finest = found.levels[-1].values
+    found.finest, found.spent_out = found.levels[-1], True
     found.settled = len(values)
     return found
 
@@ -488,7 +489,7 @@ def test_a_forecast_adds_levels_until_the_goal():
 
 
 def test_the_value_comes_from_the_finest_run():
-    """Steps a hundred times finer change 1 to 1.001 to 1.00101: that is the value, and 3 % of the last is its error."""
+    """Steps a hundred times finer change 1 to 1.001, 1.00101, 1.0010101: the last is the value, to 3 % of 1e-7."""
     given = {1.0: 1.0, 1e-2: 1.001, 1e-4: 1.00101, 1e-6: 1.0010101}
     asked = []
 
@@ -500,14 +501,16 @@ def test_the_value_comes_from_the_finest_run():
     route = Stub(0.01)
     route.step, route.finer, route.left, route.least_step = 1.0, 1e-2, 0.03, 1e-9
     found = refinement.Ladder(route, [mf.EnergyAt()], [np.array([0])], runner)
-    found.advance(1e-4)
-    found.advance(1e-4)  # the first level is settled before there is a second
-    assert asked == pytest.approx([1.0, 1e-2, 1e-4], rel=1e-12)
-    assert found.best[0][0] == 1.00101
-    assert found.in_time[0][0] == pytest.approx(0.03 * 1e-5)
+    while not found.reached(1e-5):
+        found.advance(1e-5)
+    # three levels, a look at finer steps, as those change more than the goal allows others; the coarser levels again
+    assert asked == pytest.approx([1.0, 1.0, 1.0, 1e-2, 1e-4, 1e-6, 1e-4, 1e-4], rel=1e-12)
+    assert found.best[0][0] == 1.0010101
+    assert found.in_time[0][0] == pytest.approx(1e-7)
+    assert found.bars()[0][0][0] == pytest.approx(3 * 0.03 * 1e-7, rel=1e-3)
     # changes from level to level are those of one tolerance
-    assert found.values[-1][0][0] == 1.001
-    assert route.step == pytest.approx(1e-2)
+    assert [values[0][0] for values in found.values] == [1.00101] * 3
+    assert route.step == pytest.approx(1e-4)
 
 
 def test_steps_are_made_finer_until_their_error_is_a_part_of_the_goal():
@@ -521,11 +524,11 @@ def test_steps_are_made_finer_until_their_error_is_a_part_of_the_goal():
     found = refinement.Ladder(route, [mf.EnergyAt()], [np.array([0])], runner)
     found.advance(1e-3)
     found.settle(1e-3)
-    first, coarse = route.step, found.in_time[0][0] / found.scales[0][0]
+    first, coarse = route.step, route.left * found.in_time[0][0] / found.scales[0][0]
     assert coarse <= refinement.SHARE_IN_TIME * 1e-3
     found.settle(1e-2 * coarse / refinement.SHARE_IN_TIME)
     assert route.step < first
-    assert found.in_time[0][0] / found.scales[0][0] <= 1e-2 * coarse
+    assert route.left * found.in_time[0][0] / found.scales[0][0] <= 1e-2 * coarse
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -389,7 +389,9 @@ class Outcome:
 
 def _reference(trial: Trial, budget: float) -> mf.Reference:
     """All calls of the study, in one place."""
-    return mf.reference(trial.problem, trial.tolerance, trial.asked, times=trial.times.tolist(), budget=budget)
+    return mf.reference(
+        trial.problem, trial.tolerance, trial.asked, times=trial.times.tolist(), budget=budget, cache=False
+    )
 
 
 def ask(trial: Trial, budget: float) -> tuple[mf.Reference | None, Ended, str, float]:
