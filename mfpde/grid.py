@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mfpde.checks import entries, real, shown
 
-__all__ = ["Axis", "End", "Grid"]
+__all__ = ["Axis", "End", "Grid", "box"]
 
 Array = NDArray[np.float64]
 
@@ -113,6 +113,11 @@ class Axis:
         low, high = self.lower_end.value, self.upper_end.value
         ends = low if low == high else f"{low}/{high}"
         return f"Axis({self.name} in [{self.lower:g}, {self.upper:g}], {ends})"
+
+
+def box(axes: Sequence[Axis]) -> str:
+    """A box in words: ``c in [-4, 4] x a in [-2, 2]``."""
+    return " x ".join(f"{axis.name} in [{axis.lower:g}, {axis.upper:g}]" for axis in axes)
 
 
 @dataclass(frozen=True)

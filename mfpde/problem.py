@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.checks import entries, function, numbers, real, shown
-from mfpde.energy import BoundEnergy, Energy, TwoLayerNetwork
-from mfpde.grid import Axis, Grid
+from mfpde.energy import BoundEnergy, Energy, Features, TwoLayerNetwork
+from mfpde.grid import Axis, Grid, box
 from mfpde.measures import Measure, RestrictedMeasure
 from mfpde.schedules import Constant, Schedule, as_schedule
 
@@ -201,7 +201,8 @@ class Problem:
     shape : sequence of int, optional
         A mesh that gives a useful answer within seconds.
     network : Network, optional
-        What the neurons compute, for predictions and pictures. Default: the energy's `TwoLayerNetwork`, if it has one.
+        What the neurons compute, for predictions and pictures. Default: that of the energy, if it has one: of its
+        `TwoLayerNetwork`, or of its `Features` with inputs.
     exact : mapping, optional
         Closed forms: names to numbers, or to functions of time.
     parameters : mapping, optional
@@ -298,12 +299,12 @@ class Problem:
         restricted = self.mu_0
         if restricted.lost_mass > LOST_MASS_REFUSE:
             raise ValueError(
-                f"the box {_box(axes)} loses {restricted.lost_mass:.3g} of the initial measure "
+                f"the box {box(axes)} loses {restricted.lost_mass:.3g} of the initial measure "
                 f"(limit {LOST_MASS_REFUSE:g}); enlarge the axes"
             )
         if restricted.lost_mass > LOST_MASS_WARN:
             warnings.warn(
-                f"the box {_box(axes)} loses {restricted.lost_mass:.3g} of the initial measure; "
+                f"the box {box(axes)} loses {restricted.lost_mass:.3g} of the initial measure; "
                 "what is left is normalised. Enlarge the axes if that matters.",
                 TruncationWarning,
                 stacklevel=3,
@@ -354,6 +355,12 @@ class Problem:
     def reacts(self) -> bool:
         """Whether there is any birth and death at all."""
         return not (isinstance(self.alpha, Constant) and self.alpha(0.0) == 0.0)
+
+    @property
+    def caveat(self) -> str:
+        """What the equation does not do though one might think so; empty where nothing is to be said."""
+        descends = self.reaction is Reaction.FREE_ENERGY or not self.reacts or self.noiseless
+        return "" if descends else "birth-death on V does not minimise the free energy; reaction='free-energy' does"
 
     def grid(self, shape: Sequence[int] | int | None = None) -> Grid:
         """A mesh on the box: `shape`, or the one the problem suggests.
@@ -416,6 +423,8 @@ class Problem:
         lines.append(f"  energy       {self.energy!r}")
         reaction = f"reinjection ({self.reinjection.kind.value})" if self.reinjection else self.reaction.value
         lines.append(f"  dynamics     alpha {_show(self.alpha)}, {reaction}, temperature {_show(self.temperature)}")
+        if self.caveat:
+            lines.append(f"  note         {self.caveat}")
         if self.metric is not None:
             lines.append(f"  metric       {self.metric!r}")
         if self.base is not None:
@@ -428,10 +437,11 @@ class Problem:
 
 def _network_of(energy: Energy, axes: Sequence[Axis]) -> Network | None:
     """The network that an energy trains, with its parameters in the order of the axes."""
+    units = [term for term in energy.terms if isinstance(term, Features) and term.inputs is not None]
     names = [axis.name for axis in axes]
     found = [term for term in energy.terms if isinstance(term, TwoLayerNetwork) and set(term.axes) <= set(names)]
     if not found:
-        return None
+        return Network(units[0].function, None, units[0].inputs) if units else None
     term = found[0]
     order = [names.index(name) for name in term.axes]
     inputs = term.x[:, 0] if term.x.shape[1] == 1 else term.x
@@ -440,10 +450,6 @@ def _network_of(energy: Energy, axes: Sequence[Axis]) -> Network | None:
 
 def _show(schedule: Schedule) -> str:
     return f"{schedule(0.0):g}" if isinstance(schedule, Constant) else repr(schedule)
-
-
-def _box(axes: Sequence[Axis]) -> str:
-    return " x ".join(f"{axis.name} in [{axis.lower:g}, {axis.upper:g}]" for axis in axes)
 
 
 def _member(kind: type[enum.Enum], value: Any, what: str) -> Any:

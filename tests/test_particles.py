@@ -262,7 +262,7 @@ def test_ends_wrap_stop_or_reflect():
     wall = mf.Problem(energy=push(1.0), axes=[mf.Axis("x", 0, 1)], initial=mf.Product(x=stats.uniform()))
     assert np.allclose(quiet(wall, 2, dt=0.2, t_end=0.2, initial=start).positions[0, -1, :, 0], [1.0, 0.7])
     ring = mf.Problem(
-        energy=mf.External(lambda x: 0.0 * x, lambda x: (np.full_like(x, -1.0),)),
+        energy=mf.External(lambda x: -x, lambda x: (np.full_like(x, -1.0),)),
         axes=[mf.Axis("x", 0, 1, mf.End.PERIODIC)],
         initial=mf.Product(x=stats.uniform()),
     )

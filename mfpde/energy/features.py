@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.checks import function, shown
+from mfpde.checks import function, numbers, shown
 from mfpde.energy.base import (
     MEMORY_LIMIT,
     Array,
@@ -21,11 +22,15 @@ from mfpde.energy.base import (
     in_chunks,
     prepared_output,
 )
-from mfpde.energy.losses import Loss
+from mfpde.energy.gradients import check_derivative, check_gradient, probe_points
+from mfpde.energy.losses import LOSSES, Loss, SquaredLoss
 from mfpde.grid import Axis, Grid
 from mfpde.threads import product
 
 __all__ = ["Features"]
+
+MOST_CHECKED = 64
+"""Features whose gradients are looked at one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +47,17 @@ class Features(Energy):
     gradient : callable, optional
         ``gradient(*coordinates)`` gives one array like that of `function` for each axis. Without it, 6-th order
         central differences of step 0.002 times the axis' length are used (points beyond the ends are evaluated).
+    inputs : (M,) or (M, p) array, optional
+        Then `function` is the unit of a network of one output, ``function(x, *coordinates) -> (m, ...) array`` for
+        inputs x (m,) or (m, p), and `gradient` takes x first too. The features are its outputs at these inputs, and a
+        problem with this energy has it as its `Network`.
 
     Raises
     ------
     ValueError
-        When bound: features that are not finite or of the wrong shape; on a grid: features of more than 2 GiB.
+        When bound: features that are not finite or of the wrong shape; a gradient that differences of `function`, at
+        20 points of the box, show to be off by more than 1e-5 of its largest value, or the same of the gradient of
+        your own loss. On a grid: features of more than 2 GiB.
 
     Notes
     -----
@@ -59,11 +70,20 @@ class Features(Energy):
     >>> bound = moments.bind([Axis("x", -2, 2)])
     >>> round(bound.energy(np.array([[1.0]]), np.array([1.0])), 12)
     0.5
+
+    A network of your own units on data, whose output a solution then predicts:
+
+    >>> from mfpde.problem import beside
+    >>> def unit(x, c, w):
+    ...     return c * np.cos(w * beside(x, c, w))
+    >>> x = np.linspace(-1, 1, 20)
+    >>> own = Features(unit, SquaredLoss(x**2), inputs=x)
     """
 
     function: Callable[..., Array]
     loss: Loss
     gradient: Callable[..., Sequence[Array]] | None = None
+    inputs: Array | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.function):
@@ -71,6 +91,26 @@ class Features(Energy):
         function(self.gradient, "the gradient of features", optional=True)
         if not isinstance(self.loss, Loss):
             raise TypeError(f"the loss must be a Loss such as SquaredLoss(targets), not {shown(self.loss)}")
+        if self.inputs is not None:
+            inputs = numbers(self.inputs, "the inputs of features")
+            if inputs.ndim not in (1, 2) or not inputs.size or not np.all(np.isfinite(inputs)):
+                raise ValueError(f"the inputs of features are finite, (M,) or (M, p), not {shown(self.inputs)}")
+            inputs.flags.writeable = False
+            object.__setattr__(self, "inputs", inputs)
+
+    def values(self, *coordinates: Array) -> Array:
+        """The features at coordinates that broadcast, first axis M: `function`, at the inputs if there are any."""
+        return self.function(*coordinates) if self.inputs is None else self.function(self.inputs, *coordinates)
+
+    def slopes(self, *coordinates: Array) -> Sequence[Array]:
+        """The same of `gradient`, an array an axis."""
+        assert self.gradient is not None
+        return self.gradient(*coordinates) if self.inputs is None else self.gradient(self.inputs, *coordinates)
+
+    @property
+    def convex(self) -> bool | None:
+        """Whether the loss is."""
+        return self.loss.convex
 
     def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
         """The energy on a box."""
@@ -83,6 +123,9 @@ class Features(Energy):
 class ResponseForm(ABC):
     """The energy as a function of the response, one number or one row of outputs a feature."""
 
+    quadratic: bool = False
+    """Whether dL/du is affine in u."""
+
     @abstractmethod
     def evaluate(self, u: Array) -> tuple[float, Array]:
         """L(u) and dL/du."""
@@ -93,6 +136,7 @@ class LossForm(ResponseForm):
 
     def __init__(self, loss: Loss, interpolation: Array | None = None) -> None:
         self._loss, self._interpolation = loss, interpolation
+        self.quadratic = type(loss) is SquaredLoss
 
     def evaluate(self, u: Array) -> tuple[float, Array]:
         """L(u) and dL/du."""
@@ -105,6 +149,8 @@ class LossForm(ResponseForm):
 
 class QuadraticForm(ResponseForm):
     """``1/2 |R u - q|^2 + constant``, exactly a squared loss on all data once these are interpolated."""
+
+    quadratic = True
 
     def __init__(self, root: Array, target: Array, constant: float) -> None:
         self._root, self._transposed = np.ascontiguousarray(root), np.ascontiguousarray(root.T)
@@ -124,7 +170,7 @@ class BoundFeatures(BoundEnergy):
     def __init__(self, source: Features, axes: tuple[Axis, ...]) -> None:
         self.axes, self._source, self._form = axes, source, LossForm(source.loss)
         centre = np.array([[0.5 * (axis.lower + axis.upper) for axis in axes]])
-        probe = np.asarray(source.function(*centre.T), dtype=float)
+        probe = np.asarray(source.values(*centre.T), dtype=float)
         if probe.ndim == 0:
             raise ValueError("the features must have their index along the first axis of the result, found a scalar")
         self.response_size = probe.shape[0]
@@ -134,6 +180,27 @@ class BoundFeatures(BoundEnergy):
                 f"{self.response_size} features, but the gradient of the loss has shape {np.shape(slope)} "
                 f"and its value is {value}"
             )
+        self.quadratic = self._form.quadratic
+        self.convex = check_loss(source.loss, lambda n: self._phi(probe_points(axes, n)).T) or None
+        if source.gradient is not None:
+            self._check_gradient()
+
+    def _check_gradient(self) -> None:
+        """Hold the gradient against differences: of few features each, of many some and a sum of all."""
+        M = self.response_size
+        rows = np.unique(np.linspace(0, M - 1, MOST_CHECKED).astype(int))
+        signs = np.where(np.arange(M) * 0.6180339887498949 % 1.0 < 0.5, 1.0, -1.0)
+        labels = [f"feature {j}" for j in rows] + ["a sum of all features, of either sign"]
+
+        def some(values: Array) -> Array:
+            return np.concatenate([values[rows], np.tensordot(signs, values, 1)[None]])
+
+        def slopes(points: Array) -> Array:
+            given = self._source.slopes(*points.T)
+            pairs = zip(given, self.axes, strict=True)
+            return np.stack([some(self._shaped(values, (len(points),))) for values, _ in pairs], axis=-1)
+
+        check_gradient(repr(self._source), self.axes, lambda points: some(self._phi(points)), slopes, M, labels)
 
     def _shaped(self, values: Array, shape: tuple[int, ...]) -> Array:
         values = np.asarray(values, dtype=float)
@@ -142,7 +209,7 @@ class BoundFeatures(BoundEnergy):
         return np.broadcast_to(values, (self.response_size, *shape))
 
     def _phi(self, points: Array) -> Array:
-        return self._shaped(self._source.function(*points.T), (len(points),))
+        return self._shaped(self._source.values(*points.T), (len(points),))
 
     def _moments(self, points: Array, weights: Array) -> Array:
         chunks = in_chunks(len(points), self.response_size)
@@ -164,13 +231,13 @@ class BoundFeatures(BoundEnergy):
         for chunk in in_chunks(len(points), self.response_size):
             x = list(points[chunk].T)
             if self._source.gradient is not None:
-                for i, values in enumerate(self._source.gradient(*x)):
+                for i, values in enumerate(self._source.slopes(*x)):
                     result[chunk, i] = slope @ self._shaped(values, (len(x[0]),))
                 continue
             for i, axis in enumerate(self.axes):
 
                 def along(t: Array, i: int = i, x: list[Array] = x) -> Array:
-                    return slope @ self._shaped(self._source.function(*x[:i], t, *x[i + 1 :]), (t.size,))
+                    return slope @ self._shaped(self._source.values(*x[:i], t, *x[i + 1 :]), (t.size,))
 
                 result[chunk, i] = central_difference(along, x[i], difference_step(axis))
         return result
@@ -182,7 +249,7 @@ class BoundFeatures(BoundEnergy):
         """The features at the centres of a grid."""
         self._check_grid(grid)
         check_memory(self.response_size, grid.size, "use a coarser mesh or fewer features")
-        matrix = np.array(self._shaped(self._source.function(*grid.mesh()), grid.shape))
+        matrix = np.array(self._shaped(self._source.values(*grid.mesh()), grid.shape))
         if not np.all(np.isfinite(matrix)):
             raise ValueError("some features are not finite at the centres of the grid")
         return FeaturesOnGrid(
@@ -191,6 +258,40 @@ class BoundFeatures(BoundEnergy):
 
     def __repr__(self) -> str:
         return repr(self._source)
+
+
+def check_loss(loss: Loss, outputs: Callable[[int], Array]) -> bool:
+    """Whether a loss is convex, as far as its gradient shows; refuse a gradient that is not that of its value.
+
+    Parameters
+    ----------
+    loss : Loss
+        Those of the package are known.
+    outputs : callable
+        ``outputs(n)``: the responses, or outputs at all data, of n measures, ``(n, ...)``.
+    """
+    if type(loss) in LOSSES.values():
+        return True
+    given = np.asarray(outputs(12), dtype=float)
+    # means of several, of one mass; a path that bends through them
+    few = np.stack([given[k::4].mean(axis=0) for k in range(4)] + [given[k::6].mean(axis=0) for k in range(6)])
+    start, towards, bend = few[0], few[1] - few[0], few[2] - few[3]
+
+    def value(s: Array) -> Array:
+        return np.array([loss.value(start + t * towards + t * t * bend) for t in s])
+
+    def slope(s: Array) -> Array:
+        path = ((start + t * towards + t * t * bend, towards + 2.0 * t * bend) for t in s)
+        return np.array([np.vdot(loss.gradient(u), direction) for u, direction in path])
+
+    check_derivative(f"{type(loss).__name__}, along a path s of responses", value, slope, Axis("s", 0.0, 1.0))
+    slopes = [np.asarray(loss.gradient(u), dtype=float) for u in few]
+    for i, j in itertools.combinations(range(len(few)), 2):
+        steps, change = few[j] - few[i], slopes[j] - slopes[i]
+        size = float(np.linalg.norm(steps)) * max(float(np.linalg.norm(slopes[i])), float(np.linalg.norm(slopes[j])))
+        if not float(np.vdot(steps, change)) >= -1e-10 * size:
+            return False
+    return loss.convex
 
 
 def check_memory(features: int, cells: int, remedy: str) -> None:

@@ -24,6 +24,7 @@ from mfpde.energy.base import (
     central_difference,
     difference_step,
 )
+from mfpde.energy.gradients import PLACES, check_gradient, probe_points
 from mfpde.grid import Axis, Grid
 
 __all__ = [
@@ -41,6 +42,8 @@ __all__ = [
 MAX_NODES = 300
 MAX_RANK = 224
 MAX_FEATURES = 2**18
+OTHERS = 8
+"""Second arguments of a kernel at which its gradient along the first is looked at."""
 FFT_FROM = 1024
 """Cells along an axis from which a translation-invariant factor is applied by FFT instead of a dense matrix."""
 
@@ -205,10 +208,16 @@ class AxisKernelOnAxis:
     derivative: Callable[[Array, Array], Array]
     translation_invariant: bool
     factor: AxisFactor | None = None
+    definite: int = 0
 
 
 class AxisKernel(ABC):
     """A symmetric kernel k(x, y) of one parameter."""
+
+    @property
+    def definite(self) -> int:
+        """1 if it is positive semidefinite by its construction, -1 if its negative is, 0 where that is not known."""
+        return 0
 
     @abstractmethod
     def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
@@ -241,6 +250,11 @@ class GaussianKernel(AxisKernel):
         if not (real(self.amplitude) and self.amplitude != 0):
             raise ValueError(f"GaussianKernel: the amplitude must be finite and not 0, not {shown(self.amplitude)}")
 
+    @property
+    def definite(self) -> int:
+        """The sign of the amplitude: the Fourier transform is a Gaussian."""
+        return 1 if self.amplitude > 0 else -1
+
     def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
         """See `AxisKernel`."""
         rate, amplitude = -0.5 / self.variance, self.amplitude
@@ -252,7 +266,9 @@ class GaussianKernel(AxisKernel):
             return 2.0 * rate * d * plain(d)
 
         if not axis.periodic:
-            return AxisKernelOnAxis(lambda x, y: plain(x - y), lambda x, y: plain_derivative(x - y), True)
+            return AxisKernelOnAxis(
+                lambda x, y: plain(x - y), lambda x, y: plain_derivative(x - y), True, definite=self.definite
+            )
         period = axis.length
         images = period * np.arange(-(n := 1 + math.ceil(9.5 * math.sqrt(self.variance) / period)), n + 1)
 
@@ -264,6 +280,7 @@ class GaussianKernel(AxisKernel):
             lambda x, y: np.asarray(sum(plain(nearest(x, y) + shift) for shift in images)),
             lambda x, y: np.asarray(sum(plain_derivative(nearest(x, y) + shift) for shift in images)),
             True,
+            definite=self.definite,
         )
 
 
@@ -271,11 +288,16 @@ class GaussianKernel(AxisKernel):
 class LinearKernel(AxisKernel):
     """``x y``, the kernel of an amplitude: units ``c phi(z)`` have ``K = c c' k(z, z')``. Rank one, exactly."""
 
+    @property
+    def definite(self) -> int:
+        """1: a square."""
+        return 1
+
     def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
         """See `AxisKernel`."""
         if axis.periodic:
             raise ValueError(f"LinearKernel on axis {axis.name!r}: x y jumps where a periodic axis closes; use another")
-        return AxisKernelOnAxis(lambda x, y: x * y, lambda x, y: y + 0.0 * x, False, LinearFactor())
+        return AxisKernelOnAxis(lambda x, y: x * y, lambda x, y: y + 0.0 * x, False, LinearFactor(), self.definite)
 
 
 @dataclass(frozen=True)
@@ -313,6 +335,12 @@ class CosineKernel(AxisKernel):
         if not (real(self.frequency) and self.frequency > 0):
             raise ValueError(f"CosineKernel: the frequency must be positive, not {shown(self.frequency)}")
 
+    @property
+    def definite(self) -> int:
+        """The sign of the constant and the amplitudes, where they have one."""
+        given = (self.constant, *self.amplitudes)
+        return 1 if min(given) >= 0 else -1 if max(given) <= 0 else 0
+
     def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
         """See `AxisKernel`."""
         turns = self.frequency * axis.length / (2 * math.pi)
@@ -330,7 +358,8 @@ class CosineKernel(AxisKernel):
         def derivative(x: Array, y: Array) -> Array:
             return -np.sin(np.multiply.outer(x - y, w)) @ (a * w)
 
-        return AxisKernelOnAxis(value, derivative, True, CosineFactor(self.constant, a, self.frequency))
+        factor = CosineFactor(self.constant, a, self.frequency)
+        return AxisKernelOnAxis(value, derivative, True, factor, self.definite)
 
 
 @dataclass(frozen=True)
@@ -384,7 +413,17 @@ class CallableKernel(AxisKernel):
                     f"use a kernel of period {axis.length:g}"
                 )
         derivative = self.derivative
-        if derivative is None:
+        if derivative is not None:
+            others = golden_points(axis.lower, axis.upper, 23 + OTHERS)[23:, None]
+            check_gradient(
+                f"the kernel of axis {axis.name!r}",
+                [axis],
+                lambda p: np.broadcast_to(self.function(p.T, others), (OTHERS, len(p))),
+                lambda p: np.broadcast_to(derivative(p.T, others), (OTHERS, len(p)))[..., None],
+                OTHERS,
+                [f"k(., {y:.6g})" for y in others[:, 0]],
+            )
+        else:
             step = difference_step(axis)
 
             def derivative(x: Array, y: Array) -> Array:
@@ -431,6 +470,11 @@ class BoundKernel(ABC):
 class Kernel(ABC):
     """A symmetric kernel K(theta, theta') of all parameters."""
 
+    @property
+    def definite(self) -> int:
+        """1 if it is positive semidefinite by its construction, -1 if its negative is, 0 where that is not known."""
+        return 0
+
     @abstractmethod
     def bind(self, axes: tuple[Axis, ...], tolerance: float, include: Array | None = None) -> BoundKernel:
         """The kernel on a box; a factorisation also holds at the points `include` (m, d)."""
@@ -466,6 +510,11 @@ class SeparableKernel(Kernel):
                     "use GaussianKernel, LinearKernel, CosineKernel or CallableKernel"
                 )
 
+    @property
+    def definite(self) -> int:
+        """The product of the signs of its factors: a product of positive kernels is positive."""
+        return math.prod(kernel.definite for kernel in self.kernels.values())
+
     def bind(self, axes: tuple[Axis, ...], tolerance: float, include: Array | None = None) -> BoundKernel:
         """See `Kernel`."""
         return BoundSeparable(self, axes, tolerance, include)
@@ -482,11 +531,11 @@ class BoundSeparable(BoundKernel):
     ) -> None:
         self.axes = axes
         positions = axis_positions(tuple(kernel.kernels), axes, "the kernel")
-        self._on_axes: list[AxisKernelOnAxis | None] = [None] * len(axes)
+        self.on_axes: list[AxisKernelOnAxis | None] = [None] * len(axes)
         self.axis_factors: list[AxisFactor | None] = [OneFactor() for _ in axes]
         for i, axis_kernel in zip(positions, kernel.kernels.values(), strict=True):
             axis = axes[i]
-            on_axis = self._on_axes[i] = axis_kernel.on_axis(axis)
+            on_axis = self.on_axes[i] = axis_kernel.on_axis(axis)
             factor = on_axis.factor
             if factor is None:
                 lower, upper = axis.lower, axis.upper
@@ -500,14 +549,14 @@ class BoundSeparable(BoundKernel):
 
     def matrix(self, points: Array, others: Array) -> Array:
         result = np.ones((len(points), len(others)))
-        for i, on_axis in enumerate(self._on_axes):
+        for i, on_axis in enumerate(self.on_axes):
             if on_axis is not None:
                 result *= on_axis.value(points[:, i, None], others[None, :, i])
         return result
 
     def derivatives(self, points: Array, others: Array, i: int) -> Array:
-        result = np.ones((len(points), len(others))) if self._on_axes[i] is not None else np.zeros((len(points), 1))
-        for j, on_axis in enumerate(self._on_axes):
+        result = np.ones((len(points), len(others))) if self.on_axes[i] is not None else np.zeros((len(points), 1))
+        for j, on_axis in enumerate(self.on_axes):
             if on_axis is not None:
                 evaluate = on_axis.derivative if j == i else on_axis.value
                 result = result * evaluate(points[:, j, None], others[None, :, j])
@@ -519,7 +568,7 @@ class BoundSeparable(BoundKernel):
         # axes with a factorisation shrink first, so that the dense ones work on less
         order = sorted(range(grid.dimension), key=lambda i: self.axis_factors[i] is None)
         for i in order:
-            factor, on_axis, n, h = self.axis_factors[i], self._on_axes[i], grid.shape[i], grid.spacing[i]
+            factor, on_axis, n, h = self.axis_factors[i], self.on_axes[i], grid.shape[i], grid.spacing[i]
             x, name = grid.centres(i), grid.axes[i].name
             if factor is not None:
                 B = factor.values(x)
@@ -729,14 +778,18 @@ class TranslationInvariantKernel(Kernel):
         return f"TranslationInvariantKernel({getattr(self.function, '__name__', self.function)!s})"
 
 
-def probe_points(axes: Sequence[Axis], n: int) -> Array:
-    """Points of a box that fill it evenly: a Kronecker sequence, the same in every run."""
-    golden = 2.0
-    for _ in range(60):
-        golden = (1.0 + golden) ** (1.0 / (len(axes) + 1))
-    steps = golden ** -np.arange(1.0, len(axes) + 1)
-    unit = (0.5 + np.arange(1, n + 1)[:, None] * steps) % 1.0
-    return np.array([axis.lower for axis in axes]) + unit * np.array([axis.length for axis in axes])
+def check_kernel_gradient(kernel: BoundKernel, what: str) -> None:
+    """Hold the derivatives of a kernel against differences, along the first of its arguments."""
+    axes = kernel.axes
+    others = probe_points(axes, PLACES + OTHERS)[PLACES:]
+    check_gradient(
+        what,
+        axes,
+        lambda p: kernel.matrix(p, others).T,
+        lambda p: np.stack([kernel.derivatives(p, others, i).T for i in range(len(axes))], axis=-1),
+        OTHERS,
+        [f"K(., ({', '.join(f'{x:.6g}' for x in q)}))" for q in others],
+    )
 
 
 class BoundTranslationInvariant(BoundKernel):
@@ -753,6 +806,8 @@ class BoundTranslationInvariant(BoundKernel):
                 f"the translation-invariant kernel is not even: k(d) - k(-d) reaches {gap:g}; "
                 "an energy needs a symmetric kernel, pass the mean of the two"
             )
+        if kernel.gradient is not None:
+            check_kernel_gradient(self, "the translation-invariant kernel")
 
     def _differences(self, points: Array, others: Array) -> list[Array]:
         result = []
@@ -761,9 +816,13 @@ class BoundTranslationInvariant(BoundKernel):
             result.append(d - axis.length * np.round(d / axis.length) if axis.periodic else d)
         return result
 
+    def at_differences(self, differences: Sequence[Array]) -> Array:
+        """The kernel at differences, one array an axis, that broadcast."""
+        shape = np.broadcast_shapes(*(d.shape for d in differences))
+        return np.broadcast_to(np.asarray(self._kernel.function(*differences), dtype=float), shape)
+
     def matrix(self, points: Array, others: Array) -> Array:
-        d = self._differences(points, others)
-        return np.broadcast_to(np.asarray(self._kernel.function(*d), dtype=float), (len(points), len(others)))
+        return self.at_differences(self._differences(points, others))
 
     def derivatives(self, points: Array, others: Array, i: int) -> Array:
         d = self._differences(points, others)
@@ -777,10 +836,9 @@ class BoundTranslationInvariant(BoundKernel):
 
     def operator(self, grid: Grid) -> GridOperator:
         differences = np.ix_(*(fft_differences(grid, i) for i in range(grid.dimension)))
-        sizes = tuple(d.size for d in differences)
-        samples = np.broadcast_to(np.asarray(self._kernel.function(*differences), dtype=float), sizes)
+        samples = self.at_differences(differences)
         apply = convolution(samples * grid.cell_volume, tuple(range(grid.dimension)), grid.shape)
-        return GridOperator(apply, "real FFT of " + " x ".join(map(str, sizes)))
+        return GridOperator(apply, "real FFT of " + " x ".join(map(str, samples.shape)))
 
 
 class PairKernel(Kernel):
@@ -828,6 +886,8 @@ class BoundPair(BoundKernel):
                 f"the pair kernel is not symmetric: K(p, q) - K(q, p) reaches {gap:g}; "
                 "an energy needs a symmetric kernel, pass the mean of the two"
             )
+        if kernel.gradient is not None:
+            check_kernel_gradient(self, "the pair kernel")
 
     def matrix(self, points: Array, others: Array) -> Array:
         values = np.asarray(self._kernel.function(points, others), dtype=float)

@@ -25,7 +25,15 @@ def check_size(what: str, values: Array) -> None:
 
 
 class Loss(ABC):
-    """A convex function of the response: subclass it for your own."""
+    """A convex function of the response: subclass it for your own.
+
+    Attributes
+    ----------
+    convex : bool
+        True. A subclass that is not convex says ``convex = False``: there are no certificates then.
+    """
+
+    convex: bool = True
 
     @abstractmethod
     def value(self, u: Array) -> float:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mfpde.checks import entries, numbers, real, shown
 from mfpde.energy.activations import Activation, activation_named
 from mfpde.energy.base import Array, BoundEnergy, Energy, GridEnergy, Last, Source, axis_positions, in_chunks
-from mfpde.energy.features import FeaturesOnGrid, LossForm, QuadraticForm, ResponseForm, check_memory
-from mfpde.energy.kernels import probe_points
+from mfpde.energy.features import FeaturesOnGrid, LossForm, QuadraticForm, ResponseForm, check_loss, check_memory
+from mfpde.energy.gradients import check_derivative, probe_points
 from mfpde.energy.losses import LossFactory, SquaredLoss, check_size, loss_named
 from mfpde.grid import Axis, Grid
 
@@ -147,6 +147,13 @@ class TwoLayerNetwork(Energy):
             ("activation", activation_named(self.activation)),
         ):
             object.__setattr__(self, name, value)
+
+    @property
+    def convex(self) -> bool | None:
+        """Whether the loss is."""
+        assert callable(self.loss)
+        assert self.weights is not None
+        return self.loss(self.y, self.weights).convex
 
     @property
     def outputs(self) -> int:
@@ -367,6 +374,7 @@ class BoundNetwork(BoundEnergy):
         assert weights is not None
         assert callable(network.loss)
         loss = network.loss(y, weights)
+        self._check_activation(x)
         n = len(x)
         self._skeleton: Skeleton | None = None
         self.samples, self.compression_error = np.arange(n), 0.0
@@ -385,6 +393,22 @@ class BoundNetwork(BoundEnergy):
         self._x = np.ascontiguousarray(x[self.samples])
         self._last_units = Last(self._new_units)
         self.response_size = len(self.samples) * network.outputs
+        self.quadratic = self._form.quadratic
+        self.convex = check_loss(loss, self._probed_outputs) or None
+
+    def _check_activation(self, x: Array) -> None:
+        """Hold the activation's derivative against differences over the arguments that the box and the data give."""
+        if self._activation.derivative is None:
+            return
+        box = [self.axes[i] for i in self._inner]
+        t = arguments(x[spread_samples(x, 256)], probe_points(box, 64).T)
+        if (low := float(t.min())) < (high := float(t.max())):
+            check_derivative(repr(self._activation), self._activation, self._activation.slope, Axis("t", low, high))
+
+    def _probed_outputs(self, points: int) -> Array:
+        """The outputs of single units at all data, (points, M) or (points, M, q)."""
+        theta = [probe_points(self.axes, points)[:, i] for i in axis_positions(self.network.axes, self.axes, "")]
+        return np.moveaxis(self.network.unit(self.network.x, *theta), 1, 0)
 
     def _compressed_squares(self, skeleton: Skeleton) -> QuadraticForm:
         # the R factor of [sqrt(W) T', sqrt(W) y], one piece of the data after the other

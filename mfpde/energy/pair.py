@@ -61,14 +61,19 @@ class Interaction(Energy):
         if not (real(self.weight) and self.weight != 0):
             raise ValueError(f"the weight of an interaction must be finite and not 0, not {shown(self.weight)}")
 
+    @property
+    def convex(self) -> bool | None:
+        """By the signs of the kernel and of the weight, where the kernel's construction tells."""
+        return _convex(self.kernel.definite * self.weight)
+
     def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
         """The interaction on a box."""
         axes = tuple(axes)
         kernel = self.kernel.bind(axes, self.tolerance)
         if kernel.factors is None:
-            return BoundDirect(axes, kernel, self.weight, f"interaction, {self.kernel!r}")
+            return BoundDirect(axes, kernel, self.weight, f"interaction, {self.kernel!r}", self.convex)
         features = ProductFeatures(kernel.factors, self.tolerance)
-        return BoundProductForm(axes, features, self.weight, None, "interaction")
+        return BoundProductForm(axes, features, self.weight, None, "interaction", self.convex)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +121,11 @@ class Discrepancy(Energy):
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "weights", weights)
 
+    @property
+    def convex(self) -> bool | None:
+        """By the sign of the kernel, where its construction tells."""
+        return _convex(self.kernel.definite)
+
     def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
         """The discrepancy on a box."""
         axes = tuple(axes)
@@ -125,7 +135,8 @@ class Discrepancy(Energy):
         kernel = self.kernel.bind(axes, self.tolerance, points)
         if kernel.factors is not None:
             features = ProductFeatures(kernel.factors, self.tolerance)
-            return BoundProductForm(axes, features, 1.0, features.moments(points, weights), "discrepancy")
+            target = features.moments(points, weights)
+            return BoundProductForm(axes, features, 1.0, target, "discrepancy", self.convex)
 
         def potential(*x: Array) -> Array:
             rows = np.stack([c.ravel() for c in np.broadcast_arrays(*x)], axis=1)
@@ -138,7 +149,11 @@ class Discrepancy(Energy):
 
         constant = 0.5 * float(weights @ kernel.matrix(points, points) @ weights)
         attraction = BoundExternal(External(potential, gradient, constant), axes)
-        return BoundSum([BoundDirect(axes, kernel, 1.0, f"discrepancy, {self.kernel!r}"), attraction])
+        return BoundSum([BoundDirect(axes, kernel, 1.0, f"discrepancy, {self.kernel!r}", self.convex), attraction])
+
+
+def _convex(sign: float) -> bool | None:
+    return None if sign == 0 else sign > 0
 
 
 def check_kernel(kernel: Kernel, tolerance: float) -> None:
@@ -244,12 +259,21 @@ def weave(tables: Sequence[Array], values: Array) -> Array:
 class BoundProductForm(BoundEnergy):
     """``weight/2 sum_k s_k (u_k - q_k)^2`` on a box; see `BoundEnergy`."""
 
+    quadratic = True
+
     def __init__(
-        self, axes: tuple[Axis, ...], features: ProductFeatures, weight: float, target: Array | None, name: str
+        self,
+        axes: tuple[Axis, ...],
+        features: ProductFeatures,
+        weight: float,
+        target: Array | None,
+        name: str,
+        convex: bool | None = None,
     ) -> None:
         self.axes = axes
         self.products, self.target, self.name = features, target, name
         self.coefficients = weight * features.signs
+        self.convex = True if np.all(self.coefficients >= 0) else convex
         self.response_size = features.size
 
     def _moments(self, points: Array, weights: Array) -> Array:
@@ -377,9 +401,12 @@ class BoundDirect(BoundEnergy):
     """A pair energy by direct sums over points and an operator on grids; see `BoundEnergy`."""
 
     direct = True
+    quadratic = True
 
-    def __init__(self, axes: tuple[Axis, ...], kernel: BoundKernel, weight: float, name: str) -> None:
-        self.axes, self.kernel, self.weight, self.name = axes, kernel, weight, name
+    def __init__(
+        self, axes: tuple[Axis, ...], kernel: BoundKernel, weight: float, name: str, convex: bool | None = None
+    ) -> None:
+        self.axes, self.kernel, self.weight, self.name, self.convex = axes, kernel, weight, name, convex
 
     def _sum(self, matrix: Callable[[Array, Array], Array], points: Array, source: Source | None) -> Array:
         assert source is not None

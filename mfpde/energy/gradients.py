@@ -1,0 +1,160 @@
+"""Gradients that users give, held against differences of their functions when an energy is bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.grid import Axis
+
+__all__ = ["check_derivative", "check_gradient", "probe_points"]
+
+Array = NDArray[np.float64]
+
+PLACES = 20
+"""Points at which a gradient is looked at."""
+WRONG = 1e-5
+"""Difference, relative to the largest slope along an axis, from which a gradient is wrong."""
+STEPS = (2e-3, 2.57e-4, 3.31e-5, 4.3e-6)
+"""Steps of the differences, relative to the axis: for functions from a hundredth to a millionth of it. No multiples of
+each other, so that no periodic function looks constant to all of them."""
+STENCIL = ((1, 0.75), (2, -0.15), (3, 1.0 / 60.0))
+"""Offsets and weights of the 6-th order central difference."""
+MARGIN = 0.01
+"""Share of an axis at either end that is left alone: a function need not be defined beyond."""
+BESIDE = (0.0137, 0.0411, 0.0873, 0.1291)
+"""Where a gradient that looks wrong is looked at again, relative to the axis: a kink is not there as well."""
+
+
+def probe_points(axes: Sequence[Axis], n: int) -> Array:
+    """Points of a box that fill it evenly: a Kronecker sequence, the same in every run."""
+    golden = 2.0
+    for _ in range(60):
+        golden = (1.0 + golden) ** (1.0 / (len(axes) + 1))
+    steps = golden ** -np.arange(1.0, len(axes) + 1)
+    unit = (0.5 + np.arange(1, n + 1)[:, None] * steps) % 1.0
+    return np.array([axis.lower for axis in axes]) + unit * np.array([axis.length for axis in axes])
+
+
+def check_derivative(
+    what: str, function: Callable[[Array], Array], derivative: Callable[[Array], Array], axis: Axis
+) -> None:
+    """Hold the derivative of a function of one number, elementwise, against its differences on an interval."""
+    check_gradient(what, [axis], lambda x: function(x[:, 0]), lambda x: derivative(x[:, 0])[..., None])
+
+
+def check_gradient(
+    what: str,
+    axes: Sequence[Axis],
+    value: Callable[[Array], Array],
+    gradient: Callable[[Array], Array],
+    width: int = 1,
+    labels: Sequence[str] = (),
+) -> None:
+    """Hold a gradient against differences of its function at 20 points of a box, the same ones in every run.
+
+    Parameters
+    ----------
+    what : str
+        What the gradient is of, for the message.
+    axes : sequence of Axis
+        The box.
+    value : callable
+        ``value(points (n, d)) -> (n,)`` or ``(m, n)`` array: one or several functions.
+    gradient : callable
+        ``gradient(points (n, d)) -> (n, d)`` or ``(m, n, d)`` array.
+    width : int
+        m.
+    labels : sequence of str, optional
+        What each of the m functions is called in the message.
+
+    Raises
+    ------
+    ValueError
+        Where the gradient is off by more than 1e-5 of the largest slope of its function along that axis, or fails.
+
+    Notes
+    -----
+    A point counts only where differences of two step sizes agree to a tenth of that: kinks, jumps, noise, single
+    precision and what oscillates within a millionth of an axis say nothing. At a kink itself central differences
+    agree on the mean of both slopes; so the gradient must also look wrong at two of four points beside.
+    """
+    length = np.array([axis.length for axis in axes])
+    middle = np.array([axis.lower for axis in axes]) + 0.5 * length
+    points = middle + (1.0 - 2.0 * MARGIN) * (probe_points(axes, PLACES) - middle)
+    test = _Test(what, value, gradient, length, max(width, 1))
+    wrong, given, found = test.at(points)
+    for i, axis in enumerate(axes):
+        for j, k in zip(*np.nonzero(wrong[..., i]), strict=True):
+            beside = np.repeat(points[k : k + 1], len(BESIDE), axis=0)
+            # towards the middle: no place is rounder than another, where functions from tables have their kinks
+            beside[:, i] += np.multiply(BESIDE, length[i]) * np.sign(middle[i] - points[k, i])
+            if np.count_nonzero(test.at(beside)[0][j, :, i]) < 2:
+                continue
+            place = ", ".join(f"{a.name}={x:.6g}" for a, x in zip(axes, points[k], strict=True))
+            which = f" of {labels[j]}" if labels else ""
+            raise ValueError(
+                f"{what}: the derivative along {axis.name}{which} is {given[j, k, i]:.9g} at {place}, where "
+                f"differences of the function give {found[j, k, i]:.9g}; correct the gradient, or leave it out"
+            )
+
+
+class _Test:
+    """A gradient and the differences of its function."""
+
+    def __init__(
+        self, what: str, value: Callable[[Array], Array], gradient: Callable[[Array], Array], length: Array, width: int
+    ) -> None:
+        self.what, self.value, self.gradient, self.length, self.width = what, value, gradient, length, width
+        self.scale: Array | None = None
+
+    def at(self, points: Array) -> tuple[NDArray[np.bool_], Array, Array]:
+        """Whether each slope looks wrong, shape (m, n, d); the slopes that are given, and the differences."""
+        n, d = points.shape
+        try:
+            given = np.asarray(self.gradient(points.copy()), dtype=float)
+        except Exception as failure:
+            text = " ".join(str(failure).split())
+            wanted = "it takes what the function takes, and gives an array for each axis"
+            raise ValueError(
+                f"{self.what}: its gradient fails with {type(failure).__name__}: {text}; {wanted}"
+            ) from failure
+        given = given.reshape(-1, n, d)
+        with np.errstate(all="ignore"):  # what is not finite says nothing
+            along = [self._differences(points, i) for i in range(d)]
+            found, error, largest = (np.stack(arrays, axis=-1) for arrays in zip(*along, strict=True))
+            if self.scale is None:
+                sure = np.where(error < 0.1 * np.abs(found), np.abs(found), 0.0)
+                steepest = sure.max(axis=1)
+                # of a function that is constant but for round-off, and of one that is small beside the others
+                floor = np.maximum(1e-5 * largest.max(axis=1) / self.length, 1e-3 * steepest.max(axis=0))
+                self.scale = np.maximum(steepest, floor)[:, None, :]
+            allowed = WRONG * self.scale
+            return (error <= 0.1 * allowed) & (np.abs(given - found) > allowed + 5.0 * error), given, found
+
+    def _differences(self, points: Array, i: int) -> tuple[Array, Array, Array]:
+        """The slopes along an axis, what they may be off by, and the size of the functions, shape (m, n) each."""
+        n, h = len(points), self.length[i]
+        offsets = [sign * k * step * h for step in STEPS for k, _ in STENCIL for sign in (1.0, -1.0)]
+        moved = np.repeat(points[None], len(offsets), axis=0)
+        moved[:, :, i] += np.array(offsets)[:, None]
+        rows = moved.reshape(-1, points.shape[1])
+        several = max(n, 2**19 // self.width)
+        pieces = []
+        for k in range(0, len(rows), several):
+            piece = rows[k : k + several].copy()  # the user's function may write into it
+            pieces.append(np.asarray(self.value(piece), dtype=float).reshape(-1, len(piece)))
+        values = np.concatenate(pieces, axis=1)
+        values = values.reshape(len(values), len(STEPS), len(STENCIL), 2, n)
+        largest = np.abs(values).max(axis=(1, 2, 3))
+        change = values[:, :, :, 0] - values[:, :, :, 1]
+        weights = np.array([weight for _, weight in STENCIL])
+        step = np.array(STEPS)[:, None] * h
+        slopes = np.einsum("mskn,k->smn", change, weights) / step[:, None]
+        error = np.abs(np.diff(slopes, axis=0)) + 1e-15 * largest / step[1:, None]
+        error = np.where(np.isfinite(error), error, np.inf)
+        best = np.argmin(error, axis=0)[None]  # of all pairs of successive steps
+        slope, error = (np.take_along_axis(array, best, axis=0)[0] for array in (slopes[1:], error))
+        return slope, error, np.where(np.isfinite(largest), largest, 0.0)
