@@ -553,7 +553,8 @@ def _report(solution: Solution) -> str:
     rows = solution.summary()
     width = max(map(len, rows))
     lines = [f"Solution of {solution.name!r}", *(f"  {key:<{width}}  {value}" for key, value in rows.items())]
-    return "\n".join([*lines, "", *_saves(solution)])
+    notes = [f"  note: {text}" for text in solution.notes if text != solution.no_certificate]
+    return "\n".join([*lines, *notes, "", *_saves(solution)])
 
 
 def _saves(solution: Solution) -> list[str]:
@@ -565,7 +566,8 @@ def _saves(solution: Solution) -> list[str]:
     table = [("t", "energy", "optimality gap", "mass", "minimum")]
     for i, t in zip(at, solution.times, strict=True):
         gap, mass, least = (float(d[name][i]) for name in ("optimality_gap", "mass", "minimum"))
-        table.append((f"{t:g}", f"{float(d['energy'][i]):.9g}", f"{gap:.3g}", f"{mass:.12g}", f"{least:.3g}"))
+        shown = "nan" if solution.no_certificate else f"{gap:.3g}"  # early versions wrote a number all the same
+        table.append((f"{t:g}", f"{float(d['energy'][i]):.9g}", shown, f"{mass:.12g}", f"{least:.3g}"))
     return _aligned(table)
 
 

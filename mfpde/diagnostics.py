@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.checks import real, shown
+from mfpde.convexity import no_certificate
 from mfpde.flow import Evaluation, Flow, FreeEnergy
 from mfpde.grid import End, Grid
 
@@ -44,8 +45,8 @@ COLUMNS: dict[str, str] = {
     "dissipation_transport": "-dE/dt of the transport, from the explicit fluxes at the state; empty cells count with "
     "log(1e-300) where tau > 0",
     "dissipation_reaction": "-dE/dt of the reaction; neither counts tau'(t) times the entropy",
-    "optimality_gap": "bounds E - min E for convex E, over measures of the same mass on the mesh: "
-    "mass * (Vbar - min V), or tau KL(mu|p_mu) with a temperature",
+    "optimality_gap": "bounds E - min E over measures of the same mass on the box, on this mesh: "
+    "mass * (Vbar - min V), or tau KL(mu|p_mu) with a temperature; nan where the energy is not known to be convex",
     "relative_fisher_information": "int |grad log(mu/p_mu)|_G^2 dmu = dissipation_transport / (s tau^2) "
     "(nan at temperature 0)",
     "end_mass": "share of the mass in cells next to truncation ends",
@@ -96,9 +97,10 @@ class EnergyBelow:
 
 @dataclass(frozen=True)
 class GapBelow:
-    """Stop when the optimality gap certifies ``E - min E <= value`` (convex E, on the mesh).
+    """Stop when the optimality gap certifies ``E - min E <= value``, over measures on the box, on the mesh.
 
-    With a temperature the gap is ``tau KL(mu | p_mu)``, which falls to round-off at the minimiser.
+    With a temperature the gap is ``tau KL(mu | p_mu)``, which falls to round-off at the minimiser. Where the energy is
+    not known to be convex there is no gap, and a run with this condition is refused (`ValueError`).
     """
 
     value: float
@@ -109,7 +111,13 @@ class GapBelow:
 
     def __call__(self, snapshot: Snapshot) -> bool:
         """Whether to stop."""
+        if math.isnan(snapshot.optimality_gap):
+            raise ValueError(self.refusal(None))
         return snapshot.optimality_gap <= self.value
+
+    def refusal(self, convex: bool | None) -> str:
+        """What is said where the energy is not known to be convex."""
+        return f"GapBelow({self.value:g}): {no_certificate(convex)}; use SteadyState or EnergyBelow"
 
 
 @dataclass(frozen=True)
@@ -250,6 +258,7 @@ class Recorder:
 
     def __post_init__(self) -> None:
         self._layers = end_layers(self.flow.grid)
+        self._certified = self.flow.convex is True
 
     def go_on(self, diagnostics: Mapping[str, Array], responses: Sequence[Array] | Array) -> None:
         """Take over what a run has recorded up to its last state, which is left anew."""
@@ -262,7 +271,7 @@ class Recorder:
     def state(
         self, time: float, at: Evaluation, free: FreeEnergy | None, temperature: float, info: tuple[float, Any, int]
     ) -> float:
-        """Record a state; its dissipation and limiting cell follow by `departure`. Returns the gap.
+        """Record a state; its dissipation and limiting cell follow by `departure`. Returns the gap, or nan.
 
         Parameters
         ----------
@@ -272,7 +281,7 @@ class Recorder:
             Length, estimated error and number of thrown away attempts of the step that led here.
         """
         dt, error, redone = info
-        gap = optimality_gap(at) if free is None else free.gap
+        gap = (optimality_gap(at) if free is None else free.gap) if self._certified else np.nan
         rows = self.rows
         rows["time"].append(time)
         rows["dt"].append(dt)

@@ -28,14 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.checks import shown
+from mfpde.convexity import convex_on, no_certificate, second_variation
 from mfpde.energy import BoundEnergy
-from mfpde.energy.base import BoundExternal
-from mfpde.energy.features import BoundFeatures, LossForm, QuadraticForm
-from mfpde.energy.losses import SquaredLoss
-from mfpde.energy.network import BoundNetwork
-from mfpde.energy.pair import BoundDirect, BoundProductForm
 from mfpde.gibbs import entropy, log_gibbs
-from mfpde.grid import Grid
+from mfpde.grid import Grid, box
 from mfpde.measures import GridMeasure, Measure
 from mfpde.problem import Problem, Reaction
 from mfpde.running import RunWarning
@@ -55,8 +51,6 @@ INNER_ITERATIONS = 400
 """Conjugate-gradient steps of one Newton step; a factorised energy of rank r needs about r."""
 CANDIDATES = 64
 """Cells that may join the active set at once."""
-LANCZOS_STEPS = 80
-"""Steps of the process that looks for negative curvature."""
 STALLED = 8
 """Rounds without a smaller gap after which the search for a sparse minimiser gives up."""
 
@@ -79,15 +73,16 @@ class Equilibrium:
         The free energy ``E[mu] + temperature * entropy``, constants included.
     gap : float
         ``tau KL(mu | p_mu)``, at temperature 0 ``mass * (Vbar - min V)``; of the returned `mu`. Where `convex`, the
-        energy lies at most this far above the minimum on the mesh. Otherwise it only measures how stationary `mu` is.
+        energy lies at most this far above the minimum over measures on the box, on this mesh. Otherwise it only
+        measures how stationary `mu` is.
         Where the mass is free: ``|int V dmu| + max(mass, 1) max(-min V, 0)``, a bound against all measures of no more
         mass than that.
     entropy : float
         ``int log(mu/omega) dmu``.
     temperature : float
         ``tau``.
-    convex : bool
-        Whether the energy was found convex: by its construction, or because no negative curvature was found at `mu`.
+    convex : bool or None
+        Whether the energy is convex on this mesh; None where that is not known. See `mfpde.convexity`.
     converged : bool
         Whether the gap went below the tolerance.
     iterations : int
@@ -104,7 +99,7 @@ class Equilibrium:
     gap: float
     entropy: float
     temperature: float
-    convex: bool
+    convex: bool | None
     converged: bool
     iterations: int
     evaluations: int
@@ -121,9 +116,10 @@ class Equilibrium:
     def __str__(self) -> str:
         axes = " x ".join(f"{axis.name}: {n}" for axis, n in zip(self.grid.axes, self.grid.shape, strict=True))
         if self.convex:
-            kind, meaning = "Minimiser", "energy above the minimum on this mesh, at most"
+            kind, meaning = "Minimiser", f"energy above the minimum over {box(self.grid.axes)}, on this mesh, at most"
         else:
-            kind, meaning = "Stationary state, not known to be a minimiser (the energy is not convex),", "residual"
+            kind = "Stationary state, not known to be a minimiser,"
+            meaning = f"residual; {no_certificate(self.convex)}"
         cells = "" if self.temperature else f", {np.count_nonzero(self.mu)} of {self.grid.size} cells occupied"
         ended = "converged" if self.converged else "NOT CONVERGED"
         return (
@@ -248,7 +244,7 @@ def stationary(
             RunWarning,
             stacklevel=2,
         )
-    convex = functional.is_convex(mu, unbalanced)
+    convex = convex_on(problem.bound_energy, grid, free_mass=unbalanced, plan=functional.plan, at=mu)
     Ent = entropy(mu, grid.cell_volume, log_base)
     return Equilibrium(
         grid, mu, log_mu, V, energy, gap, Ent, tau, convex, converged, iterations, functional.evaluations
@@ -275,21 +271,6 @@ def _temperature(problem: Problem, temperature: float | None) -> float:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _quadratic(part: BoundEnergy) -> bool:
-    """Whether V is known to be affine in mu; if not, small differences do."""
-    if isinstance(part, (BoundFeatures, BoundNetwork)):
-        form = part._form
-        return isinstance(form, QuadraticForm) or (isinstance(form, LossForm) and type(form._loss) is SquaredLoss)
-    return isinstance(part, (BoundExternal, BoundProductForm, BoundDirect))
-
-
-def _convex(part: BoundEnergy) -> bool:
-    """Whether the energy is known to be convex."""
-    if isinstance(part, BoundProductForm):
-        return bool(np.all(part.coefficients >= 0))
-    return isinstance(part, (BoundExternal, BoundFeatures, BoundNetwork))
-
-
 class _Functional:
     """The energy on a mesh and on points, with its second variation from differences of V."""
 
@@ -297,7 +278,7 @@ class _Functional:
         self.bound, self.grid, self.volume = bound, grid, grid.cell_volume
         self.plan = bound.on(grid)
         self.evaluations = 0
-        self.quadratic = all(_quadratic(part) for part in bound.parts)
+        self.quadratic = bound.quadratic
 
     def evaluate(self, mu: Array) -> tuple[Array, float]:
         self.evaluations += 1
@@ -306,44 +287,7 @@ class _Functional:
 
     def second_variation(self, mu: Array, V: Array) -> Callable[[Array], Array]:
         """``h -> K h``, the derivative of V at `mu` along a density of mass 0."""
-        if self.quadratic:
-            return lambda h: self.evaluate(mu + h)[0] - V
-
-        def difference(h: Array) -> Array:
-            size = float(np.abs(h).sum()) * self.volume
-            if size == 0.0:
-                return np.zeros_like(h)
-            # third root of round-off: balances it against the third derivative of the loss
-            h = h * (1e-5 / size)
-            return (self.evaluate(mu + h)[0] - self.evaluate(mu - h)[0]) * (size / 2e-5)
-
-        return difference
-
-    def is_convex(self, mu: Array, free_mass: bool) -> bool:
-        """By construction, or for want of negative curvature among densities of mass 0 (of any mass)."""
-        if all(_convex(part) for part in self.bound.parts):
-            return True
-        # Ritz values of a Lanczos process lie within the spectrum: a negative one proves negative curvature
-        K = self.second_variation(mu, self.evaluate(mu)[0])
-        n = mu.size
-        steps = min(n - 1, LANCZOS_STEPS, max(10, 2**25 // n))
-        # the constant comes first, so that all others have mass 0
-        basis = np.full((steps + 1, n), 0.0 if free_mass else n**-0.5)
-        projected = np.zeros((steps, steps))
-        vector = np.random.default_rng(0).standard_normal(n)
-        for j in range(steps):
-            before = float(np.linalg.norm(vector))
-            for _ in range(2):
-                vector -= basis[: j + 1].T @ (basis[: j + 1] @ vector)
-            size = float(np.linalg.norm(vector))
-            if size <= 1e-8 * before:  # an invariant subspace
-                projected = projected[:j, :j]
-                break
-            basis[j + 1] = vector / size
-            vector = K(basis[j + 1].reshape(mu.shape)).ravel()
-            projected[: j + 1, j] = projected[j, : j + 1] = basis[1 : j + 2] @ vector
-        values = np.linalg.eigvalsh(projected)
-        return bool(np.min(values) >= -1e-9 * np.max(np.abs(values)))
+        return second_variation(lambda density: self.evaluate(density)[0], mu, V, self.volume, self.quadratic)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -677,7 +621,7 @@ class _NodalFunctional(_Functional):
     def __init__(self, bound: BoundEnergy, points: Array, volume: float) -> None:
         self.bound, self.points, self.volume = bound, points, volume
         self.evaluations = 0
-        self.quadratic = all(_quadratic(part) for part in bound.parts)
+        self.quadratic = bound.quadratic
 
     def evaluate(self, mu: Array) -> tuple[Array, float]:
         self.evaluations += 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.convexity import convex_on
 from mfpde.gibbs import log_gibbs, relative_entropy
 from mfpde.grid import Grid
 from mfpde.problem import Problem
@@ -70,8 +72,8 @@ class FreeEnergy:
     slope : array
         ``psi = V + tau log(mu/omega)``, its first variation up to a constant.
     gap : float
-        ``tau KL(mu | p_mu) >= E - min E`` for convex ``E``, with ``p_mu`` the proximal Gibbs measure
-        ``~ omega exp(-V[mu]/tau)`` of the same mass.
+        ``tau KL(mu | p_mu)``, with ``p_mu`` the proximal Gibbs measure ``~ omega exp(-V[mu]/tau)`` of the same mass. At
+        least ``E - min E`` for convex ``E``; otherwise it bounds nothing.
     """
 
     energy: float
@@ -112,6 +114,13 @@ class Flow:
 
         self._survey = survey
         self._scratch: dict[str, Array] = {}
+
+    @cached_property
+    def convex(self) -> bool | None:
+        """Whether the energy is convex on the mesh, among measures of one mass, or of any where the mass is free."""
+        bound, start = self.problem.bound_energy, self.problem.mu_0
+        at = None if bound.convex else start.cells(self.grid)
+        return convex_on(bound, self.grid, free_mass=not self.reaction.balanced, plan=self.energy, at=at)
 
     def evaluate(self, mu: Array, out: Array | None = None) -> Evaluation:
         """The potential and what follows from it; ``V`` is written into `out` if given."""

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.checks import real, shown, whole
-from mfpde.diagnostics import Limits, OnEndMass, Recorder, Snapshot, StopCondition, end_shares
+from mfpde.convexity import no_certificate
+from mfpde.diagnostics import GapBelow, Limits, OnEndMass, Recorder, Snapshot, StopCondition, end_shares
 from mfpde.flow import Evaluation, FreeEnergy
 from mfpde.grid import Axis, Grid
 from mfpde.implicit import Potential
@@ -249,6 +250,8 @@ class Integration:
         self.solver, self.state, self.targets, self.manner, self.stream = solver, state, targets, manner, stream
         if stream is not None:
             stream.check_room(len(targets) + 1, solver.grid.shape)
+        if isinstance(manner.stop, GapBelow) and not solver.flow.convex:
+            raise ValueError(manner.stop.refusal(solver.flow.convex))
         self.recorder = Recorder(solver.flow)
         self.times: list[float] = []
         self.energies: list[float] = []
@@ -303,6 +306,7 @@ class Integration:
             result=result,
             stats={**stats, "redone": self.redone},  # also those of a step that was given up
             warnings=list(self.notes),
+            remarks=[text for text in (no_certificate(solver.flow.convex), problem.caveat) if text],
             configuration={
                 "problem": problem.name,
                 "parameters": dict(problem.parameters or {}),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.grid import box
 from mfpde.solution import Solution
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def plot(
     Notes
     -----
     The energy is drawn above its minimum where the problem knows it; where it does not and the energy is not
-    positive, above its last value. The *optimality gap* is an upper bound of ``E - min E`` if E is convex. Densities
+    positive, above its last value. The *optimality gap* is an upper bound of ``E - min E`` over measures on the box;
+    there is none where E is not known to be convex. Densities
     whose peaks grow by more than a factor of 8 are drawn on a logarithmic scale; the colour bar says so.
     """
     dimension = solution.grid.dimension
@@ -238,8 +240,9 @@ def plot_density(
 def plot_energy(solution: Solution, *, ax: Axes | None = None) -> Axes:
     """The energy and its certificate over time, on a logarithmic scale.
 
-    The *optimality gap* ``mass (Vbar - min V)`` bounds ``E - min E`` if E is convex. See `plot` for what the
-    energy is drawn above.
+    The *optimality gap* ``mass (Vbar - min V)``, with a temperature ``tau KL(mu | p_mu)``, bounds ``E - min E`` over
+    measures on the box. Where E is not known to be convex there is none, and the title says so. See `plot` for what
+    the energy is drawn above.
 
     Parameters
     ----------
@@ -257,8 +260,10 @@ def plot_energy(solution: Solution, *, ax: Axes | None = None) -> Axes:
     time = diagnostics["time"]
     base, label = _base_energy(solution)
     ax.plot(time, _positive(diagnostics["energy"] - base), color=BLUE, lw=2.2, label=label)
-    # above the energy: without interaction the two coincide
-    ax.plot(time, _positive(diagnostics["optimality_gap"]), color=VERMILION, lw=1.6, ls="--", label="optimality gap")
+    if not solution.no_certificate:
+        # above the energy: without interaction the two coincide
+        gap = _positive(diagnostics["optimality_gap"])
+        ax.plot(time, gap, color=VERMILION, lw=1.6, ls="--", label="optimality gap")
     if len(solution.times) <= 15:
         ax.plot(solution.times, _positive(solution.energy - base), "o", color=BLUE, ms=4, label="_saved")
     exact = {} if solution.problem is None else solution.problem.exact
@@ -268,8 +273,13 @@ def plot_energy(solution: Solution, *, ax: Axes | None = None) -> Axes:
         ax.plot(fine, _positive(values - base), color="black", lw=1.2, ls=":", label="closed form")
     _logarithmic(ax)
     ax.set(xlabel="time t", ylabel="energy")
+    if solution.no_certificate:
+        ax.set_title(f"energy ({solution.no_certificate})", fontsize=10)
+        ax.legend(frameon=False, fontsize=9)
+        return _dress(ax)
     ax.set_title("energy and its certificate", fontsize=10)
-    ax.legend(frameon=False, fontsize=9)
+    over = "\n".join(textwrap.wrap(f"over measures on {box(solution.grid.axes)}", 40))
+    ax.legend(frameon=False, fontsize=9, title=over, title_fontsize=7)
     return _dress(ax)
 
 
@@ -788,10 +798,12 @@ def _footnote(figure: Figure, solution: Solution) -> None:
     notes = list(solution.warnings)
     if not solution.result.ok:
         notes.insert(0, f"{solution.result.name.lower()}: {solution.result.value}")
+    lines = [f"note: {text}" for text in solution.notes if text != solution.no_certificate]  # the panel says that one
     if notes:
         more = f" (and {len(notes) - 1} more)" if notes[1:] else ""
-        lines = textwrap.wrap(f"warning: {notes[0]}{more}", 140)
-        figure.supxlabel("\n".join(lines), fontsize=9, color=VERMILION)
+        lines += textwrap.wrap(f"warning: {notes[0]}{more}", 140)
+    if lines:
+        figure.supxlabel("\n".join(lines), fontsize=9, color=VERMILION if notes else "#555555")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.grid import Grid
+from mfpde.convexity import NO_CERTIFICATE, convex_on, no_certificate
+from mfpde.grid import Grid, box
 from mfpde.running import save_index
 
 if TYPE_CHECKING:
@@ -118,6 +119,9 @@ class Solution:
         The last state; ``solve(..., initial=solution.state)`` goes on from it.
     problem : Problem or None
         None when loaded from a file whose problem was built of user code.
+    remarks : list of str or None
+        What the run's numbers do not say: that there is no certificate, that the equation does not minimise the energy.
+        None when loaded from a file of an early version; see `notes`.
     """
 
     grid: Grid
@@ -136,6 +140,7 @@ class Solution:
     point_values: bool = False
     name: str = "problem"
     fingerprint: str = field(default="", repr=False)
+    remarks: list[str] | None = None
 
     def index(self, t: float | None) -> int:
         """The position of save time `t` (the last one for None).
@@ -207,6 +212,21 @@ class Solution:
 
         return CubicSpline(self.diagnostics["time"], self.response, axis=0)
 
+    @cached_property
+    def notes(self) -> list[str]:
+        """The remarks; of an early version's file, those that its problem gives."""
+        if self.remarks is not None:
+            return self.remarks
+        if self.problem is None:
+            return []
+        convex = convex_on(self.problem.bound_energy, self.grid, free_mass=not self.stats["balanced"])
+        return [text for text in (no_certificate(convex), self.problem.caveat) if text]
+
+    @property
+    def no_certificate(self) -> str:
+        """Why the optimality gap certifies nothing; empty where it does."""
+        return next((text for text in self.notes if text.startswith(NO_CERTIFICATE)), "")
+
     def predict(self, x: Any, t: float | None = None) -> Array:
         """The network's output ``f(x) = int unit(x, theta) dmu(theta)`` at a save time (default: the last).
 
@@ -261,7 +281,7 @@ class Solution:
             "time": f"{d['time'][0]:g} to {d['time'][-1]:g}",
             "steps": steps,
             "energy": f"{d['energy'][0]:.9g} -> {d['energy'][-1]:.9g}",
-            "optimality gap": f"{d['optimality_gap'][-1]:.3g}" + _how_certified(d),
+            "optimality gap": self.no_certificate or f"{d['optimality_gap'][-1]:.3g}" + self._certified(),
             "mass drift": f"{s['mass_drift']:.2e}" if s["balanced"] else f"mass {d['mass'][-1]:.9g} (unbalanced)",
             "minimum": f"{d['minimum'].min():.3g}",
             "end mass": f"{d['end_mass'].max():.2e}",
@@ -269,10 +289,18 @@ class Solution:
             "wall time": f"{self.provenance.get('volatile', {}).get('seconds', float('nan')):.2f} s",
         }
 
+    def _certified(self) -> str:
+        """By what the optimality gap is a certificate, and over which measures."""
+        tau = self.diagnostics.get("temperature")
+        entropic = " = tau KL(mu|p_mu)" if tau is not None and tau[-1] > 0 else ""
+        unknown = " if the energy is convex" if self.remarks is None and self.problem is None else ""
+        return f"{entropic}, over measures on {box(self.grid.axes)}{unknown}"
+
     def __str__(self) -> str:
         rows = self.summary()
         width = max(map(len, rows))
         lines = [f"Solution of {self.name!r}", *(f"  {key:<{width}}  {value}" for key, value in rows.items())]
+        lines += [f"  note: {text}" for text in self.notes if text != self.no_certificate]
         lines += [f"  warning: {text}" for text in self.warnings]
         return "\n".join(lines)
 
@@ -306,8 +334,3 @@ def run_stats(diagnostics: Mapping[str, Array], *, balanced: bool, evaluations: 
         "energy_increase": max(float(rises.max()), 0.0) / scale if rises.size and scale > 0 else 0.0,
         "balanced": balanced,
     }
-
-
-def _how_certified(diagnostics: dict[str, Array]) -> str:
-    tau = diagnostics.get("temperature")
-    return " = tau KL(mu|p_mu)" if tau is not None and tau[-1] > 0 else ""

@@ -139,6 +139,7 @@ class Solver:
                 line("scheme", self.scheme),
                 line("method", self.method),
                 line("controller", self.controller),
+                *([f"  {'note':<11} {self.problem.caveat}"] if self.problem.caveat else []),
             ]
         )
 

@@ -286,7 +286,18 @@ def _hashed(file: h5py.File) -> list[str]:
 
 
 _ATTRIBUTES = {
-    "": (MARK, "problem", "result", "fingerprint", "axes", "warnings", "stats", "configuration", "provenance"),
+    "": (
+        MARK,
+        "problem",
+        "result",
+        "fingerprint",
+        "axes",
+        "warnings",
+        "remarks",
+        "stats",
+        "configuration",
+        "provenance",
+    ),
     "density": ("representation",),
     "state": ("t", "n_steps", "length", "memory"),
     "axis": ("axis", "lower", "upper", "lower_end", "upper_end"),
@@ -333,6 +344,8 @@ def write_head(solution: Solution, file: h5py.File) -> list[h5py.Dataset]:
     file.attrs["fingerprint"] = as_text(solution.fingerprint)
     file.attrs["axes"] = texts(names)
     file.attrs["warnings"] = texts(solution.warnings)
+    if solution.remarks is not None:
+        file.attrs["remarks"] = texts(solution.remarks)
     file.attrs["stats"] = as_toml(as_plain(solution.stats, (), [], []))
     file.attrs["configuration"] = as_toml(configuration)
     file.attrs["configuration_unset"] = texts(unset)
@@ -796,6 +809,7 @@ class _SolutionReader(Reader):
             result=Result[result],
             stats=stats,
             warnings=self.texts(file, "warnings"),
+            remarks=self.texts(file, "remarks") if "remarks" in file.attrs else None,
             configuration=self.configuration(),
             provenance=self.provenance(),
             state=State(
@@ -894,6 +908,7 @@ class _SolutionReader(Reader):
                 leak=last["leak"],
             ),
             warnings=self.texts(file, "warnings"),
+            remarks=self.texts(file, "remarks") if "remarks" in file.attrs else None,
             configuration=self.configuration(),
             provenance=self.provenance(),
             state=State(

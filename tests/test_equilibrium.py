@@ -618,7 +618,7 @@ class TestResult:
         text = str(stationary(torus(), 50))
         assert text.splitlines()[0] == "Minimiser at temperature 0.15 on x: 50 cells"
         assert "energy   -1.94909" in text
-        assert "above the minimum on this mesh, at most" in text
+        assert "above the minimum over x in [0, 6.28319], on this mesh, at most" in text
         assert "converged after" in text
         cold = str(stationary(torus(), 50, temperature=0.0))
         assert "of 50 cells occupied" in cold

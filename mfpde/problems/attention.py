@@ -52,7 +52,7 @@ def self_attention(
        E[\mu] = -\tfrac{1}{2\beta} \iint e^{\beta \cos(\theta - \theta')}\, d\mu\, d\mu, \qquad
        \mu_0 = \tfrac{1}{2\pi} \Big(1 + \varepsilon \sum_{k=1}^{m} \cos(k\theta - k^2)\Big).
 
-    The energy is concave in the density's harmonics, so that ``optimality_gap`` bounds nothing here.
+    The energy is concave in the density's harmonics: there is no certificate, ``optimality_gap`` is nan.
 
     Parameters
     ----------

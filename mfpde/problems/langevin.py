@@ -201,7 +201,8 @@ def gaussian_langevin(
     Notes
     -----
     **Exact** (``problem.exact``): ``mean(t)``, ``variance(t)``, ``energy(t)`` (free energy), ``entropy(t)``,
-    ``optimality_gap(t)`` (``tau KL(mu|p_mu)``), ``stationary_variance``, ``minimum_energy = -(tau/2) log(2 pi tau/a)``.
+    ``optimality_gap(t)`` (``tau KL(mu|p_mu)``, a bound for ``b >= 0``), ``stationary_variance``,
+    ``minimum_energy = -(tau/2) log(2 pi tau/a)``.
     The box holds 7 standard deviations around the path of the mean.
 
     ``N`` Langevin particles (``alpha = 0``) have, exactly, the variance ``v = s_0/N e^{-2(a+b)t} + tau/(N(a+b))
