@@ -23,10 +23,14 @@ Places = list[list[list[Place]]]
 
 ROUNDS = 16
 """How often places are looked for with the nodes that the last ones suggest."""
-LAYERS = 3
-"""Outermost nodes of a rule that are watched."""
+TORN = 0.1
+"""Neighbours farther apart than this share of the range of all nodes are torn apart."""
+TORN_MASS = 1e-6
+"""The least mass times distance between them that matters."""
+MOST_TORN = 4
+"""Places between torn neighbours, at most: each takes nodes from the others."""
 LEANING = 1e-9
-"""The share of the mass in the outermost nodes above which a rule has to reach farther."""
+"""The share of the mass that may lie beyond the outermost node; for more, a rule has to reach farther."""
 WEIGHTLESS = 1e-14
 """A component with less of the mass than this needs no nodes of its own."""
 
@@ -90,12 +94,13 @@ def ancestral_mass(logs: Array, weights: Array) -> float:
 
 
 def find_places(
-    measure: RestrictedMeasure, counts: Sequence[int], follow: Callable[[Array, Array], Array]
+    measure: RestrictedMeasure, counts: Sequence[int], follow: Callable[[Array, Array], tuple[Array, Array]]
 ) -> Places | None:
-    """The places, for each component and axis of a measure, from which the mass of a run descends.
+    """The places, for each component and axis of a measure, where nodes are needed besides the bulk.
 
     A coarse run shows where the weights sit in the starting coordinates. Where that is not among the nodes, or leans
-    on the outermost of them, the next run has nodes there, until nothing changes any more.
+    on the outermost of them, the next run has nodes there, until nothing changes any more. The same where neighbours
+    are torn apart, in one dimension: in between lies what separates them.
 
     Parameters
     ----------
@@ -103,7 +108,7 @@ def find_places(
     counts : sequence of int
         Nodes along each axis of the coarse runs.
     follow : callable
-        ``follow(points, logs)`` gives the weights (m, N) of these nodes at some times.
+        ``follow(points, logs)`` gives positions (m, N, d) and weights (m, N) of these nodes at some times.
 
     Returns
     -------
@@ -111,10 +116,20 @@ def find_places(
         See `RestrictedMeasure.blocks`. None where the bulk of the start will do.
     """
     places: Places | None = None
+    torn: list[list[Place]] = []
     for _ in range(ROUNDS):
         blocks = measure.blocks(counts, places)
-        points, logs = nodes_of(blocks)
-        found = _places(blocks, np.exp(logs), follow(points, logs))
+        start, logs = nodes_of(blocks)
+        points, weights = follow(start, logs)
+        found = _places(blocks, np.exp(logs), weights)
+        torn = torn or [[] for _ in blocks]
+        if start.shape[1] == 1 and not measure.axes[0].periodic:
+            ends = np.cumsum([0, *(len(block.logs) for block in blocks)])
+            for k, block in enumerate(blocks):
+                part = slice(ends[k], ends[k + 1])
+                if block.shape is not None and len(block.logs) > 2:
+                    torn[k] = _torn(block.points[:, 0], points[:, part, 0], weights[:, part], torn[k])
+                    found[k][0] += torn[k]
         known = places if places is not None else [[[] for _ in axes] for axes in found]
         settled = all(
             not place.new(before)
@@ -128,6 +143,28 @@ def find_places(
     if places is None or not any(axis for component in places for axis in component):
         return None
     return places
+
+
+def _torn(start: Array, points: Array, weights: Array, known: Sequence[Place]) -> list[Place]:
+    """Where neighbours that carry mass end far apart, and where they did so before nodes were put between them."""
+    order = np.argsort(start)
+    x, points, weights = start[order], points[:, order], weights[:, order]
+    between = 0.5 * (weights[:, 1:] + weights[:, :-1]) / weights.sum(axis=1, keepdims=True)
+    apart = np.abs(np.diff(points, axis=1)) / max(float(np.ptp(points)), 1e-300)
+    # what counts is how much mass is how far apart
+    unseen = np.max(np.where(apart > TORN, between * apart, 0.0), axis=0)
+    found = list(known)
+    for j in np.argsort(-unseen)[:MOST_TORN]:
+        if unseen[j] <= TORN_MASS:
+            break
+        place = Place(0.5 * float(x[j] + x[j + 1]), float(x[j + 1] - x[j]) / 6.0)
+        if place.spread < 1e-9 * float(x[-1] - x[0]):
+            continue
+        # the same place as before, seen better
+        found = [old for old in found if abs(old.mean - place.mean) > 4.0 * old.spread]
+        if len(found) < MOST_TORN:
+            found.append(place)
+    return found
 
 
 def _places(blocks: Sequence[Block], start: Array, weights: Array) -> Places:
@@ -167,11 +204,18 @@ def _place(x: Array, weights: Array) -> Place:
 
 
 def _ends(x: Array, layer: Array, cut: tuple[bool, bool]) -> list[tuple[float, float]]:
-    """The ends of a rule at which the density goes on, with what the outermost nodes there hold."""
+    """The ends of a rule at which the density goes on, with about what lies beyond.
+
+    That is the rest of a geometric series which the outermost two nodes begin; nodes farther out would be farther
+    apart, and hold less.
+    """
     order = np.argsort(x)
-    ends = [(order[0], order[:LAYERS]), (order[-1], order[-LAYERS:])]
-    kept = [end for beyond, end in zip(cut, ends, strict=True) if beyond]
-    return [(float(x[end]), float(layer[outer].sum())) for end, outer in kept]
+    found = []
+    for beyond, (last, before) in zip(cut, (order[:2], order[:-3:-1]), strict=True):
+        if beyond:
+            ratio = min(float(layer[last] / layer[before]), 0.99) if layer[before] > 0.0 else 0.99
+            found.append((float(x[last]), float(layer[last]) * ratio / (1.0 - ratio)))
+    return found
 
 
 def _leaning(x: Array, layer: Array, cut: tuple[bool, bool], spread: float) -> list[Place]:
@@ -190,15 +234,15 @@ class Watch:
 
     Attributes
     ----------
-    outermost : float
-        Share of the mass in the outermost three nodes of an axis at ends where the rule stops and the density does not.
+    beyond : float
+        Share of the mass beyond the outermost nodes of an axis, at ends where the rule stops and the density does not.
     nodes : float
         Effective number of nodes, ``1 / sum w^2`` of weights with sum 1: the least along an axis.
     by_axis : tuple of float
         Relative error that these two let expect, for each axis.
     """
 
-    outermost: float
+    beyond: float
     nodes: float
     by_axis: tuple[float, ...]
 
@@ -210,22 +254,22 @@ class Watch:
     @property
     def reason(self) -> str:
         """What is wrong, in a few words."""
-        if LOST * self.outermost > 0.5 * self.error:
-            return f"{self.outermost:.1e} of the mass descends from beyond the nodes"
+        if LOST * self.beyond > 0.5 * self.error:
+            return f"{self.beyond:.1e} of the mass descends from beyond the nodes"
         return f"the mass sits on about {self.nodes:.1f} nodes along an axis"
 
 
 _ALIASING = 0.5 * math.pi
 """Midpoints ``h`` apart integrate a normal law of spread ``s`` up to ``2 exp(-2 pi^2 s^2 / h^2)``. Its effective number
 of nodes is ``2 sqrt(pi) s / h``, so that this is ``2 exp(-(pi/2) nodes^2)``."""
-LOST = 10.0
-"""By how much the error may be larger than the share of the mass in the outermost nodes: three in cases looked at."""
+LOST = 100.0
+"""By how much a relative error may be larger than the share of the mass beyond the nodes: sixty times in cases seen."""
 
 
 def watch(blocks: Sequence[Block], weights: Array) -> Watch:
-    """Look at the outermost nodes, and at how many carry the mass."""
+    """Look at what is beyond the outermost nodes, and at how many carry the mass."""
     total = float(weights.sum())
-    outermost, fewest = 0.0, math.inf
+    beyond, fewest = 0.0, math.inf
     errors = np.zeros(blocks[0].points.shape[1])
     for block, part in zip(blocks, _by_block(blocks, weights), strict=True):
         share = float(part.sum()) / total
@@ -238,11 +282,11 @@ def watch(blocks: Sequence[Block], weights: Array) -> Watch:
             layer = layer / total
             lost = sum(held for _, held in _ends(x, layer, block.cut[i]))
             effective = share**2 / float(layer @ layer)
-            outermost = max(outermost, lost)
+            beyond = max(beyond, lost)
             errors[i] = max(errors[i], LOST * lost + 2.0 * share * math.exp(-_ALIASING * effective**2))
             if share > 1e-3:
                 fewest = min(fewest, effective)
-    return Watch(outermost, fewest, tuple(errors.tolist()))
+    return Watch(beyond, fewest, tuple(errors.tolist()))
 
 
 def worst(blocks: Sequence[Block], weights: Array) -> Watch:
@@ -250,7 +294,7 @@ def worst(blocks: Sequence[Block], weights: Array) -> Watch:
     each = [watch(blocks, now) for now in weights]
     errors = np.max([one.by_axis for one in each], axis=0)
     return Watch(
-        max(one.outermost for one in each), min(one.nodes for one in each), tuple(float(error) for error in errors)
+        max(one.beyond for one in each), min(one.nodes for one in each), tuple(float(error) for error in errors)
     )
 
 

@@ -472,7 +472,7 @@ class Characteristics:
     rtol : float
         The tolerance of the last run.
     watched : tuple of Watch
-        For each save time how many nodes carry the mass, how much of it the outermost ones have, and the error that
+        For each save time how many nodes carry the mass, how much of it lies beyond them, and the error that
         these let expect, which is part of the estimates.
 
     Notes
@@ -1038,7 +1038,7 @@ SCOUT_TIMES = np.array([0.0, 1 / 64, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0])
 
 
 def find_ancestors(dynamics: _Dynamics, t_end: float, deadline: float = math.inf) -> Places | None:
-    """Where the mass of a run comes from; None where that is the bulk of the start.
+    """Where nodes are needed besides the bulk of the start, see `find_places`; None where they are not.
 
     Raises
     ------
@@ -1047,13 +1047,14 @@ def find_ancestors(dynamics: _Dynamics, t_end: float, deadline: float = math.inf
     """
     from threadpoolctl import threadpool_limits
 
-    if not dynamics.reacts:
+    d = dynamics.dimension
+    if not dynamics.reacts and d > 1:
         return None
 
-    def follow(points: Array, logs: Array) -> Array:
-        return _integrate(dynamics, (points, logs), SCOUT_TIMES * t_end, SCOUT_RTOL, deadline=deadline).weights
+    def follow(points: Array, logs: Array) -> tuple[Array, Array]:
+        run = _integrate(dynamics, (points, logs), SCOUT_TIMES * t_end, SCOUT_RTOL, deadline=deadline)
+        return run.points, run.weights
 
-    d = dynamics.dimension
     with threadpool_limits(limits=1):
         return find_places(dynamics.problem.mu_0, (SCOUT[d],) * d, follow)
 
