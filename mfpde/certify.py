@@ -504,6 +504,11 @@ class _Job:
             self.search.deadline = began + share * whole
             with contextlib.suppress(OutOfTime):
                 phase()
+            if not math.isfinite(self.best.worst()):
+                # there is nothing to check yet: all the time is for the value
+                self.search.deadline = began + whole
+                with contextlib.suppress(OutOfTime):
+                    self.find_value()
 
     def possible(self, ladder: Ladder) -> bool:
         """Whether another level would help and fits into the memory."""
@@ -682,8 +687,8 @@ def _borne_out(best: Ladder, check: Ladder) -> list[Array]:
     bars = best.bars()[0]
     blind = best.levels[-1].blind + FLOOR
     return [
-        np.minimum(bar, (SAFETY * np.maximum(distance, least) + blind) * scale)
-        for bar, distance, scale in zip(bars, distances, scales, strict=False)
+        np.minimum(bar, (SAFETY * np.maximum(distance, least) + blind) * scale + in_time)
+        for bar, distance, scale, in_time in zip(bars, distances, scales, best.time_bars(), strict=False)
     ]
 
 

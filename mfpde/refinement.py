@@ -232,19 +232,23 @@ class Ladder:
         ]
         last, following = self.ratios(changes)
         size = typical(changes[-1])
-        # what is still missing: of the last level itself all that finer steps change
-        missing = self.route.left + (0.0 if self.settled == len(self.levels) else 1.0)
-        changed = self.in_time or [np.zeros_like(s) for s in scales]
-        in_time = [missing * dt / s for dt, s in zip(changed, scales, strict=True)]
-        least, least_in_time = LEAST_SHARE * size, LEAST_SHARE * typical(in_time)
+        least = LEAST_SHARE * size
         blind = self.levels[-1].blind
         bars = []
-        for d1, d2, dt, s in zip(changes[-2], changes[-1], in_time, scales, strict=True):
+        for d1, d2, dt, s in zip(changes[-2], changes[-1], self.time_bars(), scales, strict=True):
             # a change may be small by chance: neither what the one before lets expect, nor the others, are forgotten
             change = np.maximum(np.maximum(np.abs(d2), last * np.abs(d1)), least)
-            bar = SAFETY * following / (1.0 - following) * change + SAFETY_IN_TIME * np.maximum(dt, least_in_time)
-            bars.append((bar + blind + FLOOR) * s)
+            bars.append((SAFETY * following / (1.0 - following) * change + blind + FLOOR) * s + dt)
         return bars[: self.count], following
+
+    def time_bars(self) -> list[Array]:
+        """The part of the error in time in the bars: of the last level all that finer steps change, if it has none."""
+        missing = self.route.left + (0.0 if self.settled == len(self.levels) else 1.0)
+        scales = self.scales
+        changed = self.in_time or [np.zeros_like(s) for s in scales]
+        parts = [missing * dt / s for dt, s in zip(changed, scales, strict=True)]
+        least = LEAST_SHARE * typical(parts)
+        return [SAFETY_IN_TIME * np.maximum(part, least) * s for part, s in zip(parts, scales, strict=True)]
 
     def worst(self) -> float:
         """The largest relative bar."""
