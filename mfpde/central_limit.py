@@ -38,8 +38,6 @@ Chen, Rotskoff, Bruna, Vanden-Eijnden: A dynamical central limit theorem for sha
 from __future__ import annotations
 
 import math
-import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -51,7 +49,7 @@ from mfpde.checks import real, shown, whole
 from mfpde.energy import BoundEnergy
 from mfpde.lagrangian import GROWTH, START, _Dynamics, _leeway, _method, _Record
 from mfpde.problem import Problem
-from mfpde.running import RunWarning, progress_bar, save_times
+from mfpde.running import progress_bar, save_times, shows_progress, warn
 
 __all__ = ["Fluctuations", "fluctuations"]
 
@@ -241,7 +239,7 @@ def fluctuations(
     current = problem.mu_0.nodes(counts)
     if len(current[1]) > max_nodes:
         raise ValueError(f"{len(current[1])} nodes exceed max_nodes = {max_nodes}; raise it or begin with fewer")
-    visible = sys.stderr.isatty() if progress is None else progress
+    visible = shows_progress(progress)
 
     def run(at: tuple[Array, Array]) -> Fluctuations:
         label = f"{problem.name}, {len(at[1])} nodes"
@@ -261,11 +259,10 @@ def fluctuations(
         change = _change(before, best)
     converged = change <= tolerance
     if not converged:
-        warnings.warn(
+        warn(
             f"fluctuations of {problem.name!r} changed by {change:.1e} in the last refinement, above tolerance = "
             f"{tolerance:g}, at the limit of {max_nodes} nodes; raise max_nodes or the tolerance, or shorten t_end",
-            RunWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return replace(best, error_estimate=change, converged=converged)
 

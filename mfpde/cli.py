@@ -3,14 +3,16 @@
 Exit codes: 0 all is well; 2 the input does not fit (one line on standard error that begins with
 ``mfpde:``, nothing is written); 3 the run failed; 4 the particles are inconsistent with the mean
 field, two discretisations with each other, or a reference with itself computed again; 5 a file does
-not verify; 124 the time allowed was over; 130 the run was interrupted (Ctrl-C or SIGTERM). After 3,
-124 and 130 what ``run`` had computed is saved, and ``resume`` goes on. ``run`` writes its file while
-it computes: after a kill ``resume`` goes on from the last checkpoint.
+not verify; 124 the time allowed was over; 130 the run was interrupted (Ctrl-C or SIGTERM); 1 all is
+well, but what there was to print could not be written, or (with a traceback) an error of mfpde's.
+After 3, 124 and 130 what ``run`` had computed is saved, and ``resume`` goes on. ``run`` writes its
+file while it computes: after a kill ``resume`` goes on from the last checkpoint.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import math
 import os
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-BAD_INPUT, FAILED, INCONSISTENT, UNSOUND, OUT_OF_TIME, INTERRUPTED = 2, 3, 4, 5, 124, 130
+UNWRITTEN, BAD_INPUT, FAILED, INCONSISTENT, UNSOUND, OUT_OF_TIME, INTERRUPTED = 1, 2, 3, 4, 5, 124, 130
 
 DATA_SUFFIXES = (".h5", ".hdf5")
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
@@ -48,8 +50,39 @@ def _line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+_unwritten: list[Exception] = []
+"""Why the output of the command in hand could not be written, where it could not."""
+
+
+def _say(text: object, *, err: bool = False, nl: bool = True) -> None:
+    """Print. Neither a run nor its exit code is lost where that fails, on a full disk or when nobody reads any more."""
+    stream = sys.stderr if err else sys.stdout
+    try:
+        try:
+            typer.echo(text, err=err, nl=nl)
+        except UnicodeEncodeError as error:
+            typer.echo(str(text).encode(error.encoding, "backslashreplace").decode(error.encoding), err=err, nl=nl)
+    except (OSError, ValueError) as error:
+        _silence(stream)
+        if not err:
+            _unwritten.append(error)
+
+
+def _silence(stream: Any) -> None:
+    """Write no more to a stream: what it still holds would fail once more when Python ends."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        number = stream.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+
+
 def _complain(text: object) -> None:
-    typer.echo(f"mfpde: {_line(text)}", err=True)
+    _say(f"mfpde: {_line(text)}", err=True)
+
+
+class _UnexpectedError(Exception):
+    """What a command raised, past the parser."""
 
 
 class _Commands(TyperGroup):
@@ -58,7 +91,9 @@ class _Commands(TyperGroup):
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run a command line and exit."""
         kwargs["standalone_mode"] = False
+        _unwritten.clear()
         code: Any = 0
+        unexpected: BaseException | None = None
         try:
             code = super().main(*args, **kwargs)
         except _RefusedError as error:
@@ -67,25 +102,38 @@ class _Commands(TyperGroup):
         except typer.Abort:
             _complain("interrupted")
             code = INTERRUPTED
-        except BrokenPipeError:
-            # whoever read our output has stopped; nothing may be written to it any more, at exit neither
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 1
+        except _UnexpectedError as error:
+            unexpected = error.__cause__
+        except OSError as error:  # of the parser, which prints the help
+            _silence(sys.stdout)
+            _unwritten.append(error)
         except Exception as error:
             # the parser's own complaints have this method whichever parser typer is built on
             if not hasattr(error, "format_message"):
                 raise
             _complain(error.format_message())
             code = BAD_INPUT
-        sys.exit(code if isinstance(code, int) else 0)
+        if unexpected is not None:
+            raise unexpected
+        code = code if isinstance(code, int) else 0
+        if _unwritten:
+            code = code or UNWRITTEN
+            if not isinstance(_unwritten[0], BrokenPipeError):  # whoever reads our output has seen enough
+                _complain(f"the output could not be written: {_reason(_unwritten[0])}")
+        sys.exit(code)
 
     def invoke(self, context: Any) -> Any:
-        """Run a command; an interrupt ends it alike whichever parser typer is built on."""
+        """Run a command; only an interrupt ends it as one.
+
+        The parser takes an end of file for an interrupt, whatever file it was, and a broken pipe for that of our
+        output.
+        """
         try:
             return super().invoke(context)
         except KeyboardInterrupt:
             raise typer.Abort from None
+        except (EOFError, OSError) as error:
+            raise _UnexpectedError from error
 
 
 app = typer.Typer(
@@ -99,7 +147,16 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    _claim_standard_streams()
     app(args=None if arguments is None else list(arguments), prog_name="mfpde")
+
+
+def _claim_standard_streams() -> None:
+    """Open those of the numbers 0, 1 and 2 that are closed: a file of results with such a number would get messages."""
+    with contextlib.suppress(OSError):
+        while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(number, True)
+        os.close(number)
 
 
 @contextlib.contextmanager
@@ -131,7 +188,7 @@ def _one_line_warnings() -> Iterator[None]:
     """Show warnings as one line each."""
 
     def show(message: Warning | str, *rest: Any, **more: Any) -> None:
-        typer.echo(f"warning: {_line(message)}", err=True)
+        _say(f"warning: {_line(message)}", err=True)
 
     with warnings.catch_warnings():
         from mfpde.problem import TruncationWarning
@@ -150,10 +207,10 @@ def _top(
 ) -> None:
     """Solve the mean-field PDE of wide two-layer networks on a mesh."""
     if version:
-        typer.echo(f"mfpde {__version__}")
+        _say(f"mfpde {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        _say(context.get_help())
         raise typer.Exit
 
 
@@ -289,8 +346,8 @@ def run(
                 _check_same(target, earlier, text)
                 if earlier.result is mf.Result.SUCCESS:
                     if not quiet:
-                        typer.echo(_report(earlier))
-                        typer.echo(f"nothing to do: {target} holds the whole run")
+                        _say(_report(earlier))
+                        _say(f"nothing to do: {target} holds the whole run")
                     return
             shape_ = problem.grid(arguments.get("shape")).shape
             check_memory(math.prod(shape_))
@@ -384,8 +441,8 @@ def _conclude(solution: Solution, target: Path, picture: Path | None, *, quiet: 
     if picture is not None and _draw(solution, picture):
         written.append(picture)
     if not quiet:
-        typer.echo(_report(solution))
-        typer.echo(f"written: {', '.join(map(str, written))}")
+        _say(_report(solution))
+        _say(f"written: {', '.join(map(str, written))}")
     if solution.result.ok:
         return
     where = f"at t = {solution.state.t:g}"
@@ -454,7 +511,7 @@ def verify(
     with _one_line_warnings(), _refusing():
         found = verifying.verify(file)
     if not quiet:
-        typer.echo(found)
+        _say(found)
     if not found.ok:
         raise typer.Exit(UNSOUND)
 
@@ -544,7 +601,7 @@ def _draw(solution: Solution, path: Path) -> bool:
         with _any_numbers():
             plot(solution, path)
     except (ValueError, ArithmeticError, OSError, MemoryError) as error:
-        typer.echo(f"warning: no picture: {_reason(error)}", err=True)
+        _say(f"warning: no picture: {_reason(error)}", err=True)
         return False
     return True
 
@@ -601,7 +658,7 @@ def list_problems(
     if name is not None:
         from mfpde.readable import readable
 
-        typer.echo(readable(inspect.getdoc(_constructor(name)) or ""))
+        _say(readable(inspect.getdoc(_constructor(name)) or ""))
         return
     from mfpde import problems
     from mfpde.readable import readable
@@ -609,12 +666,12 @@ def list_problems(
     for title in [*problems.names(), "network"]:
         function = _constructor(title)
         first = (inspect.getdoc(function) or "").partition("\n")[0]
-        typer.echo(f"{title}\n    {readable(first)}")
+        _say(f"{title}\n    {readable(first)}")
         if title == "network":
-            typer.echo("    described by a TOML file with a [network] table: mfpde run FILE.toml")
+            _say("    described by a TOML file with a [network] table: mfpde run FILE.toml")
         else:
             parameters = inspect.signature(function).parameters.values()
-            typer.echo(f"    {', '.join(f'{p.name}={_default(p.default)}' for p in parameters)}")
+            _say(f"    {', '.join(f'{p.name}={_default(p.default)}' for p in parameters)}")
 
 
 def _default(value: Any) -> str:
@@ -642,7 +699,7 @@ def info(
         text = solution.configuration.get("toml")
         if not isinstance(text, str):
             raise _RefusedError(f"{file} holds no TOML text; it was not written by mfpde run")
-        typer.echo(text, nl=False)
+        _say(text, nl=False)
         return
     volatile = solution.provenance.get("volatile", {})
     versions = solution.provenance.get("versions", {})
@@ -664,12 +721,12 @@ def info(
         "fingerprint": solution.fingerprint or "none",
     }
     width = max(map(len, rows))
-    typer.echo(_report(solution))
-    typer.echo("")
+    _say(_report(solution))
+    _say("")
     for key, value in rows.items():
-        typer.echo(f"  {key:<{width}}  {value}")
+        _say(f"  {key:<{width}}  {value}")
     for text in solution.warnings:
-        typer.echo(f"  warning: {_line(text)}")
+        _say(f"  warning: {_line(text)}")
 
 
 @app.command()
@@ -703,10 +760,10 @@ def plot(
     with _one_line_warnings(), _refusing(), _any_numbers():
         if picture is not None:
             plotting.plot(solution, picture)
-            typer.echo(f"written: {picture}")
+            _say(f"written: {picture}")
         if animation is not None:
             plotting.animate(solution, animation)
-            typer.echo(f"written: {animation}")
+            _say(f"written: {animation}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -810,9 +867,9 @@ def compare(
         if picture is not None:
             found.plot(picture)
             written.append(picture)
-    typer.echo(found.verdict.value if quiet else str(found))
+    _say(found.verdict.value if quiet else str(found))
     if written and not quiet:
-        typer.echo(f"written: {', '.join(map(str, written))}")
+        _say(f"written: {', '.join(map(str, written))}")
     if found.verdict is mf.Verdict.INCONSISTENT:
         raise typer.Exit(INCONSISTENT)
 
@@ -978,6 +1035,7 @@ def _compute_reference(
 ) -> None:  # fmt: skip
     with _one_line_warnings(), _refusing():
         import mfpde as mf
+        from mfpde.running import shows_progress
 
         if save is not None:
             if save.suffix.lower() not in DATA_SUFFIXES:
@@ -1000,7 +1058,7 @@ def _compute_reference(
                 wanted,
                 times=None if times is None else _floats(times, "--times"),
                 budget=120.0 if budget is None else budget,
-                progress=False if quiet else None if sys.stderr.isatty() else _to_stderr,
+                progress=False if quiet else None if shows_progress(None) else functools.partial(_say, err=True),
                 cache=cache,
             )
         except mf.Disagreement as error:
@@ -1017,9 +1075,9 @@ def _compute_reference(
             words += [word for text in moments or [] for word in ("--moment", text)]
             words += [word for text in settings or [] for word in ("--set", text)]
             _save_reference(found, configuration, save, ["mfpde", "reference", what, *words])
-    typer.echo(found)
+    _say(found)
     if save is not None and not quiet:
-        typer.echo(f"written: {save}")
+        _say(f"written: {save}")
     if not found.reached:
         raise typer.Exit(FAILED)
 
@@ -1063,7 +1121,7 @@ def _list_references() -> None:
         )
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     for row in table:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        _say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for name in absent:
         _complain(f"{name} has no file; mfpde reference --rebuild {name}")
 
@@ -1076,12 +1134,12 @@ def _show_references(names: Sequence[str]) -> None:
     for name in names:
         with _refusing():
             found = pack.load_reference(name)
-        typer.echo(found)
+        _say(found)
         versions = found.provenance.get("versions", {})
         volatile = found.provenance.get("volatile", {})
-        typer.echo(f"  made {volatile.get('date', '?')} with {', '.join(f'{k} {v}' for k, v in versions.items())}")
+        _say(f"  made {volatile.get('date', '?')} with {', '.join(f'{k} {v}' for k, v in versions.items())}")
         if found.command:
-            typer.echo(f"  again: {found.command}")
+            _say(f"  again: {found.command}")
 
 
 def _check_references(names: Sequence[str], tolerance: float, budget: float | None, *, quiet: bool) -> None:
@@ -1095,12 +1153,12 @@ def _check_references(names: Sequence[str], tolerance: float, budget: float | No
         for name in names:  # unknown ones, before anything is computed; damage is for the table
             with contextlib.suppress(FileFormatError):
                 pack.load_reference(name)
-    typer.echo(f"{'name':<{width}}  {'seconds':>7}  {'apart':>7}  verdict")
+    _say(f"{'name':<{width}}  {'seconds':>7}  {'apart':>7}  verdict")
     for name in names:
         with _one_line_warnings(), _refusing():
             found = pack.check(name, tolerance=tolerance, budget=budget, progress=None if quiet else _to_stderr)
         verdict = "the same bit for bit" if found.identical else "within the bars"
-        typer.echo(
+        _say(
             f"{name:<{width}}  {found.seconds:7.1f}  {found.apart:7.2g}  "
             + (verdict if found.ok else "FAILS: " + "; ".join(found.wrong))
         )
@@ -1128,7 +1186,7 @@ def _rebuild_references(names: Sequence[str], into: Path | None, *, again: bool,
     for name in names:
         with _one_line_warnings(), _refusing():
             if again and pack.is_built(name, folder):
-                typer.echo(f"{name}: is there already")
+                _say(f"{name}: is there already")
                 continue
             began = time.perf_counter()
             try:
@@ -1137,9 +1195,9 @@ def _rebuild_references(names: Sequence[str], into: Path | None, *, again: bool,
                 _complain(error)
                 failed.append(name)
                 continue
-        typer.echo(f"{name}: written in {time.perf_counter() - began:.1f} s to {pack.path_of(name, folder)}")
+        _say(f"{name}: written in {time.perf_counter() - began:.1f} s to {pack.path_of(name, folder)}")
         if not quiet:
-            typer.echo(found)
+            _say(found)
         if not found.reached:
             short.append(name)
     if failed:
@@ -1151,7 +1209,7 @@ def _rebuild_references(names: Sequence[str], into: Path | None, *, again: bool,
 
 
 def _to_stderr(text: str) -> None:
-    typer.echo(f"  {text}", err=True)
+    _say(f"  {text}", err=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1292,4 +1350,4 @@ def cite(
   version = {{{__version__}}},
   year    = {{{YEAR}}}
 }}""")
-    typer.echo("\n\n".join(dict.fromkeys(entries)))
+    _say("\n\n".join(dict.fromkeys(entries)))

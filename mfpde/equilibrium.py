@@ -18,7 +18,6 @@ Newton method on the faces of the simplex; cells whose weight reaches 0 leave (f
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,7 +33,7 @@ from mfpde.gibbs import entropy, log_gibbs
 from mfpde.grid import Grid, box
 from mfpde.measures import GridMeasure, Measure
 from mfpde.problem import Problem, Reaction
-from mfpde.running import RunWarning
+from mfpde.running import warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -237,12 +236,11 @@ def stationary(
         log_mu = np.log(mu, where=mu > 0, out=np.full_like(mu, -np.inf))
     converged = gap <= goal
     if not converged:
-        warnings.warn(
+        warn(
             f"no stationary state within the tolerance after {iterations} iterations: gap {gap:.3g}, "
             f"wanted {goal:.3g}; raise tolerance or max_iterations, start nearer with initial=, "
             "or take a higher temperature",
-            RunWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     convex = convex_on(problem.bound_energy, grid, free_mass=unbalanced, plan=functional.plan, at=mu)
     Ent = entropy(mu, grid.cell_volume, log_base)

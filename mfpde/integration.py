@@ -11,7 +11,6 @@ import platform
 import re
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ from mfpde.grid import Axis, Grid
 from mfpde.implicit import Potential
 from mfpde.measures import Measure
 from mfpde.problem import Problem, Reaction
-from mfpde.running import RunWarning, check_memory, interruptible, progress_bar, save_times, thread_limit
+from mfpde.running import check_memory, interruptible, progress_bar, save_times, thread_limit, warn
 from mfpde.schedules import Constant
 from mfpde.solution import Result, Solution, State, run_stats
 from mfpde.solver import Solver
@@ -503,7 +502,7 @@ def described(thing: object) -> str:
 def conclude(solution: Solution, *, throw: bool, stacklevel: int) -> Solution:
     """Say what a run wants looked at, and raise if it failed."""
     for note in solution.warnings:
-        warnings.warn(note, RunWarning, stacklevel=stacklevel)
+        warn(note, stacklevel=stacklevel + 1)
     if throw and not (solution.result.ok or solution.result.cut_short):
         raise SolveError(f"at t = {solution.state.t:g}: {solution.result.value}", solution)
     return solution
@@ -591,6 +590,7 @@ def versions() -> dict[str, str]:
 
 
 def _provenance(seconds: float | None, before: dict[str, Any]) -> dict[str, Any]:
+    words = list(getattr(sys, "argv", []))  # a host of Python's may have none
     return {
         "versions": dict(versions()),
         "python": platform.python_version(),
@@ -598,7 +598,7 @@ def _provenance(seconds: float | None, before: dict[str, Any]) -> dict[str, Any]
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             **({} if seconds is None else {"seconds": seconds}),
             **before,
-            "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+            "command": " ".join([*map(os.path.basename, words[:1]), *words[1:]]),
             "machine": platform.machine(),
         },
     }

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -23,7 +22,7 @@ from mfpde.ancestry import Places, Watch, ancestral_mass, descent, find_places, 
 from mfpde.checks import real, shown
 from mfpde.problem import Problem, Reaction
 from mfpde.quadrature import Block
-from mfpde.running import RunWarning, invert_clock, progress_bar, progress_wanted, save_times
+from mfpde.running import invert_clock, progress_bar, save_times, shows_progress, warn
 from mfpde.schedules import Constant, PiecewiseLinear
 
 __all__ = ["Characteristics", "Refinement", "characteristics"]
@@ -876,7 +875,7 @@ def characteristics(
     search.refine(counts, rtol)
     found = search.result()
     if not found.converged:
-        warnings.warn(search.complaint(found), RunWarning, stacklevel=2)
+        warn(search.complaint(found), stacklevel=3)
     return found
 
 
@@ -890,7 +889,7 @@ class _Search:
         self.dynamics, self.times, self.tolerance, self.max_nodes = dynamics, times, tolerance, max_nodes
         self.time_limit = time_limit
         self.deadline = time.perf_counter() + (math.inf if time_limit is None else time_limit)
-        self.shown = progress_wanted(progress)
+        self.shown = shows_progress(progress)
         self.places: Places | None = None
         self.done: list[Refinement] = []
         self.limit = "tolerance"

@@ -6,13 +6,12 @@ shows itself at the end of a notebook cell; elsewhere give ``path=`` or call ``f
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import secrets
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.grid import box
+from mfpde.running import drawn_bar
 from mfpde.solution import Solution
 
 if TYPE_CHECKING:
@@ -170,16 +170,17 @@ def animate(
         show_output(i)
         heading.set_text(f"{solution.name}   t = {solution.times[i]:.4g}   E = {solution.energy[i]:.4g}")
 
-    show(len(solution.times) - 1)
+    frames = len(solution.times)
+    show(frames - 1)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once: no frame jumps
     temporary = target.with_name(f".{target.stem[:100]}.{secrets.token_hex(4)}{suffix}")
     try:
-        with _bar(progress, len(solution.times)) as advance, writer.saving(figure, str(temporary), dpi=100):
-            for i in range(len(solution.times)):
+        with drawn_bar(progress, "frames", frames) as change, writer.saving(figure, str(temporary), dpi=100):
+            for i in range(frames):
                 show(i)
                 writer.grab_frame()
-                advance()
+                change(advance=1)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -804,18 +805,3 @@ def _footnote(figure: Figure, solution: Solution) -> None:
         lines += textwrap.wrap(f"warning: {notes[0]}{more}", 140)
     if lines:
         figure.supxlabel("\n".join(lines), fontsize=9, color=VERMILION if notes else "#555555")
-
-
-@contextlib.contextmanager
-def _bar(wanted: bool | None, total: int) -> Iterator[Callable[[], None]]:
-    if wanted is None:
-        wanted = sys.stderr.isatty()
-    if not wanted:
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("frames", total=total)
-        yield lambda: bar.update(task, advance=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from mfpde import implicit, stepping, transport
 from mfpde.diagnostics import Limits, OnEndMass, StopCondition
 from mfpde.integration import Integration, Manner, conclude, described, versions
 from mfpde.problem import Problem
-from mfpde.running import RunWarning, check_memory, save_times
+from mfpde.running import check_memory, save_times, warn
 from mfpde.solution import Result, Solution
 from mfpde.solver import Solver
 from mfpde.stepping import Controller, Method
@@ -180,7 +179,7 @@ def _mind_versions(solution: Solution) -> None:
     changed = [f"{name} {then[name]} -> {now[name]}" for name in now if name in then and then[name] != now[name]]
     if changed:
         text = f"packages have changed since the run began ({', '.join(changed)}): its last digits may differ"
-        warnings.warn(text, RunWarning, stacklevel=4)
+        warn(text, stacklevel=5)
 
 
 def _stream(

@@ -10,8 +10,9 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +22,21 @@ from mfpde.schedules import Constant, Schedule
 from mfpde.threads import THREADED_SIZE, at_most
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
     from threadpoolctl import ThreadpoolController
 
 __all__ = [
     "RunWarning",
     "check_memory",
+    "drawn_bar",
     "interruptible",
     "invert_clock",
     "progress_bar",
     "save_index",
     "save_times",
+    "shows_progress",
     "thread_limit",
+    "warn",
 ]
 
 
@@ -41,6 +46,12 @@ MOST_THREADS = 4096
 
 class RunWarning(UserWarning):
     """Something in a run that wants looking at."""
+
+
+def warn(text: str, stacklevel: int = 2) -> None:
+    """Warn of something in a run, which is not lost where standard error is closed."""
+    with contextlib.suppress(OSError, ValueError):
+        warnings.warn(text, RunWarning, stacklevel=stacklevel)
 
 
 def invert_clock(clock: Schedule, t: float, until: float, length: float) -> float:
@@ -145,11 +156,16 @@ def _memory() -> int | None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C or SIGTERM ends the run after the current step, so that nothing is half recorded; a second one at once."""
+    """Ctrl-C or SIGTERM ends the run after the current step, so that nothing is half recorded; a second one at once.
+
+    A signal that a host of Python's has kept to itself stays with the host.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     asked = False
+
+    before: dict[int, Any] = {}
 
     def note(signum: int, frame: Any) -> None:
         nonlocal asked
@@ -160,16 +176,111 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # what a host has set in C (R, Julia, MPI) could not be put back
+            if signal.getsignal(number) is None:
+                continue
+            with contextlib.suppress(ValueError):  # in an interpreter within another
+                before[number] = signal.signal(number, note)
         yield lambda: asked
     finally:
         restore()
 
 
-def progress_wanted(wanted: bool | None) -> bool:
-    """Whether to show progress: as asked for, by default on a terminal."""
-    return sys.stderr.isatty() if wanted is None else wanted
+def _is_terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal, if there is one at all, and if it is open."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+def shows_progress(wanted: bool | None) -> bool:
+    """Whether there is a bar on standard error: if it is `wanted`, by default on a terminal, and never on nothing."""
+    if wanted is None:
+        return _is_terminal(sys.stderr)
+    return wanted and sys.stderr is not None
+
+
+class _Unfailing:
+    """Standard error, which may be full, closed or read by nobody: what cannot be written is not."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def isatty(self) -> bool:
+        return _is_terminal(self._stream)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(Exception):  # whatever a host has put in its place may raise
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(Exception):
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def drawn_bar(
+    wanted: bool | None, name: str, total: float, text: str = "", **fields: float
+) -> Iterator[Callable[..., None]]:
+    """A bar on standard error that ends no run: where it cannot be drawn, it is not.
+
+    Parameters
+    ----------
+    wanted : bool or None
+        See `shows_progress`.
+    name : str
+        What stands before it.
+    total : float
+        Where it ends.
+    text : str, optional
+        What stands after it, a format of ``task.fields``.
+    **fields : float
+        Their values at the start.
+
+    Yields
+    ------
+    callable
+        It takes what changes: ``completed``, ``advance``, and fields.
+    """
+    if not shows_progress(wanted):
+        yield lambda **changes: None
+        return
+    bar: Progress | None = None
+
+    def change(**changes: Any) -> None:
+        if bar is not None:
+            with contextlib.suppress(Exception):
+                bar.update(bar.task_ids[0], **changes)
+
+    with contextlib.suppress(Exception):
+        bar = _made_bar(name, total, text, fields)
+        bar.start()
+    try:
+        yield change
+    finally:
+        if bar is not None:
+            with contextlib.suppress(Exception):
+                bar.stop()
+
+
+def _made_bar(name: str, total: float, text: str, fields: dict[str, Any]) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    before = ("{task.description}", BarColumn(), TaskProgressColumn())
+    after = (TimeElapsedColumn(), TimeRemainingColumn())
+    console = Console(file=cast("IO[str]", _Unfailing()))
+    # what is printed meanwhile goes above the bar, unless it goes elsewhere
+    bar = Progress(*before, text, *after, console=console, redirect_stdout=_is_terminal(sys.stdout))
+    bar.add_task(name, total=total, **fields)
+    return bar
 
 
 @contextlib.contextmanager
@@ -177,30 +288,9 @@ def progress_bar(
     wanted: bool | None, name: str, start: float, t_end: float
 ) -> Iterator[Callable[[float, float], None]]:
     """A bar with time, energy and the time left on standard error; by default only on a terminal."""
-    if not progress_wanted(wanted):
-        yield lambda t, energy: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("t = {task.fields[t]:.4g}  E = {task.fields[energy]:.6g}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=t_end - start, t=start, energy=math.nan)
-        yield lambda t, energy: bar.update(task, completed=t - start, t=t, energy=energy)
+    text = "t = {task.fields[t]:.4g}  E = {task.fields[energy]:.6g}"
+    with drawn_bar(wanted, name, t_end - start, text, t=start, energy=math.nan) as change:
+        yield lambda t, energy: change(completed=t - start, t=t, energy=energy)
 
 
 @contextlib.contextmanager
@@ -211,14 +301,6 @@ def budget_bar(
     if callable(progress):
         yield progress
         return
-    if not progress_wanted(progress):
-        yield lambda text: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     began = time.perf_counter()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[doing]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=budget, doing="")
-        yield lambda text: bar.update(task, completed=min(time.perf_counter() - began, budget), doing=text)
+    with drawn_bar(progress, name, budget, "{task.fields[doing]}", doing="") as change:
+        yield lambda text: change(completed=min(time.perf_counter() - began, budget), doing=text)
