@@ -14,7 +14,11 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import lower_builtin, models, register_model
+
+from mfpde import interpreted
+from mfpde.compiling import primitive
+from mfpde.interpreted import COUNT
 
 __all__ = [
     "COUNT",
@@ -30,9 +34,6 @@ __all__ = [
     "summed",
     "where",
 ]
-
-COUNT = 16
-"""Lanes: two registers of the widest processors, so that one addition need not wait for the last."""
 
 _DOUBLE, _INDEX = ir.DoubleType(), ir.IntType(32)
 _VECTOR = ir.VectorType(_DOUBLE, COUNT)
@@ -88,11 +89,6 @@ _arithmetic(operator.sub, "fsub")
 _arithmetic(operator.mul, "fmul")
 
 
-def _intrinsic(function: Any) -> Any:
-    """Calls lack the first argument of the definition."""
-    return intrinsic(function)
-
-
 def _place(builder: Any, p: Any, j: Any) -> Any:
     return builder.bitcast(builder.gep(p, [j], source_etype=_DOUBLE), _VECTOR.as_pointer())
 
@@ -114,7 +110,7 @@ def _masked(builder: Any, name: str, kind: ir.FunctionType, arguments: list[Any]
 _EIGHT, _MASK = _INDEX(8), ir.VectorType(ir.IntType(1), COUNT)
 
 
-@_intrinsic
+@primitive(interpreted.load)
 def load(context: Any, p: Any, j: Any, left: Any, beyond: Any) -> Any:
     """``p[j:j + 16]``; of these, `left` are there, and the lanes after them hold `beyond`."""
 
@@ -137,7 +133,7 @@ def load(context: Any, p: Any, j: Any, left: Any, beyond: Any) -> Any:
     return LANES(_POINTER, types.intp, types.intp, types.float64), generate
 
 
-@_intrinsic
+@primitive(interpreted.store)
 def store(context: Any, p: Any, j: Any, left: Any, x: Any) -> Any:
     """``p[j:j + 16] = x``, of which `left` are there."""
 
@@ -155,7 +151,7 @@ def store(context: Any, p: Any, j: Any, left: Any, x: Any) -> Any:
     return types.void(_POINTER, types.intp, types.intp, LANES), generate
 
 
-@_intrinsic
+@primitive(interpreted.spread)
 def spread(context: Any, x: Any) -> Any:
     """A number in all lanes."""
     return LANES(types.float64), lambda context, builder, signature, arguments: _spread(builder, arguments[0])
@@ -171,19 +167,19 @@ def _chosen(symbol: str) -> Any:
     return generate
 
 
-@_intrinsic
+@primitive(interpreted.lesser)
 def lesser(context: Any, x: Any, y: Any) -> Any:
     """``x if x < y else y``."""
     return LANES(LANES, LANES), _chosen("<")
 
 
-@_intrinsic
+@primitive(interpreted.greater)
 def greater(context: Any, x: Any, y: Any) -> Any:
     """``x if x > y else y``."""
     return LANES(LANES, LANES), _chosen(">")
 
 
-@_intrinsic
+@primitive(interpreted.where)
 def where(context: Any, m: Any, x: Any, y: Any) -> Any:
     """``x if m > 0 else y``."""
 
@@ -199,13 +195,13 @@ def _absolute(builder: Any, x: Any) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fabs.v{COUNT}f64"), [x])
 
 
-@_intrinsic
+@primitive(interpreted.magnitude)
 def magnitude(context: Any, x: Any) -> Any:
     """``abs(x)``."""
     return LANES(LANES), lambda context, builder, signature, arguments: _absolute(builder, arguments[0])
 
 
-@_intrinsic
+@primitive(interpreted.flushed)
 def flushed(context: Any, x: Any, limit: Any) -> Any:
     """``0.0 if abs(x) < limit else x``."""
 
@@ -221,7 +217,7 @@ def _entries(builder: Any, x: Any) -> list[Any]:
     return [builder.extract_element(x, _INDEX(k)) for k in range(COUNT)]
 
 
-@_intrinsic
+@primitive(interpreted.summed)
 def summed(context: Any, x: Any) -> Any:
     """The sum of all lanes, in their order."""
 
@@ -244,13 +240,13 @@ def _extreme(symbol: str) -> Any:
     return generate
 
 
-@_intrinsic
+@primitive(interpreted.least)
 def least(context: Any, x: Any) -> Any:
     """The least of all lanes."""
     return types.float64(LANES), _extreme("<")
 
 
-@_intrinsic
+@primitive(interpreted.greatest)
 def greatest(context: Any, x: Any) -> Any:
     """The greatest of all lanes."""
     return types.float64(LANES), _extreme(">")

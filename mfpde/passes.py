@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mfpde.compiling import compiled
 from mfpde.lanes import (
     COUNT,
     flushed,
@@ -51,9 +51,7 @@ Array = NDArray[np.float64]
 BLOCK = 2048  # entries of a block; few enough that a lane's sum keeps its digits
 
 
-def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    options: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-    return njit(**options)(function)
+_jit = compiled(nogil=True, error_model="numpy", no_cfunc_wrapper=True)
 
 
 @_jit

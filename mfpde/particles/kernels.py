@@ -11,19 +11,18 @@ stand, the last axis fastest; the mesh axes ``first`` (-1 if there is one only) 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
+
+from mfpde.compiling import compiled
+from mfpde.transport.pointers import whole
 
 # 1 / prod_{k != j} (j - k), for 8 and for 4 points
 C0, C1, C2, C3 = -1.0 / 5040.0, 1.0 / 720.0, -1.0 / 240.0, 1.0 / 144.0
 E0, E1 = -1.0 / 6.0, 0.5
 
 
-def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    return njit(cache=True, nogil=True, error_model="numpy")(function)
+_jit = compiled(nogil=True, error_model="numpy")
 
 
 @_jit
@@ -93,7 +92,7 @@ def _octic_slopes(t):  # type: ignore[no-untyped-def]
 def _start(x, n, periodic):  # type: ignore[no-untyped-def]
     """The first of the 8 centres around x (in cells from the first centre), and x from the middle of the 8."""
     # a point that is not finite ends up in some cell; the caller looks for such points
-    first = int(np.floor(x)) - 3
+    first = whole(np.floor(x)) - 3
     if periodic:
         return first % n, x - first - 3.5
     first = min(max(first, 0), n - 8)
@@ -266,7 +265,7 @@ def _splines(point, low, scale, counts, first, strides, periodic, places, w):  #
     """For each axis the three nodes around a point, folded back at walls, and their quadratic splines."""
     for i in range(point.size):
         x = (point[i] - low[i]) * scale[i] - 0.5
-        k = int(np.floor(x + 0.5))
+        k = whole(np.floor(x + 0.5))
         t = x - k
         w[i, 0], w[i, 1], w[i, 2] = 0.5 * (0.5 - t) ** 2, 0.75 - t * t, 0.5 * (0.5 + t) ** 2
         for j in range(3):

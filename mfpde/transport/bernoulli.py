@@ -11,8 +11,10 @@ import math
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import types
+
+from .. import interpreted
+from ..compiling import compiled, primitive
 
 __all__ = ["bernoulli"]
 
@@ -30,12 +32,7 @@ _C6, _C7, _C8, _C9 = 1 / 720, 1 / 5040, 1 / 40320, 1 / 362880
 _C10, _C11, _C12, _C13 = 1 / 3628800, 1 / 39916800, 1 / 479001600, 1 / 6227020800
 
 
-def _intrinsic(function: Any) -> Any:
-    """Calls lack the first argument of the definition."""
-    return intrinsic(function)
-
-
-@_intrinsic
+@primitive(interpreted.as_integer)
 def _as_integer(context: Any, x: Any) -> Any:
     """The bits of a double as an integer."""
 
@@ -45,7 +42,7 @@ def _as_integer(context: Any, x: Any) -> Any:
     return types.int64(types.float64), generate
 
 
-@_intrinsic
+@primitive(interpreted.as_double)
 def _as_double(context: Any, k: Any) -> Any:
     """The double with these bits."""
 
@@ -55,7 +52,7 @@ def _as_double(context: Any, k: Any) -> Any:
     return types.float64(types.int64), generate
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(nogil=True, error_model="numpy")
 def bernoulli(x: float) -> float:
     """``B(x) = x / (e^x - 1)`` for ``x >= 0``, to a few units in the last place down to where it underflows.
 

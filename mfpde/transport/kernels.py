@@ -22,12 +22,11 @@ Arguments that may be None are settled when a kernel is compiled: each scheme co
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from ..compiling import compiled
 from .bernoulli import _as_double, _as_integer, bernoulli
 from .pointers import at, fetch, larger, peek, pointer, put, put_fourth, put_second, put_third, shift, smaller
 
@@ -63,24 +62,13 @@ _ONE_UP = 1 << 52
 
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"nsz"}}
-_OUTER: dict[str, Any] = {"cache": True, "no_cfunc_wrapper": True}
-_INNER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # never called but by compiled code
+# never called but by compiled code
+_INNER: dict[str, Any] = {"cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
-
-def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    return njit(**_OPTIONS, **_OUTER)(function)
-
-
-def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    return njit(**_OPTIONS, **_INNER)(function)
-
-
-def _inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    return njit(**_OPTIONS, **_INNER, inline="always")(function)
-
-
-def _contracted(function: Callable[..., Any]) -> Callable[..., Any]:
-    return njit(**(_OPTIONS | _INNER | {"fastmath": {"nsz", "contract"}}))(function)
+_kernel = compiled(**_OPTIONS, no_cfunc_wrapper=True)
+_jit = compiled(**_OPTIONS, **_INNER)
+_inlined = compiled(**_OPTIONS, **_INNER, inline="always")
+_contracted = compiled(**(_OPTIONS | _INNER | {"fastmath": {"nsz", "contract"}}))
 
 
 @_jit

@@ -14,7 +14,9 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from .. import interpreted
+from ..compiling import primitive
 
 __all__ = [
     "at",
@@ -28,14 +30,10 @@ __all__ = [
     "put_third",
     "shift",
     "smaller",
+    "whole",
 ]
 
 _POINTER = types.CPointer(types.float64)
-
-
-def _intrinsic(function: Any) -> Any:
-    """Calls lack the first argument of the definition."""
-    return intrinsic(function)
 
 
 def _element(builder: Any, arguments: Any) -> Any:
@@ -69,7 +67,7 @@ def _store(own: int) -> Any:
     return generate
 
 
-@_intrinsic
+@primitive(interpreted.pointer)
 def pointer(context: Any, array: Any, offset: Any) -> Any:
     """To entry `offset` of a flat contiguous array."""
 
@@ -80,49 +78,49 @@ def pointer(context: Any, array: Any, offset: Any) -> Any:
     return _POINTER(array, types.intp), generate
 
 
-@_intrinsic
+@primitive(interpreted.shift)
 def shift(context: Any, p: Any, offset: Any) -> Any:
     """`offset` entries on."""
     return _POINTER(_POINTER, types.intp), lambda context, builder, signature, arguments: _element(builder, arguments)
 
 
-@_intrinsic
+@primitive(interpreted.at)
 def at(context: Any, p: Any, j: Any) -> Any:
     """``p[j]``."""
     return types.float64(_POINTER, types.intp), _load(None)
 
 
-@_intrinsic
+@primitive(interpreted.at)
 def peek(context: Any, p: Any, j: Any) -> Any:
     """``p[j]`` of what `put` writes."""
     return types.float64(_POINTER, types.intp), _load(0)
 
 
-@_intrinsic
+@primitive(interpreted.put)
 def put(context: Any, p: Any, j: Any, x: Any) -> Any:
     """``p[j] = x``."""
     return types.void(_POINTER, types.intp, types.float64), _store(0)
 
 
-@_intrinsic
+@primitive(interpreted.put)
 def put_second(context: Any, p: Any, j: Any, x: Any) -> Any:
     """``p[j] = x``, elsewhere than `put`."""
     return types.void(_POINTER, types.intp, types.float64), _store(1)
 
 
-@_intrinsic
+@primitive(interpreted.put)
 def put_third(context: Any, p: Any, j: Any, x: Any) -> Any:
     """``p[j] = x``, elsewhere than `put` and `put_second`."""
     return types.void(_POINTER, types.intp, types.float64), _store(2)
 
 
-@_intrinsic
+@primitive(interpreted.put)
 def put_fourth(context: Any, p: Any, j: Any, x: Any) -> Any:
     """``p[j] = x``, elsewhere than the others."""
     return types.void(_POINTER, types.intp, types.float64), _store(3)
 
 
-@_intrinsic
+@primitive(interpreted.fetch)
 def fetch(context: Any, p: Any, j: Any) -> Any:
     """Ask for the cache line of ``p[j]``, to be read soon. Nothing happens where there is no such memory."""
 
@@ -144,13 +142,23 @@ def _of_two(symbol: str) -> Any:
     return generate
 
 
-@_intrinsic
+@primitive(interpreted.smaller)
 def smaller(context: Any, i: Any, j: Any) -> Any:
     """The smaller of two integers; ``min`` takes ten times as long to compile."""
     return types.intp(types.intp, types.intp), _of_two("<")
 
 
-@_intrinsic
+@primitive(interpreted.larger)
 def larger(context: Any, i: Any, j: Any) -> Any:
     """The larger of two integers."""
     return types.intp(types.intp, types.intp), _of_two(">")
+
+
+@primitive(interpreted.whole)
+def whole(context: Any, x: Any) -> Any:
+    """The integer of a double that is one; some integer of what is not finite."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fptosi(arguments[0], ir.IntType(64))
+
+    return types.int64(types.float64), generate

@@ -1,0 +1,211 @@
+"""Compiled code in files: a run does not depend on them. And without a compiler the same kernels are plain Python."""
+
+import errno
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+import mfpde as mf
+from mfpde import compiling
+from mfpde.interpreted import whole
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def first_of_its_kind(monkeypatch):
+    """Every warning is said once in a process; here, once in a test."""
+    monkeypatch.setattr(compiling, "_said", set())
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A module with a compiled function, imported anew at every call; compiled code goes beside it."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+
+    def load(added=1.0):
+        path = tmp_path / "kernel.py"
+        text = f"from mfpde.compiling import compiled\n\n\n@compiled()\ndef add(x):\n    return x + {added}\n"
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            os.utime(path, ns=(0, int(1e9 * added)))  # another time, however fast this is
+        spec = importlib.util.spec_from_file_location("kernel", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+def hits(module):
+    return sum(module.add.stats.cache_hits.values())
+
+
+def damages(file):
+    """Ways in which a file of this content may be damaged."""
+    content = file.read_bytes()
+    yield b""
+    for part in range(1, 8):
+        yield content[: len(content) * part // 8]
+    for place in range(3, len(content), max(1, len(content) // 12)):
+        yield content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :]
+    yield bytes(len(content))
+    yield b"\x80\x05K\x00."  # a pickle of something else
+
+
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+def test_damaged_files_are_compiled_again_and_replaced(module, tmp_path, kind):
+    """Numba lets EOFError, UnpicklingError and whatever else it is out of the call; a changed bit it runs."""
+    assert module().add(1.0) == 2.0
+    assert hits(module()) == 0
+    (file,) = (tmp_path / "__pycache__").glob(f"*.{kind}")
+    seen = 0
+    for damaged in damages(file):
+        file.write_bytes(damaged)
+        compiling._said.clear()
+        again = module()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            assert again.add(1.0) == 2.0
+        assert kind == "nbi" or hits(again) == 0  # a changed index may still name what is there
+        for warning in said:
+            assert warning.category is mf.RunWarning
+            for part in (str(tmp_path / "__pycache__"), "are damaged", "NUMBA_CACHE_DIR"):
+                assert part in str(warning.message)
+        seen += len(said)
+        third = module()
+        assert third.add(1.0) == 2.0
+        assert hits(third) == 1
+    assert seen >= 8  # or name nothing
+
+
+def test_one_warning_for_all_damaged_files(module, tmp_path):
+    first = module()
+    assert (first.add(1.0), first.add(1)) == (2.0, 2.0)
+    for file in (tmp_path / "__pycache__").glob("*.nb?"):
+        file.write_bytes(b"")
+    again = module()
+    with pytest.warns(mf.RunWarning, match="are damaged") as said:
+        assert (again.add(1.0), again.add(1)) == (2.0, 2.0)
+    assert len(said) == 1
+
+
+def test_no_folder_for_compiled_code(module, tmp_path, monkeypatch):
+    (tmp_path / "__pycache__").write_text("a file where the folder would be")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    with pytest.warns(mf.RunWarning, match=f"cannot be kept in {tmp_path}/__pycache__, .* set NUMBA_CACHE_DIR") as said:
+        without = module()
+    assert len(said) == 1
+    assert without.add(1.0) == 2.0
+    assert module().add(1.0) == 2.0
+
+
+def test_a_full_disk_under_the_compiled_code(module, tmp_path, monkeypatch):
+    """Numba writes the index before the entry: another version's entry of that name must not be taken for it."""
+    from numba.core.caching import IndexDataCacheFile
+
+    assert module().add(1.0) == 2.0
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(IndexDataCacheFile, "_save_data", full)
+        new = module(added=2.0)
+        with pytest.warns(mf.RunWarning, match=f"cannot be kept in {tmp_path}.* No space left on device") as said:
+            assert (new.add(1.0), new.add(1)) == (3.0, 3.0)
+        assert len(said) == 1
+    for expected in (0, 1):
+        later = module(added=2.0)
+        assert later.add(1.0) == 3.0
+        assert hits(later) == expected
+    compiling._said.clear()
+    with monkeypatch.context() as patch:  # a damaged index that cannot be replaced
+        patch.setattr(IndexDataCacheFile, "_save_index", full)
+        (index,) = (tmp_path / "__pycache__").glob("*.nbi")
+        index.write_bytes(b"")
+        with pytest.warns(mf.RunWarning, match="No space left on device") as said:
+            assert module(added=2.0).add(1.0) == 3.0
+        assert len(said) == 1
+
+
+def test_an_interrupt_while_files_are_read_is_one(module, monkeypatch):
+    assert module().add(1.0) == 2.0
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile.load", interrupt)
+    again = module()
+    with pytest.raises(KeyboardInterrupt):
+        again.add(1.0)
+
+
+def test_a_numba_that_keeps_its_code_otherwise_is_left_to_itself(monkeypatch):
+    class Dispatcher:
+        def enable_caching(self):
+            self._cache = self
+
+    dispatcher = Dispatcher()
+    compiling._keep(dispatcher, hits)
+    assert dispatcher._cache is dispatcher
+
+
+INTERPRETED = """
+import json, numpy as np, mfpde as mf
+
+def numbers():
+    bumps, plane = mf.problems.gaussian_bumps(), mf.problems.three_gaussians()
+    torus = mf.problems.torus_langevin(temperature=0.2)
+    runs = [
+        mf.solve(bumps, 24, 0.2, save=2, progress=False),
+        mf.solve(plane, (12, 14), 0.02, save=2, scheme=mf.Muscl(), method=mf.Strang(), progress=False),
+        mf.solve(bumps, 24, 0.1, save=2, scheme=mf.Upwind(), method=mf.Lie(), progress=False),
+        mf.solve(torus, 12, 0.05, save=2, scheme=mf.ScharfetterGummel(), method=mf.ImplicitStrang(), progress=False),
+        mf.solve(torus, 12, 0.02, save=2, scheme=mf.ScharfetterGummel(), method=mf.Strang(), progress=False),
+    ]
+    yield from (run.density[-1].ravel().tolist() for run in runs)
+    yield from ([*run.energy, *run.diagnostics["dissipation_transport"]] for run in runs)
+    exact = mf.characteristics(bumps, t_end=0.1, save=2, tolerance=1e-4, progress=False)
+    yield exact.energy.tolist()
+    for problem in (bumps, plane, torus):
+        cloud = mf.particles.simulate(problem, n=20, t_end=0.1, dt=0.05, seed=1, progress=False)
+        yield cloud.energy.ravel().tolist()
+    points, axes = np.linspace(0.1, 0.9, 14).reshape(7, 2), [mf.Axis("x", 0, 1, mf.End.PERIODIC), mf.Axis("y", 0, 1)]
+    yield mf.particles.KernelDensity(0.3).estimate(points, np.ones(7), axes).tolist()
+
+found = [list(map(float, part)) for part in numbers()]
+"""
+
+
+@pytest.fixture(scope="module")
+def without_a_compiler(tmp_path_factory):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_DISABLE_JIT": "1", "OMP_NUM_THREADS": "1"}
+    code = INTERPRETED + "print(json.dumps(found))"
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+
+def test_plain_python_gives_the_compiled_numbers(without_a_compiler):
+    """With NUMBA_DISABLE_JIT=1. Compiled products and sums may be contracted: the last digits differ."""
+    assert without_a_compiler.returncode == 0, without_a_compiler.stderr
+    here = {}
+    exec(INTERPRETED, here)
+    plain = json.loads(without_a_compiler.stdout)
+    assert len(plain) == len(here["found"]) == 15
+    assert (whole(np.nan), whole(np.inf), whole(-3.0)) == (0, 0, -3)  # of particles that are nowhere, some cell
+    for one, other in zip(plain, here["found"], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12 * np.max(np.abs(other)))
+
+
+def test_plain_python_says_once_that_it_is_slow(without_a_compiler):
+    assert without_a_compiler.stderr.count("NUMBA_DISABLE_JIT is set") == 1
