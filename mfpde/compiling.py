@@ -169,11 +169,30 @@ class _Tolerant:
         )
 
 
+_SOURCES = (
+    "lanes.py",
+    "passes.py",
+    "particles/kernels.py",
+    "transport/bernoulli.py",
+    "transport/implicit.py",
+    "transport/kernels.py",
+    "transport/pointers.py",
+)
+"""What compiled code is made of. They contain each other's functions, and numba looks at one file only."""
+
+
+@functools.cache
+def _version_of_sources() -> bytes:
+    here = Path(__file__).parent
+    return hashlib.sha256(b"".join((here / name).read_bytes() for name in _SOURCES)).digest()
+
+
 class _Sealed:
     """Cache files whose entries carry their checksum, and what they are for.
 
-    A bit that has changed in compiled code would be run. And numba notes an entry before it writes it: where the
-    writing fails, the note leads to what an older version has left under that name.
+    A bit that has changed in compiled code would be run. Numba notes an entry before it writes it: where the writing
+    fails, the note leads to what an older version has left under that name. And it takes an entry for that of the
+    present version if the file of the function is the same, whatever has become of the functions that it calls.
     """
 
     def __init__(self, files: Any) -> None:
@@ -198,8 +217,8 @@ class _Sealed:
             Of any kind, if the files are damaged.
         """
         found = self._files.load(key)
-        if found is None:
-            return None
+        if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, bytes) for part in found)):
+            return None  # there is none, or it is of another version
         checksum, content = found
         if hashlib.sha256(content).digest() != checksum:
             raise ValueError("a checksum is not right")
@@ -207,5 +226,5 @@ class _Sealed:
         return data if (source, kept) == (self._source(), key) else None
 
     def _source(self) -> Any:
-        """Numba's stamp of the module."""
-        return getattr(self._files, "_source_stamp", None)
+        """Numba's stamp of the module, and ours of all of them."""
+        return getattr(self._files, "_source_stamp", None), _version_of_sources()

@@ -138,6 +138,31 @@ def test_a_full_disk_under_the_compiled_code(module, tmp_path, monkeypatch):
         assert len(said) == 1
 
 
+def test_code_of_another_version_is_not_taken(module, monkeypatch):
+    """Numba looks at the file of the function, and not at those of the functions which it contains."""
+    assert module().add(1.0) == 2.0
+    monkeypatch.setattr(compiling, "_version_of_sources", lambda: b"another")
+    for expected in (0, 1):
+        again = module()
+        assert again.add(1.0) == 2.0
+        assert hits(again) == expected
+    made = {path.relative_to(ROOT / "mfpde").as_posix() for path in (ROOT / "mfpde").rglob("*.py")}
+    made = {name for name in made if "compiling import" in (ROOT / "mfpde" / name).read_text()}
+    assert made <= set(compiling._SOURCES)
+    assert set(compiling._SOURCES) - made == {"transport/implicit.py"}  # which has its decorators from kernels.py
+
+
+def test_files_that_plain_numba_has_written_are_no_damage(module):
+    """Of a version before this one, say."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiling, "_Tolerant", lambda cache: cache)
+        assert module().add(1.0) == 2.0
+    for expected in (0, 1):
+        again = module()
+        assert again.add(1.0) == 2.0
+        assert hits(again) == expected
+
+
 def test_an_interrupt_while_files_are_read_is_one(module, monkeypatch):
     assert module().add(1.0) == 2.0
 
