@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import os
 import shutil
@@ -759,8 +760,8 @@ def test_saved_densities_are_not_held(path, stays, monkeypatch):
             tracemalloc.stop()
 
     warm = mf.problems.gaussian_bumps(centres=((-2.0, -1.0), (1.5, 1.0)), temperature=0.5)
-    for problem in (PLANE, warm):
-        peak(2, path, problem, 30)  # imports
+    for problem, n in itertools.product((PLANE, warm), (30, 160)):
+        peak(2, path, problem, n)  # imports, and compiles the ways through short lines and long ones
     few, many = peak(3, path), peak(30, path)
     assert many - few < 1.5
     assert 25 < peak(30, None) - peak(3, None) < 28.5
