@@ -152,11 +152,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _claim_standard_streams() -> None:
-    """Open those of the numbers 0, 1 and 2 that are closed: a file of results with such a number would get messages."""
+    """Have streams where there are none.
+
+    A file of results with the number 0, 1 or 2 would get messages; and NumPy asks a standard error that is None to
+    write.
+    """
     with contextlib.suppress(OSError):
         while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
             os.set_inheritable(number, True)
         os.close(number)
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:
+                setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
 
 
 @contextlib.contextmanager

@@ -209,6 +209,8 @@ def test_the_exit_code_is_that_of_the_run(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", None)
     assert command(*RUN, "-f") == 0
     assert command("run", "nosuch") == 2
+    for stream in (sys.stdout, sys.stderr):  # opened in their place
+        stream.close()
 
 
 def test_standard_streams_that_are_closed(folder):
