@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from mfpde.checks import shown
 from mfpde.convexity import convex_on, no_certificate, second_variation
 from mfpde.energy import BoundEnergy
+from mfpde.finite import cell_not_finite
 from mfpde.gibbs import entropy, log_gibbs
 from mfpde.grid import Grid, box
 from mfpde.measures import GridMeasure, Measure
@@ -225,7 +226,11 @@ def stationary(
     functional = _Functional(problem.bound_energy, grid)
     V, energy = functional.evaluate(start)
     if not (math.isfinite(energy) and np.all(np.isfinite(V))):
-        raise ValueError(f"the energy or its first variation is not finite at the start (energy {energy})")
+        where = cell_not_finite(V, grid)
+        raise ValueError(
+            f"the energy or its first variation is not finite at the start (energy {energy:g}"
+            + (f", V {where})" if where else ")")
+        )
     spread = float(np.vdot(start, np.abs(V - float(np.vdot(V, start)) * grid.cell_volume))) * grid.cell_volume
     goal = tolerance * max(abs(energy), spread, tau)
     if tau > 0:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mfpde.checks import real, shown, whole
 from mfpde.convexity import no_certificate
 from mfpde.diagnostics import GapBelow, Limits, OnEndMass, Recorder, Snapshot, StopCondition, end_shares
+from mfpde.finite import cell_not_finite
 from mfpde.flow import Evaluation, FreeEnergy
 from mfpde.grid import Axis, Grid
 from mfpde.implicit import Potential
@@ -369,7 +370,11 @@ class Integration:
                 leaving.callback(self.stream.abandon)
             at = solver.evaluate(self.state)
             if not (math.isfinite(at.energy) and np.all(np.isfinite(at.V))):
-                raise ValueError("the potential of the initial measure is not finite; look at the energy's functions")
+                where = cell_not_finite(at.V, solver.grid)
+                raise ValueError(
+                    "the potential of the initial measure is not finite; look at the energy's functions"
+                    + (f" (V is {where})" if where else f" (the energy is {at.energy:g})")
+                )
             tau = problem.temperature(self.state.t)
             self.free = solver.free_energy(at, tau)
             if self.times:

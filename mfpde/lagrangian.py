@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mfpde.ancestry import Places, Watch, ancestral_mass, descent, find_places, nodes_of, watch, worst
 from mfpde.checks import real, shown
+from mfpde.finite import NotFiniteError, check_finite, place_of, response_culprit
 from mfpde.problem import Problem, Reaction
 from mfpde.quadrature import Block
 from mfpde.running import invert_clock, progress_bar, save_times, shows_progress, warn
@@ -114,12 +115,24 @@ class _Dynamics:
     def velocity(self, points: Array, response: Array) -> Array:
         """``-G grad V`` at points, shape ``(d, n)``."""
         gradient = self.bound.gradient(points, response)
-        return np.stack([-self.mobility(i, points) * gradient[:, i] for i in range(self.dimension)])
+        found = np.stack([-self.mobility(i, points) * gradient[:, i] for i in range(self.dimension)])
+        return self.finite(found, points, response, "the velocity")
 
     def rate(self, points: Array, response: Array) -> Array:
         """``f(V)`` at points."""
         V = self.bound.potential(points, response)
-        return V if self.problem.rate is None else np.asarray(self.problem.rate(V), dtype=float)
+        found = V if self.problem.rate is None else np.asarray(self.problem.rate(V), dtype=float)
+        return self.finite(found, points, response, "the birth-death rate")
+
+    def finite(self, values: Array, points: Array, response: Array, what: str) -> Array:
+        """Values (..., n) at points, if they are finite; else an error that names the place."""
+        if not np.isfinite(values).all():
+            axes = tuple(self.problem.axes)
+            culprit = response_culprit(self.bound, points)
+            if culprit is not None:
+                raise NotFiniteError("a feature of the energy", culprit[0], place_of(axes, culprit[1]), time=self.time)
+            check_finite(values.T, points, axes, what, time=self.time)
+        return values
 
     def stencil(self, points: Array, i: int) -> tuple[Array, Array]:
         """Seven neighbours along axis `i`, within the box: points (7 n, d), and weights (7, n) of the derivative."""
@@ -142,7 +155,7 @@ class _Dynamics:
         gradient = self.bound.gradient(everywhere, response).reshape(d, 7 * n, d)
         result = np.zeros(n)
         for i, (moved, weights) in enumerate(stencils):
-            flux = self.mobility(i, moved) * gradient[i, :, i]
+            flux = self.finite(self.mobility(i, moved) * gradient[i, :, i], moved, response, "the velocity")
             result += (weights * flux.reshape(7, n)).sum(axis=0)
         return result
 
@@ -151,6 +164,17 @@ class _Dynamics:
     def clock(self, t: float) -> float:
         """``S(t) = int_0^t s``."""
         return self.problem.schedule.integral(0.0, t)
+
+    def time(self, S: float) -> float:
+        """The first time at which the clock shows `S`."""
+        schedule, until = self.problem.schedule, self.problem.t_end
+        if isinstance(schedule, Constant):
+            return S / schedule(0.0)
+        for _ in range(64):  # a run may be longer than the problem's
+            if schedule.integral(0.0, until) >= S:
+                break
+            until *= 2.0
+        return invert_clock(schedule, 0.0, until, S) if S > 0 else 0.0
 
     def alpha(self, S: float, t_end: float) -> float:
         """The birth-death rate when the clock shows `S`."""
@@ -241,22 +265,41 @@ def _method(
     `other` takes one of fifth order.
 
     The mean square of the errors over ``rtol * scale`` is kept below 1. A birth-death rate may jump at both ends: the
-    function is asked a hair inside of them.
+    function is asked a hair inside of them. Where it is not finite at the start that is an error; in the middle of a
+    step the step is repeated, shorter, and it is an error once there is no shorter one.
     """
     from scipy.integrate import DOP853, RK45
 
     low, high = min(start, end), max(start, end)
     low, high = low + 1e-13 * (high - low), high - 1e-13 * (high - low)
+    begun, trouble = False, None
 
     def within(S: float, y: Array) -> Array:
-        return function(min(max(S, low), high), y)
+        nonlocal begun, trouble
+        if begun and not np.isfinite(y).all():  # a stage after one that failed
+            return np.full_like(y, np.nan)
+        try:
+            rates = function(min(max(S, low), high), y)
+            if np.isfinite(rates).all():
+                begun = True
+                return rates
+            trouble = FloatingPointError(f"the motion of the nodes is not finite at clock {S:g}; shorten t_end")
+        except NotFiniteError as error:
+            trouble = error.at(S)
+        if not begun:
+            raise trouble
+        return np.full_like(y, np.nan)
 
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a step that fails is repeated, shorter
         solver = (RK45 if other else DOP853)(within, start, y, end, rtol=2.3e-14, atol=rtol * scale)
+        if not math.isfinite(solver.h_abs):  # SciPy would try this step for ever
+            raise FloatingPointError(f"the weights of the nodes are not finite at clock {start:g}; shorten t_end")
         while solver.status == "running":
-            before = solver.t
+            before, trouble = solver.t, None
             solver.step()
             if solver.status == "failed":
+                if trouble is not None:
+                    raise trouble
                 raise RuntimeError(
                     f"the step of the characteristics fell below round-off at clock {solver.t:g} of {end:g}: "
                     "the velocity blows up or is not continuous there; shorten t_end, or use solve()"
@@ -382,6 +425,11 @@ def _integrate(
     finals = [unpack(state) for state in states]
     responses = [bound.response(place, weights) for place, weights, _ in finals]
     energy = [bound.energy(place, w, u) for (place, w, _), u in zip(finals, responses, strict=True)]
+    if not np.isfinite(energy).all():
+        i = int(np.argmin(np.isfinite(energy)))
+        place = finals[i][0]
+        dynamics.finite(bound.potential(place, responses[i]), place, responses[i], f"at t = {times[i]:g} V")
+        raise FloatingPointError(f"the energy is {energy[i]:g} at t = {times[i]:g}; look at its loss")
     wall = ~dynamics.periodic
     moments = []
     for place, w, _ in finals:
@@ -825,6 +873,8 @@ def characteristics(
     ------
     ValueError
         For temperature, reinjection or a discontinuous velocity, each by name, and for arguments out of range.
+    FloatingPointError
+        If a function of the problem, such as a derivative, is not finite where nodes go: with the place and the time.
     RuntimeError
         If the velocity blows up, or `time_limit` is over before the first run is.
 

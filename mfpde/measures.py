@@ -858,6 +858,11 @@ class _Envelope:
             x[0], x[-1] = x[0] + 1e-3 * (x[1] - x[0]), x[-1] - 1e-3 * (x[1] - x[0])
         logs = np.asarray(log_values(_tensor(lattice))).reshape((2 * panels + 1,) * dimension)
         self.shift = float(logs.max())
+        if not math.isfinite(self.shift):
+            raise ValueError(
+                f"the density cannot be sampled: the largest logarithm on a lattice of {logs.size} points is "
+                f"{self.shift:g}; it must be a number everywhere and show on the lattice, or give it as a GridMeasure"
+            )
         values = np.exp(logs - self.shift)
         for i in range(dimension):
             values = np.moveaxis(values, i, 0)
@@ -887,6 +892,9 @@ class _Envelope:
             corner = np.stack(np.unravel_index(cell, self.shape), axis=1)
             points = self.lower + (corner + rng.random((size, len(steps)))) * steps
             values = np.exp(np.asarray(self.log_values(points)) - self.shift)
+            if np.isnan(values).any():  # it would be tried for ever
+                at = points[int(np.argmax(np.isnan(values)))].tolist()
+                raise ValueError(f"the density cannot be sampled: its logarithm at {at} is nan; it must be a number")
             if np.any(values > bound[cell]):
                 np.maximum.at(bound, cell, 1.5 * values * (values > bound[cell]))
                 self.bound = bound

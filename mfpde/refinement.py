@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import shown
 from mfpde.observables import DecayRate, EnergyAt, Measured, Observable
 from mfpde.routes import Route
 
@@ -139,10 +140,14 @@ class Ladder:
             for k, observable in enumerate(self.wanted):
                 if i in self.where[k]:
                     values[k].append(np.asarray(observable.measure(at), dtype=float))
-        return [
+        found = [
             o.combine(np.stack(v), self.route.times[at]) if isinstance(o, DecayRate) else np.stack(v)
             for o, v, at in zip(self.wanted, values, self.where, strict=True)
         ]
+        for o, v in zip(self.wanted, found, strict=True):
+            if not np.isfinite(v).all():  # no level is fine enough for it
+                raise ValueError(f"{o.name} is not finite ({self.route.name} says {shown(v)}); leave it out")
+        return found
 
     def advance(self, goal: float) -> None:
         """What brings the bars nearer to a goal: finer steps where they are unknown or missing, else one more level."""

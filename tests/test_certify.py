@@ -650,3 +650,12 @@ def test_what_does_not_fit_is_refused(arguments, match):
     with pytest.raises(ValueError, match=match) as caught:
         mf.reference(**given)
     assert "\n" not in str(caught.value)
+
+
+def test_an_observable_that_is_no_number_ends_the_search():
+    """The energy falls below 0, where it has no decay rate, on every level: the budget would be spent for nothing."""
+    problem = mf.Problem(
+        mf.External(lambda x: -1.0 + 0.5 * x**2, lambda x: (x,)), [mf.Axis("x", -2, 2)], mf.Dirac(x=1.5), shape=(40,)
+    )
+    with pytest.raises(ValueError, match=r"decay rate of the energy is not finite \(characteristics says .*leave"):
+        mf.reference(problem, 1e-2, [mf.DecayRate()], times=[0.0, 1.0, 2.0], budget=60.0)

@@ -612,6 +612,18 @@ class TestRefusals:
         with np.errstate(over="ignore", invalid="ignore"), pytest.raises(ValueError, match="not finite at the start"):
             stationary(problem, 32)
 
+    def test_the_place_is_named(self):
+        """The square of a feature of 1e200 overflows, in the first two cells."""
+        features = Features(lambda x: np.where(x < 0.1, 1e200, x)[None], SquaredLoss([0.0]))
+        problem = Problem(features, [Axis("x", 0, 2)], Dirac(x=0.05), temperature=1.0)
+        match = r"not finite at the start \(energy inf, V inf at x = 0\.03125\)"
+        with np.errstate(over="ignore"), pytest.raises(ValueError, match=match):
+            stationary(problem, 32)
+        hole = Features(lambda x: np.where(x > 1, np.nan, x)[None], SquaredLoss([0.0]))
+        problem = Problem(hole, [Axis("x", 0, 2)], Dirac(x=0.5), temperature=1.0)
+        with pytest.raises(ValueError, match=r"features are not finite at the centres .*: nan at x = 1\.03125"):
+            stationary(problem, 32)
+
 
 class TestResult:
     def test_prints(self):

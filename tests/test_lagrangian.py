@@ -673,6 +673,121 @@ class TestAgainstTheMesh:
         assert abs(finer.energy[-1] - wrong.energy[-1]) > 100 * abs(finer.energy[-1] - solution.energy[-1])
 
 
+def counted(function, most=20_000):
+    """A function that is an error once it has been asked too often: what never ends fails, instead of hanging."""
+    calls = [0]
+
+    def asked(*coordinates):
+        calls[0] += 1
+        assert calls[0] < most, "asked for ever"
+        with np.errstate(all="ignore"):
+            return function(*coordinates)
+
+    return asked
+
+
+def moved(gradient, start, function=lambda x: -x, **options):
+    """Neurons on [-2, 2] in a potential."""
+    options = {"t_end": 2.0, **options}
+    return free([mf.Axis("x", -2, 2)], mf.Product(x=start), counted(function), counted(gradient), **options)
+
+
+def to_the_right(x):
+    return np.where(x < 1, -1.0, np.nan)
+
+
+class TestNotFinite:
+    """A function that is not finite somewhere is named with its place and time, and no loop runs for ever."""
+
+    @pytest.mark.parametrize(
+        ("problem", "match"),
+        [
+            # the derivative of |x| as one writes it first, on nodes of which one is in the middle
+            (
+                lambda: moved(lambda x: (x / np.abs(x),), uniform(-1, 1)),
+                r"the velocity .* x = 0, t = 0 \(nan\)",
+            ),
+            (lambda: moved(lambda x: (-1 / x,), uniform(-1, 1)), r"the velocity .* x = 0, t = 0 \(inf\)"),
+            (
+                lambda: moved(lambda x: (np.where(x < 1, 0.0, np.inf),), uniform(0, 1.5)),
+                r"x = 1\.\d+, t = 0 \(-inf\)",
+            ),
+            # x = x_0 + t: the last node is at the wall when t = 1 - x_0, just above 1/2
+            (
+                lambda: moved(lambda x: (to_the_right(x),), uniform(-1, 0.5)),
+                r"the velocity .* x = 1, t = 0\.50",
+            ),
+            # the clock shows 1 - exp(-t), which is 1/2 at log 2 = 0.693
+            (
+                lambda: moved(lambda x: (to_the_right(x),), uniform(-1, 0.5), schedule=mf.ExponentialDecay(1.0, 1.0)),
+                r"velocity is not finite at x = 1, t = 0\.69",
+            ),
+            # V alone: it is asked for with birth-death, and without for the energy at save times
+            (
+                lambda: moved(lambda x: (-np.ones_like(x),), uniform(-1, 0.5), lambda x: np.where(x < 1, -x, np.nan)),
+                r"at t = 0\.6 V is not finite at x = 1\.0",
+            ),
+            (
+                lambda: moved(
+                    lambda x: (-np.ones_like(x),), uniform(-1, 0.5), lambda x: np.where(x < 1, -x, np.nan), alpha=1.0
+                ),
+                r"birth-death rate is not finite at x = 1, t = 0\.50",
+            ),
+            # a feature that is not finite in one node spoils V everywhere: it is that node that is named
+            (
+                lambda: mf.Problem(
+                    mf.Features(lambda x: np.where(x > 1, np.nan, x)[None], mf.SquaredLoss([0.0])),
+                    [mf.Axis("x", -2, 2)],
+                    mf.Product(x=uniform(-0.5, 1.05)),
+                ),
+                r"a feature of the energy is not finite at x = 1\.0\d+, t = 0",
+            ),
+        ],
+    )
+    def test_the_place_is_named(self, problem, match):
+        with pytest.raises(FloatingPointError, match=match) as caught, np.errstate(all="ignore"):
+            mf.characteristics(problem(), nodes=33, save=11, progress=False)
+        assert "\n" not in str(caught.value)
+
+    def test_a_kernel_without_a_derivative_on_its_diagonal(self):
+        kernel = mf.TranslationInvariantKernel(lambda d: -np.abs(d), counted(lambda d: (-d / np.abs(d),)))
+        problem = mf.Problem(
+            mf.Discrepancy(kernel, np.array([[0.2], [0.8]]), np.array([0.5, 0.5])),
+            [mf.Axis("x", -1, 2)],
+            mf.Product(x=uniform(0.2, 0.6)),
+            t_end=0.5,
+        )
+        for entry in (mf.characteristics, lambda p: mf.particles.simulate(p, 20, progress=False)):
+            with pytest.raises(FloatingPointError, match=r"velocity is not finite at x = 0\.\d+, t = 0"):
+                entry(problem)
+        with pytest.raises(FloatingPointError, match=r"velocity is not finite at x = 0\.\d+, t = 0"):
+            mf.reference(dataclasses.replace(problem, shape=(60,)), 1e-2)
+
+    def test_backwards(self):
+        """A density is asked for where no node came, and the way back leads through the hole."""
+        hole = moved(lambda x: (np.where(np.abs(x + 1.5) < 0.1, np.nan, -0.5),), uniform(-1, 0.5), t_end=1.0)
+        found = mf.characteristics(hole, 1.0, save=2, progress=False)
+        assert found.density_at([0.25]) == pytest.approx(1 / 1.5)
+        with pytest.raises(FloatingPointError, match=r"velocity is not finite at x = -1\.4, t = 0\.8"):
+            found.density_at([-1.3])
+
+    def test_fluctuations(self):
+        features = mf.Features(counted(lambda x: np.where(x < 1, -x, np.nan)[None]), mf.SquaredLoss([-2.0]))
+        problem = mf.Problem(features, [mf.Axis("x", -2, 2)], mf.Product(x=uniform(-1, 0.5)), t_end=2.0)
+        with pytest.raises(FloatingPointError, match=r"velocity is not finite at x = 0\.9\d+, t = 0\.2"):
+            mf.fluctuations(problem, progress=False)
+
+    def test_weights_that_overflow(self):
+        """exp(2000 t) at t = 0.4 is no number; SciPy's first step after the kink of alpha would be none either."""
+        problem = moved(
+            lambda x: (0 * x,), uniform(-1, 1), lambda x: -1 + 0 * x, reaction="unbalanced",
+            alpha=mf.PiecewiseLinear([0, 0.5, 1], [2000.0, 2000.0, 1.0]),
+        )  # fmt: skip
+        match = r"weights of the nodes are not finite at clock 0\.5"
+        with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=match):
+            mf.characteristics(problem, progress=False)
+
+
 class TestRefusals:
     def test_temperature(self):
         problem = mf.problems.gaussian_bumps(temperature=0.1)

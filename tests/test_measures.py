@@ -686,6 +686,44 @@ def test_bad_questions_are_refused():
         restricted.sample(3, np.random.RandomState(0))
 
 
+def uniform_without_quantiles(logarithm):
+    """Uniform on [0, 1], without a formula for quantiles, and with a logarithm of its density that may be wrong."""
+
+    class Law(stats.rv_continuous):
+        def _pdf(self, x):
+            return np.ones_like(x)
+
+        def _cdf(self, x):
+            return x
+
+        def _logpdf(self, x):
+            return logarithm(x)
+
+    return Law(a=0.0, b=1.0)()
+
+
+@pytest.mark.parametrize(
+    ("logarithm", "message"),
+    [
+        (lambda x: np.full_like(x, np.nan), "largest logarithm on a lattice of 1025 points is nan"),
+        (lambda x: np.full_like(x, -np.inf), "largest logarithm on a lattice of 1025 points is -inf"),
+        # on no point of the lattice
+        (lambda x: np.where(np.abs(x * 1024 % 1 - 0.5) < 0.3, np.nan, 0.0), "is nan; it must be a number"),
+    ],
+)
+def test_a_density_that_is_no_number_is_not_sampled_for_ever(logarithm, message):
+    calls = []
+
+    def counted(x):
+        calls.append(len(x))
+        assert len(calls) < 1000, "for ever"
+        return logarithm(x)
+
+    restricted = Product(x=uniform_without_quantiles(counted)).restrict([Axis("x", 0, 1)])
+    with pytest.raises(ValueError, match=message):
+        restricted.sample(100, np.random.default_rng(0))
+
+
 def test_importing_measures_loads_no_scipy():
     import subprocess
     import sys

@@ -892,6 +892,71 @@ def test_total_extinction_and_blow_up_are_errors():
         quiet(wild, 20, dt=0.1, t_end=0.1)
 
 
+def to_the_right(x):
+    """V = -x up to a wall at 1; beyond, nothing is known."""
+    return np.where(x < 1, -x, np.nan)
+
+
+def broken(function, slope, **options):
+    energy = mf.External(function, lambda x: (slope(x),))
+    return mf.Problem(energy, [mf.Axis("x", -2, 2)], mf.Dirac(x=0.75), **options)
+
+
+@pytest.mark.parametrize(
+    ("problem", "arguments", "match"),
+    [
+        # x = 0.75 + t reaches the wall at t = 0.25
+        (
+            broken(lambda x: -x, lambda x: np.where(x < 1, -1.0, np.nan)),
+            {},
+            r"velocity is not finite at x = 1, t = 0\.25",
+        ),
+        (
+            broken(lambda x: -x, lambda x: np.where(x < 1, -1.0, -np.inf)),
+            {},
+            r"velocity is not finite at x = 1, t = 0\.25 \(inf\)",
+        ),
+        # without an effect on the motion: events would stay away in silence, weights become nan
+        (broken(to_the_right, lambda x: -np.ones_like(x), alpha=1.0), {}, r"V is not finite at x = 1, t = 0\.25"),
+        (
+            broken(to_the_right, lambda x: -np.ones_like(x), alpha=1.0),
+            {"dynamics": Weights()},
+            r"V is not finite at x = 1, t = 0\.25",
+        ),
+        (
+            broken(
+                lambda x: -200 * x, lambda x: -np.ones_like(x), alpha=1.0, rate=lambda v: np.where(v < -190, np.nan, v)
+            ),
+            {"dynamics": BirthDeath()},
+            r"birth-death rate is not finite at x = 1, t = 0\.25",
+        ),
+        (broken(to_the_right, lambda x: -np.ones_like(x)), {"save": [0.25]}, r"V is not finite at x = 1, t = 0\.25"),
+        (
+            mf.Problem(
+                mf.Features(lambda x: np.where(x < 1, x, np.nan)[None], mf.SquaredLoss([2.0]), lambda x: (x[None],)),
+                [mf.Axis("x", -2, 2)],
+                mf.Product(x=stats.uniform(-1, 2.5)),
+            ),
+            {},
+            r"a feature of the energy is not finite at x = 1\.\d+, t = 0",
+        ),
+    ],
+)
+def test_what_is_not_finite_is_named_with_its_place(problem, arguments, match):
+    with pytest.raises(FloatingPointError, match=match) as caught:
+        quiet(problem, 64, **{"dt": 0.125, "t_end": 1.0, "save": 2, **arguments})
+    assert "smaller dt" not in str(caught.value)
+
+
+def test_a_metric_out_of_range_is_named_with_its_place():
+    problem = mf.Problem(
+        mf.External(lambda x: -x, lambda x: (-np.ones_like(x),)), [mf.Axis("x", -2, 2)], mf.Dirac(x=0.75),
+        metric=[lambda x: np.where(x < 1, 1.0, -1.0)],
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"the metric of axis 'x' is -1 at x = 1; it must be finite and not negative"):
+        quiet(problem, 64, dt=0.125, t_end=1.0)
+
+
 def test_streams_are_independent_of_their_number():
     few, many = np.random.SeedSequence(5).spawn(2), np.random.SeedSequence(5).spawn(9)
     assert generator(few[1], 1).random() == generator(many[1], 1).random()

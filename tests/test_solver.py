@@ -829,6 +829,10 @@ class TestRefused:
         )
         with pytest.raises(ValueError, match="the potential of the initial measure is not finite; look at the energy"):
             mf.solve(problem, 20)
+        large = mf.Features(lambda x: np.where(x < 0.1, 1e200, x)[None], mf.SquaredLoss([0.0], [1.0]))
+        problem = mf.Problem(large, [mf.Axis("x", 0, 2)], mf.Dirac(x=0.05))
+        with np.errstate(over="ignore"), pytest.raises(ValueError, match=r"functions \(V is inf at x = 0\.05\)"):
+            mf.solve(problem, 20)
 
     def test_what_was_not_saved(self, well):
         solution = mf.solve(well, 20, 0.1, save=2)

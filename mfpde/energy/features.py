@@ -24,6 +24,7 @@ from mfpde.energy.base import (
 )
 from mfpde.energy.gradients import check_derivative, check_gradient, probe_points
 from mfpde.energy.losses import LOSSES, Loss, SquaredLoss
+from mfpde.finite import cell_not_finite
 from mfpde.grid import Axis, Grid
 from mfpde.threads import product
 
@@ -250,8 +251,8 @@ class BoundFeatures(BoundEnergy):
         self._check_grid(grid)
         check_memory(self.response_size, grid.size, "use a coarser mesh or fewer features")
         matrix = np.array(self._shaped(self._source.values(*grid.mesh()), grid.shape))
-        if not np.all(np.isfinite(matrix)):
-            raise ValueError("some features are not finite at the centres of the grid")
+        if where := cell_not_finite(matrix, grid):
+            raise ValueError(f"some features are not finite at the centres of the grid: {where}")
         return FeaturesOnGrid(
             grid, matrix.reshape(self.response_size, -1), self._form, description=f"{self.response_size} features"
         )

@@ -266,10 +266,10 @@ def _find_shape(bound: BoundEnergy) -> tuple[int, ...] | None:
     pairs = [(field.measure(points, weights), direct.measure(points, weights))]
     pairs += [(field.potential(probes), direct.potential(probes)), (field.energies(), direct.energies())]
     for a, b in pairs:
-        if a.size and np.max(np.abs(a - b)) > 30 * VALUE_TOLERANCE * max(1.0, np.max(np.abs(b))):
+        if a.size and not np.max(np.abs(a - b)) <= 30 * VALUE_TOLERANCE * max(1.0, np.max(np.abs(b))):  # NaN included
             return None
     a, b = field.gradient(probes) * length, direct.gradient(probes) * length
-    if np.max(np.abs(a - b)) > 30 * SLOPE_TOLERANCE * np.max(np.abs(b)):
+    if not np.max(np.abs(a - b)) <= 30 * SLOPE_TOLERANCE * np.max(np.abs(b)):
         return None
     return tuple(counts)
 

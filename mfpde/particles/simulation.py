@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mfpde.checks import numbers, real, shown, whole
 from mfpde.energy import TwoLayerNetwork
 from mfpde.energy.base import central_difference, difference_step
+from mfpde.finite import NotFiniteError, check_finite, place_of, response_culprit
 from mfpde.grid import Axis, End
 from mfpde.measures import Measure, Particles
 from mfpde.particles.checkpoint import Checkpoint, described, generator_state, set_generators
@@ -228,7 +229,8 @@ def simulate(
     ValueError
         For arguments that do not fit, each with the value and the remedy; for a checkpoint of another simulation.
     FloatingPointError
-        If the particles blow up.
+        If V, a derivative or a rate is not finite where particles are, with the place and the time; if all of them die
+        in one step.
 
     Notes
     -----
@@ -497,7 +499,15 @@ class Motion:
         g = self._metric[i]
         if g is None or isinstance(g, float):
             return 1.0 if g is None else g
-        return np.asarray(g(*np.moveaxis(points, -1, 0)), dtype=float)
+        found = np.asarray(g(*np.moveaxis(points, -1, 0)), dtype=float)
+        if not (np.isfinite(found).all() and (found >= 0.0).all()):
+            found = np.broadcast_to(found, points.shape[:-1])
+            bad = np.unravel_index(int(np.argmin(np.isfinite(found) & (found >= 0.0))), found.shape)
+            raise ValueError(
+                f"the metric of axis {self.axes[i].name!r} is {found[bad]:g} at {place_of(self.axes, points[bad])}; "
+                "it must be finite and not negative in the box"
+            )
+        return found
 
     def velocity(self, points: Array, gradient: Array) -> Array:
         """``-G grad V``."""
@@ -729,6 +739,9 @@ class Ensemble:
                 if not np.all(np.isfinite(self.points)):
                     raise FloatingPointError(f"some particles are not finite at t = {k * dt:g}; take a smaller dt")
                 self.energies = self.field.energies()
+                if not np.all(np.isfinite(self.energies)):
+                    self._finite(self.field.potential(self.points), "V", k * dt)
+                    raise FloatingPointError(f"the energy of the particles is not finite at t = {k * dt:g}")
                 take(saved)
                 report(k, float(self.energies[0]))
             if k < steps:
@@ -740,6 +753,7 @@ class Ensemble:
         gradient = self.field.gradient(X) if self._batches is None else self._batches.gradient(X, self.weights)
         ds = self.motion.step(t, dt)
         move = ds * self.motion.velocity(X, gradient)
+        self._finite(move, "the velocity", t)
         if self.scheme.noise is not None:
             xi = np.stack([rng.standard_normal((self.n, self.d)) for rng in self._rng])
             self.motion.advance(X, move, t, dt, self.scheme.noise, xi, self._gamma)
@@ -754,15 +768,30 @@ class Ensemble:
             return
         self.field.measure(X, self.weights)
         V = self.field.potential(X)
+        self._finite(V, "V", t + dt)
         tau = mean_over(self.problem.temperature, t, dt) if self._free_energy else 0.0
         if tau > 0.0:
             V = V + tau * self._log_density(reaction.density)
             # log(mu) relaxes at the rate alpha tau while V stays: exactly, and for any step
             ds = -math.expm1(-alpha * tau * ds) / (alpha * tau)
         if isinstance(reaction, Weights):
-            self._reweigh(reaction, V, alpha, ds)
+            self._reweigh(reaction, self._rate(V, t + dt), alpha, ds)
         else:
-            self._select(reaction, V, alpha, ds)
+            injects = self._kind is not None  # at a rate of V itself
+            self._select(reaction, V if injects else self._rate(V, t + dt), alpha, ds)
+
+    def _finite(self, values: Array, what: str, t: float) -> None:
+        """Refuse values (R, n, ...) at the particles that are not finite, with the place."""
+        if np.isfinite(values).all():
+            return
+        axes, points = self.motion.axes, self.points.reshape(-1, self.d)
+        culprit = response_culprit(self.problem.bound_energy, points)
+        if culprit is not None:
+            raise NotFiniteError("a feature of the energy", culprit[0], place_of(axes, culprit[1])).at(t)
+        try:
+            check_finite(values.reshape(len(points), -1), points, axes, what)
+        except NotFiniteError as error:
+            raise error.at(t) from None
 
     def _gamma(self, shapes: Array) -> Array:
         return np.stack([rng.standard_gamma(row) for rng, row in zip(self._rng, shapes, strict=True)])
@@ -774,15 +803,19 @@ class Ensemble:
         # a particle whose weight has underflown has no density of its own
         return np.asarray(np.log(np.maximum(rho, np.finfo(float).tiny)) - self.motion.log_base(self.points))
 
-    def _rate(self, V: Array) -> Array:
-        return V if self.problem.rate is None else np.asarray(self.problem.rate(V), dtype=float)
+    def _rate(self, V: Array, t: float) -> Array:
+        if self.problem.rate is None:
+            return V
+        found = np.asarray(self.problem.rate(V), dtype=float)
+        self._finite(found, "the birth-death rate", t)
+        return found
 
     # deterministic weights
 
-    def _reweigh(self, reaction: Weights, V: Array, alpha: float, ds: float) -> None:
+    def _reweigh(self, reaction: Weights, rate: Array, alpha: float, ds: float) -> None:
         assert self._logs is not None
         logs = self._logs
-        logs += reaction.change(self._rate(V), alpha, ds)
+        logs += reaction.change(rate, alpha, ds)
         for r in range(self.replicas):
             top = float(logs[r].max())
             w = np.exp(logs[r] - top)
@@ -800,13 +833,12 @@ class Ensemble:
 
     # kill and duplicate
 
-    def _select(self, reaction: BirthDeath, V: Array, alpha: float, ds: float) -> None:
+    def _select(self, reaction: BirthDeath, rate: Array, alpha: float, ds: float) -> None:
         if self._kind is ReinjectionKind.REPLACE:
-            excess = np.maximum(reaction.excess(V, 0.0), 0.0)
+            excess = np.maximum(reaction.excess(rate, 0.0), 0.0)
         elif self._kind is ReinjectionKind.REFILL:
-            excess = reaction.excess(V, 0.0)
+            excess = reaction.excess(rate, 0.0)
         else:
-            rate = self._rate(V)
             excess = reaction.excess(rate, rate.mean(axis=1)[:, None] if self._balanced else 0.0)
         for r, rng in enumerate(self._rng):
             rng.random(out=self._draws[r])
