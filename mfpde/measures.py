@@ -31,6 +31,12 @@ Array = NDArray[np.float64]
 NEGLIGIBLE_MASS = 1e-20
 """Quadrature nodes cover the region that holds all but this fraction of the mass, on each side of each axis."""
 
+LEFT_OUT = 2.5e-16
+"""The mass of a law, on each side, whose translates are left out where it is wound round a circle: round-off of
+``1 - cdf``."""
+MOST_TURNS = 1024
+"""Turns on each side beyond which a law is too wide for that, or its tails too heavy."""
+
 _CHUNK = 1 << 18
 """Points at which a user's density is evaluated at once."""
 
@@ -140,7 +146,7 @@ class RestrictedMeasure(abc.ABC):
             If the measure has atoms: it then has no density.
         """
         rows = _rows(points, self.dimension)
-        rows = np.stack([_wrap(axis, rows[:, i]) for i, axis in enumerate(self.axes)], axis=1)
+        rows = np.stack([wrap(axis, rows[:, i]) for i, axis in enumerate(self.axes)], axis=1)
         inside = np.ones(len(rows), dtype=bool)
         for i, axis in enumerate(self.axes):
             inside &= (rows[:, i] >= axis.lower) & (rows[:, i] <= axis.upper)
@@ -282,12 +288,14 @@ def _rows(points: ArrayLike, dimension: int) -> Array:
     return rows
 
 
-def _wrap(axis: Axis, x: Array) -> Array:
+def wrap(axis: Axis, x: Array) -> Array:
     """Bring coordinates along a periodic axis into the box; those inside stay bit for bit."""
     if not axis.periodic:
         return x
     outside = (x < axis.lower) | (x >= axis.upper)
-    return np.where(outside, axis.lower + np.mod(x - axis.lower, axis.length), x)
+    turned = axis.lower + np.mod(x - axis.lower, axis.length)
+    # just below the lower end it rounds to the upper one, which is the lower one
+    return np.where(outside, np.where(turned < axis.upper, turned, axis.lower), x)
 
 
 def _outer(vectors: Sequence[Array]) -> Array:
@@ -477,7 +485,8 @@ class _Marginal:
         with np.errstate(all="ignore"):
             x, w, cut = density_rule(self.effective, (self.low, self.high), *self.bulk, places, n, other)
             logs = np.log(w) + self.law.logpdf(x)
-            if self.axis.periodic:
+            # a law that jumps inside may have the right mass by chance
+            if self.axis.periodic and not self._jumps():
                 # spectral when the law goes on smoothly across the ends, second order when it does not
                 y, v = _midpoints(self.axis, n, 0.25 if other else 0.0)
                 even = np.log(v) + self.law.logpdf(y)
@@ -509,6 +518,112 @@ class _Marginal:
             return np.asarray(self.law.logpdf(points[:, 0]), dtype=float)
 
 
+class _Wrapped:
+    """A law wound round a periodic axis: the density is the sum of its translates by the period.
+
+    It is taken apart on whole turns of the line, as many as hold all but `LEFT_OUT` of it, and folded.
+    """
+
+    atom = False
+    lost = 0.0
+
+    def __init__(self, axis: Axis, law: _Law, label: str) -> None:
+        self.axis, self.law = axis, law
+        first = math.floor((law.median - axis.lower) / axis.length)  # the turn that holds the middle
+        low, high = axis.lower + first * axis.length, axis.upper + first * axis.length
+        below = _turns(lambda turns: float(law.cdf(low - turns * axis.length)), axis, label)
+        above = _turns(lambda turns: float(law.sf(high + turns * axis.length)), axis, label)
+        self.turns = first + np.arange(-below, above + 1)
+        lower, upper = low - below * axis.length, high + above * axis.length
+        self.line = _Marginal(Axis(axis.name, lower, upper), law, label)
+
+    def cells(self, n: int) -> Array:
+        return self._folded(self.line.cells(n * len(self.turns)))
+
+    def point_values(self, n: int) -> Array:
+        if self._jumps():
+            return self.cells(n)
+        grid = Grid([self.axis], [n])
+        values = self.density(grid.centres(0))
+        total = values.sum() * grid.cell_volume
+        # as for a law that is not wound up: too narrow for the mesh
+        return values / total if np.all(np.isfinite(values)) and abs(total - 1.0) < 0.1 else self.cells(n)
+
+    def _folded(self, values: Array) -> Array:
+        return values.reshape(len(self.turns), -1).sum(axis=0)
+
+    def _jumps(self) -> bool:
+        """Whether the density on the circle jumps where the support of the law ends, or is unbounded there."""
+        ends = np.array([end for end in self.law.support if math.isfinite(end)])
+        near = 1e-9 * self.axis.length
+        with np.errstate(all="ignore"):
+            at = np.asarray(self.law.pdf(ends), dtype=float)
+            jump = np.abs(self.density(wrap(self.axis, ends + near)) - self.density(wrap(self.axis, ends - near)))
+        return not (np.all(np.isfinite(at)) and np.all(jump * self.axis.length <= 1e-6))
+
+    def _logs(self, x: Array) -> Array:
+        """The logarithms of the density on the line at the translates of points of the axis, (turns, n)."""
+        low, high = self.law.support
+        places = x + self.axis.length * self.turns[:, None]
+        # the ends of a support of whole turns meet in one point, which counts once
+        near = 1e-12 * self.axis.length
+        places = np.where(np.abs(places - low) <= near, max(low, -np.finfo(float).max), places)
+        with np.errstate(all="ignore"):
+            logs = np.asarray(self.law.logpdf(places), dtype=float)
+        return np.where(places < high - near, logs, -np.inf)
+
+    def log_density(self, x: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.asarray(np.logaddexp.reduce(self._logs(x), axis=0)) - math.log(self.line.mass)
+
+    def density(self, x: Array) -> Array:
+        return np.asarray(np.exp(self.log_density(x)))
+
+    def nodes(self, n: int) -> tuple[Array, Array]:
+        if not self._jumps():
+            y, v = _midpoints(self.axis, n)
+            v = v * self.density(y)
+            if np.all(np.isfinite(v)) and abs(v.sum() - 1.0) <= 1e-13:
+                return y, v / v.sum()
+        # a narrow law is better integrated over its own interval, across the seam
+        x, w = self.line.nodes(n)
+        return wrap(self.axis, x), w
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        return wrap(self.axis, self.line.sample(n, rng))
+
+
+def _turns(tail: Callable[[int], float], axis: Axis, label: str) -> int:
+    """After how many turns a law has next to no mass left, on one side."""
+    turns = 0
+    while tail(turns) > LEFT_OUT:
+        turns = max(1, 2 * turns)
+        if turns > MOST_TURNS:
+            raise ValueError(
+                f"axis {axis.name!r}: {label} holds {tail(MOST_TURNS):.2g} of its mass beyond {MOST_TURNS} turns of "
+                f"[{axis.lower:g}, {axis.upper:g}), so that its translates cannot be summed; give its density on the "
+                "circle as a Density, or where it is even there stats.uniform"
+            )
+    return turns
+
+
+def _on_axis(axis: Axis, distribution: Any) -> _Marginal | _Wrapped:
+    """A law on an axis: cut off at its ends, or wound round it."""
+    law, label = _Law(distribution), _label(distribution)
+    below, above = float(law.cdf(axis.lower)), float(law.sf(axis.upper))
+    # laws on the circle have negative tails
+    if not (axis.periodic and min(below, above) >= 0.0 and below + above > LEFT_OUT):
+        return _Marginal(axis, law, label)
+    from scipy.stats import cauchy, wrapcauchy
+
+    if isinstance(getattr(distribution, "dist", distribution), type(cauchy)):
+        # its tails are too heavy for a sum, but the sum is known: Mardia and Jupp, Directional Statistics, 3.5.7
+        turn = axis.length / (2.0 * math.pi)
+        width = 0.5 * float(law.isf(0.25) - law.ppf(0.25)) / turn
+        law = _Law(wrapcauchy(max(math.exp(-width), 1e-300), law.median, turn))
+    return _Wrapped(axis, law, label)
+
+
 class _Atom:
     """A Dirac mass along one axis."""
 
@@ -516,7 +631,7 @@ class _Atom:
     lost = 0.0
 
     def __init__(self, axis: Axis, x: float) -> None:
-        x = float(_wrap(axis, np.array([x]))[0])
+        x = float(wrap(axis, np.array([x]))[0])
         if not axis.lower <= x <= axis.upper:
             raise _Empty(
                 f"axis {axis.name!r}: the atom at {x:g} lies outside [{axis.lower:g}, {axis.upper:g}]; "
@@ -563,8 +678,10 @@ class Product(Measure):
     -----
     Cell averages come from the distribution and survival functions and from Gauss-Legendre quadrature
     of the density, so that they keep their relative accuracy in both tails.
-    On a periodic axis a law is taken as it is on ``[lower, upper)``, not wrapped around;
-    laws on the circle such as ``stats.vonmises`` are meant for such axes. Atoms are wrapped.
+    On a periodic axis a law is wound round: its density there is the sum of its translates by the period, of which all
+    but 2.5e-16 of the mass on each side is kept. The Cauchy law has that sum in closed form; other laws that reach
+    beyond 1024 turns are refused. Laws on the circle such as ``stats.vonmises`` need an axis of one period; atoms are
+    wrapped.
     A Dirac mass on a mesh is shared linearly by the two nearest centres of each axis, so that its mean
     is exact unless it lies within half a cell of a wall.
 
@@ -606,13 +723,13 @@ class Product(Measure):
                 + (f"; give a marginal for {missing}" if missing else "")
                 + (f"; no axis is named {extra}" if extra else "")
             )
-        factors: list[_Marginal | _Atom] = []
+        factors: list[_Marginal | _Wrapped | _Atom] = []
         for axis in axes:
             law = laws[axis.name]
             if isinstance(law, numbers.Real):
                 factors.append(_Atom(axis, float(law)))
             else:
-                factors.append(_Marginal(axis, _Law(law), _label(law)))
+                factors.append(_on_axis(axis, law))
         return _RestrictedProduct(axes, factors)
 
     def __repr__(self) -> str:
@@ -651,7 +768,7 @@ class Dirac(Product):
 
 
 class _RestrictedProduct(RestrictedMeasure):
-    def __init__(self, axes: tuple[Axis, ...], factors: list[_Marginal | _Atom]) -> None:
+    def __init__(self, axes: tuple[Axis, ...], factors: list[_Marginal | _Wrapped | _Atom]) -> None:
         self.axes, self.factors = axes, factors
         with np.errstate(divide="ignore"):
             kept = np.sum(np.log1p([-factor.lost for factor in factors]))
@@ -1044,8 +1161,8 @@ class GridMeasure(Measure):
 
     Notes
     -----
-    On the same mesh the values come back as they are. On another mesh, or another box, mass
-    is shared by the volumes of overlap: conservative and positive, first order for the values, second for
+    On the same mesh the values come back as they are. On another mesh, or another box, mass is shared by the volumes of
+    overlap, also across the seam of a periodic axis: conservative and positive, first order for the values, second for
     a mesh that is a refinement. Nodes are the cell centres, or Gauss points of each cell if more are asked for.
     """
 
@@ -1071,8 +1188,11 @@ class GridMeasure(Measure):
         order = [own.index(name) for name in names]
         total = np.transpose(self.values, order) / self.values.sum()
         edges, shares = [], []
-        for axis, j in zip(axes, order, strict=True):
+        for i, (axis, j) in enumerate(zip(axes, order, strict=True)):
             faces = self.grid.faces(j)
+            if axis.periodic and (faces[0] < axis.lower or faces[-1] > axis.upper):
+                faces, parts = _wound(axis, faces)
+                total = np.moveaxis(np.tensordot(parts, total, axes=(1, i)), 0, i)
             edges.append(np.clip(faces, axis.lower, axis.upper))
             shares.append(np.diff(edges[-1]) / np.diff(faces))
         share = _outer(shares)
@@ -1082,6 +1202,21 @@ class GridMeasure(Measure):
             raise _Empty(f"the measure on {self.grid} has no mass inside the box {list(axes)}; move the axes")
         source = self if axes == self.grid.axes else None
         return _RestrictedGrid(axes, edges, masses / inside, float((total * (1.0 - share)).sum()), source)
+
+
+def _wound(axis: Axis, faces: Array) -> tuple[Array, Array]:
+    """Edges within a periodic axis of what cells between `faces` cover there, and the shares of each cell in them."""
+    cuts = np.sort(np.append(wrap(axis, faces), axis.lower))
+    # faces that meet on the circle differ by round-off
+    edges = np.append(cuts[np.diff(cuts, append=axis.upper) > 1e-12 * axis.length], axis.upper)
+    edges[0] = axis.lower
+    parts = np.zeros((len(edges) - 1, len(faces) - 1))
+    first, last = ((x - axis.lower) / axis.length for x in (faces[0], faces[-1]))
+    for turn in range(math.floor(first), math.ceil(last)):
+        line = edges + turn * axis.length
+        overlap = np.minimum(line[1:, None], faces[1:]) - np.maximum(line[:-1, None], faces[:-1])
+        parts += np.maximum(overlap, 0.0)
+    return edges, parts / parts.sum(axis=0)
 
 
 def _check_masses(values: Array, what: str) -> None:
@@ -1229,7 +1364,7 @@ class Particles(Measure):
         assert self.weights is not None
         if self.points.shape[1] != len(axes):
             raise ValueError(f"particles in {self.points.shape[1]} dimensions on {len(axes)} axes {_names(axes)}")
-        points = np.stack([_wrap(axis, self.points[:, i]) for i, axis in enumerate(axes)], axis=1)
+        points = np.stack([wrap(axis, self.points[:, i]) for i, axis in enumerate(axes)], axis=1)
         inside = np.ones(len(points), dtype=bool)
         for i, axis in enumerate(axes):
             inside &= (points[:, i] >= axis.lower) & (points[:, i] <= axis.upper)

@@ -169,6 +169,35 @@ class TestClosedForms:
         assert exact.dissipation(4.0)[0] == pytest.approx(0.25 * circle.dissipation(2.0)[0], rel=1e-9)
 
 
+class TestSeam:
+    """A start that lies across the seam of a circle."""
+
+    @pytest.mark.parametrize("start", [stats.norm(0, 0.3), stats.norm(0, 2.0)])
+    def test_a_wound_normal_law_turns(self, start):
+        """V = -cos: tan(x/2) shrinks like exp(-t), and the density is that of the law there times the derivative."""
+        axis = mf.Axis("x", 0, 2 * math.pi, mf.End.PERIODIC)
+        problem = free([axis], mf.Product(x=start), lambda x: -np.cos(x), lambda x: (np.sin(x),))
+        exact = mf.characteristics(problem, 0.5, save=2, tolerance=1e-8, progress=False)
+        assert exact.converged
+        # the foot of x, and its derivative
+        x = np.array([0.2, 1.0, 5.9])
+        foot = 2 * np.arctan2(np.sin(x / 2) * math.exp(0.5), np.cos(x / 2))
+        slope = math.exp(0.5) / (np.cos(x / 2) ** 2 + np.sin(x / 2) ** 2 * math.exp(1.0))
+        law = sum(start.pdf(foot + 2 * math.pi * k) for k in range(-9, 10))
+        np.testing.assert_allclose(exact.density_at(x), law * slope, rtol=1e-8)
+        # E(0) = -E cos x = -exp(-s^2 / 2)
+        assert exact.energy[0] == pytest.approx(-math.exp(-(start.std() ** 2) / 2), rel=1e-12)
+
+    def test_the_mesh_starts_from_the_same(self):
+        axis = mf.Axis("x", 0, 2 * math.pi, mf.End.PERIODIC)
+        problem = free([axis], mf.Product(x=stats.norm(6, 0.3)), lambda x: -np.cos(x), lambda x: (np.sin(x),))
+        solution = mf.solve(problem, 200, 0.1, save=2, progress=False)
+        # values at the centres: the trapezoid rule of -E cos x
+        assert solution.energy[0] == pytest.approx(-math.exp(-0.045) * math.cos(6), rel=1e-12)
+        exact = mf.characteristics(problem, 0.1, save=2, progress=False)
+        assert solution.energy[-1] == pytest.approx(exact.energy[-1], rel=1e-5)
+
+
 class TestWalls:
     def test_nodes_of_no_weight_do_not_set_the_step(self):
         """Outer amplitudes run into the walls of the box at all times; the weights there are 1e-11."""

@@ -345,10 +345,14 @@ def test_periodic_axes_take_the_trapezoid_rule_unless_the_law_breaks_at_the_seam
     np.testing.assert_allclose(np.diff(points[:, 0]), 2 * math.pi / 16, rtol=1e-14)
     np.testing.assert_allclose(weights, 1 / 16, rtol=1e-14)
     # a normal law cut at pi goes on with a kink: Gauss-Legendre there
-    points, weights = Product(t=stats.norm(0, 1)).restrict([TURN]).nodes(32)
+    points, weights = Product(t=stats.truncnorm(-math.pi, math.pi)).restrict([TURN]).nodes(32)
     cut = math.exp(-(math.pi**2) / 2) / math.sqrt(2 * math.pi)
     exact = 1 - 2 * math.pi * cut / math.erf(math.pi / math.sqrt(2))
     assert weights @ points[:, 0] ** 2 == pytest.approx(exact, abs=1e-13)
+    # wound round it goes on smoothly
+    points, weights = Product(t=stats.norm(0, 1)).restrict([TURN]).nodes(16)
+    np.testing.assert_allclose(np.diff(points[:, 0]), 2 * math.pi / 16, rtol=1e-14)
+    assert weights @ np.cos(points[:, 0]) == pytest.approx(math.exp(-0.5), abs=1e-15)
 
 
 def test_tensor_nodes_follow_c_order_and_factor():
@@ -600,6 +604,149 @@ def test_particles_of_a_law_agree_with_its_cells():
     deviation = np.sqrt(np.maximum(weights @ hat**2 - expected**2, 0) / 40_000)
     rich = expected > 1e-3
     assert np.all(np.abs(cloud[rich] * grid.cell_volume - expected[rich]) < 5 * deviation[rich])
+
+
+# ------------------------------------------------------------------ across the seam of a periodic axis
+
+RING = Axis("x", 0, 2 * math.pi, End.PERIODIC)
+WAVES = np.arange(1, 6)
+
+
+def waves(x, weights):
+    """E exp(i k x) for k = 1 .. 5."""
+    return np.exp(1j * np.outer(WAVES, x)) @ weights
+
+
+def of_cells(masses, grid):
+    """The same of a density that is constant in each cell: exact."""
+    return waves(grid.centres(0), masses) * np.sinc(WAVES * grid.spacing[0] / (2 * math.pi))
+
+
+def normal_waves(m, s):
+    return np.exp(-((WAVES * s) ** 2) / 2 + 1j * WAVES * m)
+
+
+# law, its characteristic function at 1 .. 5 (which is E exp(i k x) on the circle, whatever the seam), has it jumps
+AROUND = {
+    "normal at the seam": (stats.norm(0, 0.3), normal_waves(0, 0.3), False),
+    "normal below the seam": (stats.norm(6, 0.3), normal_waves(6, 0.3), False),
+    "normal, narrow": (stats.norm(0, 0.02), normal_waves(0, 0.02), False),
+    "normal, wider than the circle": (stats.norm(3, 5), normal_waves(3, 5), False),
+    "normal, 16 turns away": (stats.norm(100.3, 0.3), normal_waves(100.3, 0.3), False),
+    "uniform on the whole circle": (stats.uniform(-math.pi, 2 * math.pi), np.zeros(5), False),
+    "uniform on 20 / (2 pi) turns": (stats.uniform(-10, 20), np.sin(10 * WAVES) / (10 * WAVES), True),
+    "uniform on an arc": (stats.uniform(-1, 2), np.sin(WAVES) / WAVES, True),
+    "exponential": (stats.expon(6, 1), np.exp(6j * WAVES) / (1 - 1j * WAVES), True),
+    "Cauchy": (stats.cauchy(1, 0.5), np.exp(-0.5 * WAVES + 1j * WAVES), False),
+    "Cauchy, unfrozen": (stats.cauchy, np.exp(-1.0 * WAVES), False),
+    "wrapped Cauchy, its own seam elsewhere": (stats.wrapcauchy(0.5, loc=1), 0.5**WAVES * np.exp(1j * WAVES), False),
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_laws_are_wound_round_a_periodic_axis(name):
+    law, exact, jumps = AROUND[name]
+    restricted = Product(x=law).restrict([RING])
+    assert restricted.lost_mass == 0
+    points, weights = restricted.nodes(160)
+    assert points.min() >= 0
+    assert points.max() < 2 * math.pi
+    np.testing.assert_allclose(waves(points[:, 0], weights), exact, atol=1e-12)
+    # cells: masses are exact, so sums over cells are those of the law smeared over a cell; they fall like 1/n^2
+    errors = []
+    for n in (512, 1024):
+        grid = Grid([RING], [n])
+        errors.append(np.abs(of_cells(restricted.cells(grid) * grid.spacing[0], grid) - exact).max())
+    assert errors[1] < 1e-5 * max(1.0, np.abs(exact).max() * 25)
+    assert errors[1] < 0.26 * errors[0] + 1e-13 or jumps
+    # values at centres: spectral where there is no jump, also with a centre on an end of the support
+    for n in (1000, 1001):
+        grid = Grid([RING], [n])
+        values = restricted.point_values(grid) * grid.spacing[0]
+        np.testing.assert_allclose(waves(grid.centres(0), values), exact, atol=2e-2 if jumps else 1e-12)
+    samples = restricted.sample(40_000, np.random.default_rng(3))
+    assert samples.min() >= 0
+    assert samples.max() < 2 * math.pi
+    assert abs(chi_square_z(samples, restricted, Grid([RING], [40]))) < 5
+
+
+@pytest.mark.parametrize("name", [name for name in AROUND if "law" not in name and "Cauchy" not in name])
+def test_wound_densities_are_sums_of_translates(name):
+    law = AROUND[name][0]
+    x = np.linspace(0.05, 6.2, 97)
+    # 30 turns on each side: nothing of these laws is left beyond
+    expected = sum(law.pdf(x + 2 * math.pi * k) for k in range(-30, 31))
+    found = np.exp(Product(x=law).restrict([RING]).log_density(x[:, None]))
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-17)
+
+
+def test_the_seam_is_no_matter():
+    """The same circle, cut elsewhere: the same density."""
+    other = Axis("x", -2, 2 * math.pi - 2, End.PERIODIC)
+    law = Mixture([(0.5, Product(x=stats.norm(0, 0.3))), (0.5, Product(x=stats.uniform(5, 3)))])
+    rows = np.linspace(-1.99, 6, 301)[:, None]
+    one, two = (law.restrict([axis]).log_density(rows) for axis in (RING, other))
+    np.testing.assert_allclose(one, two, rtol=1e-12)
+
+
+def test_wound_laws_in_a_product_and_with_natural_axes():
+    joint = Product(x=stats.norm(0, 0.3), y=stats.norm(0, 1)).restrict([RING, Axis("y", -1, 1)])
+    alone = Product(y=stats.norm(0, 1)).restrict([Axis("y", -1, 1)])
+    assert joint.lost_mass == pytest.approx(alone.lost_mass, rel=1e-12)  # cut off as ever: P(|y| > 1) = 0.317
+    grid = Grid([RING, Axis("y", -1, 1)], [64, 8])
+    np.testing.assert_allclose(
+        joint.cells(grid).sum(axis=0) * grid.spacing[0], alone.cells(Grid([Axis("y", -1, 1)], [8])), rtol=1e-13
+    )
+
+
+@pytest.mark.parametrize("law", [stats.t(3), stats.levy(), stats.norm(0, 1e6)])
+def test_laws_that_cannot_be_summed_are_refused(law):
+    with pytest.raises(ValueError, match=r"beyond 1024 turns of \[0, 6\.28319\), .*; give its density on the circle"):
+        Product(x=law).restrict([RING])
+
+
+def test_a_law_that_jumps_has_nodes_of_its_own_on_a_periodic_axis():
+    """8 cells: the trapezoid rule has the right mass by chance, and errors of second order elsewhere."""
+    points, weights = Product(x=stats.uniform(0, math.pi)).restrict([RING]).nodes(8)
+    assert points.max() < math.pi
+    np.testing.assert_allclose(waves(points[:, 0], weights)[:2], [2j / math.pi, 0], atol=1e-9)
+
+
+def test_grid_measures_are_wound_round():
+    rng = np.random.default_rng(11)
+    values = rng.random((12, 4))
+    y = Axis("y", 0, 1)
+    # -pi .. pi: the cells of the second half come first; a third of them is cut by the seam of the other ring
+    half = GridMeasure(Grid([Axis("x", -math.pi, math.pi, End.PERIODIC), y], [12, 4]), values)
+    found = half.restrict([RING, y])
+    assert found.lost_mass == pytest.approx(0, abs=1e-15)
+    grid = Grid([RING, y], [12, 4])
+    expected = np.roll(values, 6, axis=0)
+    np.testing.assert_allclose(found.cells(grid), expected / expected.sum() / grid.cell_volume, rtol=1e-12)
+    # one and a half turns, cell by cell: what lies in a cell of the ring is the sum
+    long = GridMeasure(Grid([Axis("x", -math.pi, 2 * math.pi)], [18]), np.arange(18.0))
+    ring = Grid([RING], [12])
+    sums = np.arange(18.0)[6:] + np.append(np.zeros(6), np.arange(6.0))
+    np.testing.assert_allclose(long.restrict([RING]).cells(ring) * ring.spacing[0], sums / sums.sum(), rtol=1e-12)
+    # cells of which the seam and the mesh cut pieces: the mean direction is that of the cells on the line
+    odd = Grid([Axis("x", -0.7, 1.9)], [7])
+    odd_values = rng.random(7)
+    exact = of_cells(odd_values / odd_values.sum(), odd)
+    restricted = GridMeasure(odd, odd_values).restrict([RING])
+    points, weights = restricted.nodes(200)
+    np.testing.assert_allclose(waves(points[:, 0], weights), exact, atol=1e-12)
+    samples = restricted.sample(40_000, np.random.default_rng(5))
+    assert abs(chi_square_z(samples, restricted, Grid([RING], [40]))) < 5
+    density = np.exp(restricted.log_density(np.array([[6.0], [1.0], [3.0]])))
+    share = odd_values / odd_values.sum() / odd.spacing[0]
+    np.testing.assert_allclose(density, [share[1], share[4], 0], rtol=1e-12)
+
+
+def test_points_just_below_the_seam_stay_on_the_axis():
+    """-1e-20 plus a turn rounds to the upper end, which is the lower one."""
+    for measure in (Dirac(x=-1e-20), Particles([[-1e-20], [-1e-20]])):
+        points, _ = measure.restrict([RING]).nodes(1)
+        assert points.max() == 0.0
 
 
 # ------------------------------------------------------------------ refusals

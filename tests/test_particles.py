@@ -987,3 +987,23 @@ assert 'numba' not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
     assert Ensemble.__module__ == "mfpde.particles.simulation"
+
+
+def test_starts_across_the_seam_of_a_periodic_axis():
+    """A law is wound round, positions are wrapped; only the motion after that is the simulation's."""
+    axis = mf.Axis("x", 0, 2 * np.pi, mf.End.PERIODIC)
+    flat = mf.Problem(mf.External(lambda x: 0 * x, lambda x: (0 * x,)), [axis], mf.Product(x=stats.norm(0, 0.3)))
+    cloud = quiet(flat, 20_000, dt=0.1, t_end=0.1)
+    # E exp(i x) = exp(-0.045) and E exp(2 i x) = exp(-0.18): the variances of cos x and sin x follow
+    waves = np.exp(1j * cloud.points()[0][:, 0])
+    first, second = np.exp(-0.045), np.exp(-0.18)
+    assert abs(waves.mean().real - first) < Z * np.sqrt((0.5 + 0.5 * second - first**2) / 20_000)
+    assert abs(waves.mean().imag) < Z * np.sqrt((0.5 - 0.5 * second) / 20_000)
+    cloud = quiet(flat, 2, initial=np.array([[-0.5], [7.0]]), dt=0.1, t_end=0.1)
+    np.testing.assert_allclose(cloud.points()[0][:, 0], [2 * np.pi - 0.5, 7 - 2 * np.pi], rtol=1e-15)
+    with pytest.raises(ValueError, match=r"an initial position has x = nan, outside the box, Axis\(x in .*; remove it"):
+        quiet(flat, 2, initial=np.array([[np.nan], [7.0]]))
+    with pytest.raises(
+        ValueError, match=r"an initial position has x = 13, outside the box, Axis\(x in .*; enlarge the axis"
+    ):
+        quiet(quadratic(), 2, initial=np.array([[13.0], [7.0]]))

@@ -21,7 +21,7 @@ from mfpde.energy import TwoLayerNetwork
 from mfpde.energy.base import central_difference, difference_step
 from mfpde.finite import NotFiniteError, check_finite, place_of, response_culprit
 from mfpde.grid import Axis, End
-from mfpde.measures import Measure, Particles
+from mfpde.measures import Measure, Particles, wrap
 from mfpde.particles.checkpoint import Checkpoint, described, generator_state, set_generators
 from mfpde.particles.density import KernelDensity
 from mfpde.particles.dynamics import (
@@ -369,10 +369,13 @@ def initial_positions(
     given = np.array(initial, dtype=float)
     if given.shape not in ((n, d), (replicas, n, d)):
         raise ValueError(f"initial positions must have shape ({n}, {d}) or ({replicas}, {n}, {d}), not {given.shape}")
-    low = np.array([axis.lower for axis in problem.axes])
-    high = np.array([axis.upper for axis in problem.axes])
-    if not np.all((given >= low) & (given <= high)):
-        raise ValueError("some initial positions are not finite or outside the box; enlarge the axes")
+    for i, axis in enumerate(problem.axes):
+        given[..., i] = x = wrap(axis, given[..., i])
+        wrong = ~((x >= axis.lower) & (x <= axis.upper))
+        if wrong.any():
+            at = float(x[wrong][0])
+            remedy = "enlarge the axis" if math.isfinite(at) else "remove it"
+            raise ValueError(f"an initial position has {axis.name} = {at:g}, outside the box, {axis!r}; {remedy}")
     return lambda r, seed: given.copy() if given.ndim == 2 else given[r].copy()
 
 
