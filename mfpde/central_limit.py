@@ -45,7 +45,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import real, shown, whole
+from mfpde.checks import COUNT, COUNTS, FLAG, NONE, real, require, shown, whole
 from mfpde.energy import BoundEnergy
 from mfpde.lagrangian import GROWTH, START, _Dynamics, _leeway, _method, _Record
 from mfpde.problem import Problem
@@ -120,6 +120,10 @@ class Fluctuations:
 
     def between(self, i: int, j: int) -> Array:
         """``lim n Cov(u^n, u^n)`` between save times `i` and `j`, shape (r, r)."""
+        m = len(self.times)
+        for k in (i, j):
+            if not whole(k) or not -m <= k < m:
+                raise ValueError(f"save times are numbered from 0 to {m - 1}, there is no {shown(k)}")
         return np.asarray((self.influence[i] * self.weights) @ self.influence[j].T)
 
     def __str__(self) -> str:
@@ -212,6 +216,7 @@ def fluctuations(
 
     if not isinstance(problem, Problem):
         raise ValueError(f"problem must be a Problem, not {shown(problem)}")
+    require(nodes=(nodes, COUNT | COUNTS | NONE), progress=(progress, FLAG | NONE))
     dynamics = _Dynamics(problem)
     if dynamics.reacts:
         raise ValueError(

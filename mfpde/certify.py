@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.ancestry import FEW, descent
-from mfpde.checks import real, shown
+from mfpde.checks import FLAG, FUNCTION, NONE, POSITIVE, entries, real, require, shown
 from mfpde.lagrangian import OutOfTime
 from mfpde.level_cache import LevelCache, cache_folder
 from mfpde.observables import (
@@ -194,9 +194,9 @@ class Reference:
 
     def __getitem__(self, name: str) -> Certified:
         for found in self.observables:
-            if found.name == name:
+            if isinstance(name, str) and found.name == name:
                 return found
-        raise KeyError(f"no observable {name!r}; valid: {', '.join(found.name for found in self.observables)}")
+        raise KeyError(f"no observable {shown(name)}; valid: {', '.join(found.name for found in self.observables)}")
 
     def to_dataframe(self) -> pandas.DataFrame:
         """One row for each number: observable, time, index, value, bar, and how it is known.
@@ -348,6 +348,7 @@ def reference(
         raise ValueError(f"tolerance must lie between 1e-12 and 1, not {shown(tolerance)}")
     if not (real(budget) and budget > 0):
         raise ValueError(f"budget must be a positive number of seconds, not {shown(budget)}")
+    require(memory=(memory, POSITIVE), progress=(progress, FUNCTION | FLAG | NONE))
     wanted = _timed(problem, observables, times)
     search = _Search(problem, tolerance, budget, memory, _cache(problem, cache))
     jobs = []
@@ -375,7 +376,7 @@ def _timed(
     problem: Problem, observables: Sequence[Observable] | None, times: Sequence[float] | None
 ) -> list[Observable]:
     """The observables, each with its times, also where those were the default: so the same can be measured again."""
-    wanted = list(observables) if observables is not None else [EnergyAt()]
+    wanted = list(entries(observables, "observables")) if observables is not None else [EnergyAt()]
     if not wanted or not all(isinstance(observable, Observable) for observable in wanted):
         raise ValueError(f"observables must be a list of Observable, not {shown(observables)}")
     default = as_times(times) or (problem.t_end,)

@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import inspect
 import numbers as kinds
+import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MayBeInfinite", "checked", "entries", "function", "numbers", "real", "shown", "whole"]
+__all__ = [
+    "ARRAY",
+    "COUNT",
+    "COUNTS",
+    "FLAG",
+    "FUNCTION",
+    "INFINITE",
+    "NONE",
+    "NUMBER",
+    "NUMBERS",
+    "PATH",
+    "POWER",
+    "POSITIVE",
+    "SEED",
+    "TEXT",
+    "TEXTS",
+    "WHOLE",
+    "Kind",
+    "MayBeInfinite",
+    "checked",
+    "entries",
+    "function",
+    "member",
+    "numbers",
+    "one_of",
+    "real",
+    "require",
+    "shown",
+    "whole",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,7 +81,10 @@ def shown(value: Any) -> str:
     """A value in one short line."""
     if isinstance(value, np.ndarray) and value.size > 4:
         return f"an array of shape {value.shape}"
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a number of more digits than Python writes, or an object whose own text fails
+        text = f"an object of type {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:60]} ... {text[-12:]}"
 
 
@@ -94,6 +129,52 @@ def entries(values: Any, what: str) -> tuple[Any, ...]:
     if not isinstance(values, Iterable) or isinstance(values, (str, bytes, type)):
         raise ValueError(f"{what} must be a sequence, not {shown(values)}")
     return tuple(values)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an argument may be: in words, and as a question that does not fail whatever it is asked of."""
+
+    words: str
+    fits: Callable[[Any], bool]
+
+    def __or__(self, other: Kind) -> Kind:
+        return Kind(f"{self.words} or {other.words}", lambda value: self.fits(value) or other.fits(value))
+
+
+def one_of(*classes: type) -> Kind:
+    """An object of one of some classes."""
+    names = [kind.__name__ for kind in classes]
+    article = "an" if names[0][0] in "AEIO" else "a"
+    return Kind(f"{article} {' or '.join(names)}", lambda value: isinstance(value, classes))
+
+
+def require(**arguments: tuple[Any, Kind]) -> None:
+    """Hold arguments against what they may be: ``require(t=(t, NUMBER | NONE), path=(path, PATH))``.
+
+    Raises
+    ------
+    ValueError
+        For the first that does not fit: its name, what it must be, and what it is.
+    """
+    for name, (value, kind) in arguments.items():
+        if not kind.fits(value):
+            raise ValueError(f"{name} must be {kind.words}, not {shown(value)}")
+
+
+def member(kind: type[enum.Enum], value: Any, what: str) -> Any:
+    """The member of an enum that a value is, or is the value of.
+
+    Raises
+    ------
+    ValueError
+        With the valid values.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        valid = ", ".join(repr(member.value) for member in kind)
+        raise ValueError(f"unknown {what} {shown(value)}; valid: {valid}") from None
 
 
 def checked(constructor: Callable[P, T]) -> Callable[P, T]:
@@ -164,3 +245,46 @@ _KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     bool: ("True or False", lambda value: isinstance(value, (bool, np.bool_))),
     type(None): ("None", lambda value: value is None),
 }
+
+
+def _all(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Whether a value is a sequence, no text, all of whose entries fit."""
+
+    def every(value: Any) -> bool:
+        if isinstance(value, (str, bytes, Mapping, type)) or not isinstance(value, (Iterable, np.ndarray)):
+            return False
+        if isinstance(value, np.ndarray) and value.ndim != 1:
+            return False
+        # what can be gone through only once is left to the function
+        return not isinstance(value, (Sequence, np.ndarray)) or all(fits(entry) for entry in value)
+
+    return every
+
+
+def _numeric(value: Any) -> bool:
+    """Whether a value is an array of numbers, or makes one: infinite and NaN ones are judged where they are used."""
+    try:
+        numbers(value, "")
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+NONE = Kind("None", lambda value: value is None)
+NUMBER = Kind("a finite number", real)
+INFINITE = Kind("infinity", lambda value: isinstance(value, (float, np.floating)) and value == np.inf)
+POSITIVE = Kind("a finite positive number", lambda value: real(value) and value > 0)
+WHOLE = Kind("a whole number", whole)
+COUNT = Kind("a whole number of at least 1", lambda value: whole(value) and value >= 1)
+SEED = Kind("a whole number of at least 0", lambda value: whole(value) and value >= 0)
+POWER = Kind("a whole number from 0 to 1000", lambda value: whole(value) and 0 <= value <= 1000)
+TEXT = Kind("text", lambda value: isinstance(value, str))
+FLAG = Kind("True or False", lambda value: isinstance(value, (bool, np.bool_)))
+FUNCTION = Kind("a function", lambda value: callable(value) and not isinstance(value, type))
+PATH = Kind(
+    "a path", lambda value: isinstance(value, (str, os.PathLike)) and "\0" not in str(value) and str(value) != ""
+)
+NUMBERS = Kind("a sequence of finite numbers", _all(real))
+COUNTS = Kind("a sequence of whole numbers of at least 1", _all(COUNT.fits))
+TEXTS = Kind("a sequence of text", _all(TEXT.fits))
+ARRAY = Kind("an array of numbers", _numeric)

@@ -175,7 +175,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-                raise ValueError(f"Limits: {name} must be a number of at least 0, not {value!r}")
+                raise ValueError(f"Limits: {name} must be a number of at least 0, not {shown(value)}")
 
 
 def optimality_gap(evaluation: Evaluation) -> float:

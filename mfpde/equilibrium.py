@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import shown
+from mfpde.checks import NUMBER, WHOLE, real, require, shown
 from mfpde.convexity import convex_on, no_certificate, second_variation
 from mfpde.energy import BoundEnergy
 from mfpde.finite import cell_not_finite
@@ -203,8 +203,9 @@ def stationary(
     """
     if not isinstance(problem, Problem):
         raise ValueError(f"stationary needs a Problem, not {shown(problem)}; see mfpde.problems")
+    require(tolerance=(tolerance, NUMBER), max_iterations=(max_iterations, WHOLE))
     tau = _temperature(problem, temperature)
-    if not (math.isfinite(tolerance) and tolerance > 0):
+    if not tolerance > 0:
         raise ValueError(f"tolerance must be positive, not {tolerance!r}; 1e-12 is the default")
     if max_iterations < 1:
         raise ValueError(f"max_iterations must be at least 1, not {max_iterations}")
@@ -263,10 +264,9 @@ def _temperature(problem: Problem, temperature: float | None) -> float:
                 f"that at t = {problem.t_end:g}"
             )
         return float(problem.temperature(0.0))
-    tau = float(temperature)
-    if not (math.isfinite(tau) and tau >= 0):
-        raise ValueError(f"temperature must be a finite number >= 0, not {temperature!r}")
-    return tau
+    if not (real(temperature) and temperature >= 0):
+        raise ValueError(f"temperature must be a finite number >= 0, not {shown(temperature)}")
+    return float(temperature)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

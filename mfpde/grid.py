@@ -16,11 +16,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import entries, real, shown
+from mfpde.checks import entries, one_of, real, require, shown, whole
 
 __all__ = ["Axis", "End", "Grid", "box"]
 
 Array = NDArray[np.float64]
+
+MOST_CELLS = 2**40
+"""Cells along an axis beyond which no index is an integer of the machine."""
 
 
 class End(enum.Enum):
@@ -120,6 +123,36 @@ def box(axes: Sequence[Axis]) -> str:
     return " x ".join(f"{axis.name} in [{axis.lower:g}, {axis.upper:g}]" for axis in axes)
 
 
+def as_axes(axes: Axis | Sequence[Axis]) -> tuple[Axis, ...]:
+    """The axes of a box; one `Axis` stands for itself.
+
+    Raises
+    ------
+    ValueError
+        For anything else than axes.
+    """
+    found = (axes,) if isinstance(axes, Axis) else entries(axes, "axes")
+    if not found:
+        raise ValueError("axes is empty; a box has one to four Axis objects such as Axis('x', 0, 1)")
+    for axis in found:
+        require(axes=(axis, one_of(Axis)))
+    return found
+
+
+def axis_number(axes: Sequence[Axis], name: str) -> int:
+    """The position of the axis called `name`.
+
+    Raises
+    ------
+    ValueError
+        With the names there are.
+    """
+    names = [axis.name for axis in axes]
+    if not isinstance(name, str) or name not in names:
+        raise ValueError(f"no axis {shown(name)}; valid: {', '.join(names)}")
+    return names.index(name)
+
+
 @dataclass(frozen=True)
 class Grid:
     """A uniform mesh on a box: the product of one to four axes, each cut into equal cells.
@@ -163,8 +196,10 @@ class Grid:
             found = f"shape {shown(cells)} has {len(cells)} entries"
             raise ValueError(f"{found} for {len(axes)} axes {names}; give one an axis")
         for name, n in zip(names, cells, strict=True):
-            if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 4:
-                raise ValueError(f"axis {name!r}: the number of cells must be an integer of at least 4, not {n!r}")
+            if not whole(n) or n < 4:
+                raise ValueError(f"axis {name!r}: the number of cells must be an integer of at least 4, not {shown(n)}")
+            if n > MOST_CELLS:
+                raise ValueError(f"axis {name!r}: {shown(n)} cells are more than {MOST_CELLS}; take a coarser mesh")
         object.__setattr__(self, "axes", axes)
         object.__setattr__(self, "shape", tuple(int(n) for n in cells))
 
@@ -188,14 +223,20 @@ class Grid:
         """The volume of one cell."""
         return math.prod(self.spacing)
 
+    def _check_axis(self, i: int) -> None:
+        if not whole(i) or not -self.dimension <= i < self.dimension:
+            raise ValueError(f"axes are numbered from 0 to {self.dimension - 1}, there is no axis {shown(i)}")
+
     def centres(self, i: int) -> Array:
         """The cell centres along axis ``i``, shape ``(n_i,)``."""
+        self._check_axis(i)
         axis, n = self.axes[i], self.shape[i]
         # symmetric intervals get centres that are exact mirror images of each other
         return 0.5 * (axis.lower + axis.upper) + (0.5 * axis.length / n) * np.arange(1 - n, n, 2, dtype=float)
 
     def faces(self, i: int) -> Array:
         """The cell faces along axis ``i``, shape ``(n_i + 1,)``, both ends included."""
+        self._check_axis(i)
         axis, n = self.axes[i], self.shape[i]
         faces = 0.5 * (axis.lower + axis.upper) + (0.5 * axis.length / n) * np.arange(-n, n + 1, 2, dtype=float)
         faces[0], faces[-1] = axis.lower, axis.upper
@@ -207,6 +248,8 @@ class Grid:
 
     def face_mesh(self, i: int) -> tuple[Array, ...]:
         """The coordinates of the faces across axis ``i``, as an open mesh."""
+        self._check_axis(i)
+        i %= self.dimension
         return tuple(np.ix_(*(self.faces(j) if j == i else self.centres(j) for j in range(self.dimension))))
 
     def points(self) -> Array:
@@ -215,6 +258,8 @@ class Grid:
 
     def integrate(self, values: Array) -> float | Array:
         """``sum(values) * cell_volume`` over the grid's axes, which are the last ones of `values`."""
+        if np.shape(values)[-self.dimension :] != self.shape:
+            raise ValueError(f"values on this grid end in the shape {self.shape}, not {shown(values)}")
         axes = tuple(range(-self.dimension, 0))
         total = np.sum(values, axis=axes) * self.cell_volume
         return float(total) if np.ndim(total) == 0 else total

@@ -18,7 +18,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import real, shown, whole
+from mfpde.checks import (
+    ARRAY,
+    FLAG,
+    FUNCTION,
+    INFINITE,
+    NONE,
+    PATH,
+    POSITIVE,
+    member,
+    one_of,
+    real,
+    require,
+    shown,
+    whole,
+)
 from mfpde.convexity import no_certificate
 from mfpde.diagnostics import GapBelow, Limits, OnEndMass, Recorder, Snapshot, StopCondition, end_shares
 from mfpde.finite import cell_not_finite
@@ -162,8 +176,14 @@ def solve(
     >>> solution.result.name, [float(t) for t in solution.times]
     ('SUCCESS', [0.0, 0.5, 1.0])
     """
+    require(
+        initial=(initial, one_of(Measure, State, Solution) | ARRAY | NONE),
+        throw=(throw, FLAG),
+        overwrite=(overwrite, FLAG),
+    )
+    ends = member(OnEndMass, on_end_mass, "on_end_mass")
     manner = Manner(
-        stop, max_steps, progress, threads, checkpoint, time_limit, limits or Limits(), OnEndMass(on_end_mass)
+        stop, max_steps, progress, threads, checkpoint, time_limit, Limits() if limits is None else limits, ends
     )
     if manner.on_end_mass is OnEndMass.EXTEND and not (initial is None or isinstance(initial, Measure)):
         raise ValueError('on_end_mass = "extend" starts again on a larger mesh: initial must be a measure, or left out')
@@ -208,12 +228,17 @@ class Manner:
     on_end_mass: OnEndMass = OnEndMass.WARN
 
     def __post_init__(self) -> None:
+        require(
+            stop=(self.stop, FUNCTION | NONE),
+            progress=(self.progress, FLAG | NONE),
+            limits=(self.limits, one_of(Limits)),
+        )
         if not whole(self.max_steps) or self.max_steps < 1:
-            raise ValueError(f"max_steps must be an integer of at least 1, not {self.max_steps!r}")
+            raise ValueError(f"max_steps must be an integer of at least 1, not {shown(self.max_steps)}")
         for name in ("checkpoint", "time_limit"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, (int, float)) and value > 0):  # NaN included
-                raise ValueError(f"{name} must be a positive number of seconds or None, not {value!r}")
+            if value is not None and not (POSITIVE | INFINITE).fits(value):
+                raise ValueError(f"{name} must be a positive number of seconds or None, not {shown(value)}")
 
 
 class Integration:
@@ -519,6 +544,7 @@ def make_stream(output: str | os.PathLike[str] | Stream | None, *, overwrite: bo
         return None
     from mfpde.streaming import Stream
 
+    require(output=(output, one_of(Stream) | PATH))
     return output if isinstance(output, Stream) else Stream(output, overwrite=overwrite)
 
 

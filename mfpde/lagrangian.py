@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mfpde.ancestry import Places, Watch, ancestral_mass, descent, find_places, nodes_of, watch, worst
-from mfpde.checks import real, shown
+from mfpde.checks import COUNT, COUNTS, FLAG, NONE, NUMBER, POSITIVE, POWER, numbers, one_of, require
 from mfpde.finite import NotFiniteError, check_finite, place_of, response_culprit
+from mfpde.grid import axis_number
 from mfpde.problem import Problem, Reaction
 from mfpde.quadrature import Block
 from mfpde.running import invert_clock, progress_bar, save_times, shows_progress, warn
@@ -565,6 +566,7 @@ class Characteristics:
         return np.array([ancestral_mass(self._start[1], weights) for weights in self.weights])
 
     def _clock(self, t: float) -> float:
+        require(t=(t, NUMBER))
         if not 0.0 <= t <= self.times[-1]:
             raise ValueError(f"t = {t:g} is outside the run, [0, {self.times[-1]:g}]")
         return self._dynamics.clock(float(t))
@@ -602,7 +604,7 @@ class Characteristics:
         points : array, shape (N, d)
         weights : array, shape (N,)
         """
-        t = float(self.times[-1]) if t is None else float(t)
+        t = float(self.times[-1]) if t is None else t
         S = self._clock(t)
         i = int(np.searchsorted(self.times, t, side="right")) - 1
         points, weights = self.points[i], self.weights[i]
@@ -637,26 +639,23 @@ class Characteristics:
 
     def moment(self, name: str, power: int = 1, t: float | None = None) -> float:
         """``int theta_name^power dmu`` at any time (default: the last)."""
+        require(power=(power, POWER))
+        i = axis_number(tuple(self.problem.axes), name)
         points, weights = self.nodes_at(t)
-        return float(weights @ points[:, self._axis(name)] ** power)
+        return float(weights @ points[:, i] ** power)
 
     def mean(self, name: str, t: float | None = None) -> float:
         """The mean of a coordinate, ``int theta_name dmu / int dmu``, at any time (default: the last)."""
+        i = axis_number(tuple(self.problem.axes), name)
         points, weights = self.nodes_at(t)
-        return float(weights @ points[:, self._axis(name)] / weights.sum())
-
-    def _axis(self, name: str) -> int:
-        names = [axis.name for axis in self.problem.axes]
-        if name not in names:
-            raise ValueError(f"unknown axis {name!r}; the axes are {', '.join(names)}")
-        return names.index(name)
+        return float(weights @ points[:, i] / weights.sum())
 
     def dissipation(self, t: float | None = None) -> tuple[float, float]:
         r"""``-dE/dt`` at any time: of the transport, ``s int sum_i g_i (d_i V)^2 dmu``, and of the reaction.
 
         The reaction's part is ``s alpha Cov(f(V), V)``, or ``s alpha int V f(V) dmu`` where it is unbalanced.
         """
-        t = float(self.times[-1]) if t is None else float(t)
+        t = float(self.times[-1]) if t is None else t
         points, weights = self.nodes_at(t)
         dynamics, bound = self._dynamics, self._dynamics.bound
         response = bound.response(points, weights)
@@ -722,14 +721,17 @@ class Characteristics:
         axis (one-sided within three steps of a wall). **Good values.** 1e-9 relative for potentials that vary over a
         twentieth of the box. The cost is ``7 d + 1`` gradients a point and evaluation; points move independently.
         """
-        t = float(self.times[-1]) if t is None else float(t)
-        S = self._clock(t)
+        S = self._clock(self.times[-1] if t is None else t)
         dynamics = self._dynamics
         d = dynamics.dimension
-        rows = np.asarray(points, dtype=float)
+        rows = numbers(points, "points")
         rows = rows[:, None] if rows.ndim == 1 and d == 1 else rows
         if rows.ndim != 2 or rows.shape[1] != d:
             raise ValueError(f"points must have shape (n, {d}), one row a point, not {rows.shape}")
+        if not np.isfinite(rows).all():
+            raise ValueError(
+                f"points must be finite, not {rows[int(np.argmin(np.isfinite(rows).all(axis=1)))].tolist()}"
+            )
         mu_0 = self.problem.mu_0
         mu_0.log_density(rows[:1])  # a measure with atoms refuses here, before the work
         step = max(1, 2**17 // (7 * d))
@@ -899,6 +901,16 @@ def characteristics(
     >>> exact.converged, exact.error_estimate < 1e-9
     (True, True)
     """
+    require(
+        problem=(problem, one_of(Problem)),
+        t_end=(t_end, NUMBER | NONE),
+        nodes=(nodes, COUNT | COUNTS | NONE),
+        tolerance=(tolerance, NUMBER),
+        rtol=(rtol, NUMBER | NONE),
+        max_nodes=(max_nodes, COUNT),
+        time_limit=(time_limit, POSITIVE | NONE),
+        progress=(progress, FLAG | NONE),
+    )
     dynamics = _Dynamics(problem)
     t_end = problem.t_end if t_end is None else float(t_end)
     if not (math.isfinite(t_end) and t_end > 0):
@@ -908,8 +920,6 @@ def characteristics(
     rtol = min(max(1e-2 * tolerance, RTOL_FLOOR), 1e-6) if rtol is None else float(rtol)
     if not RTOL_FLOOR <= rtol <= 1e-3:
         raise ValueError(f"rtol must lie between {RTOL_FLOOR:g} and 1e-3, not {rtol!r}")
-    if time_limit is not None and not (real(time_limit) and time_limit > 0):
-        raise ValueError(f"time_limit must be a positive number of seconds, not {shown(time_limit)}")
     times = np.array([0.0, *save_times(save, 0.0, t_end)])
     if not dynamics.clock(t_end) > 0:
         raise ValueError(f"the schedule is zero up to t_end = {t_end:g}: nothing moves")

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mfpde.checks import entries, real, shown
+from mfpde.checks import entries, one_of, real, require, shown, whole
 from mfpde.checks import numbers as array_of
-from mfpde.grid import Axis, Grid
+from mfpde.grid import Axis, Grid, as_axes
 from mfpde.quadrature import Block, Place, density_rule
+from mfpde.running import check_memory
 
 __all__ = ["Density", "Dirac", "GridMeasure", "Measure", "Mixture", "Particles", "Product", "RestrictedMeasure"]
 
@@ -36,6 +37,9 @@ LEFT_OUT = 2.5e-16
 ``1 - cdf``."""
 MOST_TURNS = 1024
 """Turns on each side beyond which a law is too wide for that, or its tails too heavy."""
+
+MOST_NODES = 100_000
+"""Nodes along an axis; Gauss rules of more take minutes to make."""
 
 _CHUNK = 1 << 18
 """Points at which a user's density is evaluated at once."""
@@ -201,12 +205,16 @@ class RestrictedMeasure(abc.ABC):
         tuple of Block
             A law or a product of laws is one component, a `Mixture` as many as it has.
         """
-        counts = (n,) * self.dimension if isinstance(n, (int, np.integer)) else tuple(n)
+        counts = (n,) * self.dimension if isinstance(n, (int, np.integer)) else entries(n, "the numbers of nodes")
         if len(counts) != self.dimension:
-            raise ValueError(f"{len(counts)} node counts {counts} for {self.dimension} axes {_names(self.axes)}")
+            raise ValueError(f"{len(counts)} node counts {shown(counts)} for {self.dimension} axes {_names(self.axes)}")
         for count in counts:
-            if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
-                raise ValueError(f"the number of nodes along an axis must be an integer of at least 1, not {count!r}")
+            if not whole(count) or count < 1:
+                raise ValueError(
+                    f"the number of nodes along an axis must be an integer of at least 1, not {shown(count)}"
+                )
+            if count > MOST_NODES:
+                raise ValueError(f"{shown(count)} nodes along an axis are more than {MOST_NODES}; take fewer")
         counts = tuple(int(count) for count in counts)
         components = self._components()
         own = places if places is not None else [[()] * self.dimension] * len(components)
@@ -237,10 +245,13 @@ class RestrictedMeasure(abc.ABC):
         -------
         array, shape (n, d)
         """
-        if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 0:
-            raise ValueError(f"the number of samples must be an integer of at least 0, not {n!r}")
+        if not whole(n) or n < 0:
+            raise ValueError(f"the number of samples must be an integer of at least 0, not {shown(n)}")
+        check_memory(int(n) * self.dimension, 4, "samples")
         if not isinstance(rng, np.random.Generator):
-            raise ValueError(f"rng must be a numpy.random.Generator such as numpy.random.default_rng(0), not {rng!r}")
+            raise ValueError(
+                f"rng must be a numpy.random.Generator such as numpy.random.default_rng(0), not {shown(rng)}"
+            )
         return self._sample(int(n), rng)
 
     @abc.abstractmethod
@@ -256,6 +267,7 @@ class RestrictedMeasure(abc.ABC):
     def _sample(self, n: int, rng: np.random.Generator) -> Array: ...
 
     def _check_grid(self, grid: Grid) -> None:
+        require(grid=(grid, one_of(Grid)))
         if grid.axes != self.axes:
             raise ValueError(
                 f"the grid has axes {list(grid.axes)}, the measure was restricted to {list(self.axes)}; "
@@ -280,7 +292,7 @@ def _normalised(values: Array, grid: Grid) -> Array:
 
 
 def _rows(points: ArrayLike, dimension: int) -> Array:
-    rows = np.asarray(points, dtype=float)
+    rows = array_of(points, "points")
     if rows.ndim == 1 and dimension == 1:
         rows = rows[:, None]
     if rows.ndim != 2 or rows.shape[1] != dimension:
@@ -579,15 +591,18 @@ class _Wrapped:
     def density(self, x: Array) -> Array:
         return np.asarray(np.exp(self.log_density(x)))
 
-    def nodes(self, n: int) -> tuple[Array, Array]:
+    def nodes(
+        self, n: int, places: Sequence[Place] = (), other: bool = False
+    ) -> tuple[Array, Array, tuple[bool, bool]]:
         if not self._jumps():
-            y, v = _midpoints(self.axis, n)
-            v = v * self.density(y)
-            if np.all(np.isfinite(v)) and abs(v.sum() - 1.0) <= 1e-13:
-                return y, v / v.sum()
+            y, v = _midpoints(self.axis, n, 0.25 if other else 0.0)
+            with np.errstate(all="ignore"):
+                logs = np.log(v) + self.log_density(y)
+            if abs(np.exp(logs).sum() - 1.0) <= 1e-13:
+                return y, logs, (False, False)
         # a narrow law is better integrated over its own interval, across the seam
-        x, w = self.line.nodes(n)
-        return wrap(self.axis, x), w
+        x, logs, cut = self.line.nodes(n, (), other)
+        return wrap(self.axis, x), logs, cut
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         return wrap(self.axis, self.line.sample(n, rng))
@@ -714,7 +729,7 @@ class Product(Measure):
 
     def restrict(self, axes: Sequence[Axis]) -> RestrictedMeasure:
         """Restrict to the box of `axes`, matched by name; see `Measure.restrict`."""
-        axes = tuple(axes)
+        axes = as_axes(axes)
         laws, names = dict(self.marginals), _names(axes)
         if set(laws) != set(names):
             missing, extra = sorted(set(names) - set(laws)), sorted(set(laws) - set(names))
@@ -839,6 +854,7 @@ class Mixture(Measure):
 
     def restrict(self, axes: Sequence[Axis]) -> RestrictedMeasure:
         """Restrict to the box of `axes`; components with no mass inside are dropped and count as lost."""
+        axes = as_axes(axes)
         total = math.fsum(weight for weight, _ in self.components)
         parts: list[tuple[float, RestrictedMeasure]] = []
         reason: _Empty | None = None
@@ -852,7 +868,7 @@ class Mixture(Measure):
         if not any(part.lost_mass < 1.0 for _, part in parts):
             raise _Empty(f"no component of the mixture has mass inside the box; {reason or 'move the axes'}")
         empty = 1.0 - math.fsum(share for share, _ in parts) if reason else 0.0
-        return _RestrictedMixture(tuple(axes), parts, empty)
+        return _RestrictedMixture(axes, parts, empty)
 
     def __repr__(self) -> str:
         return f"Mixture({', '.join(f'{weight:g} * {measure!r}' for weight, measure in self.components)})"
@@ -932,7 +948,7 @@ class Density(Measure):
 
     def restrict(self, axes: Sequence[Axis]) -> RestrictedMeasure:
         """Restrict to the box of `axes`, coordinates in their order; see `Measure.restrict`."""
-        return _RestrictedDensity(tuple(axes), self)
+        return _RestrictedDensity(as_axes(axes), self)
 
     def log_values(self, points: Array) -> Array:
         """Return the checked logarithms of the density, up to a constant, shape (n,)."""
@@ -1181,7 +1197,7 @@ class GridMeasure(Measure):
 
     def restrict(self, axes: Sequence[Axis]) -> RestrictedMeasure:
         """Restrict to the box of `axes`, matched by name; see `Measure.restrict`."""
-        axes = tuple(axes)
+        axes = as_axes(axes)
         own, names = _names(self.grid.axes), _names(axes)
         if set(own) != set(names) or len(own) != len(names):
             raise ValueError(f"the measure is given on axes {own}, the axes are {names}; use the same names")
@@ -1360,7 +1376,7 @@ class Particles(Measure):
 
     def restrict(self, axes: Sequence[Axis]) -> RestrictedMeasure:
         """Restrict to the box of `axes`, coordinates in their order; see `Measure.restrict`."""
-        axes = tuple(axes)
+        axes = as_axes(axes)
         assert self.weights is not None
         if self.points.shape[1] != len(axes):
             raise ValueError(f"particles in {self.points.shape[1]} dimensions on {len(axes)} axes {_names(axes)}")

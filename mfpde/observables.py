@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mfpde.checks import numbers, shown
-from mfpde.grid import Grid
+from mfpde.checks import POWER, TEXT, numbers, one_of, require, shown
+from mfpde.grid import Grid, axis_number
 from mfpde.problem import Problem
 
 __all__ = ["DecayRate", "EnergyAt", "Marginal", "MassIn", "Measured", "Moment", "Observable", "OutputAt"]
@@ -48,10 +48,7 @@ class Measured:
 
     def axis(self, name: str) -> int:
         """The position of an axis."""
-        names = [axis.name for axis in self.problem.axes]
-        if name not in names:
-            raise ValueError(f"no axis {name!r}; valid: {', '.join(names)}")
-        return names.index(name)
+        return axis_number(tuple(self.problem.axes), name)
 
 
 @dataclass(frozen=True)
@@ -67,6 +64,9 @@ class Observable(ABC):
     needs_mesh: ClassVar[bool] = False
     """Whether nodes cannot give it: a sum over nodes in a region jumps when one enters."""
 
+    def __post_init__(self) -> None:
+        as_times(getattr(self, "times", None))
+
     @property
     @abstractmethod
     def name(self) -> str:
@@ -81,7 +81,7 @@ def as_times(times: float | Sequence[float] | None) -> tuple[float, ...] | None:
     """Times of an observable, increasing and each once; infinity is the end state."""
     if times is None:
         return None
-    found = tuple(float(t) for t in np.atleast_1d(numbers(times, "the times of an observable")))
+    found = tuple(float(t) for t in np.ravel(numbers(times, "the times of an observable")))
     if not found or not all(t >= 0 for t in found):
         raise ValueError(f"the times of an observable must not be negative, not {shown(times)}")
     return tuple(sorted(set(found)))
@@ -111,6 +111,10 @@ class Moment(Observable):
     power: int = 1
     times: Any = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(axis=(self.axis, TEXT), power=(self.power, POWER))
+
     @property
     def name(self) -> str:
         """What it is called."""
@@ -128,6 +132,12 @@ class OutputAt(Observable):
 
     x: Any = field(repr=False)
     times: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        x = numbers(self.x, "inputs")
+        if x.ndim > 2 or not x.size or not np.all(np.isfinite(x)):
+            raise ValueError(f"inputs must be finite, of shape (m,) or (m, p), not {shown(self.x)}")
 
     @property
     def name(self) -> str:
@@ -148,6 +158,13 @@ class MassIn(Observable):
     box: Mapping[str, tuple[float, float]] = field(hash=False)
     times: Any = None
     needs_mesh: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(box=(self.box, one_of(Mapping)))
+        for name, edges in self.box.items():
+            if not isinstance(name, str) or len(_edges(name, edges)) != 2:
+                raise ValueError(f"a box maps names of axes to (low, high), not {shown(name)} to {shown(edges)}")
 
     @property
     def name(self) -> str:
@@ -179,6 +196,11 @@ class Marginal(Observable):
     edges: Any = field(repr=False)
     times: Any = None
     needs_mesh: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(axis=(self.axis, TEXT))
+        _edges(self.axis, self.edges)
 
     @property
     def name(self) -> str:
@@ -216,9 +238,9 @@ class DecayRate(Observable):
 
 
 def _edges(name: str, edges: ArrayLike) -> Array:
-    found = np.asarray(edges, dtype=float)
-    if not (found.ndim == 1 and len(found) > 1 and np.all(np.diff(found) > 0)):
-        raise ValueError(f"edges along {name!r} must increase, not {shown(edges)}")
+    found = numbers(edges, f"edges along {shown(name)}")
+    if not (found.ndim == 1 and len(found) > 1 and np.all(np.isfinite(found)) and np.all(np.diff(found) > 0)):
+        raise ValueError(f"edges along {shown(name)} must increase, not {shown(edges)}")
     return found
 
 

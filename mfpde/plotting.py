@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import FLAG, NONE, NUMBER, NUMBERS, PATH, TEXTS, one_of, require
 from mfpde.grid import box
 from mfpde.running import drawn_bar
 from mfpde.solution import Solution
@@ -79,6 +80,11 @@ def plot(
     there is none where E is not known to be convex. Densities
     whose peaks grow by more than a factor of 8 are drawn on a logarithmic scale; the colour bar says so.
     """
+    require(
+        solution=(solution, one_of(Solution)),
+        path=(path, PATH | NONE),
+        times=(times, NUMBERS | NONE),
+    )
     dimension = solution.grid.dimension
     count = CURVES if dimension == 1 else PANELS
     shown = _spread(solution, count) if times is None else [solution.index(t) for t in times]
@@ -145,6 +151,13 @@ def animate(
     """
     from matplotlib.animation import FFMpegWriter, PillowWriter
 
+    require(
+        solution=(solution, one_of(Solution)),
+        path=(path, PATH),
+        axes=(axes, TEXTS | NONE),
+        frames_per_second=(frames_per_second, NUMBER),
+        progress=(progress, FLAG | NONE),
+    )
     target = Path(path)
     suffix = target.suffix.lower()
     if suffix not in (".gif", ".mp4"):

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import entries, function, numbers, real, shown
+from mfpde.checks import entries, function, member, numbers, real, shown
 from mfpde.energy import BoundEnergy, Energy, Features, TwoLayerNetwork
+from mfpde.energy.base import axis_positions
 from mfpde.grid import Axis, Grid, box
 from mfpde.measures import Measure, RestrictedMeasure
 from mfpde.schedules import Constant, Schedule, as_schedule
@@ -84,7 +85,7 @@ class Reinjection:
     def __post_init__(self) -> None:
         if not isinstance(self.measure, Measure):
             raise ValueError(f"reinjection needs a Measure, not {type(self.measure).__name__}")
-        object.__setattr__(self, "kind", _member(ReinjectionKind, self.kind, "reinjection kind"))
+        object.__setattr__(self, "kind", member(ReinjectionKind, self.kind, "reinjection kind"))
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,13 @@ class Network:
         -------
         array, shape (m,) or (m, q)
         """
-        x = np.asarray(x, dtype=float)
-        if x.ndim not in (1, 2) or len(x) == 0:
-            raise ValueError(f"inputs must have shape (m,) or (m, p), not {x.shape}")
+        x, weights = numbers(x, "inputs"), numbers(weights, "weights")
+        if x.ndim not in (1, 2) or len(x) == 0 or not np.all(np.isfinite(x)):
+            raise ValueError(f"inputs must be finite, of shape (m,) or (m, p), not {shown(x)}")
+        coordinates = [numbers(theta, "coordinates") for theta in entries(coordinates, "the coordinates")]
+        shape = _common_shape(coordinates)
+        if shape != weights.shape:
+            raise ValueError(f"weights have shape {weights.shape}, the coordinates {shape or '() or none in common'}")
         step = max(1, 2**22 // weights.size)
         chunks = []
         for i in range(0, len(x), step):
@@ -143,6 +148,14 @@ class Network:
                 values = np.broadcast_to(values, (len(values), *weights.shape))
                 chunks.append(values.reshape(len(values), -1) @ weights.ravel())
         return np.concatenate(chunks)
+
+
+def _common_shape(coordinates: Sequence[Array]) -> tuple[int, ...] | None:
+    """The shape that arrays broadcast to, None if to none."""
+    try:
+        return np.broadcast_shapes(*(theta.shape for theta in coordinates))
+    except ValueError:
+        return None
 
 
 def beside(x: Array, *coordinates: Array) -> Array:
@@ -248,6 +261,8 @@ class Problem:
         axes = (self.axes,) if isinstance(self.axes, Axis) else entries(self.axes, "the axes of a problem")
         Grid(axes, (4,) * len(axes))  # checks number and names
         set_("axes", axes)
+        for term in self.energy.terms:
+            axis_positions(term.named_axes, axes, f"{type(term).__name__} in the energy")
         for name in ("alpha", "temperature", "schedule"):
             try:
                 set_(name, as_schedule(getattr(self, name)))
@@ -256,7 +271,7 @@ class Problem:
         if not (real(self.t_end) and self.t_end > 0):
             raise ValueError(f"t_end must be a finite positive time, not {shown(self.t_end)}")
         set_("t_end", float(self.t_end))
-        set_("reaction", _member(Reaction, self.reaction, "reaction"))
+        set_("reaction", member(Reaction, self.reaction, "reaction"))
         if self.metric is not None:
             metric = entries(self.metric, "metric")
             if len(metric) != len(axes):
@@ -450,14 +465,6 @@ def _network_of(energy: Energy, axes: Sequence[Axis]) -> Network | None:
 
 def _show(schedule: Schedule) -> str:
     return f"{schedule(0.0):g}" if isinstance(schedule, Constant) else repr(schedule)
-
-
-def _member(kind: type[enum.Enum], value: Any, what: str) -> Any:
-    try:
-        return kind(value)
-    except ValueError:
-        valid = ", ".join(repr(member.value) for member in kind)
-        raise ValueError(f"unknown {what} {shown(value)}; valid: {valid}") from None
 
 
 def _check_increasing(rate: Callable[[Array], Array]) -> None:

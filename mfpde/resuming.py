@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde import implicit, stepping, transport
+from mfpde.checks import FLAG, NONE, NUMBER, PATH, one_of, require
 from mfpde.diagnostics import Limits, OnEndMass, StopCondition
 from mfpde.integration import Integration, Manner, conclude, described, versions
 from mfpde.problem import Problem
@@ -97,6 +98,16 @@ def resume(
     >>> bool((further.density == whole.density).all()), len(further.energy)
     (True, 3)
     """
+    require(
+        source=(source, PATH | one_of(Solution)),
+        t_end=(t_end, NUMBER | NONE),
+        problem=(problem, one_of(Problem) | NONE),
+        scheme=(scheme, one_of(transport.Scheme) | NONE),
+        method=(method, one_of(Method) | NONE),
+        controller=(controller, one_of(Controller) | NONE),
+        throw=(throw, FLAG),
+        output=(output, PATH | one_of(Stream) | NONE),
+    )
     path = None if isinstance(source, Solution) else Path(source)
     solution = source if isinstance(source, Solution) else load(source)
     given = {"scheme": scheme, "method": method, "controller": controller}

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import numbers, shown, whole
+from mfpde.checks import NUMBER, numbers, require, shown, whole
 from mfpde.schedules import Constant, Schedule
 from mfpde.threads import THREADED_SIZE, at_most
 
@@ -96,6 +96,7 @@ def save_index(times: NDArray[np.float64], t: float | None, entry: str) -> int:
     """
     if t is None:
         return len(times) - 1
+    require(t=(t, NUMBER))
     i = int(np.argmin(np.abs(times - t)))
     if abs(times[i] - t) > 1e-9 * max(1.0, abs(t)):
         raise ValueError(f"t = {t:g} is no save time; the nearest is {times[i]:g} (pass save= to {entry})")
@@ -134,7 +135,7 @@ def check_memory(count: int, arrays: int = WORKING_ARRAYS, what: str = "cells") 
         With the number that would fit.
     """
     memory = _memory()
-    needed = 8 * count * arrays
+    needed = min(8 * count * arrays, 2**900)
     if memory is not None and needed > memory:
         raise MemoryError(
             f"{shown(count)} {what} need about {needed / 2**30:.3g} GiB of memory, there are {memory / 2**30:.3g} GiB; "
@@ -227,7 +228,7 @@ class _Unfailing:
 
 @contextlib.contextmanager
 def drawn_bar(
-    wanted: bool | None, name: str, total: float, text: str = "", **fields: float
+    wanted: bool | None, name: str, total: float, text: str = "", **fields: float | str
 ) -> Iterator[Callable[..., None]]:
     """A bar on standard error that ends no run: where it cannot be drawn, it is not.
 
@@ -241,7 +242,7 @@ def drawn_bar(
         Where it ends.
     text : str, optional
         What stands after it, a format of ``task.fields``.
-    **fields : float
+    **fields : float or str
         Their values at the start.
 
     Yields

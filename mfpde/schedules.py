@@ -57,7 +57,10 @@ class Schedule(abc.ABC):
 
 
 def _time(t: float) -> float:
-    t = float(t)
+    try:
+        t = float(t)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"a time is a number, not {shown(t)}") from None
     if not (math.isfinite(t) and t >= 0.0):
         raise ValueError(f"schedules are defined for finite times t >= 0, not t = {t}")
     return t

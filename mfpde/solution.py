@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import FLAG, NUMBER, PATH, POWER, require, shown
 from mfpde.convexity import NO_CERTIFICATE, convex_on, no_certificate
-from mfpde.grid import Grid, box
+from mfpde.grid import Grid, axis_number, box
 from mfpde.running import save_index
 
 if TYPE_CHECKING:
@@ -165,9 +166,12 @@ class Solution:
     def marginal_of(self, mu: Array, *names: str) -> Array:
         """The marginal over the named axes, in the order given, of any density on the mesh."""
         order = [axis.name for axis in self.grid.axes]
-        unknown = [name for name in names if name not in order]
-        if unknown or len(set(names)) != len(names) or not names:
-            raise ValueError(f"marginal over {names}: name different axes out of {order}")
+        known = all(isinstance(name, str) and name in order for name in names)
+        if not known or len(set(names)) != len(names) or not names:
+            raise ValueError(f"marginal over {shown(names)}: name different axes out of {order}")
+        if np.shape(mu) != self.grid.shape:
+            raise ValueError(f"a density on this mesh has shape {self.grid.shape}; it is {shown(mu)}")
+        mu = np.asarray(mu)
         others = tuple(i for i, name in enumerate(order) if name not in names)
         volume = float(np.prod([self.grid.spacing[i] for i in others]))
         reduced = mu.sum(axis=others) * volume
@@ -176,7 +180,8 @@ class Solution:
 
     def moment(self, name: str, power: int = 1, t: float | None = None) -> float:
         """``int theta_name^power dmu`` at a save time (default: the last)."""
-        i = [axis.name for axis in self.grid.axes].index(name)
+        require(power=(power, POWER))
+        i = axis_number(self.grid.axes, name)
         return float(np.vdot(self.grid.centres(i) ** power, self.marginal(name, t=t)) * self.grid.spacing[i])
 
     @property
@@ -199,6 +204,7 @@ class Solution:
         """
         if self.response.shape[1] == 0:
             raise ValueError("this energy has no compressed response (its kernel does not factorise); save densities")
+        require(t=(t, NUMBER))
         time = self.diagnostics["time"]
         if not time[0] <= t <= time[-1]:
             raise ValueError(f"t = {t:g} is outside the run, [{time[0]:g}, {time[-1]:g}]")
@@ -269,6 +275,7 @@ class Solution:
         """
         from mfpde.storage import save
 
+        require(path=(path, PATH), overwrite=(overwrite, FLAG))
         save(self, path, overwrite=overwrite)
 
     def summary(self) -> Mapping[str, str]:

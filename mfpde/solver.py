@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import shown
+from mfpde.checks import NUMBER, numbers, one_of, require, shown
 from mfpde.defaults import default_method, default_scheme
 from mfpde.flow import Evaluation, Flow, FreeEnergy
 from mfpde.grid import Grid
@@ -102,7 +102,7 @@ class Solver:
         controller: Controller | None = None,
     ) -> None:
         if not isinstance(problem, Problem):
-            what = "a file that holds none (load it with problem=)" if problem is None else repr(problem)
+            what = "a file that holds none (load it with problem=)" if problem is None else shown(problem)
             raise TypeError(f"solve needs a Problem, not {what}; see mfpde.problems")
         for name, thing, kind in (
             ("scheme", scheme, Scheme),
@@ -161,7 +161,7 @@ class Solver:
             restricted = self.problem.mu_0 if initial is None else initial.restrict(self.grid.axes)
             mu = restricted.point_values(self.grid) if self.scheme.point_values else restricted.cells(self.grid)
         else:
-            mu = np.ascontiguousarray(initial, dtype=float).copy()
+            mu = numbers(initial, "the initial density")
         self._check_density(mu)
         return State(0.0, mu)
 
@@ -177,12 +177,14 @@ class Solver:
 
     def evaluate(self, state: State) -> Evaluation:
         """The potential, energy and response of a state (kept from the step that made it)."""
+        require(state=(state, one_of(State)))
         if self._last is None or self._last.mu is not state.mu:
             self._last = self.flow.evaluate(state.mu)
         return self._last
 
     def free_energy(self, at: Evaluation, temperature: float) -> FreeEnergy | None:
         """What a temperature adds to an evaluation; None at temperature 0."""
+        require(at=(at, one_of(Evaluation)), temperature=(temperature, NUMBER))
         return self.flow.free_energy(at, temperature) if temperature > 0.0 else None
 
     def step(self, state: State, until: float) -> tuple[State, StepInfo]:
@@ -200,6 +202,7 @@ class Solver:
             The new state; the old one if the step could not be made.
         info : StepInfo
         """
+        require(state=(state, one_of(State)), until=(until, NUMBER))
         if not until > state.t:
             raise ValueError(f"until = {until:g} must lie after the state's time {state.t:g}")
         problem, flow, controller, method = self.problem, self.flow, self.controller, self.method

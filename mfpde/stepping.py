@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import real, shown
+from mfpde.checks import COUNT, entries, member, real, require, shown
 from mfpde.flow import Evaluation, Flow
 from mfpde.problem import Problem, Reaction
 from mfpde.transport import Scheme
@@ -185,7 +185,13 @@ class Splitting(Method):
     embedded: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", tuple((Operator(op), float(fraction)) for op, fraction in self.steps))
+        steps = []
+        for pair in entries(self.steps, "the steps of a splitting"):
+            if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and real(pair[1])):
+                raise ValueError(f"a splitting is made of (Operator, fraction) pairs, {shown(pair)} is none")
+            steps.append((member(Operator, pair[0], "operator"), float(pair[1])))
+        object.__setattr__(self, "steps", tuple(steps))
+        require(order=(self.order, COUNT))
         for operator in Operator:
             total = math.fsum(fraction for op, fraction in self.steps if op is operator)
             if abs(total - 1.0) > 1e-12:

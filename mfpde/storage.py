@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import shown
+from mfpde.checks import one_of, require, shown
 from mfpde.foreign import check_heaps, elsewhere, extents, parse_toml, stored_bytes
 from mfpde.grid import Axis, End, Grid
 from mfpde.solution import Result, Solution, State, run_stats
@@ -498,6 +498,9 @@ def load(path: str | os.PathLike[str], problem: Problem | None = None) -> Soluti
     """
     solution = _read(path)
     if problem is not None:
+        from mfpde.problem import Problem
+
+        require(problem=(problem, one_of(Problem)))
         if problem.fingerprint() != solution.fingerprint:
             raise ValueError(
                 f"problem {problem.name!r} is not the one that {path} holds a solution of ({solution.name!r}): "

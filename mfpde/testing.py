@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.certify import Certified, Reference
-from mfpde.checks import numbers, real, shown, whole
+from mfpde.checks import FLAG, entries, numbers, real, require, shown, whole
 from mfpde.observables import DecayRate, EnergyAt, Marginal, MassIn, Measured, Observable, as_times
 from mfpde.problem import Problem, Reaction
 from mfpde.refinement import largest
@@ -163,6 +163,7 @@ class ParticleRecorder:
         """Whether `t` is a time of the reference that is not recorded yet."""
         if self.reference is None:
             raise ValueError("only a recorder of a Reference knows which times it wants; this one is of a Problem")
+        _check_time(t)
         wanted = {time for found in self.reference.observables for time in _times_of(found)}
         return any(_same(t, time) for time in wanted) and not any(_same(t, time) for time in self._times)
 
@@ -185,8 +186,7 @@ class ParticleRecorder:
             For shapes that do not fit the axes, coordinates that are not finite, negative weights, times that do not
             increase, and a number of particles that changes without weights to say what each is worth.
         """
-        if not (t == math.inf or (real(t) and t >= 0)):
-            raise ValueError(f"the time of a record must be a number that is not negative, not {shown(t)}")
+        _check_time(t)
         t = float(t)
         if self._times and t <= self._times[-1]:
             raise ValueError(f"t = {t:g} is recorded after t = {self._times[-1]:g}; times must increase")
@@ -242,7 +242,7 @@ class ParticleRecorder:
             found = _certified(self.reference, what)
             recorded = [t for t in found.times if math.isfinite(t) or t in self._times]
             return self._of(_restricted(found, recorded))
-        if what == "energy":
+        if isinstance(what, str) and what == "energy":
             return self._values(EnergyAt(), self.times)
         raise ValueError(f"{shown(what)}: a recorder of a Problem knows 'energy'; pass an Observable, or a Reference")
 
@@ -330,6 +330,11 @@ class ParticleRecorder:
         return f"<ParticleRecorder of {self.problem.name!r}: {self.n} particles, {len(self._times)} times>"
 
 
+def _check_time(t: Any) -> None:
+    if not (isinstance(t, (int, float, np.number)) and (t == math.inf or (real(t) and t >= 0))):
+        raise ValueError(f"the time of a record must be a number that is not negative, not {shown(t)}")
+
+
 def _same(s: float, t: float) -> bool:
     """Whether two times are one, up to the rounding of many additions of a step."""
     return s == t or abs(s - t) <= 1e-9 * max(1.0, min(abs(s), abs(t)))
@@ -349,7 +354,7 @@ def _restricted(found: Certified, times: Sequence[float]) -> Certified:
 
 def _certified(reference: Reference, name: Any) -> Certified:
     for found in reference.observables:
-        if found.name == name:
+        if isinstance(name, str) and found.name == name:
             return found
     valid = ", ".join(repr(found.name) for found in reference.observables)
     raise ValueError(f"the reference has no {shown(name)}; valid: {valid}")
@@ -650,7 +655,9 @@ def _targets(
     reference: Reference, observables: Any, times: Any, runs: Sequence[Any]
 ) -> tuple[dict[str, Certified], dict[str, str]]:
     """What is compared, by name; and what is not, and why."""
-    chosen = None if observables is None else [_certified(reference, name).name for name in observables]
+    chosen = None
+    if observables is not None:
+        chosen = [_certified(reference, name).name for name in entries(observables, "observables")]
     at = None if times is None else as_times(times)
     if at is not None:
         known = {float(t) for found in reference.observables for t in found.times}
@@ -1189,6 +1196,7 @@ def assert_converges(
     `false_alarm` 1e-3, a fall slower than about ``n^-0.2`` is seen.
     """
     __tracebackhide__ = True
+    require(two_sided=(two_sided, FLAG))
     case = _case(reference, runs_by_size, observables, times, at_least=2)
     _check_false_alarm(false_alarm)
     _check_replicas(case.sizes)

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
-from mfpde import checks, particles, problems
+from mfpde import checks, particles, problems, testing
 from mfpde.energy import hermite
 
 AXES = (mf.Axis("x", -1, 1),)
@@ -195,7 +195,14 @@ CONSTRUCTORS = {
 # what other libraries say when they get what they did not expect
 FOREIGN = re.compile(
     r"object is not|could not convert|truth value|isfinite|not supported|has no attribute|setting an array|only 0-dim|"
-    r"invalid literal|cannot unpack|unexpected keyword|not subscriptable|argument must be|cannot be interpreted"
+    r"invalid literal|cannot unpack|unexpected keyword|not subscriptable|argument must be a string|"
+    r"cannot be interpreted"
+)
+# and what Python and NumPy say when nobody has looked
+RAW = re.compile(
+    r"object is not|not iterable|is not in list|unhashable|unsupported operand|only integer|is not a valid|"
+    r"expected str|too large to|cannot fit|integer division|index out of range|out of bounds|embedded null|"
+    r"inhomogeneous|not aligned|must be real number, not|to integer"
 )
 ELSEWHERE = (
     # enums, results and what the library makes
@@ -295,6 +302,264 @@ def test_everything_public_is_in_the_table():
             if hints & {"float", "int"}:
                 numeric.add(name)
     assert not numeric
+
+
+# ----- everything else that is public: functions, and the methods of what they return
+
+WRONG = [None, "x", "", b"x", 3, 1.0, [], {}, ROW, Thing(), math.nan, math.inf, -1, -2.5, True, int, [None], ["x"]]
+WRONG += [10**400, 1j, [math.nan]]
+NEVER = (Thing, complex)
+"""What no argument of anything may be."""
+
+
+@pytest.fixture(scope="module")
+def entries_by_name(tmp_path_factory):
+    """Callables with arguments that are right, all of them small."""
+    folder = tmp_path_factory.mktemp("input")
+    line = problems.linear_neuron(alpha=0.0, variance=0.5)
+    network = mf.Network(lambda x, theta: np.multiply.outer(x, theta))
+    small = mf.Problem(line.energy, line.axes, line.initial, t_end=0.1, shape=(16,), network=network)
+    warm = mf.Problem(line.energy, line.axes, line.initial, t_end=0.1, shape=(16,), temperature=0.5)
+    solution = mf.solve(small, save=3, progress=False)
+    solution.save(folder / "s.h5")
+    nodes = mf.characteristics(small, save=3, progress=False)
+    cloud = particles.simulate(small, 20, dt=0.05, replicas=2, save=3, progress=False)
+    np.savez(folder / "p.npz", positions=cloud.positions, times=cloud.times)
+    limit = mf.fluctuations(small, save=3, progress=False)
+    reference = mf.reference(small, 1e-2, [mf.EnergyAt(), mf.Moment("theta")], times=[0.0, 0.05, 0.1], budget=5.0)
+    numbers = {"sizes": (20, 40), "replicas": 2, "dt": 0.05, "bootstrap": 100, "control": False, "seed": 0}
+    numbers |= {"tolerance": 1e-3, "false_alarm": 1e-3, "times": [0.1], "workers": 1, "progress": False}
+    comparison = mf.compare(solution, **numbers)
+    solver = mf.Solver(small)
+    state = solver.init()
+    restricted, axes = small.mu_0, small.axes
+
+    def recorder(n=0):
+        found = testing.ParticleRecorder(reference)
+        for i, t in enumerate(cloud.times if n else ()):
+            found.record(float(t), np.tile(cloud.positions[0, i], (n // 20, 1)))
+        return found
+
+    def confined(**strengths):
+        return mf.Problem(mf.Confinement(**strengths), axes, small.initial)
+
+    none = dict.fromkeys
+    run = {"shape": (16,), "t_end": 0.05, "save": 2, "max_steps": 1000, "progress": False, "threads": 1, "throw": True}
+    run |= {"checkpoint": 60.0, "limits": None, "on_end_mass": "warn", "overwrite": False}
+    run |= none(["scheme", "method", "controller", "initial", "stop", "output", "time_limit"])
+    again = {**none(["problem", "scheme", "method", "controller", "save", "stop", "output", "time_limit"])}
+    again |= {"t_end": 0.15, "max_steps": 1000, "progress": False, "threads": 1, "throw": True, "checkpoint": 60.0}
+    adaptive = {"problem": small, "t_end": 0.05, "save": 2, "nodes": 16, "progress": False, "max_nodes": 1000}
+    states = {"n": 10, "dt": 0.05, "t_end": 0.1, "save": 2, "seed": 0, "replicas": 1, "initial": None}
+    checks_of = {"error": 0.1, "absolute": 0.1, "false_alarm": 1e-3, "observables": None, "times": None}
+    box = {"axes": [mf.Axis("x", 0, 2)]}
+    return {
+        "solve": (mf.solve, {"problem": small, **run}),
+        "resume": (mf.resume, {"source": solution, **again}),
+        "Solver": (mf.Solver, {"problem": small, "shape": (16,), **none(["scheme", "method", "controller"])}),
+        "Solver.init": (solver.init, {"initial": None}),
+        "Solver.evaluate": (solver.evaluate, {"state": state}),
+        "Solver.free_energy": (solver.free_energy, {"at": solver.evaluate(state), "temperature": 0.1}),
+        "Solver.step": (solver.step, {"state": state, "until": 0.1}),
+        "load": (mf.load, {"path": folder / "s.h5", "problem": None}),
+        "verify": (mf.verify, {"path": folder / "s.h5", "problem": None}),
+        "load_particles": (mf.load_particles, {"path": folder / "p.npz", "axes": None}),
+        "load_reference": (mf.load_reference, {"name": "gaussian-bumps", "problem": None}),
+        "characteristics": (mf.characteristics, {**adaptive, "tolerance": 1e-4, "rtol": 1e-6}),
+        "fluctuations": (mf.fluctuations, {**adaptive, "tolerance": 1e-3, "rtol": 1e-5}),
+        "stationary": (
+            mf.stationary,
+            {
+                "problem": warm,
+                "shape": 16,
+                "temperature": 0.5,
+                "tolerance": 1e-8,
+                "max_iterations": 20,
+                "initial": None,
+            },
+        ),
+        "reference": (
+            mf.reference,
+            {"problem": small, "tolerance": 1e-1, "observables": [mf.EnergyAt()], "times": [0.05], "budget": 2.0}
+            | {"memory": 2e9, "progress": None},
+        ),
+        "compare": (
+            mf.compare,
+            {"reference": solution, **none(["particles", "dynamics", "quantities", "uncertainty"]), **numbers},
+        ),
+        "plot": (mf.plot, {"solution": solution, "path": folder / "a.png", "times": None}),
+        "animate": (
+            mf.animate,
+            {"solution": solution, "path": folder / "a.gif", "axes": None, "frames_per_second": 8, "progress": False},
+        ),
+        "simulate": (
+            particles.simulate,
+            {"problem": small, **states, **none(["dynamics", "observe", "checkpoint"]), "keep_positions": True}
+            | {"workers": 1, "progress": False, "checkpoint_every": 60.0},
+        ),
+        "coupled": (particles.coupled, {"problem": small, "solution": nodes, **states, "hessian": False}),
+        "Solution.index": (solution.index, {"t": 0.1}),
+        "Solution.marginal": (lambda name, t: solution.marginal(name, t=t), {"name": "theta", "t": 0.1}),
+        "Solution.marginal_of": (
+            lambda mu, name: solution.marginal_of(mu, name),
+            {"mu": solution.density[0], "name": "theta"},
+        ),
+        "Solution.moment": (solution.moment, {"name": "theta", "power": 1, "t": 0.1}),
+        "Solution.response_at": (solution.response_at, {"t": 0.05}),
+        "Solution.predict": (solution.predict, {"x": np.ones(3), "t": 0.1}),
+        "Solution.save": (solution.save, {"path": folder / "b.h5", "overwrite": True}),
+        "Characteristics.response_at": (nodes.response_at, {"t": 0.05}),
+        "Characteristics.nodes_at": (nodes.nodes_at, {"t": 0.05}),
+        "Characteristics.moment": (nodes.moment, {"name": "theta", "power": 1, "t": 0.1}),
+        "Characteristics.mean": (nodes.mean, {"name": "theta", "t": 0.1}),
+        "Characteristics.dissipation": (nodes.dissipation, {"t": 0.1}),
+        "Characteristics.predict": (nodes.predict, {"x": np.ones(3), "t": 0.1}),
+        "Characteristics.density_at": (nodes.density_at, {"points": [0.1], "t": 0.1}),
+        "Cloud.index": (cloud.index, {"t": 0.1}),
+        "Cloud.points": (cloud.points, {"t": 0.1, "replica": 0}),
+        "Cloud.measure": (cloud.measure, {"t": 0.1, "replica": 0}),
+        "Cloud.moment": (cloud.moment, {"name": "theta", "power": 1, "t": 0.1}),
+        "Cloud.predict": (cloud.predict, {"x": np.ones(3), "t": 0.1, "replica": 0}),
+        "Comparison.to_json": (comparison.to_json, {"path": folder / "c.json"}),
+        "Comparison.plot": (comparison.plot, {"path": folder / "c.png", "t": 0.1}),
+        "Fluctuations.between": (limit.between, {"i": 0, "j": 1}),
+        "Reference[]": (reference.__getitem__, {"name": "energy"}),
+        "Problem.grid": (small.grid, {"shape": (16,)}),
+        "Grid.centres": (solution.grid.centres, {"i": 0}),
+        "Grid.faces": (solution.grid.faces, {"i": 0}),
+        "Grid.face_mesh": (solution.grid.face_mesh, {"i": 0}),
+        "Grid.integrate": (solution.grid.integrate, {"values": np.ones(16)}),
+        "Network.output": (network.output, {"x": np.ones(3), "coordinates": [np.ones(4)], "weights": np.ones(4)}),
+        "EnergyAt": (mf.EnergyAt, {"times": [0.0]}),
+        "Moment": (mf.Moment, {"axis": "theta", "power": 1, "times": None}),
+        "OutputAt": (mf.OutputAt, {"x": np.ones(3), "times": None}),
+        "MassIn": (mf.MassIn, {"box": {"theta": (0, 1)}, "times": None}),
+        "Marginal": (mf.Marginal, {"axis": "theta", "edges": [0, 1, 2], "times": None}),
+        "DecayRate": (mf.DecayRate, {"times": None}),
+        "Limits": (mf.Limits, {"energy_increase": 1.0, "mass_drift": 1e-8, "end_mass": 1e-6}),
+        "Strang": (mf.Strang, {name: getattr(mf.Strang(), name) for name in ("steps", "order", "corrector")}),
+        "CourantControl": (mf.CourantControl, {"fraction": 0.9, "reaction": 0.5, "growth": 2.0}),
+        "ErrorControl": (mf.ErrorControl, {"tolerance": 1e-5, "fraction": 0.95, "reaction": 5.0, "growth": 2.0}),
+        "FixedStep": (mf.FixedStep, {"dt": 0.1}),
+        "Transport": (mf.Transport, {"grid": solution.grid, "scheme": mf.Upwind(), "metric": None, "threads": 1}),
+        "ParticleRecorder": (testing.ParticleRecorder, {"of": reference}),
+        "ParticleRecorder.wants": (recorder().wants, {"t": 0.05}),
+        "ParticleRecorder.record": (
+            lambda **frame: recorder().record(**frame),
+            {"t": 0.0, "positions": cloud.positions[0, 0], "weights": None},
+        ),
+        "ParticleRecorder.values": (recorder(20).values, {"what": "energy"}),
+        "assert_matches": (
+            testing.assert_matches,
+            {"reference": reference, "values": {"energy": reference["energy"].value}, "bias": None, **checks_of},
+        ),
+        "KernelDensity.estimate": (
+            particles.KernelDensity(0.5).estimate,
+            {"points": np.zeros((3, 1)), "weights": np.ones(3) / 3, "axes": axes},
+        ),
+        "KernelDensity.bandwidths": (
+            particles.KernelDensity().bandwidths,
+            {"points": np.arange(3.0)[:, None], "weights": np.ones(3) / 3, "axes": axes},
+        ),
+        "Product.restrict": (mf.Product(x=1.0).restrict, box),
+        "Mixture.restrict": (mf.Mixture([(1.0, mf.Dirac(x=1.0))]).restrict, box),
+        "Density.restrict": (mf.Density(lambda x: np.ones(len(x))).restrict, box),
+        "Particles.restrict": (mf.Particles([[1.0]]).restrict, box),
+        "GridMeasure.restrict": (mf.GridMeasure(mf.Grid(box["axes"], 4), np.ones(4)).restrict, box),
+        "RestrictedMeasure.cells": (restricted.cells, {"grid": solution.grid}),
+        "RestrictedMeasure.point_values": (restricted.point_values, {"grid": solution.grid}),
+        "RestrictedMeasure.log_density": (restricted.log_density, {"points": [[0.0]]}),
+        "RestrictedMeasure.nodes": (restricted.nodes, {"n": 4}),
+        "RestrictedMeasure.sample": (restricted.sample, {"n": 4, "rng": np.random.default_rng(0)}),
+        "Energy.bind": (small.energy.bind, {"axes": axes}),
+        "Confinement of a problem": (confined, {"theta": 1.0}),
+        "problems.get": (problems.get, {"name": "linear-neuron"}),
+        "Schedule()": (mf.PowerLaw(1.0), {"t": 1.0}),
+    }
+
+
+ENTRIES = (
+    "solve resume Solver Solver.init Solver.evaluate Solver.free_energy Solver.step load verify load_particles "
+    "load_reference characteristics fluctuations stationary reference compare plot animate simulate coupled "
+    "Solution.index Solution.marginal Solution.marginal_of Solution.moment Solution.response_at Solution.predict "
+    "Solution.save Characteristics.response_at Characteristics.nodes_at Characteristics.moment Characteristics.mean "
+    "Characteristics.dissipation Characteristics.predict Characteristics.density_at Cloud.index Cloud.points "
+    "Cloud.measure Cloud.moment Cloud.predict Comparison.to_json Comparison.plot Fluctuations.between Reference[] "
+    "Problem.grid Grid.centres Grid.faces Grid.face_mesh Grid.integrate Network.output EnergyAt Moment OutputAt "
+    "MassIn Marginal DecayRate Limits Strang CourantControl ErrorControl FixedStep Transport ParticleRecorder "
+    "ParticleRecorder.wants ParticleRecorder.record ParticleRecorder.values assert_matches KernelDensity.estimate "
+    "KernelDensity.bandwidths Product.restrict Mixture.restrict Density.restrict Particles.restrict "
+    "GridMeasure.restrict RestrictedMeasure.cells RestrictedMeasure.point_values RestrictedMeasure.log_density "
+    "RestrictedMeasure.nodes RestrictedMeasure.sample Energy.bind problems.get Schedule() "
+)
+NAMES = [*ENTRIES.split(), "Confinement of a problem"]
+
+
+def test_every_entry_has_a_test(entries_by_name):
+    assert set(NAMES) == set(entries_by_name)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_arguments_are_refused_in_one_line(name, entries_by_name):
+    """Whatever is given for an argument while the others are right: it is fine, or one line says what is not."""
+    call, right = entries_by_name[name]
+    call(**right)
+    wrong = []
+    for argument in right:
+        for value in WRONG:
+            said = f"{argument} = {checks.shown(value)}"
+            try:
+                call(**{**right, argument: value})
+            except (AssertionError, mf.SolveError):
+                continue  # a report, a failed run: not about the argument
+            except (ValueError, OSError, MemoryError, FloatingPointError, KeyError, TypeError) as error:
+                text = str(error)
+                if "\n" in text or not 10 < len(text) < 500 or FOREIGN.search(text) or RAW.search(text):
+                    wrong.append(f"{said}: {type(error).__name__}: {text[:200]!r}")
+            except Exception as error:
+                wrong.append(f"{said}: {type(error).__name__}: {error}")
+            else:
+                if isinstance(value, NEVER):
+                    wrong.append(f"{said} is accepted")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mf.characteristics("x"), "problem must be a Problem, not 'x'"),
+        (lambda: mf.plot("x"), "solution must be a Solution, not 'x'"),
+        (lambda: mf.resume(3), "source must be a path or a Solution, not 3"),
+        (lambda: mf.solve(LINE, 8, stop=1.0), "stop must be a function or None, not 1.0"),
+        (lambda: mf.solve(LINE, 8, on_end_mass="foo"), "unknown on_end_mass 'foo'; valid: 'warn', 'stop', 'extend'"),
+        (lambda: mf.solve(LINE, 8, 0.01, save=2).moment("q"), "no axis 'q'; valid: theta"),
+        # every part of an energy that names axes
+        (
+            lambda: mf.Problem(LINE.energy + mf.Confinement(q=1.0), LINE.axes, LINE.initial),
+            "Confinement in the energy names the axis 'q', but the axes are ['theta']",
+        ),
+        (
+            lambda: mf.Problem(mf.External(np.cos, axes=["q"]), LINE.axes, LINE.initial),
+            "External in the energy names the axis 'q'",
+        ),
+        (
+            lambda: mf.Problem(mf.Interaction(KERNEL), LINE.axes, LINE.initial),
+            "Interaction in the energy names the axis 'x'",
+        ),
+        (
+            lambda: mf.Problem(mf.Discrepancy(KERNEL, np.zeros((2, 1)), np.ones(2)), LINE.axes, LINE.initial),
+            "Discrepancy in the energy names the axis 'x'",
+        ),
+        (
+            lambda: mf.Problem(mf.TwoLayerNetwork([0.0], [0.0]), LINE.axes, LINE.initial),
+            "TwoLayerNetwork in the energy names the axis 'c'",
+        ),
+    ],
+)
+def test_the_line_says_what_is_wrong_and_what_is_right(call, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call()
 
 
 # ----- the checks themselves

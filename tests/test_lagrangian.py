@@ -364,7 +364,7 @@ class TestInTime:
         for call in (bumps.response_at, bumps.nodes_at, bumps.dissipation):
             with pytest.raises(ValueError, match="outside the run"):
                 call(2.1)
-        with pytest.raises(ValueError, match="unknown axis 'y'"):
+        with pytest.raises(ValueError, match="no axis 'y'; valid: x"):
             bumps.mean("y")
 
     def test_reproducible_and_independent_of_save_times(self, bumps):

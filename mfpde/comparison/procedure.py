@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.ancestry import descent
+from mfpde.checks import COUNT, COUNTS, FLAG, NONE, NUMBER, NUMBERS, POSITIVE, SEED, entries, one_of, require, shown
 from mfpde.comparison.records import ParticleRecord, checked_record, weights_of
 from mfpde.comparison.reference import (
     ExactLaw,
@@ -137,17 +138,29 @@ def compare(
     True
     """
     if not isinstance(reference, (Solution, Characteristics, ExactLaw)):
-        raise ValueError(f"the reference must be a Solution, Characteristics or ExactLaw, not {reference!r}")
+        raise ValueError(f"the reference must be a Solution, Characteristics or ExactLaw, not {shown(reference)}")
     problem = reference.problem
     if problem is None:
         raise ValueError("the solution does not know its problem; load it with mfpde.load(path, problem=problem)")
+    require(
+        sizes=(sizes, COUNTS),
+        dt=(dt, POSITIVE),
+        control=(control, FLAG),
+        times=(times, NUMBERS | NONE),
+        uncertainty=(uncertainty, one_of(Solution, Characteristics) | NUMBER | NONE),
+        tolerance=(tolerance, NUMBER),
+        false_alarm=(false_alarm, NUMBER),
+        seed=(seed, SEED),
+        workers=(workers, COUNT),
+        progress=(progress, FLAG | NONE),
+    )
     _check_numbers(sizes, replicas, tolerance, false_alarm, bootstrap)
     chosen = _quantities(quantities, problem)
     notes: list[str] = []
     known = np.asarray(reference.times, dtype=float)
     records: list[ParticleRecord] | None = None
     if particles is not None:
-        given = [particles] if isinstance(particles, (Cloud, ParticleRecord)) else list(particles)
+        given = [particles] if isinstance(particles, (Cloud, ParticleRecord)) else entries(particles, "particles")
         records = [checked_record(item, problem, notes) for item in given]
         if not records:
             raise ValueError("no particles were given; leave particles= out to simulate some")
@@ -254,7 +267,7 @@ def _check_numbers(sizes: Sequence[int], replicas: int, tolerance: float, false_
             raise ValueError(f"{name} is empty; give at least one")
         for value in values:
             if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name}: integers of at least {least}, not {value!r}")
+                raise ValueError(f"{name}: integers of at least {least}, not {shown(value)}")
     if len(set(sizes)) != len(sizes):
         raise ValueError(f"sizes {list(sizes)} repeat; give each once")
     if not 0 <= tolerance < 1:
@@ -267,9 +280,9 @@ def _quantities(wanted: Sequence[Quantity] | None, problem: Problem) -> set[Quan
     if wanted is None:
         unbalanced = problem.reaction is Reaction.UNBALANCED or problem.reinjection is not None
         return {q for q in Quantity if q is not Quantity.MASS or unbalanced}
-    for q in wanted:
+    for q in entries(wanted, "quantities"):
         if not isinstance(q, Quantity):
-            raise ValueError(f"quantities are members of mfpde.Quantity, such as Quantity.ENERGY, not {q!r}")
+            raise ValueError(f"quantities are members of mfpde.Quantity, such as Quantity.ENERGY, not {shown(q)}")
     return set(wanted)
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import numbers, real, shown
+from mfpde.checks import PATH, TEXT, numbers, one_of, real, require, shown
+from mfpde.checks import entries as entries_of
 from mfpde.energy.losses import check_size
 from mfpde.foreign import check_heaps, elsewhere, read_npz, stored_bytes
 from mfpde.grid import Axis
@@ -141,6 +142,10 @@ def load_particles(path: str | os.PathLike[str], axes: Sequence[Axis | str] | No
     ValueError
         If there is no record in the file, or one that does not fit.
     """
+    require(path=(path, PATH))
+    if axes is not None:
+        for axis in entries_of(axes, "axes"):
+            require(axes=(axis, TEXT | one_of(Axis)))
     path = Path(path)
     entries = _entries(path)
     prefixes = sorted(name[: -len("positions")] for name in entries if name.split("/")[-1] == "positions")

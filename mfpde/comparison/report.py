@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import NONE, NUMBER, PATH, require
 from mfpde.comparison.statistics import Finding, Verdict, overall
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ class Comparison:
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The numbers as JSON text, also written to `path` if one is given."""
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
+        require(path=(path, PATH | NONE))
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text
@@ -205,6 +207,7 @@ class Comparison:
         """
         from mfpde.plotting import BLUE, GREEN, GREY, ORANGE, VERMILION, _dress, _figure
 
+        require(path=(path, PATH | NONE), t=(t, NUMBER | NONE))
         j = len(self.times) - 1 if t is None else int(np.argmin(np.abs(self.times - t)))
         if t is not None and abs(self.times[j] - t) > 1e-9 * max(1.0, abs(t)):
             raise ValueError(f"t = {t:g} was not compared; the times are {', '.join(f'{s:g}' for s in self.times)}")

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import function, real, shown
+from mfpde.checks import entries, function, real, shown
 from mfpde.energy.gradients import check_gradient
-from mfpde.grid import Axis, Grid
+from mfpde.grid import Axis, Grid, as_axes
 
 __all__ = ["BoundEnergy", "Confinement", "Energy", "EnergySum", "External", "GridEnergy"]
 
@@ -135,6 +135,11 @@ class Energy(ABC):
     def terms(self) -> tuple[Energy, ...]:
         """The summands."""
         return (self,)
+
+    @property
+    def named_axes(self) -> tuple[str, ...]:
+        """The axes that it names: a box has to have them."""
+        return ()
 
     @abstractmethod
     def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
@@ -517,11 +522,17 @@ class External(Energy):
         if not real(self.constant):
             raise ValueError(f"the constant of an external potential must be finite, not {shown(self.constant)}")
         if self.axes is not None:
-            object.__setattr__(self, "axes", (self.axes,) if isinstance(self.axes, str) else tuple(self.axes))
+            axes = (self.axes,) if isinstance(self.axes, str) else entries(self.axes, "the axes of a potential")
+            object.__setattr__(self, "axes", axes)
+
+    @property
+    def named_axes(self) -> tuple[str, ...]:
+        """The axes that it names: a box has to have them."""
+        return self.axes or ()
 
     def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
         """The potential on a box."""
-        return BoundExternal(self, tuple(axes))
+        return BoundExternal(self, as_axes(axes))
 
     def __repr__(self) -> str:
         name = getattr(self.function, "__name__", type(self.function).__name__)

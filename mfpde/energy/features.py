@@ -25,7 +25,7 @@ from mfpde.energy.base import (
 from mfpde.energy.gradients import check_derivative, check_gradient, probe_points
 from mfpde.energy.losses import LOSSES, Loss, SquaredLoss
 from mfpde.finite import cell_not_finite
-from mfpde.grid import Axis, Grid
+from mfpde.grid import Axis, Grid, as_axes
 from mfpde.threads import product
 
 __all__ = ["Features"]
@@ -115,7 +115,7 @@ class Features(Energy):
 
     def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
         """The energy on a box."""
-        return BoundFeatures(self, tuple(axes))
+        return BoundFeatures(self, as_axes(axes))
 
     def __repr__(self) -> str:
         return f"Features({getattr(self.function, '__name__', 'function')}, {self.loss!r})"

@@ -15,7 +15,7 @@ from mfpde.energy.base import Array, BoundEnergy, Energy, GridEnergy, Last, Sour
 from mfpde.energy.features import FeaturesOnGrid, LossForm, QuadraticForm, ResponseForm, check_loss, check_memory
 from mfpde.energy.gradients import check_derivative, probe_points
 from mfpde.energy.losses import LossFactory, SquaredLoss, check_size, loss_named
-from mfpde.grid import Axis, Grid
+from mfpde.grid import Axis, Grid, as_axes
 
 __all__ = ["Role", "TwoLayerNetwork"]
 
@@ -191,9 +191,14 @@ class TwoLayerNetwork(Energy):
             return values
         return values * c[0] if len(c) == 1 else np.stack([values * ci for ci in c], axis=-1)
 
+    @property
+    def named_axes(self) -> tuple[str, ...]:
+        """The axes that it names: a box has to have them."""
+        return tuple(self.axes)
+
     def bind(self, axes: Sequence[Axis]) -> BoundNetwork:
         """The network on a box: units compressed to their numerical rank there."""
-        return BoundNetwork(self, tuple(axes))
+        return BoundNetwork(self, as_axes(axes))
 
     def _inputs(self, x: Array) -> Array:
         x = np.asarray(x, dtype=float)

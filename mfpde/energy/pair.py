@@ -24,7 +24,7 @@ from mfpde.energy.base import (
     prepared_output,
 )
 from mfpde.energy.kernels import AxisFactor, BoundKernel, Kernel
-from mfpde.grid import Axis, Grid
+from mfpde.grid import Axis, Grid, as_axes
 from mfpde.threads import product
 
 __all__ = ["Discrepancy", "Interaction"]
@@ -66,9 +66,14 @@ class Interaction(Energy):
         """By the signs of the kernel and of the weight, where the kernel's construction tells."""
         return _convex(self.kernel.definite * self.weight)
 
+    @property
+    def named_axes(self) -> tuple[str, ...]:
+        """The axes that its kernel names: a box has to have them."""
+        return tuple(getattr(self.kernel, "kernels", ()))
+
     def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
         """The interaction on a box."""
-        axes = tuple(axes)
+        axes = as_axes(axes)
         kernel = self.kernel.bind(axes, self.tolerance)
         if kernel.factors is None:
             return BoundDirect(axes, kernel, self.weight, f"interaction, {self.kernel!r}", self.convex)
@@ -126,9 +131,14 @@ class Discrepancy(Energy):
         """By the sign of the kernel, where its construction tells."""
         return _convex(self.kernel.definite)
 
+    @property
+    def named_axes(self) -> tuple[str, ...]:
+        """The axes that its kernel names: a box has to have them."""
+        return tuple(getattr(self.kernel, "kernels", ()))
+
     def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
         """The discrepancy on a box."""
-        axes = tuple(axes)
+        axes = as_axes(axes)
         points, weights = self.points, self.weights
         if points.shape[1] != len(axes):
             raise ValueError(f"the atoms have {points.shape[1]} coordinates for {len(axes)} axes")
@@ -163,7 +173,7 @@ def check_kernel(kernel: Kernel, tolerance: float) -> None:
             f"{shown(kernel)} is no kernel; use SeparableKernel(name=...), TranslationInvariantKernel or PairKernel"
         )
     if not 1e-15 <= tolerance <= 1e-3:
-        raise ValueError(f"the tolerance of a factorisation must lie between 1e-15 and 1e-3, not {tolerance!r}")
+        raise ValueError(f"the tolerance of a factorisation must lie between 1e-15 and 1e-3, not {shown(tolerance)}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import FLAG, SEED, require, shown
 from mfpde.energy import BoundEnergy
 from mfpde.measures import Measure
 from mfpde.particles.dynamics import Langevin, _zero
@@ -21,6 +22,7 @@ from mfpde.particles.simulation import (
     step_length,
 )
 from mfpde.problem import Problem
+from mfpde.running import check_memory
 
 __all__ = ["CoupledCloud", "coupled"]
 
@@ -119,6 +121,11 @@ def coupled(
     The Hessian is taken by central differences of fourth order of the gradient, step 1e-3 of the axis' length: exact
     to about 1e-8 of its scale.
     """
+    if not isinstance(problem, Problem):
+        raise ValueError(f"coupled needs a Problem, not {shown(problem)}; see mfpde.problems")
+    if not callable(getattr(solution, "response_at", None)) or isinstance(solution, type):
+        raise ValueError(f"solution must be a Solution or Characteristics of the problem, not {shown(solution)}")
+    require(seed=(seed, SEED), hessian=(hessian, FLAG))
     if not _zero(problem.alpha):
         raise ValueError("coupled particles follow gradient descent; use a problem with alpha=0")
     bound = problem.bound_energy
@@ -126,7 +133,8 @@ def coupled(
         raise ValueError("the twins need a response, which this energy's kernel does not have (it does not factorise)")
     for name, value, least in (("n", n, 2), ("replicas", replicas, 1)):
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
+            raise ValueError(f"{name} must be an integer of at least {least}, not {shown(value)}")
+    check_memory(int(n) * int(replicas), 4 * len(problem.axes) + 8, "particles")
     end = problem.t_end if t_end is None else t_end
     dt, steps = step_length(dt, end)
     saves = save_steps(save, dt, steps)

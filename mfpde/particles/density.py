@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import numbers, shown
+from mfpde.checks import entries, numbers, one_of, require, shown
 from mfpde.grid import Axis
 
 __all__ = ["KernelDensity"]
@@ -91,6 +91,8 @@ class KernelDensity:
 
     def check(self, axes: Sequence[Axis]) -> None:
         """Raise ValueError where the estimate is not defined on a box."""
+        for axis in entries(axes, "axes"):
+            require(axis=(axis, one_of(Axis)))
         if len(axes) > 3:
             names = ", ".join(axis.name for axis in axes)
             raise ValueError(
@@ -104,6 +106,8 @@ class KernelDensity:
 
     def bandwidths(self, points: Array, weights: Array, axes: Sequence[Axis]) -> Array:
         """``h_k``, shape (d,), for a cloud of points (n, d) and weights (n,)."""
+        self.check(axes)
+        points, weights = _cloud(points, weights, len(axes))
         d = len(axes)
         if self.bandwidth is not None:
             return np.broadcast_to(np.asarray(self.bandwidth, dtype=float), (d,)).copy()
@@ -141,7 +145,8 @@ class KernelDensity:
             If points are not finite.
         """
         self.check(axes)
-        where = points if at is None else np.asarray(at, dtype=float)
+        points, weights = _cloud(points, weights, len(axes))
+        where = points if at is None else _cloud(at, None, len(axes))[0]
         low, high = np.minimum(points.min(axis=0), where.min(axis=0)), np.maximum(points.max(axis=0), where.max(axis=0))
         if not (np.all(np.isfinite(low)) and np.all(np.isfinite(high))):
             raise FloatingPointError("some particles are not finite; take a smaller dt")
@@ -183,6 +188,19 @@ class KernelDensity:
         result = np.empty(len(where))
         gather(np.ascontiguousarray(where), table, *arguments, result)
         return result
+
+
+def _cloud(points: Array, weights: Array | None, d: int) -> tuple[Array, Array]:
+    """Points (n, d) and weights (n,), checked: compiled code reads what it is told is there."""
+    points = np.asarray(points) if isinstance(points, np.ndarray) else numbers(points, "points")
+    if points.dtype.kind not in "iuf" or points.ndim != 2 or points.shape[1] != d or not len(points):
+        raise ValueError(f"points must be numbers of shape (n, {d}), one row a point, not {shown(points)}")
+    if weights is None:
+        return points, np.empty(0)
+    weights = np.asarray(weights) if isinstance(weights, np.ndarray) else numbers(weights, "weights")
+    if weights.dtype.kind not in "iuf" or weights.shape != (len(points),):
+        raise ValueError(f"weights must be numbers of shape ({len(points)},), one a point, not {shown(weights)}")
+    return np.asarray(points, dtype=float), np.asarray(weights, dtype=float)
 
 
 class _Line:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import real, shown, whole
+from mfpde.checks import entries, real, shown, whole
 from mfpde.energy import TwoLayerNetwork
 from mfpde.particles.density import KernelDensity
 from mfpde.problem import Problem, Reaction
@@ -238,7 +238,7 @@ def make_scheme(problem: Problem, dynamics: Dynamics | Sequence[Dynamics] | None
     """
     if dynamics is None:
         dynamics = dynamics_of(problem)
-    parts = (dynamics,) if isinstance(dynamics, Dynamics) else tuple(dynamics)
+    parts = (dynamics,) if isinstance(dynamics, Dynamics) else entries(dynamics, "dynamics")
     drift = _only(parts, (GradientDescent, SGD), "drift") or GradientDescent()
     noise = _only(parts, (Langevin,), "noise")
     reaction = _only(parts, (BirthDeath, Weights), "reaction")
@@ -246,7 +246,7 @@ def make_scheme(problem: Problem, dynamics: Dynamics | Sequence[Dynamics] | None
     for part in parts:
         if not isinstance(part, known):
             names = ", ".join(kind.__name__ for kind in known)
-            raise ValueError(f"{part!r} is no part of a particle scheme; use {names}")
+            raise ValueError(f"{shown(part)} is no part of a particle scheme; use {names}")
     if noise is not None and _zero(problem.temperature):
         raise ValueError("Langevin noise needs a problem with temperature > 0; leave it out")
     if reaction is not None:
@@ -283,7 +283,7 @@ def _only(parts: Sequence[Dynamics], kinds: tuple[type, ...], what: str) -> Any:
 def _check_density(part: BirthDeath | Weights) -> None:
     if not isinstance(part.density, KernelDensity):
         raise ValueError(
-            f"{type(part).__name__}: density must be a KernelDensity, not {part.density!r}; "
+            f"{type(part).__name__}: density must be a KernelDensity, not {shown(part.density)}; "
             "for a bandwidth h it is KernelDensity(h)"
         )
 

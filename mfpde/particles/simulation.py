@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import numbers, real, shown, whole
+from mfpde.checks import FLAG, NONE, PATH, POSITIVE, POWER, function, numbers, one_of, real, require, shown, whole
 from mfpde.energy import TwoLayerNetwork
 from mfpde.energy.base import central_difference, difference_step
 from mfpde.finite import NotFiniteError, check_finite, place_of, response_culprit
-from mfpde.grid import Axis, End
+from mfpde.grid import Axis, End, axis_number
 from mfpde.measures import Measure, Particles, wrap
 from mfpde.particles.checkpoint import Checkpoint, described, generator_state, set_generators
 from mfpde.particles.density import KernelDensity
@@ -118,6 +118,8 @@ class Cloud:
         if self.positions is None:
             raise ValueError("the positions were not kept; pass keep_positions=True to simulate")
         i = self.index(t)
+        if not whole(replica) or not -self.replicas <= replica < self.replicas:
+            raise ValueError(f"replicas are numbered from 0 to {self.replicas - 1}, there is no {shown(replica)}")
         if self.weights is None:
             return self.positions[replica, i], np.full(self.n, self.mass[replica, i] / self.n)
         return self.positions[replica, i], self.weights[replica, i]
@@ -128,10 +130,8 @@ class Cloud:
 
     def moment(self, name: str, power: int = 1, t: float | None = None) -> Array:
         """``int theta_name^power dmu`` of every replica at a save time (default: the last), shape (R,)."""
-        names = [axis.name for axis in self.problem.axes]
-        if name not in names:
-            raise ValueError(f"no axis {name!r}; valid: {', '.join(names)}")
-        column = names.index(name)
+        require(power=(power, POWER))
+        column = axis_number(tuple(self.problem.axes), name)
         pairs = [self.points(t, r) for r in range(self.replicas)]
         return np.array([float(w @ x[:, column] ** power) for x, w in pairs])
 
@@ -257,7 +257,16 @@ def simulate(
             raise ValueError(f"{name} must be an integer of at least {least}, not {shown(value)}")
     check_memory(int(n) * int(replicas), 4 * len(problem.axes) + 8, "particles")
     if not whole(seed) or seed < 0:
-        raise ValueError(f"the seed must be an integer of at least 0, not {seed!r}")
+        raise ValueError(f"the seed must be an integer of at least 0, not {shown(seed)}")
+    require(
+        observe=(observe, one_of(Mapping) | NONE),
+        keep_positions=(keep_positions, FLAG),
+        progress=(progress, FLAG | NONE),
+        checkpoint=(checkpoint, PATH | NONE),
+        checkpoint_every=(checkpoint_every, POSITIVE),
+    )
+    for name, observable in (observe or {}).items():
+        function(observable, f"observe[{name!r}]")
     dt, steps = step_length(dt, problem.t_end if t_end is None else t_end)
     scheme = make_scheme(problem, dynamics, steps)
     saves = save_steps(save, dt, steps)
@@ -366,7 +375,7 @@ def initial_positions(
     if initial is None or isinstance(initial, Measure):
         law = problem.mu_0 if initial is None else initial.restrict(problem.axes)
         return lambda r, seed: law.sample(n, generator(seed, 0))
-    given = np.array(initial, dtype=float)
+    given = numbers(initial, "initial positions")
     if given.shape not in ((n, d), (replicas, n, d)):
         raise ValueError(f"initial positions must have shape ({n}, {d}) or ({replicas}, {n}, {d}), not {given.shape}")
     for i, axis in enumerate(problem.axes):
@@ -426,9 +435,9 @@ class _Record:
         self.mass[rows, j] = ensemble.mass
         self.ess[rows, j] = [effective_size(w) for w in W]
         self.events[:, rows, j] = ensemble.events
-        for name, function in self.observe.items():
+        for name, observable in self.observe.items():
             for r, x, w in zip(block, X, W, strict=True):
-                self.observed[name][r][j] = np.array(function(x.copy(), w.copy()), dtype=float)
+                self.observed[name][r][j] = np.array(observable(x.copy(), w.copy()), dtype=float)
 
     def _kept(self) -> dict[str, Array]:
         names = ("positions", "weights", "energy", "mass", "ess", "response", "events")

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from mfpde.checks import checked
+from mfpde.checks import checked, shown
 from mfpde.problem import Problem
 from mfpde.problems.attention import self_attention
 from mfpde.problems.bumps import gaussian_bumps
@@ -103,8 +103,8 @@ def constructor(name: str) -> Callable[..., Problem]:
     """
     try:
         return _REGISTRY[name.replace("_", "-")]
-    except KeyError:
-        raise ValueError(f"unknown problem {name!r}; valid: {', '.join(_REGISTRY)}") from None
+    except (KeyError, AttributeError, TypeError):
+        raise ValueError(f"unknown problem {shown(name)}; valid: {', '.join(_REGISTRY)}") from None
 
 
 def get(name: str, **parameters: Any) -> Problem:

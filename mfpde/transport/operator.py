@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import COUNT, NONE, one_of, real, require, shown
+from ..checks import entries as entries_of
 from ..grid import End, Grid
 from ..threads import THREADED_SIZE, available, in_shares
 from .schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
@@ -35,10 +37,9 @@ def _metric_on_faces(grid: Grid, axis: int, rate: Any) -> float | Array:
         return 1.0
     remedy = "the metric is a rate g >= 0"
     if not callable(rate):
-        value = float(rate)
-        if not (math.isfinite(value) and value >= 0.0):
-            raise ValueError(f"metric of axis {name!r} is {value}; {remedy}")
-        return value
+        if not (real(rate) and rate >= 0.0):
+            raise ValueError(f"metric of axis {name!r} is {shown(rate)}; {remedy}")
+        return float(rate)
     faces = grid.face_mesh(axis)
     shape = np.broadcast_shapes(*(x.shape for x in faces))
     values = np.asarray(rate(*faces), dtype=np.float64)
@@ -124,6 +125,7 @@ class Transport:
     ) -> None:
         from . import kernels
 
+        require(grid=(grid, one_of(Grid)), threads=(threads, COUNT | NONE))
         self.grid = grid
         self.scheme = scheme
         self._kernels = kernels
@@ -143,13 +145,11 @@ class Transport:
         elif isinstance(scheme, ScharfetterGummel):
             self._fitted = True
         elif not isinstance(scheme, Upwind):
-            raise TypeError(f"scheme must be Upwind(), Muscl(), Weno5() or ScharfetterGummel(), not {scheme!r}")
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads is {threads}; at least 1 is needed")
+            raise TypeError(f"scheme must be Upwind(), Muscl(), Weno5() or ScharfetterGummel(), not {shown(scheme)}")
         self.threads = threads
 
         dimension = grid.dimension
-        entries = [None] * dimension if metric is None else list(metric)
+        entries = [None] * dimension if metric is None else list(entries_of(metric, "metric"))
         if len(entries) != dimension:
             raise ValueError(
                 f"metric has {len(entries)} entries for {dimension} axes; give one per axis, None where the rate is 1"
