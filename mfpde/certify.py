@@ -32,7 +32,7 @@ from mfpde.observables import (
 from mfpde.problem import Problem, Reaction
 from mfpde.refinement import FLOOR, SAFETY, Ladder, Level, typical, worst
 from mfpde.routes import NodeRoute, Route, RouteError, another_mesh, routes
-from mfpde.running import budget_bar
+from mfpde.running import budget_bar, nearest
 
 if TYPE_CHECKING:
     import pandas
@@ -476,11 +476,11 @@ class _Job:
         self, search: _Search, wanted: Sequence[Observable], each: Sequence[tuple[float, ...]], mesh: bool
     ) -> None:
         self.search, self.wanted, self.each = search, wanted, each
-        every = np.array(sorted({t for at in each for t in at}))
+        every = np.array(as_times([t for at in each for t in at]))
         if every[-1] == 0.0:  # the start: a run has some length
             every = np.array([0.0, search.problem.t_end])
         self.times = every
-        self.where = [np.searchsorted(every, at) for at in each]
+        self.where = [nearest(every, at) for at in each]
         self.candidates = [self.ladder(route) for route in routes(search.problem, every, mesh)]
         self.checked: Ladder | None = None
         self.check: Ladder | None = None

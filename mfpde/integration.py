@@ -41,7 +41,7 @@ from mfpde.grid import Axis, Grid
 from mfpde.implicit import Potential
 from mfpde.measures import Measure
 from mfpde.problem import Problem, Reaction
-from mfpde.running import check_memory, interruptible, progress_bar, save_times, thread_limit, warn
+from mfpde.running import check_memory, interruptible, progress_bar, same_time, save_times, thread_limit, warn
 from mfpde.schedules import Constant
 from mfpde.solution import Result, Solution, State, run_stats
 from mfpde.solver import Solver
@@ -115,7 +115,8 @@ def solve(
         `ErrorControl` (default), `CourantControl` or `FixedStep`.
     save : int or sequence of float, optional
         How many equally spaced save times, both ends included (default 11), or the times. The start and
-        the end are always saved.
+        the end are always saved. Times that differ by rounding only, 1e-12 of the later one or 8 units of the last
+        place of `t_end`, are one: the start, `t_end`, or else the earliest of them.
     initial : Measure, State, Solution or array, optional
         Another start than the problem's; a state or solution goes on at its own time.
     stop : callable, optional
@@ -194,11 +195,7 @@ def solve(
             check_memory(problem.grid(shape).size)
         solver = Solver(problem, shape, scheme=scheme, method=method, controller=controller)
         state = solver.init(initial)
-        if t_end is not None and not (real(t_end) and t_end > state.t):
-            raise ValueError(f"t_end = {shown(t_end)} must be finite and lie after the start, t = {state.t:g}")
-        end = problem.t_end if t_end is None else float(t_end)
-        if not end > state.t:
-            raise ValueError(f"the start, t = {state.t:g}, is not before the problem's t_end = {end:g}; pass t_end=")
+        end = end_time(problem, t_end, state.t)
         run = Integration(solver, state, save_times(save, state.t, end), manner, stream, notes=notes)
         del state
         solution = run.complete()
@@ -522,6 +519,24 @@ class Integration:
         if self.stream is not None:
             self.stream.finish(solution)
         return solution
+
+
+def end_time(problem: Problem, t_end: float | None, start: float) -> float:
+    """When a run ends, by default the problem's end.
+
+    Raises
+    ------
+    ValueError
+        If that is no time after the start, by more than rounding.
+    """
+    if t_end is not None and not (real(t_end) and t_end > start):
+        raise ValueError(f"t_end = {shown(t_end)} must be finite and lie after the start, t = {start:g}")
+    end = problem.t_end if t_end is None else float(t_end)
+    if not end > start:
+        raise ValueError(f"the start, t = {start:g}, is not before the problem's t_end = {end:g}; pass t_end=")
+    if same_time(start, end, end):
+        raise ValueError(f"t_end = {end!r} is the start, t = {start!r}, but for rounding; nothing is left to run")
+    return end
 
 
 def described(thing: object) -> str:

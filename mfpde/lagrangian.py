@@ -24,7 +24,17 @@ from mfpde.finite import NotFiniteError, check_finite, place_of, response_culpri
 from mfpde.grid import axis_number
 from mfpde.problem import Problem, Reaction
 from mfpde.quadrature import Block
-from mfpde.running import invert_clock, progress_bar, save_times, shows_progress, warn
+from mfpde.running import (
+    distinct_times,
+    invert_clock,
+    nearest,
+    progress_bar,
+    same_time,
+    save_times,
+    shows_progress,
+    warn,
+    within_run,
+)
 from mfpde.schedules import Constant, PiecewiseLinear
 
 __all__ = ["Characteristics", "Refinement", "characteristics"]
@@ -190,7 +200,7 @@ class _Dynamics:
         """Clock values inside the run at which the right-hand side is not smooth."""
         alpha = self.problem.alpha
         knots = alpha.times if isinstance(alpha, PiecewiseLinear) else ()
-        return [self.clock(t) for t in knots if 0.0 < t < t_end]
+        return [self.clock(t) for t in distinct_times(knots, (0.0, t_end)) if 0.0 < t < t_end]
 
 
 @cache
@@ -567,9 +577,7 @@ class Characteristics:
 
     def _clock(self, t: float) -> float:
         require(t=(t, NUMBER))
-        if not 0.0 <= t <= self.times[-1]:
-            raise ValueError(f"t = {t:g} is outside the run, [0, {self.times[-1]:g}]")
-        return self._dynamics.clock(float(t))
+        return self._dynamics.clock(within_run(t, 0.0, float(self.times[-1])))
 
     @cached_property
     def _record(self) -> _Record:
@@ -604,7 +612,9 @@ class Characteristics:
         points : array, shape (N, d)
         weights : array, shape (N,)
         """
-        t = float(self.times[-1]) if t is None else t
+        t = float(self.times[-1]) if t is None else within_run(t, 0.0, float(self.times[-1]))
+        # a save time but for rounding is that save time
+        t = next((float(s) for s in self.times if same_time(t, float(s), float(self.times[-1]))), t)
         S = self._clock(t)
         i = int(np.searchsorted(self.times, t, side="right")) - 1
         points, weights = self.points[i], self.weights[i]
@@ -1151,7 +1161,7 @@ class NodeFlow:
 
     def __init__(self, problem: Problem, times: Array, other: bool = False) -> None:
         self.dynamics, self.times, self.other = _Dynamics(problem), times, other
-        self.saves = np.array(sorted({0.0, *times.tolist()}))
+        self.saves = np.array(distinct_times([0.0, *times.tolist()], (0.0, float(times[-1]))))
         self._looked = False
         self._places: Places | None = None
 
@@ -1177,7 +1187,7 @@ class NodeFlow:
         self.ancestral = min(ancestral)
         n, size = len(start[1]), self.dynamics.bound.response_size
         self.work = run.evaluations * (1e-4 + 1e-9 * n * (n if self.dynamics.bound.direct else 10 + size))
-        for i in np.searchsorted(self.saves, self.times):
+        for i in nearest(self.saves, self.times):
             yield NodesAt(run.points[i], run.weights[i], float(run.energy[i]), ancestral[i])
 
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from mfpde.checks import POWER, TEXT, numbers, one_of, require, shown
 from mfpde.grid import Grid, axis_number
 from mfpde.problem import Problem
+from mfpde.running import distinct_times, same_time
 
 __all__ = ["DecayRate", "EnergyAt", "Marginal", "MassIn", "Measured", "Moment", "Observable", "OutputAt"]
 
@@ -78,13 +79,18 @@ class Observable(ABC):
 
 
 def as_times(times: float | Sequence[float] | None) -> tuple[float, ...] | None:
-    """Times of an observable, increasing and each once; infinity is the end state."""
+    """Times of an observable, increasing and each once; infinity is the end state.
+
+    Times that are the same but for rounding are one (`mfpde.running.same_time`): 0, the last finite one, or else the
+    earliest of them.
+    """
     if times is None:
         return None
     found = tuple(float(t) for t in np.ravel(numbers(times, "the times of an observable")))
-    if not found or not all(t >= 0 for t in found):
+    last = max((t for t in found if math.isfinite(t)), default=0.0)
+    if not found or not all(t >= 0 or same_time(t, 0.0, last) for t in found):
         raise ValueError(f"the times of an observable must not be negative, not {shown(times)}")
-    return tuple(sorted(set(found)))
+    return tuple(distinct_times(found, (0.0, last)))
 
 
 @dataclass(frozen=True)

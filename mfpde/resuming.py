@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from mfpde import implicit, stepping, transport
 from mfpde.checks import FLAG, NONE, NUMBER, PATH, one_of, require
 from mfpde.diagnostics import Limits, OnEndMass, StopCondition
 from mfpde.integration import Integration, Manner, conclude, described, versions
 from mfpde.problem import Problem
-from mfpde.running import check_memory, save_times, warn
+from mfpde.running import MOST_SAVES, check_memory, distinct_times, same_time, save_times, warn
 from mfpde.solution import Result, Solution
 from mfpde.solver import Solver
 from mfpde.stepping import Controller, Method
@@ -165,24 +164,42 @@ def _the_same(solution: Solution, problem: Problem | None, given: Mapping[str, A
 
 def save_targets(solution: Solution, t_end: float | None, save: int | Sequence[float] | None) -> list[float]:
     """The save times after its start of the whole run that `resume` makes; parameters as there."""
-    state, times = solution.state, solution.times
-    old = [float(t) for t in solution.configuration.get("save", times[1:])]
-    end = old[-1] if t_end is None and old else float(times[-1] if t_end is None else t_end)
-    if not (np.isfinite(end) and (end > state.t or (end == state.t and solution.result is Result.UNFINISHED))):
+    now, first = float(solution.state.t), float(solution.times[0])
+    old = [float(t) for t in solution.configuration.get("save", solution.times[1:])]
+    end = old[-1] if t_end is None and old else float(solution.times[-1] if t_end is None else t_end)
+    if same_time(end, now, end):
+        end = now  # where the run is stands for the times that are the same: it has been saved
+    # nothing is left of a run that was killed after its last step, or that was given up a rounding error before its end
+    unsaid = solution.result.cut_short or solution.result in (Result.UNFINISHED, Result.DT_MIN)
+    if not (math.isfinite(end) and (end > now or (end == now and unsaid))):
         raise ValueError(
-            f"the run is at t = {state.t:g} and was to go to {old[-1] if old else state.t:g}; "
+            f"the run is at t = {now:g} and was to go to {old[-1] if old else now:g}; "
             f"t_end = {end:g} must lie beyond (--until)"
         )
-    old = [t for t in old if t <= end]
-    last = old[-1] if old else float(times[0])
-    if last == end:
-        return old
+    # what has been saved stays as it is, also where early versions saved times that are one
+    saved = [t for t in old if t <= now]
+    if now not in saved and any(same_time(t, now, end) for t in old):
+        saved.append(now)
+    ahead = [t for t in old if now < t < end or same_time(t, end, end)]
+    last = max((*saved, *ahead), default=first)
+    if last < end and not same_time(last, end, end):
+        ahead += _beyond(distinct_times([first, *saved, *ahead], (now,)), end, save)
+    return saved + [t for t in distinct_times(ahead, (now, end)) if t >= now and t not in saved]
+
+
+def _beyond(before: Sequence[float], end: float, save: int | Sequence[float] | None) -> list[float]:
+    """Save times after the last of those before, up to the end: as they are given, or as far apart as the last two."""
+    last = before[-1]
     if save is not None:
-        return old + save_times(save, last, end)
-    before = [float(times[0]), *old]
-    step = before[-1] - before[-2] if len(before) > 1 else end - last
-    count = int(np.ceil((end - last) / step * (1 - 1e-9))) - 1
-    return [*old, *(last + step * (i + 1) for i in range(count)), end]
+        return save_times(save, last, end)
+    step = last - before[-2] if len(before) > 1 else end - last
+    count = (end - last) / step * (1 - 1e-9)
+    if not count <= MOST_SAVES:
+        raise ValueError(
+            f"save times as far apart as the last two, {step:g}, would be {count:.3g} from t = {last:g} to {end:g}; "
+            "give save= (--save)"
+        )
+    return [*(last + step * (i + 1) for i in range(math.ceil(count) - 1)), end]
 
 
 def _mind_versions(solution: Solution) -> None:

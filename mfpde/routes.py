@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mfpde.lagrangian import NodeFlow, OutOfTime
 from mfpde.observables import Measured
 from mfpde.problem import Problem
-from mfpde.running import WORKING_ARRAYS, RunWarning
+from mfpde.running import WORKING_ARRAYS, RunWarning, nearest
 
 __all__ = ["MeshRoute", "NodeRoute", "Route", "RouteError", "StationaryRoute", "another_mesh", "routes"]
 
@@ -164,7 +164,7 @@ class MeshRoute(Route):
                 f"{self.name}, {self.size(level)} cells, ended at t = {found.times[-1]:g}: {found.result.value}"
             )
         self.cost = found.stats["steps"] * (3e-4 + 5e-8 * grid.size)
-        for i in np.searchsorted(found.times, self.times):
+        for i in nearest(found.times, self.times):
             yield Measured(
                 problem, tuple(grid.mesh()), found.density[i] * grid.cell_volume, float(found.energy[i]), grid,
                 found.point_values,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mfpde.checks import FLAG, NUMBER, PATH, POWER, require, shown
 from mfpde.convexity import NO_CERTIFICATE, convex_on, no_certificate
 from mfpde.grid import Grid, axis_number, box
-from mfpde.running import save_index
+from mfpde.running import save_index, within_run
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -206,8 +206,7 @@ class Solution:
             raise ValueError("this energy has no compressed response (its kernel does not factorise); save densities")
         require(t=(t, NUMBER))
         time = self.diagnostics["time"]
-        if not time[0] <= t <= time[-1]:
-            raise ValueError(f"t = {t:g} is outside the run, [{time[0]:g}, {time[-1]:g}]")
+        t = within_run(t, float(time[0]), float(time[-1]))
         if len(time) == 1:
             return self.response[0].copy()
         return np.asarray(self._spline(t))

@@ -232,7 +232,8 @@ class Solver:
                 self._last = start
                 new = State(t_new, state.mu, state.n_steps + 1, state.length, state.memory)
                 return new, StepInfo(None, dt, 0.0, 0.0, 0, first_rate, bound, cell)
-            if not dt > floor:
+            # what is left to `until` may be as short as it is asked for
+            if not (dt > floor or t_new == until):
                 result = Result.DT_MIN if finite else Result.NOT_FINITE
                 return state, StepInfo(result, dt, None, 0.0, redone, first_rate, bound, cell)
             at = Coefficients(

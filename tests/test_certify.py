@@ -89,6 +89,23 @@ def test_observables_are_what_they_say():
         found["mass"]
 
 
+def test_times_of_several_observables_that_differ_by_rounding_are_one():
+    """0.1 + 0.2 and 0.3, and 1 added up of tenths: each has the time it was given, and the value of the one run."""
+    summed = sum([0.1] * 10)
+    found = mf.reference(
+        mf.problems.linear_neuron(), 1e-4,
+        [mf.EnergyAt([0.1 + 0.2, 0.3, 1.0]), mf.Moment("theta", 1, [0.1 + 0.2, summed]), mf.EnergyAt([summed, 1.0])],
+    )  # fmt: skip
+    first, mean, last = found.observables
+    assert first.times.tolist() == [0.3, 1.0]
+    assert mean.times.tolist() == [0.1 + 0.2, summed]
+    assert last.times.tolist() == [1.0]
+    assert last.value[0] == first.value[1]
+    # mean(t) of a linear neuron is as exact as its bar
+    exact = mf.problems.linear_neuron().exact["mean"]
+    assert np.all(np.abs(mean.value - [exact(0.3), exact(1.0)]) <= mean.bar)
+
+
 @pytest.mark.parametrize("point_values", [False, True])
 @pytest.mark.parametrize("end", [mf.End.PERIODIC, mf.End.TRUNCATION])
 def test_masses_in_intervals_are_of_fourth_order(point_values, end):

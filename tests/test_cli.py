@@ -102,6 +102,18 @@ def test_save_times_and_shapes_in_both_spellings():
     assert loaded.times.tolist() == [0.0, 0.01, 0.02]
 
 
+def test_save_times_that_differ_by_rounding_are_one():
+    """As a shell or Python adds them up: ``seq`` and ``np.cumsum`` end a unit of the last place beside the end."""
+    tenths = ",".join(repr(t) for t in (0.1, 0.2, 0.30000000000000004, 0.3, 0.9999999999999999))
+    good("run", "linear-neuron", "--shape", "40", "--t-end", "1", "--save", tenths, "--no-plot", "-q", "-o", "run.h5")
+    assert mf.load("run.h5").times.tolist() == [0.0, 0.1, 0.2, 0.3, 1.0]
+    Path("run.toml").write_text(f'problem = "linear-neuron"\nshape = [40]\nt_end = 1.0\n[output]\nsave = [{tenths}]\n')
+    good("run", "run.toml", "--no-plot", "-q", "-o", "again.h5")
+    assert mf.load("again.h5").times.tolist() == [0.0, 0.1, 0.2, 0.3, 1.0]
+    good("resume", "run.h5", "--until", "2", "--save", f"1.5,{1.5 + 3e-16!r},1.9999999999999998", "-q", "--no-plot")
+    assert mf.load("run.h5").times.tolist() == [0.0, 0.1, 0.2, 0.3, 1.0, 1.5, 2.0]
+
+
 def test_an_existing_file_is_kept_unless_forced(folder):
     (folder / "linear-neuron.h5").write_text("mine")
     result = invoke(*RUN)

@@ -740,6 +740,22 @@ def test_a_training_loop_needs_the_learning_rate_times_n():
     assert compare(solution, records(0.5), quantities=quantities).verdict is Verdict.INCONSISTENT
 
 
+def test_times_that_differ_by_rounding_are_compared_once(bumps):
+    """0.1 added up five times is 0.5; records and exact laws with the times of two grids have both."""
+    summed = 0.5 * (1 + 2e-16)
+    x = np.random.default_rng(3).normal(0, 0.8, (4, 3, 40, 1))
+    found = compare(bumps, ParticleRecord(x, [0.5, summed, 1.0]), times=[0.5, summed])
+    assert found.times.tolist() == [0.5]
+    assert compare(bumps, ParticleRecord(x, [0.5, summed, 1.0])).times.tolist() == [0.5, 1.0]
+    problem = mf.problems.linear_neuron()
+    mean, variance = problem.exact["mean"], problem.exact["variance"]
+    exact = mf.ExactLaw(
+        problem, lambda t: mf.Product(theta=stats.norm(mean(t), variance(t) ** 0.5)), [0, 0.3, 0.1 + 0.2, 1]
+    )
+    found = compare(exact, sizes=[20, 40], replicas=4, dt=0.1)
+    assert found.times.tolist() == [0.0, 0.3, 1.0]
+
+
 def test_times_that_the_reference_did_not_save_are_named(bumps):
     x = np.random.default_rng(3).normal(0, 0.8, (4, 2, 40, 1))
     found = compare(bumps, ParticleRecord(x, [0.5, 0.7]))

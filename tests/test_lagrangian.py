@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import warnings
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -32,6 +33,30 @@ def free(axes, initial, function, gradient=None, **options):
 
 def uniform(low, high):
     return stats.uniform(low, high - low)
+
+
+class TestTimes:
+    def test_that_differ_by_rounding_are_one(self):
+        """``0.1`` added up ten times is 1 but for a unit of the last place, ``0.1 + 0.2`` is 0.3."""
+        found = mf.characteristics(mf.problems.linear_neuron(), 1.0, save=[*np.cumsum([0.1] * 10), 0.3])
+        assert found.times.tolist() == [0.0, 0.1, 0.2, 0.3, *np.cumsum([0.1] * 9)[3:], 1.0]
+
+    def test_a_rounding_error_off_a_save_time_is_that_save_time(self):
+        found = mf.characteristics(mf.problems.linear_neuron(), 0.3, save=[0.1, 0.3])
+        for t, i in ((0.1 + 0.2, -1), (np.nextafter(0.1, 1), 1), (-1e-18, 0)):
+            points, weights = found.nodes_at(t)
+            np.testing.assert_array_equal(points, found.points[i])
+            np.testing.assert_array_equal(weights, found.weights[i])
+        np.testing.assert_allclose(found.response_at(0.1 + 0.2), found.response[-1], rtol=1e-9)
+
+    def test_knots_of_a_rate_a_rounding_error_apart_are_one_break(self):
+        """Three pieces: up to the jump, and up to the end of the rate, which is the end of the run but for rounding."""
+        alpha = mf.PiecewiseLinear([0, 0.3, 0.1 + 0.2, sum([0.1] * 10)], [1.0, 1.0, 0.0, 0.0])
+        ramp = mf.characteristics(replace(mf.problems.linear_neuron(), alpha=alpha), 1.0, save=2)
+        assert ramp._dynamics.breaks(1.0) == [0.3]
+        alpha = mf.PiecewiseLinear([0, 0.3, 0.3, 1], [1.0, 1.0, 0.0, 0.0])
+        jump = mf.characteristics(replace(mf.problems.linear_neuron(), alpha=alpha), 1.0, save=2)
+        np.testing.assert_allclose(ramp.energy, jump.energy, rtol=1e-9)
 
 
 class TestClosedForms:

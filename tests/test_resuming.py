@@ -184,6 +184,71 @@ def test_a_run_goes_beyond_its_end(path):
         mf.resume(half, 0.7, output=kept, progress=False)
 
 
+TENTHS = np.cumsum([0.1] * 10)  # the last is a unit of the last place short of 1
+
+
+def as_an_early_version_left_it(result=Result.DT_MIN):
+    """A run that was to save at both ends of the last unit of the last place, and made no step there."""
+    run = mf.solve(mf.problems.linear_neuron(), 40, TENTHS[-1], save=TENTHS, progress=False)
+    run.configuration["save"] = [*TENTHS.tolist(), 1.0]
+    return replace(run, result=result)
+
+
+@pytest.mark.parametrize("result", [Result.DT_MIN, Result.UNFINISHED, Result.INTERRUPTED])
+def test_a_run_given_up_a_rounding_error_before_its_end_is_over(result, path):
+    run = as_an_early_version_left_it(result)
+    whole = mf.resume(run, progress=False)
+    assert whole.result is Result.SUCCESS
+    assert whole.times.tolist() == [0.0, *TENTHS]
+    assert whole.configuration["save"] == TENTHS.tolist()
+    run.save(path)
+    assert mf.resume(path, progress=False).times.tolist() == [0.0, *TENTHS]
+    assert mf.load(path).result is Result.SUCCESS
+
+
+def test_a_run_given_up_there_goes_on_as_far_apart_as_its_save_times_are():
+    longer = mf.resume(as_an_early_version_left_it(), 2.0, progress=False)
+    assert longer.result is Result.SUCCESS
+    np.testing.assert_allclose(longer.times, np.linspace(0, 2, 21), rtol=1e-14)
+    assert longer.times[10] == TENTHS[-1]
+
+
+def test_save_times_ahead_that_are_one_are_saved_once():
+    """What is to come, from a list that an early version took as it was; the end is the last of it but for rounding."""
+    run = mf.solve(
+        mf.problems.linear_neuron(), 40, 1.0, save=[0.2, 0.3, 0.5], stop=lambda s: s.time == 0.2, progress=False
+    )
+    run.configuration["save"] = [0.2, 0.3, 0.1 + 0.2, 0.5, TENTHS[-1]]
+    whole = mf.resume(run, 1.0, progress=False)
+    assert whole.result is Result.SUCCESS
+    assert whole.times.tolist() == [0.0, 0.2, 0.3, 0.5, 1.0]
+
+
+def test_save_times_that_were_saved_stay():
+    """Two that are one, but so far apart that an early version made a step between them."""
+    run = mf.solve(mf.problems.linear_neuron(), 40, 0.3, save=[0.2, 0.3], progress=False)
+    run.times[1] = run.configuration["save"][0] = 0.3 * (1 - 5e-13)
+    whole = mf.resume(run, 0.6, progress=False)
+    assert whole.times.tolist() == [0.0, 0.3 * (1 - 5e-13), 0.3, 0.6]
+    np.testing.assert_array_equal(whole.density[:3], run.density)
+
+
+def test_an_end_that_is_the_last_time_but_for_rounding_is_no_end():
+    run = mf.solve(mf.problems.linear_neuron(), 40, TENTHS[-1], save=2, progress=False)
+    with pytest.raises(ValueError, match="the run is at t = 1 and was to go to 1; t_end = 1 must lie beyond"):
+        mf.resume(run, 1.0, progress=False)
+
+
+def test_more_save_times_than_there_can_be_are_refused():
+    """As far apart as the last two, a millionth of a millionth: they would not fit into memory."""
+    run = mf.solve(mf.problems.linear_neuron(), 40, 1.0, save=[1.0 - 1e-11], progress=False)
+    with pytest.raises(
+        ValueError, match=r"as far apart as the last two, 1e-11, would be 1e\+11 from t = 1 to 2; give save="
+    ):
+        mf.resume(run, 2.0, progress=False)
+    assert len(mf.resume(run, 2.0, save=2, progress=False).times) == 4
+
+
 def test_what_has_changed_is_named(path):
     mf.solve(mf.problems.linear_neuron(), shape=40, t_end=0.2, output=path, progress=False)
     before = path.read_bytes()

@@ -57,6 +57,58 @@ class TestSaveTimes:
         assert dt[at] == pytest.approx(1e-4)
         assert dt[at + 1] > 0.5 * dt[at - 2] > 10 * dt[at]
 
+    @pytest.mark.parametrize(
+        ("save", "kept"),
+        [
+            # 0.1 added up ten times is a unit of the last place short of 1
+            (np.cumsum([0.1] * 10), [*np.cumsum([0.1] * 9).tolist(), 1.0]),
+            # 1 less that sum is no start, and neither is a rounding error before it
+            ([1.0 - sum([0.1] * 10), 0.5], [0.5, 1.0]),
+            ([-1e-17, 0.5, 1.0 + 2e-16], [0.5, 1.0]),
+            # 0.1 + 0.2 is the next number after 0.3
+            ([0.1 + 0.2, 0.3, 1.0], [0.3, 1.0]),
+            (np.concatenate([np.linspace(0, 1, 5), 0.25 * (1 + 1e-13) * np.arange(5)[:4]]), [0.25, 0.5, 0.75, 1.0]),
+        ],
+        ids=["summed", "start", "outside", "in between", "two grids"],
+    )
+    def test_that_differ_by_rounding_are_one(self, well, save, kept):
+        solution = mf.solve(well, 40, 1.0, save=save)
+        assert solution.result is mf.Result.SUCCESS
+        assert solution.times.tolist() == [0.0, *kept]
+        assert solution.configuration["save"] == kept
+
+    @pytest.mark.parametrize("gap", [10.0**-k for k in range(9, 18)])
+    @pytest.mark.parametrize("at", [1e-8, 0.3, 1.0])
+    def test_however_close_end_no_run(self, well, at, gap):
+        """Between the two there is a step that can be made, or there is one time."""
+        solution = mf.solve(well, 40, 1.0, save=[at * (1 - gap), at, 1.0])
+        assert solution.result is mf.Result.SUCCESS
+        # eight units of the last place of 1 are 1.8e-15
+        assert len(solution.times) == 1 + len({at, 1.0}) + (gap > 1e-12 and gap * at > 1.8e-15)
+
+    def test_over_many_powers_of_ten_stay(self, well):
+        """What counts as rounding is relative to the time, not to the end."""
+        wanted = np.geomspace(1e-12, 1e2, 15)
+        solution = mf.solve(well, 40, 100.0, save=wanted)
+        assert solution.times.tolist() == [0.0, *wanted[:-1].tolist(), 100.0]
+
+    def test_an_end_that_is_the_start_but_for_rounding(self, well):
+        first = mf.solve(well, 40, sum([0.1] * 10), save=2)
+        with pytest.raises(ValueError, match=r"t_end = 1.0 is the start, t = 0\.9999999999999999, but for rounding"):
+            mf.solve(well, 40, 1.0, initial=first)
+
+    def test_steps_by_hand_go_as_short_as_they_are_asked_to(self, well):
+        solver = mf.Solver(well, 40)
+        state, _ = solver.step(solver.init(), 0.01)
+        new, info = solver.step(state, np.nextafter(state.t, 1.0))
+        assert info.result is None
+        assert new.t == np.nextafter(state.t, 1.0)
+        np.testing.assert_allclose(new.mu, state.mu, rtol=1e-14)
+
+    def test_the_response_a_rounding_error_beyond_the_end(self):
+        solution = mf.solve(mf.problems.linear_neuron(), 40, 0.3, save=2)
+        np.testing.assert_array_equal(solution.response_at(0.1 + 0.2), solution.response[-1])
+
     def test_energy_and_density_belong_to_them(self, well):
         solution = mf.solve(well, 100, save=5)
         at = np.searchsorted(solution.diagnostics["time"], solution.times)

@@ -29,6 +29,7 @@ from mfpde.lagrangian import Characteristics, NodeFlow, OutOfTime
 from mfpde.measures import GridMeasure
 from mfpde.particles import Cloud, Dynamics, simulate
 from mfpde.problem import Problem, Reaction
+from mfpde.running import distinct_times
 from mfpde.solution import Solution
 
 __all__ = ["compare"]
@@ -158,6 +159,7 @@ def compare(
     chosen = _quantities(quantities, problem)
     notes: list[str] = []
     known = np.asarray(reference.times, dtype=float)
+    known = np.array(distinct_times(known, (known.min(), known.max())))
     records: list[ParticleRecord] | None = None
     if particles is not None:
         given = [particles] if isinstance(particles, (Cloud, ParticleRecord)) else entries(particles, "particles")
@@ -324,7 +326,7 @@ def _times(
         result.append(float(known[np.argmin(np.abs(known - t))]))
     if not result:
         raise ValueError("times is empty; leave it out, or name at least one")
-    return np.array(result)
+    return np.unique(result)  # two that are one but for rounding are the same of the reference
 
 
 def _uncertainty(
