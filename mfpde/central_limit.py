@@ -50,6 +50,7 @@ from mfpde.energy import BoundEnergy
 from mfpde.lagrangian import GROWTH, START, _Dynamics, _leeway, _method, _Record
 from mfpde.problem import Problem
 from mfpde.running import progress_bar, save_times, shows_progress, warn
+from mfpde.threads import one_blas_thread
 
 __all__ = ["Fluctuations", "fluctuations"]
 
@@ -212,8 +213,6 @@ def fluctuations(
     >>> bool(np.allclose(2 * limit.gap, 0.5 * np.exp(-2 * limit.times), rtol=1e-7))
     True
     """
-    from threadpoolctl import threadpool_limits
-
     if not isinstance(problem, Problem):
         raise ValueError(f"problem must be a Problem, not {shown(problem)}")
     require(nodes=(nodes, COUNT | COUNTS | NONE), progress=(progress, FLAG | NONE))
@@ -248,7 +247,7 @@ def fluctuations(
 
     def run(at: tuple[Array, Array]) -> Fluctuations:
         label = f"{problem.name}, {len(at[1])} nodes"
-        with threadpool_limits(limits=1), progress_bar(visible, label, 0.0, t_end) as show:
+        with one_blas_thread(), progress_bar(visible, label, 0.0, t_end) as show:
             return _solve(dynamics, at, times, rtol, show if visible else None)
 
     best, change = run(current), math.inf

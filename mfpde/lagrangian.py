@@ -36,6 +36,7 @@ from mfpde.running import (
     within_run,
 )
 from mfpde.schedules import Constant, PiecewiseLinear
+from mfpde.threads import one_blas_thread
 
 __all__ = ["Characteristics", "Refinement", "characteristics"]
 
@@ -582,10 +583,8 @@ class Characteristics:
     @cached_property
     def _record(self) -> _Record:
         """The response and the mean rate at all times, from the last run repeated."""
-        from threadpoolctl import threadpool_limits
-
         record = _Record(0.0)
-        with threadpool_limits(limits=1):
+        with one_blas_thread():
             _integrate(self._dynamics, self._start, self.times[[0, -1]], self.rtol, record=record)
         return record
 
@@ -974,12 +973,10 @@ class _Search:
 
     def run(self, blocks: tuple[Block, ...], rtol: float) -> _Run:
         """One run, with a progress bar."""
-        from threadpoolctl import threadpool_limits
-
         nodes = nodes_of(blocks)
         label = f"{self.dynamics.problem.name}, {len(nodes[1])} nodes"
         with (
-            threadpool_limits(limits=1),
+            one_blas_thread(),
             progress_bar(self.shown, label, 0.0, float(self.times[-1])) as show,
         ):
             return _integrate(
@@ -1114,8 +1111,6 @@ def find_ancestors(dynamics: _Dynamics, t_end: float, deadline: float = math.inf
     OutOfTime
         At the deadline.
     """
-    from threadpoolctl import threadpool_limits
-
     d = dynamics.dimension
     if not dynamics.reacts and d > 1:
         return None
@@ -1124,7 +1119,7 @@ def find_ancestors(dynamics: _Dynamics, t_end: float, deadline: float = math.inf
         run = _integrate(dynamics, (points, logs), SCOUT_TIMES * t_end, SCOUT_RTOL, deadline=deadline)
         return run.points, run.weights
 
-    with threadpool_limits(limits=1):
+    with one_blas_thread():
         return find_places(dynamics.problem.mu_0, (SCOUT[d],) * d, follow)
 
 
@@ -1173,14 +1168,12 @@ class NodeFlow:
         OutOfTime
             At the deadline.
         """
-        from threadpoolctl import threadpool_limits
-
         if not self._looked:
             self._places = find_ancestors(self.dynamics, float(self.saves[-1]), deadline)
             self._looked = True
         blocks = self.dynamics.problem.mu_0.blocks(tuple(nodes), self._places, self.other)
         start = nodes_of(blocks)
-        with threadpool_limits(limits=1):
+        with one_blas_thread():
             run = _integrate(self.dynamics, start, self.saves, rtol, deadline=deadline, other=self.other)
         self.watched = worst(blocks, run.weights)
         ancestral = [ancestral_mass(start[1], weights) for weights in run.weights]

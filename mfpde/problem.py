@@ -23,6 +23,7 @@ from mfpde.energy.base import axis_positions
 from mfpde.grid import Axis, Grid, box
 from mfpde.measures import Measure, RestrictedMeasure
 from mfpde.schedules import Constant, Schedule, as_schedule
+from mfpde.threads import one_blas_thread
 
 __all__ = ["Network", "Problem", "Reaction", "Reinjection", "ReinjectionKind", "TruncationWarning"]
 
@@ -359,7 +360,8 @@ class Problem:
     @cached_property
     def bound_energy(self) -> BoundEnergy:
         """The energy bound to the box; its factorisations are computed once and shared."""
-        return self.energy.bind(tuple(self.axes))
+        with one_blas_thread():  # threads wait for each other longer than factorisations of this size take
+            return self.energy.bind(tuple(self.axes))
 
     @property
     def noiseless(self) -> bool:

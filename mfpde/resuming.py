@@ -15,7 +15,7 @@ from mfpde.checks import FLAG, NONE, NUMBER, PATH, one_of, require
 from mfpde.diagnostics import Limits, OnEndMass, StopCondition
 from mfpde.integration import Integration, Manner, conclude, described, versions
 from mfpde.problem import Problem
-from mfpde.running import MOST_SAVES, check_memory, distinct_times, same_time, save_times, warn
+from mfpde.running import MOST_SAVES, check_memory, distinct_times, same_time, save_times, thread_limit, warn
 from mfpde.solution import Result, Solution
 from mfpde.solver import Solver
 from mfpde.stepping import Controller, Method
@@ -127,10 +127,11 @@ def resume(
         on_end_mass=OnEndMass(configuration.get("on_end_mass", OnEndMass.WARN)),
     )
     check_memory(solution.grid.size)
-    solver = Solver(problem, solution.grid.shape, **made)
-    solver.init(state)
-    stream = _stream(output, path, configuration)
-    run = Integration(solver, state, targets, manner, stream, history=solution)
+    with thread_limit(threads, solution.grid.size):
+        solver = Solver(problem, solution.grid.shape, **made)
+        solver.init(state)
+        stream = _stream(output, path, configuration)
+        run = Integration(solver, state, targets, manner, stream, history=solution)
     return conclude(run.complete(), throw=throw, stacklevel=3)
 
 

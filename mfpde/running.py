@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
 import signal
@@ -19,11 +18,11 @@ from numpy.typing import NDArray
 
 from mfpde.checks import NUMBER, numbers, require, shown, whole
 from mfpde.schedules import Constant, Schedule
-from mfpde.threads import THREADED_SIZE, at_most
+from mfpde.threads import THREADED_SIZE, at_most, one_blas_thread
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-    from threadpoolctl import ThreadpoolController
+
 
 __all__ = [
     "RunWarning",
@@ -183,21 +182,13 @@ def save_index(times: NDArray[np.float64], t: float | None, entry: str) -> int:
 
 @contextlib.contextmanager
 def thread_limit(threads: int | None, cells: int) -> Iterator[None]:
-    """The threads of sweeps and products; BLAS has one, see `mfpde.threads.product`."""
+    """The threads of sweeps and products; BLAS has one, see `mfpde.threads.one_blas_thread`."""
     if threads is None:
         threads = 1 if cells < THREADED_SIZE else (os.cpu_count() or 1)
     if not whole(threads) or not 1 <= threads <= MOST_THREADS:
         raise ValueError(f"threads must be a whole number from 1 to {MOST_THREADS}, not {shown(threads)}")
-    with at_most(threads), _pools("scipy.linalg" in sys.modules).limit(limits=1):
+    with at_most(threads), one_blas_thread():
         yield
-
-
-@functools.cache
-def _pools(scipy: bool) -> ThreadpoolController:
-    """The thread pools of this process, looked for once (which takes milliseconds) before and once after SciPy's."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 WORKING_ARRAYS = 20

@@ -20,6 +20,7 @@ from mfpde.running import invert_clock
 from mfpde.schedules import Constant, Schedule
 from mfpde.solution import Result, Solution, State
 from mfpde.stepping import Coefficients, Controller, ErrorControl, FixedStep, Method, step_doubling
+from mfpde.threads import one_blas_thread
 from mfpde.transport import Scheme
 
 __all__ = ["Solver", "StepInfo"]
@@ -124,7 +125,8 @@ class Solver:
         method.check(problem, scheme)
         self.method: Method = method
         self.controller: Controller = ErrorControl() if controller is None else controller
-        self.flow = Flow(problem, self.grid, self.scheme)
+        with one_blas_thread():
+            self.flow = Flow(problem, self.grid, self.scheme)
         self._last: Evaluation | None = None
 
     def __repr__(self) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Callable, Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["THREADED_SIZE", "at_most", "available", "in_shares", "product"]
+__all__ = ["THREADED_SIZE", "at_most", "available", "in_shares", "one_blas_thread", "product"]
 
 THREADED_SIZE = 100_000
 """Cells from which threads are used: below, waking one costs more than it saves."""
@@ -48,6 +51,85 @@ def at_most(threads: int) -> Iterator[None]:
         yield
     finally:
         _limit.reset(token)
+
+
+class _Limited:
+    """BLAS whose threads belong to the process: one thread from when the first run comes until the last one leaves.
+
+    Limits of its own for each of several runs at a time, in as many threads, would leave the wrong number behind: the
+    last to leave restores the limit that it found, which is that of another run.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._count = threading.Lock(), 0
+        self._before: dict[str, tuple[Any, int]] = {}
+        if hasattr(os, "register_at_fork"):  # another thread may have held it
+            os.register_at_fork(after_in_child=self._new_lock)
+
+    def _new_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    def enter(self, libraries: Sequence[Any]) -> None:
+        with self._lock:
+            self._count += 1
+            for library in libraries:  # one may have come since the first run: SciPy brings its own
+                if library.filepath not in self._before:
+                    self._before[library.filepath] = library, library.num_threads
+                    _set_threads(library, 1)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._count -= 1
+            if self._count == 0:
+                for library, number in self._before.values():
+                    _set_threads(library, number)
+                self._before.clear()
+
+
+def _set_threads(library: Any, number: int) -> None:
+    # since 3.8 threadpoolctl ignores all threads but the first that has set a number, until that is done: the run that
+    # restores the number need not be the one that set it
+    release = getattr(library, "clear_controlling_thread", None)
+    if release is not None:
+        release(force=True)
+    library.set_num_threads(number)
+    if release is not None:
+        release(force=True)
+
+
+@functools.cache
+def _blas(scipy: bool) -> tuple[list[Any], list[Any]]:
+    """The BLAS of this process, and that of each thread; looked for before and after SciPy brings its own.
+
+    That takes milliseconds.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    found = ThreadpoolController().select(user_api="blas").lib_controllers
+    own = [library for library in found if getattr(library, "threading_layer", "") == "openmp"]
+    return [library for library in found if library not in own], own
+
+
+_limited = _Limited()
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Within it BLAS has one thread, in all of this process; see `product` for why, and how products are shared.
+
+    It may be entered again, and in several threads at a time: the last to leave restores the number that there was.
+    """
+    shared, own = _blas("scipy.linalg" in sys.modules)
+    before = [library.num_threads for library in own]
+    _limited.enter(shared)
+    try:
+        for library in own:
+            library.set_num_threads(1)
+        yield
+    finally:
+        _limited.leave()
+        for library, number in zip(own, before, strict=True):
+            library.set_num_threads(number)
 
 
 def _pool(workers: int) -> Executor:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 from scipy.integrate import solve_ivp
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import mfpde as mf
 from mfpde import implicit, integration
@@ -19,6 +20,11 @@ from mfpde.diagnostics import COLUMNS
 from mfpde.flow import Flow
 from mfpde.running import invert_clock
 from mfpde.stepping import Coefficients, Operator, Outcome, Splitting, step_doubling
+
+
+def blas_threads():
+    """How many threads BLAS has, NumPy's and SciPy's."""
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
 @pytest.fixture
@@ -1123,6 +1129,101 @@ class TestThreads:
         problem = mf.problems.gaussian_bumps(centres=[(-1.0, 0.5)], weights=[1.0])
         one, two = (mf.solve(problem, (64, 64), 0.2, threads=n) for n in (1, 2))
         np.testing.assert_allclose(two.density[-1], one.density[-1], rtol=1e-12, atol=1e-16)
+
+    @pytest.mark.parametrize(
+        "compute",
+        [
+            lambda problem: mf.Solver(problem, 40),
+            lambda problem: mf.solve(problem, 40, 0.01, save=2),
+            lambda problem: mf.characteristics(problem, 0.01, save=2),
+            lambda problem: mf.particles.simulate(problem, 20, t_end=0.01, save=2, progress=False),
+            lambda problem: mf.fluctuations(problem, 0.01, save=2),
+            lambda problem: problem.fingerprint(),
+        ],
+        ids=["solver", "solve", "characteristics", "simulate", "fluctuations", "fingerprint"],
+    )
+    def test_energies_are_bound_with_one_thread_of_blas(self, compute):
+        """Also before the first step: the factorisations of a small run took three times as long on all of them."""
+        seen = []
+
+        class Watched(mf.energy.Energy):
+            def bind(self, axes):
+                seen.append(blas_threads())
+                return mf.problems.linear_neuron().energy.bind(axes)
+
+        problem = dataclasses.replace(mf.problems.linear_neuron(), alpha=0.0, energy=Watched())
+        with threadpool_limits(limits=2):
+            compute(problem)
+            assert seen == [{1}]
+            assert blas_threads() == {2}
+
+    def test_a_resumed_run_is_set_up_with_one_thread_of_blas(self, monkeypatch):
+        seen = []
+        half = mf.solve(mf.problems.linear_neuron(), 40, 0.01, save=2)
+        init = mf.Solver.init
+        monkeypatch.setattr(mf.Solver, "init", lambda *arguments: seen.append(blas_threads()) or init(*arguments))
+        with threadpool_limits(limits=2):
+            mf.resume(half, 0.02)
+        assert seen == [{1}]
+
+    def test_runs_at_a_time_leave_blas_as_it_was(self, well):
+        """The first run to begin is the first to end; the other still has one thread of BLAS, and leaves two."""
+        first_began, second_began, first_ended = threading.Event(), threading.Event(), threading.Event()
+        during, failed = [], []
+
+        def first(snapshot):
+            first_began.set()
+            return second_began.wait(60)
+
+        def second(snapshot):
+            second_began.set()
+            assert first_ended.wait(60)
+            during.append(blas_threads())
+            return True
+
+        def run(stop, ended):
+            try:
+                mf.solve(well, 40, stop=stop)
+            except BaseException as error:
+                failed.append(error)
+            ended.set()
+
+        with threadpool_limits(limits=2):
+            one = threading.Thread(target=run, args=(first, first_ended))
+            other = threading.Thread(target=run, args=(second, threading.Event()))
+            one.start()
+            assert first_began.wait(60)
+            other.start()
+            one.join()
+            other.join()
+            assert failed == []
+            assert during == [{1}]
+            assert blas_threads() == {2}
+
+    def test_the_blas_that_scipy_brings_is_limited_when_it_comes(self):
+        """NumPy and SciPy have one each, as their wheels do; what comes in the middle is restored as well."""
+        code = """
+import sys, mfpde
+from threadpoolctl import threadpool_info, threadpool_limits
+from mfpde.threads import one_blas_thread
+
+def threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+assert "scipy.linalg" not in sys.modules
+before = threads()
+with one_blas_thread():
+    assert threads() == {1}
+    import scipy.linalg
+    with one_blas_thread():
+        assert threads() == {1}
+    assert threads() == {1}
+print(threads() == before)
+"""
+        environment = {**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.stdout == "True\n", done.stderr
 
 
 class TestImport:

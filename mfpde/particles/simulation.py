@@ -37,6 +37,7 @@ from mfpde.particles.fields import DirectField, Field, make_field
 from mfpde.problem import Problem, Reaction, ReinjectionKind
 from mfpde.running import MOST_SAVES, check_memory, progress_bar, save_index
 from mfpde.schedules import Schedule
+from mfpde.threads import one_blas_thread
 
 __all__ = ["Cloud", "simulate"]
 
@@ -272,7 +273,8 @@ def simulate(
     saves = save_steps(save, dt, steps)
     start = initial_positions(problem, initial, n, replicas)
     seeds = np.random.SeedSequence(int(seed)).spawn(replicas)
-    evaluation = repr(make_field(problem, n))  # finds the mesh once, before there are threads
+    with one_blas_thread():
+        evaluation = repr(make_field(problem, n))  # finds the mesh once, before there are threads
     size = max(1, min(BLOCK // n, math.ceil(replicas / workers)))
     kept = None
     if checkpoint is not None:
@@ -295,8 +297,6 @@ def simulate(
     blocks = [range(i, min(i + size, replicas)) for i in range(0, replicas, size)]
 
     from concurrent.futures import ThreadPoolExecutor
-
-    from threadpoolctl import threadpool_limits
 
     record = _Record(problem, n, replicas, saves, keep_positions, isinstance(scheme.reaction, Weights), observe)
     done = [0.0] * len(blocks)
@@ -323,16 +323,17 @@ def simulate(
 
             ensemble.run(dt, steps, saves, lambda j: record.take(ensemble, block, j), report, keep)
 
-        with threadpool_limits(limits=1):
+        with one_blas_thread():
             if workers == 1 or len(blocks) == 1:
                 for b in range(len(blocks)):
                     work(b)
             else:
                 with ThreadPoolExecutor(workers) as pool:
                     list(pool.map(work, range(len(blocks))))
+    cloud = record.cloud(np.array(saves) * dt, dt, int(seed), scheme, evaluation)
     if kept is not None:
         kept.remove()
-    return record.cloud(np.array(saves) * dt, dt, int(seed), scheme, evaluation)
+    return cloud
 
 
 # ---------------------------------------------------------------------------------------------- arguments
