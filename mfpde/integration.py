@@ -41,7 +41,16 @@ from mfpde.grid import Axis, Grid
 from mfpde.implicit import Potential
 from mfpde.measures import Measure
 from mfpde.problem import Problem, Reaction
-from mfpde.running import check_memory, interruptible, progress_bar, same_time, save_times, thread_limit, warn
+from mfpde.running import (
+    RunWarning,
+    check_memory,
+    interruptible,
+    progress_bar,
+    same_time,
+    save_times,
+    thread_limit,
+    warn,
+)
 from mfpde.schedules import Constant
 from mfpde.solution import Result, Solution, State, run_stats
 from mfpde.solver import Solver
@@ -189,25 +198,35 @@ def solve(
     if manner.on_end_mass is OnEndMass.EXTEND and not (initial is None or isinstance(initial, Measure)):
         raise ValueError('on_end_mass = "extend" starts again on a larger mesh: initial must be a measure, or left out')
     stream = make_stream(output, overwrite=overwrite)
-    notes: list[str] = []
-    while True:
-        if isinstance(problem, Problem):  # the solver refuses anything else
-            check_memory(problem.grid(shape).size)
-        solver = Solver(problem, shape, scheme=scheme, method=method, controller=controller)
-        state = solver.init(initial)
-        end = end_time(problem, t_end, state.t)
-        run = Integration(solver, state, save_times(save, state.t, end), manner, stream, notes=notes)
-        del state
-        solution = run.complete()
-        if solution.result is not Result.END_MASS or manner.on_end_mass is not OnEndMass.EXTEND:
-            break
+
+    def prepared(problem: Problem, shape: Sequence[int] | int | None, notes: Sequence[str]) -> Integration:
+        cells = problem.grid(shape).size if isinstance(problem, Problem) else 1  # the solver refuses anything else
+        check_memory(cells)
+        with thread_limit(threads, cells):
+            solver = Solver(problem, shape, scheme=scheme, method=method, controller=controller)
+            state = solver.init(initial)
+            targets = save_times(save, state.t, end_time(problem, t_end, state.t))
+            return Integration(solver, state, targets, manner, stream, notes=notes)
+
+    solution, notes = prepared(problem, shape, ()).complete(), []
+    while solution.result is Result.END_MASS and manner.on_end_mass is OnEndMass.EXTEND:
         if len(notes) == MOST_EXTENSIONS:
             break
-        problem, shape, note = extended(problem, solution)
-        notes.append(note)
-        if stream is not None:
-            stream.start_again()
-        del run, solver
+        larger: Integration | None = None
+        try:
+            problem, shape, note = extended(problem, solution)
+            notes.append(note)
+            if stream is not None:
+                stream.start_again()
+            larger = prepared(problem, shape, notes)
+            solution = larger.complete()
+        except (ValueError, ArithmeticError, MemoryError) as error:
+            if larger is not None and larger.times:
+                raise
+            # the energy may have no values out there: the run so far is kept
+            reason = " ".join(str(error).split())
+            solution.warnings.append(f"mass reached the ends of the mesh, which could not be extended: {reason}")
+            break
     return conclude(solution, throw=throw, stacklevel=3)
 
 
@@ -274,6 +293,12 @@ class Integration:
             stream.check_room(len(targets) + 1, solver.grid.shape)
         if isinstance(manner.stop, GapBelow) and not solver.flow.convex:
             raise ValueError(manner.stop.refusal(solver.flow.convex))
+        # whatever the end of the run will ask for is asked for now: what fails then would lose the run
+        self.fingerprint = solver.problem.fingerprint()
+        self.configuration = self._configuration()
+        versions()
+        for schedule in (solver.problem.schedule, solver.problem.alpha, solver.problem.temperature):
+            schedule(targets[-1])
         self.recorder = Recorder(solver.flow)
         self.times: list[float] = []
         self.energies: list[float] = []
@@ -311,13 +336,29 @@ class Integration:
         volatile = history.provenance.get("volatile", {})
         self.before = {"seconds": volatile.get("seconds", 0.0), "resumed": volatile.get("resumed", 0) + 1}
 
+    def _configuration(self) -> dict[str, Any]:
+        """The settings, as plain values."""
+        solver, problem, manner = self.solver, self.solver.problem, self.manner
+        return {
+            "problem": problem.name,
+            "parameters": dict(problem.parameters or {}),
+            "shape": list(solver.grid.shape),
+            "t_end": self.targets[-1],
+            "scheme": described(solver.scheme),
+            "method": described(solver.method),
+            "controller": described(solver.controller),
+            "save": [float(t) for t in self.targets],
+            **({} if manner.limits == Limits() else {"limits": described(manner.limits)}),
+            **({} if manner.on_end_mass is OnEndMass.WARN else {"on_end_mass": manner.on_end_mass.value}),
+            **({} if self.stream is None else self.stream.configuration),
+        }
+
     # ----- what there is so far
 
     def _solution(self, result: Result, density: Any, diagnostics: dict[str, Array], seconds: float | None) -> Solution:
         solver, problem = self.solver, self.solver.problem
         balanced = solver.flow.reaction.balanced
         stats = run_stats(diagnostics, balanced=balanced, evaluations=solver.flow.evaluations, leak=self.leak)
-        manner = self.manner
         return Solution(
             grid=solver.grid,
             times=np.array(self.times),
@@ -329,25 +370,13 @@ class Integration:
             stats={**stats, "redone": self.redone},  # also those of a step that was given up
             warnings=list(self.notes),
             remarks=[text for text in (no_certificate(solver.flow.convex), problem.caveat) if text],
-            configuration={
-                "problem": problem.name,
-                "parameters": dict(problem.parameters or {}),
-                "shape": list(solver.grid.shape),
-                "t_end": self.targets[-1],
-                "scheme": described(solver.scheme),
-                "method": described(solver.method),
-                "controller": described(solver.controller),
-                "save": [float(t) for t in self.targets],
-                **({} if manner.limits == Limits() else {"limits": described(manner.limits)}),
-                **({} if manner.on_end_mass is OnEndMass.WARN else {"on_end_mass": manner.on_end_mass.value}),
-                **({} if self.stream is None else self.stream.configuration),
-            },
+            configuration=dict(self.configuration),
             provenance=_provenance(seconds, self.before),
             state=self.state,
             problem=problem,
             point_values=solver.scheme.point_values,
             name=problem.name,
-            fingerprint=problem.fingerprint(),
+            fingerprint=self.fingerprint,
         )
 
     def _counts(self) -> dict[str, float]:
@@ -547,7 +576,11 @@ def described(thing: object) -> str:
 def conclude(solution: Solution, *, throw: bool, stacklevel: int) -> Solution:
     """Say what a run wants looked at, and raise if it failed."""
     for note in solution.warnings:
-        warn(note, stacklevel=stacklevel + 1)
+        try:
+            warn(note, stacklevel=stacklevel + 1)
+        except RunWarning as warning:  # where warnings are errors, they do not cost the run
+            warning.solution = solution
+            raise
     if throw and not (solution.result.ok or solution.result.cut_short):
         raise SolveError(f"at t = {solution.state.t:g}: {solution.result.value}", solution)
     return solution

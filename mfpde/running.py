@@ -54,7 +54,12 @@ time after 0."""
 
 
 class RunWarning(UserWarning):
-    """Something in a run that wants looking at."""
+    """Something in a run that wants looking at.
+
+    Where warnings are errors, ``solution`` holds what `mfpde.solve` or `mfpde.resume` had computed.
+    """
+
+    solution: Solution | None = None
 
 
 def warn(text: str, stacklevel: int = 2) -> None:

@@ -179,3 +179,12 @@ def test_kill_9(path):
     assert int(json.loads(done.stdout)) >= 1
     # what a kill in the middle of a write leaves has another name
     assert all(name.startswith(".cloud.npz.") for name in os.listdir(path.parent))
+
+
+def test_a_checkpoint_that_cannot_be_removed_does_not_cost_the_simulation(path, monkeypatch):
+    def refuse(self, missing_ok=False):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    cloud = simulate(mf.problems.linear_neuron(), 20, t_end=0.1, save=2, checkpoint=path, progress=False)
+    assert cloud.times.tolist() == [0.0, 0.1]

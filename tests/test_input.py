@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -640,3 +641,59 @@ def test_the_measure_of_reinjection_is_part_of_the_fingerprint():
     one, other = mf.Product(theta=stats.norm(0, 0.3)), mf.Product(theta=stats.norm(0.2, 0.3))
     assert made(one) == made(mf.Product(theta=stats.norm(0, 0.3)))
     assert len({made(one), made(other), made(mf.Dirac(theta=0.0)), made(None), made(one, "replace")}) == 5
+
+
+class OnMeshes(mf.energy.Energy):
+    """A potential that has values on a mesh only, of at least so many cells."""
+
+    def __init__(self, strength: float, least: int = 4, fails: type[Exception] = NotImplementedError) -> None:
+        self.strength, self.least, self.fails = strength, least, fails
+
+    def bind(self, axes):
+        return OnMeshesOfABox(self, tuple(axes))
+
+
+class OnMeshesOfABox(mf.energy.BoundEnergy):
+    def __init__(self, source, axes):
+        self.source, self.axes = source, axes
+
+    def _none(self, *arguments):
+        raise self.source.fails("values on a mesh only")
+
+    _potential = _gradient = _energy = _none
+
+    def on(self, grid):
+        if grid.size < self.source.least:
+            raise ValueError("too few cells")
+        return mf.External(lambda x: self.source.strength * x**2).bind(self.axes).on(grid)
+
+
+def on_meshes(*arguments, **changes):
+    return replace(LINE, energy=OnMeshes(*arguments), network=None, **changes)
+
+
+@pytest.mark.parametrize("fails", [NotImplementedError, AttributeError, ZeroDivisionError])
+def test_an_energy_without_values_at_points_keeps_its_run(fails, tmp_path):
+    """It is known by its values on a mesh: a file takes the right problem, and goes on, and no other one."""
+    problem = on_meshes(0.5, 4, fails)
+    half = mf.solve(problem, 40, 0.05, save=2, output=tmp_path / "run.h5", progress=False)
+    assert half.result is mf.Result.SUCCESS
+    assert half.fingerprint == on_meshes(0.5).fingerprint()
+    loaded = mf.load(tmp_path / "run.h5", problem=on_meshes(0.5))
+    whole = mf.resume(loaded, 0.1, progress=False)
+    np.testing.assert_array_equal(whole.density, mf.solve(problem, 40, 0.1, save=[0.05, 0.1], progress=False).density)
+    with pytest.raises(ValueError, match="their fingerprints differ"):
+        mf.load(tmp_path / "run.h5", problem=on_meshes(0.6))
+
+
+def test_the_fingerprint_of_an_energy_on_meshes():
+    """8 cells, or the mesh that the problem suggests; where it has values on neither, what it is called."""
+    small, suggested = on_meshes(0.5), on_meshes(0.5, 100, shape=(120,))
+    assert small.fingerprint() == on_meshes(0.5).fingerprint()
+    assert small.fingerprint() != on_meshes(0.6).fingerprint()
+    assert suggested.fingerprint() == on_meshes(0.5, 100, shape=(120,)).fingerprint()
+    assert suggested.fingerprint() != on_meshes(0.6, 100, shape=(120,)).fingerprint()
+    nowhere = on_meshes(0.5, 100, shape=None)
+    assert nowhere.fingerprint() == on_meshes(0.6, 100, shape=None).fingerprint()
+    assert len({small.fingerprint(), suggested.fingerprint(), nowhere.fingerprint()}) == 3
+    assert mf.solve(nowhere, 120, 0.01, progress=False).result is mf.Result.SUCCESS

@@ -149,6 +149,27 @@ def test_what_cannot_be_extended_says_so():
         mf.solve(problem, 60, on_end_mass="sometimes", progress=False)
 
 
+@pytest.mark.parametrize("place", ["memory", "file"])
+def test_a_box_that_cannot_be_extended_keeps_the_run(place, tmp_path):
+    """The energy has no values beyond the box: what there is comes with the failure, and says why."""
+    output = tmp_path / "run.h5" if place == "file" else None
+    axes = [mf.Axis("x", -2, 2)]
+    energy = mf.External(lambda x: 3.0 * np.sqrt(np.where(np.abs(x) <= 2.0, 2.0 + x, np.nan)))
+    problem = mf.Problem(energy, axes, mf.Product(x=stats.norm(0.5, 0.2)), t_end=1.0)
+    arguments = {"on_end_mass": "extend", "output": output, "progress": False}
+    reason = "could not be extended: the external potential is nan at x=-"
+    with pytest.warns(mf.RunWarning, match="lies at a truncation end"), pytest.warns(mf.RunWarning, match=reason):
+        found = mf.solve(problem, 60, throw=False, **arguments)
+    assert found.result is Result.END_MASS
+    assert found.stats["steps"] > 3
+    assert found.grid.axes == tuple(axes)
+    assert np.all(np.isfinite(found.density))
+    if output is not None:
+        assert np.array_equal(mf.load(output).density, found.density)
+    with pytest.warns(mf.RunWarning), pytest.raises(mf.SolveError, match="mass reached a truncation end"):
+        mf.solve(problem, 60, overwrite=True, **arguments)
+
+
 def test_memory_that_is_not_there_is_named_before_it_is_taken(monkeypatch):
     monkeypatch.setattr(running, "_memory", lambda: 2**20)
     most = 2**20 // (8 * running.WORKING_ARRAYS)

@@ -824,6 +824,19 @@ def test_cloud_gives_measures_moments_and_outputs():
         light.points()
 
 
+def test_observables_whose_shape_changes_do_not_cost_the_simulation():
+    """The particles that are left of the middle, whose number is never twice the same."""
+    line = mf.problems.linear_neuron()
+    cloud = quiet(line, 30, t_end=0.2, save=3, replicas=2, observe={"left": lambda x, w: x[x < 0.5]})
+    left = cloud.observed["left"]
+    assert left.shape == (2, 3)
+    assert left.dtype == object
+    for r in range(2):
+        for j, t in enumerate(cloud.times):
+            points, _ = cloud.points(t, r)
+            np.testing.assert_array_equal(left[r, j], points[points < 0.5])
+
+
 def test_measures_and_arrays_as_starts():
     problem = quadratic()
     other = quiet(problem, 50, t_end=0.01, initial=mf.Product(x=stats.norm(-2, 0.1)))

@@ -1039,6 +1039,45 @@ class TestResults:
         whole = mf.solve(well, 100, save=2)
         np.testing.assert_array_equal(rest.density[-1], whole.density[-1])
 
+    def test_warnings_that_are_errors_do_not_cost_the_run(self):
+        problem = mf.problems.linear_neuron(target=2.0, mean=-1.0)
+        tight = mf.Problem(problem.energy, [mf.Axis("theta", -6, 1.0)], mf.Product(theta=stats.norm(-2, 0.5)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(mf.RunWarning, match="truncation end") as caught:
+                mf.solve(tight, 100)
+        assert caught.value.solution.result is mf.Result.SUCCESS
+        assert caught.value.solution.times[-1] == 1.0
+
+    def test_what_is_asked_at_the_end_is_asked_at_the_start(self, well):
+        """A rate that has no value at the end is refused before the first step."""
+        steps = []
+        problem = dataclasses.replace(well, alpha=lambda t: 0.1 / (0.5 - t), t_end=5.0)
+        with pytest.raises(ZeroDivisionError):
+            mf.solve(problem, 40, 0.5, stop=lambda snapshot: steps.append(snapshot.step))
+        assert steps == []
+
+    def test_names_are_asked_for_at_the_start(self, well):
+        """A controller of the user's whose repr fails: the run would be lost once it is over."""
+
+        class Nameless(mf.ErrorControl):
+            def __repr__(self):
+                raise KeyError("no name")
+
+        steps = []
+        with pytest.raises(KeyError):
+            mf.solve(well, 40, controller=Nameless(), stop=lambda snapshot: steps.append(snapshot.step))
+        assert steps == []
+
+    @pytest.mark.parametrize("words", [None, []])
+    def test_a_host_without_a_command_line(self, well, words, monkeypatch):
+        """Python within another program need not have ``sys.argv``."""
+        if words is None:
+            monkeypatch.delattr(sys, "argv")
+        else:
+            monkeypatch.setattr(sys, "argv", words)
+        assert mf.solve(well, 40, 0.1).provenance["volatile"]["command"] == ""
+
     def test_runs_in_a_thread(self, well):
         out = []
         thread = threading.Thread(target=lambda: out.append(mf.solve(well, 50)))

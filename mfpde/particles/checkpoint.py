@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -109,8 +110,9 @@ class Checkpoint:
             self._written = time.perf_counter()
 
     def remove(self) -> None:
-        """Remove the file: the simulation is complete."""
-        self._target.unlink(missing_ok=True)
+        """Remove the file: the simulation is complete, and not lost where that cannot be done."""
+        with contextlib.suppress(OSError):
+            self._target.unlink(missing_ok=True)
 
 
 def generator_state(generators: list[np.random.Generator]) -> Array:

@@ -73,7 +73,7 @@ class Cloud:
         Events since the start; births are duplications by V, injections draws from ``mu_b``. Population control
         is not counted.
     observed : dict of array, shape (R, m, ...)
-        What `observe` gave.
+        What `observe` gave; arrays of objects (R, m) where its shape was not always the same.
     dt : float
     seed : int
     scheme : Scheme
@@ -483,8 +483,20 @@ class _Record:
             seed=seed,
             scheme=scheme,
             evaluation=evaluation,
-            observed={name: np.array(rows) for name, rows in self.observed.items()},
+            observed={name: _stacked(rows) for name, rows in self.observed.items()},
         )
+
+
+def _stacked(rows: list[list[Any]]) -> Array:
+    """What was observed, (R, m, ...); an array of objects (R, m) where the shape changes from one to the next."""
+    shapes = {np.shape(value) for row in rows for value in row}
+    if len(shapes) == 1:
+        return np.array(rows)
+    stacked = np.empty((len(rows), len(rows[0])), dtype=object)
+    for r, row in enumerate(rows):
+        for j, value in enumerate(row):
+            stacked[r, j] = value
+    return stacked
 
 
 def effective_size(weights: Array) -> float:
