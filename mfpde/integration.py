@@ -60,7 +60,7 @@ from mfpde.transport import Scheme
 if TYPE_CHECKING:
     from mfpde.streaming import Stream
 
-__all__ = ["Integration", "Manner", "SolveError", "solve"]
+__all__ = ["Integration", "Manner", "SolveError", "solve", "uninterrupted"]
 
 Array = NDArray[np.float64]
 
@@ -583,6 +583,19 @@ def conclude(solution: Solution, *, throw: bool, stacklevel: int) -> Solution:
             raise
     if throw and not (solution.result.ok or solution.result.cut_short):
         raise SolveError(f"at t = {solution.state.t:g}: {solution.result.value}", solution)
+    return solution
+
+
+def uninterrupted(solution: Solution) -> Solution:
+    """A solution that is a part of something larger: who interrupts it interrupts that as well.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If the run was interrupted, by Ctrl-C or SIGTERM: `solve` itself returns what it had computed.
+    """
+    if solution.result is Result.INTERRUPTED:
+        raise KeyboardInterrupt
     return solution
 
 

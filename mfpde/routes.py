@@ -138,7 +138,7 @@ class MeshRoute(Route):
 
     def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
         """See `Route`."""
-        from mfpde.integration import solve
+        from mfpde.integration import solve, uninterrupted
         from mfpde.solution import Result
         from mfpde.stepping import ErrorControl
 
@@ -150,13 +150,11 @@ class MeshRoute(Route):
             raise OutOfTime
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RunWarning)
-            found = solve(
+            found = uninterrupted(solve(
                 problem, grid.shape, float(self.times[-1]), scheme=self.scheme, method=self.method,
                 save=self.times.tolist(), controller=controller, progress=False, throw=False,
                 time_limit=seconds if math.isfinite(seconds) else None,
-            )  # fmt: skip
-        if found.result is Result.INTERRUPTED:
-            raise KeyboardInterrupt
+            ))  # fmt: skip
         if found.result is Result.TIME_LIMIT:
             raise OutOfTime
         if not found.times[-1] >= self.times[-1]:

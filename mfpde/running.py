@@ -23,6 +23,8 @@ from mfpde.threads import THREADED_SIZE, at_most, one_blas_thread
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from mfpde.solution import Solution
+
 
 __all__ = [
     "RunWarning",

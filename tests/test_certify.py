@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
-from mfpde import certify, level_cache, refinement, routes
+from mfpde import certify, integration, level_cache, refinement, routes
 from mfpde.lagrangian import OutOfTime
 
 
@@ -258,6 +260,25 @@ def test_a_budget_ends_the_path_and_does_not_change_it(monkeypatch):
     said = []
     mf.reference(problem, 1e-2, progress=said.append, cache=False)
     assert said[0] == "characteristics, 8"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_on_a_mesh_is_an_interrupt_of_the_whole(number, monkeypatch):
+    """The run on the mesh takes it for its own, and returns what there is: no level of a reference."""
+    solve, seen = integration.solve, []
+
+    def interrupted(*arguments, **named):
+        def stop(snapshot):
+            if snapshot.step == 3:
+                os.kill(os.getpid(), number)
+
+        seen.append(solve(*arguments, **named, stop=stop))
+        return seen[-1]
+
+    monkeypatch.setattr(integration, "solve", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        mf.reference(mf.problems.linear_neuron(), 1e-4, times=[0.5, 1.0], cache=False)
+    assert [found.result for found in seen] == [mf.Result.INTERRUPTED]
 
 
 def test_an_interrupt_brings_the_best_so_far(monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import mfpde as mf
+from mfpde import integration
 from mfpde.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -480,6 +481,28 @@ def test_verify_says_what_is_wrong(folder):
     assert "NOT AS IT SHOULD BE" in result.stdout
     assert "FAIL  saved density against the recorded mass" in result.stdout
     assert "?     checksums: there are none" in result.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["reference", "linear-neuron", "--times", "1", "-q"],
+        ["compare", "run.h5", "--sizes", "20,40", "--replicas", "2", "--dt", "0.1", "-q"],
+    ],
+    ids=["reference", "compare"],
+)
+def test_an_interrupt_of_a_run_within_is_an_interrupt(command, number, monkeypatch):
+    good(*RUN, "-o", "run.h5", "-q")
+    solve = integration.solve
+
+    def interrupted(*arguments, **named):
+        return solve(*arguments, **named, stop=lambda snapshot: os.kill(os.getpid(), number))
+
+    monkeypatch.setattr(integration, "solve", interrupted)
+    result = invoke(*command)
+    assert result.exit_code == 130
+    assert result.stderr == "mfpde: interrupted\n"
 
 
 def test_an_interrupt_before_the_run_leaves_nothing(monkeypatch, folder):

@@ -8,13 +8,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import signal
 
 import numpy as np
 import pytest
 from scipy import stats
 
 import mfpde as mf
-from mfpde import ParticleRecord, Quantity, Verdict
+from mfpde import ParticleRecord, Quantity, Verdict, integration
 from mfpde.comparison.procedure import _step
 from mfpde.comparison.reference import Field, _circle_distance, _Quantile, exact_field, solution_field
 from mfpde.comparison.statistics import (
@@ -684,6 +686,19 @@ def test_result_prints_saves_and_draws(right, tmp_path):
         right.plot(t=0.7)
     with pytest.raises(KeyError, match="W1 of x"):
         right["W3"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_of_the_coarse_run_is_one_of_the_whole(number, bumps, monkeypatch):
+    """The run that tells the reference's error takes it for its own; it has not failed."""
+    solve = integration.solve
+
+    def interrupted(*arguments, **named):
+        return solve(*arguments, **named, stop=lambda snapshot: os.kill(os.getpid(), number))
+
+    monkeypatch.setattr(integration, "solve", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compare(bumps, sizes=[20, 40], replicas=2, dt=0.25)
 
 
 def test_a_seed_reproduces_and_workers_do_not_matter(bumps):

@@ -7,6 +7,9 @@ the seed; the chains' extinction times use the band of 4 standard errors under w
 from __future__ import annotations
 
 import math
+import os
+import signal
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -822,6 +825,23 @@ def test_cloud_gives_measures_moments_and_outputs():
     light = quiet(problem, 30, dt=0.05, t_end=0.1, keep_positions=False)
     with pytest.raises(ValueError, match="keep_positions"):
         light.points()
+
+
+def test_an_interrupt_stops_all_workers():
+    """Ctrl-C reaches one thread; the others stop at their next step, and not at the end."""
+    seen = []
+
+    def observe(points, weights):
+        seen.append(len(seen))
+        if len(seen) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)  # all of it would take four seconds
+        return 0.0
+
+    line = mf.problems.linear_neuron()
+    with pytest.raises(KeyboardInterrupt):
+        quiet(line, 10, dt=1 / 400, save=401, replicas=2, workers=2, observe={"slowly": observe})
+    assert len(seen) < 2 * 401
 
 
 def test_observables_whose_shape_changes_do_not_cost_the_simulation():

@@ -103,6 +103,8 @@ def compare(
 
     Raises
     ------
+    KeyboardInterrupt
+        If it is interrupted, by SIGTERM too while it solves on half the cells.
     ValueError
         For arguments that do not fit, a reference without its problem, records that share no time with it, or that
         have particles outside the box (more than 1 %; fewer are moved to the wall, and a note says so).
@@ -373,7 +375,7 @@ def _uncertainty(
 def _coarser(solution: Solution, problem: Problem, at: Array) -> Solution:
     """The same run on half the cells."""
     from mfpde import transport
-    from mfpde.integration import solve
+    from mfpde.integration import solve, uninterrupted
 
     shape = [max(8, -(-n // 2)) for n in solution.grid.shape]
     name = str(solution.configuration.get("scheme", "")).partition("(")[0]
@@ -386,15 +388,17 @@ def _coarser(solution: Solution, problem: Problem, at: Array) -> Solution:
         initial = GridMeasure(solution.grid, np.asarray(solution.density[0]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the fine run said is known, the coarse one is only an error bar
-        coarse = solve(
-            problem,
-            shape,
-            end,
-            scheme=scheme,
-            save=[float(t) for t in at if t > 0] or [end],
-            initial=initial,
-            throw=False,
-            progress=False,
+        coarse = uninterrupted(
+            solve(
+                problem,
+                shape,
+                end,
+                scheme=scheme,
+                save=[float(t) for t in at if t > 0] or [end],
+                initial=initial,
+                throw=False,
+                progress=False,
+            )
         )
     if not coarse.result.ok:
         raise ValueError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -296,10 +297,10 @@ def simulate(
             size = int(kept.found["block_size"])  # whoever works on them
     blocks = [range(i, min(i + size, replicas)) for i in range(0, replicas, size)]
 
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import CancelledError, ThreadPoolExecutor
 
     record = _Record(problem, n, replicas, saves, keep_positions, isinstance(scheme.reaction, Weights), observe)
-    done = [0.0] * len(blocks)
+    done, stopped = [0.0] * len(blocks), threading.Event()
     if kept is not None:
         record.restore(kept.found)
 
@@ -312,15 +313,15 @@ def simulate(
                 done[b] = k * dt
                 show(sum(done) / len(done), energy)
 
+            def keep() -> None:
+                if stopped.is_set():
+                    raise CancelledError
+                if kept is not None and kept.due():
+                    kept.write(b, ensemble, {"block_size": np.array(size), **record.arrays()})
+
             ensemble = Ensemble(problem, scheme, [start(r, seeds[r]) for r in block], [seeds[r] for r in block])
-            keep = None
             if kept is not None:
                 kept.restore(b, ensemble)
-
-                def keep() -> None:
-                    if kept.due():
-                        kept.write(b, ensemble, {"block_size": np.array(size), **record.arrays()})
-
             ensemble.run(dt, steps, saves, lambda j: record.take(ensemble, block, j), report, keep)
 
         with one_blas_thread():
@@ -329,7 +330,11 @@ def simulate(
                     work(b)
             else:
                 with ThreadPoolExecutor(workers) as pool:
-                    list(pool.map(work, range(len(blocks))))
+                    try:
+                        list(pool.map(work, range(len(blocks))))
+                    except BaseException:  # an interrupt, or a block that has failed: the others need not go on
+                        stopped.set()
+                        raise
     cloud = record.cloud(np.array(saves) * dt, dt, int(seed), scheme, evaluation)
     if kept is not None:
         kept.remove()
@@ -750,12 +755,11 @@ class Ensemble:
         saves: list[int],
         take: Callable[[int], None],
         report: Callable[[int, float], None],
-        keep: Callable[[], None] | None = None,
+        keep: Callable[[], None],
     ) -> None:
         for k in range(self.steps, steps + 1):
             self.steps = k
-            if keep is not None:
-                keep()
+            keep()
             saved = bisect_left(saves, k)
             saving = saved < len(saves) and saves[saved] == k
             if saving or self._batches is None:
