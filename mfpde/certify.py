@@ -315,7 +315,8 @@ def reference(
     Disagreement
         If the independent discretisations differ by more than three times the sum of their bars.
     KeyboardInterrupt
-        When interrupted, by SIGTERM too while it is on a mesh, with what is known so far as its attribute ``reference``, if anything is.
+        When interrupted, by SIGTERM too while it is on a mesh, with what is known so far as its attribute
+        ``reference``, if anything is.
     RuntimeError
         If the budget is over before anything is known.
     ValueError

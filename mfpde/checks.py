@@ -41,9 +41,11 @@ __all__ = [
     "member",
     "numbers",
     "one_of",
+    "read_only",
     "real",
     "require",
     "shown",
+    "values_of",
     "whole",
 ]
 
@@ -116,6 +118,24 @@ def function(value: Any, what: str, *, optional: bool = False) -> None:
     """
     if not callable(value) and not (optional and value is None):
         raise ValueError(f"{what} must be a function, not {shown(value)}")
+
+
+def read_only(*arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Views of arrays for a function of the user's, which may read them: to write is an error there.
+
+    Nothing is copied. What a function wrote into its arguments would be in the mesh, the particles or the density.
+    """
+    views = tuple(array.view() for array in arrays)
+    for view in views:
+        view.flags.writeable = False
+    return views
+
+
+def values_of(function: Callable[..., Any], *arrays: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What a function of the user's gives for arrays, which it may read but not write, as an array of its own."""
+    values = np.asarray(function(*read_only(*arrays)), dtype=float)
+    # an argument that is given back, as by `lambda x: x`, is still the caller's
+    return values if values.flags.writeable else values.copy()
 
 
 def entries(values: Any, what: str) -> tuple[Any, ...]:

@@ -63,7 +63,10 @@ LEAVING = ("dissipation_transport", "dissipation_reaction", "relative_fisher_inf
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a stop condition sees after each step."""
+    """What a stop condition sees after each step.
+
+    `mu` and `potential` are those of the run and cannot be written to: take a copy of what is to be changed, or kept.
+    """
 
     time: float
     step: int

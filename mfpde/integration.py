@@ -28,6 +28,7 @@ from mfpde.checks import (
     POSITIVE,
     member,
     one_of,
+    read_only,
     real,
     require,
     shown,
@@ -208,7 +209,8 @@ def solve(
             targets = save_times(save, state.t, end_time(problem, t_end, state.t))
             return Integration(solver, state, targets, manner, stream, notes=notes)
 
-    solution, notes = prepared(problem, shape, ()).complete(), []
+    notes: list[str] = []
+    solution = prepared(problem, shape, notes).complete()
     while solution.result is Result.END_MASS and manner.on_end_mass is OnEndMass.EXTEND:
         if len(notes) == MOST_EXTENSIONS:
             break
@@ -481,7 +483,8 @@ class Integration:
             result = self._within_limits()
             if manner.stop is not None and result is Result.SUCCESS:
                 change = _distance(state.mu, before.mu) / (dt * float(before.mu.sum()))
-                if manner.stop(Snapshot(state.t, state.n_steps, state.mu, at.V, energy, gap, dissipation, change)):
+                mu, V = read_only(state.mu, at.V)
+                if manner.stop(Snapshot(state.t, state.n_steps, mu, V, energy, gap, dissipation, change)):
                     result = Result.STOPPED
             del before
             if interrupted():

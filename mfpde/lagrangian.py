@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mfpde.ancestry import Places, Watch, ancestral_mass, descent, find_places, nodes_of, watch, worst
-from mfpde.checks import COUNT, COUNTS, FLAG, NONE, NUMBER, POSITIVE, POWER, numbers, one_of, require
+from mfpde.checks import COUNT, COUNTS, FLAG, NONE, NUMBER, POSITIVE, POWER, numbers, one_of, require, values_of
 from mfpde.finite import NotFiniteError, check_finite, place_of, response_culprit
 from mfpde.grid import axis_number
 from mfpde.problem import Problem, Reaction
@@ -122,7 +122,7 @@ class _Dynamics:
         g = self.metric[i]
         if g is None:
             return 1.0
-        return np.asarray(g(*points.T), dtype=float) if callable(g) else float(g)
+        return values_of(g, *points.T) if callable(g) else float(g)
 
     def velocity(self, points: Array, response: Array) -> Array:
         """``-G grad V`` at points, shape ``(d, n)``."""
@@ -133,7 +133,7 @@ class _Dynamics:
     def rate(self, points: Array, response: Array) -> Array:
         """``f(V)`` at points."""
         V = self.bound.potential(points, response)
-        found = V if self.problem.rate is None else np.asarray(self.problem.rate(V), dtype=float)
+        found = V if self.problem.rate is None else values_of(self.problem.rate, V)
         return self.finite(found, points, response, "the birth-death rate")
 
     def finite(self, values: Array, points: Array, response: Array, what: str) -> Array:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mfpde.checks import entries, one_of, real, require, shown, whole
+from mfpde.checks import entries, one_of, real, require, shown, values_of, whole
 from mfpde.checks import numbers as array_of
 from mfpde.grid import Axis, Grid, as_axes
 from mfpde.quadrature import Block, Place, density_rule
@@ -955,7 +955,7 @@ class Density(Measure):
         logs = np.empty(len(points))
         for start in range(0, len(points), _CHUNK):
             rows = points[start : start + _CHUNK]
-            values = np.asarray(self.function(rows), dtype=float)
+            values = values_of(self.function, rows)
             if values.shape != (len(rows),):
                 raise ValueError(
                     f"the density must return one value a point, shape ({len(rows)},), not {values.shape} "

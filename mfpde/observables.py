@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mfpde.checks import POWER, TEXT, numbers, one_of, require, shown
+from mfpde.checks import POWER, TEXT, numbers, one_of, read_only, require, shown
 from mfpde.grid import Grid, axis_number
 from mfpde.problem import Problem
 from mfpde.running import distinct_times, same_time
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Measured:
-    """A measure at a time, on a mesh or as nodes.
+    """A measure at a time, on a mesh or as nodes. Several observables look at it: its arrays cannot be written to.
 
     Attributes
     ----------
@@ -46,6 +46,10 @@ class Measured:
     energy: float
     grid: Grid | None = None
     point_values: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "coordinates", read_only(*self.coordinates))
+        object.__setattr__(self, "weights", read_only(self.weights)[0])
 
     def axis(self, name: str) -> int:
         """The position of an axis."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import entries, function, member, numbers, real, shown
+from mfpde.checks import entries, function, member, numbers, read_only, real, shown, values_of
 from mfpde.energy import BoundEnergy, Energy, Features, TwoLayerNetwork
 from mfpde.energy.base import axis_positions
 from mfpde.grid import Axis, Grid, box
@@ -142,7 +142,7 @@ class Network:
         step = max(1, 2**22 // weights.size)
         chunks = []
         for i in range(0, len(x), step):
-            values = np.asarray(self.unit(x[i : i + step], *coordinates))
+            values = np.asarray(self.unit(*read_only(x[i : i + step], *coordinates)))
             if values.ndim == weights.ndim + 2:
                 chunks.append(np.tensordot(weights, np.moveaxis(values, 0, -1), weights.ndim).T)
             else:
@@ -342,7 +342,7 @@ class Problem:
         if self.base is None:
             return None
         shape = np.broadcast_shapes(*(np.shape(x) for x in coordinates))
-        omega = np.asarray(self.base(*coordinates), dtype=float)
+        omega = values_of(self.base, *map(np.asarray, coordinates))
         try:
             omega = np.broadcast_to(omega, shape)
         except ValueError:
@@ -431,7 +431,7 @@ class Problem:
         if self.rate is not None:
             add(self.rate(np.linspace(-1, 1, 9)))
         for g in self.metric or ():
-            add(1.0 if g is None else g(*points.T) if callable(g) else g)
+            add(1.0 if g is None else values_of(g, *points.T) if callable(g) else g)
         if self.base is not None:
             add(self.log_base(*points.T))
         if self.reinjection is not None:
@@ -505,7 +505,7 @@ def _show(schedule: Schedule) -> str:
 
 def _check_increasing(rate: Callable[[Array], Array]) -> None:
     probe = np.concatenate([-np.logspace(2, -3, 40), [0.0], np.logspace(-3, 2, 40)])
-    values = np.asarray(rate(probe), dtype=float)
+    values = values_of(rate, probe)
     if values.shape != probe.shape or not np.all(np.isfinite(values)):
         raise ValueError("rate must map an array of V to a finite array of the same shape")
     if np.any(np.diff(values) < 0):

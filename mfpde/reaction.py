@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import values_of
 from mfpde.grid import Grid
 from mfpde.problem import Problem, Reaction, Reinjection, ReinjectionKind
 
@@ -172,7 +173,7 @@ class ReactionStep:
 
     def rate_of(self, V: Array) -> Array:
         """``f(V)``; ``V`` itself when the problem names no rate."""
-        return V if self._rate is None else np.asarray(self._rate(V), dtype=float)
+        return V if self._rate is None else values_of(self._rate, V)
 
     def range_of(self, low: float, high: float) -> float:
         """``max f - min f`` for a potential between `low` and `high`; rates increase."""

@@ -15,6 +15,8 @@ from scipy import stats
 import mfpde as mf
 from mfpde import checks, particles, problems, testing
 from mfpde.energy import hermite
+from mfpde.observables import Observable
+from mfpde.problem import beside
 
 AXES = (mf.Axis("x", -1, 1),)
 LINE = problems.linear_neuron()
@@ -697,3 +699,162 @@ def test_the_fingerprint_of_an_energy_on_meshes():
     assert nowhere.fingerprint() == on_meshes(0.6, 100, shape=None).fingerprint()
     assert len({small.fingerprint(), suggested.fingerprint(), nowhere.fingerprint()}) == 3
     assert mf.solve(nowhere, 120, 0.01, progress=False).result is mf.Result.SUCCESS
+
+
+# ----- functions that write into their arguments
+
+
+def doubled(x):
+    """What somebody writes who has forgotten that arrays are not numbers."""
+    x *= 2.0
+    return x**2
+
+
+def moved(x):
+    """Not far: by nothing at all, but in place."""
+    x += 0.0
+    return x
+
+
+def gently(function):
+    """The same function of a copy."""
+    return lambda *arrays: function(*(a.copy() for a in arrays))
+
+
+def free(energy, **changes):
+    initial = mf.Product(x=stats.norm(0.1, 0.2))
+    return mf.Problem(energy=energy, axes=[mf.Axis("x", -2, 2)], initial=initial, t_end=0.05, **changes)
+
+
+def well(x):
+    return x**2 / 2
+
+
+class Forgetful(mf.SquaredLoss):
+    """A loss that subtracts the targets in place."""
+
+    def value(self, u):
+        u -= self.targets
+        return 0.5 * float(u @ u)
+
+
+class Moments(Observable):
+    times = None
+    name = "moments"
+
+    def measure(self, at):
+        at.weights[...] /= at.weights.sum()
+        return np.array(1.0)
+
+
+def solved(problem):
+    return mf.solve(problem, 40, save=2, progress=False).energy
+
+
+def simulated(problem):
+    return mf.particles.simulate(problem, 20, save=2, progress=False, seed=1).energy
+
+
+def followed(problem):
+    return mf.characteristics(problem, save=2, tolerance=1e-6).energy
+
+
+def kernel(of, **more):
+    return mf.Interaction(mf.SeparableKernel(x=mf.energy.CallableKernel(of, **more)))
+
+
+WRITERS = {
+    "potential on a mesh": (solved, lambda f: free(mf.External(f)), doubled),
+    "potential of particles": (simulated, lambda f: free(mf.External(f)), doubled),
+    "gradient of particles": (simulated, lambda f: free(mf.External(well, f)), lambda x: (doubled(x),)),
+    "potential along characteristics": (followed, lambda f: free(mf.External(f)), doubled),
+    "features": (solved, lambda f: free(mf.Features(f, mf.SquaredLoss([0.3]))), lambda x: doubled(x)[None]),
+    "features of particles": (
+        simulated,
+        lambda f: free(mf.Features(f, mf.SquaredLoss([0.3]))),
+        lambda x: doubled(x)[None],
+    ),
+    "kernel": (solved, lambda f: free(kernel(f)), lambda x, y: np.exp(-((moved(x) - y) ** 2))),
+    "derivative of a kernel": (
+        followed,
+        lambda f: free(kernel(lambda x, y: x * y, derivative=f)),
+        lambda x, y: y + 0.0 * moved(x),
+    ),
+    "translation-invariant kernel": (
+        solved,
+        lambda f: free(mf.Interaction(mf.TranslationInvariantKernel(f))),
+        lambda d: np.exp(-np.square(d, out=d)),
+    ),
+    "pair kernel": (
+        solved,
+        lambda f: free(mf.Interaction(mf.PairKernel(f))),
+        lambda p, q: np.exp(-doubled(p)) @ np.exp(-doubled(q)).T,
+    ),
+    "rate": (solved, lambda f: free(mf.External(well), alpha=1.0, rate=f), lambda V: np.arctan(V, out=V)),
+    "rate of particles": (
+        simulated,
+        lambda f: free(mf.External(well), alpha=1.0, rate=f),
+        lambda V: np.arctan(V, out=V),
+    ),
+    "metric": (solved, lambda f: free(mf.External(well), metric=[f]), doubled),
+    "metric of particles": (simulated, lambda f: free(mf.External(well), metric=[f]), doubled),
+    "base measure": (
+        solved,
+        lambda f: free(mf.External(well), base=f, temperature=0.1),
+        lambda x: np.exp(-doubled(x)),
+    ),
+    "density": (
+        solved,
+        lambda f: mf.Problem(mf.External(well), [mf.Axis("x", -2, 2)], mf.Density(f), t_end=0.05),
+        lambda rows: np.exp(-doubled(rows)[:, 0]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_function_cannot_write_into_its_arguments(name):
+    """What it wrote would be in the mesh, the particles or the density; of a copy it gives what it is to give."""
+    compute, problem, function = WRITERS[name]
+    with pytest.raises(ValueError, match="read-only"):
+        compute(problem(function))
+    assert np.all(np.isfinite(compute(problem(gently(function)))))
+
+
+def test_a_loss_cannot_write_into_the_response():
+    with pytest.raises(ValueError, match="read-only"):
+        solved(free(mf.Features(lambda x: x[None], Forgetful([0.3]))))
+    with pytest.raises(ValueError, match="read-only"):
+        mf.solve(mf.problems.network([0.1, 0.5, 0.9], [0.0, 1.0, 0.0], loss=Forgetful), (8, 8, 8), 0.1, progress=False)
+
+
+def test_an_activation_cannot_write_into_its_argument():
+    wavy = mf.Activation(lambda t: np.sin(t, out=t), np.cos)
+    with pytest.raises(ValueError, match="read-only"):
+        mf.solve(mf.problems.network([0.1, 0.5, 0.9], [0.0, 1.0, 0.0], activation=wavy), (8, 8, 8), 0.1)
+
+
+def test_a_unit_cannot_write_into_the_particles():
+    def unit(x, theta):
+        theta *= 2.0
+        return beside(x, theta) * theta
+
+    problem = replace(LINE, network=mf.Network(unit))
+    cloud = mf.particles.simulate(problem, 20, t_end=0.01, save=2, progress=False)
+    before = cloud.positions.copy()
+    with pytest.raises(ValueError, match="read-only"):
+        cloud.predict([1.0])
+    np.testing.assert_array_equal(cloud.positions, before)
+
+
+def test_an_observable_cannot_write_into_the_measure():
+    with pytest.raises(ValueError, match="read-only"):
+        mf.reference(LINE, 1e-3, [Moments()], times=[0.1])
+
+
+def test_what_a_function_gives_back_is_an_array_of_its_own():
+    x = np.arange(3.0)
+    for function in (lambda x: x, lambda x: x[:], lambda x: np.broadcast_to(x[0], 3), lambda x: x + 1):
+        values = checks.values_of(function, x)
+        assert values.flags.writeable
+        assert not np.shares_memory(values, x)
+    assert checks.read_only(x)[0].base is x

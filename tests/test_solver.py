@@ -1024,6 +1024,18 @@ class TestResults:
         mf.solve(well, 100, stop=lambda snapshot: seen.append(snapshot) or False)
         assert all(snapshot.dissipation > 0 for snapshot in seen)
 
+    @pytest.mark.parametrize("name", ["mu", "potential"])
+    @pytest.mark.parametrize("write", [lambda a: a.fill(0.0), lambda a: a.sort(), lambda a: np.multiply(a, 2.0, out=a)])
+    def test_a_stop_condition_cannot_write_into_the_run(self, well, name, write):
+        with pytest.raises(ValueError, match="read-only"):
+            mf.solve(well, 40, stop=lambda snapshot: write(getattr(snapshot, name)))
+
+    def test_a_stop_condition_sees_the_run_and_no_copy(self, well):
+        seen = []
+        mf.solve(well, 40, stop=lambda snapshot: seen.append((snapshot.mu, snapshot.potential)))
+        assert not any(a.flags.owndata or a.flags.writeable for pair in seen for a in pair)
+        assert all(len(pair[0]) == 40 for pair in seen)
+
     def test_interrupt_keeps_what_is_there(self, well):
         def press(snapshot):
             if snapshot.step == 5:

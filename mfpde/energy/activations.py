@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.checks import shown, whole
+from mfpde.checks import shown, values_of, whole
 from mfpde.energy.base import Array, central_difference
 
 __all__ = ["ACTIVATIONS", "Activation", "activation_named", "hermite"]
@@ -49,13 +49,13 @@ class Activation:
 
     def __call__(self, t: Array) -> Array:
         """sigma(t)."""
-        return np.asarray(self.function(t), dtype=float)
+        return values_of(self.function, np.asarray(t))
 
     def slope(self, t: Array) -> Array:
         """sigma'(t)."""
         if self.derivative is None:
             return central_difference(self.__call__, t, 5e-3)
-        return np.asarray(self.derivative(t), dtype=float)
+        return values_of(self.derivative, np.asarray(t))
 
     def __repr__(self) -> str:
         return f"Activation({self.name})"

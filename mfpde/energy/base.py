@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import entries, function, real, shown
+from mfpde.checks import entries, function, read_only, real, shown, values_of
 from mfpde.energy.gradients import check_gradient
 from mfpde.grid import Axis, Grid, as_axes
 
@@ -596,11 +596,11 @@ class BoundExternal(BoundEnergy):
             )
 
     def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
-        values = self._source.function(*(points[:, i] for i in self._positions))
-        return np.array(np.broadcast_to(np.asarray(values, dtype=float), (len(points),)))
+        values = values_of(self._source.function, *(points[:, i] for i in self._positions))
+        return np.array(np.broadcast_to(values, (len(points),)))
 
     def _gradient(self, points: Array, moments: Array, source: Source | None) -> Array:
-        x = [points[:, i] for i in self._positions]
+        x = read_only(*(points[:, i] for i in self._positions))
         result = np.zeros(points.shape)
         if self._source.gradient is not None:
             given = self._source.gradient(*x)
@@ -612,7 +612,7 @@ class BoundExternal(BoundEnergy):
         for j, i in enumerate(self._positions):
 
             def along(t: Array, j: int = j) -> Array:
-                return np.asarray(self._source.function(*x[:j], t, *x[j + 1 :]), dtype=float)
+                return values_of(self._source.function, *x[:j], t, *x[j + 1 :])
 
             result[:, i] = central_difference(along, x[j], difference_step(self.axes[i]))
         return result
@@ -624,7 +624,7 @@ class BoundExternal(BoundEnergy):
         """The potential at the centres of a grid."""
         self._check_grid(grid)
         mesh = grid.mesh()
-        values = np.asarray(self._source.function(*(mesh[i] for i in self._positions)), dtype=float)
+        values = values_of(self._source.function, *(mesh[i] for i in self._positions))
         values = np.array(np.broadcast_to(values, grid.shape))
         if not np.all(np.isfinite(values)):
             where = np.unravel_index(int(np.argmin(np.isfinite(values))), grid.shape)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.checks import function, numbers, shown
+from mfpde.checks import function, numbers, read_only, shown, values_of
 from mfpde.energy.base import (
     MEMORY_LIMIT,
     Array,
@@ -142,9 +142,10 @@ class LossForm(ResponseForm):
     def evaluate(self, u: Array) -> tuple[float, Array]:
         """L(u) and dL/du."""
         if self._interpolation is None:
+            (u,) = read_only(u)
             return self._loss.value(u), self._loss.gradient(u)
         size = self._interpolation.size
-        outputs = product(self._interpolation, u, size)
+        (outputs,) = read_only(product(self._interpolation, u, size))
         return self._loss.value(outputs), product(self._interpolation.T, self._loss.gradient(outputs), size)
 
 
@@ -171,7 +172,7 @@ class BoundFeatures(BoundEnergy):
     def __init__(self, source: Features, axes: tuple[Axis, ...]) -> None:
         self.axes, self._source, self._form = axes, source, LossForm(source.loss)
         centre = np.array([[0.5 * (axis.lower + axis.upper) for axis in axes]])
-        probe = np.asarray(source.values(*centre.T), dtype=float)
+        probe = values_of(source.values, *centre.T)
         if probe.ndim == 0:
             raise ValueError("the features must have their index along the first axis of the result, found a scalar")
         self.response_size = probe.shape[0]
@@ -210,7 +211,7 @@ class BoundFeatures(BoundEnergy):
         return np.broadcast_to(values, (self.response_size, *shape))
 
     def _phi(self, points: Array) -> Array:
-        return self._shaped(self._source.values(*points.T), (len(points),))
+        return self._shaped(values_of(self._source.values, *points.T), (len(points),))
 
     def _moments(self, points: Array, weights: Array) -> Array:
         chunks = in_chunks(len(points), self.response_size)
@@ -230,15 +231,15 @@ class BoundFeatures(BoundEnergy):
         slope = self._form.evaluate(moments)[1]
         result = np.empty(points.shape)
         for chunk in in_chunks(len(points), self.response_size):
-            x = list(points[chunk].T)
+            x = read_only(*points[chunk].T)
             if self._source.gradient is not None:
                 for i, values in enumerate(self._source.slopes(*x)):
                     result[chunk, i] = slope @ self._shaped(values, (len(x[0]),))
                 continue
             for i, axis in enumerate(self.axes):
 
-                def along(t: Array, i: int = i, x: list[Array] = x) -> Array:
-                    return slope @ self._shaped(self._source.values(*x[:i], t, *x[i + 1 :]), (t.size,))
+                def along(t: Array, i: int = i, x: tuple[Array, ...] = x) -> Array:
+                    return slope @ self._shaped(values_of(self._source.values, *x[:i], t, *x[i + 1 :]), (t.size,))
 
                 result[chunk, i] = central_difference(along, x[i], difference_step(axis))
         return result
@@ -250,7 +251,7 @@ class BoundFeatures(BoundEnergy):
         """The features at the centres of a grid."""
         self._check_grid(grid)
         check_memory(self.response_size, grid.size, "use a coarser mesh or fewer features")
-        matrix = np.array(self._shaped(self._source.values(*grid.mesh()), grid.shape))
+        matrix = np.array(self._shaped(values_of(self._source.values, *grid.mesh()), grid.shape))
         if where := cell_not_finite(matrix, grid):
             raise ValueError(f"some features are not finite at the centres of the grid: {where}")
         return FeaturesOnGrid(

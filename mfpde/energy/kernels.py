@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 
 from mfpde import checks
-from mfpde.checks import numbers, real, shown
+from mfpde.checks import numbers, read_only, real, shown, values_of
 from mfpde.energy.base import (
     MEMORY_LIMIT,
     Array,
@@ -395,7 +395,7 @@ class CallableKernel(AxisKernel):
     def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
         """See `AxisKernel`."""
         x = golden_points(axis.lower, axis.upper, 23)
-        values: Array = np.array(self.function(x[:, None], x[None, :]), dtype=float)
+        values: Array = values_of(self.function, x[:, None], x[None, :])
         values = np.array(np.broadcast_to(values, (x.size, x.size)))
         if not np.all(np.isfinite(values)):
             raise ValueError(f"the kernel of axis {axis.name!r} is not finite on [{axis.lower:g}, {axis.upper:g}]")
@@ -406,31 +406,32 @@ class CallableKernel(AxisKernel):
                 "an energy needs a symmetric kernel, pass the mean of the two"
             )
         if axis.periodic:
-            ends = [np.asarray(self.function(np.full_like(x, end), x)) for end in (axis.lower, axis.upper)]
+            ends = [values_of(self.function, np.full_like(x, end), x) for end in (axis.lower, axis.upper)]
             if (gap := float(np.max(np.abs(ends[0] - ends[1])))) > 1e-9 * scale:
                 raise ValueError(
                     f"the kernel of the periodic axis {axis.name!r} jumps by {gap:g} where the axis closes; "
                     f"use a kernel of period {axis.length:g}"
                 )
-        derivative = self.derivative
-        if derivative is not None:
+        own = self.derivative
+        if own is not None:
             others = golden_points(axis.lower, axis.upper, 23 + OTHERS)[23:, None]
             check_gradient(
                 f"the kernel of axis {axis.name!r}",
                 [axis],
-                lambda p: np.broadcast_to(self.function(p.T, others), (OTHERS, len(p))),
-                lambda p: np.broadcast_to(derivative(p.T, others), (OTHERS, len(p)))[..., None],
+                lambda p: np.broadcast_to(values_of(self.function, p.T, others), (OTHERS, len(p))),
+                lambda p: np.broadcast_to(values_of(own, p.T, others), (OTHERS, len(p)))[..., None],
                 OTHERS,
                 [f"k(., {y:.6g})" for y in others[:, 0]],
             )
-        else:
-            step = difference_step(axis)
+        step = difference_step(axis)
 
-            def derivative(x: Array, y: Array) -> Array:
-                return central_difference(lambda t: np.asarray(self.function(t, y), dtype=float), x, step)
+        def derivative(x: Array, y: Array) -> Array:
+            if self.derivative is not None:
+                return values_of(self.derivative, x, y)
+            return central_difference(lambda t: values_of(self.function, t, y), x, step)
 
         def value(x: Array, y: Array) -> Array:
-            return np.asarray(self.function(x, y), dtype=float)
+            return values_of(self.function, x, y)
 
         return AxisKernelOnAxis(value, derivative, self.translation_invariant)
 
@@ -819,7 +820,7 @@ class BoundTranslationInvariant(BoundKernel):
     def at_differences(self, differences: Sequence[Array]) -> Array:
         """The kernel at differences, one array an axis, that broadcast."""
         shape = np.broadcast_shapes(*(d.shape for d in differences))
-        return np.broadcast_to(np.asarray(self._kernel.function(*differences), dtype=float), shape)
+        return np.broadcast_to(values_of(self._kernel.function, *differences), shape)
 
     def matrix(self, points: Array, others: Array) -> Array:
         return self.at_differences(self._differences(points, others))
@@ -827,10 +828,10 @@ class BoundTranslationInvariant(BoundKernel):
     def derivatives(self, points: Array, others: Array, i: int) -> Array:
         d = self._differences(points, others)
         if self._kernel.gradient is not None:
-            return np.asarray(self._kernel.gradient(*d)[i], dtype=float)
+            return np.asarray(self._kernel.gradient(*read_only(*d))[i], dtype=float)
 
         def value(t: Array) -> Array:
-            return np.asarray(self._kernel.function(*d[:i], t, *d[i + 1 :]), dtype=float)
+            return values_of(self._kernel.function, *d[:i], t, *d[i + 1 :])
 
         return central_difference(value, d[i], difference_step(self.axes[i]))
 
@@ -890,7 +891,7 @@ class BoundPair(BoundKernel):
             check_kernel_gradient(self, "the pair kernel")
 
     def matrix(self, points: Array, others: Array) -> Array:
-        values = np.asarray(self._kernel.function(points, others), dtype=float)
+        values = values_of(self._kernel.function, points, others)
         if values.shape != (len(points), len(others)):
             raise ValueError(
                 f"the pair kernel must return shape {(len(points), len(others))} for so many points, not {values.shape}"
@@ -899,7 +900,7 @@ class BoundPair(BoundKernel):
 
     def derivatives(self, points: Array, others: Array, i: int) -> Array:
         if self._kernel.gradient is not None:
-            return np.asarray(self._kernel.gradient(points, others), dtype=float)[:, :, i]
+            return values_of(self._kernel.gradient, points, others)[:, :, i]
 
         def value(t: Array) -> Array:
             moved = points.copy()

@@ -17,7 +17,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import FLAG, NONE, PATH, POSITIVE, POWER, function, numbers, one_of, real, require, shown, whole
+from mfpde.checks import (
+    FLAG,
+    NONE,
+    PATH,
+    POSITIVE,
+    POWER,
+    function,
+    numbers,
+    one_of,
+    real,
+    require,
+    shown,
+    values_of,
+    whole,
+)
 from mfpde.energy import TwoLayerNetwork
 from mfpde.energy.base import central_difference, difference_step
 from mfpde.finite import NotFiniteError, check_finite, place_of, response_culprit
@@ -529,7 +543,7 @@ class Motion:
         g = self._metric[i]
         if g is None or isinstance(g, float):
             return 1.0 if g is None else g
-        found = np.asarray(g(*np.moveaxis(points, -1, 0)), dtype=float)
+        found = values_of(g, *np.moveaxis(points, -1, 0))
         if not (np.isfinite(found).all() and (found >= 0.0).all()):
             found = np.broadcast_to(found, points.shape[:-1])
             bad = np.unravel_index(int(np.argmin(np.isfinite(found) & (found >= 0.0))), found.shape)
@@ -612,7 +626,7 @@ class Motion:
 
         def along(z: Array) -> Array:
             z = axis.lower + np.mod(z - axis.lower, axis.length) if axis.periodic else z
-            return np.asarray(function(*x[:i], z, *x[i + 1 :]), dtype=float) + 0.0 * z
+            return values_of(function, *x[:i], z, *x[i + 1 :]) + 0.0 * z
 
         h: Any = difference_step(axis)
         if not axis.periodic:
@@ -835,7 +849,7 @@ class Ensemble:
     def _rate(self, V: Array, t: float) -> Array:
         if self.problem.rate is None:
             return V
-        found = np.asarray(self.problem.rate(V), dtype=float)
+        found = values_of(self.problem.rate, V)
         self._finite(found, "the birth-death rate", t)
         return found
 

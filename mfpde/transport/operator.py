@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import COUNT, NONE, one_of, real, require, shown
+from ..checks import COUNT, NONE, one_of, real, require, shown, values_of
 from ..checks import entries as entries_of
 from ..grid import End, Grid
 from ..threads import THREADED_SIZE, available, in_shares
@@ -42,7 +42,7 @@ def _metric_on_faces(grid: Grid, axis: int, rate: Any) -> float | Array:
         return float(rate)
     faces = grid.face_mesh(axis)
     shape = np.broadcast_shapes(*(x.shape for x in faces))
-    values = np.asarray(rate(*faces), dtype=np.float64)
+    values = values_of(rate, *faces)
     try:
         np.broadcast_to(values, shape)
     except ValueError:
