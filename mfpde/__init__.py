@@ -77,6 +77,7 @@ _HOMES = {
     "mfpde.certify": (
         "Certified",
         "DecayRate",
+        "DensityAt",
         "Disagreement",
         "EnergyAt",
         "Marginal",
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from mfpde.certify import (
         Certified,
         DecayRate,
+        DensityAt,
         Disagreement,
         EnergyAt,
         Marginal,

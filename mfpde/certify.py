@@ -20,6 +20,7 @@ from mfpde.lagrangian import OutOfTime
 from mfpde.level_cache import LevelCache, cache_folder
 from mfpde.observables import (
     DecayRate,
+    DensityAt,
     EnergyAt,
     Marginal,
     MassIn,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Certified",
     "DecayRate",
+    "DensityAt",
     "Disagreement",
     "EnergyAt",
     "Marginal",

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -461,6 +461,50 @@ def _integrate(
     )
 
 
+def _pieces(dynamics: _Dynamics, t_end: float, a: float, b: float) -> list[tuple[float, float]]:
+    """From one clock value to another, in intervals on which the right-hand side is smooth."""
+    low, high = min(a, b), max(a, b)
+    inner = [S for S in dynamics.breaks(t_end) if low < S < high]
+    ends = [low, *inner, high] if a <= b else [high, *reversed(inner), low]
+    return list(itertools.pairwise(ends))
+
+
+def _density_back(
+    dynamics: _Dynamics, record: _Record, rows: Array, S: float, t_end: float, rtol: float, deadline: float = math.inf
+) -> Array:
+    """The density at points (n, d) when the clock shows `S`: see `Characteristics.density_at`."""
+    step = max(1, 2**17 // (7 * dynamics.dimension))
+    if len(rows) > step:
+        parts = [rows[i : i + step] for i in range(0, len(rows), step)]
+        return np.concatenate([_density_back(dynamics, record, p, S, t_end, rtol, deadline) for p in parts])
+    n, d = rows.shape
+
+    def flow(S: float, y: Array) -> Array:
+        at = record(S)
+        place = dynamics.place(y[: n * d].reshape(d, n))
+        change = np.empty_like(y)
+        change[: n * d] = dynamics.velocity(place, at[:-1]).ravel()
+        growth = dynamics.divergence(place, at[:-1])
+        if dynamics.reacts:
+            growth = growth - dynamics.alpha(S, t_end) * (dynamics.rate(place, at[:-1]) - at[-1])
+        change[n * d :] = growth
+        return change
+
+    y = np.concatenate([rows.T.ravel(), np.zeros(n)])
+    slack = 1e-8 * dynamics.length[:, None]
+    at = rows.T
+    foreign = np.any((at < dynamics.floor) | (at > dynamics.ceiling), axis=0)
+    for a, b in _pieces(dynamics, t_end, S, 0.0) if S > 0.0 else ():
+        for solver, _ in _method(flow, a, y, b, rtol):
+            y = solver.y
+            at = y[: n * d].reshape(d, n)
+            foreign |= np.any((at < dynamics.floor - slack) | (at > dynamics.ceiling + slack), axis=0)
+            if time.perf_counter() > deadline:
+                raise OutOfTime
+    feet = dynamics.place(y[: n * d].reshape(d, n))
+    return np.where(foreign, 0.0, np.exp(dynamics.problem.mu_0.log_density(feet) - y[n * d :]))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # the result
 # ---------------------------------------------------------------------------------------------------------------------
@@ -633,18 +677,12 @@ class Characteristics:
             return change
 
         y = np.concatenate([points.T.ravel(), np.zeros(n)])
-        for a, b in self._pieces(self._clock(float(self.times[i])), S):
+        for a, b in _pieces(dynamics, t_end, self._clock(float(self.times[i])), S):
             for solver, _ in _method(flow, a, y, b, self.rtol, _leeway(weights, d + 1)):
                 rows = solver.y[: n * d].reshape(d, n)
                 np.clip(rows, dynamics.floor, dynamics.ceiling, out=rows)
                 y = solver.y
         return np.ascontiguousarray(dynamics.place(y[: n * d].reshape(d, n))), weights * np.exp(y[n * d :])
-
-    def _pieces(self, a: float, b: float) -> list[tuple[float, float]]:
-        low, high = min(a, b), max(a, b)
-        inner = [S for S in self._dynamics.breaks(float(self.times[-1])) if low < S < high]
-        ends = [low, *inner, high] if a <= b else [high, *reversed(inner), low]
-        return list(itertools.pairwise(ends))
 
     def moment(self, name: str, power: int = 1, t: float | None = None) -> float:
         """``int theta_name^power dmu`` at any time (default: the last)."""
@@ -741,40 +779,8 @@ class Characteristics:
             raise ValueError(
                 f"points must be finite, not {rows[int(np.argmin(np.isfinite(rows).all(axis=1)))].tolist()}"
             )
-        mu_0 = self.problem.mu_0
-        mu_0.log_density(rows[:1])  # a measure with atoms refuses here, before the work
-        step = max(1, 2**17 // (7 * d))
-        pieces = [self._density(rows[i : i + step], S) for i in range(0, len(rows), step)]
-        return np.concatenate(pieces) if pieces else np.empty(0)
-
-    def _density(self, rows: Array, S: float) -> Array:
-        dynamics, record = self._dynamics, self._record
-        n, d = rows.shape
-        t_end = float(self.times[-1])
-
-        def flow(S: float, y: Array) -> Array:
-            at = record(S)
-            place = dynamics.place(y[: n * d].reshape(d, n))
-            change = np.empty_like(y)
-            change[: n * d] = dynamics.velocity(place, at[:-1]).ravel()
-            growth = dynamics.divergence(place, at[:-1])
-            if dynamics.reacts:
-                growth = growth - dynamics.alpha(S, t_end) * (dynamics.rate(place, at[:-1]) - at[-1])
-            change[n * d :] = growth
-            return change
-
-        y = np.concatenate([rows.T.ravel(), np.zeros(n)])
-        slack = 1e-8 * dynamics.length[:, None]
-        at = rows.T
-        foreign = np.any((at < dynamics.floor) | (at > dynamics.ceiling), axis=0)
-        for a, b in self._pieces(S, 0.0) if S > 0.0 else ():
-            for solver, _ in _method(flow, a, y, b, self.rtol):
-                y = solver.y
-                at = y[: n * d].reshape(d, n)
-                foreign |= np.any((at < dynamics.floor - slack) | (at > dynamics.ceiling + slack), axis=0)
-        feet = dynamics.place(y[: n * d].reshape(d, n))
-        logs = self.problem.mu_0.log_density(feet) - y[n * d :]
-        return np.where(foreign, 0.0, np.exp(logs))
+        self.problem.mu_0.log_density(rows[:1])  # a measure with atoms refuses here, before the work
+        return _density_back(dynamics, self._record, rows, S, float(self.times[-1]), self.rtol)
 
     def __str__(self) -> str:
         last = self.refinements[-1]
@@ -1159,6 +1165,7 @@ class NodeFlow:
         self.saves = np.array(distinct_times([0.0, *times.tolist()], (0.0, float(times[-1]))))
         self._looked = False
         self._places: Places | None = None
+        self._recorded: tuple[int, float, _Record] | None = None
 
     def run(self, nodes: Sequence[int], rtol: float, deadline: float = math.inf) -> Iterator[NodesAt]:
         """The measure at each of the times.
@@ -1181,7 +1188,21 @@ class NodeFlow:
         n, size = len(start[1]), self.dynamics.bound.response_size
         self.work = run.evaluations * (1e-4 + 1e-9 * n * (n if self.dynamics.bound.direct else 10 + size))
         for i in nearest(self.saves, self.times):
-            yield NodesAt(run.points[i], run.weights[i], float(run.energy[i]), ancestral[i])
+            density = partial(self._density, start, rtol, float(self.saves[i]), deadline)
+            yield NodesAt(run.points[i], run.weights[i], float(run.energy[i]), ancestral[i], density)
+
+    def _density(self, start: tuple[Array, Array], rtol: float, t: float, deadline: float, points: Array) -> Array:
+        """The density of the nodes of a run, which is repeated to record the response."""
+        dynamics, t_end = self.dynamics, float(self.saves[-1])
+        dynamics.problem.mu_0.log_density(points[:1])  # a measure with atoms refuses here, before the work
+        with one_blas_thread():
+            if self._recorded is None or self._recorded[:2] != (len(start[1]), rtol):
+                record = _Record(0.0)
+                _integrate(
+                    dynamics, start, self.saves[[0, -1]], rtol, record=record, deadline=deadline, other=self.other
+                )
+                self._recorded = (len(start[1]), rtol, record)
+            return _density_back(dynamics, self._recorded[2], points, dynamics.clock(t), t_end, rtol, deadline)
 
 
 @dataclass(frozen=True, eq=False)
@@ -1195,12 +1216,15 @@ class NodesAt:
     energy : float
     ancestral : float
         See `Characteristics.ancestral_mass`.
+    density : callable
+        ``density(points)`` at points (n, d), see `Characteristics.density_at`.
     """
 
     points: Array
     weights: Array
     energy: float
     ancestral: float
+    density: Callable[[Array], Array]
 
 
 def along_characteristics(

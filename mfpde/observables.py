@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from mfpde.grid import Grid, axis_number
 from mfpde.problem import Problem
 from mfpde.running import distinct_times, same_time
 
-__all__ = ["DecayRate", "EnergyAt", "Marginal", "MassIn", "Measured", "Moment", "Observable", "OutputAt"]
+__all__ = ["DecayRate", "DensityAt", "EnergyAt", "Marginal", "MassIn", "Measured", "Moment", "Observable", "OutputAt"]
 
 Array = NDArray[np.float64]
 
@@ -38,6 +38,8 @@ class Measured:
         The mesh; None for nodes.
     point_values : bool
         Whether the weights on a mesh are values at the centres times the volume, or masses of cells.
+    evaluate : callable, optional
+        The density of nodes, as a function of points (n, d).
     """
 
     problem: Problem
@@ -46,10 +48,25 @@ class Measured:
     energy: float
     grid: Grid | None = None
     point_values: bool = False
+    evaluate: Callable[[Array], Array] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "coordinates", read_only(*self.coordinates))
         object.__setattr__(self, "weights", read_only(self.weights)[0])
+
+    def density(self, points: Array) -> Array:
+        """The density at points (n, d); on a mesh by splines of fifth degree through the values at the centres.
+
+        Raises
+        ------
+        ValueError
+            For a cloud, which has none.
+        """
+        if self.evaluate is not None:
+            return self.evaluate(points)
+        if self.grid is None:
+            raise ValueError("a cloud of particles has no density; compare moments, outputs and masses")
+        return _interpolated(self.weights / self.grid.cell_volume, self.grid, points, self.point_values)
 
     def axis(self, name: str) -> int:
         """The position of an axis."""
@@ -228,6 +245,34 @@ class Marginal(Observable):
 
 
 @dataclass(frozen=True)
+class DensityAt(Observable):
+    """The density at points, (n, d) or in one dimension (n,)."""
+
+    points: Any = field(repr=False)
+    times: Any = None
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return f"density at {len(np.atleast_1d(self.points))} points"
+
+    def measure(self, at: Measured) -> Array:
+        """Its values."""
+        axes = at.problem.axes
+        points = numbers(self.points, "the points of a density")
+        rows = np.atleast_1d(points)[:, None] if points.ndim < 2 and len(axes) == 1 else points
+        if rows.ndim != 2 or rows.shape[1] != len(axes) or not len(rows):
+            raise ValueError(
+                f"the points of a density must have shape (n, {len(axes)}), one row a point, not {points.shape}"
+            )
+        outside = [not np.all((axis.lower <= x) & (x <= axis.upper)) for axis, x in zip(axes, rows.T, strict=True)]
+        if any(outside):
+            axis = axes[outside.index(True)]
+            raise ValueError(f"points of a density must lie in [{axis.lower:g}, {axis.upper:g}] along {axis.name!r}")
+        return at.density(rows)
+
+
+@dataclass(frozen=True)
 class DecayRate(Observable):
     """``log(E(t_0)/E(t_1)) / (t_1 - t_0)`` between two times."""
 
@@ -252,6 +297,23 @@ def _edges(name: str, edges: ArrayLike) -> Array:
     if not (found.ndim == 1 and len(found) > 1 and np.all(np.isfinite(found)) and np.all(np.diff(found) > 0)):
         raise ValueError(f"edges along {shown(name)} must increase, not {shown(edges)}")
     return found
+
+
+def _interpolated(values: Array, grid: Grid, points: Array, point_values: bool) -> Array:
+    """Values on a mesh at points in between; what they are even or periodic at the ends of the axes."""
+    from scipy.ndimage import map_coordinates
+
+    margin = 40  # the spline forgets its ends by a factor 0.43 a cell
+    places = []
+    for i, axis in enumerate(grid.axes):
+        mode = "wrap" if axis.periodic else "symmetric"
+        if not point_values:
+            # values at the centres from averages over the cells, of fourth order
+            wide = np.pad(values, [(1, 1) if j == i else (0, 0) for j in range(values.ndim)], mode=mode)  # type: ignore[call-overload]
+            values = values - np.diff(wide, 2, axis=i) / 24.0
+        values = np.pad(values, [(margin, margin) if j == i else (0, 0) for j in range(values.ndim)], mode=mode)  # type: ignore[call-overload]
+        places.append((points[:, i] - axis.lower) / grid.spacing[i] - 0.5 + margin)
+    return np.asarray(map_coordinates(values, np.stack(places), order=5, mode="nearest"))
 
 
 def _contract(mass: Array, at: Measured, name: str, edges: ArrayLike) -> Array:

@@ -22,7 +22,7 @@ from mfpde import storage
 from mfpde.certify import Certified, Reference
 from mfpde.checks import shown
 from mfpde.foreign import check_heaps
-from mfpde.observables import DecayRate, EnergyAt, Marginal, MassIn, Moment, Observable, OutputAt
+from mfpde.observables import DecayRate, DensityAt, EnergyAt, Marginal, MassIn, Moment, Observable, OutputAt
 from mfpde.problem import Problem
 
 if TYPE_CHECKING:
@@ -49,10 +49,11 @@ _KINDS: dict[str, type[Observable]] = {
     "mass": MassIn,
     "marginal": Marginal,
     "decay-rate": DecayRate,
+    "density": DensityAt,
 }
 _OTHER = "other"
 """The kind of an observable of one's own: a file keeps its numbers and its name."""
-_ARRAYS = {"output": "x", "marginal": "edges"}
+_ARRAYS = {"output": "x", "marginal": "edges", "density": "points"}
 """Parameters that are datasets."""
 
 
@@ -403,7 +404,7 @@ def _write_observable(group: h5py.Group, certified: Certified) -> None:
     group.attrs["sizes"] = storage.texts(certified.sizes)
     value = np.asarray(certified.value, dtype=np.float64)
     scales = [storage.add_scale(group, "time", certified.times, "time")]
-    dims = {"output": ("input", "output"), "marginal": ("bin",)}.get(kind, ())
+    dims = {"output": ("input", "output"), "marginal": ("bin",), "density": ("point",)}.get(kind, ())
     for k, n in enumerate(value.shape[1:]):
         name = dims[k] if k < len(dims) else f"component_{k}"
         places = 0.5 * (array[1:] + array[:-1]) if kind == "marginal" and array is not None else np.arange(n)

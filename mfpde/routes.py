@@ -203,7 +203,7 @@ class NodeRoute(Route):
         """See `Route`."""
         try:
             for at in self.flow.run(self.cells(level), step, deadline):
-                yield Measured(self.problem, tuple(at.points.T), at.weights, at.energy)
+                yield Measured(self.problem, tuple(at.points.T), at.weights, at.energy, evaluate=at.density)
         except (RuntimeError, ArithmeticError) as error:
             raise RouteError(f"{self.name}, {self.size(level)} nodes: {error}") from None
         self.cost, self.blind, self.ancestral = self.flow.work, self.flow.watched.error, self.flow.ancestral

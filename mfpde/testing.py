@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from mfpde.certify import Certified, Reference
 from mfpde.checks import FLAG, entries, numbers, real, require, shown, whole
-from mfpde.observables import DecayRate, EnergyAt, Marginal, MassIn, Measured, Observable, as_times
+from mfpde.observables import DecayRate, DensityAt, EnergyAt, Marginal, MassIn, Measured, Observable, as_times
 from mfpde.problem import Problem, Reaction
 from mfpde.refinement import largest
 
@@ -372,6 +372,8 @@ def _not_of_particles(problem: Problem, observable: Observable) -> str:
         return (
             "with a temperature the energy contains an entropy, which particles do not have; compare moments, outputs"
         )
+    if isinstance(observable, DensityAt):
+        return "particles have no density; compare moments, outputs, masses"
     return ""
 
 

@@ -376,6 +376,75 @@ def test_a_problem_without_a_mesh_of_its_own_is_served():
     assert found.confirmed
 
 
+class TestDensities:
+    POINTS = np.array([-1.5, -0.2, 0.3, 1.1])
+
+    def test_with_bars(self, monkeypatch):
+        """Carried along and shrunk: a normal law, without birth-death and with it, from nodes, confirmed by a mesh."""
+        monkeypatch.setattr(certify, "FAR", 1.0)
+        for alpha in (0.0, 1.5):
+            problem = wide(mf.problems.quadratic_well(strength=1.0, alpha=alpha, mean=0.8, variance=0.3))
+            found = mf.reference(problem, 1e-5, [mf.DensityAt(self.POINTS, 0.7)])
+            density = found["density at 4 points"]
+            law = stats.norm(problem.exact["mean"](0.7), math.sqrt(problem.exact["variance"](0.7)))
+            assert found.reached
+            assert found.confirmed
+            assert density.route == "characteristics"
+            assert np.all(np.abs(density.value[0] - law.pdf(self.POINTS)) <= density.bar[0])
+            assert np.all(np.abs(density.other_value[0] - law.pdf(self.POINTS)) <= density.other_bar[0])
+
+    def test_with_a_temperature_they_come_from_meshes(self, monkeypatch):
+        monkeypatch.setattr(certify, "FAR", 1.0)
+        problem = mf.problems.gaussian_langevin(mean=0.5)
+        found = mf.reference(problem, 1e-3, [mf.DensityAt(self.POINTS, 0.4)])["density at 4 points"]
+        law = stats.norm(problem.exact["mean"](0.4), math.sqrt(problem.exact["variance"](0.4)))
+        assert np.all(np.abs(found.value[0] - law.pdf(self.POINTS)) <= found.bar[0])
+
+    @pytest.mark.parametrize("point_values", [False, True])
+    @pytest.mark.parametrize("end", [mf.End.PERIODIC, mf.End.TRUNCATION])
+    def test_between_the_centres_of_a_mesh(self, point_values, end):
+        """Splines of fifth degree through values at the centres; those from averages are of fourth order."""
+        axis = mf.Axis("x", -math.pi, math.pi, end)
+        problem = mf.Problem(energy=mf.External(np.cos), axes=[axis], initial=mf.Dirac(x=0.0), t_end=1.0)
+        law = stats.vonmises(2.0 if end is mf.End.PERIODIC else 12.0)
+        x = np.linspace(-3.1, 3.1, 401)
+        errors = []
+        for n in (60, 120, 240):
+            grid = problem.grid(n)
+            weights = law.pdf(grid.centres(0)) * grid.cell_volume if point_values else np.diff(law.cdf(grid.faces(0)))
+            at = certify.Measured(problem, (grid.centres(0),), weights, 0.0, grid, point_values)
+            errors.append(np.abs(mf.DensityAt(x).measure(at) - law.pdf(x)).max())
+        assert np.log2(errors[0] / errors[-1]) / 2 > (5.5 if point_values else 3.8)
+        assert errors[-1] < (1e-7 if point_values else 2e-5)
+
+    def test_in_two_dimensions_and_what_does_not_fit(self):
+        problem = mf.problems.three_gaussians()
+        grid = problem.grid((80, 90))
+        law = [stats.norm(0.5, 0.8), stats.norm(-0.5, 0.7)]
+        values = np.multiply.outer(law[0].pdf(grid.centres(0)), law[1].pdf(grid.centres(1)))
+        at = certify.Measured(problem, tuple(grid.mesh()), values * grid.cell_volume, 0.0, grid, True)
+        points = np.array([[0.1, 0.2], [1.3, -0.9]])
+        exact = law[0].pdf(points[:, 0]) * law[1].pdf(points[:, 1])
+        np.testing.assert_allclose(mf.DensityAt(points).measure(at), exact, rtol=1e-5)
+        with pytest.raises(ValueError, match=r"must have shape \(n, 2\), one row a point, not \(3,\)"):
+            mf.DensityAt([0.0, 0.1, 0.2]).measure(at)
+        with pytest.raises(ValueError, match=r"must lie in \[.*\] along 'c'"):
+            mf.DensityAt([[99.0, 0.0]]).measure(at)
+        cloud = certify.Measured(problem, tuple(points.T), np.full(2, 0.5), 0.0)
+        with pytest.raises(ValueError, match="a cloud of particles has no density"):
+            mf.DensityAt(points).measure(cloud)
+
+    def test_go_through_a_file(self, tmp_path):
+        from mfpde.pack import save_reference
+
+        found = mf.reference(mf.problems.quadratic_well(), 1e-3, [mf.DensityAt(self.POINTS)])
+        save_reference(found, tmp_path / "density.h5")
+        back = mf.load_reference(tmp_path / "density.h5")["density at 4 points"]
+        assert back.value.tobytes() == found["density at 4 points"].value.tobytes()
+        assert np.array_equal(back.observable.points, self.POINTS)
+        assert (back.check, back.sizes) == (found["density at 4 points"].check, found["density at 4 points"].sizes)
+
+
 def test_as_a_table_and_in_short():
     pytest.importorskip("pandas")
     problem = mf.problems.quadratic_well(mean=0.4)
@@ -674,13 +743,9 @@ def test_ends_that_are_not_known_are_refused():
         ({"observables": ["energy"]}, "must be a list of Observable"),
         ({"observables": [mf.DecayRate()]}, "needs two finite times"),
         ({"observables": [mf.Moment("q")]}, "no axis 'q'; valid: x"),
-        ({"observables": [mf.EnergyAt(-1.0)]}, "must not be negative"),
-        ({"observables": [mf.EnergyAt(math.nan)]}, "must not be negative"),
-        ({"observables": [mf.EnergyAt([])]}, "must not be negative"),
         ({"observables": [mf.EnergyAt(0.0)]}, "after t = 0"),
         ({"observables": [mf.OutputAt([0.0])]}, "names no network"),
         ({"observables": [mf.Marginal("x", [0.0, 99.0])]}, r"must lie in \["),
-        ({"observables": [mf.Marginal("x", [1.0, 0.0])]}, "must increase"),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, match):
@@ -697,3 +762,11 @@ def test_an_observable_that_is_no_number_ends_the_search():
     )
     with pytest.raises(ValueError, match=r"decay rate of the energy is not finite \(characteristics says .*leave"):
         mf.reference(problem, 1e-2, [mf.DecayRate()], times=[0.0, 1.0, 2.0], budget=60.0)
+
+
+@pytest.mark.parametrize("times", [-1.0, math.nan, []])
+def test_times_that_are_none_are_refused(times):
+    with pytest.raises(ValueError, match="must not be negative"):
+        mf.EnergyAt(times)
+    with pytest.raises(ValueError, match="must increase"):
+        mf.Marginal("x", [1.0, 0.0])
