@@ -125,11 +125,13 @@ def _reference(path: str | PathLike[str], problem: Problem | None) -> Verified:
     found = read_reference(path, problem)  # wrong checksums are refused where it is read
     checks = [Check("datasets whose checksum is wrong", 0.0, 0.0)]
     for one in found.observables:
-        if one.other_value is None or one.other_bar is None:
-            continue
-        off, bars = np.abs(one.value - one.other_value), one.bar + one.other_bar
-        worst = float(np.where(off > 0, off / np.maximum(bars, 1e-300), 0.0).max())
-        checks.append(Check(f"{one.name}: both routes apart, in bars", worst, 1.0))
+        second = {"both routes": (one.other_value, one.other_bar), "value and check": (one.check_value, one.check_bar)}
+        for which, (value, bar) in second.items():
+            if value is None or bar is None:
+                continue
+            off, bars = np.abs(one.value - value), one.bar + bar
+            worst = float(np.where(off > 0, off / np.maximum(bars, 1e-300), 0.0).max())
+            checks.append(Check(f"{one.name}: {which} apart, in bars", worst, 1.0))
     again = f"mfpde reference --check {path}"
     return Verified(str(path), tuple(checks), (f"the numbers themselves: {again} computes them again",))
 
