@@ -138,7 +138,7 @@ class _Dynamics:
 
     def finite(self, values: Array, points: Array, response: Array, what: str) -> Array:
         """Values (..., n) at points, if they are finite; else an error that names the place."""
-        if not np.isfinite(values).all():
+        if not math.isfinite(np.vdot(values, values)) and not np.isfinite(values).all():
             axes = tuple(self.problem.axes)
             culprit = response_culprit(self.bound, points)
             if culprit is not None:
@@ -288,11 +288,11 @@ def _method(
 
     def within(S: float, y: Array) -> Array:
         nonlocal begun, trouble
-        if begun and not np.isfinite(y).all():  # a stage after one that failed
+        if trouble is not None and not np.isfinite(y).all():  # a stage after one that failed
             return np.full_like(y, np.nan)
         try:
             rates = function(min(max(S, low), high), y)
-            if np.isfinite(rates).all():
+            if math.isfinite(rates @ rates) or np.isfinite(rates).all():
                 begun = True
                 return rates
             trouble = FloatingPointError(f"the motion of the nodes is not finite at clock {S:g}; shorten t_end")

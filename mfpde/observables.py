@@ -87,7 +87,10 @@ class Observable(ABC):
     """Whether nodes cannot give it: a sum over nodes in a region jumps when one enters."""
 
     def __post_init__(self) -> None:
-        as_times(getattr(self, "times", None))
+        # numbers now; whether they are times, where it is measured
+        times = getattr(self, "times", None)
+        if times is not None:
+            numbers(times, "the times of an observable")
 
     @property
     @abstractmethod
@@ -227,7 +230,7 @@ class Marginal(Observable):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(axis=(self.axis, TEXT))
-        _edges(self.axis, self.edges)
+        numbers(self.edges, "the edges of a marginal")
 
     @property
     def name(self) -> str:
@@ -294,7 +297,7 @@ class DecayRate(Observable):
 
 def _edges(name: str, edges: ArrayLike) -> Array:
     found = numbers(edges, f"edges along {shown(name)}")
-    if not (found.ndim == 1 and len(found) > 1 and np.all(np.isfinite(found)) and np.all(np.diff(found) > 0)):
+    if not (found.ndim == 1 and len(found) > 1 and np.all(np.diff(found) > 0)):
         raise ValueError(f"edges along {shown(name)} must increase, not {shown(edges)}")
     return found
 

@@ -179,14 +179,16 @@ class Solver:
 
     def evaluate(self, state: State) -> Evaluation:
         """The potential, energy and response of a state (kept from the step that made it)."""
-        require(state=(state, one_of(State)))
+        if not isinstance(state, State):
+            require(state=(state, one_of(State)))
         if self._last is None or self._last.mu is not state.mu:
             self._last = self.flow.evaluate(state.mu)
         return self._last
 
     def free_energy(self, at: Evaluation, temperature: float) -> FreeEnergy | None:
         """What a temperature adds to an evaluation; None at temperature 0."""
-        require(at=(at, one_of(Evaluation)), temperature=(temperature, NUMBER))
+        if not (isinstance(at, Evaluation) and isinstance(temperature, float)):
+            require(at=(at, one_of(Evaluation)), temperature=(temperature, NUMBER))
         return self.flow.free_energy(at, temperature) if temperature > 0.0 else None
 
     def step(self, state: State, until: float) -> tuple[State, StepInfo]:
@@ -204,7 +206,8 @@ class Solver:
             The new state; the old one if the step could not be made.
         info : StepInfo
         """
-        require(state=(state, one_of(State)), until=(until, NUMBER))
+        if not (isinstance(state, State) and isinstance(until, float)):  # quick where all is well: this is every step
+            require(state=(state, one_of(State)), until=(until, NUMBER))
         if not until > state.t:
             raise ValueError(f"until = {until:g} must lie after the state's time {state.t:g}")
         problem, flow, controller, method = self.problem, self.flow, self.controller, self.method

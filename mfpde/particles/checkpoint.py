@@ -53,7 +53,7 @@ class Checkpoint:
         if self.path.suffix != ".npz":
             raise ValueError(f"checkpoint = {str(path)!r} must end in .npz")
         if not every >= 0:
-            raise ValueError(f"checkpoint_every must be a number of seconds of at least 0, not {every!r}")
+            raise ValueError(f"checkpoint_every must be a number of seconds of at least 0, not {every:g}")
         self.every = every
         self.run = dict(run)
         self._target = storage.check_target(self.path, overwrite=True)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from mfpde.checks import (
     FLAG,
     NONE,
+    NUMBER,
     PATH,
-    POSITIVE,
     POWER,
     function,
     numbers,
@@ -279,7 +279,7 @@ def simulate(
         keep_positions=(keep_positions, FLAG),
         progress=(progress, FLAG | NONE),
         checkpoint=(checkpoint, PATH | NONE),
-        checkpoint_every=(checkpoint_every, POSITIVE),
+        checkpoint_every=(checkpoint_every, NUMBER),
     )
     for name, observable in (observe or {}).items():
         function(observable, f"observe[{name!r}]")
