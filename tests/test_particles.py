@@ -958,7 +958,11 @@ def broken(function, slope, **options):
         ),
         (
             broken(
-                lambda x: -200 * x, lambda x: -np.ones_like(x), alpha=1.0, rate=lambda v: np.where(v < -190, np.nan, v)
+                lambda x: -200 * x,
+                lambda x: np.full_like(x, -200.0),
+                alpha=1.0,
+                rate=lambda v: np.where(v < -190, np.nan, v),
+                metric=[1 / 200],
             ),
             {"dynamics": BirthDeath()},
             r"birth-death rate is not finite at x = 1, t = 0\.25",
@@ -966,7 +970,11 @@ def broken(function, slope, **options):
         (broken(to_the_right, lambda x: -np.ones_like(x)), {"save": [0.25]}, r"V is not finite at x = 1, t = 0\.25"),
         (
             mf.Problem(
-                mf.Features(lambda x: np.where(x < 1, x, np.nan)[None], mf.SquaredLoss([2.0]), lambda x: (x[None],)),
+                mf.Features(
+                    lambda x: np.where(x < 1, x, np.nan)[None],
+                    mf.SquaredLoss([2.0]),
+                    lambda x: (np.ones_like(x)[None],),
+                ),
                 [mf.Axis("x", -2, 2)],
                 mf.Product(x=stats.uniform(-1, 2.5)),
             ),
