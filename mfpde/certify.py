@@ -31,7 +31,7 @@ from mfpde.observables import (
     as_times,
 )
 from mfpde.problem import Problem, Reaction
-from mfpde.refinement import FLOOR, SAFETY, Ladder, Level, typical, worst
+from mfpde.refinement import FLOOR, LEAST_LEVELS, SAFETY, Ladder, Level, typical, worst
 from mfpde.routes import NodeRoute, Route, RouteError, another_mesh, routes
 from mfpde.running import budget_bar, nearest
 
@@ -315,7 +315,8 @@ def reference(
     Raises
     ------
     Disagreement
-        If the independent discretisations differ by more than three times the sum of their bars.
+        If the independent discretisations differ by more than three times the sum of their bars, and both know the
+        value to 1e-2. Where only one of them does, the bar reaches to the other.
     KeyboardInterrupt
         When interrupted, by SIGTERM too while it is on a mesh, with what is known so far as its attribute
         ``reference``, if anything is.
@@ -515,8 +516,10 @@ class _Job:
                     self.find_value()
 
     def possible(self, ladder: Ladder) -> bool:
-        """Whether another level would help and fits into the memory."""
-        return not (ladder.stuck or ladder.failed) and ladder.route.bytes(len(ladder.levels)) <= self.search.memory
+        """Whether another level would help, and fits into the memory; without the first there is nothing to say."""
+        level = len(ladder.levels)
+        fits = level < LEAST_LEVELS or ladder.route.bytes(level) <= self.search.memory
+        return fits and not (ladder.stuck or ladder.failed)
 
     @staticmethod
     def advance(ladder: Ladder, goal: float) -> None:
@@ -578,7 +581,7 @@ class _Job:
         other = self.another(best)
         goal = min(max(CONFIRMS * self.search.tolerance, NARROWEST), CONFIRMED)
         other.most = other.spent + FAR
-        while len(other.levels) < 3 and self.possible(other):
+        while len(other.levels) < LEAST_LEVELS and self.possible(other):
             self.advance(other, goal)
         slow = isinstance(other.route, NodeRoute) and not other.forecast(CONFIRMED) <= NEAR
         self.other = other if other.levels else None
@@ -593,7 +596,7 @@ class _Job:
             if other.reached(target) and not _apart(self.search.problem, best, other, 1.0):
                 break
             self.advance(other, target)
-            if len(other.levels) >= 3:
+            if len(other.levels) >= LEAST_LEVELS:
                 self.other = other
         self.settle(other, goal)
         self.other = other if other.levels else self.other
@@ -645,7 +648,8 @@ class _Job:
             raise RuntimeError(
                 f"the budget was over before the first run of {self.search.problem.name!r} was; give more (budget=)"
             )
-        if self.other is not None and (apart := _apart(self.search.problem, best, self.other, DOUBT)):
+        knows = self.other is not None and self.other.worst() <= CONFIRMED
+        if self.other is not None and knows and (apart := _apart(self.search.problem, best, self.other, DOUBT)):
             raise Disagreement(apart)
         seconds = [self.check, self.other]
         bars = self.bars()

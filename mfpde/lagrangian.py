@@ -655,6 +655,7 @@ class Characteristics:
         points : array, shape (N, d)
         weights : array, shape (N,)
         """
+        require(t=(t, NUMBER | NONE))
         t = float(self.times[-1]) if t is None else within_run(t, 0.0, float(self.times[-1]))
         # a save time but for rounding is that save time
         t = next((float(s) for s in self.times if same_time(t, float(s), float(self.times[-1]))), t)

@@ -15,7 +15,7 @@ from mfpde.checks import shown
 from mfpde.observables import DecayRate, EnergyAt, Measured, Observable
 from mfpde.routes import Route
 
-__all__ = ["FLOOR", "SAFETY", "Ladder", "Level", "Spread", "largest", "typical", "worst"]
+__all__ = ["FLOOR", "LEAST_LEVELS", "SAFETY", "Ladder", "Level", "Spread", "largest", "typical", "worst"]
 
 Array = NDArray[np.float64]
 

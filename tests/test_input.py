@@ -6,7 +6,7 @@ import inspect
 import math
 import re
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -738,8 +738,9 @@ class Forgetful(mf.SquaredLoss):
         return 0.5 * float(u @ u)
 
 
+@dataclass(frozen=True)
 class Moments(Observable):
-    times = None
+    times: object = None
     name = "moments"
 
     def measure(self, at):
@@ -766,7 +767,11 @@ def kernel(of, **more):
 WRITERS = {
     "potential on a mesh": (solved, lambda f: free(mf.External(f)), doubled),
     "potential of particles": (simulated, lambda f: free(mf.External(f)), doubled),
-    "gradient of particles": (simulated, lambda f: free(mf.External(well, f)), lambda x: (doubled(x),)),
+    "gradient of particles": (
+        simulated,
+        lambda f: free(mf.External(lambda x: 4 * x**3 / 3, f)),
+        lambda x: (doubled(x),),
+    ),
     "potential along characteristics": (followed, lambda f: free(mf.External(f)), doubled),
     "features": (solved, lambda f: free(mf.Features(f, mf.SquaredLoss([0.3]))), lambda x: doubled(x)[None]),
     "features of particles": (

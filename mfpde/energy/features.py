@@ -280,14 +280,14 @@ def check_loss(loss: Loss, outputs: Callable[[int], Array]) -> bool:
     start, towards, bend = few[0], few[1] - few[0], few[2] - few[3]
 
     def value(s: Array) -> Array:
-        return np.array([loss.value(start + t * towards + t * t * bend) for t in s])
+        return np.array([loss.value(*read_only(start + t * towards + t * t * bend)) for t in s])
 
     def slope(s: Array) -> Array:
         path = ((start + t * towards + t * t * bend, towards + 2.0 * t * bend) for t in s)
-        return np.array([np.vdot(loss.gradient(u), direction) for u, direction in path])
+        return np.array([np.vdot(loss.gradient(*read_only(u)), direction) for u, direction in path])
 
     check_derivative(f"{type(loss).__name__}, along a path s of responses", value, slope, Axis("s", 0.0, 1.0))
-    slopes = [np.asarray(loss.gradient(u), dtype=float) for u in few]
+    slopes = [np.asarray(loss.gradient(*read_only(u)), dtype=float) for u in few]
     for i, j in itertools.combinations(range(len(few)), 2):
         steps, change = few[j] - few[i], slopes[j] - slopes[i]
         size = float(np.linalg.norm(steps)) * max(float(np.linalg.norm(slopes[i])), float(np.linalg.norm(slopes[j])))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.checks import read_only
 from mfpde.grid import Axis
 
 __all__ = ["check_derivative", "check_gradient", "probe_points"]
@@ -114,7 +115,7 @@ class _Test:
         """Whether each slope looks wrong, shape (m, n, d); the slopes that are given, and the differences."""
         n, d = points.shape
         try:
-            given = np.asarray(self.gradient(points.copy()), dtype=float)
+            given = np.asarray(self.gradient(*read_only(points)), dtype=float)
         except Exception as failure:
             text = " ".join(str(failure).split())
             wanted = "it takes what the function takes, and gives an array for each axis"
