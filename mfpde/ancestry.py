@@ -27,6 +27,8 @@ TORN = 0.1
 """Neighbours farther apart than this share of the range of all nodes are torn apart."""
 TORN_MASS = 1e-6
 """The least mass times distance between them that matters."""
+SHARPEST = 1e-5
+"""Torn neighbours nearer than this share of all nodes' range are left alone: there the velocity may be singular."""
 MOST_TORN = 4
 """Places between torn neighbours, at most: each takes nodes from the others."""
 LEANING = 1e-9
@@ -158,7 +160,7 @@ def _torn(start: Array, points: Array, weights: Array, known: Sequence[Place]) -
         if unseen[j] <= TORN_MASS:
             break
         place = Place(0.5 * float(x[j] + x[j + 1]), float(x[j + 1] - x[j]) / 6.0)
-        if place.spread < 1e-9 * float(x[-1] - x[0]):
+        if place.spread < SHARPEST * float(x[-1] - x[0]):
             continue
         # the same place as before, seen better
         found = [old for old in found if abs(old.mean - place.mean) > 4.0 * old.spread]

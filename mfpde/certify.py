@@ -66,6 +66,8 @@ DOUBT = 3.0
 """By how much more than both bars two routes may differ: bars hold nearly always, and that is not always."""
 NEAR, FAR = 10.0, 30.0
 """Work, in about seconds, that is little, and that is the most for a check of the implementation."""
+LEAST_SHARE = 0.3
+"""The least distance to differently placed nodes that is believed, as a share of the typical one."""
 SHARES = (0.5, 0.8, 1.0)
 """Of the budget, when the value, its check and the check of the implementation have to be there."""
 
@@ -316,7 +318,7 @@ def reference(
     ------
     Disagreement
         If the independent discretisations differ by more than three times the sum of their bars, and both know the
-        value to 1e-2. Where only one of them does, the bar reaches to the other.
+        value to 1e-2; one that does not confirms nothing.
     KeyboardInterrupt
         When interrupted, by SIGTERM too while it is on a mesh, with what is known so far as its attribute
         ``reference``, if anything is.
@@ -560,8 +562,12 @@ class _Job:
         route = best.route.other()
         # two spectral quadratures of one functional bear each other out
         self.check = self.ladder(route) if route is not None else self.another(best)
-        while not self.check.reached(tolerance) and self.possible(self.check):
+        while self.possible(self.check):
+            # with no fewer nodes than the value has, the distance is its error and not that of the check
+            if self.check.reached(tolerance) and (not isinstance(route, NodeRoute) or self.check.work() >= best.work()):
+                break
             self.advance(self.check, tolerance)
+        self.settle(self.check, tolerance)
         # first levels may be too coarse for their bars: the finer ones decide
         for _ in range(2):
             if not _apart(self.search.problem, best, self.check, 1.0):
@@ -611,6 +617,11 @@ class _Job:
         return checked and worst(self.bars(), best.scales) <= self.search.tolerance
 
     @property
+    def _knows(self) -> bool:
+        """Whether the independent discretisation knows the value well enough to confirm it, or to contradict."""
+        return self.other is not None and self.other.worst() <= CONFIRMED
+
+    @property
     def ancestral(self) -> float | None:
         """The least ancestral mass that nodes found."""
         for ladder in self.candidates:
@@ -624,7 +635,7 @@ class _Job:
         bars = best.bars()[0]
         if self.check is not None and self.check.levels and isinstance(best.route, NodeRoute):
             bars = _borne_out(best, self.check)
-        for second in (self.check, self.other):
+        for second in (self.check, self.other if self._knows else None):
             if second is not None and second.levels:
                 theirs = zip(best.best, bars, second.best, second.bars()[0], strict=True)
                 bars = [_reaching(*of) for of in theirs]
@@ -648,8 +659,7 @@ class _Job:
             raise RuntimeError(
                 f"the budget was over before the first run of {self.search.problem.name!r} was; give more (budget=)"
             )
-        knows = self.other is not None and self.other.worst() <= CONFIRMED
-        if self.other is not None and knows and (apart := _apart(self.search.problem, best, self.other, DOUBT)):
+        if self.other is not None and self._knows and (apart := _apart(self.search.problem, best, self.other, DOUBT)):
             raise Disagreement(apart)
         seconds = [self.check, self.other]
         bars = self.bars()
@@ -683,27 +693,29 @@ class _Job:
 
 
 def _borne_out(best: Ladder, check: Ladder) -> list[Array]:
-    """Bars of nodes whose differently placed ones tell how much depends on the place: five times that, if it is less.
+    """Bars of nodes, from their distance to differently placed ones: between two and five times that.
 
-    The errors of two spectral rules have nothing in common, other than those of two meshes. As two numbers may be near
-    each other by chance, the typical distance, of energy and moments as well, is the least that is believed.
+    The errors of two spectral rules have nothing in common, other than those of two meshes, and the larger of them is
+    about the distance. As two numbers may be near each other by chance, a third of the typical distance, of energy and
+    moments as well, is the least that is believed.
     """
     scales = best.scales
     pairs = zip(best.everything, check.everything, scales, strict=True)
     distances = [np.abs(a - b) / s for a, b, s in pairs]
-    least = typical(distances)
+    least = LEAST_SHARE * typical(distances)
     bars = best.bars()[0]
     blind = best.levels[-1].blind + FLOOR
+    known = [np.maximum(distance, least) * scale for distance, scale in zip(distances, scales, strict=True)]
     return [
-        np.minimum(bar, (SAFETY * np.maximum(distance, least) + blind) * scale + in_time)
-        for bar, distance, scale, in_time in zip(bars, distances, scales, best.time_bars(), strict=False)
+        np.maximum(np.minimum(bar, SAFETY * far + blind * scale + in_time), 2.0 * far)
+        for bar, far, scale, in_time in zip(bars, known, scales, best.time_bars(), strict=False)
     ]
 
 
 def _reaching(value: Array, bar: Array, second: Array, own: Array) -> Array:
     """The bar, as far as the other value where the two do not overlap."""
     distance = np.abs(second - value)
-    return np.where(distance <= bar + own, bar, distance)
+    return np.where(distance <= bar + own, bar, np.maximum(bar, distance))
 
 
 def _joined(parts: Sequence[Certified]) -> Certified:

@@ -339,6 +339,7 @@ def _integrate(
     record: _Record | None = None,
     deadline: float = math.inf,
     other: bool = False,
+    most_steps: float = math.inf,
 ) -> _Run:
     """Move the nodes to the save times; with a `record`, also note the response and the mean rate at every time.
 
@@ -346,6 +347,8 @@ def _integrate(
     ------
     OutOfTime
         At the deadline, on the clock of `time.perf_counter`.
+    RuntimeError
+        If the velocity blows up, or after `most_steps`.
     """
     began = time.perf_counter()
     bound, d = dynamics.bound, dynamics.dimension
@@ -433,6 +436,8 @@ def _integrate(
                 show(solver.t / save[-1] * t_end, bound.energy(place, weights))
             if time.perf_counter() > deadline:
                 raise OutOfTime
+            if steps > most_steps:
+                raise RuntimeError(f"{steps} steps, more than {most_steps:g}, for {solver.t:g} of {save[-1]:g}")
 
     finals = [unpack(state) for state in states]
     responses = [bound.response(place, weights) for place, weights, _ in finals]
@@ -1106,6 +1111,8 @@ class _Search:
 SCOUT = {1: 32, 2: 14, 3: 8, 4: 6}
 """Nodes along each axis of the coarse runs that look where the mass comes from."""
 SCOUT_RTOL = 1e-4
+SCOUT_STEPS = 150
+"""After so many steps a coarse run has met something that is not smooth, and tells nothing."""
 SCOUT_TIMES = np.array([0.0, 1 / 64, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0])
 """When they look, in parts of the run."""
 
@@ -1123,11 +1130,16 @@ def find_ancestors(dynamics: _Dynamics, t_end: float, deadline: float = math.inf
         return None
 
     def follow(points: Array, logs: Array) -> tuple[Array, Array]:
-        run = _integrate(dynamics, (points, logs), SCOUT_TIMES * t_end, SCOUT_RTOL, deadline=deadline)
+        run = _integrate(
+            dynamics, (points, logs), SCOUT_TIMES * t_end, SCOUT_RTOL, deadline=deadline, most_steps=SCOUT_STEPS
+        )
         return run.points, run.weights
 
-    with one_blas_thread():
-        return find_places(dynamics.problem.mu_0, (SCOUT[d],) * d, follow)
+    try:
+        with one_blas_thread():
+            return find_places(dynamics.problem.mu_0, (SCOUT[d],) * d, follow)
+    except (RuntimeError, ArithmeticError):  # what is wrong is for the run itself to say
+        return None
 
 
 class NodeFlow:

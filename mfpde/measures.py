@@ -197,8 +197,8 @@ class RestrictedMeasure(abc.ABC):
             For each component and each axis where nodes are needed besides the bulk of the density: birth-death makes
             the mass of later times descend from a tail. Atoms, cells of meshes and periodic axes have no use for them.
         other : bool, optional
-            Take another rule: Gauss-Legendre nodes in a map of another slope on a wider interval, shifted nodes on
-            periodic axes, one more in each cell of a mesh. What the nodes show does not depend on the rule.
+            Take another rule: a map of another slope on a wider interval, shifted nodes on periodic axes, one more in
+            each cell of a mesh. What the nodes show does not depend on the rule.
 
         Returns
         -------

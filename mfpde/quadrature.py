@@ -24,6 +24,8 @@ SLOPE = 3.0
 """``dx/du`` in the middle of a place, in spreads: n nodes are ``2 SLOPE / n`` spreads apart there. 2.6 to 3.5 work."""
 LEAST_CURVE, MOST_CURVE = 1.0, 700.0
 """Bounds of the half range of ``u`` of one place; at 1 the map is nearly linear."""
+WIDER = 1.15
+"""How much wider another rule takes all spreads to be."""
 VANISHES = 1e-6
 """A density above this share of its maximum at an end does not vanish there."""
 NEGLIGIBLE_END = 1e-13
@@ -167,7 +169,7 @@ def density_rule(
     n : int
         Their number.
     other : bool
-        Take another rule, with Gauss-Legendre nodes in a map of another slope on a wider interval.
+        Take another rule, in a map of another slope on a wider interval.
 
     Returns
     -------
@@ -179,13 +181,13 @@ def density_rule(
     low = min([interval[0], *(place.mean - REACH * place.spread for place in extended[1:])])
     high = max([interval[1], *(place.mean + REACH * place.spread for place in extended[1:])])
     if other:
-        low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)
-        extended = [Place(place.mean, 1.25 * place.spread) for place in extended]
+        low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
+        extended = [Place(place.mean, WIDER * place.spread) for place in extended]
     low, high = max(low, bounds[0]), min(high, bounds[1])
     if ends > VANISHES and len(extended) == 1 and not other:
         x, w = gauss(low, high, n)
     else:
-        x, w = node_rule(low, high, extended, n, ends < NEGLIGIBLE_END and not other)
+        x, w = node_rule(low, high, extended, n, ends < NEGLIGIBLE_END)
     return x, w, (low > bounds[0], high < bounds[1])
 
 

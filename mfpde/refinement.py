@@ -290,6 +290,10 @@ class Ladder:
             level += 1
         return total if reached <= goal else math.inf
 
+    def work(self) -> float:
+        """The work of the last level, in units of the route."""
+        return self.route.work(len(self.levels) - 1)
+
     def size(self) -> str:
         """Cells or nodes of the last level, in words."""
         return self.route.size(len(self.levels) - 1)

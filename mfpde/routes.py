@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.finite import NotFiniteError
 from mfpde.lagrangian import NodeFlow, OutOfTime
 from mfpde.observables import Measured
 from mfpde.problem import Problem
@@ -179,7 +180,10 @@ class NodeRoute(Route):
         super().__init__(problem, times)
         self.flow = NodeFlow(problem, times, elsewhere)  # refuses what has no characteristics
         self.name = "characteristics" + (", other nodes" if elsewhere else "")
-        self.start = FIRST_NODES[len(problem.axes)]
+        # no level of the one has as many nodes as one of the other
+        self.start = FIRST_NODES[len(problem.axes)] - elsewhere
+        if elsewhere:  # of fifth order, its steps are the larger error else
+            self.step = 1e-7
         self.direct = problem.bound_energy.direct
 
     def cells(self, level: int) -> tuple[int, ...]:
@@ -204,6 +208,8 @@ class NodeRoute(Route):
         try:
             for at in self.flow.run(self.cells(level), step, deadline):
                 yield Measured(self.problem, tuple(at.points.T), at.weights, at.energy, evaluate=at.density)
+        except NotFiniteError:  # a function of the user's: no other route makes that good
+            raise
         except (RuntimeError, ArithmeticError) as error:
             raise RouteError(f"{self.name}, {self.size(level)} nodes: {error}") from None
         self.cost, self.blind, self.ancestral = self.flow.work, self.flow.watched.error, self.flow.ancestral

@@ -13,6 +13,7 @@ from scipy import integrate, special, stats
 
 import mfpde as mf
 from mfpde import lagrangian
+from mfpde.energy import base, features, kernels
 from mfpde.lagrangian import _difference_weights
 
 
@@ -565,6 +566,7 @@ class TestLimits:
                 raise lagrangian.OutOfTime
             return run(*arguments, **options)
 
+        monkeypatch.setattr(lagrangian, "find_ancestors", lambda *arguments: None)
         monkeypatch.setattr(lagrangian, "_integrate", late)
         with pytest.warns(mf.RunWarning, match=r"time_limit = 3600 s; raise it"):
             part = mf.characteristics(mf.problems.gaussian_bumps(alpha=0.0), save=2, tolerance=1e-11, time_limit=3600)
@@ -580,7 +582,7 @@ class TestLimits:
         flow = lagrangian.NodeFlow(problem, np.array([1.0]))
         with pytest.raises(lagrangian.OutOfTime):
             next(flow.run((16,), 1e-6, deadline=0.0))
-        with pytest.raises(ValueError, match="positive number of seconds, not -1"):
+        with pytest.raises(ValueError, match="must be a finite positive number or None, not -1"):
             mf.characteristics(problem, time_limit=-1)
 
     def test_a_rule_with_more_nodes_than_allowed_begins_with_fewer(self):
@@ -753,6 +755,12 @@ def to_the_right(x):
 class TestNotFinite:
     """A function that is not finite somewhere is named with its place and time, and no loop runs for ever."""
 
+    @pytest.fixture(autouse=True)
+    def gradients_of_other_functions(self, monkeypatch):
+        """What is not finite is placed by the gradient alone, so that it need not be that of the function."""
+        for module in (base, features, kernels):
+            monkeypatch.setattr(module, "check_gradient", lambda *arguments, **named: None)
+
     @pytest.mark.parametrize(
         ("problem", "match"),
         [
@@ -761,7 +769,7 @@ class TestNotFinite:
                 lambda: moved(lambda x: (x / np.abs(x),), uniform(-1, 1)),
                 r"the velocity .* x = 0, t = 0 \(nan\)",
             ),
-            (lambda: moved(lambda x: (-1 / x,), uniform(-1, 1)), r"the velocity .* x = 0, t = 0 \(inf\)"),
+            (lambda: moved(lambda x: (-1 / x,), 0.0), r"the velocity .* x = 0, t = 0 \(inf\)"),
             (
                 lambda: moved(lambda x: (np.where(x < 1, 0.0, np.inf),), uniform(0, 1.5)),
                 r"x = 1\.\d+, t = 0 \(-inf\)",
