@@ -504,8 +504,9 @@ def test_every_entry_has_a_test(entries_by_name):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", NAMES)
-def test_wrong_arguments_are_refused_in_one_line(name, entries_by_name):
+def test_wrong_arguments_are_refused_in_one_line(name, entries_by_name, tmp_path, monkeypatch):
     """Whatever is given for an argument while the others are right: it is fine, or one line says what is not."""
+    monkeypatch.chdir(tmp_path)  # "x" is a good name of a file
     call, right = entries_by_name[name]
     call(**right)
     wrong = []
