@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.grid import Axis, Grid
-
-if TYPE_CHECKING:
-    from mfpde.energy import BoundEnergy
 
 __all__ = ["NotFiniteError", "cell_not_finite", "check_finite", "place_of", "response_culprit"]
 
@@ -84,7 +81,7 @@ def check_finite(
     raise NotFiniteError(what, float(values[index]), place_of(axes, points[index[0]]), remedy, time)
 
 
-def response_culprit(bound: BoundEnergy, points: Array) -> tuple[float, Array] | None:
+def response_culprit(bound: Any, points: Array) -> tuple[float, Array] | None:
     """The first point whose own features are not finite, and their value: it spoils V everywhere else."""
     for part in bound.parts:
         if part.response_size and not part.direct:

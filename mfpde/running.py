@@ -23,8 +23,6 @@ from mfpde.threads import THREADED_SIZE, at_most, one_blas_thread
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from mfpde.solution import Solution
-
 
 __all__ = [
     "RunWarning",
@@ -61,7 +59,7 @@ class RunWarning(UserWarning):
     Where warnings are errors, ``solution`` holds what `mfpde.solve` or `mfpde.resume` had computed.
     """
 
-    solution: Solution | None = None
+    solution: Any = None
 
 
 def warn(text: str, stacklevel: int = 2) -> None:
