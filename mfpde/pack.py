@@ -170,7 +170,8 @@ def _recipes() -> dict[str, Recipe]:
         if start == "good":  # the bad start is too narrow for a mesh that takes seconds
             wanted += (Moment("c", 2, late), Moment("y", 2, late), OutputAt(x, late))
         # without birth-death the measure becomes narrow, and takes more nodes
-        parts = (Part(1e-6, wanted, 60.0 if alpha else 240.0, 2.0 * 2**30 if start == "good" else 2e7),)
+        tolerance = {("good", 0.0): 1e-6, ("bad", 0.0): 1e-8}.get((start, alpha), 2e-9)
+        parts = (Part(tolerance, wanted, 60.0 if alpha else 240.0, 2.0 * 2**30 if start == "good" else 2e7),)
         if start == "good":
             parts += (Part(3e-2, (Marginal("y", edges, late),), 60.0),)
         found.append(Recipe(name, "three-gaussians", {"start": start, "alpha": alpha}, parts))
@@ -181,8 +182,8 @@ def _recipes() -> dict[str, Recipe]:
             "gaussian-bumps",
             {},
             (
-                Part(1e-6, (EnergyAt(times), Moment("x", 1, times), Moment("x", 2, times), OutputAt(x, times))),
-                Part(1e-5, (Marginal("x", edges, times), MassIn({"x": (0.0, 5.0)}, times))),
+                Part(3e-8, (EnergyAt(times), Moment("x", 1, times), Moment("x", 2, times), OutputAt(x, times))),
+                Part(2e-6, (Marginal("x", edges, times), MassIn({"x": (0.0, 5.0)}, times))),
             ),
         )
     )
@@ -200,7 +201,7 @@ def _recipes() -> dict[str, Recipe]:
         )
     )
     # the start is narrow on the wide box, which only the last one needs
-    for delta, radius, tolerance, shape in ((0.2, 4.0, 1e-6, None), (0.4, 4.0, 1e-6, None), (0.8, 8.0, 1e-4, (800,))):
+    for delta, radius, tolerance, shape in ((0.2, 4.0, 1e-6, None), (0.4, 4.0, 1e-9, None), (0.8, 8.0, 1e-4, (800,))):
         parts = (Part(tolerance, (EnergyAt(late), Moment("r", 1, late), Moment("r", 2, late)), 150.0, shape=shape),)
         parameters = {"delta": delta, "d": 40, "radius": radius}
         found.append(Recipe(f"isotropic-gaussians-delta-{delta}", "isotropic-gaussians", parameters, parts))
@@ -212,7 +213,7 @@ def _recipes() -> dict[str, Recipe]:
     # the first one to look at: Gaussian at all times, and quick to compute again
     simple = (0.25, 0.5, 1.0)
     moments = (Moment("theta", 1, simple), Moment("theta", 2, simple))
-    parts = (Part(1e-6, (EnergyAt(simple), *moments, DecayRate(simple))),)
+    parts = (Part(1e-9, (EnergyAt(simple), *moments, DecayRate(simple))),)
     found.append(Recipe("linear-neuron", "linear-neuron", {}, parts))
     # later the density at the poles is too narrow for a mesh that takes seconds
     for name, k, early in (("single-index", 4, times), ("single-index-k-2", 2, simple)):
@@ -223,7 +224,7 @@ def _recipes() -> dict[str, Recipe]:
     found.append(Recipe("torus-langevin", "torus-langevin", {}, parts))
     short = (0.1, 0.25, 0.5, 1.0)
     line = np.linspace(-2.0, 5.0, 8)
-    parts = (Part(1e-4, (EnergyAt(short), Moment("x", 1, short), Moment("x", 2, short), Marginal("x", line, short))),)
+    parts = (Part(3e-5, (EnergyAt(short), Moment("x", 1, short), Moment("x", 2, short), Marginal("x", line, short))),)
     found.append(Recipe("gaussian-sampling", "gaussian-sampling", {}, parts))
     return {made.name: made for made in found}
 

@@ -275,7 +275,9 @@ class Ladder:
     def next_cost(self) -> float:
         """What the next level will cost, see `Route`."""
         level = len(self.levels)
-        return self.levels[-1].cost * self.route.work(level) / self.route.work(level - 1) if level else 0.0
+        if not level:
+            return self.route.first_cost
+        return self.levels[-1].cost * self.route.work(level) / self.route.work(level - 1)
 
     def forecast(self, goal: float) -> float:
         """What it will cost until the bars have reached a goal."""
@@ -313,7 +315,7 @@ def largest(values: Array) -> Array:
 
 def scale(values: Array) -> Array:
     """`largest`, but no zeros."""
-    return np.maximum(largest(values), 1e-12 * max(float(np.abs(values).max()), 1e-300))
+    return np.maximum(largest(values), max(1e-12 * float(np.abs(values).max()), 1e-300))
 
 
 def worst(bars: Sequence[Array], scales: Sequence[Array]) -> float:

@@ -28,6 +28,8 @@ FIRST_NODES = {1: 8, 2: 8, 3: 6, 4: 5}
 """Nodes along each axis of the first level, by dimension."""
 FIRST_CELLS = {1: 50, 2: 24, 3: 12, 4: 8}
 """Cells along each axis of the first level, at least."""
+SECOND = 0.1
+"""Work, in about seconds, that the first candidate may put into a level before the second one begins."""
 DEFAULT_CELLS = {1: 150, 2: 72, 3: 30, 4: 16}
 """Cells along each axis where a problem suggests no mesh: the first level has a third of them."""
 
@@ -50,6 +52,8 @@ class Route(ABC):
         By how much it is made smaller to see the error in time; 1 where there is none.
     left : float
         What part of the change that a finer step made is still missing after it.
+    first_cost : float
+        Work after which the other candidate may begin, see `cost`: it may be stiff, and not come to an end.
     power : float
         Work grows like the number of cells, times this power of their number along an axis.
     cost : float
@@ -62,6 +66,7 @@ class Route(ABC):
     fastest: float | None = None
     step, least_step, finer, left = 1.0, 1.0, 1.0, 0.0
     power = 0.0
+    first_cost = 0.0
     cost = 0.0
     blind = 0.0
     ancestral: float | None = None
@@ -267,13 +272,18 @@ def routes(problem: Problem, times: Array, mesh: bool) -> list[Route]:
     if math.isinf(times[-1]):
         return [StationaryRoute(problem, False, mesh), StationaryRoute(problem, True, mesh)]
     if not problem.noiseless:
-        return [MeshRoute(problem, times, Weno5(), 4), MeshRoute(problem, times, ScharfetterGummel(), 2)]
+        # implicit steps come to an end, however stiff the problem is
+        found = [MeshRoute(problem, times, ScharfetterGummel(), 2), MeshRoute(problem, times, Weno5(), 4)]
+        found[1].first_cost = SECOND
+        return list(found)
     weno = MeshRoute(problem, times, Weno5(), 5)
+    weno.first_cost = SECOND
     if not mesh:
         try:
             return [NodeRoute(problem, times), weno]
         except ValueError:  # characteristics refuse this problem
             pass
+    weno.first_cost = 0.0
     return [weno, another_mesh(problem, times)]
 
 

@@ -623,7 +623,7 @@ def test_the_value_comes_from_the_finest_run():
 def test_steps_are_made_finer_until_their_error_is_a_part_of_the_goal():
     problem = mf.problems.gaussian_langevin(temperature=0.1, mean=0.5)
     times = np.array([0.5])
-    route = routes.routes(problem, times, False)[1]
+    route = routes.routes(problem, times, False)[0]
 
     def runner(ladder, level, step):
         return refinement.Level(ladder.measure(level, step, math.inf), route.cost, route.blind)

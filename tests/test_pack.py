@@ -507,7 +507,7 @@ def test_it_is_small():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_members(name):
-    """Each file is of its recipe, reached its tolerance, and is confirmed by a second discretisation."""
+    """Each file is of its recipe, reached its tolerance, is borne out by other nodes, and a second method agrees."""
     recipe, found = pack.recipe(name), mf.load_reference(name)
     assert pack.differences(recipe, found) == []
     assert found.reached
@@ -517,6 +517,9 @@ def test_members(name):
         assert 0.0 < certified.relative <= part.tolerance
         assert certified.route != certified.other != ""
         assert np.all(np.abs(certified.value - certified.other_value) <= certified.bar + certified.other_bar)
+        assert certified.check not in ("", certified.route)
+        assert np.all(np.abs(certified.value - certified.check_value) <= certified.bar + certified.check_bar)
+        assert math.isfinite(certified.confirmed_to)
         assert np.all(certified.bar > 0)
 
 
