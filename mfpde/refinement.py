@@ -66,7 +66,11 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Spread(Observable):
-    """First and second moments along all axes, from the lower end and in lengths of the box: a witness."""
+    """First and second moments along all axes, from the lower end and in lengths of the box: a witness.
+
+    Along periodic axes cosine and sine instead, from 0 to 1: a coordinate jumps at the seam, and no rule for what jumps
+    converges fast.
+    """
 
     @property
     def name(self) -> str:
@@ -78,7 +82,9 @@ class Spread(Observable):
         found = []
         for axis, theta in zip(at.problem.axes, at.coordinates, strict=True):
             x = (theta - axis.lower) / axis.length
-            found += [float((at.weights * x).sum()), float((at.weights * x**2).sum())]
+            turn = 2.0 * math.pi * x
+            pair = (0.5 + 0.5 * np.cos(turn), 0.5 + 0.5 * np.sin(turn)) if axis.periodic else (x, x**2)
+            found += [float((at.weights * values).sum()) for values in pair]
         return np.array(found)
 
 
