@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mfpde.measures import RestrictedMeasure
 from mfpde.quadrature import Block, Place, log_total
 
-__all__ = ["Places", "Watch", "ancestral_mass", "descent", "find_places", "nodes_of", "watch", "worst"]
+__all__ = ["Places", "Watch", "ancestral_mass", "descent", "find_places", "nodes_of", "of_a_density", "watch", "worst"]
 
 Array = NDArray[np.float64]
 Places = list[list[list[Place]]]
@@ -56,7 +56,12 @@ def _layers(block: Block, weights: Array, axis: int) -> tuple[Array, Array]:
     return np.moveaxis(points, axis, 0).reshape(block.shape[axis], -1)[:, 0], weights.reshape(block.shape).sum(others)
 
 
-def ancestral_mass(logs: Array, weights: Array) -> float:
+def of_a_density(blocks: Sequence[Block]) -> bool:
+    """Whether all nodes are those of rules, and none is an atom."""
+    return all(block.shape is not None and max(block.shape) > 1 for block in blocks)
+
+
+def ancestral_mass(logs: Array, weights: Array, smooth: bool = True) -> float:
     """From how little of the start's mass half of the present mass descends.
 
     Parameters
@@ -65,6 +70,8 @@ def ancestral_mass(logs: Array, weights: Array) -> float:
         Logarithms of the nodes' weights at the start.
     weights : array, shape (N,)
         Their weights now.
+    smooth : bool
+        Whether a density lies between the nodes.
 
     Returns
     -------
@@ -84,7 +91,7 @@ def ancestral_mass(logs: Array, weights: Array) -> float:
         return 0.5
     last = now[order[k]]
     share = (0.5 - (reached[k] - last)) / last if last > 0.0 else 1.0
-    if k == 0 or before[k] <= 2.0 * before[k - 1] or before[k - 1] <= 0.0:
+    if not smooth or k == 0 or before[k] <= 2.0 * before[k - 1] or before[k - 1] <= 0.0:
         return float(min(0.5, before[k] - (1.0 - share) * mass[order[k]]))
     # between two nodes of a tail it grows geometrically
     return float(min(0.5, before[k - 1] ** (1.0 - share) * before[k] ** share))

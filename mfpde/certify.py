@@ -144,11 +144,18 @@ class Certified:
         axes = tuple(range(1, self.value.ndim))
         return float((size.max(axis=axes) / np.maximum(np.abs(self.value).max(axis=axes), 1e-300)).max())
 
+    def _agrees(self) -> bool:
+        """Whether differently placed nodes or cells know the value, too, within both bars."""
+        if self.check_value is None or self.check_bar is None or not np.all(np.isfinite(self.check_bar)):
+            return False
+        return bool(np.all(np.abs(self.check_value - self.value) <= self.bar + self.check_bar))
+
     def _means(self) -> str:
         """How it is known, in words."""
         size, check_size, other_size = (f" {size}" if size else "" for size in self.sizes)
         said = [f"{self.route}{size}"]
-        said.append(f"agrees with {self.check}{check_size}" if self.check else "NOT borne out by other nodes or cells")
+        agrees = f"agrees with {self.check}{check_size}"
+        said.append(agrees if self._agrees() else "NOT borne out by other nodes or cells")
         if self.other and math.isfinite(self.confirmed_to):
             words = f"confirmed to {self.confirmed_to:.0e}" if self.confirmed else "NOT confirmed: only"
             said.append(
@@ -244,7 +251,8 @@ class Reference:
         if self.ancestral_mass is not None and self.ancestral_mass < FEW:
             times = np.concatenate([found.times for found in self.observables])
             last = float(times[np.isfinite(times)].max(initial=0.0))
-            lines.append(f"  {descent(np.array([last]), np.array([self.ancestral_mass]))}")
+            said = descent(np.array([last]), np.array([self.ancestral_mass]))
+            lines.append(f"  {said.replace('at t =', 'at some time up to t =')}")
         seconds = sum(level[2] for level in self.levels)
         lines.append(f"  {len(self.levels)} runs, {seconds:.3g} s")
         return "\n".join(lines)
@@ -259,7 +267,7 @@ def reference(
     budget: float = 120.0,
     memory: float = 2.0 * 2**30,
     progress: bool | Callable[[str], None] | None = None,
-    cache: bool | str | os.PathLike[str] = True,
+    cache: bool | str | os.PathLike[str] = False,
 ) -> Reference:
     r"""Refine until every observable has an error bar within a tolerance.
 
@@ -308,7 +316,8 @@ def reference(
         Whether to show a progress bar (default: on a terminal), or a function that is told what is being done.
     cache : bool or path, optional
         Whether levels are kept on disk and found again, so that a second call with a larger budget or a smaller
-        tolerance goes on; or the folder. Default: in the user's cache folder, or in ``$MFPDE_CACHE_DIR``.
+        tolerance goes on (True: in the user's cache folder, or in ``$MFPDE_CACHE_DIR``); or the folder. Problems whose
+        functions agree at the nodes of the start count as one, see `mfpde.level_cache`. Default: not kept.
 
     Returns
     -------
@@ -419,10 +428,11 @@ def _collected(
 ) -> Reference:
     """All observables of all jobs, as far as they were refined."""
     parts: dict[int, list[Certified]] = {k: [] for k in range(len(wanted))}
-    for job, chosen in jobs:
+    begun = [(job, chosen) for job, chosen in jobs if job.best.levels] or jobs[:1]
+    for job, chosen in begun:
         for (k, _), certified in zip(chosen, job.result(), strict=True):
             parts[k].append(certified)
-    joined = tuple(replace(_joined(parts[k]), observable=observable) for k, observable in enumerate(wanted))
+    joined = tuple(replace(_joined(parts[k]), observable=observable) for k, observable in enumerate(wanted) if parts[k])
     masses = [job.ancestral for job, _ in jobs if job.ancestral is not None]
     return Reference(
         search.problem,

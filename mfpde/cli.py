@@ -987,7 +987,7 @@ def reference(
     force: Annotated[bool, typer.Option("-f", "--force", help="Overwrite the file of --save.")] = False,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep levels on disk, so that a second call goes on.")
-    ] = True,
+    ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the result only.")] = False,
 ) -> None:
     """Numbers with error bars, borne out by other nodes and confirmed by a second discretisation.
@@ -1073,7 +1073,7 @@ def _compute_reference(
             raise typer.Exit(INCONSISTENT) from None
         except KeyboardInterrupt as interrupt:
             if (best := getattr(interrupt, "reference", None)) is not None:
-                typer.echo(best)
+                _say(str(best))
             raise
         if save is not None:
             options = {"--tolerance": f"{tolerance:g}", "--times": times, "--output-at": inputs}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mfpde.ancestry import Places, Watch, ancestral_mass, descent, find_places, nodes_of, watch, worst
+from mfpde.ancestry import Places, Watch, ancestral_mass, descent, find_places, nodes_of, of_a_density, watch, worst
 from mfpde.checks import COUNT, COUNTS, FLAG, NONE, NUMBER, POSITIVE, POWER, numbers, one_of, require, values_of
 from mfpde.finite import NotFiniteError, check_finite, place_of, response_culprit
 from mfpde.grid import axis_number
@@ -49,6 +49,8 @@ FEWEST = 6
 GROWTH = 1.5
 """Factor of the number of nodes along an axis in a refinement."""
 RTOL_FLOOR = 1e-13
+MOST_STEPS = 10_000
+"""Steps of a run, at most: smooth flows take hundreds."""
 ROUND_OFF = 1e-11
 """Changes below this that no longer fall are round-off, and no more nodes are tried."""
 ENERGY_FLOOR = 1e-3
@@ -89,6 +91,7 @@ class _Dynamics:
                 "reinjection creates mass away from the nodes, so characteristics do not represent it; use solve()"
             )
         self.problem = problem
+        self.stencil_step = STENCIL_STEP
         self.bound = problem.bound_energy
         if self.bound.discontinuous_gradient:
             raise ValueError(
@@ -149,7 +152,7 @@ class _Dynamics:
     def stencil(self, points: Array, i: int) -> tuple[Array, Array]:
         """Seven neighbours along axis `i`, within the box: points (7 n, d), and weights (7, n) of the derivative."""
         n, d = points.shape
-        h = STENCIL_STEP * self.length[i]
+        h = self.stencil_step * self.length[i]
         shift = np.zeros(n, dtype=np.intp)
         if not self.periodic[i]:
             room_below = np.floor((points[:, i] - self.lower[i]) / h).astype(np.intp)
@@ -339,7 +342,7 @@ def _integrate(
     record: _Record | None = None,
     deadline: float = math.inf,
     other: bool = False,
-    most_steps: float = math.inf,
+    most_steps: int = MOST_STEPS,
 ) -> _Run:
     """Move the nodes to the save times; with a `record`, also note the response and the mean rate at every time.
 
@@ -437,7 +440,10 @@ def _integrate(
             if time.perf_counter() > deadline:
                 raise OutOfTime
             if steps > most_steps:
-                raise RuntimeError(f"{steps} steps, more than {most_steps:g}, for {solver.t:g} of {save[-1]:g}")
+                raise RuntimeError(
+                    f"{steps} steps of the characteristics came to clock {solver.t:g} of {save[-1]:g}: the velocity is "
+                    "singular or not smooth where nodes are; shorten t_end, or use solve()"
+                )
 
     finals = [unpack(state) for state in states]
     responses = [bound.response(place, weights) for place, weights, _ in finals]
@@ -606,6 +612,7 @@ class Characteristics:
     watched: tuple[Watch, ...]
     _dynamics: _Dynamics = field(repr=False)
     _start: tuple[Array, Array] = field(repr=False)
+    _smooth: bool = field(repr=False, default=True)
 
     @property
     def evaluations(self) -> int:
@@ -623,7 +630,7 @@ class Characteristics:
 
         A run of fewer particles than its inverse has none where the mass comes from, and does not follow the limit.
         """
-        return np.array([ancestral_mass(self._start[1], weights) for weights in self.weights])
+        return np.array([ancestral_mass(self._start[1], weights, self._smooth) for weights in self.weights])
 
     def _clock(self, t: float) -> float:
         require(t=(t, NUMBER))
@@ -1087,6 +1094,7 @@ class _Search:
             watched=tuple(watched),
             _dynamics=self.dynamics,
             _start=nodes_of(self.blocks),
+            _smooth=of_a_density(self.blocks),
         )
 
     def complaint(self, found: Characteristics) -> str:
@@ -1175,6 +1183,8 @@ class NodeFlow:
 
     def __init__(self, problem: Problem, times: Array, other: bool = False) -> None:
         self.dynamics, self.times, self.other = _Dynamics(problem), times, other
+        if other:  # densities come from differences, of another step as well
+            self.dynamics.stencil_step = 0.5 * STENCIL_STEP
         self.saves = np.array(distinct_times([0.0, *times.tolist()], (0.0, float(times[-1]))))
         self._looked = False
         self._places: Places | None = None
@@ -1196,7 +1206,7 @@ class NodeFlow:
         with one_blas_thread():
             run = _integrate(self.dynamics, start, self.saves, rtol, deadline=deadline, other=self.other)
         self.watched = worst(blocks, run.weights)
-        ancestral = [ancestral_mass(start[1], weights) for weights in run.weights]
+        ancestral = [ancestral_mass(start[1], weights, of_a_density(blocks)) for weights in run.weights]
         self.ancestral = min(ancestral)
         n, size = len(start[1]), self.dynamics.bound.response_size
         self.work = run.evaluations * (1e-4 + 1e-9 * n * (n if self.dynamics.bound.direct else 10 + size))

@@ -9,16 +9,15 @@ import hashlib
 import io
 import os
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mfpde.observables import Observable
+from mfpde.observables import Observable, OutputAt
 from mfpde.problem import Problem
-from mfpde.refinement import Level
+from mfpde.refinement import Level, Spread
 from mfpde.routes import Route
 
 __all__ = ["LevelCache", "cache_folder"]
@@ -41,7 +40,8 @@ class LevelCache:
 
     A level is found again where the problem (its fingerprint, and the bits of its potential and its nodes), the route,
     the level, the tolerance in time, the observables, the times, and the source of this package are the same. What
-    cannot be read counts as absent; what cannot be written is not.
+    cannot be read counts as absent; what cannot be written is not. Functions are told apart by their values at nodes
+    of the start, a few hundred times and some thousand rates, not everywhere: that is why levels are kept on request.
 
     Parameters
     ----------
@@ -62,6 +62,11 @@ class LevelCache:
             if said is None:
                 return ""
             parts += [said, repr(np.asarray(at).tolist())]
+            if isinstance(observable, OutputAt) and route.problem.network is not None:
+                # the network is no part of the problem's fingerprint
+                points, weights = route.problem.mu_0.nodes(5)
+                output = route.problem.network.output(np.asarray(observable.x), list(points.T), weights)
+                parts.append(output.tobytes().hex())
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def find(self, key: str) -> Level | None:
@@ -73,7 +78,7 @@ class LevelCache:
             with np.load(whole, allow_pickle=False) as file:
                 values = [file[f"value_{k}"] for k in range(int(file["count"]))]
                 cost, blind, ancestral = (float(x) for x in file["numbers"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except Exception:  # whatever damage does to a file
             return None
         return Level(values, cost, blind, None if np.isnan(ancestral) else ancestral)
 
@@ -125,16 +130,20 @@ def _identity(problem: Problem) -> str:
     bound = problem.bound_energy
     for array in (points, weights, bound.potential(points, bound.response(points, weights))):
         digest.update(np.ascontiguousarray(array).tobytes())
+    when = np.linspace(0.0, 1.0, 129)[1:] * problem.t_end
     for schedule in (problem.alpha, problem.temperature, problem.schedule):
-        digest.update(np.array([schedule(f * problem.t_end) for f in (0.05, 0.2, 0.5, 0.9)]).tobytes())
+        digest.update(repr(schedule).encode())
+        digest.update(np.array([schedule(float(t)) for t in when]).tobytes())
+    if problem.rate is not None:
+        digest.update(np.asarray(problem.rate(np.linspace(-20.0, 20.0, 4001)), dtype=float).tobytes())
     return digest.hexdigest()
 
 
 def _described(observable: Observable) -> str | None:
     """What an observable measures; None where its fields do not say."""
-    if not dataclasses.is_dataclass(observable):
-        return None
     kind = type(observable)
+    if kind.__module__ not in (Observable.__module__, Spread.__module__):  # one's own: what it measures is code
+        return None
     said = [kind.__module__, kind.__qualname__]
     for field in dataclasses.fields(observable):
         value = getattr(observable, field.name)

@@ -601,8 +601,8 @@ class _Wrapped:
             if abs(np.exp(logs).sum() - 1.0) <= 1e-13:
                 return y, logs, (False, False)
         # a narrow law is better integrated over its own interval, across the seam
-        x, logs, cut = self.line.nodes(n, (), other)
-        return wrap(self.axis, x), logs, cut
+        x, logs, _ = self.line.nodes(n, (), other)
+        return wrap(self.axis, x), logs, (False, False)
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         return wrap(self.axis, self.line.sample(n, rng))

@@ -28,6 +28,8 @@ FIRST_NODES = {1: 8, 2: 8, 3: 6, 4: 5}
 """Nodes along each axis of the first level, by dimension."""
 FIRST_CELLS = {1: 50, 2: 24, 3: 12, 4: 8}
 """Cells along each axis of the first level, at least."""
+MOST_NODES = 4000
+"""Nodes along an axis: where that is not enough, more are no help."""
 SECOND = 0.1
 """Work, in about seconds, that the first candidate may put into a level before the second one begins."""
 DEFAULT_CELLS = {1: 150, 2: 72, 3: 30, 4: 16}
@@ -198,6 +200,8 @@ class NodeRoute(Route):
     def bytes(self, level: int) -> float:
         """See `Route`."""
         nodes = math.prod(self.cells(level))
+        if max(self.cells(level)) > MOST_NODES:
+            return math.inf
         return 8.0 * nodes * (40 + len(self.times)) * (len(self.problem.axes) + 1)
 
     def work(self, level: int) -> float:
@@ -228,6 +232,7 @@ class StationaryRoute(Route):
         self.gauss, self.mesh = gauss, mesh
         self.name = "end state, Gauss nodes" if gauss else "end state, mesh"
         self.start = (10, 8, 8, 6)[len(problem.axes) - 1]
+        self.blind = 1e-12  # round-off of two minimisations
         if mesh:
             # masses of regions come from cells, by interpolation of fourth order
             self.fastest = GROWTH**-5

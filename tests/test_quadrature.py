@@ -119,6 +119,12 @@ def test_ancestral_mass_of_a_tilted_normal_law(tilt):
     assert math.log(ancestral_mass(logs, weights)) == pytest.approx(math.log(expected), abs=max(1.0, 0.2 * tilt))
 
 
+def test_ancestral_mass_of_atoms():
+    """Nothing lies between atoms: of 1e-8 at 0 and the rest at 1, which both stay, half descends from about a half."""
+    logs = np.log(np.array([1e-8, 1.0]))
+    assert ancestral_mass(logs, np.array([1.6e-8, 1.0]), smooth=False) == pytest.approx(0.5, abs=1e-6)
+
+
 def test_ancestral_mass_without_birth_is_a_half():
     logs = np.log(np.array([0.1, 0.2, 0.3, 0.4]))
     assert ancestral_mass(logs, np.exp(logs)) == pytest.approx(0.5, abs=1e-15)
