@@ -4,6 +4,7 @@ import errno
 import importlib.util
 import json
 import os
+import pickle
 import subprocess
 import sys
 import warnings
@@ -50,6 +51,14 @@ def hits(module):
     return sum(module.add.stats.cache_hits.values())
 
 
+def unpacked(content):
+    """What a file holds: for numba's index other than bytes, which are not compared."""
+    try:
+        return pickle.loads(content)
+    except Exception:
+        return None
+
+
 def damages(file):
     """Ways in which a file of this content may be damaged."""
     content = file.read_bytes()
@@ -68,7 +77,7 @@ def test_damaged_files_are_compiled_again_and_replaced(module, tmp_path, kind):
     assert module().add(1.0) == 2.0
     assert hits(module()) == 0
     (file,) = (tmp_path / "__pycache__").glob(f"*.{kind}")
-    seen = 0
+    seen, whole = 0, unpacked(file.read_bytes())
     for damaged in damages(file):
         file.write_bytes(damaged)
         compiling._said.clear()
@@ -76,7 +85,8 @@ def test_damaged_files_are_compiled_again_and_replaced(module, tmp_path, kind):
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             assert again.add(1.0) == 2.0
-        assert kind == "nbi" or hits(again) == 0  # a changed index may still name what is there
+        # a changed index may still name what is there, and a bit of the wrapping may be of no matter
+        assert kind == "nbi" or hits(again) == 0 or unpacked(damaged) == whole
         for warning in said:
             assert warning.category is mf.RunWarning
             for part in (str(tmp_path / "__pycache__"), "are damaged", "NUMBA_CACHE_DIR"):
