@@ -66,7 +66,7 @@ DOUBT = 3.0
 """By how much more than both bars two routes may differ: bars hold nearly always, and that is not always."""
 NEAR, FAR = 10.0, 30.0
 """Work, in about seconds, that is little, and that is the most for a check of the implementation."""
-LEAST_SHARE = 0.3
+LEAST_DISTANCE = 0.3
 """The least distance to differently placed nodes that is believed, as a share of the typical one."""
 SHARES = (0.5, 0.8, 1.0)
 """Of the budget, when the value, its check and the check of the implementation have to be there."""
@@ -712,7 +712,7 @@ def _borne_out(best: Ladder, check: Ladder) -> list[Array]:
     scales = best.scales
     pairs = zip(best.everything, check.everything, scales, strict=True)
     distances = [np.abs(a - b) / s for a, b, s in pairs]
-    least = LEAST_SHARE * typical(distances)
+    least = LEAST_DISTANCE * typical(distances)
     bars = best.bars()[0]
     blind = best.levels[-1].blind + FLOOR
     known = [np.maximum(distance, least) * scale for distance, scale in zip(distances, scales, strict=True)]

@@ -138,7 +138,7 @@ def _computed(
             part.observables,
             budget=part.budget if budget is None else budget,
             memory=part.memory,
-            progress=progress if progress is not None else False,
+            progress=progress or False,
             cache=False,  # computed anew
         )
         for part in parts

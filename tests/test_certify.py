@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
+from tails import TAILS
 
 import mfpde as mf
 from mfpde import certify, integration, level_cache, refinement, routes
@@ -211,15 +212,7 @@ def test_other_nodes_are_other_nodes():
         assert distance > 1e-4 * problem.axes[0].length, problem.name
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"target": 4.0, "alpha": 5.0, "mean": -2.0, "variance": 0.2},
-        {"target": 4.0, "alpha": 4.0, "mean": -1.0, "variance": 0.25},
-        {"alpha": 30.0, "mean": -3.0, "variance": 0.01},
-        {"target": 20.0},
-    ],
-)
+@pytest.mark.parametrize("arguments", TAILS)
 def test_mass_that_descends_from_a_tail(arguments, monkeypatch):
     """Six to sixteen spreads out: nodes of the bulk alone were wrong by 1e-3 to a factor 8, and said *reached*."""
     problem = wide(mf.problems.linear_neuron(**arguments))

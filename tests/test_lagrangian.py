@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import pytest
 from scipy import integrate, special, stats
+from tails import TAILS
 
 import mfpde as mf
 from mfpde import lagrangian
@@ -597,16 +598,7 @@ class TestLimits:
 class TestAmplifiedTails:
     """Birth-death makes the mass descend from a place far out in the tail of the start."""
 
-    @pytest.mark.parametrize(
-        "arguments",
-        [
-            {"target": 4.0, "alpha": 5.0, "mean": -2.0, "variance": 0.2},
-            {"target": 4.0, "alpha": 4.0, "mean": -1.0, "variance": 0.25},
-            {"alpha": 30.0, "mean": -3.0, "variance": 0.01},
-            {"target": 20.0},
-            {"target": 4.0, "alpha": 100.0, "mean": -6.0, "variance": 0.005},
-        ],
-    )
+    @pytest.mark.parametrize("arguments", [*TAILS, {"target": 4.0, "alpha": 100.0, "mean": -6.0, "variance": 0.005}])
     def test_linear_neuron(self, arguments):
         """The law is tilted only: mean and energy in closed form, the place where the mass comes from, too.
 
