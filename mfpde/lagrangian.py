@@ -440,9 +440,11 @@ def _integrate(
             if time.perf_counter() > deadline:
                 raise OutOfTime
             if steps > most_steps:
+                speed = np.abs(dynamics.velocity(place, bound.response(place, weights))).max(axis=0)
+                where = place_of(tuple(dynamics.problem.axes), place[int(np.argmax(speed))])
                 raise RuntimeError(
                     f"{steps} steps of the characteristics came to clock {solver.t:g} of {save[-1]:g}: the velocity is "
-                    "singular or not smooth where nodes are; shorten t_end, or use solve()"
+                    f"singular or not smooth near {where}; shorten t_end, or use solve()"
                 )
 
     finals = [unpack(state) for state in states]

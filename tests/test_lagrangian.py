@@ -857,6 +857,17 @@ class TestRefusals:
         with pytest.raises(ValueError, match="discontinuous"):
             mf.characteristics(problem, t_end=0.01, nodes=4, tolerance=1e-2)
 
+    def test_a_singular_velocity_ends_with_its_place(self):
+        """-log|x| without a derivative: differences across 0 are no velocity, and steps there never grow."""
+        dynamics = lagrangian._Dynamics(
+            free([mf.Axis("x", -2, 2)], mf.Product(x=stats.norm(0, 0.2)), lambda x: -np.log(np.abs(x)))
+        )
+        nodes = lagrangian.nodes_of(dynamics.problem.mu_0.blocks(32))
+        with pytest.raises(
+            RuntimeError, match=r"^\d+ steps of the characteristics .* not smooth near x = -?[\d.e-]+; "
+        ):
+            lagrangian._integrate(dynamics, nodes, np.array([0.0, 1.0]), 1e-10, most_steps=60)
+
     def test_blow_up(self):
         problem = free([mf.Axis("x", -1, 1)], mf.Dirac(x=0.5), lambda x: 0.5 * np.log(np.abs(x)), lambda x: (0.5 / x,))
         with pytest.raises(RuntimeError, match="blows up"):
