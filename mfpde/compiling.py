@@ -34,7 +34,8 @@ def _warn_once(kind: str, text: str) -> None:
     warn(text, stacklevel=3)
 
 
-def _interpreted() -> bool:
+def interpreted() -> bool:
+    """Whether numba is told to compile nothing, and functions stay what they are."""
     return bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
 
 
@@ -56,7 +57,7 @@ def compiled(*, cache: bool = True, **options: Any) -> Callable[[Callable[..., A
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        if _interpreted():
+        if interpreted():
             return _as_compiled(function) if cache else function
         dispatcher = numba.njit(**options)(function)
         if cache:
@@ -71,7 +72,7 @@ def primitive(plain: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
 
     Calls lack the first argument of the definition, the compiler's context.
     """
-    if _interpreted():
+    if interpreted():
         return lambda definition: plain
     from numba.extending import intrinsic
 

@@ -272,6 +272,48 @@ def test_interaction_equals_the_dense_one(case, weight):
     assert_is_derivative(plan, mu)
 
 
+@pytest.mark.parametrize(
+    ("axes", "kernels"),
+    [
+        ([Axis("x", -5, 5)], {"x": GaussianKernel(0.005, 1.3)}),
+        ([Axis("x", -3, 3, End.PERIODIC)], {"x": GaussianKernel(0.01, 0.7)}),
+        (
+            [Axis("x", -5, 5), Axis("y", -3, 3, End.PERIODIC)],
+            {"x": GaussianKernel(0.02, 2.0), "y": GaussianKernel(0.01)},
+        ),
+        ([Axis("x", -5, 5), Axis("y", -3, 3)], {"y": GaussianKernel(0.002, -0.5)}),
+    ],
+    ids=["line", "circle", "strip", "one of two axes"],
+)
+def test_sums_by_near_terms_are_those_of_all(axes, kernels):
+    """What is left out is below round-off; on a circle a term acts by the nearest image."""
+    bound, rng = SeparableKernel(kernels).bind(tuple(axes), 1e-13), np.random.default_rng(7)
+
+    def cloud(n):
+        at = np.stack([rng.uniform(axis.lower, axis.upper, n) for axis in axes], axis=1)
+        at[0], at[1] = [axis.lower for axis in axes], [axis.upper for axis in axes]  # both sides of a seam
+        return at
+
+    x, y, w = cloud(211), cloud(307), rng.normal(size=307)
+    values, slopes = bound.near(x, y, w)
+    # 307 terms of at most 1.3 |w| / sqrt(variance) each, rounded
+    np.testing.assert_allclose(values, bound.matrix(x, y) @ w, rtol=0, atol=1e-13)
+    for i in range(len(axes)):
+        np.testing.assert_allclose(slopes[:, i], bound.derivatives(x, y, i) @ w, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("axis", "kernel"),
+    [
+        (line(lower=-1.0, upper=1.0), LinearKernel()),
+        (line(lower=-1.0, upper=1.0, ends=End.PERIODIC), GaussianKernel(0.02)),
+    ],
+    ids=["not Gaussian", "half a period away it is 1e-11"],
+)
+def test_sums_by_near_terms_are_for_narrow_gaussians(axis, kernel):
+    assert SeparableKernel(x=kernel).bind((axis,), 1e-13).near is None
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_discrepancy_equals_the_dense_one(case):
     axes, shape, kernel, dense, _ = CASES[case]

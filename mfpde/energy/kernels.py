@@ -11,7 +11,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from mfpde.energy.base import (
 )
 from mfpde.energy.gradients import PLACES, check_gradient, probe_points
 from mfpde.grid import Axis, Grid
+
+if TYPE_CHECKING:
+    from mfpde.energy.gaussian_sums import GaussianSums
 
 __all__ = [
     "AxisKernel",
@@ -209,6 +213,7 @@ class AxisKernelOnAxis:
     translation_invariant: bool
     factor: AxisFactor | None = None
     definite: int = 0
+    gaussian: GaussianKernel | None = None
 
 
 class AxisKernel(ABC):
@@ -267,7 +272,11 @@ class GaussianKernel(AxisKernel):
 
         if not axis.periodic:
             return AxisKernelOnAxis(
-                lambda x, y: plain(x - y), lambda x, y: plain_derivative(x - y), True, definite=self.definite
+                lambda x, y: plain(x - y),
+                lambda x, y: plain_derivative(x - y),
+                True,
+                definite=self.definite,
+                gaussian=self,
             )
         period = axis.length
         images = period * np.arange(-(n := 1 + math.ceil(9.5 * math.sqrt(self.variance) / period)), n + 1)
@@ -281,6 +290,7 @@ class GaussianKernel(AxisKernel):
             lambda x, y: np.asarray(sum(plain_derivative(nearest(x, y) + shift) for shift in images)),
             True,
             definite=self.definite,
+            gaussian=self,
         )
 
 
@@ -455,6 +465,11 @@ class BoundKernel(ABC):
     axes: tuple[Axis, ...]
     factors: tuple[AxisFactor, ...] | None = None
 
+    @property
+    def near(self) -> GaussianSums | None:
+        """Sums over points by the near ones alone, where the kernel is a narrow Gaussian."""
+        return None
+
     @abstractmethod
     def matrix(self, points: Array, others: Array) -> Array:
         """K(points, others), shape ``(n, m)``."""
@@ -547,6 +562,27 @@ class BoundSeparable(BoundKernel):
         compressed = [factor for factor in self.axis_factors if factor is not None]
         if len(compressed) == len(axes) and math.prod(factor.rank for factor in compressed) <= MAX_FEATURES:
             self.factors = tuple(compressed)
+
+    @cached_property
+    def near(self) -> GaussianSums | None:
+        from mfpde.compiling import interpreted
+
+        if interpreted():
+            return None
+        from mfpde.energy.gaussian_sums import GaussianSums
+
+        variances, amplitude = [math.inf] * len(self.axes), 1.0
+        for i, on_axis in enumerate(self.on_axes):
+            if on_axis is None:
+                continue
+            if on_axis.gaussian is None:
+                return None
+            variances[i] = on_axis.gaussian.variance
+            amplitude *= on_axis.gaussian.amplitude
+        periods = [axis.length if axis.periodic else math.inf for axis in self.axes]
+        if not GaussianSums.fit(variances, periods):
+            return None
+        return GaussianSums(amplitude, np.array(variances), np.array(periods))
 
     def matrix(self, points: Array, others: Array) -> Array:
         result = np.ones((len(points), len(others)))
