@@ -14,6 +14,7 @@ from scipy import integrate, optimize, special, stats
 
 import mfpde as mf
 from mfpde.problems import PiecewiseLinearUnit
+from mfpde.problems.mei2018 import _outside
 
 P = mf.problems
 UNITS = {
@@ -76,6 +77,14 @@ class TestFormulas:
         assert unit.sphere_mean(s, d) == pytest.approx(sphere_mean(UNITS[name], s, d), abs=1e-11)
         slope = (sphere_mean(UNITS[name], 1.001 * s, d) - sphere_mean(UNITS[name], 0.999 * s, d)) / (0.002 * s)
         assert unit.sphere_slope(s, d) == pytest.approx(slope, abs=1e-4)
+
+    @pytest.mark.parametrize("d", [2.0, 3.0, 4.0, 5.0, 40.0, 41.0, 199.0, 200.0, 37.5, 320.0])
+    def test_the_share_of_a_sphere_beyond_a_height(self, d):
+        """Sums in whole dimensions, else an incomplete beta function: ``1 - I_{h^2}(1/2, (d-1)/2)``, near 0, too."""
+        height = np.concatenate([[0.0], np.logspace(-12, 0, 61)])
+        expected = 1.0 - special.betainc(0.5, 0.5 * (d - 1), height**2)
+        # 100 positive terms
+        np.testing.assert_allclose(_outside(height, d), expected, rtol=0, atol=3e-15)
 
     def test_values_at_the_ends(self):
         """q(0) = sigma(0), q(inf) is the mean of both limits; no 0/0 there."""

@@ -160,17 +160,15 @@ class PiecewiseLinearUnit:
 
         ``I`` the regularised incomplete beta function.
         """
-        from scipy.special import betainc
-
         s = np.asarray(s, dtype=float)
         value, knots = self._positive()
         result = np.full(s.shape, value)
         half = 0.5 * (d - 1)
         for m, t in zip(self.jumps, knots, strict=True):
-            square = np.minimum(t / np.maximum(s, TINY), 1.0) ** 2
+            tau = np.minimum(t / np.maximum(s, TINY), 1.0)
             with np.errstate(divide="ignore"):
-                edge = np.expm1(half * np.log1p(-square))  # less 1, as the jumps sum to 0
-            result += m * (s * _sphere_constant(d) * edge - 0.5 * t * betainc(half, 0.5, 1.0 - square))
+                edge = np.expm1(half * np.log1p(-tau * tau))  # less 1, as the jumps sum to 0
+            result += m * (s * _sphere_constant(d) * edge - 0.5 * t * _outside(tau, d))
         return result
 
     def sphere_slope(self, s: ArrayLike, d: float) -> Array:
@@ -189,6 +187,31 @@ NON_MONOTONE = PiecewiseLinearUnit((0.0, 0.5, 1.5), (-2.5, -4.0, 7.5))
 def _sphere_constant(d: float) -> float:
     """``c_d/(d-1) = Gamma(d/2) / (2 sqrt(pi) Gamma((d+1)/2))``."""
     return math.exp(math.lgamma(0.5 * d) - math.lgamma(0.5 * (d + 1))) / (2 * math.sqrt(math.pi))
+
+
+MOST_TERMS = 200
+"""Dimensions up to which a sum is faster than an incomplete beta function."""
+
+
+def _outside(tau: Array, d: float) -> Array:
+    r"""``P(|u| > tau)``, ``u`` a coordinate of a uniform point on ``S^{d-1}``: ``1 - I_{tau^2}(1/2, (d-1)/2)``.
+
+    In whole dimensions it is a sum, by parts: with ``tau = sin phi`` and ``J_m`` the integral of ``cos^m`` up to
+    ``pi/2``, ``F_m = int_0^phi cos^m / J_m = F_{m-2} + sin(phi) cos(phi)^{m-1} / (m J_m)``, for ``m = d - 2``.
+    """
+    if not (d == int(d) and d <= MOST_TERMS):
+        from scipy.special import betainc
+
+        return np.asarray(1.0 - betainc(0.5, 0.5 * (d - 1), tau * tau))
+    m = int(d) - 2
+    square = 1.0 - tau * tau
+    total = np.zeros_like(square)
+    for k in range(m, 1, -2):  # 1 / (k J_k), J_k = sqrt(pi) Gamma((k + 1)/2) / (2 Gamma(k/2 + 1))
+        total *= square
+        total += math.exp(math.lgamma(0.5 * k + 1.0) - math.lgamma(0.5 * (k + 1))) * 2.0 / (math.sqrt(math.pi) * k)
+    if m % 2:
+        return np.asarray(1.0 - tau * (1.0 + square * total))
+    return np.asarray(1.0 - (2.0 / math.pi * np.arcsin(tau) + tau * np.sqrt(square) * total))
 
 
 def _chi_rule(d: float, n: int) -> tuple[Array, Array]:
