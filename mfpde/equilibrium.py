@@ -18,6 +18,7 @@ Newton method on the faces of the simplex; cells whose weight reaches 0 leave (f
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import NUMBER, WHOLE, real, require, shown
+from mfpde.checks import NONE, NUMBER, POSITIVE, WHOLE, real, require, shown
 from mfpde.convexity import convex_on, no_certificate, second_variation
 from mfpde.energy import BoundEnergy
 from mfpde.finite import cell_not_finite
@@ -138,6 +139,7 @@ def stationary(
     tolerance: float = 1e-12,
     max_iterations: int = 300,
     initial: Measure | None = None,
+    time_limit: float | None = None,
 ) -> Equilibrium:
     r"""The minimiser of the free energy on a mesh, found directly.
 
@@ -160,6 +162,8 @@ def stationary(
         Newton steps, or rounds of the active set.
     initial : Measure, optional
         Where to start; default: the problem's initial measure. Plays no part in the result where the energy is convex.
+    time_limit : float, optional
+        Seconds after which no step is begun any more.
 
     Returns
     -------
@@ -203,7 +207,10 @@ def stationary(
     """
     if not isinstance(problem, Problem):
         raise ValueError(f"stationary needs a Problem, not {shown(problem)}; see mfpde.problems")
-    require(tolerance=(tolerance, NUMBER), max_iterations=(max_iterations, WHOLE))
+    require(
+        tolerance=(tolerance, NUMBER), max_iterations=(max_iterations, WHOLE), time_limit=(time_limit, POSITIVE | NONE)
+    )
+    deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
     tau = _temperature(problem, temperature)
     if not tolerance > 0:
         raise ValueError(f"tolerance must be positive, not {tolerance!r}; 1e-12 is the default")
@@ -225,6 +232,7 @@ def stationary(
         log_base = np.broadcast_to(log_base, grid.shape)
     start = (problem.mu_0 if initial is None else initial.restrict(grid.axes)).cells(grid)
     functional = _Functional(problem.bound_energy, grid)
+    functional.deadline = deadline
     V, energy = functional.evaluate(start)
     if not (math.isfinite(energy) and np.all(np.isfinite(V))):
         where = cell_not_finite(V, grid)
@@ -244,11 +252,13 @@ def stationary(
     if not converged:
         warn(
             f"no stationary state within the tolerance after {iterations} iterations: gap {gap:.3g}, "
-            f"wanted {goal:.3g}; raise tolerance or max_iterations, start nearer with initial=, "
+            f"wanted {goal:.3g}; raise tolerance, max_iterations or time_limit, start nearer with initial=, "
             "or take a higher temperature",
             stacklevel=3,
         )
-    convex = convex_on(problem.bound_energy, grid, free_mass=unbalanced, plan=functional.plan, at=mu)
+    convex = None
+    if not functional.over:
+        convex = convex_on(problem.bound_energy, grid, free_mass=unbalanced, plan=functional.plan, at=mu)
     Ent = entropy(mu, grid.cell_volume, log_base)
     return Equilibrium(
         grid, mu, log_mu, V, energy, gap, Ent, tau, convex, converged, iterations, functional.evaluations
@@ -277,6 +287,9 @@ def _temperature(problem: Problem, temperature: float | None) -> float:
 class _Functional:
     """The energy on a mesh and on points, with its second variation from differences of V."""
 
+    deadline = math.inf
+    """When no step is begun any more, on the clock of `time.perf_counter`."""
+
     def __init__(self, bound: BoundEnergy, grid: Grid) -> None:
         self.bound, self.grid, self.volume = bound, grid, grid.cell_volume
         self.plan = bound.on(grid)
@@ -287,6 +300,11 @@ class _Functional:
         self.evaluations += 1
         V, energy, _ = self.plan.evaluate(mu)
         return V, energy
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is over."""
+        return time.perf_counter() > self.deadline
 
     def second_variation(self, mu: Array, V: Array) -> Callable[[Array], Array]:
         """``h -> K h``, the derivative of V at `mu` along a density of mass 0."""
@@ -344,7 +362,7 @@ def _gibbs_state(
         point = search.point(W)
         # on the way a state is good enough when the next temperature changes more than what is missing
         wanted = goal if stage == 0 else 0.5 * search.tau
-        while used < max_iterations and point.gap > wanted:
+        while used < max_iterations and point.gap > wanted and not functional.over:
             new = search.step(point)
             if new is None:
                 break
@@ -354,7 +372,7 @@ def _gibbs_state(
         W = point.W / math.sqrt(COOLING)
     # steps beyond the goal: the gap is a square, tails follow its root
     for _ in range(2):
-        if point.gap > goal or used >= max_iterations:
+        if point.gap > goal or used >= max_iterations or functional.over:
             break
         new = search.point(point.W + search.newton(point))
         if not (new.finite and new.gap < 0.5 * point.gap):
@@ -437,7 +455,7 @@ class _Search:
         forcing = min(0.1, max(math.sqrt(point.gap / tau), 1e-6)) ** 2
         noise = (1e-14 * float(np.max(np.abs(point.V)))) ** 2
         for _ in range(INNER_ITERATIONS):
-            if not square > max(forcing * first, noise):
+            if self.functional.over or not square > max(forcing * first, noise):
                 break
             Kp = K(point.mu * p)
             Kp -= point.mean(Kp)
@@ -492,7 +510,7 @@ def _sparse_state(
             best, stalled = (max(gap, 0.0), mu, V, energy), 0
         else:
             stalled += 1
-        if gap <= goal or stalled >= STALLED or rounds == max_iterations:
+        if gap <= goal or stalled >= STALLED or rounds == max_iterations or functional.over:
             break
         level = 0.0 if free_mass else mean / mass
         new = np.setdiff1d(_least_cells(V, level), cells)
@@ -634,8 +652,9 @@ class _NodalFunctional(_Functional):
 
 
 def stationary_on_nodes(
-    problem: Problem, counts: Sequence[int], tolerance: float = 1e-12, max_iterations: int = 300
-) -> tuple[Array, Array, float, Callable[[Array], Array]]:
+    problem: Problem, counts: Sequence[int], tolerance: float = 1e-12, max_iterations: int = 300,
+    deadline: float = math.inf,
+) -> tuple[Array, Array, float, Callable[[Array], Array]]:  # fmt: skip
     """The end state on a tensor product of Gauss-Legendre nodes of the box, for a constant temperature above 0.
 
     Returns points (N, d), weights (N,), the free energy, and the density at any points (n, d): the Gibbs formula with
@@ -655,6 +674,7 @@ def stationary_on_nodes(
     # each node counts as a cell of the same volume; the base measure knows how much it really stands for
     log_base = np.log(shares / volume) + (0.0 if log_omega is None else log_omega)
     functional = _NodalFunctional(problem.bound_energy, points, volume)
+    functional.deadline = deadline
     start, weights = problem.mu_0.nodes(tuple(counts))
     V = problem.bound_energy.potential(points, problem.bound_energy.response(start, weights))
     goal = tolerance * max(float(np.ptp(V)) * 1e-3, tau)

@@ -989,7 +989,9 @@ class _Search:
         self.by_axis = [_Change(unknown, unknown, math.inf)] * dynamics.dimension
 
     def size(self, counts: tuple[int, ...]) -> int:
-        """How many nodes a rule has."""
+        """How many nodes a rule has; where that is far too many, about."""
+        if (product := math.prod(counts)) > 1000 * self.max_nodes:  # they are not even laid
+            return product
         return sum(len(block.logs) for block in self.dynamics.problem.mu_0.blocks(counts, self.places))
 
     def run(self, blocks: tuple[Block, ...], rtol: float) -> _Run:
@@ -1192,8 +1194,8 @@ class NodeFlow:
         self._places: Places | None = None
         self._recorded: tuple[int, float, _Record] | None = None
 
-    def run(self, nodes: Sequence[int], rtol: float, deadline: float = math.inf) -> Iterator[NodesAt]:
-        """The measure at each of the times.
+    def look(self, deadline: float = math.inf) -> int:
+        """How many places along an axis need nodes, the bulk of the start included.
 
         Raises
         ------
@@ -1203,6 +1205,17 @@ class NodeFlow:
         if not self._looked:
             self._places = find_ancestors(self.dynamics, float(self.saves[-1]), deadline)
             self._looked = True
+        return 1 + max((len(axis) for component in self._places or [] for axis in component), default=0)
+
+    def run(self, nodes: Sequence[int], rtol: float, deadline: float = math.inf) -> Iterator[NodesAt]:
+        """The measure at each of the times.
+
+        Raises
+        ------
+        OutOfTime
+            At the deadline.
+        """
+        self.look(deadline)
         blocks = self.dynamics.problem.mu_0.blocks(tuple(nodes), self._places, self.other)
         start = nodes_of(blocks)
         with one_blas_thread():
