@@ -31,7 +31,7 @@ from mfpde.observables import (
     as_times,
 )
 from mfpde.problem import Problem, Reaction
-from mfpde.refinement import FLOOR, LEAST_LEVELS, SAFETY, Ladder, Level, typical, worst
+from mfpde.refinement import FLOOR, LEAST_LEVELS, SAFETY, SAFETY_IN_TIME, Ladder, Level, usual, worst
 from mfpde.routes import NodeRoute, Route, RouteError, another_mesh, routes
 from mfpde.running import budget_bar, nearest
 
@@ -56,6 +56,8 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+ROUND_OFF = 1e-13
+"""A bar of this share of the largest possible value is narrow enough, however small the value is."""
 CONFIRMS = 100.0
 """How much wider than the tolerance the bars of the implementation's check may be, if that is not much work."""
 NARROWEST = 1e-4
@@ -107,6 +109,9 @@ class Certified:
         What that one found, with its own bar.
     sizes : tuple of str
         Nodes or cells of the three.
+    floor : float
+        Below it bars are not relative to the value but to this: what has a bar of 1e-13 of the largest value that is
+        possible, as a moment that is 0 by symmetry, is known as well as numbers allow.
     """
 
     name: str
@@ -122,6 +127,7 @@ class Certified:
     check_value: Array | None = None
     check_bar: Array | None = None
     sizes: tuple[str, str, str] = ("", "", "")
+    floor: float = 0.0
 
     @property
     def relative(self) -> float:
@@ -142,7 +148,9 @@ class Certified:
 
     def _relative(self, size: Array) -> float:
         axes = tuple(range(1, self.value.ndim))
-        return float((size.max(axis=axes) / np.maximum(np.abs(self.value).max(axis=axes), 1e-300)).max())
+        return float(
+            (size.max(axis=axes) / np.maximum(np.abs(self.value).max(axis=axes), max(self.floor, 1e-300))).max()
+        )
 
     def _agrees(self) -> bool:
         """Whether differently placed nodes or cells know the value, too, within both bars."""
@@ -294,16 +302,17 @@ def reference(
 
     The first part is the rest of a geometric series, five times: no order is assumed, but none above that of the
     scheme is believed. The ratio is the largest of those of one step, of two and (on meshes) of three; and as a change
-    may be small by chance, a tenth of the typical one, :math:`D`, is the least. :math:`\delta` is what is left of the
-    error in time after the finest steps: a third of what half the steps changed on a mesh, 3 % of what a hundredth of
-    the tolerance changed along characteristics. What nodes let expect that do not carry the mass is added, see
-    `Characteristics.watched`.
+    may be small by chance, a tenth of the median of all observables, :math:`D`, is the least. :math:`\delta` is what is
+    left of the error in time after the finest steps: a third of what half the steps changed on a mesh, 3 % of what a
+    hundredth of the tolerance changed along characteristics. What nodes let expect that do not carry the mass is added,
+    see `Characteristics.watched`.
 
     Parameters
     ----------
     problem : Problem
     tolerance : float
-        Largest bar, relative to the value (of several values at a time, to the largest).
+        Largest bar, relative to the value (of several values at a time, to the largest). Of a moment or a mass 1e-13
+        of the largest that is possible on the box is always enough.
     observables : sequence of Observable, optional
         Default: `EnergyAt` the times.
     times : sequence of float, optional
@@ -394,6 +403,10 @@ def _timed(
     wanted = list(entries(observables, "observables")) if observables is not None else [EnergyAt()]
     if not wanted or not all(isinstance(observable, Observable) for observable in wanted):
         raise ValueError(f"observables must be a list of Observable, not {shown(observables)}")
+    for observable in wanted:
+        if not hasattr(observable, "times"):
+            kind = type(observable).__name__
+            raise ValueError(f"{kind} has no times: make it a frozen dataclass with a field `times: Any = None`")
     default = as_times(times) or (problem.t_end,)
     each = [as_times(observable.times) or default for observable in wanted]  # type: ignore[attr-defined]
     for observable, at in zip(wanted, each, strict=True):
@@ -464,6 +477,7 @@ class _Search:
     def run(self, ladder: Ladder, level: int, step: float) -> Level:
         """A level of a route: from the disk, or computed, by the deadline of the present phase."""
         route = ladder.route
+        route.prepare(self.deadline)
         cells = route.cells(level)
         key = self.cache.key(route, level, step, ladder.wanted, ladder.where) if self.cache is not None else ""
         found = self.cache.find(key) if self.cache is not None else None
@@ -497,6 +511,7 @@ class _Job:
             every = np.array([0.0, search.problem.t_end])
         self.times = every
         self.where = [nearest(every, at) for at in each]
+        self.floors = [ROUND_OFF * o.bound(search.problem) / search.tolerance for o in wanted]
         self.candidates = [self.ladder(route) for route in routes(search.problem, every, mesh)]
         self.checked: Ladder | None = None
         self.check: Ladder | None = None
@@ -504,7 +519,7 @@ class _Job:
 
     def ladder(self, route: Route) -> Ladder:
         """A route's levels, none yet."""
-        return Ladder(route, self.wanted, self.where, self.search.run)
+        return Ladder(route, self.wanted, self.where, self.search.run, self.floors)
 
     @property
     def best(self) -> Ladder:
@@ -697,6 +712,7 @@ class _Job:
                     check_value=check_value,
                     check_bar=check_bar,
                     sizes=(best.size(), check_size, other_size),
+                    floor=self.floors[k],
                 )
             )
         return found
@@ -705,20 +721,24 @@ class _Job:
 def _borne_out(best: Ladder, check: Ladder) -> list[Array]:
     """Bars of nodes, from their distance to differently placed ones: between two and five times that.
 
-    The errors of two spectral rules have nothing in common, other than those of two meshes, and the larger of them is
-    about the distance. As two numbers may be near each other by chance, a third of the typical distance, of energy and
-    moments as well, is the least that is believed.
+    The errors of two spectral rules, and of two methods in time, have nothing in common, other than those of two
+    meshes, and the larger of them is about the distance. As two numbers may be near each other by chance, a third of
+    the usual distance, of energy and moments as well, is the least that is believed.
     """
     scales = best.scales
     pairs = zip(best.everything, check.everything, scales, strict=True)
     distances = [np.abs(a - b) / s for a, b, s in pairs]
-    least = LEAST_DISTANCE * typical(distances)
-    bars = best.bars()[0]
+    least = LEAST_DISTANCE * usual(distances)
     blind = best.levels[-1].blind + FLOOR
-    known = [np.maximum(distance, least) * scale for distance, scale in zip(distances, scales, strict=True)]
+    # two values are no nearer to the truth than their steps, however near to each other
+    in_steps = [bar / SAFETY_IN_TIME for bar in check.time_bars()]
+    known = [
+        np.maximum(np.maximum(distance, least) * scale, steps)
+        for distance, scale, steps in zip(distances, scales, in_steps, strict=True)
+    ]
     return [
-        np.maximum(np.minimum(bar, SAFETY * far + blind * scale + in_time), 2.0 * far)
-        for bar, far, scale, in_time in zip(bars, known, scales, best.time_bars(), strict=False)
+        np.maximum(np.minimum(bar, SAFETY * far + blind * scale), 2.0 * far)
+        for bar, far, scale in zip(best.bars()[0], known, scales, strict=False)
     ]
 
 

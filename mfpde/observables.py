@@ -101,6 +101,10 @@ class Observable(ABC):
     def measure(self, at: Measured) -> Array:
         """Its value or values."""
 
+    def bound(self, problem: Problem) -> float:
+        """The largest absolute value that it can have in a problem; 0 where that is not known."""
+        return 0.0
+
 
 def as_times(times: float | Sequence[float] | None) -> tuple[float, ...] | None:
     """Times of an observable, increasing and each once; infinity is the end state.
@@ -154,6 +158,11 @@ class Moment(Observable):
         """Its value."""
         theta = at.coordinates[at.axis(self.axis)]
         return np.array(float((at.weights * theta**self.power).sum()))
+
+    def bound(self, problem: Problem) -> float:
+        """That of all mass at the farther end of the axis."""
+        axis = next((axis for axis in problem.axes if axis.name == self.axis), None)
+        return 0.0 if axis is None else max(abs(axis.lower), abs(axis.upper)) ** self.power
 
 
 @dataclass(frozen=True)
@@ -216,6 +225,10 @@ class MassIn(Observable):
             # the axis has gone to the end, as one bin, and is kept there for the next
             mass = np.expand_dims(mass, at.axis(name))
         return np.array(float(mass.sum()))
+
+    def bound(self, problem: Problem) -> float:
+        """All of the mass."""
+        return 1.0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,18 @@ from mfpde.checks import shown
 from mfpde.observables import DecayRate, EnergyAt, Measured, Observable
 from mfpde.routes import Route
 
-__all__ = ["FLOOR", "LEAST_LEVELS", "SAFETY", "Ladder", "Level", "Spread", "largest", "typical", "worst"]
+__all__ = [
+    "FLOOR",
+    "LEAST_LEVELS",
+    "SAFETY",
+    "SAFETY_IN_TIME",
+    "Ladder",
+    "Level",
+    "Spread",
+    "largest",
+    "typical",
+    "worst",
+]
 
 Array = NDArray[np.float64]
 
@@ -24,7 +35,7 @@ SAFETY = 5.0
 SAFETY_IN_TIME = 3.0
 """The same for the error in time that finer steps left."""
 LEAST_SHARE = 0.1
-"""The least change of an observable that is believed, as a share of the typical one: a change may vanish by chance."""
+"""The least change of an observable that is believed, as a share of the usual one: a change may vanish by chance."""
 SLOWEST = 0.9
 """The largest ratio of successive changes that is believed."""
 FIRST, FIRST_ON_MESH = 1e-2, 0.2
@@ -99,12 +110,16 @@ class Ladder:
         For each of them which of the route's times are its.
     runner : callable
         Runs a level.
+    floors : sequence of float, optional
+        Values of the observables below which bars are not relative to them, but to these.
     """
 
     def __init__(
-        self, route: Route, wanted: Sequence[Observable], where: Sequence[NDArray[np.intp]], runner: Runner
-    ) -> None:
+        self, route: Route, wanted: Sequence[Observable], where: Sequence[NDArray[np.intp]], runner: Runner,
+        floors: Sequence[float] | None = None,
+    ) -> None:  # fmt: skip
         self.route, self.runner, self.count = route, runner, len(wanted)
+        self.floors = list(floors) if floors is not None else [0.0] * len(wanted)
         # energy and moments are always watched: a single number may stand still by chance
         everywhere = np.arange(len(route.times))
         self.wanted = [*wanted, EnergyAt(), Spread()]
@@ -145,7 +160,7 @@ class Ladder:
         for i, at in enumerate(self.route.run(level, step, deadline)):
             for k, observable in enumerate(self.wanted):
                 if i in self.where[k]:
-                    values[k].append(np.asarray(observable.measure(at), dtype=float))
+                    values[k].append(_numbers(observable, at, values[k]))
         found = [
             o.combine(np.stack(v), self.route.times[at]) if isinstance(o, DecayRate) else np.stack(v)
             for o, v, at in zip(self.wanted, values, self.where, strict=True)
@@ -178,6 +193,8 @@ class Ladder:
         Once, and then again as long as that does not cost more than `most` in all.
         """
         route, level, before = self.route, len(self.levels) - 1, self.route.step
+        if len(self.levels) >= LEAST_LEVELS:  # what is small beside the error in space is small enough
+            goal = max(goal, worst(self._in_space()[0][: self.count], self.scales))
         if self.settled == len(self.levels) and self.finest is not None:
             route.step, self.levels[-1] = route.finer * route.step, self.finest
         found, in_time = self.levels[-1], [np.zeros_like(v) for v in self.levels[-1].values]
@@ -211,7 +228,7 @@ class Ladder:
     def scales(self) -> list[Array]:
         """What bars are relative to: the largest value of the same time; for the witnesses, of all times."""
         values = self.levels[-1].values
-        wanted = [scale(v) for v in values[: self.count]]
+        wanted = [scale(v, floor) for v, floor in zip(values, self.floors, strict=False)]
         return wanted + [np.full(v.shape, np.abs(v).max()) for v in values[self.count :]]
 
     def ratios(self, changes: Sequence[Sequence[Array]]) -> tuple[float, float]:
@@ -237,20 +254,25 @@ class Ladder:
         if len(self.levels) < LEAST_LEVELS or not (self.in_time or self.route.finer == 1.0):
             shapes = [v.shape for v in self.levels[-1].values[: self.count]] if self.levels else []
             return [np.full(shape, np.inf) for shape in shapes], math.nan
+        space, following = self._in_space()
+        bars = [bar + dt for bar, dt in zip(space, self.time_bars(), strict=True)]
+        return bars[: self.count], following
+
+    def _in_space(self) -> tuple[list[Array], float]:
+        """The part of the bars that comes from levels, of the witnesses as well; and the ratio, see `bars`."""
         scales = self.scales
         changes = [
             [(y - x) / s for x, y, s in zip(a, b, scales, strict=True)] for a, b in itertools.pairwise(self.values)
         ]
         last, following = self.ratios(changes)
-        size = typical(changes[-1])
-        least = LEAST_SHARE * size
+        least = LEAST_SHARE * usual(changes[-1])
         blind = self.levels[-1].blind
         bars = []
-        for d1, d2, dt, s in zip(changes[-2], changes[-1], self.time_bars(), scales, strict=True):
+        for d1, d2, s in zip(changes[-2], changes[-1], scales, strict=True):
             # a change may be small by chance: neither what the one before lets expect, nor the others, are forgotten
             change = np.maximum(np.maximum(np.abs(d2), last * np.abs(d1)), least)
-            bars.append((SAFETY * following / (1.0 - following) * change + blind + FLOOR) * s + dt)
-        return bars[: self.count], following
+            bars.append((SAFETY * following / (1.0 - following) * change + blind + FLOOR) * s)
+        return bars, following
 
     def time_bars(self) -> list[Array]:
         """The part of the error in time in the bars: of the last level all that finer steps change, if it has none."""
@@ -258,7 +280,7 @@ class Ladder:
         scales = self.scales
         changed = self.in_time or [np.zeros_like(s) for s in scales]
         parts = [missing * dt / s for dt, s in zip(changed, scales, strict=True)]
-        least = LEAST_SHARE * typical(parts)
+        least = LEAST_SHARE * usual(parts)
         return [SAFETY_IN_TIME * np.maximum(part, least) * s for part, s in zip(parts, scales, strict=True)]
 
     def worst(self) -> float:
@@ -307,9 +329,26 @@ class Ladder:
         return self.route.size(len(self.levels) - 1)
 
 
+def _numbers(observable: Observable, at: Measured, before: Sequence[Array]) -> Array:
+    """What an observable, perhaps one of the user's, gives: numbers, and as many as before."""
+    given = observable.measure(at)
+    try:
+        found = np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{observable.name} must be a number or an array of numbers, not {shown(given)}") from None
+    if before and found.shape != before[0].shape:
+        raise ValueError(f"{observable.name} must have one shape at all times, not {before[0].shape} and {found.shape}")
+    return found
+
+
 def typical(changes: Sequence[Array]) -> float:
     """The root mean square over all observables, each counted once."""
     return math.sqrt(sum(float(np.mean(c**2)) for c in changes) / len(changes))
+
+
+def usual(changes: Sequence[Array]) -> float:
+    """The median over all observables of their root mean squares: what is all but 0, and badly known, is not usual."""
+    return float(np.median([typical([c]) for c in changes]))
 
 
 def largest(values: Array) -> Array:
@@ -319,9 +358,9 @@ def largest(values: Array) -> Array:
     return np.asarray(np.broadcast_to(found, values.shape))
 
 
-def scale(values: Array) -> Array:
+def scale(values: Array, floor: float = 0.0) -> Array:
     """`largest`, but no zeros."""
-    return np.maximum(largest(values), max(1e-12 * float(np.abs(values).max()), 1e-300))
+    return np.maximum(largest(values), max(1e-12 * float(np.abs(values).max()), floor, 1e-300))
 
 
 def worst(bars: Sequence[Array], scales: Sequence[Array]) -> float:

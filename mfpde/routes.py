@@ -24,8 +24,10 @@ Array = NDArray[np.float64]
 
 GROWTH = 1.5
 """How many more nodes a level has along each axis."""
-FIRST_NODES = {1: 8, 2: 8, 3: 6, 4: 5}
-"""Nodes along each axis of the first level, by dimension."""
+FIRST_NODES = {1: 12, 2: 8, 3: 6, 4: 5}
+"""Nodes along each axis of the first level, by dimension, for each place that needs nodes."""
+MOST_PLACES = {1: 3, 2: 2, 3: 1, 4: 1}
+"""Places that the first level is made for, at most, by dimension."""
 FIRST_CELLS = {1: 50, 2: 24, 3: 12, 4: 8}
 """Cells along each axis of the first level, at least."""
 MOST_NODES = 4000
@@ -76,6 +78,15 @@ class Route(ABC):
 
     def __init__(self, problem: Problem, times: Array) -> None:
         self.problem, self.times = problem, times
+
+    def prepare(self, deadline: float) -> None:  # noqa: B027 - most have nothing to prepare
+        """Find out what the levels depend on, before the first of them.
+
+        Raises
+        ------
+        OutOfTime
+            At the deadline, on the clock of `time.perf_counter`.
+        """
 
     @abstractmethod
     def cells(self, level: int) -> tuple[int, ...]:
@@ -189,9 +200,16 @@ class NodeRoute(Route):
         self.name = "characteristics" + (", other nodes" if elsewhere else "")
         # no level of the one has as many nodes as one of the other
         self.start = FIRST_NODES[len(problem.axes)] - elsewhere
+        self.prepared = False
         if elsewhere:  # of fifth order, its steps are the larger error else
             self.step = 1e-7
         self.direct = problem.bound_energy.direct
+
+    def prepare(self, deadline: float) -> None:
+        """See `Route`."""
+        if not self.prepared:
+            self.start *= min(self.flow.look(deadline), MOST_PLACES[len(self.problem.axes)])
+            self.prepared = True
 
     def cells(self, level: int) -> tuple[int, ...]:
         """See `Route`."""
@@ -249,20 +267,24 @@ class StationaryRoute(Route):
         """See `Route`."""
         from mfpde.equilibrium import stationary, stationary_on_nodes
 
-        problem = self.problem
-        if time.perf_counter() > deadline:
+        problem, left = self.problem, deadline - time.perf_counter()
+        if left <= 0.0:
             raise OutOfTime
         self.cost = 1e-3 + 1e-5 * math.prod(self.cells(level))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RunWarning)
-            if not self.gauss:
-                state = stationary(problem, self.cells(level))
-                weights = state.mu * state.grid.cell_volume
-                yield Measured(problem, tuple(state.grid.mesh()), weights, state.energy, state.grid, True)
-                return
-            points, weights, energy, density = stationary_on_nodes(problem, self.cells(level))
+            if self.gauss:
+                points, weights, energy, density = stationary_on_nodes(problem, self.cells(level), deadline=deadline)
+            else:
+                state = stationary(problem, self.cells(level), time_limit=left if math.isfinite(left) else None)
+        if time.perf_counter() > deadline:  # it may have stopped half way
+            raise OutOfTime
+        if not self.gauss:
+            weights = state.mu * state.grid.cell_volume
+            yield Measured(problem, tuple(state.grid.mesh()), weights, state.energy, state.grid, True)
+            return
         if not self.mesh:
-            yield Measured(problem, tuple(points.T), weights, energy)
+            yield Measured(problem, tuple(points.T), weights, energy, evaluate=density)
             return
         # regions need a density that can be asked anywhere: the Gibbs formula, with the potential of the nodes
         grid = problem.grid(tuple(4 * n for n in self.cells(level)))

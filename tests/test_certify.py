@@ -252,7 +252,7 @@ def test_a_budget_ends_the_path_and_does_not_change_it(monkeypatch):
         mf.reference(problem, 1e-6, budget=1e-9)
     said = []
     mf.reference(problem, 1e-2, progress=said.append)
-    assert said[0] == "characteristics, 8"
+    assert said[0] == f"characteristics, {routes.FIRST_NODES[1]}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -602,13 +602,59 @@ def test_a_number_that_stands_still_by_chance_gets_a_bar_all_the_same():
     witness = 1.0 + 1e-3 * 0.3 ** np.arange(5)
     still = np.array([1.003, 1.001, 1.0, 1.0, 1.0])
     (bar,), following = ladder(still, witness).bars()
-    typical = refinement.typical([c * 7e-4 * 0.3**3 for c in (np.zeros(1), np.ones(1), np.ones((1, 2)))])
-    assert bar[0] == pytest.approx(5 * following / (1 - following) * 0.1 * typical, rel=2e-2)
+    # the median of 0, 1 and 1 times the witnesses' change
+    assert bar[0] == pytest.approx(5 * following / (1 - following) * 0.1 * 7e-4 * 0.3**3, rel=2e-2)
     # one step of chance: what the change before lets expect
     once = 1.0 + 1e-3 * np.array([1.0, 0.3, 0.09, 0.027, 0.027])
     (bar,), following = ladder(once, witness).bars()
     assert following > 0.2
     assert bar[0] >= 5 * following / (1 - following) * following * 6.3e-5
+
+
+def test_one_number_that_is_badly_known_does_not_widen_all_bars():
+    """An energy that is all but 0 is known to 1e-4 where moments are known to 1e-9: each has its own bar."""
+    levels = 1.0 + 1e-3 * 0.1 ** np.arange(5)
+    asked = [mf.EnergyAt(), *(mf.Moment("x", power) for power in (1, 2, 3))]
+    found = refinement.Ladder(Stub(None), asked, [np.array([0])] * 4, None)
+    found.levels = [
+        refinement.Level([np.array([v]), *(np.array([w]) for _ in range(4)), np.array([[w, w]])], 1.0, 0.0)
+        for v, w in ((v, 1.0 + 1e-5 * (v - 1.0)) for v in levels)
+    ]
+    found.in_time = [np.array([1e-3]), *(np.array([1e-8]) for _ in range(4)), np.full((1, 2), 1e-8)]
+    found.finest, found.spent_out, found.settled = found.levels[-1], True, 5
+    energy, *moments = found.bars()[0]
+    # steps: three times what they changed; levels: five times the rest of a geometric series of ratio 0.1
+    assert energy[0] == pytest.approx(3e-3 + 5e-7, rel=1e-3)
+    for bar in moments:
+        assert bar[0] == pytest.approx(3e-8 + 5e-12, rel=1e-3)
+
+
+def test_two_values_are_no_nearer_to_the_truth_than_their_steps():
+    """Steps may be off by 1e-6 in the one and by chance as much in the other: that they agree says nothing."""
+    near = 1.0 + 1e-3 * 0.1 ** np.arange(4)
+    value, check = ladder(near, near), ladder(near, near, in_time=1e-5)
+    (bar,) = certify._borne_out(value, check)
+    assert bar[0] == pytest.approx(2.0 * 1e-5, rel=1e-3)
+    (bar,) = certify._borne_out(value, ladder(near, near))
+    assert bar[0] < 1e-11
+
+
+def test_steps_need_not_be_finer_than_levels_tell():
+    """The level is known to 1e-1: steps that change it by 1e-4 are good enough for a goal of 1e-9, too."""
+    asked = []
+
+    def runner(ladder, level, step):
+        asked.append(step)
+        value = 1.0 + 0.1 * 0.8**level + 1e-4 * step
+        return refinement.Level([np.array([value]), np.array([value]), np.array([[value, value]])], 1.0, 0.0)
+
+    route = Stub(None)
+    route.step, route.finer, route.left, route.least_step = 1.0, 1e-2, 0.03, 1e-9
+    found = refinement.Ladder(route, [mf.EnergyAt()], [np.array([0])], runner)
+    for _ in range(3):
+        found.advance(1e-9)
+    found.settle(1e-9)
+    assert asked == [1.0, 1.0, 1.0, 1e-2]
 
 
 def test_the_error_in_time_is_part_of_the_bar():
@@ -760,6 +806,25 @@ def test_gauss_nodes_know_the_density_everywhere():
     assert 0.5 * math.pi * w @ density(0.5 * math.pi * (1 + x)[:, None]) == pytest.approx(1.0, rel=1e-12)
 
 
+def test_the_density_of_an_end_state():
+    """The Gibbs density exp(-x^2 / (2 s^2)), s^2 = tau / strength, of Gauss nodes and of a mesh."""
+    problem = mf.problems.gaussian_langevin(strength=1.3, temperature=0.4)
+    points = np.array([-0.5, 0.0, 0.7])
+    found = mf.reference(problem, 1e-6, [mf.DensityAt(points, math.inf)])
+    certified = found[f"density at {len(points)} points"]
+    exact = stats.norm(0.0, math.sqrt(0.4 / 1.3)).pdf(points)
+    assert found.reached
+    assert found.confirmed
+    assert np.all(np.abs(certified.value[0] - exact) <= certified.bar[0])
+
+
+def test_an_end_state_keeps_to_the_budget():
+    """A level that is stopped half way is none."""
+    route = routes.StationaryRoute(mf.problems.double_well_sampling(), False, False)
+    with pytest.raises(OutOfTime):
+        list(route.run(6, 1.0, routes.time.perf_counter() + 1e-4))
+
+
 def test_ends_that_are_not_known_are_refused():
     cold = mf.problems.quadratic_well()
     balanced = mf.problems.gaussian_langevin(reaction="balanced")
@@ -796,6 +861,64 @@ def test_what_does_not_fit_is_refused(arguments, match):
     with pytest.raises(ValueError, match=match) as caught:
         mf.reference(**given)
     assert "\n" not in str(caught.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Untimed(certify.Observable):
+    name = "untimed"
+
+    def measure(self, at):
+        return np.array(1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Told(certify.Observable):
+    tell: object = None
+    times: object = None
+    name = "told"
+
+    def measure(self, at):
+        return self.tell(at)
+
+
+@pytest.mark.parametrize(
+    ("observable", "match"),
+    [
+        (Untimed(), "^Untimed has no times: make it a frozen dataclass with a field"),
+        (Told(lambda at: "much"), "^told must be a number or an array of numbers, not 'much'"),
+        (
+            Told(lambda at: np.ones(2 + (at.energy < 0.1))),
+            r"^told must have one shape at all times, not \(2,\) and \(3,\)",
+        ),
+    ],
+    ids=["no times", "text", "shape"],
+)
+def test_an_observable_of_ones_own_that_is_none(observable, match):
+    problem = mf.problems.quadratic_well()  # E(0.01) = 0.5, E(3) = 2e-3
+    with pytest.raises(ValueError, match=match) as caught:
+        mf.reference(problem, 1e-2, [observable], times=[0.01, 3.0])
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_zero_by_symmetry_is_known_as_well_as_numbers_allow():
+    """Relative to itself it never was: the mean of a symmetric law was "not reached" after the whole budget."""
+    problem = replace(mf.problems.quadratic_well(alpha=1.0), initial=mf.Product(x=stats.norm(0, 0.5)), parameters=None)
+    found = mf.reference(problem, 1e-6, [mf.Moment("x", 1), mf.Moment("x", 2)])
+    mean = found["moment x^1"]
+    farthest = max(abs(problem.axes[0].lower), abs(problem.axes[0].upper))
+    assert found.reached
+    assert abs(mean.value[0]) <= mean.bar[0] <= 1e-13 * farthest
+    assert mean.floor == pytest.approx(1e-13 * farthest / 1e-6)
+    assert mean.relative <= 1e-6
+    assert found.confirmed
+
+
+def test_the_first_level_has_nodes_for_every_place():
+    """The bulk alone; or where the mass descends from 16 spreads out as well, and a place on the way there."""
+    for problem, places in ((mf.problems.quadratic_well(alpha=0.0), 1), (mf.problems.linear_neuron(target=20.0), 3)):
+        route = routes.NodeRoute(problem, np.array([1.0]))
+        route.prepare(math.inf)
+        assert route.cells(0) == (places * routes.FIRST_NODES[1],)
 
 
 def test_an_observable_that_is_no_number_ends_the_search():
