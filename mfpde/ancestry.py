@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 from mfpde.measures import RestrictedMeasure
 from mfpde.quadrature import Block, Place, log_total
 
-__all__ = ["Places", "Watch", "ancestral_mass", "descent", "find_places", "nodes_of", "of_a_density", "watch", "worst"]
+__all__ = [
+    "Places",
+    "Watch",
+    "ancestral_mass",
+    "descent",
+    "descent_at",
+    "find_places",
+    "nodes_of",
+    "of_a_density",
+    "watch",
+    "worst",
+]
 
 Array = NDArray[np.float64]
 Places = list[list[list[Place]]]
@@ -314,11 +325,16 @@ FEW = 1e-3
 def descent(times: Array, masses: Array) -> str:
     """What ancestral masses mean for particles; empty where nothing has to be said."""
     k = int(np.argmin(masses))
-    if not masses[k] < FEW:
+    return descent_at(f"at t = {times[k]:g}", float(masses[k]))
+
+
+def descent_at(when: str, mass: float) -> str:
+    """The same of one ancestral mass, at a time given in words."""
+    if not mass < FEW:
         return ""
-    if masses[k] <= 0.0:
-        return f"half of the mass at t = {times[k]:g} descends from less than 1e-300 of the start"
+    if mass <= 0.0:
+        return f"half of the mass {when} descends from less than 1e-300 of the start"
     return (
-        f"half of the mass at t = {times[k]:g} descends from {masses[k]:.1g} of the start: "
-        f"fewer than about {1.0 / masses[k]:.1g} neurons do not follow this limit"
+        f"half of the mass {when} descends from {mass:.1g} of the start: "
+        f"fewer than about {1.0 / mass:.1g} neurons do not follow this limit"
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.ancestry import FEW, descent
+from mfpde.ancestry import descent_at
 from mfpde.checks import FLAG, FUNCTION, NONE, POSITIVE, entries, real, require, shown
 from mfpde.lagrangian import OutOfTime
 from mfpde.level_cache import LevelCache, cache_folder
@@ -256,11 +256,11 @@ class Reference:
                     lines.append(f"    t = {t:<8g} {float(value): .12g} +- {float(bar):.2g}")
                 else:
                     lines.append(f"    t = {t:<8g} {value.size} values, largest bar {float(bar.max()):.2g}")
-        if self.ancestral_mass is not None and self.ancestral_mass < FEW:
+        if self.ancestral_mass is not None:
             times = np.concatenate([found.times for found in self.observables])
             last = float(times[np.isfinite(times)].max(initial=0.0))
-            said = descent(np.array([last]), np.array([self.ancestral_mass]))
-            lines.append(f"  {said.replace('at t =', 'at some time up to t =')}")
+            if said := descent_at(f"at some time up to t = {last:g}", self.ancestral_mass):
+                lines.append(f"  {said}")
         seconds = sum(level[2] for level in self.levels)
         lines.append(f"  {len(self.levels)} runs, {seconds:.3g} s")
         return "\n".join(lines)

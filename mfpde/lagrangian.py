@@ -1263,17 +1263,3 @@ class NodesAt:
     energy: float
     ancestral: float
     density: Callable[[Array], Array]
-
-
-def along_characteristics(
-    problem: Problem, nodes: Sequence[int], times: Array, rtol: float
-) -> Iterator[tuple[Array, Array, float]]:
-    """Points (N, d), weights (N,) and energy at the given increasing times, for one set of nodes.
-
-    Raises
-    ------
-    ValueError
-        If the problem has no characteristics; see `characteristics`. At once, not when the first is asked for.
-    """
-    flow = NodeFlow(problem, times)
-    return ((at.points, at.weights, at.energy) for at in flow.run(nodes, rtol))

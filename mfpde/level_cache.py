@@ -104,7 +104,8 @@ class LevelCache:
             self._prune()
 
     def _prune(self) -> None:
-        files = [entry for entry in os.scandir(self.folder) if entry.name.endswith(".npz")]
+        # what a run that was killed has begun to write is no use to any other
+        files = [entry for entry in os.scandir(self.folder) if entry.name.endswith((".npz", ".part"))]
         if len(files) > MOST_FILES:
             files.sort(key=lambda entry: entry.stat().st_mtime)
             for entry in files[: len(files) - MOST_FILES * 3 // 4]:

@@ -201,6 +201,10 @@ class NodeRoute(Route):
         # no level of the one has as many nodes as one of the other
         self.start = FIRST_NODES[len(problem.axes)] - elsewhere
         self.prepared = False
+        blocks = problem.mu_0.blocks(2)
+        # atoms, or the cells of a mesh: no rule places them
+        placed = any(block.shape is not None and max(block.shape) > 1 for block in blocks)
+        self.atoms = 0 if placed else sum(len(block.logs) for block in blocks)
         if elsewhere:  # of fifth order, its steps are the larger error else
             self.step = 1e-7
         self.direct = problem.bound_energy.direct
@@ -210,6 +214,10 @@ class NodeRoute(Route):
         if not self.prepared:
             self.start *= min(self.flow.look(deadline), MOST_PLACES[len(self.problem.axes)])
             self.prepared = True
+
+    def size(self, level: int) -> str:
+        """See `Route`."""
+        return f"{self.atoms} point{'s' * (self.atoms > 1)} of the start" if self.atoms else super().size(level)
 
     def cells(self, level: int) -> tuple[int, ...]:
         """See `Route`."""

@@ -921,6 +921,14 @@ def test_the_first_level_has_nodes_for_every_place():
         assert route.cells(0) == (places * routes.FIRST_NODES[1],)
 
 
+@pytest.mark.parametrize(
+    ("initial", "words"), [(mf.Dirac(x=1.0), "1 point"), (mf.Particles([[0.1], [0.5]]), "2 points")]
+)
+def test_particles_are_not_refined(initial, words):
+    route = routes.NodeRoute(replace(mf.problems.quadratic_well(), initial=initial, parameters=None), np.array([1.0]))
+    assert route.size(0) == route.size(3) == f"{words} of the start"
+
+
 def test_an_observable_that_is_no_number_ends_the_search():
     """The energy falls below 0, where it has no decay rate, on every level: the budget would be spent for nothing."""
     problem = mf.Problem(

@@ -289,12 +289,12 @@ def _end_state(rng: np.random.Generator) -> Case:
 
 def _followed(kind: str, problem: mf.Problem, asked: list[Observable], times: Array, nodes: int) -> Case:
     """The truth from characteristics with many more nodes than any level needs, at the tightest tolerance in time."""
-    from mfpde.lagrangian import along_characteristics
+    from mfpde.lagrangian import NodeFlow
 
     def at(nodes: int, rtol: float) -> list[Array]:
         found: list[list[Array]] = [[] for _ in asked]
-        for points, weights, energy in along_characteristics(problem, (nodes,) * len(problem.axes), times, rtol):
-            measured = Measured(problem, tuple(points.T), weights, energy)
+        for moment in NodeFlow(problem, times).run((nodes,) * len(problem.axes), rtol):
+            measured = Measured(problem, tuple(moment.points.T), moment.weights, moment.energy)
             for values, observable in zip(found, asked, strict=True):
                 values.append(np.asarray(observable.measure(measured), dtype=float))
         return [
