@@ -318,9 +318,10 @@ def reference(
     times : sequence of float, optional
         When observables that name no times are measured, ``math.inf`` included; default: the problem's end.
     budget : float
-        Seconds: what is not there by then is not waited for, and the best bars so far are reported.
+        Seconds: what is not there by then is not waited for, and the best bars so far are reported. What has to be
+        compiled, once an installation, may take ten more.
     memory : float
-        Bytes that a level may take.
+        Bytes that a level may take; the first three are made in any case.
     progress : bool or callable, optional
         Whether to show a progress bar (default: on a terminal), or a function that is told what is being done.
     cache : bool or path, optional
@@ -567,17 +568,12 @@ class _Job:
 
     def find_value(self) -> None:
         """Refine both candidates, with as much work for the one as for the other, until one is there."""
-        tolerance, cap = self.search.tolerance, 0.05
+        tolerance = self.search.tolerance
         while not any(ladder.reached(tolerance) for ladder in self.candidates):
             able = [ladder for ladder in self.candidates if self.possible(ladder)]
             if not able:
                 break
-            for ladder in able:
-                while self.possible(ladder) and ladder.next_cost() <= cap:
-                    if ladder.reached(tolerance):
-                        return
-                    self.advance(ladder, tolerance)
-            cap *= 2.0
+            self.advance(min(able, key=lambda ladder: ladder.spent + ladder.next_cost()), tolerance)
         self.settle(self.best, tolerance)
 
     def find_check(self) -> None:

@@ -170,8 +170,8 @@ def _recipes() -> dict[str, Recipe]:
         if start == "good":  # the bad start is too narrow for a mesh that takes seconds
             wanted += (Moment("c", 2, late), Moment("y", 2, late), OutputAt(x, late))
         # without birth-death the measure becomes narrow, and takes more nodes
-        tolerance = {("good", 0.0): 1e-6, ("bad", 0.0): 1e-8}.get((start, alpha), 2e-9)
-        parts = (Part(tolerance, wanted, 60.0 if alpha else 240.0, 2.0 * 2**30 if start == "good" else 2e7),)
+        tolerance = {("good", 0.0): 5e-8, ("bad", 0.0): 1e-8}.get((start, alpha), 2e-9)
+        parts = (Part(tolerance, wanted, 60.0 if alpha else 600.0, 2.0 * 2**30 if start == "good" else 2e7),)
         if start == "good":
             parts += (Part(3e-2, (Marginal("y", edges, late),), 60.0),)
         found.append(Recipe(name, "three-gaussians", {"start": start, "alpha": alpha}, parts))
@@ -220,11 +220,14 @@ def _recipes() -> dict[str, Recipe]:
         found.append(Recipe(name, "single-index", {"k": k, "d": 16}, (Part(1e-6, (EnergyAt(early),)),)))
     long = (1.0, 5.0, 20.0, math.inf)
     circle = np.linspace(0.0, 2.0 * math.pi, 9)
-    parts = (Part(1e-5, (EnergyAt(long),)), Part(1e-4, (Marginal("theta", circle, long),)))
+    parts = (Part(5e-6, (EnergyAt(long),)), Part(5e-5, (Marginal("theta", circle, long),)))
     found.append(Recipe("torus-langevin", "torus-langevin", {}, parts))
     short = (0.1, 0.25, 0.5, 1.0)
     line = np.linspace(-2.0, 5.0, 8)
-    parts = (Part(3e-5, (EnergyAt(short), Moment("x", 1, short), Moment("x", 2, short), Marginal("x", line, short))),)
+    parts = (
+        Part(3e-5, (EnergyAt(short), Moment("x", 1, short), Moment("x", 2, short)), 240.0),
+        Part(5e-6, (Marginal("x", line, short),), 240.0),
+    )
     found.append(Recipe("gaussian-sampling", "gaussian-sampling", {}, parts))
     return {made.name: made for made in found}
 

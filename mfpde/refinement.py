@@ -216,8 +216,13 @@ class Ladder:
 
     @property
     def time_bound(self) -> bool:
-        """Whether the error in time is most of the bar, and can be made smaller."""
-        return bool(self.in_time) and not self.spent_out and self._in_time() > 0.5 * self.worst()
+        """Whether the error in time is most of the bar, or hides what levels change, and can be made smaller."""
+        if not self.in_time or self.spent_out:
+            return False
+        hidden = len(self.levels) > LEAST_LEVELS and typical(self._changes()[-1]) <= typical(
+            [dt / s for dt, s in zip(self.in_time, self.scales, strict=True)]
+        )
+        return hidden or self._in_time() > 0.5 * self.worst()
 
     def _in_time(self) -> float:
         """The part of the error in time in the largest bar."""
@@ -260,10 +265,7 @@ class Ladder:
 
     def _in_space(self) -> tuple[list[Array], float]:
         """The part of the bars that comes from levels, of the witnesses as well; and the ratio, see `bars`."""
-        scales = self.scales
-        changes = [
-            [(y - x) / s for x, y, s in zip(a, b, scales, strict=True)] for a, b in itertools.pairwise(self.values)
-        ]
+        scales, changes = self.scales, self._changes()
         last, following = self.ratios(changes)
         least = LEAST_SHARE * usual(changes[-1])
         blind = self.levels[-1].blind
@@ -273,6 +275,12 @@ class Ladder:
             change = np.maximum(np.maximum(np.abs(d2), last * np.abs(d1)), least)
             bars.append((SAFETY * following / (1.0 - following) * change + blind + FLOOR) * s)
         return bars, following
+
+    def _changes(self) -> list[list[Array]]:
+        """From level to level, relative to `scales`."""
+        scales = self.scales
+        pairs = itertools.pairwise(self.values)
+        return [[(y - x) / s for x, y, s in zip(a, b, scales, strict=True)] for a, b in pairs]
 
     def time_bars(self) -> list[Array]:
         """The part of the error in time in the bars: of the last level all that finer steps change, if it has none."""
