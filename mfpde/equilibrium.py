@@ -252,8 +252,8 @@ def stationary(
     if not converged:
         warn(
             f"no stationary state within the tolerance after {iterations} iterations: gap {gap:.3g}, "
-            f"wanted {goal:.3g}; raise tolerance, max_iterations or time_limit, start nearer with initial=, "
-            "or take a higher temperature",
+            f"wanted {goal:.3g}; raise tolerance or max_iterations{' or time_limit' * functional.over}, "
+            "start nearer with initial=, or take a higher temperature",
             stacklevel=3,
         )
     convex = None

@@ -538,6 +538,17 @@ class TestFreeMass:
 
 class TestHonesty:
     @pytest.mark.parametrize("tau", [0.15, 0.0])
+    def test_too_little_time(self, tau):
+        """No step is begun after the limit, and what is there by then comes with its gap."""
+        with pytest.warns(RunWarning, match=r"raise tolerance or max_iterations or time_limit"):
+            state = stationary(torus(), temperature=tau, time_limit=1e-9)
+        assert not state.converged
+        assert state.convex is None  # was not looked at
+        assert stationary(torus(), temperature=tau).energy <= state.energy
+        with pytest.raises(ValueError, match="time_limit must be"):
+            stationary(torus(), time_limit=-1.0)
+
+    @pytest.mark.parametrize("tau", [0.15, 0.0])
     def test_too_few_iterations(self, tau):
         with pytest.warns(RunWarning, match=r"gap .* wanted .*; raise tolerance or max_iterations"):
             state = stationary(torus(), temperature=tau, max_iterations=1)
