@@ -234,7 +234,8 @@ class Ladder:
         """What bars are relative to: the largest value of the same time; for the witnesses, of all times."""
         values = self.levels[-1].values
         wanted = [scale(v, floor) for v, floor in zip(values, self.floors, strict=False)]
-        return wanted + [np.full(v.shape, np.abs(v).max()) for v in values[self.count :]]
+        # moments in lengths of the box are 0 where all mass is at its lower end
+        return wanted + [np.full(v.shape, max(float(np.abs(v).max()), 1e-12)) for v in values[self.count :]]
 
     def ratios(self, changes: Sequence[Sequence[Array]]) -> tuple[float, float]:
         """What the last typical change is of the one before, and what the next one will be of it."""

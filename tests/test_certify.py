@@ -921,6 +921,16 @@ def test_the_first_level_has_nodes_for_every_place():
         assert route.cells(0) == (places * routes.FIRST_NODES[1],)
 
 
+def test_all_mass_at_the_lower_end():
+    """Where the moments that are watched are 0 the bar was no number."""
+    axis = mf.Axis("x", 0.0, 1.0)
+    problem = mf.Problem(mf.External(lambda x: 1.0 + x, lambda x: (1.0 + 0.0 * x,)), [axis], mf.Dirac(x=0.5), t_end=1.0)
+    found = mf.reference(problem, 1e-6)
+    energy = found["energy"]  # the particle arrives at 0 at t = 1/2
+    assert found.reached
+    assert abs(energy.value[0] - 1.0) <= energy.bar[0] <= 1e-6
+
+
 @pytest.mark.parametrize(
     ("initial", "words"), [(mf.Dirac(x=1.0), "1 point"), (mf.Particles([[0.1], [0.5]]), "2 points")]
 )
