@@ -31,7 +31,7 @@ from mfpde.observables import (
     as_times,
 )
 from mfpde.problem import Problem, Reaction
-from mfpde.refinement import FLOOR, LEAST_LEVELS, SAFETY, SAFETY_IN_TIME, Ladder, Level, usual, worst
+from mfpde.refinement import FLOOR, LEAST_LEVELS, SAFETY, SAFETY_IN_TIME, Ladder, Level, worst
 from mfpde.routes import NodeRoute, Route, RouteError, another_mesh, routes
 from mfpde.running import budget_bar, nearest
 
@@ -302,7 +302,7 @@ def reference(
 
     The first part is the rest of a geometric series, five times: no order is assumed, but none above that of the
     scheme is believed. The ratio is the largest of those of one step, of two and (on meshes) of three; and as a change
-    may be small by chance, a tenth of the median of all observables, :math:`D`, is the least. :math:`\delta` is what is
+    may be small by chance, a tenth of the median of all at the time, :math:`D`, is the least. :math:`\delta` is what is
     left of the error in time after the finest steps: a third of what half the steps changed on a mesh, 3 % of what a
     hundredth of the tolerance changed along characteristics. What nodes let expect that do not carry the mass is added,
     see `Characteristics.watched`.
@@ -724,13 +724,13 @@ def _borne_out(best: Ladder, check: Ladder) -> list[Array]:
     scales = best.scales
     pairs = zip(best.everything, check.everything, scales, strict=True)
     distances = [np.abs(a - b) / s for a, b, s in pairs]
-    least = LEAST_DISTANCE * usual(distances)
+    usual = best.usual(distances)
     blind = best.levels[-1].blind + FLOOR
     # two values are no nearer to the truth than their steps, however near to each other
     in_steps = [bar / SAFETY_IN_TIME for bar in check.time_bars()]
     known = [
-        np.maximum(np.maximum(distance, least) * scale, steps)
-        for distance, scale, steps in zip(distances, scales, in_steps, strict=True)
+        np.maximum(np.maximum(distance, LEAST_DISTANCE * d) * scale, steps)
+        for distance, d, scale, steps in zip(distances, usual, scales, in_steps, strict=True)
     ]
     return [
         np.maximum(np.minimum(bar, SAFETY * far + blind * scale), 2.0 * far)

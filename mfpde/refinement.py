@@ -268,14 +268,32 @@ class Ladder:
         """The part of the bars that comes from levels, of the witnesses as well; and the ratio, see `bars`."""
         scales, changes = self.scales, self._changes()
         last, following = self.ratios(changes)
-        least = LEAST_SHARE * usual(changes[-1])
+        usual = self.usual(changes[-1])
         blind = self.levels[-1].blind
         bars = []
-        for d1, d2, s in zip(changes[-2], changes[-1], scales, strict=True):
+        for d1, d2, d, s in zip(changes[-2], changes[-1], usual, scales, strict=True):
             # a change may be small by chance: neither what the one before lets expect, nor the others, are forgotten
-            change = np.maximum(np.maximum(np.abs(d2), last * np.abs(d1)), least)
+            change = np.maximum(np.maximum(np.abs(d2), last * np.abs(d1)), LEAST_SHARE * d)
             bars.append((SAFETY * following / (1.0 - following) * change + blind + FLOOR) * s)
         return bars, following
+
+    def usual(self, parts: Sequence[Array]) -> list[Array]:
+        """What numbers, one list for each observable and witness, are as a rule at their times.
+
+        That is the median over all observables of a time: what is all but 0, and so badly known, is not the rule; and
+        later times are not those that tell of earlier ones.
+        """
+        # decay rates belong to the later of two times
+        rows = [where[len(where) - len(part) :] for where, part in zip(self.where, parts, strict=True)]
+        at: dict[int, list[float]] = {}
+        for where, part in zip(rows, parts, strict=True):
+            for i, one in zip(where, part, strict=True):
+                at.setdefault(int(i), []).append(typical([one]))
+        medians = {i: float(np.median(found)) for i, found in at.items()}
+        return [
+            np.array([medians[int(i)] for i in where]).reshape(-1, *(1,) * (part.ndim - 1))
+            for where, part in zip(rows, parts, strict=True)
+        ]
 
     def _changes(self) -> list[list[Array]]:
         """From level to level, relative to `scales`."""
@@ -289,8 +307,10 @@ class Ladder:
         scales = self.scales
         changed = self.in_time or [np.zeros_like(s) for s in scales]
         parts = [missing * dt / s for dt, s in zip(changed, scales, strict=True)]
-        least = LEAST_SHARE * usual(parts)
-        return [SAFETY_IN_TIME * np.maximum(part, least) * s for part, s in zip(parts, scales, strict=True)]
+        return [
+            SAFETY_IN_TIME * np.maximum(part, LEAST_SHARE * d) * s
+            for part, d, s in zip(parts, self.usual(parts), scales, strict=True)
+        ]
 
     def worst(self) -> float:
         """The largest relative bar."""
@@ -353,11 +373,6 @@ def _numbers(observable: Observable, at: Measured, before: Sequence[Array]) -> A
 def typical(changes: Sequence[Array]) -> float:
     """The root mean square over all observables, each counted once."""
     return math.sqrt(sum(float(np.mean(c**2)) for c in changes) / len(changes))
-
-
-def usual(changes: Sequence[Array]) -> float:
-    """The median over all observables of their root mean squares: what is all but 0, and badly known, is not usual."""
-    return float(np.median([typical([c]) for c in changes]))
 
 
 def largest(values: Array) -> Array:
