@@ -223,9 +223,13 @@ def test_verdicts_on_synthetic_gaps():
     assert "other steps" in judged(stepped).reason
     assert judged(staying, step_known=True).verdict is Verdict.INCONSISTENT
     assert judged(staying).verdict is Verdict.INCONSISTENT  # more than steps are given
-    # bias that falls slowly is not lasting: n^{-1/4}
-    slow = [synthetic(1.0 * n**-0.25, n) for n in sizes]
-    assert judged(slow, control=synthetic(800**-0.25, 800)).verdict is Verdict.UNDECIDED
+    # a bias that falls like n^{-1/2} is not lasting, and its square falls like 1/n
+    slow = [synthetic(1.0 * n**-0.5, n) for n in sizes]
+    assert judged(slow, control=synthetic(800**-0.5, 800)).verdict is Verdict.UNDECIDED
+    # one that falls like n^{-1/4} excludes the law of large numbers
+    slower = judged([synthetic(1.0 * n**-0.25, n) for n in sizes], control=synthetic(800**-0.25, 800))
+    assert slower.verdict is Verdict.INCONSISTENT
+    assert "more slowly than 1/n" in slower.reason
     # one size, one replica, too much noise
     assert judged(staying[:1], control=None).verdict is Verdict.INCONSISTENT
     assert judged(falling[:1]).verdict is Verdict.UNDECIDED
@@ -292,7 +296,7 @@ def test_birth_death_is_consistent(right):
     for name, finding in right.findings.items():
         error = Z * (finding.mean_square_error[:, 0] + 0.3 * finding.resampled[:, 0])
         assert np.all(np.abs(finding.mean_square[:, 0] - finding.resampled[:, 0]) < error), name
-    assert right.tests == 4 * (sum(f.limit.shape[1] + f.signed for f in right.findings.values()))
+    assert right.tests == 4 * (sum(f.limit.shape[1] + f.signed + 1 for f in right.findings.values()))
     assert right.threshold == pytest.approx(stats.norm.isf(0.5e-3 / right.tests))
 
 

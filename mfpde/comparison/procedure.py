@@ -194,9 +194,10 @@ def compare(
         groups, control_values, step, control_step, effective, more = _recorded(records, observer, at)
         notes += more
     ns = sorted(groups)
+    notes += _single_out(groups, control_values, problem)
     resampled = _resampled(observer, ns, max(RESAMPLES, replicas), seed)
 
-    tests = sum(len(at) * (groups[ns[0]][o.name].shape[2] + o.signed) for o in observer.observables)
+    tests = sum(len(at) * (groups[ns[0]][o.name].shape[2] + o.signed + 1) for o in observer.observables)
     from scipy import stats
 
     ancestral = _ancestral(reference, problem, at)
@@ -263,6 +264,25 @@ def _ancestral(reference: Solution | Characteristics | ExactLaw, problem: Proble
         return np.array([now.ancestral for now in flow.run(counts, 1e-4, time.perf_counter() + SECONDS)])
     except (ValueError, RuntimeError, ArithmeticError, OutOfTime):
         return None
+
+
+def _single_out(groups: Groups, control: dict[str, Array] | None, problem: Problem) -> list[str]:
+    """Keep one of replicas that are equal to the last digit: together they are one; and say so.
+
+    Where all start at one point they have to be equal, and one is as good as many.
+    """
+    draws = problem.mu_0.sample(8, np.random.default_rng(0))
+    if problem.noiseless and np.all(draws == draws[0]):
+        return []
+    equal = []
+    for values, name in [*((group, f"n = {n}") for n, group in groups.items()), (control or {}, "the control run")]:
+        count = max((len(gaps) for gaps in values.values()), default=1)
+        if count > 1 and all(np.all(gaps == gaps[:1]) for gaps in values.values()):
+            values.update({key: gaps[:1] for key, gaps in values.items()})
+            equal.append(f"the {count} replicas of {name}")
+    if not equal:
+        return []
+    return [f"{', '.join(equal)} are equal and count as one; give each a seed of its own"]
 
 
 def _check_numbers(sizes: Sequence[int], replicas: int, tolerance: float, false_alarm: float, bootstrap: int) -> None:

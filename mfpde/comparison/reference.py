@@ -344,6 +344,12 @@ def characteristics_field(found: Characteristics, times: Array, distances: bool)
     if distances and d <= 2:
         grid = problem.grid(problem.shape if problem.shape is not None else (400,) if d == 1 else (96, 96))
         points = grid.points()
+        try:
+            problem.mu_0.log_density(points[:1])
+        except ValueError as error:
+            notes.append(f"no distances: {error}")
+            grid = None
+    if grid is not None:
         density = [found.density_at(points, float(t)).reshape(grid.shape) for t in times]
         off = max(
             abs(float(mu.sum()) * grid.cell_volume / float(w.sum()) - 1)
@@ -355,7 +361,7 @@ def characteristics_field(found: Characteristics, times: Array, distances: bool)
                 f"is off by {off:.1g}; distances are left out (compare with a solution on a mesh)"
             )
             grid = density = None
-    elif distances:
+    elif distances and d > 2:
         notes.append(
             "no distances: characteristics give a density on a mesh in one and two dimensions only; "
             "compare with a solution on a mesh"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,13 @@ class Finding:
         the normal scale from Student's t.
     spread_z : array, shape (m,)
         The score of the variance over replicas falling slower than 1/n; NaN for distances, whose `z` has it.
+    slope_z : array, shape (m,)
+        The score of mean squared gaps falling slower than 1/n (distances: than those of independent draws), apart
+        from what is allowed.
+    unseen : array, shape (m,)
+        What could be left for n to infinity: two standard errors and the reference's uncertainty above what is found.
+    visible : array, shape (m, q)
+        The smallest limit that is significant in 39 of 40 draws of such replicas, at the level of the verdicts.
     verdicts : tuple of Verdict
         One for each time.
     verdict : Verdict
@@ -102,6 +109,9 @@ class Finding:
     allowance: Array
     z: Array
     spread_z: Array
+    slope_z: Array
+    unseen: Array
+    visible: Array
     verdicts: tuple[Verdict, ...]
     verdict: Verdict
     reason: str
@@ -130,6 +140,12 @@ class _Estimate:
         tail = float(stats.t.logsf(excess / self.error, self.freedom))
         # beyond the range of doubles a score of 37 is as good as any
         return 37.0 if tail < -690 else float(stats.norm.isf(math.exp(tail)))
+
+    def beyond(self, threshold: float) -> float:
+        """The excess over an allowance that has a score above the threshold in 39 of 40 draws."""
+        from scipy import special
+
+        return (2.0 - float(special.stdtrit(self.freedom, special.ndtr(-threshold)))) * self.error
 
 
 def _combine(groups: Sequence[Array], floor: float) -> _Estimate:
@@ -252,120 +268,277 @@ class _Judgement:
     spread_z: float
     verdict: Verdict
     reason: str
+    slope_z: float = math.nan
+    unseen: float = math.nan
+    visible: Array = field(default_factory=lambda: np.full(1, math.nan))
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """One observable at one time: the groups of more than one replica, and what is known of the steps.
+
+    `first` is what the difference of the control run is multiplied with: ``1 / (ratio - 1)`` for what is of first
+    order in the step, ``1 / (ratio^2 - 1)`` for squared distances; 0 without a control run.
+    """
+
+    signed: bool
+    scale: float
+    rules: Rules
+    sizes: Array
+    gaps: list[Array]
+    resampled: list[Array]
+    control: Array | None
+    ratio: float
+    first: float
+    step_known: bool
+    uncertainty: Array
+
+    @property
+    def tolerated(self) -> float:
+        """The bias that does not matter."""
+        return self.rules.tolerance * self.scale
+
+    @property
+    def components(self) -> int:
+        return int(self.gaps[0].shape[1])
+
+
+def _case(data: _Data, signed: bool, scale: float, uncertainty: Array, rules: Rules, at_start: bool) -> _Case | None:
+    """What can be judged; None where no size has a second replica."""
+    used = [k for k, g in enumerate(data.gaps) if len(g) > 1]
+    if not used:
+        return None
+    control = data.control if data.control is not None and len(data.control) > 1 and not at_start else None
+    if len(data.gaps) - 1 not in used:
+        control = None
+    ratio = math.nan if control is None else data.control_dt / data.dt
+    first = 0.0 if control is None else 1.0 / ((ratio if signed else ratio**2) - 1.0)
+    return _Case(
+        signed,
+        scale,
+        rules,
+        data.sizes[used],
+        [data.gaps[k] for k in used],
+        [data.resampled[k] for k in used],
+        control,
+        ratio,
+        first,
+        control is not None or at_start or rules.step_known,
+        uncertainty,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Terms:
+    """What is extrapolated, gaps or squared distances, in what variable, and what it may be.
+
+    Attributes
+    ----------
+    values, control : arrays (R, q), one for each size, and those of the control run
+    x, power : the variable that vanishes with many particles; its power in which a slow fall is linear
+    precision : of the mean at each size, up to a factor
+    base, soft_step, single : what the limit may be, what is put down to unknown steps, what one size may have
+    bar : the limit that has to be seen for *consistent*
+    unit : what the scale is in these terms
+    """
+
+    values: list[Array]
+    control: Array | None
+    x: Array
+    power: float
+    precision: Array
+    base: Array
+    soft_step: float
+    single: Array
+    bar: float
+    unit: float
+
+
+def _terms(case: _Case) -> _Terms:
+    counts = np.array([len(g) for g in case.gaps], dtype=float)
+    if case.signed:
+        x = 1.0 / case.sizes
+        return _Terms(
+            values=case.gaps,
+            control=case.control,
+            x=x,
+            power=0.25,  # a slow line: gaps that fall like n^{-1/4}, their squares like n^{-1/2}
+            precision=counts * case.sizes,
+            base=case.uncertainty + case.tolerated,
+            soft_step=STEP_SHARE * case.scale,
+            single=np.sqrt(np.mean(case.resampled[-1] ** 2, axis=0)),
+            bar=0.5 * math.sqrt(float(np.mean(np.sum(case.gaps[0] ** 2, axis=1)))),
+            unit=case.scale,
+        )
+    x = np.array([float(np.mean(r**2)) for r in case.resampled])
+    single = 3.0 * x[-1]
+    if not all(np.ptp(r) > 1e-9 * r.max() for r in case.resampled):  # an atom: draws do not differ
+        x, single = 1.0 / case.sizes, 3.0 / case.sizes[-1] * case.scale**2
+    values = [g**2 for g in case.gaps]
+    root = math.sqrt(float(values[-1].mean()))
+    e, step = case.uncertainty + case.tolerated, STEP_SHARE * case.scale
+    return _Terms(
+        values=values,
+        control=None if case.control is None else case.control**2,
+        x=x,
+        power=0.5,
+        precision=counts / (x / x.max()) ** 2,
+        base=e**2 + 2 * e * root,
+        soft_step=step**2 + 2 * step * root,
+        single=np.full(case.components, single),
+        bar=0.25 * float(values[0].mean()),
+        unit=case.scale**2,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Limits:
+    """For n to infinity and dt to 0: estimates, the bias of the step, what is allowed; scores against it.
+
+    `visible` is the smallest limit that is significant in 39 of 40 draws of the replicas; `z` the largest score,
+    `lasting` the largest of those that slow falls and unknown steps do not explain.
+    """
+
+    limit: Array
+    error: Array
+    step: Array
+    allowance: Array
+    visible: Array
+    z: float
+    lasting: float
+
+
+def _limits(case: _Case, terms: _Terms) -> _Limits:
+    q, signed = case.components, case.signed
+    limit, error, step, allowance, visible = (np.empty(q) for _ in range(5))
+    z = lasting = 0.0
+    lines = _lines(terms.x, terms.precision, terms.power)
+    draws = None
+    if not signed and all(np.ptp(r) != 0 for r in case.resampled):
+        draws = [r[:, 0] ** 2 for r in case.resampled]
+    floor = 1e-12 * terms.unit
+    for c in range(q):
+        y = [v[:, c] for v in terms.values]
+        against = None if terms.control is None else terms.control[:, c]
+        step[c] = math.nan if against is None else case.first * float(against.mean() - y[-1].mean())
+        estimates = [
+            _extrapolate(w, y, against, case.first, floor, terms.x, draws if k == 0 else None)
+            for k, w in enumerate(lines)
+        ]
+        allowance[c] = terms.base[c] + _remainder(float(step[c]), terms.unit)
+        soft = 0.0 if case.step_known else terms.soft_step
+        soft += float(terms.single[c]) if len(terms.x) == 1 else 0.0
+        best = estimates[0]
+        limit[c], error[c] = best.value, best.error
+        visible[c] = allowance[c] + best.beyond(case.rules.threshold)
+        sign = math.copysign(1.0, best.value)
+        z = max(z, best.z(allowance[c], one_sided=not signed))
+        scores = [(sign * e if signed else e).z(allowance[c] + soft) for e in estimates]
+        if scores[0] > lasting and min(scores) > case.rules.doubt:
+            lasting = scores[0]
+    return _Limits(limit, error, step, allowance, visible, z, lasting)
+
+
+def _remainder(step: float, unit: float) -> float:
+    """What is left of a bias of the step once its first order is removed."""
+    if math.isnan(step) or not unit > 0:
+        return 0.0
+    return min(abs(step) / 4, step**2 / unit)
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """What is left for many particles and what could be: in the terms of the test, and as a gap.
+
+    `upper` is two standard errors above `size`; `unseen` adds what the reference itself is uncertain of.
+    """
+
+    size: float
+    upper: float
+    allowed: float
+    shown: float
+    unseen: float
+
+
+def _bound(case: _Case, found: _Limits) -> _Bound:
+    known = math.sqrt(float(np.sum(case.uncertainty**2)))
+    if case.signed:
+        size = math.sqrt(max(0.0, float(np.sum(found.limit**2 - found.error**2))))
+        upper = size + 2 * math.sqrt(float(np.sum(found.error**2)))
+        return _Bound(size, upper, math.sqrt(float(np.sum(found.allowance**2))), size, upper + known)
+    size = max(0.0, float(found.limit[0]))
+    upper = size + 2 * float(found.error[0])
+    return _Bound(size, upper, float(found.allowance[0]), math.sqrt(size), math.sqrt(upper) + known)
 
 
 def _judge(data: _Data, signed: bool, scale: float, uncertainty: Array, rules: Rules, at_start: bool) -> _Judgement:
     """Bias for n to infinity and dt to 0, its test, and whether the data could have shown one."""
-    q = data.gaps[0].shape[1]
-    used = [k for k, g in enumerate(data.gaps) if len(g) > 1]
-    nan = np.full(q, math.nan)
-    if not used:
+    case = _case(data, signed, scale, uncertainty, rules, at_start)
+    if case is None:
+        nan = np.full(data.gaps[0].shape[1], math.nan)
         text = "one replica has no error bar; give several, with independent starts"
-        return _Judgement(nan, nan, nan, nan, math.nan, math.nan, Verdict.UNDECIDED, text)
-    sizes = data.sizes[used]
-    gaps = [data.gaps[k] for k in used]
-    counts = np.array([len(g) for g in gaps], dtype=float)
-    resampled = [data.resampled[k] for k in used]
-    control = data.control if data.control is not None and len(data.control) > 1 and not at_start else None
-    if len(data.gaps) - 1 not in used:
-        control = None
-    step_known = control is not None or at_start or rules.step_known
-    ratio = data.control_dt / data.dt if control is not None else math.nan
-    floor = 1e-12 * scale
-
-    if signed:
-        first = 1.0 / (ratio - 1.0) if control is not None else 0.0
-        x = 1.0 / sizes
-        values, against = gaps, control
-        precision = counts * sizes
-        base = uncertainty + rules.tolerance * scale
-        soft_step = STEP_SHARE * scale
-        single = np.sqrt(np.mean(resampled[-1] ** 2, axis=0))
-        bar = 0.5 * math.sqrt(float(np.mean(np.sum(gaps[0] ** 2, axis=1))))
-    else:
-        first = 1.0 / (ratio**2 - 1.0) if control is not None else 0.0
-        x = np.array([float(np.mean(r**2)) for r in resampled])
-        values, against = [g**2 for g in gaps], None if control is None else control**2
-        if not np.all(x > 0):  # atoms: draws have no distance
-            x = 1.0 / sizes * scale**2
-        precision = counts / x**2
-        root = math.sqrt(float(values[-1].mean()))
-        e = uncertainty + rules.tolerance * scale
-        base = e**2 + 2 * e * root
-        soft_step = (STEP_SHARE * scale) ** 2 + 2 * STEP_SHARE * scale * root
-        single = np.full(q, 3.0 * x[-1])
-        bar = 0.25 * float(values[0].mean())
-        floor = 1e-12 * scale**2
-
-    # the slow line is that of gaps that fall like n^{-1/4}, their squares like n^{-1/2}
-    lines = _lines(x, precision, 0.25 if signed else 0.5)
-    limit, error, step, allowance = (np.empty(q) for _ in range(4))
-    z = lasting = 0.0
-    draws = None
-    if not signed and all(np.ptp(r) != 0 for r in resampled):
-        draws = [r[:, 0] ** 2 for r in resampled]
-    for c in range(q):
-        y = [v[:, c] for v in values]
-        step[c] = math.nan if against is None else first * float(against[:, c].mean() - y[-1].mean())
-        estimates = [
-            _extrapolate(w, y, None if against is None else against[:, c], first, floor, x, draws if k == 0 else None)
-            for k, w in enumerate(lines)
-        ]
-        remainder = min(abs(step[c]) / 4, step[c] ** 2 / (scale if signed else scale**2)) if step_known else 0.0
-        remainder = 0.0 if math.isnan(remainder) else remainder
-        best = estimates[0]
-        limit[c], error[c], allowance[c] = best.value, best.error, base[c] + remainder
-        soft = (0.0 if step_known else soft_step) + (float(single[c]) if len(x) == 1 else 0.0)
-        sign = math.copysign(1.0, best.value)
-        z = max(z, best.z(allowance[c], one_sided=not signed))
-        scores = [(sign * e if signed else e).z(allowance[c] + soft) for e in estimates]
-        if scores[0] > lasting and min(scores) > rules.doubt:
-            lasting = scores[0]
-
-    spread_z, spread_lasting = math.nan, 0.0
-    if signed:
-        spread_z, spread_lasting = _spread(gaps, control, ratio, sizes, scale, rules, step_known)
-        excess = max(0.0, float(np.sum(limit**2 - error**2)))
-        size, upper = math.sqrt(excess), math.sqrt(excess) + 2 * math.sqrt(float(np.sum(error**2)))
-        allowed = math.sqrt(float(np.sum(allowance**2)))
-    else:
-        size, upper = max(0.0, float(limit[0])), max(0.0, float(limit[0])) + 2 * float(error[0])
-        allowed = float(allowance[0])
+        return _Judgement(nan, nan, nan, nan, math.nan, math.nan, Verdict.UNDECIDED, text, visible=nan)
+    terms = _terms(case)
+    found = _limits(case, terms)
+    bound = _bound(case, found)
+    falls = _falls(case, terms, found)
+    verdict, reason = _verdict(case, terms, found, bound, falls)
+    limit, error, visible = found.limit, found.error, found.visible
+    if not signed:
         limit, error = _root(limit, error)
-    shown = size if signed else math.sqrt(size)
-    last = int(sizes[-1])
-    if max(lasting, spread_lasting) > rules.threshold:
-        verdict = Verdict.INCONSISTENT
-        if spread_lasting > lasting:
-            reason = f"replicas differ by an amount that does not fall with n (z = {spread_lasting:.1f})"
-        else:
-            shape = "stays as n grows" if len(x) > 1 else f"is there at n = {last}"
-            reason = f"a gap of {shown:.3g} {shape} (z = {lasting:.1f})"
-            if not step_known:
-                reason += ", more than time steps are given"
-    elif z > rules.threshold or (signed and spread_z > rules.threshold):
-        verdict = Verdict.UNDECIDED
-        if not step_known:
-            remedy = "it may be the time step: add a run with other steps and give both their dt"
-        elif len(x) == 1:
-            remedy = "one size cannot tell a gap that falls with n from one that stays: add sizes"
-        else:
-            remedy = "a slow fall with n could explain it: add larger sizes or replicas"
-        what = z if z > rules.threshold else spread_z
-        reason = f"a gap of {shown:.3g} is seen (z = {what:.1f}); {remedy}"
-    elif len(x) == 1:
-        verdict = Verdict.UNDECIDED
-        reason = f"nothing speaks against it at n = {last}; whether the gap falls with n needs two sizes"
-    elif upper > max(bar, allowed):
-        verdict = Verdict.UNDECIDED
-        a, b = (upper, 2 * bar) if signed else (math.sqrt(upper), math.sqrt(4 * bar))
-        gap = f"a gap of {b:.2g} at n = {int(sizes[0])}"
-        reason = f"up to {a:.2g} could stay unseen, beside {gap}: add replicas or larger sizes"
-    else:
-        verdict = Verdict.CONSISTENT
-        a = upper if signed else math.sqrt(upper)
-        reason = f"nothing stays as n grows; what could be unseen is below {a:.2g}"
-    return _Judgement(limit, error, step, allowance, z, spread_z, verdict, reason)
+        visible = np.sqrt(visible)
+    return _Judgement(
+        limit,
+        error,
+        found.step,
+        found.allowance,
+        found.z,
+        falls.spread if signed else math.nan,
+        verdict,
+        reason,
+        falls.mean_square,
+        bound.unseen,
+        visible,
+    )
+
+
+def _verdict(case: _Case, terms: _Terms, found: _Limits, bound: _Bound, falls: _Falls) -> tuple[Verdict, str]:
+    """What the scores amount to, and why."""
+    threshold, single, last = case.rules.threshold, len(terms.x) == 1, int(case.sizes[-1])
+    if max(found.lasting, falls.spread_lasting) > threshold:
+        if falls.spread_lasting > found.lasting:
+            text = f"replicas differ by an amount that does not fall with n (z = {falls.spread_lasting:.1f})"
+            return Verdict.INCONSISTENT, text
+        shape = f"is there at n = {last}" if single else "stays as n grows"
+        more = "" if case.step_known else ", more than time steps are given"
+        return Verdict.INCONSISTENT, f"a gap of {bound.shown:.3g} {shape} (z = {found.lasting:.1f}){more}"
+    slow = f"mean squared gaps fall more slowly than {'1/n' if case.signed else 'those of independent draws'}"
+    if falls.slow > threshold:
+        return Verdict.INCONSISTENT, f"{slow} (z = {falls.slow:.1f})"
+    if found.z > threshold or falls.spread > threshold:
+        score = found.z if found.z > threshold else falls.spread
+        text = f"a gap of {bound.shown:.3g} is seen (z = {score:.1f}); {_remedy(case, single)}"
+        return Verdict.UNDECIDED, text
+    if falls.mean_square > case.rules.doubt:
+        text = f"{slow} (z = {falls.mean_square:.1f}), which chance may do: {_remedy(case, single)}"
+        return Verdict.UNDECIDED, text
+    if single:
+        text = f"nothing speaks against it at n = {last}; whether the gap falls with n needs two sizes"
+        return Verdict.UNDECIDED, text
+    if bound.upper > max(terms.bar, bound.allowed):
+        a, b = (bound.upper, 2 * terms.bar) if case.signed else (math.sqrt(bound.upper), math.sqrt(4 * terms.bar))
+        gap = f"a gap of {b:.2g} at n = {int(case.sizes[0])}"
+        text = f"up to {a:.2g} could stay unseen, beside {gap}: add replicas or larger sizes"
+        return Verdict.UNDECIDED, text
+    return Verdict.CONSISTENT, f"nothing stays as n grows; what could be unseen is below {bound.unseen:.2g}"
+
+
+def _remedy(case: _Case, single: bool) -> str:
+    if not case.step_known:
+        return "it may be the time step: add a run with other steps and give both their dt"
+    if single:
+        return "one size cannot tell a gap that falls with n from one that stays: add sizes"
+    return "a slow fall with n could explain it: add larger sizes or replicas"
 
 
 def _excused(case: _Judgement, sizes: Array, j: int, rules: Rules) -> _Judgement:
@@ -389,52 +562,134 @@ def _root(square: Array, error: Array) -> tuple[Array, Array]:
     return root, np.minimum(error / np.maximum(2 * root, 1e-300), np.sqrt(error))
 
 
-def _spread(
-    gaps: Sequence[Array],
-    control: Array | None,
-    ratio: float,
-    sizes: Array,
-    scale: float,
-    rules: Rules,
-    step_known: bool,
-) -> tuple[float, float]:
-    """Scores of a variance over replicas that falls slower than ``1/n``, and than ``n^{-1/2}``."""
+@dataclass(frozen=True)
+class _Falls:
+    """Scores of what falls more slowly than it does for a right scheme.
+
+    Attributes
+    ----------
+    spread, spread_lasting : of the variance over replicas against 1/n; against ``n^{-1/2}`` too
+    mean_square, slow : of the mean squared gap; where the two largest sizes by themselves say so too
+    """
+
+    spread: float = 0.0
+    spread_lasting: float = 0.0
+    mean_square: float = 0.0
+    slow: float = 0.0
+
+
+def _falls(case: _Case, terms: _Terms, found: _Limits) -> _Falls:
+    """How fast variances and mean squares fall.
+
+    A right scheme has the mean square ``v/n + c^2/n^2``, which falls like 1/n or faster. What does not fall is
+    lasting: the two largest sizes have to say so as well, as at small ones the law of large numbers may not yet hold.
+    """
+    if len(case.sizes) == 1:
+        return _Falls()
+    if not case.signed:
+        y = _squared_distances(case, terms, found)
+        draws = [r[:, 0] ** 2 for r in case.resampled]
+        if not all(np.ptp(d) > 0 for d in draws):  # an atom
+            return _Falls()
+        total = _slower(case.sizes, y, 0.0, draws)
+        return _Falls(mean_square=total, slow=_both(total, _slower(case.sizes[-2:], y[-2:], 0.0, draws[-2:]), case))
+    variances = _variances(case)
+    spread = _slower(case.sizes, variances, 1.0)
+    slow = min(_slower(case.sizes, variances, 0.5), _slower(case.sizes[-2:], variances[-2:], 0.5))
+    squares, extra = _mean_squares(case, found, variances)
+    total = _slower(case.sizes, squares, 1.0, extra=extra)
+    last = _slower(case.sizes[-2:], squares[-2:], 1.0, extra=extra)
+    return _Falls(spread, spread if slow > case.rules.doubt else 0.0, total, _both(total, last, case))
+
+
+def _both(total: float, last: float, case: _Case) -> float:
+    return total if last > case.rules.doubt else 0.0
+
+
+def _slower(
+    sizes: Array, y: Sequence[Array], power: float, draws: Sequence[Array] | None = None, extra: Array | None = None
+) -> float:
+    """The score of means that fall more slowly than ``n^-power``; with `draws`, than theirs.
+
+    `extra` are values of mean 0 that the last mean depends on as well.
+    """
+    means = [float(v.mean()) for v in y]
+    if min(means) <= 0:
+        return 0.0
+    x = np.log(sizes) - np.log(sizes).mean()
+    x = x / (x @ x)
+    slope = float(x @ np.log(means))
+    groups = [c * v / m for c, v, m in zip(x, y, means, strict=True)]
+    if draws is not None:
+        slope -= float(x @ np.log([d.mean() for d in draws]))
+        groups += [-c * d / d.mean() for c, d in zip(x, draws, strict=True)]
+    if extra is not None:
+        groups.append(x[-1] * extra / means[-1])
+    fall = _combine(groups, 1e-12)
+    return _Estimate(slope + power, fall.error, fall.freedom).z(0.0)
+
+
+def _variances(case: _Case) -> list[Array]:
+    """Values whose means are the variances over replicas; of the largest size less what is allowed."""
 
     def squares(g: Array) -> Array:
         centred = np.sum((g - g.mean(axis=0)) ** 2, axis=1)
         return np.asarray(centred * (len(g) / (len(g) - 1)))
 
-    if len(sizes) == 1:
-        return 0.0, 0.0
-    y = [squares(g) for g in gaps]
-    allowance = (rules.tolerance * scale) ** 2
-    if not step_known:
-        allowance += (STEP_SHARE * scale) ** 2
-    if control is not None:  # noise of the steps (batches) is a variance of first order in dt
-        a, first = squares(control), 1.0 / (ratio - 1.0)
+    y = [squares(g) for g in case.gaps]
+    allowance = case.tolerated**2
+    if not case.step_known:
+        allowance += (STEP_SHARE * case.scale) ** 2
+    if case.control is not None:  # noise of the steps (batches) is a variance of first order in dt
+        a, first = squares(case.control), case.first
         correction = first * float(a.mean() - y[-1].mean())
-        allowance += min(abs(correction) / 4, correction**2 / scale**2)
+        allowance += _remainder(correction, case.scale**2)
         if len(a) == len(y[-1]):
             y[-1] = y[-1] + first * (y[-1] - a)
         else:
             y[-1] = y[-1] * (1 + first) - first * a.mean()
     y[-1] = y[-1] - allowance
-    means = np.array([v.mean() for v in y])
-    if np.any(means <= 0):
-        return 0.0, 0.0
+    return y
 
-    def score(used: slice, power: float) -> float:
-        """That of a slope above ``-power``."""
-        x = np.log(sizes[used]) - np.log(sizes[used]).mean()
-        x = x / (x @ x)
-        slope = float(x @ np.log(means[used]))
-        groups = [c * v / m for c, v, m in zip(x, y[used], means[used], strict=True)]
-        fall = _combine(groups, 1e-12)
-        return _Estimate(slope + power, fall.error, fall.freedom).z(0.0)
 
-    found = score(slice(None), 1.0)
-    slow = min(score(slice(None), 0.5), score(slice(-2, None), 0.5))
-    return found, found if slow > rules.doubt else 0.0
+def _mean_squares(case: _Case, found: _Limits, variances: Sequence[Array]) -> tuple[list[Array], Array | None]:
+    """Values whose means are the mean squared gaps; of the largest size less what is allowed and what steps make.
+
+    Its mean gap, corrected by the control run, counts as far as it exceeds the allowance, and its own error.
+    """
+    y = [v + float(np.sum(g.mean(axis=0) ** 2)) for v, g in zip(variances, case.gaps, strict=True)]
+    last, control, first = case.gaps[-1], case.control, case.first
+    mean = last.mean(axis=0) - (0.0 if control is None else found.step)
+    soft = 0.0 if case.step_known else STEP_SHARE * case.scale
+    excess = np.maximum(np.abs(mean) - found.allowance - soft, 0.0) * np.sign(mean)
+    own, extra = 2 * (last - last.mean(axis=0)) @ excess, None
+    noise = _noise(last)
+    if control is not None:
+        other = 2 * first * (control - control.mean(axis=0)) @ excess
+        if len(control) == len(last):
+            own = (1 + first) * own - other
+            noise = _noise(last + first * (last - control))
+        else:
+            own, extra = (1 + first) * own, -other
+            noise = (1 + first) ** 2 * noise + first**2 * _noise(control)
+    y[-1] = variances[-1] + max(float(np.sum(excess**2)) - noise, 0.0) + own
+    return y, extra
+
+
+def _noise(gaps: Array) -> float:
+    """The squared error of the mean over replicas, summed over components."""
+    return float(np.sum(gaps.var(axis=0, ddof=1))) / len(gaps)
+
+
+def _squared_distances(case: _Case, terms: _Terms, found: _Limits) -> list[Array]:
+    """Squared distances; of the largest size corrected by the control run and less what is allowed."""
+    y = [v[:, 0] for v in terms.values]
+    allowed = float(found.allowance[0]) + (0.0 if case.step_known else terms.soft_step)
+    if terms.control is not None:
+        other, first = terms.control[:, 0], case.first
+        y[-1] = y[-1] + first * (y[-1] - (other if len(other) == len(y[-1]) else other.mean()))
+    y[-1] = y[-1] - allowed
+    return y
 
 
 def _standard_error(x: Array) -> Array:
@@ -481,7 +736,9 @@ def make_finding(
     verdicts = tuple(case.verdict for case in judged)
     worst = overall(verdicts)
     score = [
-        np.nan_to_num(np.nanmax([case.z, case.spread_z, -1.0]), nan=-1.0) if case.verdict is worst else -2.0
+        np.nan_to_num(np.nanmax([case.z, case.spread_z, case.slope_z, -1.0]), nan=-1.0)
+        if case.verdict is worst
+        else -2.0
         for case in judged
     ]
     j = int(np.argmax(score))
@@ -503,6 +760,9 @@ def make_finding(
         allowance=np.stack([case.allowance for case in judged]),
         z=np.array([case.z for case in judged]),
         spread_z=np.array([case.spread_z for case in judged]),
+        slope_z=np.array([case.slope_z for case in judged]),
+        unseen=np.array([case.unseen for case in judged]),
+        visible=np.stack([case.visible for case in judged]),
         verdicts=verdicts,
         verdict=worst,
         reason=f"at t = {at[j]:g}: {judged[j].reason}",
