@@ -296,7 +296,9 @@ def test_birth_death_is_consistent(right):
     for name, finding in right.findings.items():
         error = Z * (finding.mean_square_error[:, 0] + 0.3 * finding.resampled[:, 0])
         assert np.all(np.abs(finding.mean_square[:, 0] - finding.resampled[:, 0]) < error), name
-    assert right.tests == 4 * (sum(f.limit.shape[1] + f.signed + 1 for f in right.findings.values()))
+    # observables, components and times; spreads and falls; fits
+    by_time = sum(f.limit.shape[1] + f.signed + 1 for f in right.findings.values())
+    assert right.tests == 4 * by_time + len(right.fits)
     assert right.threshold == pytest.approx(stats.norm.isf(0.5e-3 / right.tests))
 
 

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.ancestry import descent
 from mfpde.checks import COUNT, COUNTS, FLAG, NONE, NUMBER, NUMBERS, POSITIVE, SEED, entries, one_of, require, shown
+from mfpde.comparison.diagnosis import Fit, Gaps, VisibleError, explanation, visible_errors
 from mfpde.comparison.records import ParticleRecord, checked_record, weights_of
 from mfpde.comparison.reference import (
     ExactLaw,
     Field,
+    Observable,
     Observer,
     Quantity,
     characteristics_field,
+    energy_scale,
     exact_field,
     solution_field,
     starts_at_mu_0,
 )
 from mfpde.comparison.report import Comparison
-from mfpde.comparison.statistics import Rules, make_finding
+from mfpde.comparison.sensitivity import Fault, OnCells, OnNodes, Sensitivities
+from mfpde.comparison.statistics import DOUBT, Finding, Rules, make_finding
 from mfpde.lagrangian import Characteristics, NodeFlow, OutOfTime
-from mfpde.measures import GridMeasure
 from mfpde.particles import Cloud, Dynamics, simulate
 from mfpde.problem import Problem, Reaction
 from mfpde.running import distinct_times
@@ -58,6 +61,7 @@ def compare(
     tolerance: float = 1e-3,
     false_alarm: float = 1e-3,
     bootstrap: int = 2000,
+    sensitivities: bool = True,
     seed: int = 0,
     workers: int = 1,
     progress: bool | None = None,
@@ -149,6 +153,7 @@ def compare(
         sizes=(sizes, COUNTS),
         dt=(dt, POSITIVE),
         control=(control, FLAG),
+        sensitivities=(sensitivities, FLAG),
         times=(times, NUMBERS | NONE),
         uncertainty=(uncertainty, one_of(Solution, Characteristics) | NUMBER | NONE),
         tolerance=(tolerance, NUMBER),
@@ -170,34 +175,24 @@ def compare(
             raise ValueError("no particles were given; leave particles= out to simulate some")
     at = _times(known, times, records, reference, notes)
 
-    distances = bool(chosen & {Quantity.W1, Quantity.W2, Quantity.SLICED_W2})
-    if isinstance(reference, Solution):
-        truth = solution_field(reference, problem, at)
-    elif isinstance(reference, Characteristics):
-        truth, more = characteristics_field(reference, at, distances)
-        notes += more
-    else:
-        truth = exact_field(reference, at)
+    truth, more = _field(reference, at, bool(chosen & {Quantity.W1, Quantity.W2, Quantity.SLICED_W2}))
+    notes += more
     observer = Observer(truth, chosen)
     if not observer.observables:
         raise ValueError(f"none of {', '.join(q.value for q in chosen)} exists for this problem and reference")
-    errors, error_text = _uncertainty(reference, uncertainty, observer, at)
-
-    step: float | None
-    control_step: float | None = None
-    scheme = ""
+    runs = _runs(reference, truth, at)
+    errors, error_text = _uncertainty(reference, uncertainty, observer, at, runs)
     if records is None:
-        groups, control_values, step, control_step, scheme, effective = _simulated(
-            problem, observer, at, sizes, replicas, dynamics, dt, control, seed, workers, progress
-        )
+        data = _simulated(problem, observer, at, sizes, replicas, dynamics, dt, control, seed, workers, progress)
     else:
-        groups, control_values, step, control_step, effective, more = _recorded(records, observer, at)
+        data, more = _recorded(records, observer, at)
         notes += more
-    ns = sorted(groups)
-    notes += _single_out(groups, control_values, problem)
-    resampled = _resampled(observer, ns, max(RESAMPLES, replicas), seed)
+    notes += _single_out(data, problem)
+    resampled = _resampled(observer, data.sizes, max(RESAMPLES, replicas), seed)
+    answers = _answers(runs, chosen, at, notes) if sensitivities else None
 
-    tests = sum(len(at) * (groups[ns[0]][o.name].shape[2] + o.signed + 1) for o in observer.observables)
+    tests = sum(len(at) * (data.components(o.name) + o.signed + 1) for o in observer.observables)
+    tests += 0 if answers is None else len(answers.faults)
     from scipy import stats
 
     ancestral = _ancestral(reference, problem, at)
@@ -205,38 +200,134 @@ def compare(
     if ancestral is not None and (said := descent(at, ancestral)):
         notes.append(said)
     rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
-    findings = {}
-    for o in observer.observables:
-        findings[o.name] = make_finding(
-            o,
-            at,
-            np.array(ns, dtype=float),
-            [groups[n][o.name] for n in ns],
-            [resampled[n][o.name] for n in ns],
-            None if control_values is None else control_values[o.name],
-            step,
-            control_step,
-            np.stack([errors[j][o.name] for j in range(len(at))]),
-            rules,
-            rng,
-            bootstrap,
-        )
+    findings = {o.name: _finding(o, at, data, resampled, errors, rules, rng, bootstrap) for o in observer.observables}
+    visible, fits, looks_like = _together(observer, findings, at, data, answers, rules.threshold)
+    scale, scale_of = energy_scale(reference, problem, truth.energy)
     return Comparison(
         name=problem.name,
         times=at,
-        sizes=tuple(ns),
-        replicas=tuple(len(groups[n][observer.observables[0].name]) for n in ns),
-        dt=step,
-        control_dt=control_step,
+        sizes=tuple(data.sizes),
+        replicas=tuple(data.replicas(n) for n in data.sizes),
+        dt=data.dt,
+        control_dt=data.control_dt,
         findings=findings,
         threshold=rules.threshold,
         tests=tests,
         false_alarm=false_alarm,
         reference_error=error_text,
-        scheme=scheme,
-        effective_size=np.array([effective[n] for n in ns]),
+        scheme=data.scheme,
+        effective_size=np.array([data.effective[n] for n in data.sizes]),
         notes=tuple(dict.fromkeys(notes)),
+        energy_scale=scale,
+        energy_scale_of=scale_of,
+        visible_errors={fault.value: error for fault, error in visible.items()},
+        not_looked_for={} if answers is None else {fault.value: why for fault, why in answers.left_out.items()},
+        fits={fault.value: fit for fault, fit in fits.items()},
+        looks_like=looks_like,
     )
+
+
+@dataclass(eq=False)
+class _Particles:
+    """Gaps of all replicas, arrays (R, m, q) by size and observable, and those of the control run at the largest."""
+
+    groups: Groups
+    control: dict[str, Array] | None
+    dt: float | None
+    control_dt: float | None
+    effective: dict[int, Array]
+    scheme: str = ""
+
+    @property
+    def sizes(self) -> list[int]:
+        return sorted(self.groups)
+
+    def replicas(self, n: int) -> int:
+        return len(next(iter(self.groups[n].values())))
+
+    def components(self, name: str) -> int:
+        return int(self.groups[self.sizes[0]][name].shape[2])
+
+
+def _field(reference: Solution | Characteristics | ExactLaw, at: Array, distances: bool) -> tuple[Field, list[str]]:
+    if isinstance(reference, Characteristics):
+        return characteristics_field(reference, at, distances)
+    if isinstance(reference, ExactLaw):
+        return exact_field(reference, at), []
+    assert reference.problem is not None
+    return solution_field(reference, reference.problem, at), []
+
+
+def _runs(reference: Solution | Characteristics | ExactLaw, truth: Field, at: Array) -> OnCells | OnNodes:
+    """What computes the mean field again, a little changed."""
+    if isinstance(reference, Characteristics):
+        return OnNodes(reference, at)
+    assert truth.grid is not None
+    return OnCells(reference, truth.problem, truth.grid.shape, at)
+
+
+def _answers(runs: OnCells | OnNodes, chosen: set[Quantity], at: Array, notes: list[str]) -> Sensitivities | None:
+    try:
+        return Sensitivities(runs, chosen, at)
+    except (ValueError, RuntimeError, ArithmeticError) as error:
+        notes.append(f"no sensitivities: {' '.join(str(error).split())}")
+        return None
+
+
+def _finding(
+    o: Observable,
+    at: Array,
+    data: _Particles,
+    resampled: Groups,
+    errors: Sequence[dict[str, Array]],
+    rules: Rules,
+    rng: np.random.Generator,
+    bootstrap: int,
+) -> Finding:
+    return make_finding(
+        o,
+        at,
+        np.array(data.sizes, dtype=float),
+        [data.groups[n][o.name] for n in data.sizes],
+        [resampled[n][o.name] for n in data.sizes],
+        None if data.control is None else data.control[o.name],
+        data.dt,
+        data.control_dt,
+        np.stack([error[o.name] for error in errors]),
+        rules,
+        rng,
+        bootstrap,
+    )
+
+
+def _together(
+    observer: Observer,
+    findings: dict[str, Finding],
+    at: Array,
+    data: _Particles,
+    answers: Sensitivities | None,
+    threshold: float,
+) -> tuple[dict[Fault, VisibleError], dict[Fault, Fit], str]:
+    """What all gaps together say of errors of a kind: the smallest visible ones, the fits, what they look like."""
+    if answers is None or not any(data.replicas(n) > 1 for n in data.sizes):
+        return {}, {}, ""
+    if not any(o.signed for o in observer.observables):
+        return visible_errors(findings, at, answers, None, threshold), {}, ""
+    gaps = Gaps(
+        observer.observables,
+        findings,
+        at,
+        np.array(data.sizes, dtype=float),
+        [data.groups[n] for n in data.sizes],
+        data.control,
+        1.0 if data.dt is None or data.control_dt is None else data.control_dt / data.dt,
+        answers,
+    )
+    fits = {fault: gaps.fit(fault) for fault in answers.faults if gaps.answers(fault)}
+    # where a gap is seen anyway, there is no more to be shown than what it looks like
+    seen = any(np.any(np.append(f.z, f.slope_z) > threshold) for f in findings.values())
+    looks_like = explanation(gaps, fits, DOUBT if seen else threshold, observer.field.problem.noiseless)
+    return visible_errors(findings, at, answers, gaps, threshold), fits, looks_like
 
 
 SECONDS = 10.0
@@ -266,7 +357,7 @@ def _ancestral(reference: Solution | Characteristics | ExactLaw, problem: Proble
         return None
 
 
-def _single_out(groups: Groups, control: dict[str, Array] | None, problem: Problem) -> list[str]:
+def _single_out(data: _Particles, problem: Problem) -> list[str]:
     """Keep one of replicas that are equal to the last digit: together they are one; and say so.
 
     Where all start at one point they have to be equal, and one is as good as many.
@@ -275,14 +366,15 @@ def _single_out(groups: Groups, control: dict[str, Array] | None, problem: Probl
     if problem.noiseless and np.all(draws == draws[0]):
         return []
     equal = []
-    for values, name in [*((group, f"n = {n}") for n, group in groups.items()), (control or {}, "the control run")]:
+    named = {f"n = {n}": group for n, group in data.groups.items()}
+    for name, values in (named | {"the control run": data.control or {}}).items():
         count = max((len(gaps) for gaps in values.values()), default=1)
         if count > 1 and all(np.all(gaps == gaps[:1]) for gaps in values.values()):
             values.update({key: gaps[:1] for key, gaps in values.items()})
-            equal.append(f"the {count} replicas of {name}")
+            equal.append(name)
     if not equal:
         return []
-    return [f"{', '.join(equal)} are equal and count as one; give each a seed of its own"]
+    return [f"replicas that do not differ count as one ({', '.join(equal)}); give each a seed of its own"]
 
 
 def _check_numbers(sizes: Sequence[int], replicas: int, tolerance: float, false_alarm: float, bootstrap: int) -> None:
@@ -356,6 +448,7 @@ def _uncertainty(
     given: Solution | Characteristics | float | None,
     observer: Observer,
     at: Array,
+    runs: OnCells | OnNodes,
 ) -> tuple[list[dict[str, Array]], str]:
     """For each time the reference's uncertainty of every observable, and where it comes from."""
     problem, truth = observer.field.problem, observer.field
@@ -386,46 +479,16 @@ def _uncertainty(
         other = exact_field(reference, at, [max(4, n // 2) for n in truth.grid.shape])
         text = "an exact law; error of its mesh from half the cells"
     else:
-        coarse = _coarser(reference, problem, at)
+        assert isinstance(runs, OnCells)
+        try:
+            coarse = runs.solution
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; it tells the error: pass uncertainty=, a second solution or a fraction"
+            ) from None
         other = solution_field(coarse, problem, at)
         text = f"error from a run on half the cells ({' x '.join(map(str, coarse.grid.shape))}), an estimate from above"
     return [observer.between(other, j) for j in range(len(at))], text
-
-
-def _coarser(solution: Solution, problem: Problem, at: Array) -> Solution:
-    """The same run on half the cells."""
-    from mfpde import transport
-    from mfpde.integration import solve, uninterrupted
-
-    shape = [max(8, -(-n // 2)) for n in solution.grid.shape]
-    name = str(solution.configuration.get("scheme", "")).partition("(")[0]
-    scheme = getattr(transport, name)() if name in ("Upwind", "Muscl", "Weno5") else None
-    end = float(at[-1])
-    if end == 0:
-        end = min(problem.t_end, 1e-3)
-    initial = None
-    if not starts_at_mu_0(solution, problem):
-        initial = GridMeasure(solution.grid, np.asarray(solution.density[0]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the fine run said is known, the coarse one is only an error bar
-        coarse = uninterrupted(
-            solve(
-                problem,
-                shape,
-                end,
-                scheme=scheme,
-                save=[float(t) for t in at if t > 0] or [end],
-                initial=initial,
-                throw=False,
-                progress=False,
-            )
-        )
-    if not coarse.result.ok:
-        raise ValueError(
-            f"the run on half the cells, which tells the solution's error, failed ({coarse.result.value}); "
-            "pass uncertainty=, a second solution or a fraction"
-        )
-    return coarse
 
 
 def _step(times: Array, limit: float) -> tuple[float, float]:
@@ -457,7 +520,7 @@ def _simulated(
     seed: int,
     workers: int,
     progress: bool | None,
-) -> tuple[Groups, dict[str, Array] | None, float, float | None, str, dict[int, Array]]:
+) -> _Particles:
     dt, end = _step(at, limit)
     names: list[str] = []
 
@@ -488,7 +551,7 @@ def _simulated(
     for key, n in enumerate(order):
         groups[n], effective[n] = run(n, dt, key)
     coarse = run(order[-1], 2 * dt, len(order) - 1)[0] if control and at[-1] > 0 else None
-    return groups, coarse, dt, 2 * dt if coarse is not None else None, ", ".join(names), effective
+    return _Particles(groups, coarse, dt, 2 * dt if coarse is not None else None, effective, ", ".join(names))
 
 
 def _observe(observer: Observer, positions: Array, weights: Array | None, index: Sequence[int]) -> dict[str, Array]:
@@ -520,9 +583,7 @@ def _resampled(observer: Observer, sizes: Sequence[int], count: int, seed: int) 
     return groups
 
 
-def _recorded(
-    records: Sequence[ParticleRecord], observer: Observer, at: Array
-) -> tuple[Groups, dict[str, Array] | None, float | None, float | None, dict[int, Array], list[str]]:
+def _recorded(records: Sequence[ParticleRecord], observer: Observer, at: Array) -> tuple[_Particles, list[str]]:
     """Replicas of one n and dt together; of two steps the shorter one counts and the longer one is its control."""
     notes: list[str] = []
     found: dict[float | None, Groups] = {}
@@ -546,15 +607,15 @@ def _recorded(
     effective = {n: np.mean(rows, axis=0) for n, rows in ess.items()}
     if not steps:
         notes.append("the records have no dt: a bias of time steps cannot be told from one of the scheme")
-        return found[None], None, None, None, effective, notes
+        return _Particles(found[None], None, None, None, effective), notes
     groups = found[steps[0]]
     if len(steps) == 1:
         notes.append("one dt: a bias of time steps cannot be told from one of the scheme; add records of another dt")
-        return groups, None, steps[0], None, effective, notes
+        return _Particles(groups, None, steps[0], None, effective), notes
     largest = max(groups)
     if largest not in found[steps[1]]:
         raise ValueError(
             f"the records with dt = {steps[1]:g} control the step at the largest n = {largest}, "
             f"but have n = {', '.join(map(str, sorted(found[steps[1]])))}; record them with that n"
         )
-    return groups, found[steps[1]][largest], steps[0], steps[1], effective, notes
+    return _Particles(groups, found[steps[1]][largest], steps[0], steps[1], effective), notes

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.energy import Discrepancy
 from mfpde.grid import Axis, Grid
 from mfpde.lagrangian import Characteristics
 from mfpde.measures import GridMeasure, Measure, RestrictedMeasure
-from mfpde.problem import Problem
+from mfpde.problem import Problem, Reaction
 from mfpde.solution import Solution
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ Array = NDArray[np.float64]
 
 DIRECTIONS = 16
 """Projections of the sliced distance."""
+LEAST_ENERGY = 1e-3
+"""The energy counts as no smaller than this fraction of its fall over the run."""
 REFINE = 8
 """Pieces that a cell of a marginal is cut into."""
 
@@ -76,6 +79,47 @@ class ExactLaw:
     law: Callable[[float], Measure]
     times: Sequence[float]
     shape: Sequence[int] | None = None
+
+
+def least_energy_is_zero(problem: Problem) -> bool:
+    """Whether it is known that energies fall towards 0, so that gaps are to be seen beside the energy itself.
+
+    At temperature 0, where the problem says so (``exact["minimum_energy"]``), or where the energy is the discrepancy
+    of a positive kernel from a measure that the neurons can form: atoms in the box, of weights that are not negative
+    and sum to the mass.
+    """
+    if not problem.noiseless:
+        return False
+    known = problem.exact.get("minimum_energy")
+    if isinstance(known, (int, float)):
+        return known == 0
+    term = problem.energy
+    if not isinstance(term, Discrepancy) or term.convex is not True or term.weights.min() < 0:
+        return False
+    low, high = ([getattr(axis, end) for axis in problem.axes] for end in ("lower", "upper"))
+    free = problem.reaction is Reaction.UNBALANCED
+    inside = bool(np.all((term.points >= low) & (term.points <= high)))
+    return inside and (free or abs(float(term.weights.sum()) - 1.0) < 1e-9)
+
+
+def energy_scale(
+    reference: Solution | Characteristics | ExactLaw, problem: Problem, energy: Array
+) -> tuple[Array, str]:
+    """What gaps of the energy at each of the compared times are a fraction of, and what that is called.
+
+    The energy itself where its least value is known to be 0, but not less than `LEAST_ENERGY` of how far it falls over
+    the run; otherwise that fall.
+    """
+    if isinstance(reference, Solution):
+        path = reference.energy_without_entropy
+    else:
+        path = reference.energy if isinstance(reference, Characteristics) else energy
+    fall = max(float(np.ptp(path)), float(np.ptp(energy)))
+    if least_energy_is_zero(problem):
+        return np.maximum(np.abs(energy), LEAST_ENERGY * fall), "E"
+    if fall > 1e-12 * float(np.abs(energy).max()):
+        return np.full(len(energy), fall), "the fall of E"
+    return np.abs(energy), "E"
 
 
 class _Quantile:
@@ -486,6 +530,10 @@ class Observer:
 
     def between(self, other: Field, j: int) -> dict[str, Array]:
         """The absolute difference of every observable between this field and another one."""
+        return {name: np.abs(value) for name, value in self.change(other, j).items()}
+
+    def change(self, other: Field, j: int) -> dict[str, Array]:
+        """What every observable of another field has more than this one; of distances, how far they are apart."""
         field, found = self.field, {}
         for o in self.observables:
             head, _, name = o.name.rpartition(" of ")
@@ -514,7 +562,7 @@ class Observer:
                 else:
                     k = 0 if head in ("mean", "cosine") else 1
                     value = other.moments(i, j)[k] - field.moments(i, j)[k]
-            found[o.name] = np.abs(np.atleast_1d(np.asarray(value, dtype=float)))
+            found[o.name] = np.atleast_1d(np.asarray(value, dtype=float))
         return found
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,58 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.checks import NONE, NUMBER, PATH, require
+from mfpde.comparison.diagnosis import Fit, VisibleError
 from mfpde.comparison.statistics import Finding, Verdict, overall
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Comparison"]
+__all__ = ["Comparison", "Limit"]
 
 Array = NDArray[np.float64]
+
+
+COLUMNS: tuple[str, ...] = (
+    "observable",
+    "verdict",
+    "slope in n",
+    "rms gap, sizes",
+    "iid",
+    "bias, n to inf",
+    "unseen below",
+    "of the step",
+    "z",
+    "at t",
+)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The lasting bias that could be unseen.
+
+    Attributes
+    ----------
+    observable : str
+    value : float
+        In its units, the largest over the times: two standard errors and the uncertainty of the reference above what
+        is found. NaN where replicas have no error.
+    share, of : float, str
+        The largest fraction, and of what: of "E" where its least value is known to be 0, by
+        ``problem.exact["minimum_energy"]`` or because it is the discrepancy of a positive kernel from a measure on the
+        box (E then counts as no less than 1e-3 of its fall over the run); otherwise of "the fall of E".
+    time : float
+        When the fraction is largest.
+    """
+
+    observable: str
+    value: float
+    share: float
+    of: str
+    time: float
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 1 else f"{100 * share:.0f} %"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +96,17 @@ class Comparison:
         Where the reference's uncertainty comes from.
     notes : tuple of str
         What else to know.
+    energy_scale : array, shape (m,)
+        What the limit on the energy is a fraction of, see `limit`; `energy_scale_of` says what that is.
+    visible_errors : dict of VisibleError
+        By kind ("time scale", "interaction", "temperature", "birth-death rate", "width of the start") the smallest
+        relative error that would have been significant. Empty without sensitivities.
+    not_looked_for : dict of str
+        The other kinds, and why not.
+    fits : dict of Fit
+        By kind the factor that fits the gaps best.
+    looks_like : str
+        The fault that explains the gaps, if a single one does: "the mean field at 2.00 t: loss without 1/2?".
     """
 
     name: str
@@ -68,6 +123,12 @@ class Comparison:
     scheme: str = ""
     effective_size: Array = field(default_factory=lambda: np.empty((0, 0)))
     notes: tuple[str, ...] = ()
+    energy_scale: Array = field(default_factory=lambda: np.empty(0))
+    energy_scale_of: str = ""
+    visible_errors: dict[str, VisibleError] = field(default_factory=dict)
+    not_looked_for: dict[str, str] = field(default_factory=dict)
+    fits: dict[str, Fit] = field(default_factory=dict)
+    looks_like: str = ""
 
     def __getitem__(self, name: str) -> Finding:
         """The finding on an observable.
@@ -83,82 +144,129 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Inconsistent if an observable is; otherwise undecided if one is."""
-        return overall(finding.verdict for finding in self.findings.values())
+        """Inconsistent if an observable is; otherwise undecided if one is, or if a fit of all is significant."""
+        found = overall(finding.verdict for finding in self.findings.values())
+        return Verdict.UNDECIDED if found is Verdict.CONSISTENT and self._significant else found
+
+    @property
+    def _significant(self) -> dict[str, Fit]:
+        return {kind: fit for kind, fit in self.fits.items() if fit.z > self.threshold}
+
+    @property
+    def limit(self) -> Limit:
+        """What lasting bias could be unseen: in the energy if it was compared, at the time where it is worst."""
+        name = "energy" if "energy" in self.findings else next(iter(self.findings))
+        found = self.findings[name]
+        scale, of = np.full(len(self.times), found.scale), f"the scale of {name}"
+        if name == "energy" and len(self.energy_scale):
+            scale, of = self.energy_scale, self.energy_scale_of
+        share = found.unseen / np.maximum(scale, 1e-300)
+        if not np.isfinite(share).any():
+            return Limit(name, math.nan, math.nan, of, math.nan)
+        j = int(np.nanargmax(share))
+        return Limit(name, float(np.nanmax(found.unseen)), float(share[j]), of, float(self.times[j]))
+
+    @property
+    def headline(self) -> str:
+        """The verdict with its limit, what the gaps look like, and what would have been seen."""
+        parts = [self._named_verdict()]
+        if self.visible_errors:
+            parts.append(f"{', '.join(self._visible_errors(places=False))} would have been seen")
+        return "; ".join(parts)
+
+    def _named_verdict(self) -> str:
+        verdict, limit = self.verdict, self.limit
+        if verdict is Verdict.CONSISTENT:
+            return f"consistent to {limit.value:.2g} ({_percent(limit.share)} of {limit.of})"
+        return verdict.value + (f": looks like {self.looks_like}" if self.looks_like else "")
+
+    def _visible_errors(self, *, places: bool) -> list[str]:
+        found = []
+        for kind, error in self.visible_errors.items():
+            article = "an" if kind[0] in "aeiou" else "a"
+            where = error.observable + ("" if math.isnan(error.time) else f", t = {error.time:g}")
+            more = f" ({where})" if places else ""
+            found.append(f"{article} {kind} off by more than {_percent(error.size)}{more}")
+        return found
 
     def __str__(self) -> str:
+        lines = [f"Comparison of particles with {self.name!r}: {self._named_verdict()}", *self._settings(), ""]
+        rows = [COLUMNS, *(self._row(f) for f in self.findings.values())]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        for row in rows:
+            cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+            lines.append("  " + "  ".join(cells).rstrip())
+        lines += ["", *self._reasons()]
+        lines += [f"  note: {text}" for text in self.notes]
+        lines.append(
+            f"  slopes, gaps (both with the bias of the step) and iid (n draws from mu_t, n = {self.sizes[-1]}) at "
+            f"t = {self.times[-1]:g}; bias, step and z where z is largest; unseen at any time"
+        )
+        return "\n".join(lines)
+
+    def _settings(self) -> list[str]:
         ns = " ".join(f"{n} (x {r})" for n, r in zip(self.sizes, self.replicas, strict=True))
         step = "unknown" if self.dt is None else f"{self.dt:g}"
         control = "none" if self.control_dt is None else f"dt = {self.control_dt:g} at n = {self.sizes[-1]}"
         lines = [
-            f"Comparison of particles with {self.name!r}: {self.verdict.value}",
             f"  particles   n = {ns}, dt = {step}; control of the step: {control}",
             *([f"  scheme      {self.scheme}"] if self.scheme else []),
             f"  times       {', '.join(f'{t:g}' for t in self.times)}",
             f"  reference   {self.reference_error}",
             f"  test        |z| > {self.threshold:.2f}: a right scheme fails once in {1 / self.false_alarm:.4g} "
             f"comparisons, {self.tests} tests counted",
-            "",
         ]
-        rows: list[tuple[str, ...]] = [
-            (
-                "observable",
-                "verdict",
-                "slope in n",
-                "rms gap, sizes",
-                "iid",
-                "bias, n to inf",
-                "of the step",
-                "z",
-                "at t",
-            )
-        ]
-        for f in self.findings.values():
-            j = self._worst(f)
-            k = int(np.argmax(np.abs(f.limit[j]))) if np.all(np.isfinite(f.limit[j])) else 0
-            low, high = f.slope_interval[-1]
-            slope = "-" if math.isnan(f.slope[-1]) else f"{f.slope[-1]:.2f}"
-            if math.isfinite(low) and math.isfinite(high):  # one replica has no error bars
-                slope += f" [{low:.2f}, {high:.2f}]"
-            bias = "-" if math.isnan(f.limit[j, k]) else f"{f.limit[j, k]:.2g}"
-            if math.isfinite(f.limit_error[j, k]):
-                bias += f" +- {f.limit_error[j, k]:.1g}"
-            gaps = f"{math.sqrt(f.mean_square[0, -1]):.2g} .. {math.sqrt(f.mean_square[-1, -1]):.2g}"
-            step_bias = f.step_bias[j, k]
-            if not f.signed:
-                step_bias = math.copysign(math.sqrt(abs(step_bias)), step_bias)
-            score = np.nanmax([f.z[j], f.spread_z[j]]) if np.isfinite(f.z[j]) else math.nan
-            rows.append(
-                (
-                    f.name,
-                    f.verdict.value,
-                    slope,
-                    gaps,
-                    f"{math.sqrt(f.resampled[-1, -1]):.2g}",
-                    bias,
-                    "-" if math.isnan(step_bias) else f"{step_bias:.2g}",
-                    "-" if math.isnan(score) else f"{score:.1f}",
-                    f"{self.times[j]:g}",
-                )
-            )
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        for row in rows:
-            cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-            lines.append("  " + "  ".join(cells).rstrip())
-        lines.append("")
-        lines += [f"  {f.name}: {f.reason}" for f in self.findings.values() if f.verdict is not Verdict.CONSISTENT]
-        lines += [f"  note: {text}" for text in self.notes]
-        lines.append(
-            f"  slopes, gaps and iid (n draws from mu_t, n = {self.sizes[-1]}) at t = {self.times[-1]:g}; "
-            "bias, step and z where z is largest"
+        for i, text in enumerate(self._visible_errors(places=True)):
+            lines.append(f"  {'' if i else 'would show':<10}  {text}")
+        return lines
+
+    def _row(self, f: Finding) -> tuple[str, ...]:
+        """The cells of an observable in the table."""
+        j = self._worst(f)
+        k = int(np.argmax(np.abs(f.limit[j]))) if np.all(np.isfinite(f.limit[j])) else 0
+        low, high = f.slope_interval[-1]
+        slope = "-" if math.isnan(f.slope[-1]) else f"{f.slope[-1]:.2f}"
+        if math.isfinite(low) and math.isfinite(high):  # one replica has no error bars
+            slope += f" [{low:.2f}, {high:.2f}]"
+        bias = "-" if math.isnan(f.limit[j, k]) else f"{f.limit[j, k]:.2g}"
+        if math.isfinite(f.limit_error[j, k]):
+            bias += f" +- {f.limit_error[j, k]:.1g}"
+        step_bias = f.step_bias[j, k]
+        if not f.signed:
+            step_bias = math.copysign(math.sqrt(abs(step_bias)), step_bias)
+        score = np.nanmax([f.z[j], f.spread_z[j], f.slope_z[j]]) if np.isfinite(f.z[j]) else math.nan
+        return (
+            f.name,
+            f.verdict.value,
+            slope,
+            f"{math.sqrt(f.mean_square[0, -1]):.2g} .. {math.sqrt(f.mean_square[-1, -1]):.2g}",
+            f"{math.sqrt(f.resampled[-1, -1]):.2g}",
+            bias,
+            "-" if np.isnan(f.unseen).all() else f"{np.nanmax(f.unseen):.2g}",
+            "-" if math.isnan(step_bias) else f"{step_bias:.2g}",
+            "-" if math.isnan(score) else f"{score:.1f}",
+            f"{self.times[j]:g}",
         )
-        return "\n".join(lines)
+
+    def _reasons(self) -> list[str]:
+        """Why it is not consistent: in one line, where one fault explains all gaps."""
+        others = [f for f in self.findings.values() if f.verdict is not Verdict.CONSISTENT]
+        if self.looks_like:
+            which = "in " + ", ".join(f.name for f in others) if others else "together"
+            return [f"  looks like {self.looks_like}; that explains the gaps {which}"]
+        lines = [f"  {f.name}: {f.reason}" for f in others]
+        for kind, fit in self._significant.items() if not others else ():
+            lines.append(
+                f"  all together: the {kind} fits at {fit.factor:.4g} +- {fit.error:.1g} times what it should be "
+                f"(z = {fit.z:.1f})"
+            )
+        return lines
 
     def __repr__(self) -> str:
         return f"<Comparison with {self.name!r}: {self.verdict.value}, {len(self.findings)} observables>"
 
     def _worst(self, f: Finding) -> int:
-        score = np.fmax(np.nan_to_num(f.z, nan=-1.0), np.nan_to_num(f.spread_z, nan=-1.0))
+        score = np.max([np.nan_to_num(z, nan=-1.0) for z in (f.z, f.spread_z, f.slope_z)], axis=0)
         return int(np.argmax(score)) if score.max() > 0 else len(self.times) - 1
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,6 +275,8 @@ class Comparison:
         def plain(value: Any) -> Any:
             if isinstance(value, enum.Enum):
                 return value.value
+            if is_dataclass(value):
+                return {key: plain(getattr(value, key)) for key in value.__dataclass_fields__}
             if isinstance(value, np.ndarray):
                 return plain(value.tolist())
             if isinstance(value, (list, tuple)):
@@ -179,9 +289,8 @@ class Comparison:
                 return plain(value.item())
             return value
 
-        parts = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "findings"}
-        found = {name: {key: getattr(f, key) for key in f.__dataclass_fields__} for name, f in self.findings.items()}
-        result: dict[str, Any] = plain({"verdict": self.verdict, **parts, "findings": found})
+        said = {"verdict": self.verdict, "headline": self.headline, "limit": self.limit}
+        result: dict[str, Any] = plain({**said, **{name: getattr(self, name) for name in self.__dataclass_fields__}})
         return result
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:

@@ -1,0 +1,351 @@
+"""How the mean field answers if something of it is a little off: its clock, interaction, noise, rate or start."""
+
+from __future__ import annotations
+
+import copy
+import enum
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.comparison.reference import ExactLaw, Field, Observer, Quantity, starts_at_mu_0
+from mfpde.energy.base import BoundEnergy, GridEnergy, Source
+from mfpde.grid import Axis, Grid
+from mfpde.lagrangian import Characteristics, characteristics
+from mfpde.measures import GridMeasure, Particles
+from mfpde.problem import Problem
+from mfpde.schedules import Constant, PiecewiseLinear, Schedule
+from mfpde.solution import Solution
+
+__all__ = ["Fault"]
+
+Array = NDArray[np.float64]
+
+STEP = 1.03
+"""The factor whose effect gives the sensitivities."""
+LONGEST = 20.0
+"""Seconds that a run along characteristics may take."""
+
+
+class Fault(enum.Enum):
+    """What may be wrong by a factor in a training code."""
+
+    TIME = "time scale"
+    """All rates: a learning rate, the factor n or the 1/2 of the loss forgotten."""
+    INTERACTION = "interaction"
+    """The response in the potential, ``V[factor mu]``: the output of a network, the weight of a pair interaction."""
+    TEMPERATURE = "temperature"
+    ALPHA = "birth-death rate"
+    START = "width of the start"
+    """All distances from the mean along axes that are not periodic."""
+
+
+class MeanFields(Protocol):
+    """Runs of the reference's problem in which one thing is multiplied by a factor."""
+
+    problem: Problem
+
+    @property
+    def base(self) -> Field:
+        """The mean field without a change."""
+
+    def run(self, problem: Problem, width: float) -> Field:
+        """The mean field of a changed problem, from a start `width` times as wide, in the terms of `self.problem`."""
+
+
+def faults(problem: Problem, at: Array, spread: bool) -> tuple[list[Fault], dict[Fault, str]]:
+    """Those that change something, and why the others do not."""
+    bound, left = problem.bound_energy, {}
+    if not spread:
+        left[Fault.START] = "the start has no width"
+    if at[-1] == 0:
+        left |= dict.fromkeys((f for f in Fault if f is not Fault.START), "only the start is compared")
+        return [f for f in Fault if f not in left], left
+    if bound.response_size == 0 and not bound.direct:
+        left[Fault.INTERACTION] = "the energy has none"
+    if problem.noiseless:
+        left[Fault.TEMPERATURE] = "it is 0"
+    if not problem.reacts:
+        left[Fault.ALPHA] = "it is 0"
+    return [f for f in Fault if f not in left], left
+
+
+def changed(problem: Problem, fault: Fault, factor: float) -> Problem:
+    """The problem with something multiplied by a factor; what else it has computed for itself is shared."""
+    new = copy.copy(problem)
+    if fault is Fault.INTERACTION:
+        vars(new)["bound_energy"] = _Stronger(problem.bound_energy, factor)
+    elif fault is not Fault.START:
+        name = {Fault.TIME: "schedule", Fault.TEMPERATURE: "temperature", Fault.ALPHA: "alpha"}[fault]
+        object.__setattr__(new, name, _times(getattr(problem, name), factor))
+    return new
+
+
+class Sensitivities:
+    """Changes of all observables at all times if something is multiplied by a factor.
+
+    Attributes
+    ----------
+    faults : list of Fault
+        Those that can be looked at.
+    left_out : dict of Fault to str
+        Why the others cannot.
+    slopes : dict of Fault to dict of str to array (m, q)
+        The derivatives by the logarithm of the factor, of each observable; of distances, how far they are.
+    """
+
+    def __init__(self, fields: MeanFields, chosen: Iterable[Quantity], at: Array) -> None:
+        self.fields, self.at = fields, at
+        self.observer = Observer(fields.base, chosen)
+        spread = any(fields.base.spread(i) > 0 for i, axis in enumerate(fields.problem.axes) if not axis.periodic)
+        known, self.left_out = faults(fields.problem, at, spread)
+        self.slopes: dict[Fault, dict[str, Array]] = {}
+        for fault in known:
+            try:
+                found = self.change(fault, STEP)
+            except (ValueError, RuntimeError, ArithmeticError) as error:
+                self.left_out[fault] = " ".join(str(error).split())
+                continue
+            self.slopes[fault] = {name: value / math.log(STEP) for name, value in found.items()}
+        self.faults = list(self.slopes)
+
+    def change(self, fault: Fault, factor: float) -> dict[str, Array]:
+        """The change of every observable, shape (m, q).
+
+        Raises
+        ------
+        ValueError, RuntimeError, ArithmeticError
+            If the mean field cannot be computed.
+        """
+        fields = self.fields
+        field = fields.run(changed(fields.problem, fault, factor), factor if fault is Fault.START else 1.0)
+        rows = [self.observer.change(field, j) for j in range(len(self.at))]
+        return {o.name: np.stack([row[o.name] for row in rows]) for o in self.observer.observables}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# runs
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class OnCells:
+    """Runs on half the cells of a solution, or of the mesh of an exact law."""
+
+    def __init__(self, reference: Solution | ExactLaw, problem: Problem, shape: Sequence[int], at: Array) -> None:
+        self.problem, self.at = problem, at
+        self.shape = [max(8, -(-n // 2)) for n in shape]
+        self.scheme, self.initial = "", None
+        if isinstance(reference, Solution):
+            self.scheme = str(reference.configuration.get("scheme", "")).partition("(")[0]
+            if not starts_at_mu_0(reference, problem):
+                self.initial = GridMeasure(reference.grid, np.asarray(reference.density[0]))
+
+    @cached_property
+    def solution(self) -> Solution:
+        """The run without a change."""
+        return self.solve(self.problem, self.initial)
+
+    @cached_property
+    def base(self) -> Field:
+        """The mean field without a change."""
+        return self._field(self.solution)
+
+    def run(self, problem: Problem, width: float) -> Field:
+        """See `MeanFields.run`."""
+        initial = self.initial
+        if width != 1.0:
+            base = self.solution
+            initial = GridMeasure(base.grid, _widened(np.asarray(base.density[0]), base.grid, width))
+        return self._field(self.solve(problem, initial))
+
+    def solve(self, problem: Problem, initial: GridMeasure | None) -> Solution:
+        """A solution at the compared times.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If it is interrupted.
+        ValueError
+            If it fails.
+        """
+        from mfpde import transport
+        from mfpde.integration import solve, uninterrupted
+
+        end = float(self.at[-1]) or min(problem.t_end, 1e-3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the fine run said is known, the coarse one is only an error bar
+            coarse = uninterrupted(
+                solve(
+                    problem,
+                    self.shape,
+                    end,
+                    scheme=getattr(transport, self.scheme)() if self.scheme in ("Upwind", "Muscl", "Weno5") else None,
+                    save=[float(t) for t in self.at if t > 0] or [end],
+                    initial=initial,
+                    throw=False,
+                    progress=False,
+                )
+            )
+        if not coarse.result.ok:
+            raise ValueError(f"the run on half the cells failed ({coarse.result.value})")
+        return coarse
+
+    def _field(self, solution: Solution) -> Field:
+        """In the terms of the problem itself: energies are those of its own energy."""
+        problem = self.problem
+        density = [np.asarray(solution.density[solution.index(float(t))]) for t in self.at]
+        points, volume = solution.grid.points(), solution.grid.cell_volume
+        energy = np.array([problem.bound_energy.energy(points, mu.ravel() * volume) for mu in density])
+        laws = [None] * len(density)
+        return Field(problem, self.at, solution.grid, density, solution.point_values, None, energy, laws)
+
+
+class OnNodes:
+    """Runs along characteristics, from the nodes of those that are the reference."""
+
+    def __init__(self, reference: Characteristics, at: Array) -> None:
+        self.problem, self.at = reference.problem, at
+        self.start = reference.nodes_at(0.0)
+
+    @cached_property
+    def base(self) -> Field:
+        """The mean field without a change."""
+        return self.run(self.problem, 1.0)
+
+    def run(self, problem: Problem, width: float) -> Field:
+        """See `MeanFields.run`; without densities."""
+        x, w = self.start
+        for i, axis in enumerate(problem.axes if width != 1.0 else ()):
+            if not axis.periodic:
+                mean = float(w @ x[:, i]) / float(w.sum())
+                moved = np.clip(mean + width * (x[:, i] - mean), axis.lower, axis.upper)
+                x = np.concatenate([x[:, :i], moved[:, None], x[:, i + 1 :]], axis=1)
+        if not self.at[-1] > 0:
+            return self._field([(x, w)])
+        new = copy.copy(problem)
+        measure = Particles(x, w)
+        object.__setattr__(new, "initial", measure)
+        vars(new)["mu_0"] = measure.restrict(tuple(problem.axes))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the nodes are those of the reference, which has said what they lack
+            found = characteristics(
+                new,
+                float(self.at[-1]),
+                save=[float(t) for t in self.at if t > 0],
+                tolerance=1e-2,
+                rtol=1e-7,
+                max_nodes=max(60_000, len(x)),
+                time_limit=LONGEST,
+                progress=False,
+            )
+        return self._field([found.nodes_at(float(t)) for t in self.at])
+
+    def _field(self, source: list[tuple[Array, Array]]) -> Field:
+        problem = self.problem
+        energy = np.array([problem.bound_energy.energy(x, w) for x, w in source])
+        return Field(problem, self.at, None, None, False, source, energy, [None] * len(source))
+
+
+def _widened(density: Array, grid: Grid, factor: float) -> Array:
+    """The density stretched about its mean along every axis that is not periodic; what leaves the box is cut off.
+
+    Along each axis the distribution functions are interpolated monotonically, which keeps the sign and the mass.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    for i, axis in enumerate(grid.axes):
+        if axis.periodic:
+            continue
+        faces, lines = grid.faces(i), np.moveaxis(density, i, 0)
+        marginal = lines.reshape(len(lines), -1).sum(axis=1)
+        mean = float(marginal @ grid.centres(i)) / float(marginal.sum())
+        cumulative = np.concatenate([np.zeros((1, *lines.shape[1:])), np.cumsum(lines, axis=0)])
+        at = np.clip(mean + (faces - mean) / factor, faces[0], faces[-1])
+        density = np.moveaxis(np.maximum(np.diff(PchipInterpolator(faces, cumulative)(at), axis=0), 0.0), 0, i)
+    return density
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# factors
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Scaled(Schedule):
+    """Another schedule times a factor."""
+
+    schedule: Schedule
+    factor: float
+
+    @property
+    def constant(self) -> bool:
+        return self.schedule.constant
+
+    def _value(self, t: float) -> float:
+        return self.factor * self.schedule(t)
+
+    def _integral(self, t0: float, t1: float) -> float:
+        return self.factor * self.schedule.integral(t0, t1)
+
+
+def _times(schedule: Schedule, factor: float) -> Schedule:
+    if isinstance(schedule, Constant):
+        return Constant(factor * schedule.value)
+    if isinstance(schedule, PiecewiseLinear):  # its kinks are looked for elsewhere
+        return PiecewiseLinear(schedule.times, tuple(factor * value for value in schedule.values))
+    return _Scaled(schedule, factor)
+
+
+class _Stronger(BoundEnergy):
+    """``E[f mu] / f``, whose first variation is ``V[f mu]``: linear parts stay, responses are f times as large."""
+
+    def __init__(self, inner: BoundEnergy, factor: float) -> None:
+        self.inner, self.factor = inner, factor
+        self.axes: tuple[Axis, ...] = inner.axes
+        self.response_size, self.direct = inner.response_size, inner.direct
+        self.discontinuous_gradient = inner.discontinuous_gradient
+        self.convex, self.quadratic = inner.convex, inner.quadratic
+
+    def _moments(self, points: Array, weights: Array) -> Array:
+        return self.inner._moments(points, self.factor * weights)
+
+    def _features(self, points: Array) -> Array:
+        return self.factor * self.inner._features(points)
+
+    def _slope(self, moments: Array) -> Array:
+        return self.inner._slope(moments) / self.factor
+
+    def _source(self, source: Source | None) -> Source | None:
+        return None if source is None else (source[0], self.factor * source[1])
+
+    def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
+        return self.inner._potential(points, moments, self._source(source))
+
+    def _gradient(self, points: Array, moments: Array, source: Source | None) -> Array:
+        return self.inner._gradient(points, moments, self._source(source))
+
+    def _energy(self, points: Array, weights: Array, moments: Array) -> float:
+        return self.inner._energy(points, self.factor * weights, moments) / self.factor
+
+    def on(self, grid: Grid) -> GridEnergy:
+        """On a mesh."""
+        return _StrongerOnGrid(self.inner.on(grid), self.factor)
+
+
+class _StrongerOnGrid(GridEnergy):
+    def __init__(self, inner: GridEnergy, factor: float) -> None:
+        self.inner, self.factor = inner, factor
+        self.grid, self.response_size = inner.grid, inner.response_size
+
+    def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
+        V, energy, response = self.inner.evaluate(self.factor * mu, out)
+        return V, energy / self.factor, response
+
+    def _describe(self) -> list[str]:
+        return [f"V[{self.factor:g} mu] of", *self.inner._describe()]
