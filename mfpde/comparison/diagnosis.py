@@ -75,7 +75,7 @@ def visible_errors(
     gaps: Gaps | None,
     threshold: float,
 ) -> dict[Fault, VisibleError]:
-    """For each fault the smallest one that would have been significant somewhere, in 39 of 40 draws.
+    """For each fault the smallest one that would have been significant somewhere, in 999 of 1000 draws.
 
     An error shows where the change of an observable exceeds what is `visible` in it, or in the fit of that error.
     """
@@ -169,7 +169,7 @@ class Gaps:
         return _Estimate(value, fitted.error, fitted.freedom), float(np.abs(weights) @ self.allowance)
 
     def visible(self, fault: Fault, threshold: float) -> float | None:
-        """The smallest relative error of a kind that its fit shows in 39 of 40 draws; None if it changes nothing."""
+        """The smallest relative error of a kind that its fit shows in 999 of 1000 draws; None if it changes nothing."""
         if not self.answers(fault):
             return None
         slope = self.slopes[fault]

@@ -18,6 +18,8 @@ Array = NDArray[np.float64]
 
 STEP_SHARE = 0.05
 """Bias, as a fraction of an observable's scale, put down to time steps where no run with other steps says."""
+MARGIN = 3.0
+"""Standard errors by which a gap that is sure to be seen lies above what is just significant."""
 DOUBT = 3.0
 """Score against a fall slower than 1/n that a significant gap needs to be called lasting."""
 
@@ -85,7 +87,7 @@ class Finding:
     unseen : array, shape (m,)
         What could be left for n to infinity: two standard errors and the reference's uncertainty above what is found.
     visible : array, shape (m, q)
-        The smallest limit that is significant in 39 of 40 draws of such replicas, at the level of the verdicts.
+        The smallest limit that is significant in 999 of 1000 draws of such replicas, at the level of the verdicts.
     verdicts : tuple of Verdict
         One for each time.
     verdict : Verdict
@@ -142,10 +144,10 @@ class _Estimate:
         return 37.0 if tail < -690 else float(stats.norm.isf(math.exp(tail)))
 
     def beyond(self, threshold: float) -> float:
-        """The excess over an allowance that has a score above the threshold in 39 of 40 draws."""
+        """The excess over an allowance that has a score above the threshold in 999 of 1000 draws."""
         from scipy import special
 
-        return (2.0 - float(special.stdtrit(self.freedom, special.ndtr(-threshold)))) * self.error
+        return (MARGIN - float(special.stdtrit(self.freedom, special.ndtr(-threshold)))) * self.error
 
 
 def _combine(groups: Sequence[Array], floor: float) -> _Estimate:
@@ -395,7 +397,7 @@ def _terms(case: _Case) -> _Terms:
 class _Limits:
     """For n to infinity and dt to 0: estimates, the bias of the step, what is allowed; scores against it.
 
-    `visible` is the smallest limit that is significant in 39 of 40 draws of the replicas; `z` the largest score,
+    `visible` is the smallest limit that is significant in 999 of 1000 draws of the replicas; `z` the largest score,
     `lasting` the largest of those that slow falls and unknown steps do not explain.
     """
 
@@ -520,7 +522,7 @@ def _verdict(case: _Case, terms: _Terms, found: _Limits, bound: _Bound, falls: _
         text = f"a gap of {bound.shown:.3g} is seen (z = {score:.1f}); {_remedy(case, single)}"
         return Verdict.UNDECIDED, text
     if falls.mean_square > case.rules.doubt:
-        text = f"{slow} (z = {falls.mean_square:.1f}), which chance may do: {_remedy(case, single)}"
+        text = f"{slow} (z = {falls.mean_square:.1f}), by chance or not: {_remedy(case, single, chance=True)}"
         return Verdict.UNDECIDED, text
     if single:
         text = f"nothing speaks against it at n = {last}; whether the gap falls with n needs two sizes"
@@ -533,9 +535,11 @@ def _verdict(case: _Case, terms: _Terms, found: _Limits, bound: _Bound, falls: _
     return Verdict.CONSISTENT, f"nothing stays as n grows; what could be unseen is below {bound.unseen:.2g}"
 
 
-def _remedy(case: _Case, single: bool) -> str:
+def _remedy(case: _Case, single: bool, chance: bool = False) -> str:
     if not case.step_known:
         return "it may be the time step: add a run with other steps and give both their dt"
+    if chance:
+        return "add replicas or larger sizes"
     if single:
         return "one size cannot tell a gap that falls with n from one that stays: add sizes"
     return "a slow fall with n could explain it: add larger sizes or replicas"
