@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-UNWRITTEN, BAD_INPUT, FAILED, INCONSISTENT, UNSOUND, OUT_OF_TIME, INTERRUPTED = 1, 2, 3, 4, 5, 124, 130
+UNWRITTEN, BAD_INPUT, FAILED, INCONSISTENT, UNSOUND, UNDECIDED, OUT_OF_TIME, INTERRUPTED = 1, 2, 3, 4, 5, 6, 124, 130
 
 DATA_SUFFIXES = (".h5", ".hdf5")
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
@@ -816,6 +816,9 @@ def compare(
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Bias that does not matter, a fraction of the scale.")] = 1e-3,
     false_alarm: Annotated[float, typer.Option(help="Probability that a right scheme fails, at most.")] = 1e-3,
+    no_sensitivities: Annotated[
+        bool, typer.Option("--no-sensitivities", help="Do not find which errors would have been seen: no further runs.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the simulations.")] = 0,
     workers: Annotated[int, typer.Option(help="Threads of the simulations.")] = 1,
     output: Annotated[
@@ -824,10 +827,15 @@ def compare(
     picture: Annotated[
         Path | None, typer.Option("--plot", help="Draw the gaps against n (.png, .pdf, .svg).", show_default=False)
     ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print all numbers as JSON instead of the table.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 6 if it is undecided.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the verdict only.")] = False,
     force: Annotated[bool, typer.Option("-f", "--force", help="Overwrite files.")] = False,
 ) -> None:
-    """Compare particles with a solution: rates in n, bias, a verdict. Exit code 4 if they are inconsistent."""
+    """Compare particles with a solution: rates in n, bias, a verdict with its limit.
+
+    Exit code 4 if they are inconsistent; with --strict 6 if that is undecided.
+    """
     with _one_line_warnings(), _refusing():
         if output is not None:
             _check_target(output, force=force, example="report.json")
@@ -860,6 +868,7 @@ def compare(
                 uncertainty=None if uncertainty is None else _second(uncertainty),
                 tolerance=tolerance,
                 false_alarm=false_alarm,
+                sensitivities=not no_sensitivities,
                 seed=seed,
                 workers=workers,
                 progress=False if quiet else None,
@@ -874,11 +883,13 @@ def compare(
         if picture is not None:
             found.plot(picture)
             written.append(picture)
-    _say(found.verdict.value if quiet else str(found))
-    if written and not quiet:
+    _say(found.to_json().rstrip() if json else found.verdict.value if quiet else str(found))
+    if written and not quiet and not json:
         _say(f"written: {', '.join(map(str, written))}")
     if found.verdict is mf.Verdict.INCONSISTENT:
         raise typer.Exit(INCONSISTENT)
+    if strict and found.verdict is mf.Verdict.UNDECIDED:
+        raise typer.Exit(UNDECIDED)
 
 
 def _dynamics(text: str) -> list[Any]:

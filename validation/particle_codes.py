@@ -54,7 +54,7 @@ class Weighted:
             name="weighted",
             exact={"minimum_energy": 0.0},
         )
-        return mf.solve(problem, (240,), self.times[-1], save=list(self.times[1:]), progress=False)
+        return mf.solve(problem, (160,), self.times[-1], save=list(self.times[1:]), progress=False)
 
     def simulate(self, n: int, count: int, rng: np.random.Generator, fault: Code) -> tuple[list[Array], list[Array]]:
         """Positions at the times, shape (count, m, n), of steps and of steps twice as long; their weights."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mfpde.checks import NONE, NUMBER, PATH, require
 from mfpde.comparison.diagnosis import Fit, VisibleError
+from mfpde.comparison.plan import Plan, plan
 from mfpde.comparison.statistics import Finding, Verdict, overall
 
 if TYPE_CHECKING:
@@ -197,6 +198,8 @@ class Comparison:
             cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
             lines.append("  " + "  ".join(cells).rstrip())
         lines += ["", *self._reasons()]
+        if self.verdict is Verdict.UNDECIDED:
+            lines.append(f"  plan: {self.plan()}")
         lines += [f"  note: {text}" for text in self.notes]
         lines.append(
             f"  slopes, gaps (both with the bias of the step) and iid (n draws from mu_t, n = {self.sizes[-1]}) at "
@@ -269,6 +272,14 @@ class Comparison:
         score = np.max([np.nan_to_num(z, nan=-1.0) for z in (f.z, f.spread_z, f.slope_z)], axis=0)
         return int(np.argmax(score)) if score.max() > 0 else len(self.times) - 1
 
+    def plan(self) -> Plan:
+        """Which replicas and sizes would decide what is undecided, at least; or halve the limit.
+
+        It takes the variances over replicas for what they are, and what is left for n to infinity for what stays.
+        Printing it says it in a line.
+        """
+        return plan(self)
+
     def to_dict(self) -> dict[str, Any]:
         """All numbers, as plain lists; what is not a number is None."""
 
@@ -289,7 +300,7 @@ class Comparison:
                 return plain(value.item())
             return value
 
-        said = {"verdict": self.verdict, "headline": self.headline, "limit": self.limit}
+        said = {"verdict": self.verdict, "headline": self.headline, "limit": self.limit, "plan": self.plan()}
         result: dict[str, Any] = plain({**said, **{name: getattr(self, name) for name in self.__dataclass_fields__}})
         return result
 
