@@ -650,6 +650,27 @@ def test_compare_takes_particles_and_tells_wrong_ones_by_its_exit_code(folder):
     assert (folder / "report.json").exists()
 
 
+def test_compare_prints_json_and_strict_tells_undecided_by_its_exit_code(folder):
+    import json
+
+    good(*RUN, "-o", "run.h5")
+    for n in (40, 640):
+        np.savez(f"right{n}.npz", **particles_of_the_start(-1.0, n))
+    both = ["compare", "run.h5", "--times", "0", "--particles", "right640.npz", "--particles", "right40.npz"]
+    result = good(*both, "--json", "-o", "report.json")
+    report = json.loads(result.stdout)  # nothing else is printed
+    assert report == json.loads((folder / "report.json").read_text())
+    assert report["verdict"] == "consistent"
+    assert report["headline"].startswith("consistent to ")
+    assert good(*both, "--strict", "-q").stdout.strip() == "consistent"
+    # one size cannot tell
+    one = [*both[:-2], "--no-sensitivities"]
+    assert good(*one, "-q").stdout.strip() == "undecided"
+    strict = invoke(*one, "--strict", "--json")
+    assert strict.exit_code == 6
+    assert json.loads(strict.stdout)["visible_errors"] == {}
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

@@ -59,11 +59,12 @@ class MeanFields(Protocol):
         """The mean field of a changed problem, from a start `width` times as wide, in the terms of `self.problem`."""
 
 
-def faults(problem: Problem, at: Array, spread: bool) -> tuple[list[Fault], dict[Fault, str]]:
+def faults(problem: Problem, at: Array) -> tuple[list[Fault], dict[Fault, str]]:
     """Those that change something, and why the others do not."""
     bound, left = problem.bound_energy, {}
-    if not spread:
-        left[Fault.START] = "the start has no width"
+    draws = problem.mu_0.sample(16, np.random.default_rng(0))  # on a mesh a point has the width of a cell
+    if not any(np.ptp(draws[:, i]) > 0 for i, axis in enumerate(problem.axes) if not axis.periodic):
+        left[Fault.START] = "the start has no width along an axis that is not periodic"
     if at[-1] == 0:
         left |= dict.fromkeys((f for f in Fault if f is not Fault.START), "only the start is compared")
         return [f for f in Fault if f not in left], left
@@ -103,8 +104,7 @@ class Sensitivities:
     def __init__(self, fields: MeanFields, chosen: Iterable[Quantity], at: Array) -> None:
         self.fields, self.at = fields, at
         self.observer = Observer(fields.base, chosen)
-        spread = any(fields.base.spread(i) > 0 for i, axis in enumerate(fields.problem.axes) if not axis.periodic)
-        known, self.left_out = faults(fields.problem, at, spread)
+        known, self.left_out = faults(fields.problem, at)
         self.slopes: dict[Fault, dict[str, Array]] = {}
         for fault in known:
             try:
