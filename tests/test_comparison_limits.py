@@ -106,6 +106,18 @@ def test_a_bias_of_the_step_is_no_slow_fall():
     assert judged(biased).slope_z > 4.0  # a control run of the same bias: it is not of the step
 
 
+def test_common_random_numbers_halve_the_error_that_the_control_run_costs():
+    """``2 g - c`` has five times the variance of g if the control run is independent, the same with common numbers."""
+    rng = np.random.default_rng(4)
+    gaps = [rng.normal(size=200) / math.sqrt(n) for n in (50, 800)]
+    other = rng.normal(size=200) / math.sqrt(800)
+    coupled, apart = (judged(gaps, control=0.01 + c, sizes=(50, 800)).error[0] for c in (gaps[-1], other))
+    # the line through 50 and 800 takes 16/15 of the last mean and -1/15 of the first
+    last, first = 1 / 800, 1 / 50
+    assert coupled == pytest.approx(math.sqrt((16**2 * last + first) / 15**2 / 200), rel=0.15)
+    assert apart == pytest.approx(math.sqrt(((31 / 15) ** 2 + 1) * last / 200 + first / 15**2 / 200), rel=0.15)
+
+
 def test_visible_gaps_are_seen():
     """Of gaps as large as `visible`, MARGIN standard errors above what is significant, none in 2000 is overlooked."""
     rng = np.random.default_rng(0)

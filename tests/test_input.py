@@ -331,6 +331,7 @@ def entries_by_name(tmp_path_factory):
     limit = mf.fluctuations(small, save=3, progress=False)
     reference = mf.reference(small, 1e-2, [mf.EnergyAt(), mf.Moment("theta")], times=[0.0, 0.05, 0.1], budget=5.0)
     numbers = {"sizes": (20, 40), "replicas": 2, "dt": 0.05, "bootstrap": 100, "control": False, "seed": 0}
+    numbers |= {"sensitivities": False}
     numbers |= {"tolerance": 1e-3, "false_alarm": 1e-3, "times": [0.1], "workers": 1, "progress": False}
     comparison = mf.compare(solution, **numbers)
     solver = mf.Solver(small)

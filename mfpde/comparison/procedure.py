@@ -98,6 +98,10 @@ def compare(
         The probability, at most, that a right scheme is called inconsistent by chance.
     bootstrap : int
         Draws for the interval of the slope.
+    sensitivities : bool
+        Whether the mean field is computed again with its clock, interaction, temperature, birth-death rate and start
+        3 % off, on half the cells or from the nodes of characteristics: a run for each, and a few more where gaps are
+        seen. They tell which errors would have been seen, and what the gaps look like.
     progress : bool, optional
         Progress bars of the simulations.
 
@@ -120,21 +124,38 @@ def compare(
     run; standard errors come from the replicas, degrees of freedom after Welch and Satterthwaite. It is compared with
     an allowance: the reference's uncertainty, the tolerance, and the second-order rest of the step. For signed
     observables the variance over replicas has to fall as well: common noise, such as that of mini-batches, does not
-    average out.
+    average out. And mean squared gaps have to fall: those of a right scheme are ``v/n + c^2/n^2``, less what is allowed
+    and the bias of the step (for distances: like those of independent draws).
 
-    *Inconsistent* means that the excess is beyond the threshold, a normal score at level ``false_alarm`` divided by
+    *Inconsistent* means that an excess is beyond the threshold, a normal score at level ``false_alarm`` divided by
     the number of tests (all observables, components and times), and beyond a score of 3 also if gaps fell like
-    ``n^{-1/4}`` only, through all sizes and through the two largest: a slow fall is not taken for a gap that stays.
+    ``n^{-1/4}`` only, through all sizes and through the two largest; or that mean squares fall more slowly than 1/n
+    beyond the threshold, and beyond 3 from the second-largest size to the largest.
     *Consistent* means no excess, and that a bias of half the gap at the smallest size would have been seen.
-    Everything else is *undecided*: one size, one replica, too few replicas, or a significant gap that time steps (5 %
-    of the scale, without a control run) or a slow fall could explain.
+    Everything else is *undecided*: one size, one replica, too few replicas, a significant gap that time steps (5 %
+    of the scale, without a control run) or a slow fall could explain, a slow fall with a score between 3 and the
+    threshold. `Comparison.plan` says what would decide.
+
+    **The limit.** A consistent comparison names the bias that could be left, `Comparison.limit`: two standard errors
+    and the reference's uncertainty above what is found, as a fraction of the energy or of its fall. And it names the
+    smallest errors of five kinds that would have been seen, `Comparison.visible_errors`: the change that a factor
+    makes, to first order, against the gap that is significant in 999 of 1000 draws of the replicas, the smallest over
+    observables and times. *Interaction* means ``V[factor mu]``: the output of a network or the weight of a pair energy.
+    *Time scale* multiplies ``s(t)``, so that rates which depend on time keep theirs.
+
+    **What gaps look like.** The factor of each kind that fits all signed observables and times best, weighted by their
+    variances over replicas, has an error from the replicas, too. Where a fit is beyond the threshold, or beyond 3 where
+    gaps are seen anyway, and leaves nothing significant, `Comparison.looks_like` says so. A fit beyond the threshold
+    makes *undecided* of *consistent*.
 
     **Where the mass comes from.** Birth-death may make half of the mass descend from 1e-9 of the start. No thousand
     particles follow that limit, however right the scheme: where fewer than ten of the smallest size start there, a
     gap is *undecided*, and the reason says so. It is not known with a temperature.
 
-    **Good values.** Sizes over a factor of ten or more, 32 replicas. Replicas of one seed are no replicas. With
-    weights, look at the effective sample size: few heavy particles are a small n.
+    **Good values.** Sizes over a factor of ten or more, 32 replicas. Replicas of one seed are no replicas. The control
+    run is best of the same starts and the same noise, replica by replica: then the difference of both has little
+    variance, and its replicas are compared in pairs, in the order given. With weights, look at the effective sample
+    size: few heavy particles are a small n.
 
     Examples
     --------
@@ -144,11 +165,7 @@ def compare(
     >>> found["response"].verdict is not mf.Verdict.INCONSISTENT
     True
     """
-    if not isinstance(reference, (Solution, Characteristics, ExactLaw)):
-        raise ValueError(f"the reference must be a Solution, Characteristics or ExactLaw, not {shown(reference)}")
-    problem = reference.problem
-    if problem is None:
-        raise ValueError("the solution does not know its problem; load it with mfpde.load(path, problem=problem)")
+    problem = _problem_of(reference)
     require(
         sizes=(sizes, COUNTS),
         dt=(dt, POSITIVE),
@@ -167,12 +184,7 @@ def compare(
     notes: list[str] = []
     known = np.asarray(reference.times, dtype=float)
     known = np.array(distinct_times(known, (known.min(), known.max())))
-    records: list[ParticleRecord] | None = None
-    if particles is not None:
-        given = [particles] if isinstance(particles, (Cloud, ParticleRecord)) else entries(particles, "particles")
-        records = [checked_record(item, problem, notes) for item in given]
-        if not records:
-            raise ValueError("no particles were given; leave particles= out to simulate some")
+    records = None if particles is None else _checked(particles, problem, notes)
     at = _times(known, times, records, reference, notes)
 
     truth, more = _field(reference, at, bool(chosen & {Quantity.W1, Quantity.W2, Quantity.SLICED_W2}))
@@ -191,40 +203,25 @@ def compare(
     resampled = _resampled(observer, data.sizes, max(RESAMPLES, replicas), seed)
     answers = _answers(runs, chosen, at, notes) if sensitivities else None
 
-    tests = sum(len(at) * (data.components(o.name) + o.signed + 1) for o in observer.observables)
-    tests += 0 if answers is None else len(answers.faults)
-    from scipy import stats
+    measured = _Measured(observer, data, resampled, errors, error_text, answers)
+    return _judged(reference, measured, tolerance, false_alarm, bootstrap, seed, notes)
 
-    ancestral = _ancestral(reference, problem, at)
-    rules = Rules(tolerance, float(stats.norm.isf(0.5 * false_alarm / tests)), step_known=False, ancestral=ancestral)
-    if ancestral is not None and (said := descent(at, ancestral)):
-        notes.append(said)
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
-    findings = {o.name: _finding(o, at, data, resampled, errors, rules, rng, bootstrap) for o in observer.observables}
-    visible, fits, looks_like = _together(observer, findings, at, data, answers, rules.threshold)
-    scale, scale_of = energy_scale(reference, problem, truth.energy)
-    return Comparison(
-        name=problem.name,
-        times=at,
-        sizes=tuple(data.sizes),
-        replicas=tuple(data.replicas(n) for n in data.sizes),
-        dt=data.dt,
-        control_dt=data.control_dt,
-        findings=findings,
-        threshold=rules.threshold,
-        tests=tests,
-        false_alarm=false_alarm,
-        reference_error=error_text,
-        scheme=data.scheme,
-        effective_size=np.array([data.effective[n] for n in data.sizes]),
-        notes=tuple(dict.fromkeys(notes)),
-        energy_scale=scale,
-        energy_scale_of=scale_of,
-        visible_errors={fault.value: error for fault, error in visible.items()},
-        not_looked_for={} if answers is None else {fault.value: why for fault, why in answers.left_out.items()},
-        fits={fault.value: fit for fault, fit in fits.items()},
-        looks_like=looks_like,
-    )
+
+def _problem_of(reference: Solution | Characteristics | ExactLaw) -> Problem:
+    if not isinstance(reference, (Solution, Characteristics, ExactLaw)):
+        raise ValueError(f"the reference must be a Solution, Characteristics or ExactLaw, not {shown(reference)}")
+    if reference.problem is None:
+        raise ValueError("the solution does not know its problem; load it with mfpde.load(path, problem=problem)")
+    return reference.problem
+
+
+def _checked(
+    particles: Cloud | ParticleRecord | Sequence[Cloud | ParticleRecord], problem: Problem, notes: list[str]
+) -> list[ParticleRecord]:
+    given = [particles] if isinstance(particles, (Cloud, ParticleRecord)) else entries(particles, "particles")
+    if not given:
+        raise ValueError("no particles were given; leave particles= out to simulate some")
+    return [checked_record(item, problem, notes) for item in given]
 
 
 @dataclass(eq=False)
@@ -247,6 +244,70 @@ class _Particles:
 
     def components(self, name: str) -> int:
         return int(self.groups[self.sizes[0]][name].shape[2])
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """All that is judged: gaps of particles and of draws, the reference's errors by time, the answers to faults."""
+
+    observer: Observer
+    data: _Particles
+    resampled: Groups
+    errors: Sequence[dict[str, Array]]
+    error_text: str
+    answers: Sensitivities | None
+
+    @property
+    def tests(self) -> int:
+        """Components, spread and fall of every observable at every time; and the fits."""
+        each = sum(self.data.components(o.name) + o.signed + 1 for o in self.observer.observables)
+        return len(self.observer.field.times) * each + (0 if self.answers is None else len(self.answers.faults))
+
+
+def _judged(
+    reference: Solution | Characteristics | ExactLaw,
+    measured: _Measured,
+    tolerance: float,
+    false_alarm: float,
+    bootstrap: int,
+    seed: int,
+    notes: list[str],
+) -> Comparison:
+    from scipy import stats
+
+    observer, data, answers = measured.observer, measured.data, measured.answers
+    problem, at = observer.field.problem, observer.field.times
+    ancestral = _ancestral(reference, problem, at)
+    if ancestral is not None and (said := descent(at, ancestral)):
+        notes.append(said)
+    threshold = float(stats.norm.isf(0.5 * false_alarm / measured.tests))
+    rules = Rules(tolerance, threshold, step_known=False, ancestral=ancestral)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
+    findings = {o.name: _finding(o, measured, rules, rng, bootstrap) for o in observer.observables}
+    visible, fits, looks_like = _together(measured, findings, threshold)
+    scale, scale_of = energy_scale(reference, problem, observer.field.energy)
+    return Comparison(
+        name=problem.name,
+        times=at,
+        sizes=tuple(data.sizes),
+        replicas=tuple(data.replicas(n) for n in data.sizes),
+        dt=data.dt,
+        control_dt=data.control_dt,
+        findings=findings,
+        threshold=threshold,
+        tests=measured.tests,
+        false_alarm=false_alarm,
+        reference_error=measured.error_text,
+        scheme=data.scheme,
+        effective_size=np.array([data.effective[n] for n in data.sizes]),
+        notes=tuple(dict.fromkeys(notes)),
+        energy_scale=scale,
+        energy_scale_of=scale_of,
+        visible_errors={fault.value: error for fault, error in visible.items()},
+        not_looked_for={} if answers is None else {fault.value: why for fault, why in answers.left_out.items()},
+        fits={fault.value: fit for fault, fit in fits.items()},
+        looks_like=looks_like,
+    )
 
 
 def _field(reference: Solution | Characteristics | ExactLaw, at: Array, distances: bool) -> tuple[Field, list[str]]:
@@ -274,26 +335,18 @@ def _answers(runs: OnCells | OnNodes, chosen: set[Quantity], at: Array, notes: l
         return None
 
 
-def _finding(
-    o: Observable,
-    at: Array,
-    data: _Particles,
-    resampled: Groups,
-    errors: Sequence[dict[str, Array]],
-    rules: Rules,
-    rng: np.random.Generator,
-    bootstrap: int,
-) -> Finding:
+def _finding(o: Observable, measured: _Measured, rules: Rules, rng: np.random.Generator, bootstrap: int) -> Finding:
+    data = measured.data
     return make_finding(
         o,
-        at,
+        measured.observer.field.times,
         np.array(data.sizes, dtype=float),
         [data.groups[n][o.name] for n in data.sizes],
-        [resampled[n][o.name] for n in data.sizes],
+        [measured.resampled[n][o.name] for n in data.sizes],
         None if data.control is None else data.control[o.name],
         data.dt,
         data.control_dt,
-        np.stack([error[o.name] for error in errors]),
+        np.stack([error[o.name] for error in measured.errors]),
         rules,
         rng,
         bootstrap,
@@ -301,14 +354,11 @@ def _finding(
 
 
 def _together(
-    observer: Observer,
-    findings: dict[str, Finding],
-    at: Array,
-    data: _Particles,
-    answers: Sensitivities | None,
-    threshold: float,
+    measured: _Measured, findings: dict[str, Finding], threshold: float
 ) -> tuple[dict[Fault, VisibleError], dict[Fault, Fit], str]:
     """What all gaps together say of errors of a kind: the smallest visible ones, the fits, what they look like."""
+    observer, data, answers = measured.observer, measured.data, measured.answers
+    at = observer.field.times
     if answers is None or not any(data.replicas(n) > 1 for n in data.sizes):
         return {}, {}, ""
     if not any(o.signed for o in observer.observables):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mfpde.checks import NONE, NUMBER, PATH, require
 from mfpde.comparison.diagnosis import Fit, VisibleError
 from mfpde.comparison.plan import Plan, plan
+from mfpde.comparison.sensitivity import ABSENT
 from mfpde.comparison.statistics import Finding, Verdict, overall
 
 if TYPE_CHECKING:
@@ -221,7 +222,8 @@ class Comparison:
         ]
         for i, text in enumerate(self._visible_errors(places=True)):
             lines.append(f"  {'' if i else 'would show':<10}  {text}")
-        return lines
+        others = [f"{kind} ({why})" for kind, why in self.not_looked_for.items() if why != ABSENT]
+        return [*lines, *([f"  not sought  {', '.join(others)}"] if others else [])]
 
     def _row(self, f: Finding) -> tuple[str, ...]:
         """The cells of an observable in the table."""
@@ -256,7 +258,8 @@ class Comparison:
         others = [f for f in self.findings.values() if f.verdict is not Verdict.CONSISTENT]
         if self.looks_like:
             which = "in " + ", ".join(f.name for f in others) if others else "together"
-            return [f"  looks like {self.looks_like}; that explains the gaps {which}"]
+            step = "; but it may be the time step: there is no control run" if self.control_dt is None else ""
+            return [f"  looks like {self.looks_like}; that explains the gaps {which}{step}"]
         lines = [f"  {f.name}: {f.reason}" for f in others]
         for kind, fit in self._significant.items() if not others else ():
             lines.append(

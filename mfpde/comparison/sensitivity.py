@@ -29,6 +29,8 @@ Array = NDArray[np.float64]
 
 STEP = 1.03
 """The factor whose effect gives the sensitivities."""
+ABSENT = "it is 0"
+"""Why nobody looks for an error of what there is not."""
 LONGEST = 20.0
 """Seconds that a run along characteristics may take."""
 
@@ -71,9 +73,9 @@ def faults(problem: Problem, at: Array) -> tuple[list[Fault], dict[Fault, str]]:
     if bound.response_size == 0 and not bound.direct:
         left[Fault.INTERACTION] = "the energy has none"
     if problem.noiseless:
-        left[Fault.TEMPERATURE] = "it is 0"
+        left[Fault.TEMPERATURE] = ABSENT
     if not problem.reacts:
-        left[Fault.ALPHA] = "it is 0"
+        left[Fault.ALPHA] = ABSENT
     return [f for f in Fault if f not in left], left
 
 
