@@ -13,6 +13,8 @@ from scipy import stats
 
 import mfpde as mf
 from mfpde import Verdict
+from mfpde.comparison.diagnosis import in_words
+from mfpde.comparison.sensitivity import Fault
 from validation._runner import Kind, Progress, Row, Study, Table
 
 __all__ = ["CODES", "Code", "compared", "run"]
@@ -30,7 +32,7 @@ SOURCE = "by construction: codes of a few lines, written for this study, one num
 class Weighted:
     """Gradient descent with birth-death by weights: four features of a coordinate, fitted to two atoms."""
 
-    times: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0)
+    times: tuple[float, ...] = (0.0, 1.0, 2.0)
     spread: float = 0.8
     alpha: float = 1.0
 
@@ -86,7 +88,7 @@ class Weighted:
 class Langevin:
     """Euler-Maruyama for the Langevin dynamics on the circle, with common increments for both steps."""
 
-    times: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0)
+    times: tuple[float, ...] = (0.0, 1.0, 2.0)
     temperature: float = 0.3
 
     def reference(self) -> mf.Solution:
@@ -180,10 +182,11 @@ def _overlooked(code: Code, found: mf.Comparison) -> bool:
 
 def run(quick: bool, progress: Progress) -> Study:
     """All codes; minutes in full."""
-    right, wrong = (10, 2) if quick else (100, 10)
+    right, wrong = (10, 2) if quick else (100, 8)
     rows: list[Row] = []
     lines: list[list[str | float | int]] = []
     verdicts: Counter[Verdict] = Counter()
+    covered = planted = 0
     codes = [*RIGHT, *CODES, DOUBLED]
     for i, code in enumerate(codes):
         progress(i / len(codes), code.name)
@@ -193,11 +196,15 @@ def run(quick: bool, progress: Progress) -> Study:
         told = [one.fits[code.kind] for one in found if code.kind in one.fits]
         middle = [float(np.median(values)) if values else math.nan for values in (named, [fit.factor for fit in told])]
         lines.append([code.name, len(found), *(count[verdict] for verdict in Verdict), code.size, *middle])
+        if code not in RIGHT:
+            planted += len(told)
+            covered += sum(abs(fit.factor - 1.0 - code.size) < 3 * fit.error for fit in told)
         if code in RIGHT:
             verdicts += count
         elif code is DOUBLED:
-            said = sum(one.looks_like.startswith("the mean field at 2.0") for one in found)
-            claim = f"{code.name}: comparisons that say so in one line"
+            said = sum(one.looks_like == in_words(Fault.TIME, one.fits[code.kind], True) for one in found)
+            said = min(said, sum(one.looks_like.endswith("loss without 1/2?") for one in found))
+            claim = f"{code.name}: comparisons that name it, and nothing else"
             rows.append(Row(claim, SOURCE, len(found), said, kind=Kind.AT_LEAST))
         else:
             claim = f"{code.name}: consistent, with a limit below that"
@@ -206,6 +213,8 @@ def run(quick: bool, progress: Progress) -> Study:
     rows.insert(0, Row(f"right codes that are inconsistent, of {total}", SOURCE, 0, verdicts[Verdict.INCONSISTENT]))
     claim = f"right codes that are undecided, of {total}"
     rows.insert(1, Row(claim, SOURCE, 0, verdicts[Verdict.UNDECIDED], kind=Kind.REPORTED))
+    claim = f"fitted factors within 3 standard errors of those planted, of {planted}"
+    rows.append(Row(claim, SOURCE, 0.95 * planted, covered, kind=Kind.AT_LEAST, note="errors are of few replicas"))
     header = ["code", "comparisons", *(verdict.value for verdict in Verdict), "error", "limit named", "factor fitted"]
     table = Table("Verdicts", header, lines, "Limits and factors: medians, of the kind of error that was planted.")
     summary = (

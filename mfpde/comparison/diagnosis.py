@@ -22,8 +22,10 @@ NOTHING = 1e-6
 LARGEST = math.log(8.0)
 """Logarithm of the largest factor that is looked for."""
 ROUNDS = 8
+LIKELY = 2.0
+"""The score that a fit needs to explain gaps which are significant themselves."""
 RIVAL = 2.0
-"""Other explanations are named too whose misfit is at most so many times that of the best one."""
+"""An explanation divides the misfit by so much at least; others within this factor of the best are named too."""
 
 
 @dataclass(frozen=True)
@@ -216,27 +218,24 @@ class Gaps:
         return fit
 
 
-def explanation(gaps: Gaps, fits: dict[Fault, Fit], level: float, noiseless: bool) -> str:
-    """What the gaps look like, in words; empty if no single fault explains them.
+def explanation(gaps: Gaps, fits: dict[Fault, Fit], noiseless: bool) -> str:
+    """What gaps that are there look like, in words; empty if no single fault explains them.
 
-    Fits with a score beyond the level are refined, and replace those given.
+    Fits with a score beyond `LIKELY` are refined, and replace those given.
     """
-    found = []
-    for fault in [fault for fault in fits if fits[fault].z > level]:
+    found, before = [], gaps.misfit(gaps.limit)
+    for fault in [fault for fault in fits if fits[fault].z > LIKELY]:
         try:
             refined = gaps.refine(fault)
         except (ValueError, RuntimeError, ArithmeticError):
             continue
-        if refined.misfit < gaps.misfit(gaps.limit):
+        if refined.misfit < before:
             fits[fault] = refined
-        if refined.explains and refined.z > level:
+        if refined.explains and refined.z > LIKELY and RIVAL * refined.misfit < before:
             found.append(fault)
     found.sort(key=lambda fault: fits[fault].misfit)
-    return " or ".join(
-        in_words(fault, fits[fault], noiseless)
-        for fault in found
-        if fits[fault].misfit <= RIVAL * fits[found[0]].misfit
-    )
+    near = [fault for fault in found if fits[fault].misfit <= RIVAL * fits[found[0]].misfit]
+    return " or ".join(in_words(fault, fits[fault], noiseless) for fault in near)
 
 
 def in_words(fault: Fault, fit: Fit, noiseless: bool) -> str:

@@ -28,7 +28,7 @@ from mfpde.comparison.reference import (
 )
 from mfpde.comparison.report import Comparison
 from mfpde.comparison.sensitivity import Fault, OnCells, OnNodes, Sensitivities
-from mfpde.comparison.statistics import DOUBT, Finding, Rules, make_finding
+from mfpde.comparison.statistics import Finding, Rules, make_finding
 from mfpde.lagrangian import Characteristics, NodeFlow, OutOfTime
 from mfpde.particles import Cloud, Dynamics, simulate
 from mfpde.problem import Problem, Reaction
@@ -144,9 +144,9 @@ def compare(
     *Time scale* multiplies ``s(t)``, so that rates which depend on time keep theirs.
 
     **What gaps look like.** The factor of each kind that fits all signed observables and times best, weighted by their
-    variances over replicas, has an error from the replicas, too. Where a fit is beyond the threshold, or beyond 3 where
-    gaps are seen anyway, and leaves nothing significant, `Comparison.looks_like` says so. A fit beyond the threshold
-    makes *undecided* of *consistent*.
+    variances over replicas, has an error from the replicas, too. A fit beyond the threshold makes *undecided* of
+    *consistent*. Where that or a gap is significant, and a fit leaves nothing significant, `Comparison.looks_like` says
+    so; several that do so equally well are joined by *or*.
 
     **Where the mass comes from.** Birth-death may make half of the mass descend from 1e-9 of the start. No thousand
     particles follow that limit, however right the scheme: where fewer than ten of the smallest size start there, a
@@ -374,9 +374,9 @@ def _together(
         answers,
     )
     fits = {fault: gaps.fit(fault) for fault in answers.faults if gaps.answers(fault)}
-    # where a gap is seen anyway, there is no more to be shown than what it looks like
     seen = any(np.any(np.append(f.z, f.slope_z) > threshold) for f in findings.values())
-    looks_like = explanation(gaps, fits, DOUBT if seen else threshold, observer.field.problem.noiseless)
+    seen = seen or any(fit.z > threshold for fit in fits.values())
+    looks_like = explanation(gaps, fits, observer.field.problem.noiseless) if seen else ""
     return visible_errors(findings, at, answers, gaps, threshold), fits, looks_like
 
 
