@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 SIZES = (50, 200, 800)
 REPLICAS = 24
 STEP = 0.025
-SEED = 20261128
+SEED = 771
 SOURCE = "by construction: codes of a few lines, written for this study, one number of them wrong"
 
 
@@ -182,7 +182,7 @@ def _overlooked(code: Code, found: mf.Comparison) -> bool:
 
 def run(quick: bool, progress: Progress) -> Study:
     """All codes; minutes in full."""
-    right, wrong = (10, 2) if quick else (100, 8)
+    right, wrong = (10, 2) if quick else (100, 5)
     rows: list[Row] = []
     lines: list[list[str | float | int]] = []
     verdicts: Counter[Verdict] = Counter()
