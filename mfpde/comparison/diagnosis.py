@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.comparison.reference import Observable
+from mfpde.comparison.reference import Observable, Quantity
 from mfpde.comparison.sensitivity import Fault, Sensitivities
-from mfpde.comparison.statistics import Finding, _combine, _Estimate, _intercept
+from mfpde.comparison.statistics import MARGIN, Finding, _combine, _Estimate, _intercept
 
 __all__ = ["Fit", "VisibleError"]
 
@@ -79,13 +79,16 @@ def visible_errors(
 ) -> dict[Fault, VisibleError]:
     """For each fault the smallest one that would have been significant somewhere, in 999 of 1000 draws.
 
-    An error shows where the change of an observable exceeds what is `visible` in it, or in the fit of that error.
+    An error shows where the change of an observable exceeds what is `visible` in it, or in the fit of that error. Not
+    in ``W1``: the mean square of it grows by less than the square of a small shift, that of ``W2`` by just as much.
     """
     result = {}
     for fault in sensitivities.faults:
         candidates = []
         for name, slope in sensitivities.slopes[fault].items():
             finding = findings[name]
+            if name.startswith(Quantity.W1.value):
+                continue
             slope = np.where(np.abs(slope) > NOTHING * finding.scale, np.abs(slope), np.nan)
             least = finding.visible / slope
             if np.isfinite(least).any():
@@ -143,7 +146,8 @@ class Gaps:
                 self.groups.append(-first * other)
         self.limit = np.sum([g.mean(axis=0) for g in self.groups], axis=0)
         self.allowance = self._vector({name: findings[name].allowance for name in self.names})
-        self.visible_gaps = self._vector({name: findings[name].visible for name in self.names})
+        visible = {name: findings[name].visible - MARGIN * findings[name].limit_error for name in self.names}
+        self.insignificant = self._vector(visible)
         self.scale = self._vector({n: np.full(findings[n].limit.shape, findings[n].scale) for n in self.names})
         variance = np.sum([g.var(axis=0, ddof=1) / len(g) for g in self.groups], axis=0)
         self.variance = variance + self.allowance**2 + (1e-12 * self.scale) ** 2 + 1e-300
@@ -194,7 +198,7 @@ class Gaps:
         factor = math.exp(min(max(at + step, -LARGEST), LARGEST))
         z = _Estimate(at + step, estimate.error, estimate.freedom).z(allowed, one_sided=False)
         misfit = self.misfit(left)
-        explains = bool(np.all(np.abs(left) <= self.visible_gaps)) or misfit < self.misfit(self.limit) / 50
+        explains = bool(np.all(np.abs(left) <= self.insignificant)) or misfit < self.misfit(self.limit) / 50
         return Fit(factor, factor * estimate.error, z, misfit, explains), step
 
     def refine(self, fault: Fault) -> Fit:
