@@ -797,6 +797,11 @@ def test_a_limit_that_no_particles_follow_is_named():
     assert "half of the mass descends from 3e-09 of the start" in energy.reason
     assert "sizes of 4e+09 and more can follow this limit" in energy.reason
     assert any("fewer than about 4e+08 neurons" in note for note in found.notes)
+    # ten particles of the smallest size where half of the mass comes from
+    plan = found.plan()
+    assert plan.sizes[0] == pytest.approx(10 / found.ancestral_mass[-1], rel=1e-6)
+    assert plan.work == pytest.approx(plan.sizes[0] / 200, rel=1e-6)
+    assert "have particles where the mass descends from" in str(found)
 
 
 def test_where_the_mass_comes_from_is_found_for_a_mesh_too():

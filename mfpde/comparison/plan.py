@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.comparison.statistics import DOUBT, Finding, Verdict, _lines
+from mfpde.comparison.statistics import ANCESTORS, DOUBT, Finding, Verdict, _lines
 
 if TYPE_CHECKING:
     from mfpde.comparison.report import Comparison
@@ -57,7 +57,7 @@ class Plan:
         ns = ", ".join(map(str, self.sizes))
         where = f"{self.observable} at t = {self.time:g} needs it most" if self.observable else ""
         if not math.isfinite(self.work):
-            return f"nothing within 64 times as many replicas and particles {self.aim}: {where}"
+            return f"no replicas and particles within 64 times as many {self.aim}: {where}"
         parts = [f"{self.replicas} replicas of n = {ns} ({self.work:.2g} times the particles) {self.aim}"]
         if where:
             parts.append(where)
@@ -95,6 +95,8 @@ def plan(found: Comparison) -> Plan:
         count = max(GOOD_REPLICAS, int(replicas.max()))
         work = count * sum(more) / float(sizes @ replicas)
         return Plan(more, count, control, "", math.nan, work, "tell what falls with n, and have error bars")
+    if (followed := _followed(found, open_, control)) is not None:
+        return followed
     now = _Design(sizes, replicas)
     name = found.limit.observable
     aim = "decide" if open_ else "halve the limit" if found.verdict is Verdict.CONSISTENT else "halve the errors"
@@ -117,8 +119,23 @@ def plan(found: Comparison) -> Plan:
         hardest[0].name,
         float(found.times[hardest[1]]),
         math.inf if best is None else chosen.work / now.work,
-        f"{aim}s" if best is None else aim,
+        aim,
     )
+
+
+def _followed(found: Comparison, open_: list[tuple[Finding, int]], control: bool) -> Plan | None:
+    """Sizes that have particles where the mass descends from; None where those compared have, or nothing is seen."""
+    source = found.ancestral_mass
+    seen = [] if source is None else [(f, j) for f, j in open_ if max(f.z[j], f.slope_z[j]) > found.threshold]
+    if source is None or not seen:
+        return None
+    f, j = min(seen, key=lambda case: source[case[1]])
+    if source[j] * min(found.sizes) >= ANCESTORS:
+        return None
+    factor = ANCESTORS / (source[j] * min(found.sizes)) if source[j] > 0 else math.inf
+    sizes = tuple(math.ceil(factor * n) for n in found.sizes) if math.isfinite(factor) else found.sizes
+    aim = "have particles where the mass descends from"
+    return Plan(sizes, max(found.replicas), control, f.name, float(found.times[j]), factor, aim)
 
 
 def _larger(now: _Design, more: int, n: int) -> _Design:

@@ -307,6 +307,7 @@ def _judged(
         not_looked_for={} if answers is None else {fault.value: why for fault, why in answers.left_out.items()},
         fits={fault.value: fit for fault, fit in fits.items()},
         looks_like=looks_like,
+        ancestral_mass=ancestral,
     )
 
 

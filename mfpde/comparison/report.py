@@ -28,6 +28,11 @@ __all__ = ["Comparison", "Limit"]
 Array = NDArray[np.float64]
 
 
+def _off(kind: str, error: VisibleError) -> str:
+    article = "an" if kind[0] in "aeiou" else "a"
+    return f"{article} {kind} off by more than {_percent(error.size)}"
+
+
 COLUMNS: tuple[str, ...] = (
     "observable",
     "verdict",
@@ -109,6 +114,8 @@ class Comparison:
         By kind the factor that fits the gaps best.
     looks_like : str
         The fault that explains the gaps, if a single one does: "the mean field at 2.00 t: loss without 1/2?".
+    ancestral_mass : array, shape (m,), or None
+        From how little of the start half of the mass at each time descends, where that is known.
     """
 
     name: str
@@ -131,6 +138,7 @@ class Comparison:
     not_looked_for: dict[str, str] = field(default_factory=dict)
     fits: dict[str, Fit] = field(default_factory=dict)
     looks_like: str = ""
+    ancestral_mass: Array | None = None
 
     def __getitem__(self, name: str) -> Finding:
         """The finding on an observable.
@@ -172,8 +180,12 @@ class Comparison:
     def headline(self) -> str:
         """The verdict with its limit, what the gaps look like, and what would have been seen."""
         parts = [self._named_verdict()]
-        if self.visible_errors:
-            parts.append(f"{', '.join(self._visible_errors(places=False))} would have been seen")
+        seen = {kind: error for kind, error in self.visible_errors.items() if error.size < 1}
+        if seen:
+            parts.append(f"{', '.join(_off(kind, error) for kind, error in seen.items())} would have been seen")
+        if len(seen) < len(self.visible_errors):
+            unseen = ", ".join(kind for kind in self.visible_errors if kind not in seen)
+            parts.append(f"errors below 100 % would not have been seen of: {unseen}")
         return "; ".join(parts)
 
     def _named_verdict(self) -> str:
@@ -181,15 +193,6 @@ class Comparison:
         if verdict is Verdict.CONSISTENT:
             return f"consistent to {limit.value:.2g} ({_percent(limit.share)} of {limit.of})"
         return verdict.value + (f": looks like {self.looks_like}" if self.looks_like else "")
-
-    def _visible_errors(self, *, places: bool) -> list[str]:
-        found = []
-        for kind, error in self.visible_errors.items():
-            article = "an" if kind[0] in "aeiou" else "a"
-            where = error.observable + ("" if math.isnan(error.time) else f", t = {error.time:g}")
-            more = f" ({where})" if places else ""
-            found.append(f"{article} {kind} off by more than {_percent(error.size)}{more}")
-        return found
 
     def __str__(self) -> str:
         lines = [f"Comparison of particles with {self.name!r}: {self._named_verdict()}", *self._settings(), ""]
@@ -220,8 +223,9 @@ class Comparison:
             f"  test        |z| > {self.threshold:.2f}: a right scheme fails once in {1 / self.false_alarm:.4g} "
             f"comparisons, {self.tests} tests counted",
         ]
-        for i, text in enumerate(self._visible_errors(places=True)):
-            lines.append(f"  {'' if i else 'would show':<10}  {text}")
+        for i, (kind, error) in enumerate(self.visible_errors.items()):
+            where = error.observable + ("" if math.isnan(error.time) else f", t = {error.time:g}")
+            lines.append(f"  {'' if i else 'would show':<10}  {_off(kind, error)} ({where})")
         others = [f"{kind} ({why})" for kind, why in self.not_looked_for.items() if why != ABSENT]
         return [*lines, *([f"  not sought  {', '.join(others)}"] if others else [])]
 

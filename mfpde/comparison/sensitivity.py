@@ -202,10 +202,13 @@ class OnCells:
         """In the terms of the problem itself: energies are those of its own energy."""
         problem = self.problem
         density = [np.asarray(solution.density[solution.index(float(t))]) for t in self.at]
-        points, volume = solution.grid.points(), solution.grid.cell_volume
-        energy = np.array([problem.bound_energy.energy(points, mu.ravel() * volume) for mu in density])
+        energy = np.array([self._energy.evaluate(mu)[1] for mu in density])
         laws = [None] * len(density)
         return Field(problem, self.at, solution.grid, density, solution.point_values, None, energy, laws)
+
+    @cached_property
+    def _energy(self) -> GridEnergy:
+        return self.problem.bound_energy.on(self.solution.grid)
 
 
 class OnNodes:
