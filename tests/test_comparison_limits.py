@@ -391,11 +391,13 @@ def test_plans_follow_the_variances(right):
 def test_plans_say_what_is_missing():
     solution = mf.solve(mf.problems.gaussian_bumps(), (60,), 0.5, save=[0.5], progress=False)
     x = np.random.default_rng(0).normal(0, 0.8, (12, 1, 40, 1))
-    found = mf.compare(solution, [ParticleRecord(x, [0.0])], progress=False)
-    plan = found.plan()
-    assert found.verdict is Verdict.UNDECIDED
-    assert (plan.sizes, plan.replicas, plan.control) == ((40, 320), 32, True)
-    assert "a run with steps of twice the length at n = 320 is missing" in str(found)
+    start = mf.compare(solution, [ParticleRecord(x, [0.0])], progress=False)
+    assert start.verdict is Verdict.UNDECIDED
+    # one size: another, eight times as large; at the start there are no steps
+    assert (start.plan().sizes, start.plan().replicas, start.plan().control) == ((40, 320), 32, False)
+    later = mf.compare(solution, [ParticleRecord(x, [0.5])], progress=False)
+    assert later.plan().control
+    assert "a run with steps of twice the length at n = 320 is missing" in str(later)
     # few replicas: more of them, and these decide
     few = [ParticleRecord(np.random.default_rng(n).normal(0, 0.8, (4, 1, n, 1)), [0.0]) for n in (40, 320)]
     undecided = mf.compare(solution, few, progress=False)

@@ -86,7 +86,7 @@ class _Design:
 def plan(found: Comparison) -> Plan:
     """The least work that decides every observable; that halves the limit where all are consistent."""
     sizes, replicas = np.array(found.sizes, dtype=float), np.array(found.replicas, dtype=float)
-    control = found.control_dt is None
+    control = found.control_dt is None and bool(found.times[-1] > 0)
     open_ = [
         (f, j) for f in found.findings.values() for j, verdict in enumerate(f.verdicts) if verdict is Verdict.UNDECIDED
     ]
