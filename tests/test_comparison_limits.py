@@ -18,7 +18,7 @@ from scipy import stats
 
 import mfpde as mf
 from mfpde import ParticleRecord, Verdict
-from mfpde.comparison.diagnosis import VisibleError
+from mfpde.comparison.diagnosis import Fit, VisibleError, in_words
 from mfpde.comparison.reference import energy_scale, least_energy_is_zero
 from mfpde.comparison.sensitivity import Fault, OnCells, OnNodes, Sensitivities, _widened, changed
 from mfpde.comparison.statistics import MARGIN, Rules, _combine, _Data, _judge
@@ -337,6 +337,25 @@ def test_a_training_twice_as_fast_is_one_line():
     assert sum("looks like" in line for line in str(found).splitlines()[1:]) == 1
 
 
+@pytest.mark.parametrize(
+    ("fault", "fit", "noiseless", "text"),
+    [
+        (Fault.TIME, (2.004, 0.005), True, "the mean field at 2.004 t: loss without 1/2?"),
+        (Fault.TIME, (2.004, 0.005), False, "the mean field at 2.004 t"),  # noise does not double with the loss
+        (Fault.TIME, (0.5, 0.01), True, "the mean field at 0.50 t: a factor 1/2 too many?"),
+        (Fault.TIME, (0.2, 0.2), True, "the mean field at 0.20 t"),  # an error too large for hints
+        (Fault.TEMPERATURE, (0.5, 0.01), False, "a temperature 0.50 times as high: noise of sqrt(tau dt) instead of"),
+        (Fault.ALPHA, (1.19, 0.02), True, "a birth-death rate 1.19 times as high"),
+        (Fault.START, (1.0254, 0.0043), True, "a start 1.025 times as wide"),
+        (Fault.INTERACTION, (1.05, 0.003), True, "an interaction 1.050 times as strong"),
+    ],
+)
+def test_faults_in_words(fault, fit, noiseless, text):
+    found = in_words(fault, Fit(*fit, z=9.0, misfit=1.0, explains=True), noiseless)
+    assert found.startswith(text)
+    assert ("?" in found) is ("?" in text or "instead of" in text)
+
+
 def test_right_codes_are_not_inconsistent(right):
     for found in (right, compared(RIGHT[1], 1, [14])[0]):
         assert found.verdict is not Verdict.INCONSISTENT
@@ -397,7 +416,7 @@ def test_plans_say_what_is_missing():
     assert (start.plan().sizes, start.plan().replicas, start.plan().control) == ((40, 320), 32, False)
     later = mf.compare(solution, [ParticleRecord(x, [0.5])], progress=False)
     assert later.plan().control
-    assert "a run with steps of twice the length at n = 320 is missing" in str(later)
+    assert "a run with steps of twice the length at n = 320 is missing" in str(later.plan())
     # few replicas: more of them, and these decide
     few = [ParticleRecord(np.random.default_rng(n).normal(0, 0.8, (4, 1, n, 1)), [0.0]) for n in (40, 320)]
     undecided = mf.compare(solution, few, progress=False)

@@ -246,7 +246,7 @@ def in_words(fault: Fault, fit: Fit, noiseless: bool) -> str:
     """A fault that has the factor of a fit."""
     digits = min(4, max(2, math.ceil(-math.log10(max(fit.error, 1e-9)))))
     factor = f"{fit.factor:.{digits}f}"
-    near = max(3 * fit.error / fit.factor, 0.02)
+    near = min(max(3 * fit.error / fit.factor, 0.02), 0.1)
     twice, half = (abs(math.log(fit.factor / value)) < near for value in (2.0, 0.5))
     if fault is Fault.TIME:
         hint = ": loss without 1/2?" if twice and noiseless else ": a factor 1/2 too many?" if half else ""
