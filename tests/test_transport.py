@@ -211,8 +211,11 @@ def reference_muscl(mu, v, axis_ends, h, limiter):
     return np.maximum(speed, 0) * left + np.minimum(speed, 0) * right
 
 
-def reference_weno(mu, v, axis_ends, h, ratio=1e4):
-    """Candidates and differences from findiff, smoothness by exact integration of the candidate's derivatives."""
+def reference_weno(mu, v, axis_ends, h, muscl, ratio=1e4):
+    """Candidates and differences from findiff, smoothness by exact integration of the candidate's derivatives.
+
+    `muscl` is the fallback; its share at every face comes with the fluxes.
+    """
     from findiff import coefficients
 
     def interpolation(offsets, derivative=0):
@@ -232,7 +235,7 @@ def reference_weno(mu, v, axis_ends, h, ratio=1e4):
     periodic = axis_ends[0] is End.PERIODIC
     n = len(mu)
     m, p = extended(mu, 5, periodic), extended(v, 5, periodic)
-    points, unsafe = [], []
+    points, shares = [], []
     for f in range(-2, n + 3):  # faces; cell i is entry i + 5
         cells = slice(f + 2, f + 8)
         speed = -(staggered @ p[cells]) / h
@@ -249,14 +252,13 @@ def reference_weno(mu, v, axis_ends, h, ratio=1e4):
         alpha = linear * (1 + ((betas[0] - betas[2]) / betas) ** 2)
         values = [candidates[k] @ stencil[k : k + 3] for k in range(3)]
         points.append(speed * (alpha @ values) / alpha.sum())
-        bad = m[cells].max() > ratio * m[cells].min()
-        bad |= axis_ends[0] is End.TRUNCATION and f < 3
-        bad |= axis_ends[1] is End.TRUNCATION and f > n - 3
-        unsafe.append(bad)
-    muscl = reference_muscl(mu, v, axis_ends, h, Limiter.VAN_LEER)
-    return np.array(
-        [muscl[f] if any(unsafe[f : f + 5]) else correction @ points[f : f + 5] for f in range(n + 1)]
-    ), np.array([any(unsafe[f : f + 5]) for f in range(n + 1)])
+        # linear in min/max: 0 where max/min is the ratio, 1 where it is ten times the ratio
+        share = np.interp(m[cells].min() / max(m[cells].max(), 1e-300), [0.1 / ratio, 1 / ratio], [1.0, 0.0])
+        cut_off = (axis_ends[0] is End.TRUNCATION and f < 3) or (axis_ends[1] is End.TRUNCATION and f > n - 3)
+        shares.append(1.0 if cut_off else share)
+    share = np.array([max(shares[f : f + 5]) for f in range(n + 1)])
+    weno = np.array([correction @ points[f : f + 5] for f in range(n + 1)])
+    return share * muscl + (1 - share) * weno, share
 
 
 ALL_ENDS = [
@@ -281,7 +283,7 @@ def test_fluxes_against_reference(ends, n):
         1e-200 * np.exp(-20 * x**2),
         np.where(abs(x) < 0.5, 1 + x**3, 0.0),
     ]
-    seen = np.zeros(2, dtype=int)
+    seen = np.zeros(3, dtype=int)
     for mu, v in itertools.product(samples, [rng.standard_normal(n), np.cos(3 * x) + x]):
         scale = mu.max() * np.abs(v).max() / h
         for limiter in Limiter:
@@ -291,12 +293,12 @@ def test_fluxes_against_reference(ends, n):
                     flux, reference_muscl(mu, v, ends, h, limiter), rtol=1e-13, atol=1e-14 * scale
                 )
         (flux,) = Transport(grid, Weno5()).fluxes(mu, v)
-        expected, guarded = reference_weno(mu, v, ends, h)
-        if mu.max() < 1e-100:
-            expected = np.where(guarded, Transport(grid, Muscl()).fluxes(mu, v)[0], expected)
+        tiny = mu.max() < 1e-100
+        low = Transport(grid, Muscl()).fluxes(mu, v)[0] if tiny else reference_muscl(mu, v, ends, h, Limiter.VAN_LEER)
+        expected, share = reference_weno(mu, v, ends, h, low)
         np.testing.assert_allclose(flux, expected, rtol=2e-12, atol=2e-14 * scale)
-        seen += np.bincount(guarded, minlength=2)
-    assert min(seen) > 30  # both branches were met
+        seen += [(share == 0).sum(), (share == 1).sum(), ((share > 0) & (share < 1)).sum()]
+    assert min(seen) > 30  # each scheme alone and their blend were met
 
 
 def test_coefficients_are_those_of_findiff():
@@ -822,12 +824,33 @@ def test_guard_leaves_the_resolved_part_alone():
 @pytest.mark.parametrize("shape", [(14,), (14, 130)], ids=str)
 def test_one_unsafe_face_guards_five(shape):
     """One stencil alone spans more than the ratio, in one of many columns."""
-    profile = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 20.0, 200.0, 2e3, 1.5e4, 1.5e4, 1.5e4, 1.5e4, 1.5e4])
+    profile = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 20.0, 200.0, 2e3, 4e3, 1.5e5, 1.5e5, 1.5e5, 1.5e5, 1.5e5])
     grid, column = box(shape, End.NATURAL), (slice(None), 77)[: len(shape)]
     mu, v = np.ones(shape), potentials(shape, 9)[0]
     mu[column] = profile
     weno, low = (Transport(grid, scheme).fluxes(mu, v)[0][column] for scheme in (Weno5(), Muscl()))
-    assert np.flatnonzero(weno == low).tolist() == [0, 5, 6, 7, 8, 9, len(weno) - 1]  # the face between 20 and 200
+    assert np.flatnonzero(weno == low).tolist() == [0, 5, 6, 7, 8, 9, len(weno) - 1]  # the face between 200 and 2e3
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize("shape", [(14,), (14, 5), (14, 130)], ids=str)
+def test_guard_has_no_jump(shape, temperature):
+    """Across the ratio, and across ten times it, the fluxes go on: a jump would be a place from which no time step,
+    however short, is better than first order."""
+    grid, v = box(shape, End.NATURAL), potentials(shape, 9)[0]
+
+    def fluxes(scheme, top):
+        mu = np.ones(shape)
+        mu[9:] = top
+        return Transport(grid, scheme).fluxes(mu, v, temperature=temperature)[0]
+
+    for ratio in (1e4, 1e5):
+        below, above = (fluxes(Weno5(), ratio * (1 + sign * 1e-10)) for sign in (-1, 1))
+        np.testing.assert_allclose(below, above, rtol=0, atol=1e-8 * abs(above).max())
+    near = slice(6, 12)  # faces whose stencils see both
+    between, high, low = (fluxes(scheme, 3e4)[near] for scheme in (Weno5(), Weno5(1e5), Muscl()))
+    np.testing.assert_array_less(np.minimum(high, low), between)
+    np.testing.assert_array_less(between, np.maximum(high, low))
 
 
 @pytest.mark.parametrize("shape", [(14,), (14, 5), (4, 14, 5), (14, 130)], ids=str)

@@ -51,6 +51,7 @@ PIECE = 64  # entries worked on between requests: few enough that computing does
 FLUSH = 1e-290  # smaller densities do not move: round-off there would not be relative any more
 TINY = 2.2250738585072014e-308
 SAFE = 1.0 - 1e-13  # room for round-off in the positivity limiter
+TAIL_WIDTH = 10.0  # factor of max/min over a stencil within which `Weno5` goes over to its fallback
 EPSILON = 1e-40  # of the WENO weights, for stencils scaled to order one; sixth powers stay normal numbers
 
 STAGGERED_1, STAGGERED_3, STAGGERED_5 = 75.0 / 64.0, -25.0 / 384.0, 3.0 / 640.0
@@ -292,7 +293,8 @@ def _flux_points(e0, e1, e2, e3, e4, e5, v, n, ratio, flux, unsafe):  # type: ig
     Candidates ``(3 u0 - 10 u1 + 15 u2)/8``, ``(-u1 + 6 u2 + 3 u3)/8``, ``(3 u2 + 6 u3 - u4)/8`` with linear weights
     1/16, 10/16, 5/16 and ``alpha_k = d_k (1 + tau^2/b_k^2)``, brought to one denominator. Smoothness is measured
     on the stencil divided by a power of two near its largest value: squares of tails underflow, and no fixed epsilon
-    fits all. `unsafe` gets 1.0 where max/min of the six cells is above `ratio`; the answer is whether there was any.
+    fits all. `unsafe` gets 1.0 where max/min of the six cells is above `ratio`; the answer is whether there was any:
+    then `_shade` says how far.
     """
     count = 0
     for j in range(n):
@@ -355,6 +357,35 @@ def _flux_points(e0, e1, e2, e3, e4, e5, v, n, ratio, flux, unsafe):  # type: ig
     return count > 0
 
 
+@_jit
+def _shade(e0, e1, e2, e3, e4, e5, n, ratio, unsafe):  # type: ignore[no-untyped-def]
+    """The share of the fallback: 0 up to max/min of the six cells of `ratio`, 1 from `TAIL_WIDTH` times that on.
+
+    A switch without width would be a jump of the rate of change, which densities are drawn to and stay at: from there
+    no step, however short, is better than first order.
+    """
+    for j in range(n):
+        x0 = at(e0, j)
+        x1 = at(e1, j)
+        x2 = at(e2, j)
+        x3 = at(e3, j)
+        x4 = at(e4, j)
+        x5 = at(e5, j)
+        high = x1 if x1 > x0 else x0
+        low = x1 if x1 < x0 else x0
+        high = x2 if x2 > high else high
+        low = x2 if x2 < low else low
+        high = x3 if x3 > high else high
+        low = x3 if x3 < low else low
+        high = x4 if x4 > high else high
+        low = x4 if x4 < low else low
+        high = x5 if x5 > high else high
+        low = x5 if x5 < low else low
+        share = (high - ratio * low) / (high + TINY) * (TAIL_WIDTH / (TAIL_WIDTH - 1.0))
+        share = 0.0 if share < 0.0 else share
+        put(unsafe, j, 1.0 if share > 1.0 else share)
+
+
 @_contracted
 def _correct(g0, g1, g2, g3, g4, n, flux):  # type: ignore[no-untyped-def]
     """``F = G - d^2 G/24 + 3 d^4 G/640``."""
@@ -376,7 +407,7 @@ def _any(f0, f1, f2, f3, f4, n):  # type: ignore[no-untyped-def]
 
 @_jit
 def _replace(u0, u1, u2, u3, v, temperature, spread, f0, f1, f2, f3, f4, n, flux):  # type: ignore[no-untyped-def]
-    """The flux of `Muscl` with van Leer's slopes where one of the five faces is unsafe."""
+    """Blend in the flux of `Muscl` with van Leer's slopes, by the largest share that one of the five faces asks for."""
     for j in range(n):
         x1 = at(u1, j)
         x2 = at(u2, j)
@@ -384,9 +415,13 @@ def _replace(u0, u1, u2, u3, v, temperature, spread, f0, f1, f2, f3, f4, n, flux
         _, low = _face_muscl(x1, x2, at(u3, j), rise, at(v, j))
         if temperature is not None:
             low += at(spread, j)
-        bad = at(f0, j) + at(f1, j) + at(f2, j) + at(f3, j) + at(f4, j)
+        share = at(f0, j)
+        share = at(f1, j) if at(f1, j) > share else share
+        share = at(f2, j) if at(f2, j) > share else share
+        share = at(f3, j) if at(f3, j) > share else share
+        share = at(f4, j) if at(f4, j) > share else share
         high = peek(flux, j)
-        put(flux, j, low if bad > 0.0 else high)
+        put(flux, j, low if share == 1.0 else high + share * (low - high))
 
 
 @_jit
@@ -980,6 +1015,17 @@ def _strip(  # type: ignore[no-untyped-def]
                     shift(bad, d),
                 ):
                     alarm = f
+                    _shade(
+                        shift(e0, d),
+                        shift(e1, d),
+                        shift(e2, d),
+                        shift(e3, d),
+                        shift(e4, d),
+                        shift(e5, d),
+                        k,
+                        ratio,
+                        shift(bad, d),
+                    )
             if truncated and _mark_truncated(ints, one, f, one, w, bad):
                 alarm = f
             if temperature is not None:
@@ -1116,6 +1162,8 @@ def _tile(  # type: ignore[no-untyped-def]
         alarm = _flux_points(
             density, e1, e2, e3, e4, e5, shift(v, t), inside, ratio, shift(points, t), shift(unsafe, t)
         )
+        if alarm:
+            _shade(density, e1, e2, e3, e4, e5, inside, ratio, shift(unsafe, t))
         truncated = False
         if ints[LOWER_TRUNCATED] or ints[UPPER_TRUNCATED]:
             truncated = _mark_truncated(ints, batch, r - ghost, count, w, unsafe)

@@ -128,15 +128,17 @@ class Weno5(Scheme):
     then ``F = G - d^2 G / 24 + 3 d^4 G / 640`` along the line. Two protections:
 
     - **tail guard**: where max/min of `mu` over a six-cell stencil exceeds `tail_ratio`, and two faces to
-      either side, the van Leer `Muscl` flux is used. So is it within four faces of a truncation end, where
-      the potential need not continue evenly. Empty cells are reached no faster than with `Muscl`.
+      either side, the flux goes over to the van Leer `Muscl` flux, wholly where it exceeds ten times `tail_ratio`
+      (linearly in min/max: a switch would be a jump, which collapses steps that follow an error estimate). So it does
+      within four faces of a truncation end, where the potential need not continue evenly.
+      Empty cells are reached no faster than with `Muscl`.
     - **positivity limiter**: with the step `dt` known, the flux out of a cell is cut so that forward Euler
       keeps ``mu >= 0`` for *every* `dt`; it does nothing on resolved densities below an outflow number of 1/2.
 
     Parameters
     ----------
     tail_ratio : float
-        Largest max/min over a stencil for which the high-order flux is used, greater than 1.
+        Largest max/min over a stencil for which the high-order flux alone is used, greater than 1.
 
     Raises
     ------
