@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-import numpy as np
+import weakref
+from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.checks import values_of
 from mfpde.grid import Grid
 from mfpde.implicit import ImplicitStrang
+from mfpde.layers import layer_widths
 from mfpde.problem import Problem, Reaction
 from mfpde.stepping import ExponentialSSPRK3, Method, Strang
+from mfpde.threads import one_blas_thread
 from mfpde.transport import ScharfetterGummel, Scheme, Weno5
 
-__all__ = ["default_method", "default_scheme", "mean_peclet"]
+__all__ = ["Outlook", "default_method", "default_scheme", "mean_peclet", "outlook"]
 
-DRIFT_DOMINATES = 1.0
-"""Mean cell Peclet number from which Scharfetter-Gummel fluxes are no longer the default: they turn first order."""
+Array = NDArray[np.float64]
+
 DIFFUSION_IS_STIFF = 0.2
 """Mean cell Peclet number below which explicit steps bound by diffusion are a waste."""
+CELLS_OF_A_LAYER = 3.0
+"""Cells to the width of a layer from which on `Weno5` has its order."""
+IMPLICIT_STEPS = 100.0
+"""Implicit steps that a run takes, about, however stiff it is: accuracy alone asks for them."""
+MOST_EXPLICIT_STEPS = 2000.0
+"""Explicit steps, on cells that resolve the layers, from which on they are a waste."""
+MESHES: dict[int, tuple[int, ...]] = {1: (400,), 2: (32, 32), 3: (16, 16, 16), 4: (10, 10, 10, 10)}
+"""On what mesh a problem is looked at, by dimension: not the run's, or the choice would flip where that is refined."""
 
 
 def mean_peclet(problem: Problem, grid: Grid, temperature: float) -> float:
@@ -36,19 +51,111 @@ def coldest(problem: Problem) -> float:
     return min(problem.temperature(float(t)) for t in np.linspace(0.0, problem.t_end, 9))
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What is to be expected of a problem with a temperature, on cells that resolve its layers, a third of their width.
+
+    Attributes
+    ----------
+    layers : tuple of float
+        By axis, the width of the narrowest layer of the start and of the state where the flow ends.
+    steps : float
+        Explicit steps of `Weno5` up to the problem's end time, bound by drift and diffusion wherever there is mass.
+    peclet : float
+        The mean over the start of the largest cell Peclet number of an axis.
+    """
+
+    layers: tuple[float, ...]
+    steps: float
+    peclet: float
+
+    @property
+    def worth(self) -> float:
+        """How many explicit steps `Weno5` is worth: what implicit ones on finer cells cost that are as accurate.
+
+        Fluxes of second order miss about the square of the Peclet number: they need cells smaller by three times it.
+        """
+        return min(IMPLICIT_STEPS * (3.0 * self.peclet) ** len(self.layers), MOST_EXPLICIT_STEPS)
+
+
+_known: weakref.WeakKeyDictionary[Problem, Outlook] = weakref.WeakKeyDictionary()
+
+
+def outlook(problem: Problem, grid: Grid, temperature: float) -> Outlook:
+    """What is to be expected of a problem, whatever the mesh; `grid` serves where the energy has values on it only."""
+    if problem not in _known:
+        try:
+            _known[problem] = _outlook(problem, Grid(grid.axes, MESHES[grid.dimension]), temperature)
+        except Exception:  # whatever a class of the user's does on a mesh that it does not know
+            _known[problem] = _outlook(problem, grid, temperature)
+    return _known[problem]
+
+
+def _outlook(problem: Problem, grid: Grid, temperature: float) -> Outlook:
+    from mfpde.equilibrium import roughly_stationary
+
+    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
+        start, V, end, V_end = roughly_stationary(problem, grid, temperature)
+    layers = tuple(min(pair) for pair in zip(layer_widths(start, grid), layer_widths(end, grid), strict=True))
+    cells = [width / CELLS_OF_A_LAYER for width in layers]
+    held = (start > 1e-30 * start.max()) | (end > 1e-30 * end.max())
+    at_start, at_end = (_slopes(problem, grid, W, temperature) for W in (V, V_end))
+    peclet = np.max([slope * h for slope, h in zip(at_start, cells, strict=True)], axis=0) / temperature
+    rate = np.zeros(grid.shape)
+    for i, h in enumerate(cells):
+        drift = np.maximum(at_start[i], at_end[i]) / h
+        rate += _metric(problem, grid, i) * (drift + 2.0 * Weno5.diffusion_share * temperature / h**2)
+    length = problem.schedule.integral(0.0, problem.t_end)
+    steps = length * float(rate.max(where=held, initial=0.0)) / ExponentialSSPRK3().ssp
+    return Outlook(layers, steps, float(np.vdot(start, peclet)) * grid.cell_volume)
+
+
+def _slopes(problem: Problem, grid: Grid, V: Array, temperature: float) -> list[Array]:
+    """``|d_i (V - tau log omega)|`` on the cells."""
+    log_base = problem.log_base(*grid.mesh())
+    driving = V if log_base is None else V - temperature * np.broadcast_to(log_base, grid.shape)
+    found = []
+    for i, (axis, h) in enumerate(zip(grid.axes, grid.spacing, strict=True)):
+        if axis.periodic:
+            slope = (np.roll(driving, -1, i) - np.roll(driving, 1, i)) / (2.0 * h)
+        else:
+            slope = np.gradient(driving, h, axis=i)
+        found.append(np.abs(slope))
+    return found
+
+
+def _metric(problem: Problem, grid: Grid, i: int) -> float | Array:
+    rate = None if problem.metric is None else problem.metric[i]
+    if callable(rate):
+        return values_of(rate, *grid.mesh())
+    return 1.0 if rate is None else float(rate)
+
+
 def default_scheme(problem: Problem, grid: Grid) -> tuple[Scheme, str]:
     """The transport scheme for a problem, and why.
 
-    `Weno5` at temperature 0, and above where drift dominates diffusion within a cell (`mean_peclet` above 1 at the
-    lowest temperature of the run); else `ScharfetterGummel`, which is then of second order and keeps Gibbs states.
+    `Weno5` at temperature 0. Above, it depends on the problem and not on the mesh, so that a finer mesh is never worse
+    because the scheme changed. `ScharfetterGummel` keeps Gibbs states and takes implicit steps, about 100 in a run;
+    `Weno5` is far more accurate where drift dominates, with explicit steps. It is taken where those, counted on cells
+    that resolve the narrowest layers of the start and of the state where the flow ends (`Outlook`), are fewer than 2000
+    and than what implicit steps cost on cells so fine that they are as accurate.
     """
     tau = coldest(problem)
     if tau == 0.0:
         return Weno5(), "temperature 0" if problem.noiseless else "the temperature falls to 0"
-    mean = mean_peclet(problem, grid, tau)
-    if mean <= DRIFT_DOMINATES:
-        return ScharfetterGummel(), f"mean cell Peclet number {mean:.2g} <= {DRIFT_DOMINATES:g}"
-    return Weno5(), f"drift dominates diffusion within a cell: mean cell Peclet number {mean:.2g}"
+    known = outlook(problem, grid, tau)
+    width, h = min(zip(known.layers, grid.spacing, strict=True), key=lambda pair: pair[0] / pair[1])
+    seen = f"cells of {h:.2g} resolve layers of {width:.2g} by {width / h:.2g}, and"
+    there = f"on cells of {width / CELLS_OF_A_LAYER:.2g}"
+    drift, steps = f"a drift of cell Peclet number {known.peclet:.2g}", f"{known.steps:.0f} explicit steps"
+    if known.steps <= known.worth:
+        return Weno5(), f"{seen} {there} {drift} is worth {steps}"
+    if known.steps < 10.0 * IMPLICIT_STEPS:
+        return ScharfetterGummel(), f"{seen} {there} {drift} is not worth {steps}"
+    return (
+        ScharfetterGummel(),
+        f"{seen} {there} explicit steps would be {known.steps / IMPLICIT_STEPS:.0f} times shorter",
+    )
 
 
 def default_method(problem: Problem, grid: Grid, scheme: Scheme) -> tuple[Method, str]:

@@ -265,6 +265,24 @@ def stationary(
     )
 
 
+def roughly_stationary(
+    problem: Problem, grid: Grid, temperature: float, max_iterations: int = 10
+) -> tuple[Array, Array, Array, Array]:
+    """The start and about where it goes: enough to know how wide and how steep both are, and cheap.
+
+    Returns the start's density and potential on the mesh, and those of a Gibbs state near the minimiser of the free
+    energy, exact where V does not depend on the density. Nothing is checked.
+    """
+    log_base = problem.log_base(*grid.mesh())
+    if log_base is not None:
+        log_base = np.broadcast_to(log_base, grid.shape)
+    functional = _Functional(problem.bound_energy, grid)
+    start = problem.mu_0.cells(grid)
+    V = np.array(functional.evaluate(start)[0])
+    point, _ = _gibbs_state(functional, V, temperature, log_base, 0.1 * temperature, max_iterations)
+    return start, V, point.mu, point.V
+
+
 def _temperature(problem: Problem, temperature: float | None) -> float:
     if temperature is None:
         if not problem.temperature.constant:

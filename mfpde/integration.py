@@ -40,6 +40,7 @@ from mfpde.finite import cell_not_finite
 from mfpde.flow import Evaluation, FreeEnergy
 from mfpde.grid import Axis, Grid
 from mfpde.implicit import Potential
+from mfpde.layers import unresolved
 from mfpde.measures import Measure
 from mfpde.problem import Problem, Reaction
 from mfpde.running import (
@@ -117,7 +118,8 @@ def solve(
     scheme : Scheme, optional
         `Weno5` (fifth order where the density is smooth), `Muscl` (second order, the energy identity holds on
         the mesh), `Upwind` (first order), `ScharfetterGummel` (second order, exact Gibbs states). Default: `Weno5`
-        at temperature 0, and above where drift dominates diffusion within a cell; else `ScharfetterGummel`.
+        at temperature 0, and above where drift dominates and explicit steps are few, whatever the mesh; else
+        `ScharfetterGummel`.
     method : Method, optional
         Default: `ImplicitStrang` for `ScharfetterGummel`; else `ExponentialSSPRK3`, or `Strang` with reinjection, the
         free-energy reaction, or stiff diffusion. ``repr(Solver(...))`` says what was chosen and why.
@@ -178,7 +180,8 @@ def solve(
     -----
     RunWarning
         When mass gathers at a truncation end, the energy rises by more than 1e-13 of its scale in a
-        step, or mass drifts by more than 1e-12.
+        step, mass drifts by more than 1e-12, or, with a temperature, the first or the last density has layers
+        narrower than a cell.
 
     Examples
     --------
@@ -435,6 +438,7 @@ class Integration:
                     self._start_stream()
             else:
                 recorder.state(self.state.t, at, self.free, tau, (0.0, None, 0))
+                self._note_layers("the start")
                 self._keep()
             result = Result.SUCCESS
             del at
@@ -512,6 +516,11 @@ class Integration:
             at = self.solver.evaluate(state)
         return state, at
 
+    def _note_layers(self, what: str) -> None:
+        """Say so where a run with a temperature has a density that its mesh does not resolve."""
+        if not self.solver.problem.noiseless and (note := unresolved(self.state.mu, self.solver.grid, what)):
+            self.notes.append(note)
+
     def _checkpoint_is_due(self, now: float) -> bool:
         every = self.manner.checkpoint
         return self.stream is not None and every is not None and now - self.written > every
@@ -541,6 +550,7 @@ class Integration:
         recorder.departure(last, self.free, rate, problem.schedule(state.t), problem.alpha(state.t), cell)
         del last, rate
         self.free = None
+        self._note_layers(f"the density at t = {state.t:g}")
         diagnostics = recorder.arrays()
         density = np.empty((0, *solver.grid.shape)) if self.frames is None else self.frames[: len(self.times)]
         seconds = time.perf_counter() - self.began + self.before.pop("seconds", 0.0)

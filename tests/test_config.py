@@ -89,7 +89,8 @@ def test_defaults_depend_on_the_temperature():
     for text, transport, method in (
         ('problem = "linear-neuron"', "weno5", "exponential-ssprk3"),
         ('problem = "torus-langevin"', "scharfetter-gummel", "implicit-strang"),
-        ('problem = "torus-langevin"\nshape = [12]', "weno5", "exponential-ssprk3"),
+        ('problem = "torus-langevin"\nshape = [12]', "scharfetter-gummel", "implicit-strang"),
+        ('problem = "gaussian-langevin"\nparameters = {alpha = 0.0}', "weno5", "exponential-ssprk3"),
     ):
         configuration = configured(text)
         scheme = configuration.completed(configuration.problem()).tables.scheme

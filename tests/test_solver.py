@@ -246,11 +246,24 @@ class TestDefaults:
         ("problem", "shape", "scheme", "method", "reason"),
         [
             (mf.problems.gaussian_bumps(), 50, mf.Weno5, mf.ExponentialSSPRK3, "temperature 0"),
-            (mf.problems.torus_langevin(), 200, mf.ScharfetterGummel, mf.ImplicitStrang, "Peclet number 0.46 <= 1"),
-            (mf.problems.torus_langevin(), 40, mf.Weno5, mf.ExponentialSSPRK3, "drift dominates diffusion"),
-            (mf.problems.torus_langevin(alpha=1.0), 40, mf.Weno5, mf.Strang, "free-energy reaction"),
+            (
+                mf.problems.torus_langevin(),
+                200,
+                mf.ScharfetterGummel,
+                mf.ImplicitStrang,
+                "by 10, and on cells",
+            ),
+            (
+                mf.problems.torus_langevin(),
+                40,
+                mf.ScharfetterGummel,
+                mf.ImplicitStrang,
+                "by 2.1, and on cell",
+            ),
+            (mf.problems.gaussian_langevin(alpha=0.0), 40, mf.Weno5, mf.ExponentialSSPRK3, "third order, unsplit"),
+            (mf.problems.gaussian_langevin(), 40, mf.Weno5, mf.Strang, "free-energy reaction"),
         ],
-        ids=["cold", "warm", "coarse", "coarse-free-energy"],
+        ids=["cold", "warm", "coarse", "drift", "drift-free-energy"],
     )
     def test_of_a_problem(self, problem, shape, scheme, method, reason):
         solver = mf.Solver(problem, shape)
