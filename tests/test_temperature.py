@@ -622,6 +622,7 @@ class TestDecay:
             assert solution.diagnostics["minimum"].min() > 0
 
     @pytest.mark.filterwarnings("ignore:.*lies at a truncation end")
+    @pytest.mark.filterwarnings("ignore:.*which the mesh does not resolve")
     @pytest.mark.parametrize("method", [mf.ImplicitEuler(), mf.ImplicitStrang()], ids=["euler", "strang"])
     def test_from_a_spike(self, method):
         """From all the mass in one cell, empty cells around it: positive after one step, and the energy falls."""
@@ -645,6 +646,7 @@ class TestDecay:
                 assert np.diff(d["energy"]).max() < 0
                 assert solution.stats["mass_drift"] <= 1e-13
 
+    @pytest.mark.filterwarnings("ignore:the density at t = 10 is .* cells wide")
     def test_explicit_potential_breaks_it(self):
         """With the potential of the start alone a convex interaction raises the free energy at large steps."""
         problem = P.torus_langevin(weight=20.0)
