@@ -78,23 +78,29 @@ class Outlook:
         return min(IMPLICIT_STEPS * (3.0 * self.peclet) ** len(self.layers), MOST_EXPLICIT_STEPS)
 
 
-_known: weakref.WeakKeyDictionary[Problem, Outlook] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Problem, Outlook | None] = weakref.WeakKeyDictionary()
 
 
-def outlook(problem: Problem, grid: Grid, temperature: float) -> Outlook:
-    """What is to be expected of a problem, whatever the mesh; `grid` serves where the energy has values on it only."""
+def outlook(problem: Problem, grid: Grid, temperature: float) -> Outlook | None:
+    """What is to be expected of a problem, whatever the mesh; `grid` serves where the energy has values on it only.
+
+    None where it has no finite values on either: whoever runs it is told.
+    """
     if problem not in _known:
-        try:
-            _known[problem] = _outlook(problem, Grid(grid.axes, MESHES[grid.dimension]), temperature)
-        except Exception:  # whatever a class of the user's does on a mesh that it does not know
-            _known[problem] = _outlook(problem, grid, temperature)
+        _known[problem] = None
+        for mesh in (Grid(grid.axes, MESHES[grid.dimension]), grid):
+            try:
+                _known[problem] = _outlook(problem, mesh, temperature)
+                break
+            except Exception:  # whatever a class of the user's does on a mesh that it does not know
+                continue
     return _known[problem]
 
 
 def _outlook(problem: Problem, grid: Grid, temperature: float) -> Outlook:
     from mfpde.equilibrium import roughly_stationary
 
-    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
+    with one_blas_thread(), np.errstate(all="ignore"):
         start, V, end, V_end = roughly_stationary(problem, grid, temperature)
     layers = tuple(min(pair) for pair in zip(layer_widths(start, grid), layer_widths(end, grid), strict=True))
     cells = [width / CELLS_OF_A_LAYER for width in layers]
@@ -144,6 +150,8 @@ def default_scheme(problem: Problem, grid: Grid) -> tuple[Scheme, str]:
     if tau == 0.0:
         return Weno5(), "temperature 0" if problem.noiseless else "the temperature falls to 0"
     known = outlook(problem, grid, tau)
+    if known is None:
+        return ScharfetterGummel(), "temperature above 0"
     width, h = min(zip(known.layers, grid.spacing, strict=True), key=lambda pair: pair[0] / pair[1])
     seen = f"cells of {h:.2g} resolve layers of {width:.2g} by {width / h:.2g}, and"
     there = f"on cells of {width / CELLS_OF_A_LAYER:.2g}"
@@ -152,10 +160,8 @@ def default_scheme(problem: Problem, grid: Grid) -> tuple[Scheme, str]:
         return Weno5(), f"{seen} {there} {drift} is worth {steps}"
     if known.steps < 10.0 * IMPLICIT_STEPS:
         return ScharfetterGummel(), f"{seen} {there} {drift} is not worth {steps}"
-    return (
-        ScharfetterGummel(),
-        f"{seen} {there} explicit steps would be {known.steps / IMPLICIT_STEPS:.0f} times shorter",
-    )
+    shorter = f"{known.steps / IMPLICIT_STEPS:.0f} times shorter"
+    return ScharfetterGummel(), f"{seen} {there} explicit steps would be {shorter}"
 
 
 def default_method(problem: Problem, grid: Grid, scheme: Scheme) -> tuple[Method, str]:

@@ -333,6 +333,7 @@ class Integration:
         if self.frames is not None:
             for i in whole:
                 self.frames[i] = history.density[i]
+        self._note_layers("the start", history.density[0])
         self.redone = int(history.diagnostics["redone"].sum())
         self.scale = float(np.abs(history.energy).max())
         self.leak = history.stats.get("leak", 0.0)
@@ -438,7 +439,7 @@ class Integration:
                     self._start_stream()
             else:
                 recorder.state(self.state.t, at, self.free, tau, (0.0, None, 0))
-                self._note_layers("the start")
+                self._note_layers("the start", self.state.mu)
                 self._keep()
             result = Result.SUCCESS
             del at
@@ -516,9 +517,9 @@ class Integration:
             at = self.solver.evaluate(state)
         return state, at
 
-    def _note_layers(self, what: str) -> None:
+    def _note_layers(self, what: str, mu: Array) -> None:
         """Say so where a run with a temperature has a density that its mesh does not resolve."""
-        if not self.solver.problem.noiseless and (note := unresolved(self.state.mu, self.solver.grid, what)):
+        if not self.solver.problem.noiseless and (note := unresolved(mu, self.solver.grid, what)):
             self.notes.append(note)
 
     def _checkpoint_is_due(self, now: float) -> bool:
@@ -550,7 +551,7 @@ class Integration:
         recorder.departure(last, self.free, rate, problem.schedule(state.t), problem.alpha(state.t), cell)
         del last, rate
         self.free = None
-        self._note_layers(f"the density at t = {state.t:g}")
+        self._note_layers(f"the density at t = {state.t:g}", state.mu)
         diagnostics = recorder.arrays()
         density = np.empty((0, *solver.grid.shape)) if self.frames is None else self.frames[: len(self.times)]
         seconds = time.perf_counter() - self.began + self.before.pop("seconds", 0.0)

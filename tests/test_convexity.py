@@ -107,6 +107,7 @@ def least_found(J, n, rng):
     return min(optimize.minimize(of, z, method="L-BFGS-B").fun for z in starts)
 
 
+@pytest.mark.filterwarnings("ignore:.*which the mesh does not resolve")
 @pytest.mark.parametrize("tau", [0.0, 0.2])
 def test_no_certificate_is_false(tau):
     """200 random energies, convex and not: E - gap is below the true minimum over the simplex wherever there is a gap.
@@ -354,6 +355,7 @@ def test_stationary_names_the_box():
 NOTE = "birth-death on V does not minimise the free energy; reaction='free-energy' does"
 
 
+@pytest.mark.filterwarnings("ignore:.*which the mesh does not resolve")
 @pytest.mark.parametrize(
     ("options", "said"),
     [
