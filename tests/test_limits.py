@@ -36,6 +36,7 @@ def rising() -> dict:
     }
 
 
+@pytest.mark.filterwarnings("ignore:.*which the mesh does not resolve")
 def test_an_energy_that_rises_is_a_warning_or_a_failure():
     with pytest.warns(mf.RunWarning, match=r"the energy rose by .* take Potential.AVERAGE"):
         whole = mf.solve(**rising())

@@ -72,5 +72,11 @@ def test_schema_1_of_a_run_that_was_killed():
     assert solution.times[-1] < solution.state.t
     done = mf.resume(solution, progress=False)
     whole = mf.load(FILES / "schema-1-checksums.h5")
-    # other machines and versions may round otherwise
-    np.testing.assert_allclose(done.density[-1], whole.density[-1], rtol=1e-9)
+    assert done.times.tolist() == whole.times.tolist()
+    # the tails of `Weno5` have changed since: it goes on as a run from that state does today
+    options = {"scheme": mf.Weno5(), "method": mf.ExponentialSSPRK3(), "controller": mf.ErrorControl()}
+    today = mf.solve(
+        solution.problem, 24, initial=solution.state, save=whole.times[whole.times > solution.state.t].tolist(),
+        t_end=1.0, progress=False, **options,
+    )  # fmt: skip
+    np.testing.assert_allclose(done.density[-1], today.density[-1], rtol=1e-9)
