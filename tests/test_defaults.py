@@ -137,8 +137,8 @@ class TestScheme:
         """The better scheme is the one with less work, steps times cells, for the same error: fluxes of second order
         need cells finer by the square root of a ratio of errors. The default is that one, or within 3 times its steps
         and twice its error."""
-        control = mf.ErrorControl(1e-7)
-        fine, coarse = (run(problem, n, scheme=SCHEMES[0], controller=control).energy for n in (800, 400))
+        control = mf.ErrorControl(1e-6)
+        fine, coarse = (run(problem, n, scheme=SCHEMES[0], controller=control).energy for n in (400, 200))
         reference = fine + (fine - coarse) / 3
         for n in meshes:
             solutions = [run(problem, n, scheme=scheme) for scheme in SCHEMES]
