@@ -171,9 +171,9 @@ def _recipes() -> dict[str, Recipe]:
             wanted += (Moment("c", 2, late), Moment("y", 2, late), OutputAt(x, late))
         # without birth-death the measure becomes narrow, and takes more nodes
         tolerance = {("good", 0.0): 5e-8, ("bad", 0.0): 1e-8}.get((start, alpha), 2e-9)
-        parts = (Part(tolerance, wanted, 60.0 if alpha else 600.0, 2.0 * 2**30 if start == "good" else 2e7),)
+        parts = (Part(tolerance, wanted, 180.0 if alpha else 600.0, 2.0 * 2**30 if start == "good" else 2e7),)
         if start == "good":
-            parts += (Part(3e-2, (Marginal("y", edges, late),), 60.0),)
+            parts += (Part(3e-2, (Marginal("y", edges, late),), 120.0),)
         found.append(Recipe(name, "three-gaussians", {"start": start, "alpha": alpha}, parts))
     times = (0.5, 1.0, 2.0)
     found.append(
