@@ -36,6 +36,7 @@ from mfpde.grid import Grid, box
 from mfpde.measures import GridMeasure, Measure
 from mfpde.problem import Problem, Reaction
 from mfpde.running import warn
+from mfpde.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -233,7 +234,8 @@ def stationary(
     start = (problem.mu_0 if initial is None else initial.restrict(grid.axes)).cells(grid)
     functional = _Functional(problem.bound_energy, grid)
     functional.deadline = deadline
-    V, energy = functional.evaluate(start)
+    with one_blas_thread():
+        V, energy = functional.evaluate(start)
     if not (math.isfinite(energy) and np.all(np.isfinite(V))):
         where = cell_not_finite(V, grid)
         raise ValueError(
@@ -242,12 +244,13 @@ def stationary(
         )
     spread = float(np.vdot(start, np.abs(V - float(np.vdot(V, start)) * grid.cell_volume))) * grid.cell_volume
     goal = tolerance * max(abs(energy), spread, tau)
-    if tau > 0:
-        point, iterations = _gibbs_state(functional, V, tau, log_base, goal, max_iterations)
-        mu, log_mu, V, energy, gap = point.mu, point.log_mu, point.V, point.energy, point.gap
-    else:
-        mu, V, energy, gap, iterations = _sparse_state(functional, V, unbalanced, goal, max_iterations)
-        log_mu = np.log(mu, where=mu > 0, out=np.full_like(mu, -np.inf))
+    with one_blas_thread():  # as in every run, so that the number of threads changes no bit
+        if tau > 0:
+            point, iterations = _gibbs_state(functional, V, tau, log_base, goal, max_iterations)
+            mu, log_mu, V, energy, gap = point.mu, point.log_mu, point.V, point.energy, point.gap
+        else:
+            mu, V, energy, gap, iterations = _sparse_state(functional, V, unbalanced, goal, max_iterations)
+            log_mu = np.log(mu, where=mu > 0, out=np.full_like(mu, -np.inf))
     converged = gap <= goal
     if not converged:
         warn(
@@ -669,6 +672,7 @@ class _NodalFunctional(_Functional):
         return self.bound.potential(self.points, response), self.bound.energy(self.points, weights, response)
 
 
+@one_blas_thread()
 def stationary_on_nodes(
     problem: Problem, counts: Sequence[int], tolerance: float = 1e-12, max_iterations: int = 300,
     deadline: float = math.inf,
@@ -701,6 +705,7 @@ def stationary_on_nodes(
     low = state.V.min()
     total = float(np.exp(log_base - (state.V - low) / tau).sum()) * volume
 
+    @one_blas_thread()
     def density(at: Array) -> Array:
         omega = problem.log_base(*at.T)
         potential = problem.bound_energy.potential(at, response)

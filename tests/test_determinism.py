@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from threadpoolctl import threadpool_limits
 
 import mfpde as mf
 from mfpde.threads import at_most, product
@@ -43,6 +44,46 @@ def test_threads_do_not_change_a_bit(problem, settings):
     for other in (again, two, three):
         for name in ("density", "energy", "response"):
             assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
+def coupled() -> tuple[np.ndarray, ...]:
+    """Particles and their twins."""
+    problem = mf.Problem(
+        energy=mf.Confinement(x=0.2) + mf.Interaction(mf.SeparableKernel(x=mf.GaussianKernel(0.3)), 0.5),
+        axes=[mf.Axis("x", -3, 3)],
+        initial=mf.Product(x=stats.norm(0.3, 0.4)),
+    )
+    solution = mf.solve(problem, 60, 0.1, save=2, progress=False)
+    found = mf.particles.coupled(problem, solution, 30, dt=0.02, t_end=0.1)
+    return found.positions, found.twins, found.response, found.norm
+
+
+def stationary(temperature: float) -> tuple[np.ndarray, ...]:
+    """A stationary state in two dimensions."""
+    found = mf.stationary(mf.problems.three_gaussians(), (32, 32), temperature=temperature)
+    return found.mu, found.potential, np.array([found.energy, found.gap])
+
+
+def on_nodes() -> tuple[np.ndarray, ...]:
+    """An end state on Gauss nodes, with its error bar."""
+    observables = [mf.EnergyAt(np.inf), mf.DensityAt(np.linspace(0, 6, 300)[:, None], np.inf)]
+    found = mf.reference(mf.problems.torus_langevin(), 1e-8, observables, budget=1e6, progress=False)
+    return tuple(values for certified in found.observables for values in (certified.value, certified.bar))
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [coupled, lambda: stationary(0.0), lambda: stationary(0.2), on_nodes],
+    ids=["coupled", "cold", "warm", "nodes"],
+)
+def test_threads_of_matrix_products_do_not_change_a_bit(compute):
+    # BLAS shares products among its threads, and sums then come in another order
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            found.append(compute())
+    for one, two in zip(*found, strict=True):
+        assert np.array_equal(one, two)
 
 
 @pytest.mark.parametrize(

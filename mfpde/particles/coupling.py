@@ -23,6 +23,7 @@ from mfpde.particles.simulation import (
 )
 from mfpde.problem import Problem
 from mfpde.running import check_memory
+from mfpde.threads import one_blas_thread
 
 __all__ = ["CoupledCloud", "coupled"]
 
@@ -76,6 +77,7 @@ class CoupledCloud:
         return np.asarray(np.sqrt(np.mean(self.delta**2, axis=2)))
 
 
+@one_blas_thread()
 def coupled(
     problem: Problem,
     solution: Any,
