@@ -135,7 +135,9 @@ class Stationary:
     def outcome(self) -> Outcome:
         found = mf.stationary(self.problem(), self.shape, **self.settings)
         arrays = {"density": found.mu, "potential": found.potential, "energy": [found.energy, found.gap, found.entropy]}
-        numbers = {"energy": [found.energy], **on_mesh(found.grid, found.mu)}
+        numbers = {"energy": [found.energy], "mass": [found.mass]}
+        if found.temperature > 0.0:  # without, round-off decides how mass is shared by neighbouring cells
+            numbers |= on_mesh(found.grid, found.mu)
         return Outcome.of(ADAPTIVE, arrays, numbers)
 
 

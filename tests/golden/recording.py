@@ -17,6 +17,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 import scipy
+import scipy.linalg  # brings the BLAS that it has of its own
 import threadpoolctl
 
 PATH = Path(__file__).parent.parent / "golden.json"
