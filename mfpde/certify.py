@@ -446,12 +446,14 @@ def _collected(
     for job, chosen in begun:
         for (k, _), certified in zip(chosen, job.result(), strict=True):
             parts[k].append(certified)
-    joined = tuple(replace(_joined(parts[k]), observable=observable) for k, observable in enumerate(wanted) if parts[k])
+    certified = tuple(
+        replace(joined(parts[k]), observable=observable) for k, observable in enumerate(wanted) if parts[k]
+    )
     masses = [job.ancestral for job, _ in jobs if job.ancestral is not None]
     return Reference(
         search.problem,
         search.tolerance,
-        joined,
+        certified,
         tuple(search.levels),
         all(job.reached for job, _ in jobs),
         min(masses, default=None),
@@ -744,11 +746,11 @@ def _reaching(value: Array, bar: Array, second: Array, own: Array) -> Array:
     return np.where(distance <= bar + own, bar, np.maximum(bar, distance))
 
 
-def _joined(parts: Sequence[Certified]) -> Certified:
-    """Finite times and the end state of one observable."""
+def joined(parts: Sequence[Certified]) -> Certified:
+    """One observable whose times were computed apart: the finite ones and the end state, or early and late ones."""
     if len(parts) == 1:
         return parts[0]
-    first, second = parts
+    first, second = joined(parts[:-1]), parts[-1]
 
     def both(name: str) -> Array | None:
         a, b = getattr(first, name), getattr(second, name)
@@ -761,7 +763,8 @@ def _joined(parts: Sequence[Certified]) -> Certified:
 
     def words(name: str) -> str:
         said = [text for text in (getattr(first, name), getattr(second, name)) if text]
-        return "; ".join(said) if len(said) == 2 or name == "route" else ""
+        known = len(said) == 2 or name == "route"
+        return "; ".join(dict.fromkeys(said)) if known else ""
 
     changed: dict[str, Any] = {name: both(name) for name in _ARRAYS} | {name: words(name) for name in _WORDS}
     changed["sizes"] = tuple("; ".join(filter(None, pair)) for pair in zip(first.sizes, second.sizes, strict=True))
