@@ -446,14 +446,12 @@ def _collected(
     for job, chosen in begun:
         for (k, _), certified in zip(chosen, job.result(), strict=True):
             parts[k].append(certified)
-    certified = tuple(
-        replace(joined(parts[k]), observable=observable) for k, observable in enumerate(wanted) if parts[k]
-    )
+    every = tuple(replace(joined(parts[k]), observable=observable) for k, observable in enumerate(wanted) if parts[k])
     masses = [job.ancestral for job, _ in jobs if job.ancestral is not None]
     return Reference(
         search.problem,
         search.tolerance,
-        certified,
+        every,
         tuple(search.levels),
         all(job.reached for job, _ in jobs),
         min(masses, default=None),
