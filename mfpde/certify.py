@@ -58,6 +58,8 @@ Array = NDArray[np.float64]
 
 ROUND_OFF = 1e-13
 """A bar of this share of the largest possible value is narrow enough, however small the value is."""
+ROUNDED = 16.0 * np.finfo(float).eps
+"""No bar is a smaller share of the largest possible value."""
 CONFIRMS = 100.0
 """How much wider than the tolerance the bars of the implementation's check may be, if that is not much work."""
 NARROWEST = 1e-4
@@ -512,7 +514,8 @@ class _Job:
             every = np.array([0.0, search.problem.t_end])
         self.times = every
         self.where = [nearest(every, at) for at in each]
-        self.floors = [ROUND_OFF * o.bound(search.problem) / search.tolerance for o in wanted]
+        self.bounds = [o.bound(search.problem) for o in wanted]
+        self.floors = [ROUND_OFF * bound / search.tolerance for bound in self.bounds]
         self.candidates = [self.ladder(route) for route in routes(search.problem, every, mesh)]
         self.checked: Ladder | None = None
         self.check: Ladder | None = None
@@ -660,7 +663,8 @@ class _Job:
             if second is not None and second.levels:
                 theirs = zip(best.best, bars, second.best, second.bars()[0], strict=True)
                 bars = [_reaching(*of) for of in theirs]
-        return bars
+        # what is 0 by symmetry is a sum of numbers that are not
+        return [np.maximum(bar, ROUNDED * bound) for bar, bound in zip(bars, self.bounds, strict=True)]
 
     def result(self) -> list[Certified]:
         """What is known.

@@ -34,6 +34,8 @@ MOST_NODES = 4000
 """Nodes along an axis: where that is not enough, more are no help."""
 SECOND = 0.1
 """Work, in about seconds, that the first candidate may put into a level before the second one begins."""
+ROUNDING = 2e-15
+"""Relative error that a step leaves of round-off, at most: sums over cells, and their mass."""
 DEFAULT_CELLS = {1: 150, 2: 72, 3: 30, 4: 16}
 """Cells along each axis where a problem suggests no mesh: the first level has a third of them."""
 
@@ -141,7 +143,13 @@ class MeshRoute(Route):
         # no cells of the one sequence have the faces or the centres of the other's
         self.start = tuple(max(FIRST_CELLS[d], round(n / 3)) * (1.13 if shifted else 1.0) for n in shape)
         # one method for all levels, of a fine one: where it changed on the way, so would the error in time
-        self.method, _ = default_method(problem, problem.grid(self.cells(4)), scheme)
+        for level in range(4, -1, -1):
+            try:
+                self.method, _ = default_method(problem, problem.grid(self.cells(level)), scheme)
+                break
+            except ValueError:  # a dense kernel that such a mesh is too fine for
+                if level == 0:
+                    raise
 
     def cells(self, level: int) -> tuple[int, ...]:
         """See `Route`."""
@@ -167,13 +175,19 @@ class MeshRoute(Route):
         seconds = deadline - time.perf_counter()
         if not seconds > 0.0:
             raise OutOfTime
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RunWarning)
-            found = uninterrupted(solve(
-                problem, grid.shape, float(self.times[-1]), scheme=self.scheme, method=self.method,
-                save=self.times.tolist(), controller=controller, progress=False, throw=False,
-                time_limit=seconds if math.isfinite(seconds) else None,
-            ))  # fmt: skip
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RunWarning)
+                found = uninterrupted(solve(
+                    problem, grid.shape, float(self.times[-1]), scheme=self.scheme, method=self.method,
+                    save=self.times.tolist(), controller=controller, progress=False, throw=False,
+                    time_limit=seconds if math.isfinite(seconds) else None,
+                ))  # fmt: skip
+        except ValueError as error:
+            if not level:
+                raise
+            # a dense kernel, for which this mesh is too fine
+            raise RouteError(f"{self.name}, {self.size(level)} cells: {error}") from None
         if found.result is Result.TIME_LIMIT:
             raise OutOfTime
         if not found.times[-1] >= self.times[-1]:
@@ -181,6 +195,7 @@ class MeshRoute(Route):
                 f"{self.name}, {self.size(level)} cells, ended at t = {found.times[-1]:g}: {found.result.value}"
             )
         self.cost = found.stats["steps"] * (3e-4 + 5e-8 * grid.size)
+        self.blind = ROUNDING * found.stats["steps"]
         for i in nearest(found.times, self.times):
             yield Measured(
                 problem, tuple(grid.mesh()), found.density[i] * grid.cell_volume, float(found.energy[i]), grid,
