@@ -142,14 +142,10 @@ class MeshRoute(Route):
         shape = (DEFAULT_CELLS[d],) * d if problem.shape is None else problem.grid(None).shape
         # no cells of the one sequence have the faces or the centres of the other's
         self.start = tuple(max(FIRST_CELLS[d], round(n / 3)) * (1.13 if shifted else 1.0) for n in shape)
-        # one method for all levels, of a fine one: where it changed on the way, so would the error in time
-        for level in range(4, -1, -1):
-            try:
-                self.method, _ = default_method(problem, problem.grid(self.cells(level)), scheme)
-                break
-            except ValueError:  # a dense kernel that such a mesh is too fine for
-                if level == 0:
-                    raise
+        # one method for all levels, of a fine one: where it changed on the way, so would the error in time; of the
+        # first where a matrix of all cells by all cells has to be made to ask
+        dense = problem.bound_energy.direct and d > 1
+        self.method, _ = default_method(problem, problem.grid(self.cells(0 if dense else 4)), scheme)
 
     def cells(self, level: int) -> tuple[int, ...]:
         """See `Route`."""

@@ -932,7 +932,7 @@ def test_a_dense_kernel_ends_the_levels_and_not_the_call():
     route = routes.MeshRoute(problem, np.array([0.1]), mf.ScharfetterGummel(), 2)
     assert math.prod(route.cells(4)) > 14_000
     with pytest.raises(routes.RouteError, match="GiB"):
-        list(route.run(4, 1e-3, math.inf))
+        list(route.run(4, 1e-5, math.inf))
 
 
 def test_round_off_of_steps_is_part_of_the_bar():
