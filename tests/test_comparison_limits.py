@@ -76,6 +76,55 @@ def test_a_fall_that_excludes_the_law_of_large_numbers_is_inconsistent():
     assert judged(falling(-1.0, 64)).verdict is Verdict.CONSISTENT
 
 
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize(
+    ("replicas", "control"),
+    [
+        ((2, 2), 2),
+        ((2, 2, 2), None),
+        ((3, 3, 3), 3),
+        ((4, 4, 4), 4),
+        ((32, 32, 2), 2),
+        ((32, 32, 2), None),
+        ((32, 32, 4), 4),
+        ((32, 32, 32), 2),
+        ((32, 8, 2), None),
+        ((32, 8, 2), 2),
+    ],
+)
+def test_a_right_code_of_few_replicas_is_never_inconsistent(replicas, control, signed):
+    """Normal gaps of variance 1/n: at a score of 4 one in 30 000 tests may fail, here are 1200 comparisons or so.
+
+    Of two replicas both centred squares are the same number, which is no error bar for a variance.
+    """
+    rng = np.random.default_rng(0)
+    sizes, sign = np.array([50.0, 200.0, 800.0][: len(replicas)]), (lambda g: g) if signed else np.abs
+
+    def normal_gaps(count, n):
+        return sign(rng.normal(size=(count, 3 if signed else 1)) / math.sqrt(n))
+
+    for _ in range(60):
+        gaps = [normal_gaps(count, n) for count, n in zip(replicas, sizes, strict=True)]
+        draws = [np.abs(rng.normal(size=(64, 1))) / math.sqrt(n) for n in sizes]
+        other = None if control is None else normal_gaps(control, sizes[-1])
+        found = _judge(
+            _Data(sizes, gaps, draws, other, 2.0, 1.0), signed, 1.0, np.zeros(3), Rules(1e-3, 4.0, False), False
+        )
+        assert found.verdict is not Verdict.INCONSISTENT, found.reason
+        if max(replicas) < 4:
+            assert math.isnan(found.slope_z)
+            assert found.verdict is Verdict.UNDECIDED
+
+
+def test_few_replicas_are_told_how_many_it_takes(wells):
+    """A control run is of as many replicas as the others."""
+    _, solution = wells
+    found = mf.compare(solution, sizes=[50, 200], replicas=2, dt=0.05, quantities=[mf.Quantity.MOMENTS], progress=False)
+    assert found.verdict is Verdict.UNDECIDED
+    assert "how fast gaps fall with n needs 4 replicas of every size and of the control run" in str(found)
+    assert found.plan().replicas >= 4
+
+
 def test_small_sizes_may_fall_slowly_if_the_large_ones_do_not():
     """The law of large numbers need not hold yet at the smallest size: the two largest have to say so as well."""
     rng = np.random.default_rng(5)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.comparison.statistics import ANCESTORS, DOUBT, Finding, Verdict, _lines
+from mfpde.comparison.statistics import ANCESTORS, DOUBT, FEWEST, Finding, Verdict, _lines
 
 if TYPE_CHECKING:
     from mfpde.comparison.report import Comparison
@@ -153,6 +153,8 @@ def _decides(f: Finding, j: int, now: _Design, design: _Design, threshold: float
     total = math.sqrt(float(np.sum(error**2)))
     if aim != "decide":
         return then[0] <= 0.5 * before
+    if design.replicas.max() < FEWEST:
+        return False
     excess = float(np.max((np.abs(limit) - allowance) / np.maximum(error, 1e-300)))
     if all(excess * before / e > (threshold if k == 0 else DOUBT) for k, e in enumerate(then)):
         return True

@@ -22,6 +22,10 @@ MARGIN = 3.0
 """Standard errors by which a gap that is sure to be seen lies above what is just significant."""
 DOUBT = 3.0
 """Score against a fall slower than 1/n that a significant gap needs to be called lasting."""
+FEWEST = 4
+"""Replicas from which on a variance has an error bar: of two, both centred squares are the same number."""
+WELCH = 8
+"""Replicas from which on degrees of freedom may be estimated where other groups have twice as many and more."""
 
 
 class Verdict(enum.Enum):
@@ -151,12 +155,18 @@ class _Estimate:
 
 
 def _combine(groups: Sequence[Array], floor: float) -> _Estimate:
-    """The sum of the means of groups of independent values; errors after Welch and Satterthwaite."""
+    """The sum of the means of groups of independent values; errors after Welch and Satterthwaite.
+
+    A few values may have a small variance by chance. Beside groups of many they would seem not to matter then, and the
+    degrees of freedom were those of the others; the least degrees of freedom of all are always on the safe side.
+    """
     value = sum(float(g.mean()) for g in groups)
     parts = np.array([float(g.var(ddof=1)) / len(g) for g in groups])
     total = float(parts.sum())
     counts = np.array([len(g) - 1 for g in groups], dtype=float)
     freedom = total**2 / float((parts**2 / counts).sum()) if total > 0 else float(counts.sum())
+    few = (counts + 1 < WELCH) & (counts + 1 <= (counts.max() + 1) / 2)
+    freedom = min(freedom, float(counts[few].min(initial=math.inf)))
     return _Estimate(value, math.sqrt(total) + floor, freedom)
 
 
@@ -495,10 +505,10 @@ def _judge(data: _Data, signed: bool, scale: float, uncertainty: Array, rules: R
         found.step,
         found.allowance,
         found.z,
-        falls.spread if signed else math.nan,
+        falls.spread if signed and falls.told else math.nan,
         verdict,
         reason,
-        falls.mean_square,
+        falls.mean_square if falls.told else math.nan,
         bound.unseen,
         visible,
     )
@@ -527,6 +537,9 @@ def _verdict(case: _Case, terms: _Terms, found: _Limits, bound: _Bound, falls: _
     if single:
         text = f"nothing speaks against it at n = {last}; whether the gap falls with n needs two sizes"
         return Verdict.UNDECIDED, text
+    if not falls.told:
+        text = f"nothing speaks against it; how fast gaps fall with n needs {FEWEST} replicas of every size"
+        return Verdict.UNDECIDED, text if case.control is None else f"{text} and of the control run"
     if bound.upper > max(terms.bar, bound.allowed):
         a, b = (bound.upper, 2 * terms.bar) if case.signed else (math.sqrt(bound.upper), math.sqrt(4 * terms.bar))
         gap = f"a gap of {b:.2g} at n = {int(case.sizes[0])}"
@@ -574,12 +587,14 @@ class _Falls:
     ----------
     spread, spread_lasting : of the variance over replicas against 1/n; against ``n^{-1/2}`` too
     mean_square, slow : of the mean squared gap; where the two largest sizes by themselves say so too
+    told : whether there are replicas enough to say it
     """
 
     spread: float = 0.0
     spread_lasting: float = 0.0
     mean_square: float = 0.0
     slow: float = 0.0
+    told: bool = True
 
 
 def _falls(case: _Case, terms: _Terms, found: _Limits) -> _Falls:
@@ -588,8 +603,18 @@ def _falls(case: _Case, terms: _Terms, found: _Limits) -> _Falls:
     A right scheme has the mean square ``v/n + c^2/n^2``, which falls like 1/n or faster. What does not fall is
     lasting: the two largest sizes have to say so as well, as at small ones the law of large numbers may not yet hold.
     """
-    if len(case.sizes) == 1:
-        return _Falls()
+    used = [k for k, g in enumerate(case.gaps) if len(g) >= FEWEST]
+    corrected = case.control is None or (len(case.gaps) - 1 in used and len(case.control) >= FEWEST)
+    if len(used) < 2 or not corrected:  # without its error bar the control run corrects nothing
+        return _Falls(told=False)
+    if len(used) < len(case.gaps):
+        few = replace(
+            case,
+            sizes=case.sizes[used],
+            gaps=[case.gaps[k] for k in used],
+            resampled=[case.resampled[k] for k in used],
+        )
+        return _falls(few, _terms(few), found)
     if not case.signed:
         y = _squared_distances(case, terms, found)
         draws = [r[:, 0] ** 2 for r in case.resampled]
