@@ -804,6 +804,21 @@ def test_a_limit_that_no_particles_follow_is_named():
     assert "have particles where the mass descends from" in str(found)
 
 
+def test_gaps_of_few_ancestors_look_like_no_fault():
+    """A right code, 0.47 of whose 50 particles start where half of the mass at t = 1 comes from (0.0095 of the start).
+
+    Such gaps look like an interaction 1.1 times as strong, and like other faults; the cause is the one that is named.
+    """
+    solution = mf.solve(mf.problems.linear_neuron(), progress=False)
+    for seed in (2, 3):
+        found = mf.compare(solution, sizes=[50, 400], replicas=32, dt=0.025, seed=seed, progress=False)
+        assert found.looks_like == ""
+        assert all(fit.z <= found.threshold for fit in found.fits.values())
+        line = str(found).splitlines()[0]
+        assert "undecided: 0.47 of 50 particles start where half of the mass comes from" in line
+        assert "half of the mass descends from 0.0" in found["W2 of theta"].reason
+
+
 def test_where_the_mass_comes_from_is_found_for_a_mesh_too():
     from mfpde.comparison.procedure import _ancestral
 
@@ -828,3 +843,8 @@ def test_an_excuse_is_for_gaps_where_no_particles_start_only():
         rules = Rules(1e-3, 4.0, False, np.array([there / 100.0]))
         assert _excused(case, sizes, 0, rules).verdict is verdict
     assert _excused(case, sizes, 0, Rules(1e-3, 4.0, False)).verdict is Verdict.INCONSISTENT
+    # it is said of what is undecided as well, where there is a gap
+    few = Rules(1e-3, 4.0, False, np.array([0.01]))
+    for score, said in ((9.0, True), (1.0, False)):
+        undecided = _Judgement(one, one, one, one, score, 0.0, Verdict.UNDECIDED, "a gap")
+        assert ("descends from" in _excused(undecided, sizes, 0, few).reason) is said

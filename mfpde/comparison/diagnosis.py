@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.comparison.reference import Observable, Quantity
+from mfpde.comparison.reference import Quantity
 from mfpde.comparison.sensitivity import Fault, Sensitivities
 from mfpde.comparison.statistics import MARGIN, Finding, _combine, _Estimate, _intercept
 
@@ -102,13 +102,14 @@ def visible_errors(
 
 
 class Gaps:
-    """The limits of all observables with a sign, at all times, as one vector; with the errors they have together.
+    """The limits of all observables with a sign as one vector, with the errors they have together.
 
     Parameters
     ----------
-    observables : sequence of Observable
     findings : mapping of str to Finding
     times : array, shape (m,)
+    followed : array of int
+        The numbers of the times that count: those whose limit particles can follow.
     sizes : array, shape (K,)
     groups : sequence of mapping of str to array (R, m, q)
         Gaps of the replicas of each size.
@@ -120,16 +121,16 @@ class Gaps:
 
     def __init__(
         self,
-        observables: Sequence[Observable],
         findings: Mapping[str, Finding],
         times: Array,
+        followed: NDArray[np.intp],
         sizes: Array,
         groups: Sequence[Mapping[str, Array]],
         control: Mapping[str, Array] | None,
         ratio: float,
         sensitivities: Sensitivities,
     ) -> None:
-        self.names = [o.name for o in observables if o.signed]
+        self.names, self.followed = [name for name, f in findings.items() if f.signed], followed
         self.sensitivities = sensitivities
         used = [k for k, group in enumerate(groups) if len(group[self.names[0]]) > 1]
         rows = [self._vector(groups[k]) for k in used]
@@ -154,8 +155,9 @@ class Gaps:
         self.slopes = {fault: self._vector(sensitivities.slopes[fault]) for fault in sensitivities.faults}
 
     def _vector(self, parts: Mapping[str, Array]) -> Array:
-        """Times and components of the observables, flat; replicas, where there are any, first."""
-        flat = [parts[name].reshape(*parts[name].shape[:-2], -1) for name in self.names]
+        """Times that count and components of the observables, flat; replicas, where there are any, first."""
+        chosen = [parts[name][..., self.followed, :] for name in self.names]
+        flat = [part.reshape(*part.shape[:-2], -1) for part in chosen]
         return np.concatenate(flat, axis=-1).astype(float)
 
     def misfit(self, left: Array) -> float:

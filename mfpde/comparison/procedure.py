@@ -28,7 +28,7 @@ from mfpde.comparison.reference import (
 )
 from mfpde.comparison.report import Comparison
 from mfpde.comparison.sensitivity import Fault, OnCells, OnNodes, Sensitivities
-from mfpde.comparison.statistics import Finding, Rules, make_finding
+from mfpde.comparison.statistics import ANCESTORS, Finding, Rules, make_finding
 from mfpde.lagrangian import Characteristics, NodeFlow, OutOfTime
 from mfpde.particles import Cloud, Dynamics, simulate
 from mfpde.problem import Problem, Reaction
@@ -284,7 +284,7 @@ def _judged(
     rules = Rules(tolerance, threshold, step_known=False, ancestral=ancestral)
     rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
     findings = {o.name: _finding(o, measured, rules, rng, bootstrap) for o in observer.observables}
-    visible, fits, looks_like = _together(measured, findings, threshold)
+    visible, fits, looks_like = _together(measured, findings, rules)
     scale, scale_of = energy_scale(reference, problem, observer.field.energy)
     return Comparison(
         name=problem.name,
@@ -355,27 +355,32 @@ def _finding(o: Observable, measured: _Measured, rules: Rules, rng: np.random.Ge
 
 
 def _together(
-    measured: _Measured, findings: dict[str, Finding], threshold: float
+    measured: _Measured, findings: dict[str, Finding], rules: Rules
 ) -> tuple[dict[Fault, VisibleError], dict[Fault, Fit], str]:
-    """What all gaps together say of errors of a kind: the smallest visible ones, the fits, what they look like."""
+    """What all gaps together say of errors of a kind: the smallest visible ones, the fits, what they look like.
+
+    Times whose limit no particles of the smallest size follow have gaps of their own, whatever the scheme: they would
+    look like an error of some kind, too.
+    """
     observer, data, answers = measured.observer, measured.data, measured.answers
-    at = observer.field.times
+    at, threshold, sizes = observer.field.times, rules.threshold, np.array(data.sizes, dtype=float)
     if answers is None or not any(data.replicas(n) > 1 for n in data.sizes):
         return {}, {}, ""
-    if not any(o.signed for o in observer.observables):
+    followed = np.flatnonzero([rules.follows(sizes, j) >= ANCESTORS for j in range(len(at))])
+    if not any(o.signed for o in observer.observables) or not len(followed):
         return visible_errors(findings, at, answers, None, threshold), {}, ""
     gaps = Gaps(
-        observer.observables,
         findings,
         at,
-        np.array(data.sizes, dtype=float),
+        followed,
+        sizes,
         [data.groups[n] for n in data.sizes],
         data.control,
         1.0 if data.dt is None or data.control_dt is None else data.control_dt / data.dt,
         answers,
     )
     fits = {fault: gaps.fit(fault) for fault in answers.faults if gaps.answers(fault)}
-    seen = any(np.any(np.append(f.z, f.slope_z) > threshold) for f in findings.values())
+    seen = any(np.any(np.append(f.z[followed], f.slope_z[followed]) > threshold) for f in findings.values())
     seen = seen or any(fit.z > threshold for fit in fits.values())
     looks_like = explanation(gaps, fits, observer.field.problem.noiseless) if seen else ""
     return visible_errors(findings, at, answers, gaps, threshold), fits, looks_like

@@ -18,7 +18,7 @@ from mfpde.checks import NONE, NUMBER, PATH, require
 from mfpde.comparison.diagnosis import Fit, VisibleError
 from mfpde.comparison.plan import Plan, plan
 from mfpde.comparison.sensitivity import ABSENT
-from mfpde.comparison.statistics import Finding, Verdict, overall
+from mfpde.comparison.statistics import ANCESTORS, DOUBT, Finding, Verdict, overall
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -192,7 +192,24 @@ class Comparison:
         verdict, limit = self.verdict, self.limit
         if verdict is Verdict.CONSISTENT:
             return f"consistent to {limit.value:.2g} ({_percent(limit.share)} of {limit.of})"
-        return verdict.value + (f": looks like {self.looks_like}" if self.looks_like else "")
+        why = f"looks like {self.looks_like}" if self.looks_like else self._few_ancestors()
+        return verdict.value + (f": {why}" if why else "")
+
+    def _few_ancestors(self) -> str:
+        """That what leaves it undecided is a gap at times whose limit no particles of the smallest size follow."""
+        if self.verdict is not Verdict.UNDECIDED or self.ancestral_mass is None:
+            return ""
+        there = min(self.sizes) * self.ancestral_mass
+        seen = [
+            j
+            for f in self.findings.values()
+            for j in np.flatnonzero(there < ANCESTORS)
+            if f.verdicts[j] is Verdict.UNDECIDED and np.nanmax([f.z[j], f.slope_z[j], 0.0]) > DOUBT
+        ]
+        if not seen:
+            return ""
+        fewest = float(there[seen].min())
+        return f"{fewest:.2g} of {min(self.sizes)} particles start where half of the mass comes from"
 
     def __str__(self) -> str:
         lines = [f"Comparison of particles with {self.name!r}: {self._named_verdict()}", *self._settings(), ""]

@@ -561,13 +561,14 @@ def _remedy(case: _Case, single: bool, chance: bool = False) -> str:
 def _excused(case: _Judgement, sizes: Array, j: int, rules: Rules) -> _Judgement:
     """No right scheme follows a limit whose mass descends from where it has no particles."""
     there = rules.follows(sizes, j)
-    if case.verdict is not Verdict.INCONSISTENT or there >= ANCESTORS:
+    seen = case.verdict is Verdict.UNDECIDED and bool(np.nanmax([case.z, case.slope_z, 0.0]) > DOUBT)
+    if there >= ANCESTORS or not (seen or case.verdict is Verdict.INCONSISTENT):
         return case
     assert rules.ancestral is not None
     source = rules.ancestral[j]
     least = f"sizes of {ANCESTORS / source:.1g} and more" if source > 0 else "no size"
     reason = (
-        f"{case.reason}; but half of the mass descends from {source:.1g} of the start, where {there:.1g} of "
+        f"{case.reason}; but half of the mass descends from {source:.1g} of the start, where {there:.2g} of "
         f"{int(sizes.min())} particles are: {least} can follow this limit"
     )
     return replace(case, verdict=Verdict.UNDECIDED, reason=reason)
