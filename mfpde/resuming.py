@@ -111,7 +111,7 @@ def resume(
     solution = source if isinstance(source, Solution) else load(source)
     given = {"scheme": scheme, "method": method, "controller": controller}
     problem = _the_same(solution, problem, given, path)
-    made = {name: _made(solution.configuration.get(name), name, thing) for name, thing in given.items()}
+    made = {name: made_again(solution.configuration.get(name), name, thing) for name, thing in given.items()}
 
     state, configuration = solution.state, solution.configuration
     targets = save_targets(solution, t_end, save)
@@ -123,7 +123,7 @@ def resume(
         threads,
         checkpoint,
         time_limit,
-        limits=_made(configuration.get("limits", described(Limits())), "limits", None),
+        limits=made_again(configuration.get("limits", described(Limits())), "limits", None),
         on_end_mass=OnEndMass(configuration.get("on_end_mass", OnEndMass.WARN)),
     )
     check_memory(solution.grid.size)
@@ -234,7 +234,7 @@ _KINDS: dict[str, Any] = {
 } | {"Limits": Limits}
 
 
-def _made(text: Any, name: str, given: Any) -> Any:
+def made_again(text: Any, name: str, given: Any) -> Any:
     """The object that a file describes, such as ``Weno5(tail_ratio=10000.0)``; nothing is executed."""
     if given is not None:
         return given

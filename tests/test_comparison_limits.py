@@ -20,8 +20,9 @@ import mfpde as mf
 from mfpde import ParticleRecord, Verdict
 from mfpde.comparison.diagnosis import Fit, VisibleError, in_words
 from mfpde.comparison.reference import energy_scale, least_energy_is_zero
-from mfpde.comparison.sensitivity import Fault, OnCells, OnNodes, Sensitivities, _widened, changed
+from mfpde.comparison.sensitivity import STEP, Fault, OnCells, OnNodes, Sensitivities, _widened, changed
 from mfpde.comparison.statistics import MARGIN, Rules, _combine, _Data, _judge
+from mfpde.transport import Limiter
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -257,6 +258,51 @@ def test_sensitivities_of_a_well_are_closed_forms(wells):
     wider = found.slopes[Fault.START]["mean square of x"][:, 0]
     assert wider == pytest.approx(2 * (square - mean**2), rel=0.05)
     assert found.slopes[Fault.START]["mean of x"][:, 0] == pytest.approx(0, abs=5e-3)
+
+
+TURN = 0.435
+"""A temperature of `warm_well` just below the one where another scheme becomes the default."""
+
+
+def warm_well(temperature: float) -> mf.Problem:
+    law = mf.Product(x=stats.norm(1, 0.5))
+    return mf.Problem(mf.Confinement(x=1.0), [mf.Axis("x", -6, 6)], law, temperature=temperature)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "method"),
+    [
+        (mf.ScharfetterGummel(), mf.ImplicitStrang(convergence=1e-4)),
+        (mf.Muscl(Limiter.MINMOD), mf.Strang()),
+        (mf.Weno5(tail_ratio=1e5), mf.ExponentialSSPRK3()),
+        (None, None),
+    ],
+    ids=["scharfetter-gummel", "muscl", "weno", "default"],
+)
+def test_runs_with_something_changed_have_the_scheme_and_method_of_the_reference(scheme, method, monkeypatch):
+    """At this temperature the default is Weno5, at STEP times as much ScharfetterGummel: runs apart by their errors."""
+    problem, made = warm_well(TURN), []
+    solution = mf.solve(problem, (200,), 0.2, save=[0.2], scheme=scheme, method=method, progress=False)
+    solve = OnCells.solve
+    monkeypatch.setattr(OnCells, "solve", lambda *given: made.append(solve(*given)) or made[-1])
+    Sensitivities(OnCells(solution, problem, (200,), solution.times), [mf.Quantity.MOMENTS], solution.times)
+    assert len(made) == 4  # the base, its clock, its temperature, its start
+    for run in made:
+        assert [run.configuration[name] for name in ("scheme", "method")] == [
+            solution.configuration[name] for name in ("scheme", "method")
+        ]
+
+
+def test_an_exact_law_has_one_scheme_for_all_changes(monkeypatch):
+    """The default of the problem without a change; near this temperature another one is the default."""
+    kinds = [type(mf.Solver(warm_well(tau), (100,)).scheme) for tau in (TURN, STEP * TURN)]
+    assert kinds == [mf.Weno5, mf.ScharfetterGummel]
+    problem, made, at = warm_well(TURN), [], np.array([0.0, 0.2])
+    law = mf.ExactLaw(problem, lambda t: problem.initial, at, (200,))
+    solve = OnCells.solve
+    monkeypatch.setattr(OnCells, "solve", lambda *given: made.append(solve(*given)) or made[-1])
+    Sensitivities(OnCells(law, problem, (200,), at), [mf.Quantity.MOMENTS], at)
+    assert {run.configuration["scheme"].partition("(")[0] for run in made} == {"Weno5"}
 
 
 def test_an_interaction_is_stronger_where_the_potential_has_a_response():

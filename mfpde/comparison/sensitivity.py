@@ -22,6 +22,8 @@ from mfpde.measures import GridMeasure, Particles
 from mfpde.problem import Problem
 from mfpde.schedules import Constant, PiecewiseLinear, Schedule
 from mfpde.solution import Solution
+from mfpde.stepping import Method
+from mfpde.transport import Scheme
 
 __all__ = ["Fault"]
 
@@ -142,11 +144,29 @@ class OnCells:
     def __init__(self, reference: Solution | ExactLaw, problem: Problem, shape: Sequence[int], at: Array) -> None:
         self.problem, self.at = problem, at
         self.shape = [max(8, -(-n // 2)) for n in shape]
-        self.scheme, self.initial = "", None
-        if isinstance(reference, Solution):
-            self.scheme = str(reference.configuration.get("scheme", "")).partition("(")[0]
-            if not starts_at_mu_0(reference, problem):
-                self.initial = GridMeasure(reference.grid, np.asarray(reference.density[0]))
+        self.reference, self.initial = reference, None
+        if isinstance(reference, Solution) and not starts_at_mu_0(reference, problem):
+            self.initial = GridMeasure(reference.grid, np.asarray(reference.density[0]))
+
+    @cached_property
+    def numerics(self) -> tuple[Scheme, Method]:
+        """The scheme and the method of all runs: the reference's, or the default ones of the problem without a change.
+
+        Chosen anew for every changed problem they could differ, and so would the errors of the runs that are compared.
+        """
+        from mfpde.defaults import default_method, default_scheme
+        from mfpde.resuming import made_again
+
+        if isinstance(self.reference, Solution):
+            described = self.reference.configuration
+            try:
+                scheme, method = (made_again(described.get(name), name, None) for name in ("scheme", "method"))
+                return scheme, method
+            except ValueError:  # of someone's own making, known by its name only
+                pass
+        grid = self.problem.grid(self.shape)
+        scheme = default_scheme(self.problem, grid)[0]
+        return scheme, default_method(self.problem, grid, scheme)[0]
 
     @cached_property
     def solution(self) -> Solution:
@@ -176,9 +196,9 @@ class OnCells:
         ValueError
             If it fails.
         """
-        from mfpde import transport
         from mfpde.integration import solve, uninterrupted
 
+        scheme, method = self.numerics
         end = float(self.at[-1]) or min(problem.t_end, 1e-3)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what the fine run said is known, the coarse one is only an error bar
@@ -187,7 +207,8 @@ class OnCells:
                     problem,
                     self.shape,
                     end,
-                    scheme=getattr(transport, self.scheme)() if self.scheme in ("Upwind", "Muscl", "Weno5") else None,
+                    scheme=scheme,
+                    method=method,
                     save=[float(t) for t in self.at if t > 0] or [end],
                     initial=initial,
                     throw=False,
