@@ -171,6 +171,7 @@ class _Tolerant:
 
 
 _SOURCES = (
+    "energy/gaussian_sums.py",
     "lanes.py",
     "passes.py",
     "particles/kernels.py",

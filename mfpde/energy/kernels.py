@@ -565,9 +565,9 @@ class BoundSeparable(BoundKernel):
 
     @cached_property
     def near(self) -> GaussianSums | None:
-        from mfpde.compiling import interpreted
+        from mfpde import compiling
 
-        if interpreted():
+        if compiling.interpreted():
             return None
         from mfpde.energy.gaussian_sums import GaussianSums
 
