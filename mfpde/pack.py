@@ -236,7 +236,7 @@ def _recipes() -> dict[str, Recipe]:
         found.append(Recipe(name, "single-index", {"k": k, "d": 16}, (Part(1e-6, (EnergyAt(early),)),)))
     long = (1.0, 5.0, 20.0, math.inf)
     circle = np.linspace(0.0, 2.0 * math.pi, 9)
-    parts = (Part(5e-6, (EnergyAt(long),)), Part(5e-5, (Marginal("theta", circle, long),)))
+    parts = (Part(5e-6, (EnergyAt(long),)), Part(5e-5, (Marginal("theta", circle, long),), 300.0))
     found.append(Recipe("torus-langevin", "torus-langevin", {}, parts))
     short = (0.1, 0.25, 0.5, 1.0)
     line = np.linspace(-2.0, 5.0, 8)
