@@ -375,6 +375,25 @@ def test_characteristics_as_reference():
     assert "characteristics" in found.reference_error
 
 
+@pytest.mark.parametrize("start", ["three dimensions", "points"])
+def test_characteristics_without_a_density_tell_no_error_of_distances(start):
+    """Half the cells do instead: an error of 0 would make every gap of the mesh one of the particles."""
+    axes = [mf.Axis(name, -3, 3) for name in ("xyz" if start == "three dimensions" else "xy")]
+    law = mf.Product(**{axis.name: stats.norm(0.3, 0.4) for axis in axes})
+    if start == "points":
+        law = mf.Particles(0.6 * np.random.default_rng(0).normal(size=(200, 2)))
+    problem = mf.Problem(mf.Confinement(**{axis.name: 1.0 for axis in axes}), axes, law)
+    solution = mf.solve(problem, (16,) * len(axes), 0.5, save=[0.5], scheme=mf.Upwind(), progress=False)
+    exact = mf.characteristics(problem, 0.5, save=[0.5], tolerance=1e-2, progress=False)
+    few = {"sizes": [20, 80], "replicas": 4, "dt": 0.25, "sensitivities": False}
+    found, own = (compare(solution, uncertainty=given, **few) for given in (exact, None))
+    for name in ("W1 of x", "W2 of y", "sliced W2"):
+        assert np.array_equal(found[name].uncertainty, own[name].uncertainty)
+        assert found[name].uncertainty[-1] > 0
+    assert not np.array_equal(found["mean of x"].uncertainty, own["mean of x"].uncertainty)
+    assert any("no density on a mesh: of distances, error from a run on half the cells" in note for note in found.notes)
+
+
 def test_two_dimensions_have_a_sliced_distance():
     problem = mf.problems.gaussian_bumps(centres=[(-1.0, 0.0), (1.0, 1.0)], weights=[0.5, 0.5])
     solution = mf.solve(problem, (48, 48), t_end=0.5, save=2, progress=False)

@@ -89,8 +89,9 @@ def compare(
         Default: all that apply.
     uncertainty : Solution, Characteristics or float, optional
         What is known about the reference's error: another solution of the same problem with the same times, whose
-        difference counts; or a fraction of each observable's scale. Default: a solution is computed on half the cells
-        and its whole difference counts; of characteristics, their own estimate; an exact law has none.
+        difference counts (of distances, the default does where characteristics have no density on a mesh: beyond two
+        dimensions, or from points); or a fraction of each observable's scale. Default: a solution is computed on
+        half the cells and its whole difference counts; of characteristics, their own estimate; an exact law has none.
     tolerance : float
         Bias that does not matter, as a fraction of the observable's scale (the change of the energy, the largest
         response, the standard deviation of a coordinate).
@@ -194,6 +195,10 @@ def compare(
         raise ValueError(f"none of {', '.join(q.value for q in chosen)} exists for this problem and reference")
     runs = _runs(reference, truth, at)
     errors, error_text = _uncertainty(reference, uncertainty, observer, at, runs)
+    if any(np.isnan(value).any() for error in errors for value in error.values()):
+        own, own_text = _uncertainty(reference, None, observer, at, runs)
+        errors = [_filled(error, other) for error, other in zip(errors, own, strict=True)]
+        notes.append(f"the characteristics of uncertainty= have no density on a mesh: of distances, {own_text}")
     if records is None:
         data = _simulated(problem, observer, at, sizes, replicas, dynamics, dt, control, seed, workers, progress)
     else:
@@ -506,7 +511,10 @@ def _uncertainty(
     at: Array,
     runs: OnCells | OnNodes,
 ) -> tuple[list[dict[str, Array]], str]:
-    """For each time the reference's uncertainty of every observable, and where it comes from."""
+    """For each time the reference's uncertainty of every observable, and where it comes from.
+
+    It is NaN of distances from characteristics whose density is not known.
+    """
     problem, truth = observer.field.problem, observer.field
     sizes = {o.name: 1 for o in observer.observables}
     if truth.response is not None:
@@ -545,6 +553,11 @@ def _uncertainty(
         other = solution_field(coarse, problem, at)
         text = f"error from a run on half the cells ({' x '.join(map(str, coarse.grid.shape))}), an estimate from above"
     return [observer.between(other, j) for j in range(len(at))], text
+
+
+def _filled(error: dict[str, Array], other: dict[str, Array]) -> dict[str, Array]:
+    """An uncertainty whose NaN are replaced by another one."""
+    return {name: np.where(np.isnan(value), other[name], value) for name, value in error.items()}
 
 
 def _step(times: Array, limit: float) -> tuple[float, float]:

@@ -533,7 +533,10 @@ class Observer:
         return {name: np.abs(value) for name, value in self.change(other, j).items()}
 
     def change(self, other: Field, j: int) -> dict[str, Array]:
-        """What every observable of another field has more than this one; of distances, how far they are apart."""
+        """What every observable of another field has more than this one; of distances, how far they are apart.
+
+        A field without a density has no distance from this one: NaN.
+        """
         field, found = self.field, {}
         for o in self.observables:
             head, _, name = o.name.rpartition(" of ")
@@ -546,15 +549,15 @@ class Observer:
                 value = other.response[j] - field.response[j]
             elif o.name == "mass":
                 value = other.mass[j] - field.mass[j]
+            elif not o.signed and other.density is None:
+                value = math.nan
             elif o.name == "sliced W2":
                 squares = [self._along(k, j).distances(other.projected(e, j))[1] for k, e in enumerate(self.directions)]
                 value = math.sqrt(max(float(np.mean(squares)), 0.0))
             else:
                 i = [axis.name for axis in self.axes].index(name)
                 if head in ("W1", "W2"):
-                    if other.density is None:
-                        value = 0.0
-                    elif self.axes[i].periodic:
+                    if self.axes[i].periodic:
                         value = _circle_distance(field.marginal(i, j)[1], other.marginal(i, j)[1], steps=False)
                     else:
                         first, square = field.marginal(i, j)[0].distances(other.marginal(i, j)[0])
