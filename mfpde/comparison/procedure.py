@@ -151,12 +151,14 @@ def compare(
 
     **Where the mass comes from.** Birth-death may make half of the mass descend from 1e-9 of the start. No thousand
     particles follow that limit, however right the scheme: where fewer than ten of the smallest size start there, a
-    gap is *undecided*, and the reason says so. It is not known with a temperature.
+    gap is *undecided*, the verdict and the reason say so, and no fit looks at those times. It is not known with a
+    temperature.
 
-    **Good values.** Sizes over a factor of ten or more, 32 replicas. Replicas of one seed are no replicas. The control
-    run is best of the same starts and the same noise, replica by replica: then the difference of both has little
-    variance, and its replicas are compared in pairs, in the order given. With weights, look at the effective sample
-    size: few heavy particles are a small n.
+    **Good values.** Sizes over a factor of ten or more, 32 replicas. How fast gaps fall is judged by sizes of four
+    replicas or more, and a control run of four or more: the variance of fewer has no error bar. Replicas of one seed
+    are no replicas. The control run is best of the same starts and the same noise, replica by replica: then the
+    difference of both has little variance, and its replicas are compared in pairs, in the order given. With weights,
+    look at the effective sample size: few heavy particles are a small n.
 
     Examples
     --------

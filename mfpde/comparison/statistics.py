@@ -84,10 +84,11 @@ class Finding:
         The largest excess of the bias (of the squared distance) over its allowance, in standard errors; converted to
         the normal scale from Student's t.
     spread_z : array, shape (m,)
-        The score of the variance over replicas falling slower than 1/n; NaN for distances, whose `z` has it.
+        The score of the variance over replicas falling slower than 1/n; NaN for distances, whose `z` has it, and where
+        fewer than two sizes have four replicas or the control run at the largest size has fewer.
     slope_z : array, shape (m,)
         The score of mean squared gaps falling slower than 1/n (distances: than those of independent draws), apart
-        from what is allowed.
+        from what is allowed; NaN of too few replicas, as `spread_z`.
     unseen : array, shape (m,)
         What could be left for n to infinity: two standard errors and the reference's uncertainty above what is found.
     visible : array, shape (m, q)
