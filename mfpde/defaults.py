@@ -28,7 +28,10 @@ CELLS_OF_A_LAYER = 3.0
 IMPLICIT_STEPS = 100.0
 """Implicit steps that a run takes, about, however stiff it is: accuracy alone asks for them."""
 MOST_EXPLICIT_STEPS = 2000.0
-"""Explicit steps, on cells that resolve the layers, from which on they are a waste."""
+"""Explicit steps, on cells that resolve the layers, from which on they are a waste, unless drift is `OVERWHELMING`."""
+OVERWHELMING = 10.0
+"""Cell Peclet number from which on the most explicit steps grow with it: there fluxes of second order smear what they
+transport by five times the diffusion of the problem."""
 MESHES: dict[int, tuple[int, ...]] = {1: (400,), 2: (32, 32), 3: (16, 16, 16), 4: (10, 10, 10, 10)}
 """On what mesh a problem is looked at, by dimension: not the run's, or the choice would flip where that is refined."""
 
@@ -59,6 +62,8 @@ class Outlook:
     ----------
     layers : tuple of float
         By axis, the width of the narrowest layer of the start and of the state where the flow ends.
+    end : tuple of float
+        By axis, that of the state where the flow ends.
     steps : float
         Explicit steps of `Weno5` up to the problem's end time, bound by drift and diffusion wherever there is mass.
     peclet : float
@@ -66,6 +71,7 @@ class Outlook:
     """
 
     layers: tuple[float, ...]
+    end: tuple[float, ...]
     steps: float
     peclet: float
 
@@ -75,7 +81,8 @@ class Outlook:
 
         Fluxes of second order miss about the square of the Peclet number: they need cells smaller by three times it.
         """
-        return min(IMPLICIT_STEPS * (3.0 * self.peclet) ** len(self.layers), MOST_EXPLICIT_STEPS)
+        most = MOST_EXPLICIT_STEPS * max(1.0, self.peclet / OVERWHELMING)
+        return min(IMPLICIT_STEPS * (3.0 * self.peclet) ** len(self.layers), most)
 
 
 _known: weakref.WeakKeyDictionary[Problem, Outlook | None] = weakref.WeakKeyDictionary()
@@ -102,7 +109,8 @@ def _outlook(problem: Problem, grid: Grid, temperature: float) -> Outlook:
 
     with one_blas_thread(), np.errstate(all="ignore"):
         start, V, end, V_end = roughly_stationary(problem, grid, temperature)
-    layers = tuple(min(pair) for pair in zip(layer_widths(start, grid), layer_widths(end, grid), strict=True))
+    at_last = layer_widths(end, grid)
+    layers = tuple(min(pair) for pair in zip(layer_widths(start, grid), at_last, strict=True))
     cells = [width / CELLS_OF_A_LAYER for width in layers]
     held = (start > 1e-30 * start.max()) | (end > 1e-30 * end.max())
     at_start, at_end = (_slopes(problem, grid, W, temperature) for W in (V, V_end))
@@ -113,7 +121,7 @@ def _outlook(problem: Problem, grid: Grid, temperature: float) -> Outlook:
         rate += _metric(problem, grid, i) * (drift + 2.0 * Weno5.diffusion_share * temperature / h**2)
     length = problem.schedule.integral(0.0, problem.t_end)
     steps = length * float(rate.max(where=held, initial=0.0)) / ExponentialSSPRK3().ssp
-    return Outlook(layers, steps, float(np.vdot(start, peclet)) * grid.cell_volume)
+    return Outlook(layers, at_last, steps, float(np.vdot(start, peclet)) * grid.cell_volume)
 
 
 def _slopes(problem: Problem, grid: Grid, V: Array, temperature: float) -> list[Array]:
@@ -143,8 +151,8 @@ def default_scheme(problem: Problem, grid: Grid) -> tuple[Scheme, str]:
     `Weno5` at temperature 0. Above, it depends on the problem and not on the mesh, so that a finer mesh is never worse
     because the scheme changed. `ScharfetterGummel` keeps Gibbs states and takes implicit steps, about 100 in a run;
     `Weno5` is far more accurate where drift dominates, with explicit steps. It is taken where those, counted on cells
-    that resolve the narrowest layers of the start and of the state where the flow ends (`Outlook`), are fewer than 2000
-    and than what implicit steps cost on cells so fine that they are as accurate.
+    that resolve the narrowest layers of the start and of the state where the flow ends (`Outlook`), are fewer than what
+    implicit steps cost on cells so fine that they are as accurate, and than 2000, or 200 times the cell Peclet number.
     """
     tau = coldest(problem)
     if tau == 0.0:
@@ -154,6 +162,8 @@ def default_scheme(problem: Problem, grid: Grid) -> tuple[Scheme, str]:
         return ScharfetterGummel(), "temperature above 0"
     width, h = min(zip(known.layers, grid.spacing, strict=True), key=lambda pair: pair[0] / pair[1])
     seen = f"cells of {h:.2g} resolve layers of {width:.2g} by {width / h:.2g}, and"
+    if width < h:
+        seen = f"cells of {h:.2g} do not resolve layers of {width:.2g}, and"
     there = f"on cells of {width / CELLS_OF_A_LAYER:.2g}"
     drift, steps = f"a drift of cell Peclet number {known.peclet:.2g}", f"{known.steps:.0f} explicit steps"
     if known.steps <= known.worth:

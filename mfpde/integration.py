@@ -35,12 +35,13 @@ from mfpde.checks import (
     whole,
 )
 from mfpde.convexity import no_certificate
+from mfpde.defaults import coldest, outlook
 from mfpde.diagnostics import GapBelow, Limits, OnEndMass, Recorder, Snapshot, StopCondition, end_shares
 from mfpde.finite import cell_not_finite
 from mfpde.flow import Evaluation, FreeEnergy
 from mfpde.grid import Axis, Grid
 from mfpde.implicit import Potential
-from mfpde.layers import unresolved
+from mfpde.layers import layer_widths, unresolved
 from mfpde.measures import Measure
 from mfpde.problem import Problem, Reaction
 from mfpde.running import (
@@ -180,8 +181,8 @@ def solve(
     -----
     RunWarning
         When mass gathers at a truncation end, the energy rises by more than 1e-13 of its scale in a
-        step, mass drifts by more than 1e-12, or, with a temperature, the first or the last density has layers
-        narrower than a cell.
+        step, mass drifts by more than 1e-12, or, with a temperature, the first or the last density, or the state that
+        drift and diffusion lead to, has layers narrower than a cell.
 
     Examples
     --------
@@ -425,6 +426,7 @@ class Integration:
         ):
             if self.stream is not None:
                 leaving.callback(self.stream.abandon)
+            ahead = self._layers_ahead()
             at = solver.evaluate(self.state)
             if not (math.isfinite(at.energy) and np.all(np.isfinite(at.V))):
                 where = cell_not_finite(at.V, solver.grid)
@@ -450,7 +452,7 @@ class Integration:
                 if result is not Result.SUCCESS:
                     break
                 self._keep()
-            return self._end(result)
+            return self._end(result, ahead)
 
     def _advance(self, target: float, show: Any, interrupted: Any) -> Result:
         """Step to a save time; how that went."""
@@ -517,10 +519,31 @@ class Integration:
             at = self.solver.evaluate(state)
         return state, at
 
-    def _note_layers(self, what: str, mu: Array) -> None:
-        """Say so where a run with a temperature has a density that its mesh does not resolve."""
-        if not self.solver.problem.noiseless and (note := unresolved(mu, self.solver.grid, what)):
-            self.notes.append(note)
+    def _note_layers(self, what: str, mu: Array, ahead: tuple[float, ...] | None = None) -> None:
+        """Say so where a run with a temperature has a density that its mesh does not resolve.
+
+        The same of layers `ahead` along axes of which it is not said already.
+        """
+        if self.solver.problem.noiseless:
+            return
+        grid = self.solver.grid
+        widths = layer_widths(mu, grid)
+        found = [unresolved(widths, grid, what)]
+        if ahead is not None:
+            sides = zip(ahead, widths, grid.spacing, strict=True)
+            hidden = tuple(math.inf if width < h else beyond for beyond, width, h in sides)
+            found.append(unresolved(hidden, grid, "the state that drift and diffusion lead to"))
+        self.notes += filter(None, found)
+
+    def _layers_ahead(self) -> tuple[float, ...] | None:
+        """How wide the layers are where drift and diffusion lead; None where that is not known.
+
+        On cells wider than these a scheme may hold a density that it has smeared to a width which the cells resolve.
+        """
+        problem, grid = self.solver.problem, self.solver.grid
+        tau = coldest(problem)
+        known = outlook(problem, grid, tau) if tau > 0.0 else None
+        return None if known is None else known.end
 
     def _checkpoint_is_due(self, now: float) -> bool:
         every = self.manner.checkpoint
@@ -539,8 +562,8 @@ class Integration:
             return Result.END_MASS
         return Result.SUCCESS
 
-    def _end(self, result: Result) -> Solution:
-        """What the run has come to."""
+    def _end(self, result: Result, ahead: tuple[float, ...] | None) -> Solution:
+        """What the run has come to, with the layers ahead of it."""
         solver, problem, recorder, state = self.solver, self.solver.problem, self.recorder, self.state
         if self.times[-1] < state.t:
             self._keep()
@@ -551,7 +574,7 @@ class Integration:
         recorder.departure(last, self.free, rate, problem.schedule(state.t), problem.alpha(state.t), cell)
         del last, rate
         self.free = None
-        self._note_layers(f"the density at t = {state.t:g}", state.mu)
+        self._note_layers(f"the density at t = {state.t:g}", state.mu, ahead)
         diagnostics = recorder.arrays()
         density = np.empty((0, *solver.grid.shape)) if self.frames is None else self.frames[: len(self.times)]
         seconds = time.perf_counter() - self.began + self.before.pop("seconds", 0.0)

@@ -53,11 +53,11 @@ def _information(left: Array, right: Array) -> float:
     return 2.0 * float(np.divide(change, both, out=np.zeros_like(both), where=both > 0.0).sum())
 
 
-def unresolved(mu: Array, grid: Grid, what: str) -> str:
-    """What to say of a density whose layers are narrower than a cell; empty where they are not."""
+def unresolved(widths: tuple[float, ...], grid: Grid, what: str) -> str:
+    """What to say of layers of these widths by axis; empty where none is narrower than a cell."""
     narrow = [
         f"{width / h:.1g} cells wide along {axis.name!r}"
-        for axis, width, h in zip(grid.axes, layer_widths(mu, grid), grid.spacing, strict=True)
+        for axis, width, h in zip(grid.axes, widths, grid.spacing, strict=True)
         if width < h
     ]
     return f"{what} is {' and '.join(narrow)}, which the mesh does not resolve; refine it" if narrow else ""
