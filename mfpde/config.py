@@ -949,8 +949,8 @@ class Configuration:
         chosen = own.objects("transport", TRANSPORTS)
         grid = problem.grid(self.tables.shape)
         if chosen is None:
-            chosen = default_scheme(problem, grid)[0]
-        method = own.stepping() or default_method(problem, grid, chosen)[0]
+            chosen = default_scheme(problem, grid, tables["t_end"])[0]
+        method = own.stepping() or default_method(problem, grid, chosen, tables["t_end"])[0]
         scheme = {
             "transport": _named(TRANSPORTS, chosen),
             "method": _named(METHODS, method),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,9 +49,10 @@ def mean_peclet(problem: Problem, grid: Grid, temperature: float) -> float:
     return float(np.vdot(mu, peclet)) * grid.cell_volume
 
 
-def coldest(problem: Problem) -> float:
-    """The lowest temperature of a run to the problem's end time, at nine times of it."""
-    return min(problem.temperature(float(t)) for t in np.linspace(0.0, problem.t_end, 9))
+def coldest(problem: Problem, t_end: float | None = None) -> float:
+    """The lowest temperature of a run to `t_end`, by default the problem's, at nine times of it."""
+    end = problem.t_end if t_end is None else t_end
+    return min(problem.temperature(float(t)) for t in np.linspace(0.0, end, 9))
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Outlook:
     end : tuple of float
         By axis, that of the state where the flow ends.
     steps : float
-        Explicit steps of `Weno5` up to the problem's end time, bound by drift and diffusion wherever there is mass.
+        Explicit steps of `Weno5` up to the end of the run, bound by drift and diffusion wherever there is mass.
     peclet : float
         The mean over the start of the largest cell Peclet number of an axis.
     """
@@ -85,23 +86,30 @@ class Outlook:
         return min(IMPLICIT_STEPS * (3.0 * self.peclet) ** len(self.layers), most)
 
 
-_known: weakref.WeakKeyDictionary[Problem, Outlook | None] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Problem, dict[float, Outlook | None]] = weakref.WeakKeyDictionary()
+"""By problem and temperature, with the steps to the unit of the schedule's integral."""
 
 
-def outlook(problem: Problem, grid: Grid, temperature: float) -> Outlook | None:
-    """What is to be expected of a problem, whatever the mesh; `grid` serves where the energy has values on it only.
+def outlook(problem: Problem, grid: Grid, temperature: float, t_end: float | None = None) -> Outlook | None:
+    """What is to be expected of a run to `t_end`, by default the problem's, whatever the mesh.
 
-    None where it has no finite values on either: whoever runs it is told.
+    The run's `grid` serves where the energy has values on it only. None where it has no finite values on either:
+    whoever runs it is told.
     """
-    if problem not in _known:
-        _known[problem] = None
+    known = _known.setdefault(problem, {})
+    if temperature not in known:
+        known[temperature] = None
         for mesh in (Grid(grid.axes, MESHES[grid.dimension]), grid):
             try:
-                _known[problem] = _outlook(problem, mesh, temperature)
+                known[temperature] = _outlook(problem, mesh, temperature)
                 break
             except Exception:  # whatever a class of the user's does on a mesh that it does not know
                 continue
-    return _known[problem]
+    found = known[temperature]
+    if found is None:
+        return None
+    length = problem.schedule.integral(0.0, problem.t_end if t_end is None else t_end)
+    return replace(found, steps=found.steps * length)
 
 
 def _outlook(problem: Problem, grid: Grid, temperature: float) -> Outlook:
@@ -119,8 +127,7 @@ def _outlook(problem: Problem, grid: Grid, temperature: float) -> Outlook:
     for i, h in enumerate(cells):
         drift = np.maximum(at_start[i], at_end[i]) / h
         rate += _metric(problem, grid, i) * (drift + 2.0 * Weno5.diffusion_share * temperature / h**2)
-    length = problem.schedule.integral(0.0, problem.t_end)
-    steps = length * float(rate.max(where=held, initial=0.0)) / ExponentialSSPRK3().ssp
+    steps = float(rate.max(where=held, initial=0.0)) / ExponentialSSPRK3().ssp
     return Outlook(layers, at_last, steps, float(np.vdot(start, peclet)) * grid.cell_volume)
 
 
@@ -145,19 +152,20 @@ def _metric(problem: Problem, grid: Grid, i: int) -> float | Array:
     return 1.0 if rate is None else float(rate)
 
 
-def default_scheme(problem: Problem, grid: Grid) -> tuple[Scheme, str]:
-    """The transport scheme for a problem, and why.
+def default_scheme(problem: Problem, grid: Grid, t_end: float | None = None) -> tuple[Scheme, str]:
+    """The transport scheme for a run of a problem from 0 to `t_end`, by default the problem's, and why.
 
-    `Weno5` at temperature 0. Above, it depends on the problem and not on the mesh, so that a finer mesh is never worse
-    because the scheme changed. `ScharfetterGummel` keeps Gibbs states and takes implicit steps, about 100 in a run;
-    `Weno5` is far more accurate where drift dominates, with explicit steps. It is taken where those, counted on cells
-    that resolve the narrowest layers of the start and of the state where the flow ends (`Outlook`), are fewer than what
-    implicit steps cost on cells so fine that they are as accurate, and than 2000, or 200 times the cell Peclet number.
+    `Weno5` at temperature 0. Above, it depends on the problem and the end, and not on the mesh, so that a finer mesh is
+    never worse because the scheme changed. `ScharfetterGummel` keeps Gibbs states and takes implicit steps, about 100
+    in a run; `Weno5` is far more accurate where drift dominates, with explicit steps. It is taken where those, counted
+    on cells that resolve the narrowest layers of the start and of the state where the flow ends (`Outlook`), are fewer
+    than what implicit steps cost on cells so fine that they are as accurate, and than 2000, or 200 times the cell
+    Peclet number.
     """
-    tau = coldest(problem)
+    tau = coldest(problem, t_end)
     if tau == 0.0:
         return Weno5(), "temperature 0" if problem.noiseless else "the temperature falls to 0"
-    known = outlook(problem, grid, tau)
+    known = outlook(problem, grid, tau, t_end)
     if known is None:
         return ScharfetterGummel(), "temperature above 0"
     width, h = min(zip(known.layers, grid.spacing, strict=True), key=lambda pair: pair[0] / pair[1])
@@ -174,13 +182,13 @@ def default_scheme(problem: Problem, grid: Grid) -> tuple[Scheme, str]:
     return ScharfetterGummel(), f"{seen} {there} explicit steps would be {shorter}"
 
 
-def default_method(problem: Problem, grid: Grid, scheme: Scheme) -> tuple[Method, str]:
-    """The time stepping for a problem and a scheme, and why.
+def default_method(problem: Problem, grid: Grid, scheme: Scheme, t_end: float | None = None) -> tuple[Method, str]:
+    """The time stepping for a run of a problem with a scheme to `t_end`, by default the problem's, and why.
 
     `ImplicitStrang` for `ScharfetterGummel`. Otherwise `ExponentialSSPRK3` where it applies, unless diffusion is stiff:
     then, and for reinjection and the free-energy reaction, `Strang`.
     """
-    tau = coldest(problem)
+    tau = coldest(problem, t_end)
     if isinstance(scheme, ScharfetterGummel):
         return ImplicitStrang(), "steps of any length keep sign, mass and Gibbs states"
     if problem.reinjection is not None:

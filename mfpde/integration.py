@@ -74,6 +74,8 @@ ROUNDED = 1e-13
 EXTENSION = 0.25
 """By how much of its cells an axis grows at an end that mass has reached."""
 MOST_EXTENSIONS = 12
+SMEARED = 6.0
+"""Cells to the width of a density below which a scheme may have given it that: twice those that `Weno5` needs."""
 
 
 class SolveError(RuntimeError):
@@ -208,7 +210,7 @@ def solve(
         cells = problem.grid(shape).size if isinstance(problem, Problem) else 1  # the solver refuses anything else
         check_memory(cells)
         with thread_limit(threads, cells):
-            solver = Solver(problem, shape, scheme=scheme, method=method, controller=controller)
+            solver = Solver(problem, shape, scheme=scheme, method=method, controller=controller, t_end=t_end)
             state = solver.init(initial)
             targets = save_times(save, state.t, end_time(problem, t_end, state.t))
             return Integration(solver, state, targets, manner, stream, notes=notes)
@@ -426,7 +428,6 @@ class Integration:
         ):
             if self.stream is not None:
                 leaving.callback(self.stream.abandon)
-            ahead = self._layers_ahead()
             at = solver.evaluate(self.state)
             if not (math.isfinite(at.energy) and np.all(np.isfinite(at.V))):
                 where = cell_not_finite(at.V, solver.grid)
@@ -452,7 +453,7 @@ class Integration:
                 if result is not Result.SUCCESS:
                     break
                 self._keep()
-            return self._end(result, ahead)
+            return self._end(result)
 
     def _advance(self, target: float, show: Any, interrupted: Any) -> Result:
         """Step to a save time; how that went."""
@@ -519,31 +520,30 @@ class Integration:
             at = self.solver.evaluate(state)
         return state, at
 
-    def _note_layers(self, what: str, mu: Array, ahead: tuple[float, ...] | None = None) -> None:
-        """Say so where a run with a temperature has a density that its mesh does not resolve.
-
-        The same of layers `ahead` along axes of which it is not said already.
-        """
-        if self.solver.problem.noiseless:
-            return
+    def _note_layers(self, what: str, mu: Array) -> None:
+        """Say so where a run with a temperature has a density that its mesh does not resolve."""
         grid = self.solver.grid
-        widths = layer_widths(mu, grid)
-        found = [unresolved(widths, grid, what)]
-        if ahead is not None:
-            sides = zip(ahead, widths, grid.spacing, strict=True)
-            hidden = tuple(math.inf if width < h else beyond for beyond, width, h in sides)
-            found.append(unresolved(hidden, grid, "the state that drift and diffusion lead to"))
-        self.notes += filter(None, found)
+        if not self.solver.problem.noiseless and (note := unresolved(layer_widths(mu, grid), grid, what)):
+            self.notes.append(note)
 
-    def _layers_ahead(self) -> tuple[float, ...] | None:
-        """How wide the layers are where drift and diffusion lead; None where that is not known.
+    def _note_layers_ahead(self) -> None:
+        """Say what the mesh does not resolve of the state that drift and diffusion lead to.
 
-        On cells wider than these a scheme may hold a density that it has smeared to a width which the cells resolve.
+        Along axes where the last density is on its way there: some cells wide, which may be the scheme's own doing. Of
+        one that is narrower than a cell it is said already.
         """
-        problem, grid = self.solver.problem, self.solver.grid
-        tau = coldest(problem)
-        known = outlook(problem, grid, tau) if tau > 0.0 else None
-        return None if known is None else known.end
+        problem, grid, t_end = self.solver.problem, self.solver.grid, self.targets[-1]
+        tau = coldest(problem, t_end)
+        if tau == 0.0:
+            return
+        widths = layer_widths(self.state.mu, grid)
+        near = [h <= width < SMEARED * h for width, h in zip(widths, grid.spacing, strict=True)]
+        known = outlook(problem, grid, tau, t_end) if any(near) else None
+        if known is None:
+            return
+        ahead = tuple(width if there else math.inf for width, there in zip(known.end, near, strict=True))
+        if note := unresolved(ahead, grid, "the state that drift and diffusion lead to"):
+            self.notes.append(note)
 
     def _checkpoint_is_due(self, now: float) -> bool:
         every = self.manner.checkpoint
@@ -562,8 +562,8 @@ class Integration:
             return Result.END_MASS
         return Result.SUCCESS
 
-    def _end(self, result: Result, ahead: tuple[float, ...] | None) -> Solution:
-        """What the run has come to, with the layers ahead of it."""
+    def _end(self, result: Result) -> Solution:
+        """What the run has come to."""
         solver, problem, recorder, state = self.solver, self.solver.problem, self.recorder, self.state
         if self.times[-1] < state.t:
             self._keep()
@@ -574,7 +574,8 @@ class Integration:
         recorder.departure(last, self.free, rate, problem.schedule(state.t), problem.alpha(state.t), cell)
         del last, rate
         self.free = None
-        self._note_layers(f"the density at t = {state.t:g}", state.mu, ahead)
+        self._note_layers(f"the density at t = {state.t:g}", state.mu)
+        self._note_layers_ahead()
         diagnostics = recorder.arrays()
         density = np.empty((0, *solver.grid.shape)) if self.frames is None else self.frames[: len(self.times)]
         seconds = time.perf_counter() - self.began + self.before.pop("seconds", 0.0)

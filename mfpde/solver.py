@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import NUMBER, numbers, one_of, require, shown
+from mfpde.checks import NUMBER, numbers, one_of, real, require, shown
 from mfpde.defaults import default_method, default_scheme
 from mfpde.flow import Evaluation, Flow, FreeEnergy
 from mfpde.grid import Grid
@@ -82,6 +82,9 @@ class Solver:
         `ImplicitEuler`. Default: see `default_method`; ``repr`` of the solver says what was chosen and why.
     controller : Controller, optional
         `ErrorControl` (default), `CourantControl` or `FixedStep`.
+    t_end : float, optional
+        Until when it is to step, a time above 0: the scheme and the method that are taken where none is named depend
+        on it. Default: the problem's.
 
     Examples
     --------
@@ -101,6 +104,7 @@ class Solver:
         scheme: Scheme | None = None,
         method: Method | None = None,
         controller: Controller | None = None,
+        t_end: float | None = None,
     ) -> None:
         if not isinstance(problem, Problem):
             what = "a file that holds none (load it with problem=)" if problem is None else shown(problem)
@@ -114,14 +118,16 @@ class Solver:
                 raise ValueError(
                     f"{name} must be a {kind.__name__} object such as {EXAMPLES[name]}, not {shown(thing)}"
                 )
+        if t_end is not None and not (real(t_end) and t_end > 0.0):
+            raise ValueError(f"t_end = {shown(t_end)} must be finite and lie after the start, t = 0")
         self.problem = problem
         self.grid: Grid = problem.grid(shape)
         self._reasons: dict[str, str] = {}
         if scheme is None:
-            scheme, self._reasons["scheme"] = default_scheme(problem, self.grid)
+            scheme, self._reasons["scheme"] = default_scheme(problem, self.grid, t_end)
         self.scheme: Scheme = scheme
         if method is None:
-            method, self._reasons["method"] = default_method(problem, self.grid, scheme)
+            method, self._reasons["method"] = default_method(problem, self.grid, scheme, t_end)
         method.check(problem, scheme)
         self.method: Method = method
         self.controller: Controller = ErrorControl() if controller is None else controller

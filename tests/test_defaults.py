@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.linalg import expm
 
 import mfpde as mf
+from mfpde.config import Configuration
 from mfpde.defaults import default_scheme, outlook
 from mfpde.layers import layer_widths, unresolved
 
@@ -243,6 +244,40 @@ class TestScheme:
         assert np.abs(solution.density[-1] * solution.grid.cell_volume - exact).sum() < 0.01
         assert solution.stats["steps"] < 1000
 
+    def test_the_end_of_the_run_counts(self):
+        """108 steps to t = 5, worth 411; to t = 100 they are 20 times as many, where implicit steps go on as before."""
+        problem = mf.problems.gaussian_langevin(temperature=0.05)
+        grid = problem.grid(50)
+        near, far = (outlook(problem, grid, 0.05, t_end).steps for t_end in (problem.t_end, 20.0 * problem.t_end))
+        assert far == pytest.approx(20.0 * near, rel=1e-14)
+        assert outlook(problem, grid, 0.05).steps == near
+        assert mf.Solver(problem, 50).scheme == mf.Weno5()
+        assert mf.Solver(problem, 50, t_end=20.0 * problem.t_end).scheme == mf.ScharfetterGummel()
+        solution = run(problem, 50, t_end=20.0 * problem.t_end)
+        assert solution.configuration["scheme"] == "ScharfetterGummel()"
+        assert solution.stats["steps"] < 200
+
+    def test_the_coldest_of_the_run_counts(self):
+        """A temperature that falls to 0 at t = 2 has not done so by t = 1, where the problem ends."""
+        cooling = dataclasses.replace(channel(4.0, 0.04, 0.8, 0.2), temperature=mf.PiecewiseLinear([0, 2], [0.04, 0]))
+        assert "falls to 0" in default_scheme(cooling, cooling.grid(50), 2.0)[1]
+        assert "explicit steps" in default_scheme(cooling, cooling.grid(50))[1]
+        early, late = (outlook(cooling, cooling.grid(50), tau).end for tau in (0.04, 0.01))
+        assert (*early, *late) == pytest.approx((0.1, 0.05), rel=0.03)  # sqrt(tau/k)
+
+    def test_a_configuration_counts_to_its_own_end(self):
+        text = 'problem = "gaussian-langevin"\nt_end = 100.0\nshape = [50]\n[parameters]\ntemperature = 0.05\n'
+        configuration = Configuration.from_toml(text)
+        completed = configuration.completed(configuration.problem())
+        assert completed.tables.scheme.transport == "scharfetter-gummel"
+
+    @pytest.mark.filterwarnings("ignore::mfpde.RunWarning")
+    def test_a_run_that_goes_on_keeps_the_scheme_of_its_file(self, tmp_path):
+        problem = mf.problems.gaussian_langevin(temperature=0.05)
+        run(problem, 20, t_end=1.0).save(tmp_path / "run.h5")
+        later = mf.resume(tmp_path / "run.h5", t_end=100.0, max_steps=3, throw=False, progress=False)
+        assert later.configuration["scheme"].startswith("Weno5")
+
 
 class TestWhatIsSaid:
     def test_of_cells_wider_than_the_layers(self):
@@ -306,6 +341,10 @@ class TestWhatIsSaid:
         rest = mf.resume(tmp_path / "part.h5", problem=problem, progress=False)
         assert len(rest.warnings) == 2
         assert rest.warnings == whole.warnings
+
+    def test_nothing_of_layers_ahead_that_are_far_off(self):
+        """At t = 0.2 the density is ``0.3 exp(-0.2) = 0.25``, 12 cells, wide: nothing of it is lost."""
+        assert run(cold(), 400, t_end=0.2).warnings == []
 
     def test_nothing_where_it_does(self):
         assert run(channel(1.0, 0.1, 0.5, 0.2, 0.1), 48).warnings == []
