@@ -34,6 +34,8 @@ OVERWHELMING = 10.0
 transport by five times the diffusion of the problem."""
 MESHES: dict[int, tuple[int, ...]] = {1: (400,), 2: (32, 32), 3: (16, 16, 16), 4: (10, 10, 10, 10)}
 """On what mesh a problem is looked at, by dimension: not the run's, or the choice would flip where that is refined."""
+DENSE_MESHES: dict[int, tuple[int, ...]] = {3: (11, 11, 11), 4: (6, 6, 6, 6)}
+"""The same where an energy has a matrix of all pairs of cells: 14 MB of it, where those of `MESHES` have up to 800."""
 
 
 def mean_peclet(problem: Problem, grid: Grid, temperature: float) -> float:
@@ -86,8 +88,8 @@ class Outlook:
         return min(IMPLICIT_STEPS * (3.0 * self.peclet) ** len(self.layers), most)
 
 
-_known: weakref.WeakKeyDictionary[Problem, dict[float, Outlook | None]] = weakref.WeakKeyDictionary()
-"""By problem and temperature, with the steps to the unit of the schedule's integral."""
+_known: weakref.WeakKeyDictionary[Problem, dict[tuple[object, ...], Outlook | None]] = weakref.WeakKeyDictionary()
+"""By problem, and by temperature and cells looked at, with the steps to the unit of the schedule's integral."""
 
 
 def outlook(problem: Problem, grid: Grid, temperature: float, t_end: float | None = None) -> Outlook | None:
@@ -97,19 +99,29 @@ def outlook(problem: Problem, grid: Grid, temperature: float, t_end: float | Non
     whoever runs it is told.
     """
     known = _known.setdefault(problem, {})
-    if temperature not in known:
-        known[temperature] = None
-        for mesh in (Grid(grid.axes, MESHES[grid.dimension]), grid):
+    cells = _cells_looked_at(problem, grid)
+    key = (temperature, cells)
+    if key not in known:
+        known[key] = None
+        for mesh in (Grid(grid.axes, cells), grid):
             try:
-                known[temperature] = _outlook(problem, mesh, temperature)
+                known[key] = _outlook(problem, mesh, temperature)
                 break
             except Exception:  # whatever a class of the user's does on a mesh that it does not know
                 continue
-    found = known[temperature]
+    found = known[key]
     if found is None:
         return None
     length = problem.schedule.integral(0.0, problem.t_end if t_end is None else t_end)
     return replace(found, steps=found.steps * length)
+
+
+def _cells_looked_at(problem: Problem, grid: Grid) -> tuple[int, ...]:
+    """On how many cells a problem is looked at; of a dense kernel on no more than the run will have."""
+    d = grid.dimension
+    if d in DENSE_MESHES and problem.bound_energy.direct:
+        return tuple(min(pair) for pair in zip(DENSE_MESHES[d], grid.shape, strict=True))
+    return MESHES[d]
 
 
 def _outlook(problem: Problem, grid: Grid, temperature: float) -> Outlook:

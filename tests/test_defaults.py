@@ -120,6 +120,28 @@ class TestOutlook:
         bound.on = only
         assert outlook(problem, problem.grid(60), 0.04).layers == pytest.approx((0.1,), rel=0.1)
 
+    @pytest.mark.parametrize(("n", "dimension", "cells"), [(40, 2, 32), (8, 3, 8), (40, 3, 11), (5, 4, 5), (20, 4, 6)])
+    def test_a_dense_kernel_is_looked_at_on_few_cells(self, n, dimension, cells):
+        """Its matrix has an entry for each pair of cells: 1331 at most, and in 3-D and 4-D no more than the run."""
+        kernel = mf.PairKernel(lambda p, q: np.exp(-0.5 * ((p[:, None] - q[None]) ** 2).sum(axis=-1)))
+        names = "xyzw"[:dimension]
+        problem = mf.Problem(
+            mf.Interaction(kernel),
+            [mf.Axis(name, -2.0, 2.0) for name in names],
+            mf.Product(**{name: stats.norm(0.0, 0.3) for name in names}),
+            temperature=0.1,
+        )
+        bound, looked = problem.bound_energy, []
+
+        def count(grid):
+            looked.append(grid.shape)
+            raise RuntimeError("counted")
+
+        bound.on = count
+        grid = problem.grid((n,) * dimension)
+        assert outlook(problem, grid, 0.1) is None
+        assert looked == [(cells,) * dimension, grid.shape]
+
     def test_what_is_not_finite_is_said_by_the_run(self):
         """The choice of a scheme does not hide where."""
         problem = channel(4.0, 0.04, 0.8, 0.2)
