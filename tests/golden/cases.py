@@ -185,7 +185,8 @@ class Twins:
 
     def outcome(self) -> Outcome:
         problem = self.problem()
-        solution = mf.solve(problem, 60, 0.2, controller=mf.FixedStep(0.01), save=2, progress=False)
+        scheme = mf.Weno5() if problem.noiseless else mf.ScharfetterGummel()
+        solution = mf.solve(problem, 60, 0.2, scheme=scheme, controller=mf.FixedStep(0.01), save=2, progress=False)
         found = mf.particles.coupled(problem, solution, 30, dt=0.05, t_end=0.2, save=3, seed=7, replicas=2)
         arrays = {
             field.name: value
