@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mfpde import storage
-from mfpde.certify import Certified, Disagreement, Reference, joined, reference
+from mfpde.certify import Certified, Disagreement, Reference, reference
 from mfpde.checks import shown
 from mfpde.observables import DecayRate, EnergyAt, Marginal, MassIn, Moment, Observable, OutputAt
 from mfpde.problem import Problem
@@ -130,7 +130,7 @@ def _computed(
     tolerance: float,
     budget: float | None,
 ) -> Reference:
-    """The parts as one reference, with its observables joined in time; its tolerance is the largest of theirs."""
+    """The parts as one reference; its tolerance is the largest of theirs."""
     found = [
         reference(
             problem if part.shape is None else replace(problem, shape=part.shape),
@@ -143,32 +143,19 @@ def _computed(
         )
         for part in parts
     ]
-    by_name: dict[str, list[Certified]] = {}
-    for one in found:
-        for certified in one.observables:
-            by_name.setdefault(certified.name, []).append(certified)
     return Reference(
         problem,
         max(one.tolerance for one in found),
-        tuple(map(_in_time, by_name.values())),
+        tuple(certified for one in found for certified in one.observables),
         tuple(level for one in found for level in one.levels),
         all(one.reached for one in found),
         min((one.ancestral_mass for one in found if one.ancestral_mass is not None), default=None),
     )
 
 
-def _in_time(parts: Sequence[Certified]) -> Certified:
-    """One observable, from parts for some of its times each."""
-    if len(parts) == 1:
-        return parts[0]
-    whole = joined(parts)
-    measured = replace(whole.observable, times=tuple(whole.times))  # type: ignore[type-var]
-    return replace(whole, observable=measured)
-
-
 def _recipes() -> dict[str, Recipe]:
     """The recipes by name, in the order in which they are listed."""
-    late: tuple[float, ...] = (1.0, 2.5, 5.0, 10.0)
+    late = (1.0, 2.5, 5.0, 10.0)
     x = np.linspace(-4.0, 4.0, 9)
     edges = np.linspace(-4.0, 4.0, 9)
     found = []
@@ -179,15 +166,12 @@ def _recipes() -> dict[str, Recipe]:
         ("three-gaussians-bad-start-alpha-5", "bad", 5.0),
         ("three-gaussians-bad-start-alpha-0", "bad", 0.0),
     ):
-        # without birth-death the measure becomes ever narrower, and takes more nodes: so early and late times are apart
-        spans = ((1.0, 2.5), (5.0,), (10.0,)) if (start, alpha) == ("good", 0.0) else (late,)
-        tolerances = {("good", 0.0): (4e-9, 4e-9, 5e-8), ("bad", 0.0): (1e-8,)}.get((start, alpha), (2e-9,))
-        parts = ()
-        for times, tolerance in zip(spans, tolerances, strict=True):
-            wanted: tuple[Observable, ...] = (EnergyAt(times),)
-            if start == "good":  # the bad start is too narrow for a mesh that takes seconds
-                wanted += (Moment("c", 2, times), Moment("y", 2, times), OutputAt(x, times))
-            parts += (Part(tolerance, wanted, 180.0 if alpha else 600.0, 2.0 * 2**30 if start == "good" else 2e7),)
+        wanted: tuple[Observable, ...] = (EnergyAt(late),)
+        if start == "good":  # the bad start is too narrow for a mesh that takes seconds
+            wanted += (Moment("c", 2, late), Moment("y", 2, late), OutputAt(x, late))
+        # without birth-death the measure becomes narrow, and takes more nodes
+        tolerance = {("good", 0.0): 1e-6, ("bad", 0.0): 1e-8}.get((start, alpha), 2e-9)
+        parts = (Part(tolerance, wanted, 180.0 if alpha else 600.0, 2.0 * 2**30 if start == "good" else 2e7),)
         if start == "good":
             parts += (Part(3e-2, (Marginal("y", edges, late),), 120.0),)
         found.append(Recipe(name, "three-gaussians", {"start": start, "alpha": alpha}, parts))
@@ -236,7 +220,7 @@ def _recipes() -> dict[str, Recipe]:
         found.append(Recipe(name, "single-index", {"k": k, "d": 16}, (Part(1e-6, (EnergyAt(early),)),)))
     long = (1.0, 5.0, 20.0, math.inf)
     circle = np.linspace(0.0, 2.0 * math.pi, 9)
-    parts = (Part(5e-6, (EnergyAt(long),)), Part(5e-5, (Marginal("theta", circle, long),), 300.0))
+    parts = (Part(5e-6, (EnergyAt(long),), 300.0), Part(5e-5, (Marginal("theta", circle, long),), 300.0))
     found.append(Recipe("torus-langevin", "torus-langevin", {}, parts))
     short = (0.1, 0.25, 0.5, 1.0)
     line = np.linspace(-2.0, 5.0, 8)
