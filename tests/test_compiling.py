@@ -205,8 +205,8 @@ def numbers():
         mf.solve(bumps, 24, 0.2, save=2, progress=False),
         mf.solve(plane, (12, 14), 0.02, save=2, scheme=mf.Muscl(), method=mf.Strang(), progress=False),
         mf.solve(bumps, 24, 0.1, save=2, scheme=mf.Upwind(), method=mf.Lie(), progress=False),
-        mf.solve(torus, 12, 0.05, save=2, scheme=mf.ScharfetterGummel(), method=mf.ImplicitStrang(), progress=False),
-        mf.solve(torus, 12, 0.02, save=2, scheme=mf.ScharfetterGummel(), method=mf.Strang(), progress=False),
+        mf.solve(torus, 24, 0.05, save=2, scheme=mf.ScharfetterGummel(), method=mf.ImplicitStrang(), progress=False),
+        mf.solve(torus, 24, 0.02, save=2, scheme=mf.ScharfetterGummel(), method=mf.Strang(), progress=False),
     ]
     yield from (run.density[-1].ravel().tolist() for run in runs)
     yield from ([*run.energy, *run.diagnostics["dissipation_transport"]] for run in runs)

@@ -34,7 +34,15 @@ def convolution() -> mf.Problem:
         ),
         (mf.problems.network(X, np.tanh(X - 0.3)), {"shape": (50, 46, 48), "t_end": 0.02}),
         (convolution(), {"shape": (340, 300), "t_end": 0.01}),
-        (mf.problems.torus_langevin(), {"shape": 110_000, "t_end": 0.01, "controller": mf.FixedStep(0.005)}),
+        (
+            mf.problems.torus_langevin(),
+            {
+                "shape": 110_000,
+                "t_end": 0.01,
+                "controller": mf.FixedStep(0.005),
+                "scheme": mf.ScharfetterGummel(),
+            },
+        ),
     ],
     ids=["two axes", "three axes", "network", "FFT", "dense and implicit"],
 )
