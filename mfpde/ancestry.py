@@ -69,7 +69,7 @@ def _layers(block: Block, weights: Array, axis: int) -> tuple[Array, Array]:
 
 def of_a_density(blocks: Sequence[Block]) -> bool:
     """Whether all nodes are those of rules, and none is an atom."""
-    return all(block.shape is not None and max(block.shape) > 1 for block in blocks)
+    return all(block.placed for block in blocks)
 
 
 def ancestral_mass(logs: Array, weights: Array, smooth: bool = True) -> float:

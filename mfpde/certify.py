@@ -71,7 +71,7 @@ DOUBT = 3.0
 NEAR, FAR = 10.0, 30.0
 """Work, in about seconds, that is little, and that is the most for a check of the implementation."""
 LEAST_DISTANCE = 0.3
-"""The least distance to differently placed nodes that is believed, as a share of the typical one."""
+"""The least distance to differently placed nodes that is believed, as a share of the usual one."""
 SHARES = (0.5, 0.8, 1.0)
 """Of the budget, when the value, its check and the check of the implementation have to be there."""
 
@@ -448,7 +448,7 @@ def _collected(
     for job, chosen in begun:
         for (k, _), certified in zip(chosen, job.result(), strict=True):
             parts[k].append(certified)
-    every = tuple(replace(joined(parts[k]), observable=observable) for k, observable in enumerate(wanted) if parts[k])
+    every = tuple(replace(_joined(parts[k]), observable=observable) for k, observable in enumerate(wanted) if parts[k])
     masses = [job.ancestral for job, _ in jobs if job.ancestral is not None]
     return Reference(
         search.problem,
@@ -748,11 +748,11 @@ def _reaching(value: Array, bar: Array, second: Array, own: Array) -> Array:
     return np.where(distance <= bar + own, bar, np.maximum(bar, distance))
 
 
-def joined(parts: Sequence[Certified]) -> Certified:
-    """One observable whose times were computed apart: the finite ones and the end state, or early and late ones."""
+def _joined(parts: Sequence[Certified]) -> Certified:
+    """Finite times and the end state of one observable."""
     if len(parts) == 1:
         return parts[0]
-    first, second = joined(parts[:-1]), parts[-1]
+    first, second = parts
 
     def both(name: str) -> Array | None:
         a, b = getattr(first, name), getattr(second, name)
@@ -765,8 +765,7 @@ def joined(parts: Sequence[Certified]) -> Certified:
 
     def words(name: str) -> str:
         said = [text for text in (getattr(first, name), getattr(second, name)) if text]
-        known = len(said) == 2 or name == "route"
-        return "; ".join(dict.fromkeys(said)) if known else ""
+        return "; ".join(said) if len(said) == 2 or name == "route" else ""
 
     changed: dict[str, Any] = {name: both(name) for name in _ARRAYS} | {name: words(name) for name in _WORDS}
     changed["sizes"] = tuple("; ".join(filter(None, pair)) for pair in zip(first.sizes, second.sizes, strict=True))

@@ -71,6 +71,11 @@ class Block:
     shape: tuple[int, ...] | None = None
     cut: tuple[tuple[bool, bool], ...] = ()
 
+    @property
+    def placed(self) -> bool:
+        """Whether a rule lays the nodes: a density lies between them, which atoms and cells of a mesh have not."""
+        return self.shape is not None and max(self.shape) > 1
+
     @staticmethod
     def of(
         share: float, points: Array, logs: Array, shape: tuple[int, ...] | None = None,

@@ -210,21 +210,16 @@ class NodeRoute(Route):
         self.flow = NodeFlow(problem, times, elsewhere)  # refuses what has no characteristics
         self.name = "characteristics" + (", other nodes" if elsewhere else "")
         # no level of the one has as many nodes as one of the other
-        self.start = FIRST_NODES[len(problem.axes)] - elsewhere
-        self.prepared = False
+        self.start, self.places = FIRST_NODES[len(problem.axes)] - elsewhere, 1
         blocks = problem.mu_0.blocks(2)
-        # atoms, or the cells of a mesh: no rule places them
-        placed = any(block.shape is not None and max(block.shape) > 1 for block in blocks)
-        self.atoms = 0 if placed else sum(len(block.logs) for block in blocks)
+        self.atoms = 0 if any(block.placed for block in blocks) else sum(len(block.logs) for block in blocks)
         if elsewhere:  # of fifth order, its steps are the larger error else
             self.step = 1e-7
         self.direct = problem.bound_energy.direct
 
     def prepare(self, deadline: float) -> None:
         """See `Route`."""
-        if not self.prepared:
-            self.start *= min(self.flow.look(deadline), MOST_PLACES[len(self.problem.axes)])
-            self.prepared = True
+        self.places = min(self.flow.look(deadline), MOST_PLACES[len(self.problem.axes)])
 
     def size(self, level: int) -> str:
         """See `Route`."""
@@ -232,7 +227,7 @@ class NodeRoute(Route):
 
     def cells(self, level: int) -> tuple[int, ...]:
         """See `Route`."""
-        return (round(self.start * GROWTH**level),) * len(self.problem.axes)
+        return (round(self.start * self.places * GROWTH**level),) * len(self.problem.axes)
 
     def bytes(self, level: int) -> float:
         """See `Route`."""
@@ -317,20 +312,24 @@ def routes(problem: Problem, times: Array, mesh: bool) -> list[Route]:
 
     if math.isinf(times[-1]):
         return [StationaryRoute(problem, False, mesh), StationaryRoute(problem, True, mesh)]
+    weno = MeshRoute(problem, times, Weno5(), 5 if problem.noiseless else 4)
+    first: Route | None
     if not problem.noiseless:
-        # implicit steps come to an end, however stiff the problem is
-        found = [MeshRoute(problem, times, ScharfetterGummel(), 2), MeshRoute(problem, times, Weno5(), 4)]
-        found[1].first_cost = SECOND
-        return list(found)
-    weno = MeshRoute(problem, times, Weno5(), 5)
+        first = MeshRoute(problem, times, ScharfetterGummel(), 2)  # however stiff it is, implicit steps come to an end
+    else:
+        first = None if mesh else _nodes(problem, times)
+    if first is None:
+        return [weno, another_mesh(problem, times)]
     weno.first_cost = SECOND
-    if not mesh:
-        try:
-            return [NodeRoute(problem, times), weno]
-        except ValueError:  # characteristics refuse this problem
-            pass
-    weno.first_cost = 0.0
-    return [weno, another_mesh(problem, times)]
+    return [first, weno]
+
+
+def _nodes(problem: Problem, times: Array) -> NodeRoute | None:
+    """Characteristics, where they do not refuse the problem."""
+    try:
+        return NodeRoute(problem, times)
+    except ValueError:
+        return None
 
 
 def another_mesh(problem: Problem, times: Array) -> MeshRoute:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.comparison.statistics import ANCESTORS, DOUBT, FEWEST, Finding, Verdict, _lines
-
-if TYPE_CHECKING:
-    from mfpde.comparison.report import Comparison
 
 __all__ = ["Plan"]
 
@@ -83,8 +81,36 @@ class _Design:
         return [math.sqrt(float(weights**2 @ variance)) for weights in lines]
 
 
-def plan(found: Comparison) -> Plan:
-    """The least work that decides every observable; that halves the limit where all are consistent."""
+class Compared(Protocol):
+    """What a plan asks of a comparison; see `Comparison`."""
+
+    @property
+    def times(self) -> Array: ...
+
+    @property
+    def sizes(self) -> tuple[int, ...]: ...
+
+    @property
+    def replicas(self) -> tuple[int, ...]: ...
+
+    @property
+    def control_dt(self) -> float | None: ...
+
+    @property
+    def findings(self) -> Mapping[str, Finding]: ...
+
+    @property
+    def threshold(self) -> float: ...
+
+    @property
+    def verdict(self) -> Verdict: ...
+
+    @property
+    def ancestral_mass(self) -> Array | None: ...
+
+
+def plan(found: Compared, limiting: str) -> Plan:
+    """The least work that decides every observable; that halves the limit, on `limiting`, where all are consistent."""
     sizes, replicas = np.array(found.sizes, dtype=float), np.array(found.replicas, dtype=float)
     control = found.control_dt is None and bool(found.times[-1] > 0)
     open_ = [
@@ -98,11 +124,10 @@ def plan(found: Comparison) -> Plan:
     if (followed := _followed(found, open_, control)) is not None:
         return followed
     now = _Design(sizes, replicas)
-    name = found.limit.observable
     aim = "decide" if open_ else "halve the limit" if found.verdict is Verdict.CONSISTENT else "halve the errors"
     if not open_:
-        j = int(np.nanargmax(found[name].unseen))
-        open_ = [(found[name], j)]
+        f = found.findings[limiting]
+        open_ = [(f, int(np.nanargmax(f.unseen)))]
     designs = sorted((_larger(now, more, n) for more, n in itertools.product(FACTORS, LARGER)), key=lambda d: d.work)
     best, hardest = None, open_[0]
     for design in designs:
@@ -123,7 +148,7 @@ def plan(found: Comparison) -> Plan:
     )
 
 
-def _followed(found: Comparison, open_: list[tuple[Finding, int]], control: bool) -> Plan | None:
+def _followed(found: Compared, open_: list[tuple[Finding, int]], control: bool) -> Plan | None:
     """Sizes that have particles where the mass descends from; None where those compared have, or nothing is seen."""
     source = found.ancestral_mass
     seen = [] if source is None else [(f, j) for f, j in open_ if max(f.z[j], f.slope_z[j]) > found.threshold]

@@ -302,7 +302,7 @@ class Comparison:
         It takes the variances over replicas for what they are, and what is left for n to infinity for what stays.
         Printing it says it in a line.
         """
-        return plan(self)
+        return plan(self, self.limit.observable)
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers, as plain lists; what is not a number is None."""

@@ -94,24 +94,24 @@ def in_chunks(n: int, width: int, limit: int = 2**21) -> list[slice]:
 
 
 class Last:
-    """A function of points, arrays at a time, that keeps its last result.
+    """A function of points, and perhaps more arrays, that keeps its last result: some arrays, which are read-only.
 
-    Response, potential and gradient are asked for at the same points one after the other. The arrays are read-only.
+    Response, potential and gradient are asked for at the same points one after the other.
     """
 
-    def __init__(self, function: Callable[[Array], list[Array]]) -> None:
+    def __init__(self, function: Callable[..., Sequence[Array]]) -> None:
         self._function = function
-        self._kept: tuple[Array, list[Array]] | None = None
+        self._kept: tuple[tuple[Array, ...], Sequence[Array]] | None = None
 
-    def __call__(self, points: Array) -> list[Array]:
+    def __call__(self, *arrays: Array) -> Sequence[Array]:
         kept = self._kept
         # by value: particles move within their array
-        if kept is not None and np.array_equal(kept[0], points):
+        if kept is not None and all(map(np.array_equal, kept[0], arrays)):
             return kept[1]
-        result = self._function(points)
+        result = self._function(*arrays)
         for array in result:
             array.flags.writeable = False
-        self._kept = points.copy(), result
+        self._kept = tuple(array.copy() for array in arrays), result
         return result
 
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,9 +26,6 @@ from mfpde.energy.base import (
 from mfpde.energy.kernels import AxisFactor, BoundKernel, Kernel
 from mfpde.grid import Axis, Grid, as_axes
 from mfpde.threads import product
-
-if TYPE_CHECKING:
-    from mfpde.energy.gaussian_sums import GaussianSums
 
 __all__ = ["Discrepancy", "Interaction"]
 
@@ -421,7 +417,7 @@ class BoundDirect(BoundEnergy):
         self, axes: tuple[Axis, ...], kernel: BoundKernel, weight: float, name: str, convex: bool | None = None
     ) -> None:
         self.axes, self.kernel, self.weight, self.name, self.convex = axes, kernel, weight, name, convex
-        self._kept: tuple[tuple[Array, ...], tuple[Array, Array]] | None = None
+        self._near = Last(self._near_sums)
 
     def _sum(self, matrix: Callable[[Array, Array], Array], points: Array, source: Source) -> Array:
         others, weights = source
@@ -431,27 +427,24 @@ class BoundDirect(BoundEnergy):
         result *= self.weight
         return result
 
-    def _near_sums(self, near: GaussianSums, points: Array, source: Source) -> tuple[Array, Array]:
-        """Potential and gradient: as a rule one is asked for after the other, at the same points."""
-        arrays, kept = (points, *source), self._kept
-        # by value: particles move within their array
-        if kept is not None and all(map(np.array_equal, kept[0], arrays)):
-            return kept[1]
-        values, slopes = near(*arrays)
-        found = self.weight * values, self.weight * slopes
-        self._kept = tuple(array.copy() for array in arrays), found
-        return found
+    def _near_sums(self, points: Array, others: Array, weights: Array) -> tuple[Array, Array]:
+        """Potential and gradient, where `BoundKernel.near` is known."""
+        assert self.kernel.near is not None
+        values, slopes = self.kernel.near(points, others, weights)
+        values *= self.weight
+        slopes *= self.weight
+        return values, slopes
 
     def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
         assert source is not None
-        if (near := self.kernel.near) is not None:
-            return self._near_sums(near, points, source)[0].copy()
+        if self.kernel.near is not None:
+            return self._near(points, *source)[0].copy()
         return self._sum(self.kernel.matrix, points, source)
 
     def _gradient(self, points: Array, moments: Array, source: Source | None) -> Array:
         assert source is not None
-        if (near := self.kernel.near) is not None:
-            return self._near_sums(near, points, source)[1].copy()
+        if self.kernel.near is not None:
+            return self._near(points, *source)[1].copy()
         columns = [
             self._sum(lambda p, q, i=i: self.kernel.derivatives(p, q, i), points, source)  # type: ignore[misc]
             for i in range(len(self.axes))

@@ -286,6 +286,22 @@ def _line_muscl(u, p, n, periodic, i0, i1, speed, inverse_h, add, out):  # type:
         u0, u1, rise, before = u1, u2, fall, through
 
 
+@_jit
+def _extremes(x0, x1, x2, x3, x4, x5):  # type: ignore[no-untyped-def]
+    """The largest and the smallest of six."""
+    high = x1 if x1 > x0 else x0
+    low = x1 if x1 < x0 else x0
+    high = x2 if x2 > high else high
+    low = x2 if x2 < low else low
+    high = x3 if x3 > high else high
+    low = x3 if x3 < low else low
+    high = x4 if x4 > high else high
+    low = x4 if x4 < low else low
+    high = x5 if x5 > high else high
+    low = x5 if x5 < low else low
+    return high, low
+
+
 @_contracted
 def _flux_points(e0, e1, e2, e3, e4, e5, v, n, ratio, flux, unsafe):  # type: ignore[no-untyped-def]
     """``G = v mu_f``: WENO-Z interpolation (power 2) from the upwind side; where the stencil spans more than `ratio`.
@@ -311,16 +327,7 @@ def _flux_points(e0, e1, e2, e3, e4, e5, v, n, ratio, flux, unsafe):  # type: ig
         u2 = x2 if forward else x3
         u3 = x3 if forward else x2
         u4 = x4 if forward else x1
-        high = x1 if x1 > x0 else x0
-        low = x1 if x1 < x0 else x0
-        high = x2 if x2 > high else high
-        low = x2 if x2 < low else low
-        high = x3 if x3 > high else high
-        low = x3 if x3 < low else low
-        high = x4 if x4 > high else high
-        low = x4 if x4 < low else low
-        high = x5 if x5 > high else high
-        low = x5 if x5 < low else low
+        high, low = _extremes(x0, x1, x2, x3, x4, x5)
         wide = high > ratio * low
         put_second(unsafe, j, 1.0 if wide else 0.0)
         count += 1 if wide else 0
@@ -365,22 +372,7 @@ def _shade(e0, e1, e2, e3, e4, e5, n, ratio, unsafe):  # type: ignore[no-untyped
     no step, however short, is better than first order.
     """
     for j in range(n):
-        x0 = at(e0, j)
-        x1 = at(e1, j)
-        x2 = at(e2, j)
-        x3 = at(e3, j)
-        x4 = at(e4, j)
-        x5 = at(e5, j)
-        high = x1 if x1 > x0 else x0
-        low = x1 if x1 < x0 else x0
-        high = x2 if x2 > high else high
-        low = x2 if x2 < low else low
-        high = x3 if x3 > high else high
-        low = x3 if x3 < low else low
-        high = x4 if x4 > high else high
-        low = x4 if x4 < low else low
-        high = x5 if x5 > high else high
-        low = x5 if x5 < low else low
+        high, low = _extremes(at(e0, j), at(e1, j), at(e2, j), at(e3, j), at(e4, j), at(e5, j))
         share = (high - ratio * low) / (high + TINY) * (TAIL_WIDTH / (TAIL_WIDTH - 1.0))
         share = 0.0 if share < 0.0 else share
         put(unsafe, j, 1.0 if share > 1.0 else share)
