@@ -58,8 +58,6 @@ Array = NDArray[np.float64]
 
 ROUND_OFF = 1e-13
 """A bar of this share of the largest possible value is narrow enough, however small the value is."""
-ROUNDED = 16.0 * np.finfo(float).eps
-"""No bar is a smaller share of the largest possible value."""
 CONFIRMS = 100.0
 """How much wider than the tolerance the bars of the implementation's check may be, if that is not much work."""
 NARROWEST = 1e-4
@@ -296,7 +294,8 @@ def reference(
        bars, that is an error.
 
     Each level has half as many cells or nodes again along each axis. With :math:`d_1, d_2` the last two changes of a
-    value :math:`v` and :math:`\rho` the ratio of typical changes of all observables, of the energy and of the moments,
+    value :math:`v` and :math:`\rho` the ratio of typical changes at its time, of all observables, of the energy and of
+    the moments,
 
     .. math::
 
@@ -307,7 +306,7 @@ def reference(
     may be small by chance, a tenth of the median of all at the time, :math:`D`, is the least. :math:`\delta` is what is
     left of the error in time after the finest steps: a third of what half the steps changed on a mesh, 3 % of what a
     hundredth of the tolerance changed along characteristics. What nodes let expect that do not carry the mass is added,
-    see `Characteristics.watched`.
+    see `Characteristics.watched`; and no bar is below the round-off of the constants that an energy cancels.
 
     Parameters
     ----------
@@ -514,8 +513,7 @@ class _Job:
             every = np.array([0.0, search.problem.t_end])
         self.times = every
         self.where = [nearest(every, at) for at in each]
-        self.bounds = [o.bound(search.problem) for o in wanted]
-        self.floors = [ROUND_OFF * bound / search.tolerance for bound in self.bounds]
+        self.floors = [ROUND_OFF * o.bound(search.problem) / search.tolerance for o in wanted]
         self.candidates = [self.ladder(route) for route in routes(search.problem, every, mesh)]
         self.checked: Ladder | None = None
         self.check: Ladder | None = None
@@ -663,8 +661,8 @@ class _Job:
             if second is not None and second.levels:
                 theirs = zip(best.best, bars, second.best, second.bars()[0], strict=True)
                 bars = [_reaching(*of) for of in theirs]
-        # what is 0 by symmetry is a sum of numbers that are not
-        return [np.maximum(bar, ROUNDED * bound) for bar, bound in zip(bars, self.bounds, strict=True)]
+        problem = self.search.problem
+        return [np.maximum(bar, o.rounding(problem)) for bar, o in zip(bars, self.wanted, strict=True)]
 
     def result(self) -> list[Certified]:
         """What is known.

@@ -402,7 +402,9 @@ def _integrate(
     states[0] = y
     saved = 1
     steps, size = 0, 0
-    bounds = sorted({0.0, *dynamics.breaks(t_end), float(save[-1])})
+    # between its steps the method of fifth order is worse than at their ends, and not by what its tolerance says
+    landings = [0.0, *(save.tolist() if other else [float(save[-1])])]
+    bounds = distinct_times([*landings, *dynamics.breaks(t_end)], landings)
     for a, b in itertools.pairwise(bounds):
         for solver, before in _method(flow, a, y, b, rtol, _leeway(unpack(y)[1], y.size // n), other):
             steps += 1

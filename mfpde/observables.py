@@ -21,6 +21,10 @@ __all__ = ["DecayRate", "DensityAt", "EnergyAt", "Marginal", "MassIn", "Measured
 Array = NDArray[np.float64]
 
 
+ROUNDED = 16.0 * np.finfo(float).eps
+"""No value is known to a smaller share of the largest number that it is a sum of."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """A measure at a time, on a mesh or as nodes. Several observables look at it: its arrays cannot be written to.
@@ -105,6 +109,10 @@ class Observable(ABC):
         """The largest absolute value that it can have in a problem; 0 where that is not known."""
         return 0.0
 
+    def rounding(self, problem: Problem) -> float:
+        """What round-off leaves of it in a problem: what is 0 by symmetry is a sum of numbers that are not."""
+        return ROUNDED * self.bound(problem)
+
 
 def as_times(times: float | Sequence[float] | None) -> tuple[float, ...] | None:
     """Times of an observable, increasing and each once; infinity is the end state.
@@ -135,6 +143,10 @@ class EnergyAt(Observable):
     def measure(self, at: Measured) -> Array:
         """Its value."""
         return np.array(at.energy)
+
+    def rounding(self, problem: Problem) -> float:
+        """That of the constants which the other terms cancel near a minimum of 0."""
+        return ROUNDED * problem.bound_energy.offset
 
 
 @dataclass(frozen=True)

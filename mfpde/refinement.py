@@ -237,9 +237,8 @@ class Ladder:
         # moments in lengths of the box are 0 where all mass is at its lower end
         return wanted + [np.full(v.shape, max(float(np.abs(v).max()), 1e-12)) for v in values[self.count :]]
 
-    def ratios(self, changes: Sequence[Sequence[Array]]) -> tuple[float, float]:
-        """What the last typical change is of the one before, and what the next one will be of it."""
-        sizes = [typical(c) for c in changes]
+    def ratios(self, sizes: Sequence[float]) -> tuple[float, float]:
+        """What the last of typical changes is of the one before, and what the next one will be of it."""
         if not all(math.isfinite(c) for c in sizes):
             return SLOWEST, SLOWEST
         found = [b / a if a > 0 else 0.0 for a, b in itertools.pairwise(sizes)]
@@ -265,17 +264,22 @@ class Ladder:
         return bars[: self.count], following
 
     def _in_space(self) -> tuple[list[Array], float]:
-        """The part of the bars that comes from levels, of the witnesses as well; and the ratio, see `bars`."""
+        """The part of the bars that comes from levels, of the witnesses as well; and the largest ratio, see `bars`."""
         scales, changes = self.scales, self._changes()
-        last, following = self.ratios(changes)
+        by_level = [self._at_times(change) for change in changes]
+        # each time converges at a pace of its own: what is narrow later takes more nodes, and not what was before
+        ratios = {i: self.ratios([typical(found[i]) for found in by_level]) for i in by_level[-1]}
+        lasts, followings = (self._in_rows({i: pair[k] for i, pair in ratios.items()}, changes[-1]) for k in (0, 1))
         usual = self.usual(changes[-1])
         blind = self.levels[-1].blind
         bars = []
-        for d1, d2, d, s in zip(changes[-2], changes[-1], usual, scales, strict=True):
+        for d1, d2, d, s, last, following in zip(
+            changes[-2], changes[-1], usual, scales, lasts, followings, strict=True
+        ):
             # a change may be small by chance: neither what the one before lets expect, nor the others, are forgotten
             change = np.maximum(np.maximum(np.abs(d2), last * np.abs(d1)), LEAST_SHARE * d)
             bars.append((SAFETY * following / (1.0 - following) * change + blind + FLOOR) * s)
-        return bars, following
+        return bars, max(following for _, following in ratios.values())
 
     def usual(self, parts: Sequence[Array]) -> list[Array]:
         """What numbers, one list for each observable and witness, are as a rule at their times.
@@ -283,16 +287,26 @@ class Ladder:
         That is the median over all observables of a time: what is all but 0, and so badly known, is not the rule; and
         later times are not those that tell of earlier ones.
         """
-        # decay rates belong to the later of two times
-        rows = [where[len(where) - len(part) :] for where, part in zip(self.where, parts, strict=True)]
-        at: dict[int, list[float]] = {}
-        for where, part in zip(rows, parts, strict=True):
+        medians = {i: float(np.median([typical([one]) for one in found])) for i, found in self._at_times(parts).items()}
+        return self._in_rows(medians, parts)
+
+    def _rows(self, parts: Sequence[Array]) -> list[NDArray[np.intp]]:
+        """The times of each observable and witness: decay rates belong to the later of two."""
+        return [where[len(where) - len(part) :] for where, part in zip(self.where, parts, strict=True)]
+
+    def _at_times(self, parts: Sequence[Array]) -> dict[int, list[Array]]:
+        """For each time what there is of it, one entry an observable."""
+        found: dict[int, list[Array]] = {}
+        for where, part in zip(self._rows(parts), parts, strict=True):
             for i, one in zip(where, part, strict=True):
-                at.setdefault(int(i), []).append(typical([one]))
-        medians = {i: float(np.median(found)) for i, found in at.items()}
+                found.setdefault(int(i), []).append(one)
+        return found
+
+    def _in_rows(self, values: dict[int, float], parts: Sequence[Array]) -> list[Array]:
+        """Numbers of times, one row a time, for each observable and witness."""
         return [
-            np.array([medians[int(i)] for i in where]).reshape(-1, *(1,) * (part.ndim - 1))
-            for where, part in zip(rows, parts, strict=True)
+            np.array([values[int(i)] for i in where]).reshape(-1, *(1,) * (part.ndim - 1))
+            for where, part in zip(self._rows(parts), parts, strict=True)
         ]
 
     def _changes(self) -> list[list[Array]]:

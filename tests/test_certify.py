@@ -14,7 +14,7 @@ from scipy import stats
 from tails import TAILS
 
 import mfpde as mf
-from mfpde import certify, integration, level_cache, refinement, routes
+from mfpde import certify, integration, level_cache, observables, refinement, routes
 from mfpde.lagrangian import OutOfTime
 
 
@@ -629,6 +629,23 @@ def test_one_number_that_is_badly_known_does_not_widen_all_bars():
         assert bar[0] == pytest.approx(3e-8 + 5e-12, rel=1e-3)
 
 
+def test_each_time_converges_at_a_pace_of_its_own():
+    """What is narrow in the end takes more nodes: that says nothing of the times before."""
+    early, late = (1.0 + 1e-3 * ratio ** np.arange(5) for ratio in (0.01, 0.5))
+    route = Stub(None)
+    route.times = np.array([1.0, 2.0])
+    found = refinement.Ladder(route, [mf.EnergyAt()], [np.array([0, 1])], None)
+    both = np.array([early, late]).T
+    found.levels = [refinement.Level([v, v, np.stack([v, v], axis=1)], 1.0, 0.0) for v in both]
+    found.in_time = [np.zeros(2), np.zeros(2), np.zeros((2, 2))]
+    found.finest, found.spent_out, found.settled = found.levels[-1], True, 5
+    (bar,), following = found.bars()
+    # five times the rest of a geometric series, of the ratio of that time, and round-off
+    assert bar[0] == pytest.approx(5 * 1e-3 * 0.01**4 + refinement.FLOOR, rel=2e-2)
+    assert bar[1] == pytest.approx(5 * 1e-3 * 0.5**4, rel=1e-2)
+    assert following == pytest.approx(0.5, rel=1e-2)
+
+
 def test_two_values_are_no_nearer_to_the_truth_than_their_steps():
     """Steps may be off by 1e-6 in the one and by chance as much in the other: that they agree says nothing."""
     near = 1.0 + 1e-3 * 0.1 ** np.arange(4)
@@ -909,10 +926,36 @@ def test_what_is_zero_by_symmetry_is_known_as_well_as_numbers_allow():
     assert found.reached
     # a sum of numbers up to the box is 0 to its round-off, and no better
     assert abs(mean.value[0]) <= mean.bar[0]
-    assert certify.ROUNDED * farthest <= mean.bar[0] <= 1e-13 * farthest
+    assert observables.ROUNDED * farthest <= mean.bar[0] <= 1e-13 * farthest
     assert mean.floor == pytest.approx(1e-13 * farthest / 1e-6)
     assert mean.relative <= 1e-6
     assert found.confirmed
+
+
+def test_an_energy_is_as_uncertain_as_the_constants_it_cancels():
+    """E = a^2/2 - a m + m^2/2 of 2.6e-8, terms of 1.2: two rules agreed in all bits, and were wrong by 2e-8 of it."""
+    problem = mf.problems.linear_neuron(1.54302, 56.6907, -0.234429, 0.0486907)
+    t = 2.3855056556923384
+    found = mf.reference(problem, 1e-3, times=[t], budget=3.0)["energy"]
+    assert abs(found.value[0] - problem.exact["energy"](t)) <= found.bar[0]
+    assert found.bar[0] >= 16 * 2.0**-52 * 0.5 * 1.54302**2
+    # a squared loss is a square, and nothing cancels
+    assert mf.EnergyAt().rounding(mf.problems.gaussian_bumps()) == 0.0
+    offsets = problem.energy + mf.External(lambda x: 0.0 * x, constant=-3.0)
+    rounding = mf.EnergyAt().rounding(replace(problem, energy=offsets, parameters=None))
+    assert rounding == pytest.approx(16 * 2.0**-52 * (0.5 * 1.54302**2 + 3.0))
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_times_within_a_step_are_as_good_as_its_end(elsewhere):
+    """Steps are long for a flow this smooth; the error at t = 0.023 was 2e-10 to 8e-10, whatever the tolerance."""
+    problem = mf.problems.linear_neuron(-0.144926, 7.60431, -0.212577, 0.0586143)
+    times = np.array([0.023077935296915927, 0.055484416159589836])
+    route = routes.NodeRoute(problem, times, elsewhere)
+    for tolerance in (1e-7, 1e-9, 1e-11):
+        found = [at.energy for at in route.run(4, tolerance, math.inf)]
+        exact = [problem.exact["energy"](t) for t in times]
+        assert found == pytest.approx(exact, rel=1e-11)
 
 
 def test_the_first_level_has_nodes_for_every_place():

@@ -174,10 +174,14 @@ class BoundEnergy(ABC):
         True, `mfpde.convexity` looks at the mesh.
     quadratic : bool
         Whether V is known to be affine in the measure.
+    offset : float
+        The size of the constants in E. Near a minimum of 0 the other terms cancel them, and E is as uncertain as
+        these are rounded.
     """
 
     axes: tuple[Axis, ...]
     response_size: int = 0
+    offset: float = 0.0
     direct: bool = False
     discontinuous_gradient: bool = False
     convex: bool | None = None
@@ -392,6 +396,7 @@ class BoundSum(BoundEnergy):
         self.discontinuous_gradient = any(part.discontinuous_gradient for part in parts)
         self.convex = True if all(part.convex for part in parts) else None
         self.quadratic = all(part.quadratic for part in parts)
+        self.offset = sum(part.offset for part in parts)
         self._slices = super().slices
 
     @property
@@ -587,6 +592,7 @@ class BoundExternal(BoundEnergy):
     def __init__(self, source: External, axes: tuple[Axis, ...]) -> None:
         self.axes = axes
         self._source = source
+        self.offset = abs(source.constant)
         names = tuple(axis.name for axis in axes) if source.axes is None else source.axes
         self._positions = axis_positions(names, axes, "the external potential")
         if source.gradient is not None:
