@@ -54,7 +54,8 @@ _HOMES = {
     ),
     "mfpde.implicit": ("ImplicitEuler", "ImplicitStrang", "Potential"),
     "mfpde.diagnostics": ("EnergyBelow", "GapBelow", "Limits", "OnEndMass", "Snapshot", "SteadyState"),
-    "mfpde.solution": ("Result", "Solution", "State"),
+    "mfpde.record": ("Result", "State"),
+    "mfpde.solution": ("Solution",),
     "mfpde.running": ("RunWarning",),
     "mfpde.solver": ("Solver",),
     "mfpde.integration": ("SolveError", "solve"),
@@ -151,10 +152,11 @@ if TYPE_CHECKING:
     from mfpde.pack import load_reference, reference_names
     from mfpde.plotting import animate, plot
     from mfpde.problem import Network, Problem, Reaction, Reinjection, ReinjectionKind, TruncationWarning
+    from mfpde.record import Result, State
     from mfpde.resuming import resume
     from mfpde.running import RunWarning
     from mfpde.schedules import Constant, ExponentialDecay, InverseLog, PiecewiseLinear, PowerLaw, Schedule
-    from mfpde.solution import Result, Solution, State
+    from mfpde.solution import Solution
     from mfpde.solver import Solver
     from mfpde.stepping import (
         CourantControl,

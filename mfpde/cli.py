@@ -442,7 +442,7 @@ def _computed(stream: Stream, compute: Callable[[], Solution]) -> Solution:
 
 def _conclude(solution: Solution, target: Path, picture: Path | None, *, quiet: bool) -> None:
     """Draw, print, and exit by how the run ended."""
-    from mfpde.solution import Result
+    from mfpde.record import Result
 
     written = [target]
     if picture is not None and _draw(solution, picture):

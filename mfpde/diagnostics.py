@@ -16,6 +16,7 @@ from mfpde.checks import real, shown
 from mfpde.convexity import no_certificate
 from mfpde.flow import Evaluation, Flow, FreeEnergy
 from mfpde.grid import End, Grid
+from mfpde.record import COLUMNS
 
 __all__ = [
     "COLUMNS",
@@ -33,29 +34,6 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-
-COLUMNS: dict[str, str] = {
-    "time": "time of the state",
-    "dt": "length of the step that led to it (0 for the first)",
-    "mass": "int dmu",
-    "minimum": "smallest cell value of mu",
-    "energy": "E[mu], constant included; with a temperature the free energy, tau int log(mu/omega) dmu included",
-    "entropy": "int log(mu/omega) dmu (nan at temperature 0)",
-    "temperature": "tau",
-    "dissipation_transport": "-dE/dt of the transport, from the explicit fluxes at the state; empty cells count with "
-    "log(1e-300) where tau > 0",
-    "dissipation_reaction": "-dE/dt of the reaction; neither counts tau'(t) times the entropy",
-    "optimality_gap": "bounds E - min E over measures of the same mass on the box, on this mesh: "
-    "mass * (Vbar - min V), or tau KL(mu|p_mu) with a temperature; nan where the energy is not known to be convex",
-    "relative_fisher_information": "int |grad log(mu/p_mu)|_G^2 dmu = dissipation_transport / (s tau^2) "
-    "(nan at temperature 0)",
-    "end_mass": "share of the mass in cells next to truncation ends",
-    "limiting_cell": "flat index of the cell whose outflow limits the step",
-    "error": "estimated L1 error of the step, relative to the mass (nan where the method gives none)",
-    "redone": "attempts at the step that were thrown away",
-}
-"""The per-step diagnostics and what they mean."""
-
 
 LEAVING = ("dissipation_transport", "dissipation_reaction", "relative_fisher_information", "limiting_cell")
 """What is known of a state only when it is left."""

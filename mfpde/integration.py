@@ -44,6 +44,7 @@ from mfpde.implicit import Potential
 from mfpde.layers import layer_widths, unresolved
 from mfpde.measures import Measure
 from mfpde.problem import Problem, Reaction
+from mfpde.record import Result, State, run_stats
 from mfpde.running import (
     RunWarning,
     check_memory,
@@ -55,7 +56,7 @@ from mfpde.running import (
     warn,
 )
 from mfpde.schedules import Constant
-from mfpde.solution import Result, Solution, State, run_stats
+from mfpde.solution import Solution
 from mfpde.solver import Solver
 from mfpde.stepping import Controller, Method
 from mfpde.transport import Scheme

@@ -15,8 +15,9 @@ from mfpde.checks import FLAG, NONE, NUMBER, PATH, one_of, require
 from mfpde.diagnostics import Limits, OnEndMass, StopCondition
 from mfpde.integration import Integration, Manner, conclude, described, versions
 from mfpde.problem import Problem
+from mfpde.record import Result
 from mfpde.running import MOST_SAVES, check_memory, distinct_times, same_time, save_times, thread_limit, warn
-from mfpde.solution import Result, Solution
+from mfpde.solution import Solution
 from mfpde.solver import Solver
 from mfpde.stepping import Controller, Method
 from mfpde.storage import load

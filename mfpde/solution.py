@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,80 +12,22 @@ from numpy.typing import NDArray
 
 from mfpde.checks import FLAG, NUMBER, PATH, POWER, require, shown
 from mfpde.convexity import NO_CERTIFICATE, convex_on, no_certificate
-from mfpde.grid import Grid, axis_number, box
+from mfpde.grid import axis_number, box
+from mfpde.record import Record, Result, State
 from mfpde.running import save_index, within_run
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from mfpde.problem import Problem
-    from mfpde.stored import StoredDensity
 
-__all__ = ["Result", "Solution", "State", "run_stats"]
+__all__ = ["Result", "Solution", "State"]
 
 Array = NDArray[np.float64]
 
 
-class Result(enum.Enum):
-    """How a run ended; the text says what to do about it."""
-
-    SUCCESS = "reached the end time"
-    STOPPED = "the stop condition was met"
-    INTERRUPTED = "what was computed is kept; mfpde.resume goes on"
-    TIME_LIMIT = "the time allowed for the run was over; what was computed is kept, mfpde.resume goes on"
-    STEP_TOO_LARGE = (
-        "the fixed step exceeds the positivity bound, or its potential was not found; "
-        "use a smaller dt, CourantControl() or ErrorControl()"
-    )
-    EXTINCT = "the unbalanced reaction has removed all mass; the energy's V is positive everywhere, or alpha too large"
-    DT_MIN = "the step fell below its floor; the velocity blows up, or the tolerance is out of reach"
-    NOT_FINITE = "the energy or the density is not finite; look at the potential of the last state"
-    ENERGY_ROSE = "the energy rose in a step by more than Limits.energy_increase; refine the mesh or shorten the steps"
-    MASS_DRIFTED = "the mass drifted by more than Limits.mass_drift, which no round-off explains; please report it"
-    END_MASS = 'mass reached a truncation end of the mesh; enlarge the axes, or on_end_mass="extend"'
-    MAX_STEPS = "the limit on the number of steps was reached; raise max_steps or lower the accuracy"
-    UNFINISHED = (
-        "the run that wrote this file was killed, or is still going on; what it had saved is here, mfpde.resume goes on"
-    )
-
-    @property
-    def ok(self) -> bool:
-        """Whether the run did what it was asked for."""
-        return self in (Result.SUCCESS, Result.STOPPED)
-
-    @property
-    def cut_short(self) -> bool:
-        """Whether somebody ended the run, and nothing is wrong with it."""
-        return self in (Result.INTERRUPTED, Result.TIME_LIMIT)
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """Everything that a run needs to go on from where it is.
-
-    Attributes
-    ----------
-    t : float
-        Time.
-    mu : array
-        Density on the cells (point values at the centres where the scheme says so).
-    n_steps : int
-        Steps taken since the start.
-    length : float or None
-        The controller's next step, before caps; None before the first.
-    memory : tuple of float
-        What the controller remembers.
-    """
-
-    t: float
-    mu: Array
-    n_steps: int = 0
-    length: float | None = None
-    memory: tuple[float, ...] = ()
-
-
 @dataclass(eq=False)
-class Solution:
+class Solution(Record):
     """The result of `mfpde.solve`.
 
     Attributes
@@ -102,7 +43,7 @@ class Solution:
     energy : array, shape (m,)
         ``E[mu]`` at the save times; at a temperature above 0 the free energy, with its entropy.
     diagnostics : dict of array
-        One value a step, `mfpde.diagnostics.COLUMNS` says of what.
+        One value a step, `mfpde.record.COLUMNS` says of what.
     response : array, shape (steps + 1, r)
         ``u = int Phi dmu`` at ``diagnostics["time"]``, in the energy's compressed coordinates; ``r`` is 0
         where the energy has none.
@@ -125,23 +66,7 @@ class Solution:
         None when loaded from a file of an early version; see `notes`.
     """
 
-    grid: Grid
-    times: Array
-    density: Array | StoredDensity
-    energy: Array
-    diagnostics: dict[str, Array]
-    response: Array
-    result: Result
-    stats: dict[str, Any]
-    warnings: list[str]
-    configuration: dict[str, Any]
-    provenance: dict[str, Any]
-    state: State
     problem: Problem | None = None
-    point_values: bool = False
-    name: str = "problem"
-    fingerprint: str = field(default="", repr=False)
-    remarks: list[str] | None = None
 
     def index(self, t: float | None) -> int:
         """The position of save time `t` (the last one for None).
@@ -313,31 +238,3 @@ class Solution:
 
     def __repr__(self) -> str:
         return f"<Solution of {self.name!r}: {self.result.name}, {len(self.times)} saves, t = {self.times[-1]:g}>"
-
-
-def run_stats(diagnostics: Mapping[str, Array], *, balanced: bool, evaluations: int, leak: float) -> dict[str, Any]:
-    """Counts and extremes of a run from what was recorded at its steps.
-
-    Parameters
-    ----------
-    diagnostics : mapping of array
-        The columns of `mfpde.diagnostics.COLUMNS`.
-    balanced : bool
-        Whether the reaction conserves mass.
-    evaluations : int
-        How often the potential was evaluated.
-    leak : float
-        Mass that the fluxes created (round-off), relative.
-    """
-    energy, mass = diagnostics["energy"], diagnostics["mass"]
-    scale = float(np.abs(energy).max())
-    rises = np.diff(energy)
-    return {
-        "steps": len(energy) - 1,
-        "redone": int(diagnostics["redone"].sum()),
-        "evaluations": evaluations,
-        "mass_drift": float(np.abs(mass / mass[0] - 1.0).max()) if balanced else 0.0,
-        "leak": leak,
-        "energy_increase": max(float(rises.max()), 0.0) / scale if rises.size and scale > 0 else 0.0,
-        "balanced": balanced,
-    }

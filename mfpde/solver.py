@@ -16,9 +16,10 @@ from mfpde.flow import Evaluation, Flow, FreeEnergy
 from mfpde.grid import Grid
 from mfpde.measures import Measure
 from mfpde.problem import Problem
+from mfpde.record import Result, State
 from mfpde.running import invert_clock
 from mfpde.schedules import Constant, Schedule
-from mfpde.solution import Result, Solution, State
+from mfpde.solution import Solution
 from mfpde.stepping import Coefficients, Controller, ErrorControl, FixedStep, Method, step_doubling
 from mfpde.threads import one_blas_thread
 from mfpde.transport import Scheme

@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from mfpde.checks import one_of, require, shown
 from mfpde.foreign import check_heaps, elsewhere, extents, parse_toml, stored_bytes
 from mfpde.grid import Axis, End, Grid
-from mfpde.solution import Result, Solution, State, run_stats
+from mfpde.record import COLUMNS, Record, Result, State, run_stats
+from mfpde.solution import Solution
 from mfpde.stored import IN_MEMORY, StoredDensity, open_file
 
 if TYPE_CHECKING:
@@ -87,14 +88,14 @@ class FileFormatError(ValueError):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def save(solution: Solution, path: str | os.PathLike[str], *, overwrite: bool = True) -> None:
+def save(record: Record, path: str | os.PathLike[str], *, overwrite: bool = True) -> None:
     """Write a solution to an HDF5 file that `load`, xarray and any HDF5 tool read.
 
     The file appears under its name only when it is complete; a file that was there before stays until then.
 
     Parameters
     ----------
-    solution : Solution
+    record : Record
         What to write. Values of its configuration that are not plain (numbers, text, lists, tables) are
         written as their ``repr``.
     path : path
@@ -115,16 +116,16 @@ def save(solution: Solution, path: str | os.PathLike[str], *, overwrite: bool = 
     -----
     Two identical runs give files with identical content outside the group ``volatile``.
     """
-    _check_lengths(solution)
+    _check_lengths(record)
     target = check_target(path, overwrite=overwrite)
     with replacing(path, target) as temporary:
         import h5py
 
         # no lock: nobody else knows the temporary file, and some network drives cannot lock
         with h5py.File(temporary, "w", locking=False) as file:
-            write(solution, file)
-    if isinstance(solution.density, StoredDensity) and solution.density.path == str(target):
-        solution.density.refresh()
+            write(record, file)
+    if isinstance(record.density, StoredDensity) and record.density.path == str(target):
+        record.density.refresh()
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -189,67 +190,65 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _check_lengths(solution: Solution) -> None:
-    grid, saves = solution.grid, len(solution.times)
-    steps = len(solution.diagnostics.get("time", ()))
+def _check_lengths(record: Record) -> None:
+    grid, saves = record.grid, len(record.times)
+    steps = len(record.diagnostics.get("time", ()))
     expected: dict[str, tuple[Any, tuple[int, ...]]] = {
-        "density": (solution.density, (saves, *grid.shape)),
-        "energy": (solution.energy, (saves,)),
-        "state.mu": (solution.state.mu, grid.shape),
+        "density": (record.density, (saves, *grid.shape)),
+        "energy": (record.energy, (saves,)),
+        "state.mu": (record.state.mu, grid.shape),
     }
-    expected |= {f"diagnostics[{name!r}]": (solution.diagnostics.get(name, ()), (steps,)) for name in _DIAGNOSTICS}
-    expected |= {f"diagnostics[{name!r}]": (values, (steps,)) for name, values in solution.diagnostics.items()}
-    expected["response"] = (solution.response, (steps, *np.shape(solution.response)[1:2]))
+    expected |= {f"diagnostics[{name!r}]": (record.diagnostics.get(name, ()), (steps,)) for name in _DIAGNOSTICS}
+    expected |= {f"diagnostics[{name!r}]": (values, (steps,)) for name, values in record.diagnostics.items()}
+    expected["response"] = (record.response, (steps, *np.shape(record.response)[1:2]))
     for name, (values, shape) in expected.items():
-        if np.shape(values) != shape or not saves or not steps or np.ndim(solution.response) != 2:
+        if np.shape(values) != shape or not saves or not steps or np.ndim(record.response) != 2:
             raise ValueError(
                 f"this solution cannot be saved: {name} has shape {np.shape(values)}, but {saves} save times, "
                 f"{steps} recorded states and the mesh {grid.shape} ask for {shape}"
             )
 
 
-def write(solution: Solution, file: h5py.File) -> None:
+def write(record: Record, file: h5py.File) -> None:
     """Write a whole solution into a file that is empty, or holds its head and its densities."""
-    from mfpde.diagnostics import COLUMNS
-
-    axes = write_head(solution, file)
-    time = add_scale(file, "time", solution.times, "save time")
-    shape = (len(solution.times), *solution.grid.shape)
+    axes = write_head(record, file)
+    time = add_scale(file, "time", record.times, "save time")
+    shape = (len(record.times), *record.grid.shape)
     digest = hashlib.sha256()
     if "density" in file:
         density = file["density"]
-        density.resize(len(solution.times), axis=0)
+        density.resize(len(record.times), axis=0)
         for frames in blocks(density):
             digest.update(frames.data)
     else:
         density = file.create_dataset("density", shape=shape, dtype=_FLOAT)
         block = _frames_at_once(shape)
         for i in range(0, shape[0], block):
-            frames = np.ascontiguousarray(solution.density[i : i + block], dtype=_FLOAT)
+            frames = np.ascontiguousarray(record.density[i : i + block], dtype=_FLOAT)
             density[i : i + block] = frames
             digest.update(frames.data)
-    describe_density(density, solution)
+    describe_density(density, record)
     for i, scale in enumerate([time, *axes]):
         density.dims[i].attach_scale(scale)
-    add_dataset(file, "energy", solution.energy, "energy E[mu]", [time])
+    add_dataset(file, "energy", record.energy, "energy E[mu]", [time])
 
     steps = file.create_group("steps")
-    count = len(solution.diagnostics["time"])
+    count = len(record.diagnostics["time"])
     step = add_scale(steps, "step", np.arange(count), "recorded states since the start of the run")
-    for name, values in solution.diagnostics.items():
+    for name, values in record.diagnostics.items():
         column = add_dataset(steps, name, values, COLUMNS.get(name, name), [step])
         if name != "time":
             column.attrs["coordinates"] = "time"
-    component = add_scale(steps, "component", np.arange(solution.response.shape[1]), "compressed coordinate")
-    add_dataset(steps, "response", solution.response, "response u = int Phi dmu", [step, component])
+    component = add_scale(steps, "component", np.arange(record.response.shape[1]), "compressed coordinate")
+    add_dataset(steps, "response", record.response, "response u = int Phi dmu", [step, component])
 
     state = file.create_group("state")
-    state.attrs["t"] = _FLOAT.type(solution.state.t)
-    state.attrs["n_steps"] = _INTEGER.type(solution.state.n_steps)
-    if solution.state.length is not None:
-        state.attrs["length"] = _FLOAT.type(solution.state.length)
-    state.attrs["memory"] = np.asarray(solution.state.memory, dtype=_FLOAT)
-    add_dataset(state, "mu", solution.state.mu, density.attrs["long_name"], axes)
+    state.attrs["t"] = _FLOAT.type(record.state.t)
+    state.attrs["n_steps"] = _INTEGER.type(record.state.n_steps)
+    if record.state.length is not None:
+        state.attrs["length"] = _FLOAT.type(record.state.length)
+    state.attrs["memory"] = np.asarray(record.state.memory, dtype=_FLOAT)
+    add_dataset(state, "mu", record.state.mu, density.attrs["long_name"], axes)
 
     sums = {"density": digest.hexdigest()}
     sums |= {name: sha256(file[name]) for name in _hashed(file) if name != "density"}
@@ -328,32 +327,32 @@ def _decoded(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else repr(value)
 
 
-def write_head(solution: Solution, file: h5py.File) -> list[h5py.Dataset]:
+def write_head(record: Record, file: h5py.File) -> list[h5py.Dataset]:
     """Write all but the numbers of a run, or write it anew; returns the axes' scales."""
-    grid = solution.grid
+    grid = record.grid
     names = _dataset_names(grid.axes)
     unset: list[str] = []
     described: list[str] = []
-    configuration = as_plain(solution.configuration, (), unset, described)
-    provenance = {key: value for key, value in solution.provenance.items() if key != "volatile"}
+    configuration = as_plain(record.configuration, (), unset, described)
+    provenance = {key: value for key, value in record.provenance.items() if key != "volatile"}
 
     file.attrs[MARK] = np.int64(SCHEMA)
-    file.attrs["title"] = as_text(f"mfpde solution of {solution.name}")
-    file.attrs["problem"] = as_text(solution.name)
-    file.attrs["result"] = solution.result.name
-    file.attrs["fingerprint"] = as_text(solution.fingerprint)
+    file.attrs["title"] = as_text(f"mfpde solution of {record.name}")
+    file.attrs["problem"] = as_text(record.name)
+    file.attrs["result"] = record.result.name
+    file.attrs["fingerprint"] = as_text(record.fingerprint)
     file.attrs["axes"] = texts(names)
-    file.attrs["warnings"] = texts(solution.warnings)
-    if solution.remarks is not None:
-        file.attrs["remarks"] = texts(solution.remarks)
-    file.attrs["stats"] = as_toml(as_plain(solution.stats, (), [], []))
+    file.attrs["warnings"] = texts(record.warnings)
+    if record.remarks is not None:
+        file.attrs["remarks"] = texts(record.remarks)
+    file.attrs["stats"] = as_toml(as_plain(record.stats, (), [], []))
     file.attrs["configuration"] = as_toml(configuration)
     file.attrs["configuration_unset"] = texts(unset)
     file.attrs["configuration_described"] = texts(described)
     file.attrs["provenance"] = as_toml(as_plain(provenance, (), [], []))
 
     volatile = file.require_group("volatile")
-    for name, value in solution.provenance.get("volatile", {}).items():
+    for name, value in record.provenance.get("volatile", {}).items():
         plain = isinstance(value, (int, float)) and not isinstance(value, bool)
         volatile.attrs[name] = value if plain else as_text(value if isinstance(value, str) else repr(value))
 
@@ -370,9 +369,9 @@ def write_head(solution: Solution, file: h5py.File) -> list[h5py.Dataset]:
     return scales
 
 
-def describe_density(density: h5py.Dataset, solution: Solution) -> None:
+def describe_density(density: h5py.Dataset, record: Record) -> None:
     """Say what the densities are."""
-    kind = _POINT_VALUES if solution.point_values else _CELL_AVERAGES
+    kind = _POINT_VALUES if record.point_values else _CELL_AVERAGES
     density.attrs["long_name"] = f"density mu per volume, {kind}"
     density.attrs["representation"] = kind
 

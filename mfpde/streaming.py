@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde import storage
-from mfpde.solution import Result, Solution, State
+from mfpde.record import Record, Result, State
 from mfpde.stored import StoredDensity, file_stamp
 
 if TYPE_CHECKING:
@@ -117,12 +117,12 @@ class Stream:
                 f"{needed / 2**30:.3g} GiB, the disk has {free / 2**30:.3g} GiB left; use fewer save times or cells"
             )
 
-    def start(self, first: Solution, room: int) -> None:
+    def start(self, first: Record, room: int) -> None:
         """Make the file, with what there is at first.
 
         Parameters
         ----------
-        first : Solution
+        first : Record
             The run as it is: one saved density and one row of diagnostics, or those of the run that this one goes on.
             Densities in the file that is about to be replaced will do.
         room : int
@@ -260,7 +260,7 @@ class Stream:
         file["unfinished/count"][:] = self._frames, self._rows
         file.flush()
 
-    def finish(self, solution: Solution) -> None:
+    def finish(self, solution: Record) -> None:
         """Complete the file, and give the solution its densities.
 
         Raises

@@ -13,7 +13,7 @@ from scipy import stats
 
 import mfpde as mf
 from mfpde import running
-from mfpde.solution import Result
+from mfpde.record import Result
 
 
 def small(**changes) -> mf.Problem:

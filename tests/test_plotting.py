@@ -17,7 +17,8 @@ from scipy import stats
 
 import mfpde as mf
 from mfpde.plotting import animate, plot, plot_density, plot_dissipation, plot_energy, plot_output
-from mfpde.solution import Result, Solution
+from mfpde.record import Result
+from mfpde.solution import Solution
 
 
 def network(p: int) -> mf.Problem:

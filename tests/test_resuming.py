@@ -18,7 +18,7 @@ from scipy import stats
 
 import mfpde as mf
 from mfpde import storage, streaming
-from mfpde.solution import Result
+from mfpde.record import Result
 
 
 class Gone(Exception):

@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import mfpde as mf
 from mfpde import implicit, integration
-from mfpde.diagnostics import COLUMNS
 from mfpde.flow import Flow
+from mfpde.record import COLUMNS
 from mfpde.running import invert_clock
 from mfpde.stepping import Coefficients, Operator, Outcome, Splitting, step_doubling
 

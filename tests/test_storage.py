@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import errno
+import inspect
 import math
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +19,8 @@ import pytest
 import xarray as xr
 
 import mfpde as mf
-from mfpde.diagnostics import COLUMNS
-from mfpde.solution import Result, Solution, State
+from mfpde.record import COLUMNS, Record, Result, State
+from mfpde.solution import Solution
 from mfpde.storage import _DIAGNOSTICS, SCHEMA, FileFormatError, load
 
 
@@ -124,6 +126,30 @@ def edit(path: Path):
         return h5py.File(path, "r+")
 
     return open_
+
+
+# ----- records and solutions
+
+
+def test_a_solution_is_a_record_with_a_problem():
+    held = {field.name for field in dataclasses.fields(Record)}
+    assert {field.name for field in dataclasses.fields(Solution)} == held | {"problem"}
+    # arguments by position, as they were before a solution was made of a record
+    positional = ["grid", "times", "density", "energy", "diagnostics", "response", "result", "stats", "warnings"]
+    positional += ["configuration", "provenance", "state", "problem"]
+    assert list(inspect.signature(Solution).parameters)[: len(positional)] == positional
+    solution = made_up()
+    assert solution == solution
+    assert solution != made_up()  # no arrays are compared
+    assert hash(solution) == object.__hash__(solution)
+
+
+def test_a_solution_is_pickled():
+    solution = made_up()
+    copy = pickle.loads(pickle.dumps(solution))
+    assert_same(solution, copy)
+    assert repr(copy) == repr(solution) == "<Solution of 'mine': INTERRUPTED, 3 saves, t = 1>"
+    assert str(copy) == str(solution)
 
 
 # ----- what goes in comes out

@@ -23,8 +23,9 @@ import xarray as xr
 import mfpde as mf
 from mfpde import storage, streaming
 from mfpde.integration import _room
+from mfpde.record import Result
 from mfpde.running import WORKING_ARRAYS
-from mfpde.solution import Result, Solution
+from mfpde.solution import Solution
 from mfpde.storage import FileFormatError
 from mfpde.stored import IN_MEMORY, StoredDensity
 from mfpde.streaming import Stream

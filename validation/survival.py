@@ -164,7 +164,7 @@ SOAK = """
 import json, resource, sys
 import numpy as np
 import mfpde as mf
-from mfpde.diagnostics import COLUMNS
+from mfpde.record import COLUMNS
 steps = int(sys.argv[1])
 seen = []
 def watch(snapshot):
