@@ -74,7 +74,7 @@ _HOMES = {
         "compare",
         "load_particles",
     ),
-    "mfpde.storage": ("load",),
+    "mfpde.hdf5": ("load",),
     "mfpde.certify": (
         "Certified",
         "DecayRate",
@@ -145,6 +145,7 @@ if TYPE_CHECKING:
     )
     from mfpde.equilibrium import Equilibrium, stationary
     from mfpde.grid import Axis, End, Grid
+    from mfpde.hdf5 import load
     from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
     from mfpde.integration import SolveError, solve
     from mfpde.lagrangian import Characteristics, characteristics
@@ -168,7 +169,6 @@ if TYPE_CHECKING:
         Splitting,
         Strang,
     )
-    from mfpde.storage import load
     from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Scheme, Transport, Upwind, Weno5
     from mfpde.verifying import Check, Verified, verify
 

@@ -686,7 +686,7 @@ def _default(value: Any) -> str:
 
 
 def _load(path: Path) -> Solution:
-    from mfpde.storage import load
+    from mfpde.hdf5 import load
 
     with _refusing():
         return load(path)
@@ -698,7 +698,7 @@ def info(
     toml: Annotated[bool, typer.Option("--toml", help="Print the TOML text from which the same run is made.")] = False,
 ) -> None:
     """Show what is in a solution's file."""
-    from mfpde.storage import load
+    from mfpde.hdf5 import load
 
     with _refusing():
         solution = load(file)
@@ -1162,7 +1162,7 @@ def _show_references(names: Sequence[str]) -> None:
 
 def _check_references(names: Sequence[str], tolerance: float, budget: float | None, *, quiet: bool) -> None:
     from mfpde import pack
-    from mfpde.storage import FileFormatError
+    from mfpde.hdf5 import FileFormatError
 
     names = list(names) or pack.reference_names()
     width = max(map(len, names))

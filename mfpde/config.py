@@ -38,13 +38,13 @@ from mfpde.energy.activations import ACTIVATIONS, activation_named
 from mfpde.energy.losses import LOSSES, check_size
 from mfpde.foreign import parse_toml, read_npz
 from mfpde.grid import Axis
+from mfpde.hdf5 import with_fingerprint
 from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
 from mfpde.measures import Product
 from mfpde.problem import Problem, Reaction, Reinjection, ReinjectionKind
 from mfpde.problems import constructor, get, names, network
 from mfpde.solution import Solution
 from mfpde.stepping import Controller, CourantControl, ErrorControl, ExponentialSSPRK3, FixedStep, Lie, Method, Strang
-from mfpde.storage import with_fingerprint
 from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
 
 __all__ = ["Configuration", "ConfigurationError", "load_config", "named_config"]

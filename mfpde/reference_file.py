@@ -1,6 +1,6 @@
 """References in HDF5 files: arrays and text only, described in ``docs/file-format.md``.
 
-They are written and read with the same care as solutions are: see `mfpde.storage`.
+They are written and read with the same care as solutions are: see `mfpde.hdf5`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde import storage
+from mfpde import hdf5
 from mfpde.certify import Certified, Reference
 from mfpde.checks import shown
 from mfpde.foreign import check_heaps
@@ -235,7 +235,7 @@ def _rebuilt(stored: StoredReference) -> Problem:
                 problem = problems.get(str(tables["problem"]), **parameters)
             found = problem.fingerprint()
         except Exception as error:  # parameters come from a file
-            raise ValueError(f"{stored.path}: its problem cannot be built: {storage.one_line(error)}") from None
+            raise ValueError(f"{stored.path}: its problem cannot be built: {hdf5.one_line(error)}") from None
     if found != stored.fingerprint:
         raise ValueError(
             f"{stored.path}: {stored.name!r} is not the problem that it was (its fingerprint differs); "
@@ -293,8 +293,8 @@ def save_reference(
     """
     if not isinstance(found, Reference):
         raise ValueError(f"save_reference needs what mfpde.reference gives, not {shown(found)}")
-    target = storage.check_target(path, overwrite=overwrite)
-    with storage.replacing(path, target) as temporary:
+    target = hdf5.check_target(path, overwrite=overwrite)
+    with hdf5.replacing(path, target) as temporary:
         import h5py
 
         with h5py.File(temporary, "w", locking=False) as file:
@@ -311,45 +311,45 @@ def _write(file: h5py.File, found: Reference, configuration: Mapping[str, Any] |
     unset: list[str] = []
     names = _group_names(found.observables)
 
-    file.attrs[storage.REFERENCE_MARK] = np.int64(SCHEMA)
-    file.attrs["title"] = storage.as_text(f"mfpde reference for {found.name}")
-    file.attrs["problem"] = storage.as_text(found.name)
+    file.attrs[hdf5.REFERENCE_MARK] = np.int64(SCHEMA)
+    file.attrs["title"] = hdf5.as_text(f"mfpde reference for {found.name}")
+    file.attrs["problem"] = hdf5.as_text(found.name)
     file.attrs["fingerprint"] = fingerprint
-    file.attrs["configuration"] = storage.as_toml(storage.as_plain(configuration, (), unset, []))
-    file.attrs["configuration_unset"] = storage.texts(unset)
+    file.attrs["configuration"] = hdf5.as_toml(hdf5.as_plain(configuration, (), unset, []))
+    file.attrs["configuration_unset"] = hdf5.texts(unset)
     file.attrs["tolerance"] = np.float64(found.tolerance)
     file.attrs["reached"] = np.int64(found.reached)
     if found.ancestral_mass is not None:
         file.attrs["ancestral_mass"] = np.float64(found.ancestral_mass)
-    file.attrs["observables"] = storage.texts(names)
-    file.attrs["command"] = storage.as_text(command or (stored.command if stored is not None else ""))
+    file.attrs["observables"] = hdf5.texts(names)
+    file.attrs["command"] = hdf5.as_text(command or (stored.command if stored is not None else ""))
     plain = {key: value for key, value in provenance.items() if key != "volatile"}
-    file.attrs["provenance"] = storage.as_toml(storage.as_plain(plain, (), [], []))
+    file.attrs["provenance"] = hdf5.as_toml(hdf5.as_plain(plain, (), [], []))
 
     volatile = file.create_group("volatile")
     for name, value in provenance.get("volatile", {}).items():
-        volatile.attrs[name] = storage.as_text(str(value))
+        volatile.attrs[name] = hdf5.as_text(str(value))
     for name, certified in zip(names, found.observables, strict=True):
         _write_observable(file.create_group(name), certified)
 
     routes = sorted({route for route, _, _ in found.levels})
     width = max((len(cells) for _, cells, _ in found.levels), default=1)
     levels = file.create_group("levels")
-    levels.attrs["routes"] = storage.texts(routes)
-    level = storage.add_scale(levels, "level", np.arange(len(found.levels)), "runs that were made, in order")
-    axis = storage.add_scale(levels, "axis", np.arange(width), "axis of the problem")
+    levels.attrs["routes"] = hdf5.texts(routes)
+    level = hdf5.add_scale(levels, "level", np.arange(len(found.levels)), "runs that were made, in order")
+    axis = hdf5.add_scale(levels, "axis", np.arange(width), "axis of the problem")
     cells = np.zeros((len(found.levels), width), dtype=np.int64)
     for row, (_, n, _) in zip(cells, found.levels, strict=True):
         row[: len(n)] = n
     numbers = np.array([routes.index(route) for route, _, _ in found.levels], dtype=np.int64)
-    storage.add_dataset(levels, "cells", cells, "cells or nodes along each axis", [level, axis])
-    storage.add_dataset(levels, "route", numbers, "which of the attribute 'routes'", [level])
-    again = storage.add_scale(volatile, "level", np.arange(len(found.levels)), "runs that were made, in order")
+    hdf5.add_dataset(levels, "cells", cells, "cells or nodes along each axis", [level, axis])
+    hdf5.add_dataset(levels, "route", numbers, "which of the attribute 'routes'", [level])
+    again = hdf5.add_scale(volatile, "level", np.arange(len(found.levels)), "runs that were made, in order")
     seconds = np.array([seconds for _, _, seconds in found.levels], dtype=np.float64)
-    storage.add_dataset(volatile, "seconds", seconds, "seconds of each run", [again])
+    hdf5.add_dataset(volatile, "seconds", seconds, "seconds of each run", [again])
 
-    sums = {name: storage.sha256(file[name]) for name in _datasets(file)}
-    file.attrs["checksums"] = storage.as_toml({**sums, "attributes": _attributes_sha256(file, names)})
+    sums = {name: hdf5.sha256(file[name]) for name in _datasets(file)}
+    file.attrs["checksums"] = hdf5.as_toml({**sums, "attributes": _attributes_sha256(file, names)})
 
 
 def _named(problem: Problem) -> dict[str, Any]:
@@ -395,37 +395,35 @@ def _group_names(observables: Iterable[Certified]) -> list[str]:
 
 def _write_observable(group: h5py.Group, certified: Certified) -> None:
     kind, parameters, array = described(certified.observable)
-    group.attrs["name"] = storage.as_text(certified.name)
+    group.attrs["name"] = hdf5.as_text(certified.name)
     group.attrs["kind"] = kind
-    group.attrs["parameters"] = storage.as_toml(parameters)
-    group.attrs["route"] = storage.as_text(certified.route)
-    group.attrs["other"] = storage.as_text(certified.other)
-    group.attrs["check"] = storage.as_text(certified.check)
-    group.attrs["sizes"] = storage.texts(certified.sizes)
+    group.attrs["parameters"] = hdf5.as_toml(parameters)
+    group.attrs["route"] = hdf5.as_text(certified.route)
+    group.attrs["other"] = hdf5.as_text(certified.other)
+    group.attrs["check"] = hdf5.as_text(certified.check)
+    group.attrs["sizes"] = hdf5.texts(certified.sizes)
     value = np.asarray(certified.value, dtype=np.float64)
-    scales = [storage.add_scale(group, "time", certified.times, "time")]
+    scales = [hdf5.add_scale(group, "time", certified.times, "time")]
     dims = {"output": ("input", "output"), "marginal": ("bin",), "density": ("point",)}.get(kind, ())
     for k, n in enumerate(value.shape[1:]):
         name = dims[k] if k < len(dims) else f"component_{k}"
         places = 0.5 * (array[1:] + array[:-1]) if kind == "marginal" and array is not None else np.arange(n)
         label = f"middle of the interval of {parameters['axis']}" if kind == "marginal" else name
-        scales.append(storage.add_scale(group, name, places, label))
+        scales.append(hdf5.add_scale(group, name, places, label))
     if array is not None:
         name = _ARRAYS[kind]
-        own = [storage.add_scale(group, "edge", np.arange(len(array)), "edge")] if name == "edges" else scales[1:2]
-        own += (
-            [storage.add_scale(group, "coordinate", np.arange(array.shape[1]), "coordinate")] if array.ndim > 1 else []
-        )
-        storage.add_dataset(group, name, array, name, own)
-    storage.add_dataset(group, "value", value, certified.name, scales)
-    storage.add_dataset(group, "bar", certified.bar, "the true value is expected within value +- bar", scales)
+        own = [hdf5.add_scale(group, "edge", np.arange(len(array)), "edge")] if name == "edges" else scales[1:2]
+        own += [hdf5.add_scale(group, "coordinate", np.arange(array.shape[1]), "coordinate")] if array.ndim > 1 else []
+        hdf5.add_dataset(group, name, array, name, own)
+    hdf5.add_dataset(group, "value", value, certified.name, scales)
+    hdf5.add_dataset(group, "bar", certified.bar, "the true value is expected within value +- bar", scales)
     if certified.other_value is not None and certified.other_bar is not None:
-        storage.add_dataset(group, "other_value", certified.other_value, "value by the other route", scales)
-        storage.add_dataset(group, "other_bar", certified.other_bar, "bar of the other route", scales)
+        hdf5.add_dataset(group, "other_value", certified.other_value, "value by the other route", scales)
+        hdf5.add_dataset(group, "other_bar", certified.other_bar, "bar of the other route", scales)
     if certified.check_value is not None and certified.check_bar is not None:
         label = "value by the same route on other nodes or cells"
-        storage.add_dataset(group, "check_value", certified.check_value, label, scales)
-        storage.add_dataset(group, "check_bar", certified.check_bar, "bar of that", scales)
+        hdf5.add_dataset(group, "check_value", certified.check_value, label, scales)
+        hdf5.add_dataset(group, "check_bar", certified.check_bar, "bar of that", scales)
 
 
 def _datasets(file: h5py.File) -> list[str]:
@@ -439,7 +437,7 @@ def _datasets(file: h5py.File) -> list[str]:
 
 _ATTRIBUTES = {
     "": (
-        storage.REFERENCE_MARK, "problem", "fingerprint", "configuration", "configuration_unset", "tolerance",
+        hdf5.REFERENCE_MARK, "problem", "fingerprint", "configuration", "configuration_unset", "tolerance",
         "reached", "observables", "command", "provenance", "ancestral_mass",
     ),
     "levels": ("routes",),
@@ -450,7 +448,7 @@ _ATTRIBUTES = {
 
 def _attributes_sha256(file: h5py.File, observables: Iterable[str]) -> str:
     places = ("", "levels", *observables)
-    return storage.attributes_sha256(file, ((p, _ATTRIBUTES.get(p, _ATTRIBUTES["observable"])) for p in places))
+    return hdf5.attributes_sha256(file, ((p, _ATTRIBUTES.get(p, _ATTRIBUTES["observable"])) for p in places))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -475,16 +473,16 @@ def read_reference(path: str | os.PathLike[str], problem: Problem | None = None)
 
     Raises
     ------
-    mfpde.storage.FileFormatError
+    mfpde.hdf5.FileFormatError
         If the file is no reference, is damaged, or is of a newer schema.
     OSError
         If the file is missing or cannot be read.
     ValueError
         If `problem` is another one than the one of the file.
     """
-    with storage.reading(path, "reference") as (file, size):
+    with hdf5.reading(path, "reference") as (file, size):
         if size > MAX_BYTES:
-            raise storage.FileFormatError(f"{path} has {size} bytes; a reference has at most {MAX_BYTES}")
+            raise hdf5.FileFormatError(f"{path} has {size} bytes; a reference has at most {MAX_BYTES}")
         check_heaps(path)
         found = _Reader(path, file, size).reference()
     if problem is not None:
@@ -499,7 +497,7 @@ def read_reference(path: str | os.PathLike[str], problem: Problem | None = None)
     return found
 
 
-class _Reader(storage.Reader):
+class _Reader(hdf5.Reader):
     """The file of a reference."""
 
     what = "reference"
@@ -519,14 +517,14 @@ class _Reader(storage.Reader):
         import h5py
 
         file = self.file
-        if storage.REFERENCE_MARK not in file.attrs:
-            mine = storage.MARK in file.attrs
-            raise storage.FileFormatError(
+        if hdf5.REFERENCE_MARK not in file.attrs:
+            mine = hdf5.MARK in file.attrs
+            raise hdf5.FileFormatError(
                 f"{self.path} holds a solution, not a reference; read it with mfpde.load"
                 if mine
                 else f"{self.path} is an HDF5 file, but not one that mfpde wrote"
             )
-        self.check_schema(storage.REFERENCE_MARK, SCHEMA, f"references up to schema {SCHEMA}")
+        self.check_schema(hdf5.REFERENCE_MARK, SCHEMA, f"references up to schema {SCHEMA}")
         self.sums = self.table(file, "checksums")
         names = self.texts(file, "observables")
         if len({*names}) != len(names) or not all(_GROUP.fullmatch(name) for name in names) or not names:
@@ -553,7 +551,7 @@ class _Reader(storage.Reader):
             self.values(self.node(file, group, h5py.Group), own, "fi")
         self.verify("attributes", _attributes_sha256(file, names))
         if self.changed:
-            raise storage.FileFormatError(
+            raise hdf5.FileFormatError(
                 f"{self.path} has changed since it was written: "
                 f"the checksum of {', '.join(self.changed)} is not the one in the file"
             )
@@ -605,7 +603,7 @@ class _Reader(storage.Reader):
         try:
             observable = None if kind == _OTHER else _observable(kind, self.table(group, "parameters"), array)
         except ValueError as error:
-            self.fail(f"{group.name} is no {kind}: {storage.one_line(error)}")
+            self.fail(f"{group.name} is no {kind}: {hdf5.one_line(error)}")
         return Certified(
             name=self.text(group, "name"),
             times=times,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mfpde import implicit, stepping, transport
 from mfpde.checks import FLAG, NONE, NUMBER, PATH, one_of, require
 from mfpde.diagnostics import Limits, OnEndMass, StopCondition
+from mfpde.hdf5 import load
 from mfpde.integration import Integration, Manner, conclude, described, versions
 from mfpde.problem import Problem
 from mfpde.record import Result
@@ -20,7 +21,6 @@ from mfpde.running import MOST_SAVES, check_memory, distinct_times, same_time, s
 from mfpde.solution import Solution
 from mfpde.solver import Solver
 from mfpde.stepping import Controller, Method
-from mfpde.storage import load
 from mfpde.streaming import Stream
 from mfpde.transport import Scheme
 

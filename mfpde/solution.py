@@ -198,7 +198,7 @@ class Solution(Record):
         overwrite : bool
             Whether a file that is there is replaced; if not, it is an error.
         """
-        from mfpde.storage import save
+        from mfpde.hdf5 import save
 
         require(path=(path, PATH), overwrite=(overwrite, FLAG))
         save(self, path, overwrite=overwrite)

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde import storage
+from mfpde import hdf5
 from mfpde.record import Record, Result, State
 from mfpde.stored import StoredDensity, file_stamp
 
@@ -96,7 +96,7 @@ class Stream:
             raise ValueError(f"output = {str(path)!r} must end in {' or '.join(SUFFIXES)}")
         self.configuration = dict(configuration or {})
         self._overwrite = overwrite
-        self._target = storage.check_target(self.path, overwrite=overwrite)
+        self._target = hdf5.check_target(self.path, overwrite=overwrite)
         if not os.access(self._target.parent, os.W_OK):
             raise PermissionError(f"cannot write {path}: the folder {self._target.parent} cannot be written to")
         self._file: h5py.File | None = None
@@ -130,24 +130,24 @@ class Stream:
         """
         import h5py
 
-        target = storage.check_target(self.path, overwrite=self._overwrite)
+        target = hdf5.check_target(self.path, overwrite=self._overwrite)
         assert first.result is Result.UNFINISHED
         self._frames = self._rows = self._checkpoints = 0
         self._columns = list(first.diagnostics)
         self._integers = [name for name, values in first.diagnostics.items() if values.dtype.kind == "i"]
-        with storage.replacing(self.path, target) as temporary, h5py.File(temporary, "w", locking=False) as file:
-            storage.write_head(first, file)
-            storage.describe_density(_density(file, "density", room, first.grid.shape), first)
+        with hdf5.replacing(self.path, target) as temporary, h5py.File(temporary, "w", locking=False) as file:
+            hdf5.write_head(first, file)
+            hdf5.describe_density(_density(file, "density", room, first.grid.shape), first)
             group = file.create_group("unfinished")
-            group.attrs["columns"] = storage.texts(self._columns)
-            group.attrs["integers"] = storage.texts(self._integers)
+            group.attrs["columns"] = hdf5.texts(self._columns)
+            group.attrs["integers"] = hdf5.texts(self._integers)
             group.create_dataset("count", data=np.zeros(2), dtype="<i8")
             # written once, so that it has its place in the file
-            table = np.zeros((room, len(storage.FRAME_COLUMNS) + _MEMORIES))
+            table = np.zeros((room, len(hdf5.FRAME_COLUMNS) + _MEMORIES))
             saves = len(first.times)
             table[:saves, :2] = np.column_stack([first.times, first.energy])
             group.create_dataset("frames", data=table, dtype="<f8")
-            width = len(storage.CHECKPOINT_COLUMNS) + _MEMORIES
+            width = len(hdf5.CHECKPOINT_COLUMNS) + _MEMORIES
             group.create_dataset("checkpoints", data=np.zeros((2, width)), dtype="<f8")
             _density(group, "checkpoint_mu", 2, first.grid.shape)
             width = len(self._columns) + first.response.shape[1]
@@ -162,7 +162,7 @@ class Stream:
             self._put_checkpoint(file, first.state, first.diagnostics, first.stats)
             file.close()
             _reserve(temporary)
-        with storage.reporting(self.path):
+        with hdf5.reporting(self.path):
             self._target, self._file = target, h5py.File(target, "r+", locking=False)
             self._stamp = file_stamp(target, growing=True)
         self._synced = time.perf_counter()
@@ -187,11 +187,11 @@ class Stream:
         """
         file = self._file
         assert file is not None
-        with storage.reporting(self.path):
+        with hdf5.reporting(self.path):
             group = file["unfinished"]
             self._put_rows(group, rows, responses)
             file["density"][self._frames] = state.mu
-            values = _record(storage.FRAME_COLUMNS, state, rows, stats, {})
+            values = _record(hdf5.FRAME_COLUMNS, state, rows, stats, {})
             group["frames"][self._frames, : len(values)] = values
             self._frames += 1
             self._commit(file)
@@ -204,7 +204,7 @@ class Stream:
         """Write a state between save times, and the diagnostics that led to it; parameters as for `add`."""
         file = self._file
         assert file is not None
-        with storage.reporting(self.path):
+        with hdf5.reporting(self.path):
             self._put_rows(file["unfinished"], rows, responses)
             self._put_checkpoint(file, state, rows, stats)
             self._sync()
@@ -218,18 +218,18 @@ class Stream:
         # the record makes it valid: what it speaks of has to be on the disk before
         if self._file is not None:
             self._sync()
-        known = {"frames": self._frames, "rows": self._rows, "checksum": storage.crc(state.mu)}
-        values = np.zeros(len(storage.CHECKPOINT_COLUMNS) + _MEMORIES)
-        given = _record(storage.CHECKPOINT_COLUMNS, state, rows, stats, known)
+        known = {"frames": self._frames, "rows": self._rows, "checksum": hdf5.crc(state.mu)}
+        values = np.zeros(len(hdf5.CHECKPOINT_COLUMNS) + _MEMORIES)
+        given = _record(hdf5.CHECKPOINT_COLUMNS, state, rows, stats, known)
         values[: len(given)] = given
-        values[0] = storage.crc(values[1:])
+        values[0] = hdf5.crc(values[1:])
         group["checkpoints"][slot] = values
         file.flush()
         self._checkpoints += 1
 
     def _sync(self) -> None:
         with contextlib.suppress(FileNotFoundError):  # it may have been moved during the run
-            storage.sync(self._target)
+            hdf5.sync(self._target)
         self._synced = time.perf_counter()
 
     def _put_rows(self, group: h5py.Group, rows: Mapping[str, Rows], responses: Responses) -> None:
@@ -275,27 +275,27 @@ class Stream:
         file, shape = self._file, (len(solution.times), *solution.grid.shape)
         assert file is not None
         assert len(solution.times) == self._frames
-        with storage.reporting(self.path):
+        with hdf5.reporting(self.path):
             self._put_rows(file["unfinished"], solution.diagnostics, solution.response)
             self._commit(file)
             size = 8 * math.prod(shape)
-            if size <= storage.IN_MEMORY:
+            if size <= hdf5.IN_MEMORY:
                 solution.density = file["density"][: self._frames]
                 self.close()
-                storage.save(solution, self.path)
+                hdf5.save(solution, self.path)
                 return
             solution.density = StoredDensity(self._target, shape, growing=True, stamp=self._stamp)
             here = self._has_its_name()
             if here and shutil.disk_usage(self._target.parent).free > size + ROOM_LEFT:
                 self.close()
-                storage.save(solution, self.path)
+                hdf5.save(solution, self.path)
                 return
-            storage.write(solution, file)
+            hdf5.write(solution, file)
             file.flush()
             del file["unfinished"]
             self.close()
             if here:
-                storage.sync(self._target)
+                hdf5.sync(self._target)
                 solution.density.refresh()
 
     def _has_its_name(self) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde import storage
+from mfpde import hdf5
 from mfpde.integration import ENERGY_TOLERANCE, decays
 from mfpde.solution import Solution
 
@@ -109,9 +109,9 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
     >>> mf.verify(path).ok
     True
     """
-    if storage.holds_reference(path):
+    if hdf5.holds_reference(path):
         return _reference(path, problem)
-    solution = storage.load(path, problem)
+    solution = hdf5.load(path, problem)
     unchecked: list[str] = []
     checks = list(_checksums(path, unchecked))
     checks += _laws(solution, unchecked)
@@ -137,7 +137,7 @@ def _reference(path: str | PathLike[str], problem: Problem | None) -> Verified:
 
 
 def _checksums(path: str | PathLike[str], unchecked: list[str]) -> Iterator[Check]:
-    wrong = storage.wrong_checksums(path)
+    wrong = hdf5.wrong_checksums(path)
     if wrong is None:
         unchecked.append("checksums: there are none in this file (of an early version, or of a run that is not over)")
     else:

@@ -16,7 +16,7 @@ import pytest
 import mfpde as mf
 from mfpde import foreign
 from mfpde.config import ConfigurationError, load_config, parse_value
-from mfpde.storage import FileFormatError
+from mfpde.hdf5 import FileFormatError
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -150,12 +150,12 @@ def test_numbers_that_look_like_texts_do_no_harm(tmp_path):
 
 
 def test_large_files_are_searched_around_their_densities(solution, monkeypatch):
-    from mfpde import storage
+    from mfpde import hdf5
 
-    monkeypatch.setattr(storage, "_SEARCHED", 0)
+    monkeypatch.setattr(hdf5, "_SEARCHED", 0)
     assert mf.load(solution).result is mf.Result.SUCCESS
     with h5py.File(solution) as file:
-        (skipped,) = storage._numbers_only(file)
+        (skipped,) = hdf5._numbers_only(file)
         assert skipped[1] - skipped[0] == file["density"].size * 8
     content = bytearray(solution.read_bytes())
     at = heap_of(content) + 16

@@ -18,13 +18,13 @@ from scipy import stats
 from typer.testing import CliRunner
 
 import mfpde as mf
-from mfpde import pack, storage
+from mfpde import hdf5, pack
 from mfpde.certify import Certified, Reference
 from mfpde.cli import app
+from mfpde.hdf5 import FileFormatError
 from mfpde.observables import Observable
 from mfpde.pack import Part, read_reference, save_reference
 from mfpde.reference_file import described, same_observable
-from mfpde.storage import FileFormatError
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -220,7 +220,7 @@ def test_writing_is_careful(saved, tmp_path, monkeypatch):
         save_reference(made_up(), tmp_path / "nowhere" / "x.h5")
     with pytest.raises(ValueError, match=r"needs what mfpde\.reference gives, not 3"):
         save_reference(3, saved)
-    monkeypatch.setattr(storage, "sha256", lambda dataset: 1 / 0)
+    monkeypatch.setattr(hdf5, "sha256", lambda dataset: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_reference(made_up(), saved)
     assert saved.read_bytes() == before

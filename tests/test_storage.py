@@ -19,9 +19,9 @@ import pytest
 import xarray as xr
 
 import mfpde as mf
+from mfpde.hdf5 import _DIAGNOSTICS, SCHEMA, FileFormatError, load
 from mfpde.record import COLUMNS, Record, Result, State
 from mfpde.solution import Solution
-from mfpde.storage import _DIAGNOSTICS, SCHEMA, FileFormatError, load
 
 
 def made_up(axes=None, shape=(5, 4), saves=3, steps=7, components=2, seed=0, **changes) -> Solution:

@@ -21,12 +21,12 @@ import pytest
 import xarray as xr
 
 import mfpde as mf
-from mfpde import storage, streaming
+from mfpde import hdf5, streaming
+from mfpde.hdf5 import FileFormatError
 from mfpde.integration import _room
 from mfpde.record import Result
 from mfpde.running import WORKING_ARRAYS
 from mfpde.solution import Solution
-from mfpde.storage import FileFormatError
 from mfpde.stored import IN_MEMORY, StoredDensity
 from mfpde.streaming import Stream
 
@@ -53,7 +53,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def stays(monkeypatch):
     """Densities stay in the file however few they are."""
-    monkeypatch.setattr(storage, "IN_MEMORY", 0)
+    monkeypatch.setattr(hdf5, "IN_MEMORY", 0)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def content(path: Path) -> dict[str, object]:
 @pytest.mark.parametrize("end", ["success", "stopped", "failed", "interrupted", "before the first save"])
 def test_the_file_is_what_save_would_write(path, monkeypatch, place, end):
     if place != "memory":
-        monkeypatch.setattr(storage, "IN_MEMORY", 0)
+        monkeypatch.setattr(hdf5, "IN_MEMORY", 0)
     if place == "no room":
         monkeypatch.setattr(streaming, "ROOM_LEFT", 2**80)
         monkeypatch.setattr(streaming, "_ROWS", 4)
@@ -275,7 +275,7 @@ def die(step: int):
 @pytest.mark.parametrize("place", ["memory", "file"])
 def test_what_an_exception_leaves_can_be_loaded_and_continued(path, reference, monkeypatch, place):
     if place == "file":
-        monkeypatch.setattr(storage, "IN_MEMORY", 0)
+        monkeypatch.setattr(hdf5, "IN_MEMORY", 0)
     stream = Stream(path)
     with pytest.raises(Gone):
         run(output=stream, stop=die(8))
@@ -440,9 +440,9 @@ KILLED = """
 import json, os, random, signal, sys, time
 import numpy as np
 import mfpde as mf
-from mfpde import storage
+from mfpde import hdf5
 path, place = sys.argv[1:]
-storage.IN_MEMORY = 0
+hdf5.IN_MEMORY = 0
 problem = mf.problems.gaussian_bumps()
 settings = dict(shape=60, t_end=1.0, save=400, progress=False)
 whole = mf.solve(problem, **settings)
@@ -517,7 +517,7 @@ def test_a_disk_that_fills_up_is_named_and_what_was_saved_is_there(path, referen
         raise OSError(28, "No space left on device")
 
     if moment == "end":
-        monkeypatch.setattr(storage, "write", full)
+        monkeypatch.setattr(hdf5, "write", full)
     else:
         commit = Stream._commit
         monkeypatch.setattr(Stream, "_commit", lambda self, file: full() if self._frames == 4 else commit(self, file))
@@ -664,7 +664,7 @@ def test_a_file_that_is_gone_or_another_is_noticed(path, reference, stays, monke
 
 
 def test_a_loaded_solution_is_saved_frame_by_frame(path, reference, stays, monkeypatch):
-    monkeypatch.setattr(storage, "_BLOCK", 2 * 8 * 60)
+    monkeypatch.setattr(hdf5, "_BLOCK", 2 * 8 * 60)
     run(output=path)
     loaded = mf.load(path)
     held = []
@@ -695,9 +695,9 @@ def test_small_densities_are_read_at_once(path):
         density.attrs["representation"] = "cell averages"
     assert isinstance(mf.load(path).density, np.ndarray)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage, "IN_MEMORY", 7 * 60 * 8 - 1)
+        patch.setattr(hdf5, "IN_MEMORY", 7 * 60 * 8 - 1)
         assert isinstance(mf.load(path).density, StoredDensity)
-        patch.setattr(storage, "IN_MEMORY", 7 * 60 * 8)
+        patch.setattr(hdf5, "IN_MEMORY", 7 * 60 * 8)
         assert isinstance(mf.load(path).density, np.ndarray)
 
 
@@ -750,7 +750,7 @@ def test_comparison(pair):
 
 def test_saved_densities_are_not_held(path, stays, monkeypatch):
     """The peak of a run does not know how often it saves."""
-    monkeypatch.setattr(storage, "_BLOCK", 1)
+    monkeypatch.setattr(hdf5, "_BLOCK", 1)
 
     def peak(saves: int, output: Path | None, problem: mf.Problem = PLANE, n: int = 160) -> float:
         tracemalloc.start()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde import storage
+from mfpde import hdf5
 
 if TYPE_CHECKING:
     from mfpde.particles.simulation import Ensemble
@@ -56,7 +56,7 @@ class Checkpoint:
             raise ValueError(f"checkpoint_every must be a number of seconds of at least 0, not {every:g}")
         self.every = every
         self.run = dict(run)
-        self._target = storage.check_target(self.path, overwrite=True)
+        self._target = hdf5.check_target(self.path, overwrite=True)
         self._lock = threading.Lock()
         self._written = time.perf_counter()
         self._blocks: dict[int, dict[str, Array]] = {}
@@ -105,7 +105,7 @@ class Checkpoint:
             arrays = {
                 f"block {i} {name}": values for i, state in self._blocks.items() for name, values in state.items()
             }
-            with storage.replacing(self.path, self._target) as temporary, open(temporary, "wb") as file:
+            with hdf5.replacing(self.path, self._target) as temporary, open(temporary, "wb") as file:
                 np.savez(file, run=np.array(json.dumps(self.run)), **{**record, **arrays})  # type: ignore[arg-type]
             self._written = time.perf_counter()
 
@@ -129,5 +129,5 @@ def set_generators(generators: list[np.random.Generator], states: Array) -> None
 def described(thing: Any) -> str:
     """What tells an argument from another: its repr, or the checksum of its numbers."""
     if isinstance(thing, np.ndarray):
-        return f"array {thing.shape} {storage.crc(np.ascontiguousarray(thing, dtype=float)):08x}"
+        return f"array {thing.shape} {hdf5.crc(np.ascontiguousarray(thing, dtype=float)):08x}"
     return repr(thing)
