@@ -74,7 +74,7 @@ _HOMES = {
         "compare",
         "load_particles",
     ),
-    "mfpde.hdf5": ("load",),
+    "mfpde.loading": ("load",),
     "mfpde.certify": (
         "Certified",
         "DecayRate",
@@ -145,10 +145,10 @@ if TYPE_CHECKING:
     )
     from mfpde.equilibrium import Equilibrium, stationary
     from mfpde.grid import Axis, End, Grid
-    from mfpde.hdf5 import load
     from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
     from mfpde.integration import SolveError, solve
     from mfpde.lagrangian import Characteristics, characteristics
+    from mfpde.loading import load
     from mfpde.measures import Density, Dirac, GridMeasure, Measure, Mixture, Particles, Product
     from mfpde.pack import load_reference, reference_names
     from mfpde.plotting import animate, plot

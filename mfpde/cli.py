@@ -686,7 +686,7 @@ def _default(value: Any) -> str:
 
 
 def _load(path: Path) -> Solution:
-    from mfpde.hdf5 import load
+    from mfpde.loading import load
 
     with _refusing():
         return load(path)
@@ -698,7 +698,7 @@ def info(
     toml: Annotated[bool, typer.Option("--toml", help="Print the TOML text from which the same run is made.")] = False,
 ) -> None:
     """Show what is in a solution's file."""
-    from mfpde.hdf5 import load
+    from mfpde.loading import load
 
     with _refusing():
         solution = load(file)
@@ -845,7 +845,7 @@ def compare(
             _check_target(picture, force=force, example="gaps.png")
         solution = _load(file)
         if solution.problem is None:
-            from mfpde.config import data_of
+            from mfpde.loading import data_of
 
             if data := data_of(solution):
                 raise _RefusedError(f"{file}: the data of its network, {data}, have changed or are gone; put them back")

@@ -18,7 +18,6 @@ import os
 import re
 import stat
 import typing
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,12 +37,10 @@ from mfpde.energy.activations import ACTIVATIONS, activation_named
 from mfpde.energy.losses import LOSSES, check_size
 from mfpde.foreign import parse_toml, read_npz
 from mfpde.grid import Axis
-from mfpde.hdf5 import with_fingerprint
 from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
 from mfpde.measures import Product
 from mfpde.problem import Problem, Reaction, Reinjection, ReinjectionKind
 from mfpde.problems import constructor, get, names, network
-from mfpde.solution import Solution
 from mfpde.stepping import Controller, CourantControl, ErrorControl, ExponentialSSPRK3, FixedStep, Lie, Method, Strang
 from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
 
@@ -1111,27 +1108,3 @@ def parse_value(text: str) -> Any:
     if set(tables) != {"value"}:
         raise ConfigurationError(f"{_short(text)} is no TOML value")
     return tables["value"]
-
-
-def load_solved_problem(solution: Solution, directory: str | Path) -> Problem | None:
-    """The network that a solution was computed for, if its data are still there and the same; otherwise None."""
-    text = solution.configuration.get("toml")
-    if not isinstance(text, str):
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they were given when the problem was solved
-        with contextlib.suppress(Exception):  # the data may be gone: the solution is read without them
-            made = Configuration.from_toml(text, directory)
-            # named problems are made from their parameters; other data than those of the run are of no use
-            if made.tables.network is None or made.tables.network.sha256 is None:
-                return None
-            return with_fingerprint(made.problem(), solution)
-    return None
-
-
-def data_of(solution: Solution) -> str | None:
-    """The file of data that a network was trained on, as its solution names it; None if it names none."""
-    text = solution.configuration.get("toml")
-    with contextlib.suppress(ValueError, TypeError, LookupError):
-        return str(parse_toml(str(text))["network"]["data"])
-    return None

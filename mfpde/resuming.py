@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mfpde import implicit, stepping, transport
 from mfpde.checks import FLAG, NONE, NUMBER, PATH, one_of, require
 from mfpde.diagnostics import Limits, OnEndMass, StopCondition
-from mfpde.hdf5 import load
 from mfpde.integration import Integration, Manner, conclude, described, versions
+from mfpde.loading import load
 from mfpde.problem import Problem
 from mfpde.record import Result
 from mfpde.running import MOST_SAVES, check_memory, distinct_times, same_time, save_times, thread_limit, warn

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde import solution_writer
 from mfpde.checks import FLAG, NUMBER, PATH, POWER, require, shown
 from mfpde.convexity import NO_CERTIFICATE, convex_on, no_certificate
 from mfpde.grid import axis_number, box
@@ -198,10 +199,8 @@ class Solution(Record):
         overwrite : bool
             Whether a file that is there is replaced; if not, it is an error.
         """
-        from mfpde.hdf5 import save
-
         require(path=(path, PATH), overwrite=(overwrite, FLAG))
-        save(self, path, overwrite=overwrite)
+        solution_writer.save(self, path, overwrite=overwrite)
 
     def summary(self) -> Mapping[str, str]:
         """What ``print(solution)`` shows, line by line."""

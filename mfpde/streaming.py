@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde import hdf5
+from mfpde import hdf5, solution_writer, stored
 from mfpde.record import Record, Result, State
 from mfpde.stored import StoredDensity, file_stamp
 
@@ -136,18 +136,18 @@ class Stream:
         self._columns = list(first.diagnostics)
         self._integers = [name for name, values in first.diagnostics.items() if values.dtype.kind == "i"]
         with hdf5.replacing(self.path, target) as temporary, h5py.File(temporary, "w", locking=False) as file:
-            hdf5.write_head(first, file)
-            hdf5.describe_density(_density(file, "density", room, first.grid.shape), first)
+            solution_writer.write_head(first, file)
+            solution_writer.describe_density(_density(file, "density", room, first.grid.shape), first)
             group = file.create_group("unfinished")
             group.attrs["columns"] = hdf5.texts(self._columns)
             group.attrs["integers"] = hdf5.texts(self._integers)
             group.create_dataset("count", data=np.zeros(2), dtype="<i8")
             # written once, so that it has its place in the file
-            table = np.zeros((room, len(hdf5.FRAME_COLUMNS) + _MEMORIES))
+            table = np.zeros((room, len(solution_writer.FRAME_COLUMNS) + _MEMORIES))
             saves = len(first.times)
             table[:saves, :2] = np.column_stack([first.times, first.energy])
             group.create_dataset("frames", data=table, dtype="<f8")
-            width = len(hdf5.CHECKPOINT_COLUMNS) + _MEMORIES
+            width = len(solution_writer.CHECKPOINT_COLUMNS) + _MEMORIES
             group.create_dataset("checkpoints", data=np.zeros((2, width)), dtype="<f8")
             _density(group, "checkpoint_mu", 2, first.grid.shape)
             width = len(self._columns) + first.response.shape[1]
@@ -191,7 +191,7 @@ class Stream:
             group = file["unfinished"]
             self._put_rows(group, rows, responses)
             file["density"][self._frames] = state.mu
-            values = _record(hdf5.FRAME_COLUMNS, state, rows, stats, {})
+            values = _record(solution_writer.FRAME_COLUMNS, state, rows, stats, {})
             group["frames"][self._frames, : len(values)] = values
             self._frames += 1
             self._commit(file)
@@ -219,8 +219,8 @@ class Stream:
         if self._file is not None:
             self._sync()
         known = {"frames": self._frames, "rows": self._rows, "checksum": hdf5.crc(state.mu)}
-        values = np.zeros(len(hdf5.CHECKPOINT_COLUMNS) + _MEMORIES)
-        given = _record(hdf5.CHECKPOINT_COLUMNS, state, rows, stats, known)
+        values = np.zeros(len(solution_writer.CHECKPOINT_COLUMNS) + _MEMORIES)
+        given = _record(solution_writer.CHECKPOINT_COLUMNS, state, rows, stats, known)
         values[: len(given)] = given
         values[0] = hdf5.crc(values[1:])
         group["checkpoints"][slot] = values
@@ -279,18 +279,18 @@ class Stream:
             self._put_rows(file["unfinished"], solution.diagnostics, solution.response)
             self._commit(file)
             size = 8 * math.prod(shape)
-            if size <= hdf5.IN_MEMORY:
+            if size <= stored.IN_MEMORY:
                 solution.density = file["density"][: self._frames]
                 self.close()
-                hdf5.save(solution, self.path)
+                solution_writer.save(solution, self.path)
                 return
             solution.density = StoredDensity(self._target, shape, growing=True, stamp=self._stamp)
             here = self._has_its_name()
             if here and shutil.disk_usage(self._target.parent).free > size + ROOM_LEFT:
                 self.close()
-                hdf5.save(solution, self.path)
+                solution_writer.save(solution, self.path)
                 return
-            hdf5.write(solution, file)
+            solution_writer.write(solution, file)
             file.flush()
             del file["unfinished"]
             self.close()

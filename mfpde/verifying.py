@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde import hdf5
+from mfpde.hdf5 import holds_reference
 from mfpde.integration import ENERGY_TOLERANCE, decays
+from mfpde.loading import load
 from mfpde.solution import Solution
+from mfpde.solution_reader import wrong_checksums
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -109,9 +111,9 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
     >>> mf.verify(path).ok
     True
     """
-    if hdf5.holds_reference(path):
+    if holds_reference(path):
         return _reference(path, problem)
-    solution = hdf5.load(path, problem)
+    solution = load(path, problem)
     unchecked: list[str] = []
     checks = list(_checksums(path, unchecked))
     checks += _laws(solution, unchecked)
@@ -137,7 +139,7 @@ def _reference(path: str | PathLike[str], problem: Problem | None) -> Verified:
 
 
 def _checksums(path: str | PathLike[str], unchecked: list[str]) -> Iterator[Check]:
-    wrong = hdf5.wrong_checksums(path)
+    wrong = wrong_checksums(path)
     if wrong is None:
         unchecked.append("checksums: there are none in this file (of an early version, or of a run that is not over)")
     else:

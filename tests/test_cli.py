@@ -356,7 +356,7 @@ def test_a_solution_that_cannot_be_saved_is_a_failure(monkeypatch, folder):
     def full(solution, path):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("mfpde.hdf5.save", full)
+    monkeypatch.setattr("mfpde.solution_writer.save", full)
     result = invoke(*RUN)
     assert result.exit_code == 3
     assert result.stderr == (

@@ -150,12 +150,12 @@ def test_numbers_that_look_like_texts_do_no_harm(tmp_path):
 
 
 def test_large_files_are_searched_around_their_densities(solution, monkeypatch):
-    from mfpde import hdf5
+    from mfpde import solution_reader
 
-    monkeypatch.setattr(hdf5, "_SEARCHED", 0)
+    monkeypatch.setattr(solution_reader, "_SEARCHED", 0)
     assert mf.load(solution).result is mf.Result.SUCCESS
     with h5py.File(solution) as file:
-        (skipped,) = hdf5._numbers_only(file)
+        (skipped,) = solution_reader._numbers_only(file)
         assert skipped[1] - skipped[0] == file["density"].size * 8
     content = bytearray(solution.read_bytes())
     at = heap_of(content) + 16

@@ -17,8 +17,9 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
-from mfpde import hdf5, streaming
+from mfpde import hdf5, stored, streaming
 from mfpde.record import Result
+from mfpde.solution_writer import CHECKPOINT_COLUMNS
 
 
 class Gone(Exception):
@@ -103,8 +104,7 @@ RUNS = {
 def test_a_killed_run_goes_on_bit_for_bit(kind, path, monkeypatch):
     make, settings = RUNS[kind]
     if kind == "file of frames":
-        monkeypatch.setattr(hdf5, "IN_MEMORY", 0)
-        monkeypatch.setattr("mfpde.hdf5.IN_MEMORY", 0)
+        monkeypatch.setattr(stored, "IN_MEMORY", 0)
     problem = make()
     settings = settings | {"progress": False}
     whole = path.with_name("whole.h5")
@@ -324,9 +324,9 @@ def test_a_checkpoint_that_is_not_whole_leaves_the_one_before(path, damage):
         mf.solve(problem, **settings, output=path, checkpoint=1e-9, stop=die(9))
     assert mf.load(path).state.n_steps == 8
     with h5py.File(path, "r+") as file:
-        newest = int(np.argmax(file["unfinished/checkpoints"][:, hdf5.CHECKPOINT_COLUMNS.index("steps")]))
+        newest = int(np.argmax(file["unfinished/checkpoints"][:, CHECKPOINT_COLUMNS.index("steps")]))
         if damage == "record":
-            file["unfinished/checkpoints"][newest, hdf5.CHECKPOINT_COLUMNS.index("length")] *= 1.0000001
+            file["unfinished/checkpoints"][newest, CHECKPOINT_COLUMNS.index("length")] *= 1.0000001
         else:
             file["unfinished/checkpoint_mu"][newest, 30] = 0.0
     assert mf.load(path).state.n_steps == 7
@@ -340,7 +340,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_counts(path, monkeypatch):
 
     def synced(target: Path) -> None:
         with h5py.File(target, "r", locking=False) as file:
-            log.append(tuple(file["unfinished/checkpoints"][:, hdf5.CHECKPOINT_COLUMNS.index("steps")]))
+            log.append(tuple(file["unfinished/checkpoints"][:, CHECKPOINT_COLUMNS.index("steps")]))
         sync(target)
 
     with monkeypatch.context() as patch, contextlib.suppress(Gone):

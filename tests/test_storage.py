@@ -19,9 +19,11 @@ import pytest
 import xarray as xr
 
 import mfpde as mf
-from mfpde.hdf5 import _DIAGNOSTICS, SCHEMA, FileFormatError, load
+from mfpde.hdf5 import FileFormatError
+from mfpde.loading import load
 from mfpde.record import COLUMNS, Record, Result, State
 from mfpde.solution import Solution
+from mfpde.solution_writer import DIAGNOSTICS, SCHEMA
 
 
 def made_up(axes=None, shape=(5, 4), saves=3, steps=7, components=2, seed=0, **changes) -> Solution:
@@ -551,7 +553,7 @@ DATASETS = [
     "energy",
     "state/mu",
     "steps/response",
-    *(f"steps/{name}" for name in _DIAGNOSTICS),
+    *(f"steps/{name}" for name in DIAGNOSTICS),
 ]
 
 

@@ -21,7 +21,7 @@ import pytest
 import xarray as xr
 
 import mfpde as mf
-from mfpde import hdf5, streaming
+from mfpde import hdf5, solution_writer, stored, streaming
 from mfpde.hdf5 import FileFormatError
 from mfpde.integration import _room
 from mfpde.record import Result
@@ -53,7 +53,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def stays(monkeypatch):
     """Densities stay in the file however few they are."""
-    monkeypatch.setattr(hdf5, "IN_MEMORY", 0)
+    monkeypatch.setattr(stored, "IN_MEMORY", 0)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def content(path: Path) -> dict[str, object]:
 @pytest.mark.parametrize("end", ["success", "stopped", "failed", "interrupted", "before the first save"])
 def test_the_file_is_what_save_would_write(path, monkeypatch, place, end):
     if place != "memory":
-        monkeypatch.setattr(hdf5, "IN_MEMORY", 0)
+        monkeypatch.setattr(stored, "IN_MEMORY", 0)
     if place == "no room":
         monkeypatch.setattr(streaming, "ROOM_LEFT", 2**80)
         monkeypatch.setattr(streaming, "_ROWS", 4)
@@ -275,7 +275,7 @@ def die(step: int):
 @pytest.mark.parametrize("place", ["memory", "file"])
 def test_what_an_exception_leaves_can_be_loaded_and_continued(path, reference, monkeypatch, place):
     if place == "file":
-        monkeypatch.setattr(hdf5, "IN_MEMORY", 0)
+        monkeypatch.setattr(stored, "IN_MEMORY", 0)
     stream = Stream(path)
     with pytest.raises(Gone):
         run(output=stream, stop=die(8))
@@ -440,9 +440,9 @@ KILLED = """
 import json, os, random, signal, sys, time
 import numpy as np
 import mfpde as mf
-from mfpde import hdf5
+from mfpde import stored
 path, place = sys.argv[1:]
-hdf5.IN_MEMORY = 0
+stored.IN_MEMORY = 0
 problem = mf.problems.gaussian_bumps()
 settings = dict(shape=60, t_end=1.0, save=400, progress=False)
 whole = mf.solve(problem, **settings)
@@ -517,7 +517,7 @@ def test_a_disk_that_fills_up_is_named_and_what_was_saved_is_there(path, referen
         raise OSError(28, "No space left on device")
 
     if moment == "end":
-        monkeypatch.setattr(hdf5, "write", full)
+        monkeypatch.setattr(solution_writer, "write", full)
     else:
         commit = Stream._commit
         monkeypatch.setattr(Stream, "_commit", lambda self, file: full() if self._frames == 4 else commit(self, file))
@@ -695,9 +695,9 @@ def test_small_densities_are_read_at_once(path):
         density.attrs["representation"] = "cell averages"
     assert isinstance(mf.load(path).density, np.ndarray)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hdf5, "IN_MEMORY", 7 * 60 * 8 - 1)
+        patch.setattr(stored, "IN_MEMORY", 7 * 60 * 8 - 1)
         assert isinstance(mf.load(path).density, StoredDensity)
-        patch.setattr(hdf5, "IN_MEMORY", 7 * 60 * 8)
+        patch.setattr(stored, "IN_MEMORY", 7 * 60 * 8)
         assert isinstance(mf.load(path).density, np.ndarray)
 
 

@@ -1,0 +1,127 @@
+"""Solutions with their problems: a file's record and the text of its configuration become one object here."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mfpde.checks import one_of, require
+from mfpde.foreign import parse_toml
+from mfpde.record import Record
+from mfpde.solution import Solution
+from mfpde.solution_reader import read
+
+if TYPE_CHECKING:
+    from mfpde.problem import Problem
+
+__all__ = ["data_of", "load"]
+
+
+def load(path: str | os.PathLike[str], problem: Problem | None = None) -> Solution:
+    """Read a solution from a file that `Solution.save` wrote.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    problem : Problem, optional
+        The problem that was solved, where the file cannot name it (one made of your own functions or data). It
+        must have the fingerprint in the file.
+
+    Returns
+    -------
+    Solution
+        Arrays bit for bit as they were; densities of more than 64 MiB stay in the file and are read when they are
+        indexed (`mfpde.stored.StoredDensity`). The file of a run that was killed, or is still going on, gives what
+        it held at its last save time, with result ``UNFINISHED``.
+
+        Its ``problem`` is the one given; else the one of `mfpde.problems` with the name and parameters in the file,
+        if its fingerprint agrees; else the network on data that ``mfpde run`` solved, if the file of data is where
+        it was and the same (its sha256 is in the configuration); else None.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is not a solution, is damaged, or is of a newer schema.
+    OSError
+        If the file is missing or cannot be read.
+    ValueError
+        If `problem` is another one than the one that was solved.
+
+    Examples
+    --------
+    >>> import mfpde as mf, os, tempfile
+    >>> solution = mf.solve(mf.problems.linear_neuron(), shape=(50,), t_end=0.1, progress=False)
+    >>> path = os.path.join(tempfile.mkdtemp(), "run.h5")
+    >>> solution.save(path)
+    >>> loaded = mf.load(path)
+    >>> bool((loaded.density == solution.density).all())
+    True
+    >>> further = mf.solve(loaded.problem, shape=(50,), t_end=0.2, initial=loaded.state, progress=False)
+    """
+    record = read(path)
+    if problem is not None:
+        from mfpde.problem import Problem
+
+        require(problem=(problem, one_of(Problem)))
+        if problem.fingerprint() != record.fingerprint:
+            raise ValueError(
+                f"problem {problem.name!r} is not the one that {path} holds a solution of ({record.name!r}): "
+                "their fingerprints differ; pass the problem as it was solved"
+            )
+    elif record.fingerprint:
+        problem = _rebuilt(record) or _network(record, Path(path).parent)
+    return Solution(**vars(record), problem=problem)
+
+
+def _rebuilt(record: Record) -> Problem | None:
+    """The problem that has a name in `mfpde.problems`, if its parameters still make the one that was solved."""
+    from mfpde import problems
+
+    parameters = record.configuration.get("parameters", {})
+    if not isinstance(parameters, dict) or record.name not in problems.names():
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they were given when the problem was solved
+        # parameters of another version, or only described by a repr: the file still holds all the data
+        with contextlib.suppress(Exception):
+            return _as_solved(problems.get(record.name, **parameters), record)
+    return None
+
+
+def _network(record: Record, directory: Path) -> Problem | None:
+    """The network of a TOML file, if its data are where the file says and the same."""
+    text = record.configuration.get("toml")
+    if not isinstance(text, str) or "[network]" not in text:
+        return None
+    from mfpde.config import Configuration
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they were given when the problem was solved
+        with contextlib.suppress(Exception):  # the data may be gone: the solution is read without them
+            made = Configuration.from_toml(text, directory)
+            # named problems are made from their parameters; other data than those of the run are of no use
+            if made.tables.network is None or made.tables.network.sha256 is None:
+                return None
+            return _as_solved(made.problem(), record)
+    return None
+
+
+def _as_solved(problem: Problem, record: Record) -> Problem | None:
+    """The problem, on the axes of the record's mesh (a run may have extended them), if it is the one solved."""
+    for candidate in (problem, dataclasses.replace(problem, axes=record.grid.axes)):
+        if candidate.fingerprint() == record.fingerprint:
+            return candidate
+    return None
+
+
+def data_of(record: Record) -> str | None:
+    """The file of data that a network was trained on, as the text of its run names it; None if it names none."""
+    text = record.configuration.get("toml")
+    with contextlib.suppress(ValueError, TypeError, LookupError):
+        return str(parse_toml(str(text))["network"]["data"])
+    return None

@@ -1,0 +1,266 @@
+"""Solutions as HDF5 files: arrays and text only, described in ``docs/file-format.md``.
+
+What is written is a `Record`: all of a solution but the object of its problem. (What a run writes as it goes is the
+business of `mfpde.streaming`.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfpde.hdf5 import (
+    FLOAT,
+    INTEGER,
+    MARK,
+    add_dataset,
+    add_scale,
+    as_plain,
+    as_text,
+    as_toml,
+    attributes_sha256,
+    blocks,
+    check_target,
+    frames_at_once,
+    replacing,
+    sha256,
+    texts,
+)
+from mfpde.record import COLUMNS, Record
+from mfpde.stored import StoredDensity
+
+if TYPE_CHECKING:
+    import h5py
+
+    from mfpde.grid import Axis
+
+__all__ = ["SCHEMA", "describe_density", "save", "write", "write_head"]
+
+SCHEMA = 1
+"""The version of the file format that is written; all versions up to it are read."""
+_RESERVED = ("time", "energy", "density", "steps", "step", "component", "state", "volatile", "unfinished")
+CELL_AVERAGES, POINT_VALUES = "cell averages", "point values"
+FRAME_COLUMNS = ("time", "energy", "steps", "length", "evaluations", "leak", "memories")
+"""What the file of a run that is not over says about each frame; the controller's memory follows."""
+CHECKPOINT_COLUMNS = ("record", "checksum", "frames", "rows", *FRAME_COLUMNS)
+"""What it says about each checkpoint: checksums of the rest and of the density, what was written, and the same."""
+
+# what schema 1 promises to hold: frozen here, whatever later versions record besides
+DIAGNOSTICS = (
+    "time",
+    "dt",
+    "mass",
+    "minimum",
+    "energy",
+    "dissipation_transport",
+    "dissipation_reaction",
+    "optimality_gap",
+    "end_mass",
+    "limiting_cell",
+    "error",
+    "redone",
+)
+STATS = ("steps", "redone", "evaluations", "mass_drift", "energy_increase", "balanced")
+_ATTRIBUTES = {
+    "": (
+        MARK,
+        "problem",
+        "result",
+        "fingerprint",
+        "axes",
+        "warnings",
+        "remarks",
+        "stats",
+        "configuration",
+        "provenance",
+    ),
+    "density": ("representation",),
+    "state": ("t", "n_steps", "length", "memory"),
+    "axis": ("axis", "lower", "upper", "lower_end", "upper_end"),
+}
+"""The attributes that have a checksum together."""
+
+
+def save(record: Record, path: str | os.PathLike[str], *, overwrite: bool = True) -> None:
+    """Write a solution to an HDF5 file that `load`, xarray and any HDF5 tool read.
+
+    The file appears under its name only when it is complete; a file that was there before stays until then.
+
+    Parameters
+    ----------
+    record : Record
+        What to write. Values of its configuration that are not plain (numbers, text, lists, tables) are
+        written as their ``repr``.
+    path : path
+        Where to; the folder must exist.
+    overwrite : bool
+        Whether a file that is there is replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If there is a file and `overwrite` is false.
+    OSError
+        If the file cannot be written: the message names the file and the reason. Nothing is left behind.
+    ValueError
+        If the arrays of the solution do not fit together.
+
+    Notes
+    -----
+    Two identical runs give files with identical content outside the group ``volatile``.
+    """
+    _check_lengths(record)
+    target = check_target(path, overwrite=overwrite)
+    with replacing(path, target) as temporary:
+        import h5py
+
+        # no lock: nobody else knows the temporary file, and some network drives cannot lock
+        with h5py.File(temporary, "w", locking=False) as file:
+            write(record, file)
+    if isinstance(record.density, StoredDensity) and record.density.path == str(target):
+        record.density.refresh()
+
+
+def _check_lengths(record: Record) -> None:
+    grid, saves = record.grid, len(record.times)
+    steps = len(record.diagnostics.get("time", ()))
+    expected: dict[str, tuple[Any, tuple[int, ...]]] = {
+        "density": (record.density, (saves, *grid.shape)),
+        "energy": (record.energy, (saves,)),
+        "state.mu": (record.state.mu, grid.shape),
+    }
+    expected |= {f"diagnostics[{name!r}]": (record.diagnostics.get(name, ()), (steps,)) for name in DIAGNOSTICS}
+    expected |= {f"diagnostics[{name!r}]": (values, (steps,)) for name, values in record.diagnostics.items()}
+    expected["response"] = (record.response, (steps, *np.shape(record.response)[1:2]))
+    for name, (values, shape) in expected.items():
+        if np.shape(values) != shape or not saves or not steps or np.ndim(record.response) != 2:
+            raise ValueError(
+                f"this solution cannot be saved: {name} has shape {np.shape(values)}, but {saves} save times, "
+                f"{steps} recorded states and the mesh {grid.shape} ask for {shape}"
+            )
+
+
+def write(record: Record, file: h5py.File) -> None:
+    """Write a whole solution into a file that is empty, or holds its head and its densities."""
+    axes = write_head(record, file)
+    time = add_scale(file, "time", record.times, "save time")
+    shape = (len(record.times), *record.grid.shape)
+    digest = hashlib.sha256()
+    if "density" in file:
+        density = file["density"]
+        density.resize(len(record.times), axis=0)
+        for frames in blocks(density):
+            digest.update(frames.data)
+    else:
+        density = file.create_dataset("density", shape=shape, dtype=FLOAT)
+        block = frames_at_once(shape)
+        for i in range(0, shape[0], block):
+            frames = np.ascontiguousarray(record.density[i : i + block], dtype=FLOAT)
+            density[i : i + block] = frames
+            digest.update(frames.data)
+    describe_density(density, record)
+    for i, scale in enumerate([time, *axes]):
+        density.dims[i].attach_scale(scale)
+    add_dataset(file, "energy", record.energy, "energy E[mu]", [time])
+
+    steps = file.create_group("steps")
+    count = len(record.diagnostics["time"])
+    step = add_scale(steps, "step", np.arange(count), "recorded states since the start of the run")
+    for name, values in record.diagnostics.items():
+        column = add_dataset(steps, name, values, COLUMNS.get(name, name), [step])
+        if name != "time":
+            column.attrs["coordinates"] = "time"
+    component = add_scale(steps, "component", np.arange(record.response.shape[1]), "compressed coordinate")
+    add_dataset(steps, "response", record.response, "response u = int Phi dmu", [step, component])
+
+    state = file.create_group("state")
+    state.attrs["t"] = FLOAT.type(record.state.t)
+    state.attrs["n_steps"] = INTEGER.type(record.state.n_steps)
+    if record.state.length is not None:
+        state.attrs["length"] = FLOAT.type(record.state.length)
+    state.attrs["memory"] = np.asarray(record.state.memory, dtype=FLOAT)
+    add_dataset(state, "mu", record.state.mu, density.attrs["long_name"], axes)
+
+    sums = {"density": digest.hexdigest()}
+    sums |= {name: sha256(file[name]) for name in hashed_datasets(file) if name != "density"}
+    file.attrs["checksums"] = as_toml({**sums, "attributes": solution_attributes_sha256(file)})
+
+
+def write_head(record: Record, file: h5py.File) -> list[h5py.Dataset]:
+    """Write all but the numbers of a run, or write it anew; returns the axes' scales."""
+    grid = record.grid
+    names = _dataset_names(grid.axes)
+    unset: list[str] = []
+    described: list[str] = []
+    configuration = as_plain(record.configuration, (), unset, described)
+    provenance = {key: value for key, value in record.provenance.items() if key != "volatile"}
+
+    file.attrs[MARK] = np.int64(SCHEMA)
+    file.attrs["title"] = as_text(f"mfpde solution of {record.name}")
+    file.attrs["problem"] = as_text(record.name)
+    file.attrs["result"] = record.result.name
+    file.attrs["fingerprint"] = as_text(record.fingerprint)
+    file.attrs["axes"] = texts(names)
+    file.attrs["warnings"] = texts(record.warnings)
+    if record.remarks is not None:
+        file.attrs["remarks"] = texts(record.remarks)
+    file.attrs["stats"] = as_toml(as_plain(record.stats, (), [], []))
+    file.attrs["configuration"] = as_toml(configuration)
+    file.attrs["configuration_unset"] = texts(unset)
+    file.attrs["configuration_described"] = texts(described)
+    file.attrs["provenance"] = as_toml(as_plain(provenance, (), [], []))
+
+    volatile = file.require_group("volatile")
+    for name, value in record.provenance.get("volatile", {}).items():
+        plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+        volatile.attrs[name] = value if plain else as_text(value if isinstance(value, str) else repr(value))
+
+    scales = []
+    for i, (name, axis) in enumerate(zip(names, grid.axes, strict=True)):
+        if name in file:
+            scales.append(file[name])
+            continue
+        scale = add_scale(file, name, grid.centres(i), f"cell centres along {axis.name}")
+        scale.attrs["axis"] = as_text(axis.name)
+        scale.attrs["lower"], scale.attrs["upper"] = FLOAT.type(axis.lower), FLOAT.type(axis.upper)
+        scale.attrs["lower_end"], scale.attrs["upper_end"] = axis.lower_end.value, axis.upper_end.value
+        scales.append(scale)
+    return scales
+
+
+def describe_density(density: h5py.Dataset, record: Record) -> None:
+    """Say what the densities are."""
+    kind = POINT_VALUES if record.point_values else CELL_AVERAGES
+    density.attrs["long_name"] = f"density mu per volume, {kind}"
+    density.attrs["representation"] = kind
+
+
+def _dataset_names(axes: Sequence[Axis]) -> list[str]:
+    """What the axes are called in the file: their names, unless something else there has that name."""
+    taken = {axis.name for axis in axes} | set(_RESERVED)
+    names = []
+    for axis in axes:
+        name = axis.name
+        while name in _RESERVED or (name != axis.name and name in taken):
+            name = f"axis_{name}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def hashed_datasets(file: h5py.File) -> list[str]:
+    """The datasets that have checksums: all that are numbers of the run."""
+    names = [name for name in file if name not in ("steps", "state", "volatile", "unfinished")]
+    return [*names, *(f"steps/{name}" for name in file["steps"]), "state/mu"]
+
+
+def solution_attributes_sha256(file: h5py.File) -> str:
+    """The checksum of what the attributes of a solution's file say."""
+    axes = [entry.decode() if isinstance(entry, bytes) else str(entry) for entry in np.atleast_1d(file.attrs["axes"])]
+    return attributes_sha256(
+        file, ((place, _ATTRIBUTES.get(place, _ATTRIBUTES["axis"])) for place in ("", "density", "state", *axes))
+    )
