@@ -28,7 +28,7 @@ from typer.core import TyperGroup
 from mfpde import __version__
 
 if TYPE_CHECKING:
-    from mfpde.config import Configuration
+    from mfpde.configuration import Configuration
     from mfpde.problem import Problem
     from mfpde.solution import Solution
     from mfpde.streaming import Stream
@@ -489,7 +489,7 @@ def _flat(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 def _picture(text: str, target: Path) -> Path | None:
     """Where the picture of a run goes, as its configuration has it."""
-    from mfpde.config import Configuration
+    from mfpde.configuration import Configuration
 
     plot = Configuration.from_toml(text, target.parent).plot
     return None if plot is None else target.with_suffix(f".{plot}")
@@ -497,7 +497,7 @@ def _picture(text: str, target: Path) -> Path | None:
 
 def _longer(text: str, earlier: Solution, until: float | None, save: str | None) -> str:
     """The configuration of a run that goes further than it was to go."""
-    from mfpde.config import Configuration
+    from mfpde.configuration import Configuration
     from mfpde.foreign import parse_toml
     from mfpde.resuming import save_targets
 
@@ -528,14 +528,14 @@ def _is_file(what: str) -> bool:
 
 
 def _configuration(what: str, changes: Mapping[str, Any], *, from_file: bool) -> Configuration:
-    from mfpde.config import load_config, named_config
+    from mfpde.configuration import load_config, named_config
 
     return load_config(what, changes) if from_file else named_config(what, changes)
 
 
 def _changes(settings: Sequence[str]) -> dict[str, Any]:
     """The keys and values of ``--set``."""
-    from mfpde.config import ConfigurationError, parse_value
+    from mfpde.configuration import ConfigurationError, parse_value
 
     changes: dict[str, Any] = {}
     for setting in settings:
@@ -552,7 +552,7 @@ def _changes(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def _integers(text: str, option: str) -> list[int]:
-    from mfpde.config import ConfigurationError
+    from mfpde.configuration import ConfigurationError
 
     try:
         return [int(part) for part in text.lower().replace("x", ",").split(",")]
@@ -561,7 +561,7 @@ def _integers(text: str, option: str) -> list[int]:
 
 
 def _save_times(text: str) -> int | list[float]:
-    from mfpde.config import ConfigurationError
+    from mfpde.configuration import ConfigurationError
 
     try:
         if text.strip().lstrip("+-").isdecimal():
@@ -651,7 +651,7 @@ def _constructor(name: str) -> Callable[..., Problem]:
     if name == "network":
         return problems.network
     if name.replace("_", "-") not in problems.names():
-        from mfpde.config import suggestion
+        from mfpde.configuration import suggestion
 
         raise _RefusedError(f"unknown problem {name!r}; {suggestion(name, [*problems.names(), 'network'])}")
     return problems.constructor(name)
@@ -895,7 +895,7 @@ def compare(
 def _dynamics(text: str) -> list[Any]:
     """The parts of a particle scheme, by name."""
     from mfpde import particles
-    from mfpde.config import suggestion
+    from mfpde.configuration import suggestion
 
     parts = {
         "gradient-descent": particles.GradientDescent,

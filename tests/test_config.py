@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
-from mfpde import config
-from mfpde.config import Configuration, ConfigurationError, load_config, named_config, parse_value
+from mfpde import configuration
+from mfpde.configuration import Configuration, ConfigurationError, load_config, named_config, parse_value
 
 CSV = "age,bmi,y\n1,0.5,2\n2,-0.25,1\n3,1.5,-1\n4,0.125,0.5\n"
 
@@ -432,7 +432,7 @@ def test_large_files_are_refused_before_they_are_read(tmp_path, monkeypatch):
     with pytest.raises(ConfigurationError, match="the limit is 1048576"):
         load_config(tmp_path / "run.toml")
     np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros(200_000), y=np.zeros(200_000))
-    monkeypatch.setattr("mfpde.config.MAX_DATA_BYTES", 1_000_000)
+    monkeypatch.setattr("mfpde.configuration.MAX_DATA_BYTES", 1_000_000)
     assert (tmp_path / "bomb.npz").stat().st_size < 100_000
     assert "its arrays have 3200" in refused('[network]\ndata = "bomb.npz"\n', tmp_path)
 
@@ -562,16 +562,22 @@ def test_every_key_is_documented_and_every_example_is_a_run():
     page = (Path(__file__).resolve().parent.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
     sections = dict(zip(*[iter(re.split(r"^## (.*)$", page, flags=re.MULTILINE)[1:])] * 2, strict=True))
     tables = {
-        "Top level": config._File,
-        "`[network]`": config._Network,
-        "`[dynamics]`": config._Dynamics,
-        "`[scheme]`": config._Scheme,
-        "`[output]`": config._Output,
+        "Top level": configuration._File,
+        "`[network]`": configuration._Network,
+        "`[dynamics]`": configuration._Dynamics,
+        "`[scheme]`": configuration._Scheme,
+        "`[output]`": configuration._Output,
     }
     for title, table in tables.items():
         documented = set(re.findall(r"^\| `(\w+)` \|", sections[title], flags=re.MULTILINE))
         assert documented == set(table.model_fields) - {"parameters", "network", "dynamics", "scheme", "output"}, title
-    for names in (config.TRANSPORTS, config.METHODS, config.CONTROLLERS, config.SCHEDULES, config.LOSSES):
+    for names in (
+        configuration.TRANSPORTS,
+        configuration.METHODS,
+        configuration.CONTROLLERS,
+        configuration.SCHEDULES,
+        configuration.LOSSES,
+    ):
         for name in names:
             assert name in page
     examples = re.findall(r"```toml\n(.*?)```", sections["Examples"], flags=re.DOTALL)

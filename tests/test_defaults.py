@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.linalg import expm
 
 import mfpde as mf
-from mfpde.config import Configuration
+from mfpde.configuration import Configuration
 from mfpde.defaults import default_scheme, outlook
 from mfpde.layers import layer_widths, unresolved
 

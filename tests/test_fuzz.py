@@ -15,7 +15,7 @@ import pytest
 
 import mfpde as mf
 from mfpde import foreign
-from mfpde.config import ConfigurationError, load_config, parse_value
+from mfpde.configuration import ConfigurationError, load_config, parse_value
 from mfpde.hdf5 import FileFormatError
 
 ROOT = Path(__file__).parents[1]

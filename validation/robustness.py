@@ -238,7 +238,7 @@ def _command(*words: str) -> int:
 
 def _run(path: Path) -> int:
     """Build the run, and take three steps if it is not large."""
-    from mfpde.config import ConfigurationError, load_config
+    from mfpde.configuration import ConfigurationError, load_config
 
     try:
         with warnings.catch_warnings():
