@@ -535,7 +535,8 @@ def _configuration(what: str, changes: Mapping[str, Any], *, from_file: bool) ->
 
 def _changes(settings: Sequence[str]) -> dict[str, Any]:
     """The keys and values of ``--set``."""
-    from mfpde.configuration import ConfigurationError, parse_value
+    from mfpde.configuration import parse_value
+    from mfpde.tables import ConfigurationError
 
     changes: dict[str, Any] = {}
     for setting in settings:
@@ -552,7 +553,7 @@ def _changes(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def _integers(text: str, option: str) -> list[int]:
-    from mfpde.configuration import ConfigurationError
+    from mfpde.tables import ConfigurationError
 
     try:
         return [int(part) for part in text.lower().replace("x", ",").split(",")]
@@ -561,7 +562,7 @@ def _integers(text: str, option: str) -> list[int]:
 
 
 def _save_times(text: str) -> int | list[float]:
-    from mfpde.configuration import ConfigurationError
+    from mfpde.tables import ConfigurationError
 
     try:
         if text.strip().lstrip("+-").isdecimal():
@@ -651,7 +652,7 @@ def _constructor(name: str) -> Callable[..., Problem]:
     if name == "network":
         return problems.network
     if name.replace("_", "-") not in problems.names():
-        from mfpde.configuration import suggestion
+        from mfpde.tables import suggestion
 
         raise _RefusedError(f"unknown problem {name!r}; {suggestion(name, [*problems.names(), 'network'])}")
     return problems.constructor(name)
@@ -895,7 +896,7 @@ def compare(
 def _dynamics(text: str) -> list[Any]:
     """The parts of a particle scheme, by name."""
     from mfpde import particles
-    from mfpde.configuration import suggestion
+    from mfpde.tables import suggestion
 
     parts = {
         "gradient-descent": particles.GradientDescent,

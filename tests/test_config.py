@@ -10,8 +10,20 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
-from mfpde import configuration
-from mfpde.configuration import Configuration, ConfigurationError, load_config, named_config, parse_value
+from mfpde.configuration import Configuration, load_config, named_config, parse_value
+from mfpde.energy.losses import LOSSES
+from mfpde.tables import (
+    CONTROLLERS,
+    METHODS,
+    SCHEDULES,
+    TRANSPORTS,
+    ConfigurationError,
+    DynamicsTable,
+    FileTable,
+    NetworkTable,
+    OutputTable,
+    SchemeTable,
+)
 
 CSV = "age,bmi,y\n1,0.5,2\n2,-0.25,1\n3,1.5,-1\n4,0.125,0.5\n"
 
@@ -432,7 +444,7 @@ def test_large_files_are_refused_before_they_are_read(tmp_path, monkeypatch):
     with pytest.raises(ConfigurationError, match="the limit is 1048576"):
         load_config(tmp_path / "run.toml")
     np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros(200_000), y=np.zeros(200_000))
-    monkeypatch.setattr("mfpde.configuration.MAX_DATA_BYTES", 1_000_000)
+    monkeypatch.setattr("mfpde.data.MAX_DATA_BYTES", 1_000_000)
     assert (tmp_path / "bomb.npz").stat().st_size < 100_000
     assert "its arrays have 3200" in refused('[network]\ndata = "bomb.npz"\n', tmp_path)
 
@@ -558,26 +570,29 @@ def test_values_that_are_none(text):
 # ----- the page
 
 
+def test_module_paths_in_the_documentation_stay():
+    """docs/configuration.md and docs/file-format.md name these modules, whatever the parts are called within."""
+    from mfpde import config, hdf5, storage
+
+    assert (config.load_config, config.named_config) == (load_config, named_config)
+    assert (config.Configuration, config.ConfigurationError) == (Configuration, ConfigurationError)
+    assert (storage.FileFormatError, storage.load) == (hdf5.FileFormatError, mf.load)
+
+
 def test_every_key_is_documented_and_every_example_is_a_run():
     page = (Path(__file__).resolve().parent.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
     sections = dict(zip(*[iter(re.split(r"^## (.*)$", page, flags=re.MULTILINE)[1:])] * 2, strict=True))
     tables = {
-        "Top level": configuration._File,
-        "`[network]`": configuration._Network,
-        "`[dynamics]`": configuration._Dynamics,
-        "`[scheme]`": configuration._Scheme,
-        "`[output]`": configuration._Output,
+        "Top level": FileTable,
+        "`[network]`": NetworkTable,
+        "`[dynamics]`": DynamicsTable,
+        "`[scheme]`": SchemeTable,
+        "`[output]`": OutputTable,
     }
     for title, table in tables.items():
         documented = set(re.findall(r"^\| `(\w+)` \|", sections[title], flags=re.MULTILINE))
         assert documented == set(table.model_fields) - {"parameters", "network", "dynamics", "scheme", "output"}, title
-    for names in (
-        configuration.TRANSPORTS,
-        configuration.METHODS,
-        configuration.CONTROLLERS,
-        configuration.SCHEDULES,
-        configuration.LOSSES,
-    ):
+    for names in (TRANSPORTS, METHODS, CONTROLLERS, SCHEDULES, LOSSES):
         for name in names:
             assert name in page
     examples = re.findall(r"```toml\n(.*?)```", sections["Examples"], flags=re.DOTALL)

@@ -15,8 +15,9 @@ import pytest
 
 import mfpde as mf
 from mfpde import foreign
-from mfpde.configuration import ConfigurationError, load_config, parse_value
+from mfpde.configuration import load_config, parse_value
 from mfpde.hdf5 import FileFormatError
+from mfpde.tables import ConfigurationError
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))

@@ -1,0 +1,549 @@
+"""The tables of a run's TOML file: which keys there are, what they may be, and what is said of those that do not fit.
+
+Every key is listed in ``docs/configuration.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import math
+import re
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import pydantic
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from mfpde import schedules
+from mfpde.diagnostics import OnEndMass
+from mfpde.energy.activations import ACTIVATIONS, activation_named
+from mfpde.energy.losses import LOSSES
+from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
+from mfpde.problem import Reaction, ReinjectionKind
+from mfpde.problems import constructor, names
+from mfpde.stepping import Controller, CourantControl, ErrorControl, ExponentialSSPRK3, FixedStep, Lie, Method, Strang
+from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
+
+__all__ = [
+    "CONTROLLERS",
+    "METHODS",
+    "METHOD_KEYS",
+    "SCHEDULES",
+    "TRANSPORTS",
+    "ConfigurationError",
+    "DynamicsTable",
+    "FileTable",
+    "LawTable",
+    "NetworkTable",
+    "OutputTable",
+    "ReinjectionTable",
+    "ScheduleTable",
+    "SchemeTable",
+    "arguments_of",
+    "explain",
+    "one_line",
+    "short",
+    "suggestion",
+    "typed_parameters",
+]
+
+MAX_SAVES = 100_000
+
+TRANSPORTS: dict[str, type[Scheme]] = {
+    "weno5": Weno5,
+    "muscl": Muscl,
+    "upwind": Upwind,
+    "scharfetter-gummel": ScharfetterGummel,
+}
+METHODS: dict[str, type[Method]] = {
+    "exponential-ssprk3": ExponentialSSPRK3,
+    "strang": Strang,
+    "lie": Lie,
+    "implicit-strang": ImplicitStrang,
+    "implicit-euler": ImplicitEuler,
+}
+METHOD_KEYS: dict[str | None, tuple[str, ...]] = {
+    "strang": ("stabilised",),
+    "lie": ("stabilised",),
+    "implicit-strang": ("potential", "convergence"),
+    "implicit-euler": ("potential", "convergence"),
+}
+"""The arguments of methods that a file can give."""
+CONTROLLERS: dict[str, type[Controller]] = {"error": ErrorControl, "courant": CourantControl, "fixed": FixedStep}
+SCHEDULES: dict[str, type[schedules.Schedule]] = {
+    "piecewise-linear": schedules.PiecewiseLinear,
+    "power-law": schedules.PowerLaw,
+    "exponential-decay": schedules.ExponentialDecay,
+    "inverse-log": schedules.InverseLog,
+}
+
+
+class ConfigurationError(ValueError):
+    """A run that cannot be made: one line with the key, the value and what is valid."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# words
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def suggestion(value: Any, valid: Iterable[Any]) -> str:
+    """``did you mean 'x'? valid: ...``, the first half for near misses only."""
+    options = [str(option) for option in valid]
+    folded = {option.casefold(): option for option in options}
+    near = difflib.get_close_matches(str(value).casefold(), folded, n=1, cutoff=0.6)
+    hint = f"did you mean {folded[near[0]]!r}? " if near else ""
+    return f"{hint}valid: {', '.join(map(repr, options)) if options else 'none'}"
+
+
+def one_line(text: object) -> str:
+    """The text without line breaks."""
+    return " ".join(str(text).split())
+
+
+def short(value: Any) -> str:
+    """The value as Python writes it, its middle left out where it is long."""
+    text = one_line(repr(value))
+    return text if len(text) <= 60 else f"{text[:40]} ... {text[-12:]}"
+
+
+def _bad(message: str, key: str = "") -> PydanticCustomError:
+    """An error at the key that is being read, or at a key inside it."""
+    # the message passes through a template in which braces mean something
+    return PydanticCustomError("mfpde", "{message}", {"message": message, "key": key})
+
+
+def _one_of(valid: Iterable[str]) -> BeforeValidator:
+    options = tuple(valid)
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, str) or value not in options:
+            raise _bad(f"is unknown; {suggestion(value, options)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _bad("must be a number")
+    with contextlib.suppress(OverflowError):
+        if math.isfinite(value):
+            return float(value)
+    raise _bad("must be finite")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# tables
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Table(BaseModel):
+    """A table of the file: every key is known, every value has its type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            raise _bad("must be a table")
+        for key in data:
+            if key not in cls.model_fields:
+                raise _bad(f"is an unknown key; {suggestion(key, cls.model_fields)}", key)
+        return data
+
+
+def _choose(table: Table, key: str, choices: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> None:
+    """Check that exactly the numbers of the chosen kind are given: (required, optional) for each choice."""
+    choice = getattr(table, key)
+    required, optional = choices.get(choice, ((), ()))
+    all_keys = {name for pair in choices.values() for names_ in pair for name in names_}
+    given = {name for name in all_keys if getattr(table, name) is not None}
+    for name in sorted(given - {*required, *optional}):
+        owners = [repr(c) for c, pair in choices.items() if name in (*pair[0], *pair[1])]
+        given_instead = "the default" if choice is None else f"{key} = {choice!r}"
+        raise _bad(f"belongs to {key} = {' or '.join(owners)}, not to {given_instead}", name)
+    for name in required:
+        if name not in given:
+            raise _bad(f"is missing; {key} = {choice!r} needs {', '.join(required)}", name)
+
+
+def arguments_of(kind: type) -> tuple[list[str], list[str]]:
+    """The required and the optional arguments of a dataclass."""
+    own = [f for f in dataclasses.fields(kind) if f.init]
+    optional = [f.name for f in own if f.default is not dataclasses.MISSING]
+    return [f.name for f in own if f.name not in optional], optional
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+
+
+class LawTable(Table):
+    """A marginal: a distribution with its numbers, or an atom."""
+
+    CHOICES: ClassVar[dict[str, tuple[list[str], list[str]]]] = {
+        "normal": (["mean", "std"], []),
+        "uniform": (["lower", "upper"], []),
+    }
+
+    distribution: Annotated[str, _one_of(CHOICES)] | None = None
+    mean: Number | None = None
+    std: Annotated[float, BeforeValidator(_number), Field(gt=0)] | None = None
+    lower: Number | None = None
+    upper: Number | None = None
+    atom: Number | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _complete(self) -> LawTable:
+        if self.atom is not None:
+            others = [name for name in type(self).model_fields if name != "atom" and getattr(self, name) is not None]
+            if others:
+                raise _bad("cannot stand beside an atom; drop one of them", others[0])
+            return self
+        if self.distribution is None:
+            raise _bad(
+                'needs a distribution or an atom, such as {distribution = "normal", mean = 0.0, std = 1.0}, '
+                '{distribution = "uniform", lower = -1.0, upper = 1.0} or {atom = 0.0}'
+            )
+        _choose(self, "distribution", self.CHOICES)
+        if self.distribution == "uniform" and not self.lower < self.upper:  # type: ignore[operator]
+            raise _bad(f"must lie above lower = {self.lower:g}", "upper")
+        return self
+
+    def marginal(self) -> Any:
+        """A distribution of SciPy, or the place of an atom."""
+        if self.atom is not None:
+            return self.atom
+        from scipy import stats
+
+        if self.distribution == "normal":
+            return stats.norm(self.mean, self.std)
+        assert self.lower is not None
+        assert self.upper is not None
+        return stats.uniform(self.lower, self.upper - self.lower)
+
+
+class ScheduleTable(Table):
+    """A function of time."""
+
+    kind: Annotated[str, _one_of(SCHEDULES)]
+    times: list[Number] | None = None
+    values: list[Number] | None = None
+    exponent: Number | None = None
+    scale: Number | None = None
+    initial: Number | None = None
+    final: Number | None = None
+    time_constant: Number | None = None
+    offset: Number | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _complete(self) -> ScheduleTable:
+        _choose(self, "kind", {name: arguments_of(kind) for name, kind in SCHEDULES.items()})
+        try:
+            self.schedule()
+        except ValueError as error:
+            raise _bad(f"is refused: {one_line(error)}") from None
+        return self
+
+    def schedule(self) -> schedules.Schedule:
+        """The function of time."""
+        return SCHEDULES[self.kind](**self.model_dump(exclude={"kind"}, exclude_none=True))
+
+
+def _number_or_schedule(value: Any) -> Any:
+    if isinstance(value, (dict, ScheduleTable)):
+        return value
+    number = _number(value)
+    if number < 0:
+        raise _bad("must not be negative")
+    return number
+
+
+# the function decides, so that an error speaks of one of the two only
+NumberOrSchedule = Annotated[
+    Annotated[float, pydantic.Tag("<number>")] | Annotated[ScheduleTable, pydantic.Tag("<table>")],
+    pydantic.Discriminator(lambda value: "<table>" if isinstance(value, (dict, ScheduleTable)) else "<number>"),
+    BeforeValidator(_number_or_schedule),
+]
+
+
+class ReinjectionTable(Table):
+    """Where mass comes back, and how."""
+
+    kind: Annotated[str, _one_of(kind.value for kind in ReinjectionKind)] = ReinjectionKind.REFILL.value
+    measure: dict[str, LawTable]
+
+
+class DynamicsTable(Table):
+    """What a network's equation is besides its energy: rates, temperature, reaction."""
+
+    alpha: NumberOrSchedule | None = None
+    temperature: NumberOrSchedule | None = None
+    schedule: NumberOrSchedule | None = None
+    reaction: Annotated[str, _one_of(reaction.value for reaction in Reaction)] | None = None
+    reinjection: ReinjectionTable | None = None
+    rates: dict[str, Annotated[float, BeforeValidator(_number), Field(ge=0)]] | None = None
+
+
+def _columns(value: Any) -> Any:
+    columns = value if isinstance(value, list) else [value]
+    for column in columns:
+        if isinstance(column, bool) or not isinstance(column, (str, int)):
+            raise _bad('must be a list of column names or numbers from 0, such as ["bmi"]')
+    if not columns:
+        raise _bad("must name at least one column")
+    return columns
+
+
+def _activation(value: Any) -> Any:
+    try:
+        activation_named(value if isinstance(value, str) else "")
+    except ValueError:
+        raise _bad(f"is unknown; {suggestion(value, [*ACTIVATIONS, 'hermite<k>'])}") from None
+    return value
+
+
+def _half_width(value: Any) -> Any:
+    widths = [_number(width) for width in (value if isinstance(value, list) else [value])]
+    if not widths or min(widths) <= 0:
+        raise _bad("must be positive")
+    return widths if isinstance(value, list) else widths[0]
+
+
+def _interval(value: Any) -> Any:
+    if not (isinstance(value, list) and len(value) == 2):
+        raise _bad("must be an interval such as [-4, 4]")
+    lower, upper = map(_number, value)
+    if not lower < upper:
+        raise _bad("must be an interval [lower, upper] with lower < upper")
+    return [lower, upper]
+
+
+def _standardise(value: Any) -> Any:
+    if not isinstance(value, bool) and value not in ("inputs", "outputs"):
+        raise _bad("must be true, false, 'inputs' or 'outputs'")
+    return value
+
+
+class NetworkTable(Table):
+    """A two-layer network and the file of data that it is trained on."""
+
+    data: Annotated[str, Field(min_length=1)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    inputs: Annotated[Any, BeforeValidator(_columns)] | None = None
+    outputs: Annotated[Any, BeforeValidator(_columns)] | None = None
+    weights: str | int | None = None
+    standardise: Annotated[Any, BeforeValidator(_standardise)] = False
+    activation: Annotated[str, BeforeValidator(_activation)] = "tanh"
+    loss: Annotated[str, _one_of(LOSSES)] = "squared"
+    delta: Annotated[float, BeforeValidator(_number), Field(gt=0)] | None = None
+    amplitude: bool = True
+    bias: bool = True
+    half_width: Annotated[Any, BeforeValidator(_half_width)] = 4.0
+    axes: dict[str, Annotated[list[float], BeforeValidator(_interval)]] | None = None
+    initial: dict[str, LawTable] | None = None
+    alpha: Annotated[float, BeforeValidator(_number), Field(ge=0)] | None = None
+    tolerance: Number = 1e-12
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> NetworkTable:
+        if self.delta is not None and self.loss != "huber":
+            raise _bad(f"belongs to loss = 'huber', not to loss = {self.loss!r}", "delta")
+        if self.tolerance != 0 and not 1e-15 <= self.tolerance <= 1e-2:
+            raise _bad("must be 0 or lie between 1e-15 and 1e-2", "tolerance")
+        return self
+
+
+class SchemeTable(Table):
+    """How the equation is solved: transport, method and controller with their numbers."""
+
+    transport: Annotated[str, _one_of(TRANSPORTS)] | None = None
+    limiter: Annotated[str, _one_of(limiter.value for limiter in Limiter)] | None = None
+    tail_ratio: Number | None = None
+    method: Annotated[str, _one_of(METHODS)] | None = None
+    stabilised: bool | None = None
+    potential: Annotated[str, _one_of(p.value for p in Potential)] | None = None
+    convergence: Number | None = None
+    controller: Annotated[str, _one_of(CONTROLLERS)] = "error"
+    tolerance: Number | None = None
+    fraction: Number | None = None
+    reaction: Number | None = None
+    growth: Number | None = None
+    dt: Number | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> SchemeTable:
+        for key, kinds in (("transport", TRANSPORTS), ("controller", CONTROLLERS)):
+            _choose(self, key, {name: arguments_of(kind) for name, kind in kinds.items()})
+            try:
+                self.objects(key, kinds)
+            except ValueError as error:
+                raise _bad(f"is refused: {one_line(error)}", key) from None
+        _choose(self, "method", {str(name): ([], names_) for name, names_ in METHOD_KEYS.items()})
+        try:
+            self.stepping()
+        except ValueError as error:
+            raise _bad(f"is refused: {one_line(error)}", "method") from None
+        return self
+
+    def stepping(self) -> Method | None:
+        """The method, or None where the problem chooses."""
+        if self.method is None:
+            return None
+        values = {name: getattr(self, name) for name in METHOD_KEYS.get(self.method, ())}
+        if values.get("potential") is not None:
+            values["potential"] = Potential(values["potential"])
+        return METHODS[self.method](**{name: value for name, value in values.items() if value is not None})
+
+    def objects(self, key: str, kinds: Mapping[str, type]) -> Any:
+        """The transport or the controller, or None where the problem chooses."""
+        if getattr(self, key) is None:
+            return None
+        kind = kinds[getattr(self, key)]
+        values = {name: getattr(self, name) for group in arguments_of(kind) for name in group}
+        if values.get("limiter") is not None:
+            values["limiter"] = Limiter(values["limiter"])
+        return kind(**{name: value for name, value in values.items() if value is not None})
+
+
+def _save(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 2 <= value <= MAX_SAVES:
+            raise _bad(f"must be at least 2 (the start and the end) and at most {MAX_SAVES}")
+        return value
+    if not isinstance(value, list):
+        raise _bad("must be a number of save times or a list of them")
+    if len(value) > MAX_SAVES:
+        raise _bad(f"must be at most {MAX_SAVES} times")
+    return [_number(t) for t in value]
+
+
+def _plot(value: Any) -> Any:
+    formats = ("png", "pdf", "svg")
+    if not isinstance(value, bool) and value not in formats:
+        raise _bad(f"must be true, false or a format: {', '.join(map(repr, formats))}")
+    return value
+
+
+class OutputTable(Table):
+    """Where the solution goes, and what is saved of it."""
+
+    path: Annotated[str, Field(min_length=1)] | None = None
+    save: Annotated[Any, BeforeValidator(_save)] = 11
+    plot: Annotated[Any, BeforeValidator(_plot)] = True
+    checkpoint: Annotated[float, BeforeValidator(_number), Field(ge=0)] = 60.0
+
+
+def _shape(value: Any) -> Any:
+    cells = value if isinstance(value, list) else [value]
+    if not 1 <= len(cells) <= 4 or not all(isinstance(n, int) and not isinstance(n, bool) for n in cells):
+        raise _bad("must be a list of 1 to 4 numbers of cells, such as [96, 96]")
+    if min(cells) < 4:
+        raise _bad("must be at least 4 cells along each axis")
+    return cells
+
+
+class FileTable(Table):
+    """The whole file: a problem or a network, and how it is solved."""
+
+    problem: str | None = None
+    shape: Annotated[list[int], BeforeValidator(_shape)] | None = None
+    t_end: Annotated[float, BeforeValidator(_number), Field(gt=0)] | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    time_limit: Annotated[float, BeforeValidator(_number), Field(gt=0)] | None = None
+    on_end_mass: Annotated[str, _one_of(mode.value for mode in OnEndMass)] | None = None
+    parameters: dict[str, Any] | None = None
+    network: NetworkTable | None = None
+    dynamics: DynamicsTable | None = None
+    scheme: SchemeTable = SchemeTable()
+    output: OutputTable = OutputTable()
+
+    @pydantic.model_validator(mode="after")
+    def _one_problem(self) -> FileTable:
+        if self.problem is None and self.network is None:
+            raise _bad(f'needs a problem: problem = "name" ({", ".join(names())}) or a [network] table')
+        if self.problem is not None and self.network is not None:
+            raise _bad("cannot stand beside a [network] table; drop one of them", "problem")
+        if self.network is not None:
+            if self.parameters is not None:
+                raise _bad('belongs to problem = "name"; a network\'s keys stand in [network]', "parameters")
+            if self.network.alpha is not None and self.dynamics is not None and self.dynamics.alpha is not None:
+                raise _bad("is given in [network] and in [dynamics]; drop one of them", "dynamics.alpha")
+        elif self.dynamics is not None:
+            raise _bad("belongs to a [network]; a named problem takes its dynamics from [parameters]", "dynamics")
+        if self.problem is not None:
+            if self.problem.replace("_", "-") not in names():
+                raise _bad(f"is unknown; {suggestion(self.problem, names())}", "problem")
+            typed_parameters(self.problem, self.parameters or {})
+        return self
+
+
+def typed_parameters(problem: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a problem's constructor in the types of its signature."""
+    typed: dict[str, Any] = {}
+    function = constructor(problem)
+    hints = typing.get_type_hints(function, include_extras=True)
+    hints.pop("return", None)
+    for key, value in parameters.items():
+        if key not in hints:
+            raise _bad(f"is an unknown parameter of {problem!r}; {suggestion(key, hints)}", f"parameters.{key}")
+        adapter = pydantic.TypeAdapter(hints[key], config=ConfigDict(strict=True, allow_inf_nan=False))
+        try:
+            typed[key] = adapter.validate_python(value)
+        except pydantic.ValidationError as error:
+            # of a union, the branch that got furthest says most
+            first = max(error.errors(include_url=False), key=lambda item: len(item["loc"]))
+            raise _bad(_said(first["msg"]), f"parameters.{key}") from None
+    return typed
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# errors
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+_PHRASES = (
+    (r"^Input should be a valid number.*", "must be a number"),
+    (r"^Input should be a valid integer.*", "must be an integer"),
+    (r"^Input should be a valid boolean.*", "must be true or false"),
+    (r"^Input should be a valid string.*", "must be text"),
+    (r"^Input should be a valid list.*", "must be a list"),
+    (r"^Input should be a valid dictionary.*", "must be a table"),
+    (r"^Input should be a finite number.*", "must be finite"),
+    (r"^Input should be an instance of Sequence.*|.*not allowed as a Sequence value", "must be a list"),
+    (r"^Input should be ", "must be "),
+    (r"^Field required.*", "is missing"),
+    (r"^String should match pattern.*", "must be 64 hexadecimal digits"),
+    (r"^String should have at least 1 character.*", "must not be empty"),
+)
+
+
+def _said(message: str) -> str:
+    for pattern, phrase in _PHRASES:
+        if re.search(pattern, message):
+            return re.sub(pattern, phrase, message)
+    return message
+
+
+def explain(error: pydantic.ValidationError, tables: Any) -> str:
+    """The first thing that does not fit, in one line: its key, its value and what is valid."""
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"] if not str(part).startswith("<")]
+    message = _said(first["msg"])
+    if first["type"] == "mfpde" and first["ctx"]["key"]:
+        path += first["ctx"]["key"].split(".")
+    value: Any = tables
+    for part in path:
+        if isinstance(value, dict):
+            value = value.get(part)
+        else:
+            value = value[int(part)] if isinstance(value, list) and part.isdecimal() else None
+    plain = value is not None and not isinstance(value, dict)
+    name = ".".join(path) or "the file"
+    return f"{name} = {short(value)} {message}" if plain else f"{name} {message}"
