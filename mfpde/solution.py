@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde import solution_writer
 from mfpde.checks import FLAG, NUMBER, PATH, POWER, require, shown
 from mfpde.convexity import NO_CERTIFICATE, convex_on, no_certificate
 from mfpde.grid import axis_number, box
@@ -199,8 +198,10 @@ class Solution(Record):
         overwrite : bool
             Whether a file that is there is replaced; if not, it is an error.
         """
+        from mfpde.solution_writer import save  # only those who save pay for it
+
         require(path=(path, PATH), overwrite=(overwrite, FLAG))
-        solution_writer.save(self, path, overwrite=overwrite)
+        save(self, path, overwrite=overwrite)
 
     def summary(self) -> Mapping[str, str]:
         """What ``print(solution)`` shows, line by line."""
