@@ -38,7 +38,21 @@ if TYPE_CHECKING:
 
     from mfpde.grid import Axis
 
-__all__ = ["SCHEMA", "describe_density", "save", "write", "write_head"]
+__all__ = [
+    "CELL_AVERAGES",
+    "CHECKPOINT_COLUMNS",
+    "DIAGNOSTICS",
+    "FRAME_COLUMNS",
+    "POINT_VALUES",
+    "SCHEMA",
+    "STATS",
+    "describe_density",
+    "hashed_datasets",
+    "save",
+    "solution_attributes_sha256",
+    "write",
+    "write_head",
+]
 
 SCHEMA = 1
 """The version of the file format that is written; all versions up to it are read."""
