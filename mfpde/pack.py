@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mfpde import storage
+from mfpde import hdf5
 from mfpde.certify import Certified, Disagreement, Reference, reference
 from mfpde.checks import shown
 from mfpde.observables import DecayRate, EnergyAt, Marginal, MassIn, Moment, Observable, OutputAt
@@ -331,7 +331,7 @@ def rebuild(
     """
     made = recipe(name)
     path = path_of(name, folder)
-    storage.check_target(path, overwrite=True)
+    hdf5.check_target(path, overwrite=True)
     found = made.compute(progress)
     save_reference(found, path, command=made.command)
     return found
@@ -342,7 +342,7 @@ def is_built(name: str, folder: str | os.PathLike[str] | None = None) -> bool:
     path = path_of(name, folder)
     try:
         return path.is_file() and not differences(recipe(name), read_reference(path))
-    except storage.FileFormatError:
+    except hdf5.FileFormatError:
         return False
 
 
@@ -352,7 +352,7 @@ def differences(made: Recipe, stored: StoredReference) -> list[str]:
     found = []
     if stored.configuration.get("problem") != made.problem or stored.fingerprint != problem.fingerprint():
         found.append("the problem is another one")
-    elif storage.as_plain(problem.parameters, (), [], []) != storage.as_plain(
+    elif hdf5.as_plain(problem.parameters, (), [], []) != hdf5.as_plain(
         {k: v for k, v in stored.configuration.get("parameters", {}).items() if v is not None}, (), [], []
     ):
         found.append("the parameters of the problem are others")
@@ -428,8 +428,8 @@ def check(
     began = time.perf_counter()
     try:
         stored = load_reference(name)
-    except storage.FileFormatError as error:
-        return Checked(str(name), (storage.one_line(error),))
+    except hdf5.FileFormatError as error:
+        return Checked(str(name), (hdf5.one_line(error),))
     if made is None:
         parts: tuple[Part, ...] = (Part(stored.tolerance, tuple(_measured(stored)), 120.0),)
     elif wrong := differences(made, stored):
@@ -439,7 +439,7 @@ def check(
     try:
         found = _computed(stored.problem, parts, progress, tolerance, budget)
     except Disagreement as error:
-        return Checked(str(name), (storage.one_line(error),), seconds=time.perf_counter() - began)
+        return Checked(str(name), (hdf5.one_line(error),), seconds=time.perf_counter() - began)
     wrong = [
         f"{one.name} differs by {_apart(one, other):.3g} times the sum of both bars"
         for one, other in zip(stored.observables, found.observables, strict=True)
