@@ -56,7 +56,7 @@ _HOMES = {
     "mfpde.diagnostics": ("EnergyBelow", "GapBelow", "Limits", "OnEndMass", "Snapshot", "SteadyState"),
     "mfpde.record": ("Result", "State"),
     "mfpde.solution": ("Solution",),
-    "mfpde.running": ("RunWarning",),
+    "mfpde.support.session": ("RunWarning",),
     "mfpde.solver": ("Solver",),
     "mfpde.integration": ("SolveError", "solve"),
     "mfpde.resuming": ("resume",),
@@ -155,7 +155,6 @@ if TYPE_CHECKING:
     from mfpde.problem import Network, Problem, Reaction, Reinjection, ReinjectionKind, TruncationWarning
     from mfpde.record import Result, State
     from mfpde.resuming import resume
-    from mfpde.running import RunWarning
     from mfpde.schedules import Constant, ExponentialDecay, InverseLog, PiecewiseLinear, PowerLaw, Schedule
     from mfpde.solution import Solution
     from mfpde.solver import Solver
@@ -169,6 +168,7 @@ if TYPE_CHECKING:
         Splitting,
         Strang,
     )
+    from mfpde.support.session import RunWarning
     from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Scheme, Transport, Upwind, Weno5
     from mfpde.verifying import Check, Verified, verify
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.measures import RestrictedMeasure
 from mfpde.quadrature import Block, Place, log_total
+from mfpde.support.arrays import Array
 
 __all__ = [
     "Places",
@@ -29,7 +29,6 @@ __all__ = [
     "worst",
 ]
 
-Array = NDArray[np.float64]
 Places = list[list[list[Place]]]
 
 ROUNDS = 16

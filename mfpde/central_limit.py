@@ -43,18 +43,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import COUNT, COUNTS, FLAG, NONE, real, require, shown, whole
 from mfpde.energy import BoundEnergy
 from mfpde.lagrangian import GROWTH, START, _Dynamics, _leeway, _method, _Record
 from mfpde.problem import Problem
-from mfpde.running import progress_bar, save_times, shows_progress, warn
-from mfpde.threads import one_blas_thread
+from mfpde.support.arguments import COUNT, COUNTS, FLAG, NONE, real, require, shown, whole
+from mfpde.support.arrays import Array
+from mfpde.support.saves import save_times
+from mfpde.support.session import progress_bar, shows_progress, warn
+from mfpde.support.threads import one_blas_thread
 
 __all__ = ["Fluctuations", "fluctuations"]
 
-Array = NDArray[np.float64]
 
 WALL = 1e-9
 """Nodes nearer to a wall than this fraction of the axis' length lie on it: they no longer feel anything across it."""

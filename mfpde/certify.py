@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.ancestry import descent_at
-from mfpde.checks import FLAG, FUNCTION, NONE, POSITIVE, entries, real, require, shown
 from mfpde.lagrangian import OutOfTime
 from mfpde.level_cache import LevelCache, cache_folder
 from mfpde.observables import (
@@ -33,7 +31,10 @@ from mfpde.observables import (
 from mfpde.problem import Problem, Reaction
 from mfpde.refinement import FLOOR, LEAST_LEVELS, SAFETY, SAFETY_IN_TIME, Ladder, Level, worst
 from mfpde.routes import NodeRoute, Route, RouteError, another_mesh, routes
-from mfpde.running import budget_bar, nearest
+from mfpde.support.arguments import FLAG, FUNCTION, NONE, POSITIVE, entries, real, require, shown
+from mfpde.support.arrays import Array
+from mfpde.support.saves import nearest
+from mfpde.support.session import budget_bar
 
 if TYPE_CHECKING:
     import pandas
@@ -54,7 +55,6 @@ __all__ = [
     "reference",
 ]
 
-Array = NDArray[np.float64]
 
 ROUND_OFF = 1e-13
 """A bar of this share of the largest possible value is narrow enough, however small the value is."""

@@ -199,7 +199,7 @@ def _one_line_warnings() -> Iterator[None]:
 
     with warnings.catch_warnings():
         from mfpde.problem import TruncationWarning
-        from mfpde.running import RunWarning
+        from mfpde.support.session import RunWarning
 
         for category in (TruncationWarning, RunWarning):
             warnings.simplefilter("always", category)
@@ -345,8 +345,8 @@ def run(
             arguments = configuration.solve_arguments()
             text = configuration.completed(problem).toml(target.parent)
             import mfpde as mf
-            from mfpde.running import check_memory
             from mfpde.streaming import Stream
+            from mfpde.support.session import check_memory
 
             if going_on:
                 earlier = _load(target)
@@ -468,7 +468,7 @@ MANNER = ("threads", "max_steps", "time_limit", "output.checkpoint", "output.plo
 
 def _check_same(target: Path, earlier: Solution, text: str) -> None:
     """Refuse to go on with another run than the one in the file."""
-    from mfpde.foreign import parse_toml
+    from mfpde.support.files.untrusted import parse_toml
 
     then = earlier.configuration.get("toml")
     if not isinstance(then, str):
@@ -498,8 +498,8 @@ def _picture(text: str, target: Path) -> Path | None:
 def _longer(text: str, earlier: Solution, until: float | None, save: str | None) -> str:
     """The configuration of a run that goes further than it was to go."""
     from mfpde.configuration import Configuration
-    from mfpde.foreign import parse_toml
     from mfpde.resuming import save_targets
+    from mfpde.support.files.untrusted import parse_toml
 
     targets = save_targets(earlier, until, None if save is None else _save_times(save))
     tables = parse_toml(text)
@@ -1054,7 +1054,7 @@ def _compute_reference(
 ) -> None:  # fmt: skip
     with _one_line_warnings(), _refusing():
         import mfpde as mf
-        from mfpde.running import shows_progress
+        from mfpde.support.session import shows_progress
 
         if save is not None:
             if save.suffix.lower() not in DATA_SUFFIXES:
@@ -1105,8 +1105,8 @@ def _save_reference(found: Any, configuration: Configuration, target: Path, word
     """Keep what was computed, with what names its problem and what computes it again."""
     import shlex
 
-    from mfpde.foreign import parse_toml
     from mfpde.pack import save_reference
+    from mfpde.support.files.untrusted import parse_toml
 
     tables = None
     if configuration.tables.network is not None:  # its data are named, relative to the file
@@ -1163,7 +1163,7 @@ def _show_references(names: Sequence[str]) -> None:
 
 def _check_references(names: Sequence[str], tolerance: float, budget: float | None, *, quiet: bool) -> None:
     from mfpde import pack
-    from mfpde.hdf5 import FileFormatError
+    from mfpde.support.files.hdf5 import FileFormatError
 
     names = list(names) or pack.reference_names()
     width = max(map(len, names))

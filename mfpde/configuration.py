@@ -23,11 +23,11 @@ from mfpde.data import Data, read_data, read_file
 from mfpde.defaults import default_method, default_scheme
 from mfpde.energy import HuberLoss
 from mfpde.energy.losses import LOSSES
-from mfpde.foreign import parse_toml
 from mfpde.grid import Axis
 from mfpde.measures import Product
 from mfpde.problem import Problem, Reaction, Reinjection, ReinjectionKind
 from mfpde.problems import get, network
+from mfpde.support.files.untrusted import parse_toml
 from mfpde.tables import (
     CONTROLLERS,
     METHOD_KEYS,

@@ -25,16 +25,15 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.energy.base import BoundEnergy, BoundSum, GridEnergy
 from mfpde.energy.kernels import BoundSeparable, BoundTranslationInvariant
 from mfpde.energy.pair import BoundDirect
 from mfpde.grid import Grid
+from mfpde.support.arrays import Array
 
 __all__ = ["NO_CERTIFICATE", "convex_on", "no_certificate", "second_variation"]
 
-Array = NDArray[np.float64]
 
 NO_CERTIFICATE = "no certificate:"
 """How it is said that an optimality gap would certify nothing."""

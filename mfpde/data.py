@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.energy.losses import check_size
-from mfpde.foreign import read_npz
+from mfpde.support.arrays import Array
+from mfpde.support.files.untrusted import read_npz
 from mfpde.tables import ConfigurationError, NetworkTable, one_line, short, suggestion
 
 __all__ = ["Data", "read_data", "read_file"]
 
-Array = NDArray[np.float64]
 
 MAX_DATA_BYTES = 512 << 20
 """Largest data file, and largest content of a compressed one."""

@@ -6,20 +6,19 @@ import weakref
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import values_of
 from mfpde.grid import Grid
 from mfpde.implicit import ImplicitStrang
 from mfpde.layers import layer_widths
 from mfpde.problem import Problem, Reaction
 from mfpde.stepping import ExponentialSSPRK3, Method, Strang
-from mfpde.threads import one_blas_thread
+from mfpde.support.arguments import values_of
+from mfpde.support.arrays import Array
+from mfpde.support.threads import one_blas_thread
 from mfpde.transport import ScharfetterGummel, Scheme, Weno5
 
 __all__ = ["Outlook", "default_method", "default_scheme", "mean_peclet", "outlook"]
 
-Array = NDArray[np.float64]
 
 DIFFUSION_IS_STIFF = 0.2
 """Mean cell Peclet number below which explicit steps bound by diffusion are a waste."""

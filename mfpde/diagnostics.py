@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import real, shown
 from mfpde.convexity import no_certificate
 from mfpde.flow import Evaluation, Flow, FreeEnergy
 from mfpde.grid import End, Grid
 from mfpde.record import COLUMNS
+from mfpde.support.arguments import real, shown
+from mfpde.support.arrays import Array
 
 __all__ = [
     "COLUMNS",
@@ -33,7 +33,6 @@ __all__ = [
     "optimality_gap",
 ]
 
-Array = NDArray[np.float64]
 
 LEAVING = ("dissipation_transport", "dissipation_reaction", "relative_fisher_information", "limiting_cell")
 """What is known of a state only when it is left."""

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import NONE, NUMBER, POSITIVE, WHOLE, real, require, shown
 from mfpde.convexity import convex_on, no_certificate, second_variation
 from mfpde.energy import BoundEnergy
 from mfpde.finite import cell_not_finite
@@ -35,15 +34,16 @@ from mfpde.gibbs import entropy, log_gibbs
 from mfpde.grid import Grid, box
 from mfpde.measures import GridMeasure, Measure
 from mfpde.problem import Problem, Reaction
-from mfpde.running import warn
-from mfpde.threads import one_blas_thread
+from mfpde.support.arguments import NONE, NUMBER, POSITIVE, WHOLE, real, require, shown
+from mfpde.support.arrays import Array
+from mfpde.support.session import warn
+from mfpde.support.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["Equilibrium", "stationary"]
 
-Array = NDArray[np.float64]
 
 COOLING = 5.0
 """Ratio of successive temperatures on the way to a low one."""

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.grid import Axis, Grid
+from mfpde.support.arrays import Array
 
 __all__ = ["NotFiniteError", "cell_not_finite", "check_finite", "place_of", "response_culprit"]
 
-Array = NDArray[np.float64]
 
 REMEDY = "mend the energy's functions and derivatives there, or keep the measure away from it with the axes"
 

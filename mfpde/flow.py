@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.convexity import convex_on
 from mfpde.gibbs import log_gibbs, relative_entropy
 from mfpde.grid import Grid
 from mfpde.problem import Problem
 from mfpde.reaction import make_reaction
+from mfpde.support.arrays import Array
 from mfpde.transport import Scheme, Transport
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "Flow", "FreeEnergy"]
 
-Array = NDArray[np.float64]
 
 EMPTY = 1e-300
 """The density whose logarithm stands for that of an empty cell in the slope of the free energy."""

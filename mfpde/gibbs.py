@@ -12,11 +12,10 @@ the last step because ``p_mu`` minimises ``<V, nu> + tau Ent(nu)``.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from mfpde.support.arrays import Array
 
 __all__ = ["entropy", "log_gibbs", "relative_entropy"]
-
-Array = NDArray[np.float64]
 
 
 def log_gibbs(

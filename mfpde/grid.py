@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import entries, one_of, real, require, shown, whole
+from mfpde.support.arguments import entries, one_of, real, require, shown, whole
+from mfpde.support.arrays import Array
 
 __all__ = ["Axis", "End", "Grid", "box"]
 
-Array = NDArray[np.float64]
 
 MOST_CELLS = 2**40
 """Cells along an axis beyond which no index is an integer of the machine."""

@@ -16,17 +16,16 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import real, shown
 from mfpde.flow import Evaluation, Flow
 from mfpde.problem import Problem
 from mfpde.stepping import Coefficients, Method, Outcome
+from mfpde.support.arguments import real, shown
+from mfpde.support.arrays import Array
 from mfpde.transport import ScharfetterGummel, Scheme
 
 __all__ = ["ImplicitEuler", "ImplicitStrang", "Potential"]
 
-Array = NDArray[np.float64]
 
 MOST_ITERATIONS = 40
 MOST_HALVINGS = 12

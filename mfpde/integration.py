@@ -16,9 +16,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import (
+from mfpde.convexity import no_certificate
+from mfpde.defaults import coldest, outlook
+from mfpde.diagnostics import GapBelow, Limits, OnEndMass, Recorder, Snapshot, StopCondition, end_shares
+from mfpde.finite import cell_not_finite
+from mfpde.flow import Evaluation, FreeEnergy
+from mfpde.grid import Axis, Grid
+from mfpde.implicit import Potential
+from mfpde.layers import layer_widths, unresolved
+from mfpde.measures import Measure
+from mfpde.problem import Problem, Reaction
+from mfpde.record import Result, State, run_stats
+from mfpde.schedules import Constant
+from mfpde.solution import Solution
+from mfpde.solver import Solver
+from mfpde.stepping import Controller, Method
+from mfpde.support.arguments import (
     ARRAY,
     FLAG,
     FUNCTION,
@@ -34,31 +48,10 @@ from mfpde.checks import (
     shown,
     whole,
 )
-from mfpde.convexity import no_certificate
-from mfpde.defaults import coldest, outlook
-from mfpde.diagnostics import GapBelow, Limits, OnEndMass, Recorder, Snapshot, StopCondition, end_shares
-from mfpde.finite import cell_not_finite
-from mfpde.flow import Evaluation, FreeEnergy
-from mfpde.grid import Axis, Grid
-from mfpde.implicit import Potential
-from mfpde.layers import layer_widths, unresolved
-from mfpde.measures import Measure
-from mfpde.problem import Problem, Reaction
-from mfpde.record import Result, State, run_stats
-from mfpde.running import (
-    RunWarning,
-    check_memory,
-    interruptible,
-    progress_bar,
-    same_time,
-    save_times,
-    thread_limit,
-    warn,
-)
-from mfpde.schedules import Constant
-from mfpde.solution import Solution
-from mfpde.solver import Solver
-from mfpde.stepping import Controller, Method
+from mfpde.support.arrays import Array
+from mfpde.support.saves import same_time, save_times
+from mfpde.support.session import RunWarning, check_memory, interruptible, progress_bar, warn
+from mfpde.support.threads import thread_limit
 from mfpde.transport import Scheme
 
 if TYPE_CHECKING:
@@ -66,7 +59,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Integration", "Manner", "SolveError", "solve", "uninterrupted"]
 
-Array = NDArray[np.float64]
 
 ENERGY_TOLERANCE = 1e-13
 DRIFT_WARN = 1e-12

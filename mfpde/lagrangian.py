@@ -16,31 +16,34 @@ from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from mfpde.ancestry import Places, Watch, ancestral_mass, descent, find_places, nodes_of, of_a_density, watch, worst
-from mfpde.checks import COUNT, COUNTS, FLAG, NONE, NUMBER, POSITIVE, POWER, numbers, one_of, require, values_of
 from mfpde.finite import NotFiniteError, check_finite, place_of, response_culprit
 from mfpde.grid import axis_number
 from mfpde.problem import Problem, Reaction
 from mfpde.quadrature import Block
-from mfpde.running import (
-    distinct_times,
-    invert_clock,
-    nearest,
-    progress_bar,
-    same_time,
-    save_times,
-    shows_progress,
-    warn,
-    within_run,
+from mfpde.schedules import Constant, PiecewiseLinear, invert_clock
+from mfpde.support.arguments import (
+    COUNT,
+    COUNTS,
+    FLAG,
+    NONE,
+    NUMBER,
+    POSITIVE,
+    POWER,
+    numbers,
+    one_of,
+    require,
+    values_of,
 )
-from mfpde.schedules import Constant, PiecewiseLinear
-from mfpde.threads import one_blas_thread
+from mfpde.support.arrays import Array
+from mfpde.support.saves import distinct_times, nearest, same_time, save_times, within_run
+from mfpde.support.session import progress_bar, shows_progress, warn
+from mfpde.support.threads import one_blas_thread
 
 __all__ = ["Characteristics", "Refinement", "characteristics"]
 
-Array = NDArray[np.float64]
 
 START = {1: 32, 2: 24, 3: 16, 4: 10}
 """Nodes along each axis to begin with, by dimension."""

@@ -16,9 +16,9 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
 
-from mfpde import interpreted
-from mfpde.compiling import primitive
-from mfpde.interpreted import COUNT
+from mfpde.support import interpreted
+from mfpde.support.compiling import primitive
+from mfpde.support.interpreted import COUNT
 
 __all__ = [
     "COUNT",

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.grid import Grid
+from mfpde.support.arrays import Array
 
 __all__ = ["layer_widths", "unresolved"]
-
-Array = NDArray[np.float64]
 
 
 def layer_widths(mu: Array, grid: Grid) -> tuple[float, ...]:

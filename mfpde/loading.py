@@ -9,11 +9,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mfpde.checks import one_of, require
-from mfpde.foreign import parse_toml
 from mfpde.record import Record
 from mfpde.solution import Solution
 from mfpde.solution_reader import read
+from mfpde.support.arguments import one_of, require
+from mfpde.support.files.untrusted import parse_toml
 
 if TYPE_CHECKING:
     from mfpde.problem import Problem
@@ -36,8 +36,8 @@ def load(path: str | os.PathLike[str], problem: Problem | None = None) -> Soluti
     -------
     Solution
         Arrays bit for bit as they were; densities of more than 64 MiB stay in the file and are read when they are
-        indexed (`mfpde.stored.StoredDensity`). The file of a run that was killed, or is still going on, gives what
-        it held at its last save time, with result ``UNFINISHED``.
+        indexed (`mfpde.support.files.frames.StoredDensity`). The file of a run that was killed, or is still going on,
+        gives what it held at its last save time, with result ``UNFINISHED``.
 
         Its ``problem`` is the one given; else the one of `mfpde.problems` with the name and parameters in the file,
         if its fingerprint agrees; else the network on data that ``mfpde run`` solved, if the file of data is where

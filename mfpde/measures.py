@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mfpde.checks import entries, one_of, real, require, shown, values_of, whole
-from mfpde.checks import numbers as array_of
 from mfpde.grid import Axis, Grid, as_axes
 from mfpde.quadrature import Block, Place, density_rule
-from mfpde.running import check_memory
+from mfpde.support.arguments import entries, one_of, real, require, shown, values_of, whole
+from mfpde.support.arguments import numbers as array_of
+from mfpde.support.arrays import Array
+from mfpde.support.session import check_memory
 
 __all__ = ["Density", "Dirac", "GridMeasure", "Measure", "Mixture", "Particles", "Product", "RestrictedMeasure"]
 
-Array = NDArray[np.float64]
 
 NEGLIGIBLE_MASS = 1e-20
 """Quadrature nodes cover the region that holds all but this fraction of the mass, on each side of each axis."""

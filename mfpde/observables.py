@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mfpde.checks import POWER, TEXT, numbers, one_of, read_only, require, shown
 from mfpde.grid import Grid, axis_number
 from mfpde.problem import Problem
-from mfpde.running import distinct_times, same_time
+from mfpde.support.arguments import POWER, TEXT, numbers, one_of, read_only, require, shown
+from mfpde.support.arrays import Array
+from mfpde.support.saves import distinct_times, same_time
 
 __all__ = ["DecayRate", "DensityAt", "EnergyAt", "Marginal", "MassIn", "Measured", "Moment", "Observable", "OutputAt"]
-
-Array = NDArray[np.float64]
 
 
 ROUNDED = 16.0 * np.finfo(float).eps
@@ -117,8 +116,8 @@ class Observable(ABC):
 def as_times(times: float | Sequence[float] | None) -> tuple[float, ...] | None:
     """Times of an observable, increasing and each once; infinity is the end state.
 
-    Times that are the same but for rounding are one (`mfpde.running.same_time`): 0, the last finite one, or else the
-    earliest of them.
+    Times that are the same but for rounding are one (`mfpde.support.saves.same_time`): 0, the last finite one, or
+    else the earliest of them.
     """
     if times is None:
         return None

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from mfpde import hdf5
 from mfpde.certify import Certified, Disagreement, Reference, reference
-from mfpde.checks import shown
 from mfpde.observables import DecayRate, EnergyAt, Marginal, MassIn, Moment, Observable, OutputAt
 from mfpde.problem import Problem
 from mfpde.reference_file import StoredReference, read_reference, same_observable, save_reference
+from mfpde.support.arguments import shown
+from mfpde.support.files import hdf5
 
 __all__ = [
     "Checked",

@@ -12,9 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.compiling import compiled
 from mfpde.lanes import (
     COUNT,
     flushed,
@@ -29,9 +27,11 @@ from mfpde.lanes import (
     summed,
     where,
 )
-from mfpde.threads import THREADED_SIZE, in_shares
+from mfpde.support.arrays import Array
+from mfpde.support.compiling import compiled
+from mfpde.support.pointers import at, pointer, put, smaller
+from mfpde.support.threads import THREADED_SIZE, in_shares
 from mfpde.transport.kernels import FLUSH  # densities below are about to become subnormal: no mass, and slow
-from mfpde.transport.pointers import at, pointer, put, smaller
 
 __all__ = [
     "Survey",
@@ -46,7 +46,6 @@ __all__ = [
     "survey",
 ]
 
-Array = NDArray[np.float64]
 
 BLOCK = 2048  # entries of a block; few enough that a lane's sum keeps its digits
 

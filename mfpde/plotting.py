@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import FLAG, NONE, NUMBER, NUMBERS, PATH, TEXTS, one_of, require
 from mfpde.grid import box
-from mfpde.running import drawn_bar
 from mfpde.solution import Solution
+from mfpde.support.arguments import FLAG, NONE, NUMBER, NUMBERS, PATH, TEXTS, one_of, require
+from mfpde.support.arrays import Array
+from mfpde.support.session import drawn_bar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["animate", "plot", "plot_density", "plot_dissipation", "plot_energy", "plot_output"]
 
-Array = NDArray[np.float64]
 
 # the palette of Okabe and Ito, told apart with every kind of colour vision
 BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"

@@ -15,19 +15,18 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import entries, function, member, numbers, read_only, real, shown, values_of
 from mfpde.energy import BoundEnergy, Energy, Features, TwoLayerNetwork
 from mfpde.energy.base import axis_positions
 from mfpde.grid import Axis, Grid, box
 from mfpde.measures import Measure, RestrictedMeasure
 from mfpde.schedules import Constant, Schedule, as_schedule
-from mfpde.threads import one_blas_thread
+from mfpde.support.arguments import entries, function, member, numbers, read_only, real, shown, values_of
+from mfpde.support.arrays import Array
+from mfpde.support.threads import one_blas_thread
 
 __all__ = ["Network", "Problem", "Reaction", "Reinjection", "ReinjectionKind", "TruncationWarning"]
 
-Array = NDArray[np.float64]
 
 LOST_MASS_WARN = 1e-8
 LOST_MASS_REFUSE = 1e-3

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from mfpde.support.arrays import Array
 
 __all__ = ["Block", "Place", "density_rule", "gauss", "log_total", "node_rule"]
 
-Array = NDArray[np.float64]
 
 REACH = 9.3
 """Spreads on each side of a place that nodes cover: a normal law has 1e-20 of its mass outside."""

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import values_of
 from mfpde.grid import Grid
 from mfpde.problem import Problem, Reaction, Reinjection, ReinjectionKind
+from mfpde.support.arguments import values_of
+from mfpde.support.arrays import Array
 
 __all__ = ["ReactionStep", "exponential_step", "free_energy_step", "make_reaction", "reinjection_step"]
-
-Array = NDArray[np.float64]
 
 
 def exponential_step(mu: Array, rate: Array, a: float, *, balanced: bool = True) -> Array:

@@ -8,15 +8,15 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from mfpde.support.arrays import Array
 
 if TYPE_CHECKING:
     from mfpde.grid import Grid
-    from mfpde.stored import StoredDensity
+    from mfpde.support.files.frames import StoredDensity
 
 __all__ = ["COLUMNS", "Record", "Result", "State", "run_stats"]
 
-Array = NDArray[np.float64]
 
 COLUMNS: dict[str, str] = {
     "time": "time of the state",
@@ -112,7 +112,7 @@ class Record:
     density : array, shape (m, *grid.shape)
         The density at the save times: cell averages, or values at the centres (`point_values`). More than 64 MiB
         of a streamed or loaded solution stay in the file: ``density[i]`` reads a frame, ``numpy.asarray(density)``
-        all of them (`mfpde.stored.StoredDensity`).
+        all of them (`mfpde.support.files.frames.StoredDensity`).
     energy : array, shape (m,)
         ``E[mu]`` at the save times; at a temperature above 0 the free energy, with its entropy.
     diagnostics : dict of array

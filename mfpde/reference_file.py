@@ -1,6 +1,6 @@
 """References in HDF5 files: arrays and text only, described in ``docs/file-format.md``.
 
-They are written and read with the same care as solutions are: see `mfpde.hdf5`.
+They are written and read with the same care as solutions are: see `mfpde.support.files.hdf5`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde import hdf5
 from mfpde.certify import Certified, Reference
-from mfpde.checks import shown
-from mfpde.foreign import check_heaps
 from mfpde.observables import DecayRate, DensityAt, EnergyAt, Marginal, MassIn, Moment, Observable, OutputAt
 from mfpde.problem import Problem
+from mfpde.support.arguments import shown
+from mfpde.support.arrays import Array
+from mfpde.support.files import hdf5
+from mfpde.support.files.untrusted import check_heaps
 
 if TYPE_CHECKING:
     import h5py
 
 __all__ = ["StoredReference", "read_reference", "save_reference"]
 
-Array = NDArray[np.float64]
 
 SCHEMA = 1
 """The version of the format of references that is written; all versions up to it are read."""
@@ -473,7 +472,7 @@ def read_reference(path: str | os.PathLike[str], problem: Problem | None = None)
 
     Raises
     ------
-    mfpde.hdf5.FileFormatError
+    mfpde.support.files.hdf5.FileFormatError
         If the file is no reference, is damaged, or is of a newer schema.
     OSError
         If the file is missing or cannot be read.

@@ -11,9 +11,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import shown
 from mfpde.observables import DecayRate, EnergyAt, Measured, Observable
 from mfpde.routes import Route
+from mfpde.support.arguments import shown
+from mfpde.support.arrays import Array
 
 __all__ = [
     "FLOOR",
@@ -28,7 +29,6 @@ __all__ = [
     "worst",
 ]
 
-Array = NDArray[np.float64]
 
 SAFETY = 5.0
 """By how much a bar is wider than the estimated error of nodes or mesh."""

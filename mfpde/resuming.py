@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mfpde import implicit, stepping, transport
-from mfpde.checks import FLAG, NONE, NUMBER, PATH, one_of, require
 from mfpde.diagnostics import Limits, OnEndMass, StopCondition
 from mfpde.integration import Integration, Manner, conclude, described, versions
 from mfpde.loading import load
 from mfpde.problem import Problem
 from mfpde.record import Result
-from mfpde.running import MOST_SAVES, check_memory, distinct_times, same_time, save_times, thread_limit, warn
 from mfpde.solution import Solution
 from mfpde.solver import Solver
 from mfpde.stepping import Controller, Method
 from mfpde.streaming import Stream
+from mfpde.support.arguments import FLAG, NONE, NUMBER, PATH, one_of, require
+from mfpde.support.saves import MOST_SAVES, distinct_times, same_time, save_times
+from mfpde.support.session import check_memory, warn
+from mfpde.support.threads import thread_limit
 from mfpde.transport import Scheme
 
 if TYPE_CHECKING:

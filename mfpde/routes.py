@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.finite import NotFiniteError
 from mfpde.lagrangian import NodeFlow, OutOfTime
 from mfpde.observables import Measured
 from mfpde.problem import Problem
-from mfpde.running import WORKING_ARRAYS, RunWarning, nearest
+from mfpde.support.arrays import Array
+from mfpde.support.saves import nearest
+from mfpde.support.session import WORKING_ARRAYS, RunWarning
 
 __all__ = ["MeshRoute", "NodeRoute", "Route", "RouteError", "StationaryRoute", "another_mesh", "routes"]
 
-Array = NDArray[np.float64]
 
 GROWTH = 1.5
 """How many more nodes a level has along each axis."""

@@ -12,7 +12,7 @@ import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mfpde.checks import entries, real, shown
+from mfpde.support.arguments import entries, real, shown
 
 __all__ = [
     "Constant",
@@ -23,6 +23,7 @@ __all__ = [
     "PowerLaw",
     "Schedule",
     "as_schedule",
+    "invert_clock",
 ]
 
 
@@ -438,3 +439,19 @@ def as_schedule(value: float | Schedule | Callable[[float], float]) -> Schedule:
     if callable(value) and not isinstance(value, type):
         return CustomSchedule(value)
     raise ValueError(f"a schedule is a number, a Schedule or a function of time, not {shown(value)}")
+
+
+def invert_clock(clock: Schedule, t: float, until: float, length: float) -> float:
+    """The time at which the clock has advanced by `length` since `t`."""
+    if isinstance(clock, Constant):
+        return t + length / clock(t)
+    low, high = t, until
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        if not low < middle < high:
+            break
+        if clock.integral(t, middle) < length:
+            low = middle
+        else:
+            high = middle
+    return high

@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import FLAG, NUMBER, PATH, POWER, require, shown
 from mfpde.convexity import NO_CERTIFICATE, convex_on, no_certificate
 from mfpde.grid import axis_number, box
 from mfpde.record import Record, Result, State
-from mfpde.running import save_index, within_run
+from mfpde.support.arguments import FLAG, NUMBER, PATH, POWER, require, shown
+from mfpde.support.arrays import Array
+from mfpde.support.saves import save_index, within_run
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mfpde.problem import Problem
 
 __all__ = ["Result", "Solution", "State"]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(eq=False)
@@ -39,7 +37,7 @@ class Solution(Record):
     density : array, shape (m, *grid.shape)
         The density at the save times: cell averages, or values at the centres (`point_values`). More than 64 MiB
         of a streamed or loaded solution stay in the file: ``density[i]`` reads a frame, ``numpy.asarray(density)``
-        all of them (`mfpde.stored.StoredDensity`).
+        all of them (`mfpde.support.files.frames.StoredDensity`).
     energy : array, shape (m,)
         ``E[mu]`` at the save times; at a temperature above 0 the free energy, with its entropy.
     diagnostics : dict of array

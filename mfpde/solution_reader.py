@@ -12,23 +12,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde import stored
-from mfpde.foreign import check_heaps, elsewhere, extents, parse_toml, stored_bytes
 from mfpde.grid import Axis, End, Grid
-from mfpde.hdf5 import (
-    DAMAGE,
-    MARK,
-    REFERENCE_MARK,
-    FileFormatError,
-    Reader,
-    as_numbers,
-    crc,
-    one_line,
-    reading,
-    sha256,
-)
 from mfpde.record import Record, Result, State, run_stats
 from mfpde.solution_writer import (
     CELL_AVERAGES,
@@ -41,13 +26,27 @@ from mfpde.solution_writer import (
     hashed_datasets,
     solution_attributes_sha256,
 )
+from mfpde.support.arrays import Array
+from mfpde.support.files import frames as stored
+from mfpde.support.files.hdf5 import (
+    DAMAGE,
+    MARK,
+    REFERENCE_MARK,
+    FileFormatError,
+    Reader,
+    as_numbers,
+    crc,
+    one_line,
+    reading,
+    sha256,
+)
+from mfpde.support.files.untrusted import check_heaps, elsewhere, extents, parse_toml, stored_bytes
 
 if TYPE_CHECKING:
     import h5py
 
 __all__ = ["read", "wrong_checksums"]
 
-Array = NDArray[np.float64]
 
 _SEARCHED = 2**28
 """Bytes up to which a file is searched for damaged texts as a whole, larger ones around their densities."""

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.hdf5 import (
+from mfpde.record import COLUMNS, Record
+from mfpde.support.files.frames import StoredDensity
+from mfpde.support.files.hdf5 import (
     FLOAT,
     INTEGER,
     MARK,
@@ -30,8 +32,6 @@ from mfpde.hdf5 import (
     sha256,
     texts,
 )
-from mfpde.record import COLUMNS, Record
-from mfpde.stored import StoredDensity
 
 if TYPE_CHECKING:
     import h5py

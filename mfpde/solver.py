@@ -8,25 +8,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import NUMBER, numbers, one_of, real, require, shown
 from mfpde.defaults import default_method, default_scheme
 from mfpde.flow import Evaluation, Flow, FreeEnergy
 from mfpde.grid import Grid
 from mfpde.measures import Measure
 from mfpde.problem import Problem
 from mfpde.record import Result, State
-from mfpde.running import invert_clock
-from mfpde.schedules import Constant, Schedule
+from mfpde.schedules import Constant, Schedule, invert_clock
 from mfpde.solution import Solution
 from mfpde.stepping import Coefficients, Controller, ErrorControl, FixedStep, Method, step_doubling
-from mfpde.threads import one_blas_thread
+from mfpde.support.arguments import NUMBER, numbers, one_of, real, require, shown
+from mfpde.support.arrays import Array
+from mfpde.support.threads import one_blas_thread
 from mfpde.transport import Scheme
 
 __all__ = ["Solver", "StepInfo"]
 
-Array = NDArray[np.float64]
 
 EXAMPLES = {"scheme": "mf.Weno5()", "method": "mf.Strang()", "controller": "mf.ErrorControl()"}
 DT_FLOOR = 1e-13

@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import COUNT, entries, member, real, require, shown
 from mfpde.flow import Evaluation, Flow
 from mfpde.problem import Problem, Reaction
+from mfpde.support.arguments import COUNT, entries, member, real, require, shown
+from mfpde.support.arrays import Array
 from mfpde.transport import Scheme
 
 __all__ = [
@@ -37,8 +37,6 @@ __all__ = [
     "Splitting",
     "Strang",
 ]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,16 +31,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde import hdf5, solution_writer, stored
+from mfpde import solution_writer
 from mfpde.record import Record, Result, State
-from mfpde.stored import StoredDensity, file_stamp
+from mfpde.support.files import frames as stored
+from mfpde.support.files import hdf5
+from mfpde.support.files.frames import StoredDensity, file_stamp
 
 if TYPE_CHECKING:
     import h5py
 
 __all__ = ["SUFFIXES", "Stream"]
 
-Array = NDArray[np.float64]
 Rows = Sequence[float] | NDArray[Any]
 Responses = Any  # rows that can be cut: an array, or those of a `Recorder`
 

@@ -28,17 +28,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.certify import Certified, Reference
-from mfpde.checks import FLAG, entries, numbers, real, require, shown, whole
 from mfpde.observables import DecayRate, DensityAt, EnergyAt, Marginal, MassIn, Measured, Observable, as_times
 from mfpde.problem import Problem, Reaction
 from mfpde.refinement import largest
+from mfpde.support.arguments import FLAG, entries, numbers, real, require, shown, whole
+from mfpde.support.arrays import Array
 
 __all__ = ["ParticleRecorder", "Report", "Row", "Slope", "assert_converges", "assert_matches"]
 
-Array = NDArray[np.float64]
 
 OUTSIDE = 0.01
 """Share of particles outside the box above which they are no particles of the problem."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.hdf5 import holds_reference
 from mfpde.integration import ENERGY_TOLERANCE, decays
 from mfpde.loading import load
 from mfpde.solution import Solution
 from mfpde.solution_reader import wrong_checksums
+from mfpde.support.arrays import Array
+from mfpde.support.files.hdf5 import holds_reference
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Check", "Verified", "verify"]
 
-Array = NDArray[np.float64]
 
 SAME = 1e-12
 """Relative difference of a number that is computed again, on another machine perhaps."""

@@ -3,8 +3,8 @@
     PYTHONPATH=tests python -m coverage run --branch --source=mfpde -m pytest -p interpreted tests/test_passes.py
 
 Compiled code is invisible to coverage, and every break of it costs half a minute of compilation. Here the kernels of
-the solver are imported as `NUMBA_DISABLE_JIT=1` has them, see `mfpde/interpreted.py`; what tests compile themselves is
-compiled. A thousand times slower: for small meshes. What no compiled function may do shows as NaN: reading where there
+the solver are imported as `NUMBA_DISABLE_JIT=1` has them, see `mfpde/support/interpreted.py`; what tests compile
+themselves is compiled. A thousand times slower: for small meshes. What no compiled function may do shows as NaN: reading where there
 is nothing.
 """
 

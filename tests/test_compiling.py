@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import mfpde as mf
-from mfpde import compiling
-from mfpde.interpreted import whole
+from mfpde.support import compiling
+from mfpde.support.interpreted import whole
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,7 +35,7 @@ def module(tmp_path, monkeypatch):
 
     def load(added=1.0):
         path = tmp_path / "kernel.py"
-        text = f"from mfpde.compiling import compiled\n\n\n@compiled()\ndef add(x):\n    return x + {added}\n"
+        text = f"from mfpde.support.compiling import compiled\n\n\n@compiled()\ndef add(x):\n    return x + {added}\n"
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
             os.utime(path, ns=(0, int(1e9 * added)))  # another time, however fast this is

@@ -572,7 +572,8 @@ def test_values_that_are_none(text):
 
 def test_module_paths_in_the_documentation_stay():
     """docs/configuration.md and docs/file-format.md name these modules, whatever the parts are called within."""
-    from mfpde import config, hdf5, storage
+    from mfpde import config, storage
+    from mfpde.support.files import hdf5
 
     assert (config.load_config, config.named_config) == (load_config, named_config)
     assert (config.Configuration, config.ConfigurationError) == (Configuration, ConfigurationError)

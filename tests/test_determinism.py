@@ -8,7 +8,7 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 import mfpde as mf
-from mfpde.threads import at_most, product
+from mfpde.support.threads import at_most, product
 
 X = np.linspace(-2, 2, 200)
 

@@ -30,8 +30,8 @@ from mfpde.gibbs import entropy, log_gibbs, relative_entropy
 from mfpde.grid import Axis, End, Grid
 from mfpde.measures import Density, Dirac, Mixture, Product
 from mfpde.problem import Problem
-from mfpde.running import RunWarning
 from mfpde.schedules import PowerLaw
+from mfpde.support.session import RunWarning
 
 PI = np.pi
 CIRCLE = Axis("x", 0.0, 2 * PI, End.PERIODIC)

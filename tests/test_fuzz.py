@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import mfpde as mf
-from mfpde import foreign
 from mfpde.configuration import load_config, parse_value
-from mfpde.hdf5 import FileFormatError
+from mfpde.support.files import untrusted
+from mfpde.support.files.hdf5 import FileFormatError
 from mfpde.tables import ConfigurationError
 
 ROOT = Path(__file__).parents[1]
@@ -124,7 +124,7 @@ def test_texts_that_go_round_in_circles(solution, offset, value, message):
 
 def test_the_search_for_texts_finds_them_all(tmp_path, monkeypatch):
     path = tmp_path / "x"
-    monkeypatch.setattr(foreign, "_BLOCK", 64)
+    monkeypatch.setattr(untrusted, "_BLOCK", 64)
     rng = np.random.default_rng(0)
     for skip in ([], [(100, 200)], [(0, 10), (500, 900)], [(150, 160), (155, 300)]):
         places = sorted(rng.choice(200, 60, replace=False) * 5)
@@ -133,7 +133,7 @@ def test_the_search_for_texts_finds_them_all(tmp_path, monkeypatch):
             content[at : at + 4] = b"GCOL"
         path.write_bytes(content)
         with path.open("rb") as file:
-            found = set(foreign._signatures(file, len(content), skip))
+            found = set(untrusted._signatures(file, len(content), skip))
         inside = {at for at in places if any(a <= at and at + 4 <= b for a, b in skip)}
         assert set(places) - inside <= found <= set(places)
 
@@ -169,11 +169,11 @@ def test_large_files_are_searched_around_their_densities(solution, monkeypatch):
 def test_chunked_densities_have_their_places_too(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         values = file.create_dataset("density", data=np.ones((6, 50)), chunks=(2, 50))
-        pieces = foreign.extents(values)
+        pieces = untrusted.extents(values)
         assert len(pieces) == 3
         assert sum(b - a for a, b in pieces) == 6 * 50 * 8
-        assert foreign.extents(values, most=2) == []
-        assert foreign.extents(file.create_dataset("empty", shape=(10,), dtype="f8")) == []
+        assert untrusted.extents(values, most=2) == []
+        assert untrusted.extents(file.create_dataset("empty", shape=(10,), dtype="f8")) == []
 
 
 # ----- TOML
@@ -219,7 +219,7 @@ def test_keys_of_many_parts_take_no_memory(tmp_path, text):
 def test_many_dots_elsewhere_are_fine(text):
     import tomllib
 
-    assert foreign.parse_toml(text) == tomllib.loads(text)
+    assert untrusted.parse_toml(text) == tomllib.loads(text)
 
 
 def test_values_of_the_command_line_are_bounded_too():

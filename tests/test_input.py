@@ -13,10 +13,11 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
-from mfpde import checks, particles, problems, testing
+from mfpde import particles, problems, testing
 from mfpde.energy import hermite
 from mfpde.observables import Observable
 from mfpde.problem import beside
+from mfpde.support import arguments as checks
 
 AXES = (mf.Axis("x", -1, 1),)
 LINE = problems.linear_neuron()

@@ -12,8 +12,8 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
-from mfpde import running
 from mfpde.record import Result
+from mfpde.support import session
 
 
 def small(**changes) -> mf.Problem:
@@ -172,14 +172,14 @@ def test_a_box_that_cannot_be_extended_keeps_the_run(place, tmp_path):
 
 
 def test_memory_that_is_not_there_is_named_before_it_is_taken(monkeypatch):
-    monkeypatch.setattr(running, "_memory", lambda: 2**20)
-    most = 2**20 // (8 * running.WORKING_ARRAYS)
+    monkeypatch.setattr(session, "_memory", lambda: 2**20)
+    most = 2**20 // (8 * session.WORKING_ARRAYS)
     with pytest.raises(MemoryError, match=rf"10000 cells need about .* GiB of memory, .*use at most {most} cells"):
         mf.solve(mf.problems.three_gaussians(), (100, 100), progress=False)
-    monkeypatch.setattr(running, "_memory", lambda: None)
+    monkeypatch.setattr(session, "_memory", lambda: None)
     mf.solve(mf.problems.three_gaussians(), (10, 10), t_end=1e-3, progress=False)
     monkeypatch.undo()
-    assert running._memory() > 2**27
+    assert session._memory() > 2**27
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,14 @@ from scipy import stats
 from typer.testing import CliRunner
 
 import mfpde as mf
-from mfpde import hdf5, pack
+from mfpde import pack
 from mfpde.certify import Certified, Reference
 from mfpde.cli import app
-from mfpde.hdf5 import FileFormatError
 from mfpde.observables import Observable
 from mfpde.pack import Part, read_reference, save_reference
 from mfpde.reference_file import described, same_observable
+from mfpde.support.files import hdf5
+from mfpde.support.files.hdf5 import FileFormatError
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -454,7 +455,7 @@ def test_configurations_run_nothing(saved):
                  'problem = "three-gaussians"\nparameters = 3', "[problem]", ""):  # fmt: skip
         found = dataclasses.replace(read_reference(saved))
         found.__dict__.pop("problem")
-        from mfpde.foreign import parse_toml
+        from mfpde.support.files.untrusted import parse_toml
 
         found.__dict__["configuration"] = parse_toml(text)
         with pytest.raises(ValueError, match="cannot name its problem") as caught:

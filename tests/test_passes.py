@@ -10,7 +10,7 @@ import pytest
 
 import mfpde as mf
 from mfpde import passes
-from mfpde.threads import in_shares
+from mfpde.support.threads import in_shares
 
 SIZES = (1, 2, 15, 16, 17, 33, 2047, 2048, 2049, 4100, 100_003)
 
@@ -148,7 +148,7 @@ def test_threads_are_counted_without_a_lock_that_forked_processes_share(monkeypa
     import numba
     from numba.np.ufunc import parallel
 
-    from mfpde.threads import at_most, available
+    from mfpde.support.threads import at_most, available
 
     def never() -> None:
         raise AssertionError("numba's threads are started")

@@ -17,9 +17,10 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
-from mfpde import hdf5, stored, streaming
+from mfpde import streaming
 from mfpde.record import Result
 from mfpde.solution_writer import CHECKPOINT_COLUMNS
+from mfpde.support.files import frames, hdf5
 
 
 class Gone(Exception):
@@ -104,7 +105,7 @@ RUNS = {
 def test_a_killed_run_goes_on_bit_for_bit(kind, path, monkeypatch):
     make, settings = RUNS[kind]
     if kind == "file of frames":
-        monkeypatch.setattr(stored, "IN_MEMORY", 0)
+        monkeypatch.setattr(frames, "IN_MEMORY", 0)
     problem = make()
     settings = settings | {"progress": False}
     whole = path.with_name("whole.h5")

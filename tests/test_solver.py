@@ -19,7 +19,7 @@ import mfpde as mf
 from mfpde import implicit, integration
 from mfpde.flow import Flow
 from mfpde.record import COLUMNS
-from mfpde.running import invert_clock
+from mfpde.schedules import invert_clock
 from mfpde.stepping import Coefficients, Operator, Outcome, Splitting, step_doubling
 
 
@@ -1294,7 +1294,7 @@ class TestThreads:
         code = """
 import sys, mfpde
 from threadpoolctl import threadpool_info, threadpool_limits
-from mfpde.threads import one_blas_thread
+from mfpde.support.threads import one_blas_thread
 
 def threads():
     return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}

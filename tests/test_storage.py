@@ -19,11 +19,11 @@ import pytest
 import xarray as xr
 
 import mfpde as mf
-from mfpde.hdf5 import FileFormatError
 from mfpde.loading import load
 from mfpde.record import COLUMNS, Record, Result, State
 from mfpde.solution import Solution
 from mfpde.solution_writer import DIAGNOSTICS, SCHEMA
+from mfpde.support.files.hdf5 import FileFormatError
 
 
 def made_up(axes=None, shape=(5, 4), saves=3, steps=7, components=2, seed=0, **changes) -> Solution:

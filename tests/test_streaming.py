@@ -21,14 +21,16 @@ import pytest
 import xarray as xr
 
 import mfpde as mf
-from mfpde import hdf5, solution_writer, stored, streaming
-from mfpde.hdf5 import FileFormatError
+from mfpde import solution_writer, streaming
 from mfpde.integration import _room
 from mfpde.record import Result
-from mfpde.running import WORKING_ARRAYS
 from mfpde.solution import Solution
-from mfpde.stored import IN_MEMORY, StoredDensity
 from mfpde.streaming import Stream
+from mfpde.support.files import frames as stored
+from mfpde.support.files import hdf5
+from mfpde.support.files.frames import IN_MEMORY, StoredDensity
+from mfpde.support.files.hdf5 import FileFormatError
+from mfpde.support.session import WORKING_ARRAYS
 
 PLANE = mf.problems.gaussian_bumps(centres=((-2.0, -1.0), (1.5, 1.0)))
 LINE = mf.problems.gaussian_bumps()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mfpde.grid import Axis, End, Grid
-from mfpde.threads import THREADED_SIZE
+from mfpde.support.threads import THREADED_SIZE
 from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Transport, Upwind, Weno5
 
 EPS = np.finfo(float).eps

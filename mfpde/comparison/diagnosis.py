@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from mfpde.comparison.reference import Quantity
 from mfpde.comparison.sensitivity import Fault, Sensitivities
 from mfpde.comparison.statistics import MARGIN, Finding, _combine, _Estimate, _intercept
+from mfpde.support.arrays import Array
 
 __all__ = ["Fit", "VisibleError"]
 
-Array = NDArray[np.float64]
 
 NOTHING = 1e-6
 """Changes below this fraction of the scale are none."""

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.comparison.statistics import ANCESTORS, DOUBT, FEWEST, Finding, Verdict, _lines
+from mfpde.support.arrays import Array
 
 __all__ = ["Plan"]
 
-Array = NDArray[np.float64]
 
 FACTORS = (1, 2, 4, 8, 16, 32, 64)
 """More replicas that are considered; and a larger size, so many times as large."""

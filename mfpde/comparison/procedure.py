@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.ancestry import descent
-from mfpde.checks import COUNT, COUNTS, FLAG, NONE, NUMBER, NUMBERS, POSITIVE, SEED, entries, one_of, require, shown
 from mfpde.comparison.diagnosis import Fit, Gaps, VisibleError, explanation, visible_errors
 from mfpde.comparison.records import ParticleRecord, checked_record, weights_of
 from mfpde.comparison.reference import (
@@ -32,12 +30,26 @@ from mfpde.comparison.statistics import ANCESTORS, Finding, Rules, make_finding
 from mfpde.lagrangian import Characteristics, NodeFlow, OutOfTime
 from mfpde.particles import Cloud, Dynamics, simulate
 from mfpde.problem import Problem, Reaction
-from mfpde.running import distinct_times
 from mfpde.solution import Solution
+from mfpde.support.arguments import (
+    COUNT,
+    COUNTS,
+    FLAG,
+    NONE,
+    NUMBER,
+    NUMBERS,
+    POSITIVE,
+    SEED,
+    entries,
+    one_of,
+    require,
+    shown,
+)
+from mfpde.support.arrays import Array
+from mfpde.support.saves import distinct_times
 
 __all__ = ["compare"]
 
-Array = NDArray[np.float64]
 Groups = dict[int, dict[str, Array]]
 
 RESAMPLES = 64

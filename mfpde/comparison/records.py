@@ -10,22 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import PATH, TEXT, numbers, one_of, real, require, shown
-from mfpde.checks import entries as entries_of
 from mfpde.energy.losses import check_size
-from mfpde.foreign import check_heaps, elsewhere, read_npz, stored_bytes
 from mfpde.grid import Axis
 from mfpde.particles import Cloud
 from mfpde.problem import Problem
+from mfpde.support.arguments import PATH, TEXT, numbers, one_of, real, require, shown
+from mfpde.support.arguments import entries as entries_of
+from mfpde.support.arrays import Array
+from mfpde.support.files.untrusted import check_heaps, elsewhere, read_npz, stored_bytes
 
 if TYPE_CHECKING:
     import h5py
 
 __all__ = ["ParticleRecord", "load_particles"]
 
-Array = NDArray[np.float64]
 
 MAX_BYTES = 2**33
 """Largest content of a file of particles."""

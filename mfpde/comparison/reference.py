@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.energy import Discrepancy
 from mfpde.grid import Axis, Grid
@@ -17,13 +16,13 @@ from mfpde.lagrangian import Characteristics
 from mfpde.measures import GridMeasure, Measure, RestrictedMeasure
 from mfpde.problem import Problem, Reaction
 from mfpde.solution import Solution
+from mfpde.support.arrays import Array
 
 if TYPE_CHECKING:
-    from mfpde.stored import StoredDensity
+    from mfpde.support.files.frames import StoredDensity
 
 __all__ = ["ExactLaw", "Quantity"]
 
-Array = NDArray[np.float64]
 
 DIRECTIONS = 16
 """Projections of the sliced distance."""

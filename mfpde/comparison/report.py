@@ -12,20 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import NONE, NUMBER, PATH, require
 from mfpde.comparison.diagnosis import Fit, VisibleError
 from mfpde.comparison.plan import Plan, plan
 from mfpde.comparison.sensitivity import ABSENT
 from mfpde.comparison.statistics import ANCESTORS, DOUBT, Finding, Verdict, overall
+from mfpde.support.arguments import NONE, NUMBER, PATH, require
+from mfpde.support.arrays import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Comparison", "Limit"]
-
-Array = NDArray[np.float64]
 
 
 def _off(kind: str, error: VisibleError) -> str:

@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.comparison.reference import ExactLaw, Field, Observer, Quantity, starts_at_mu_0
 from mfpde.energy.base import BoundEnergy, GridEnergy, Source
@@ -23,11 +22,11 @@ from mfpde.problem import Problem
 from mfpde.schedules import Constant, PiecewiseLinear, Schedule
 from mfpde.solution import Solution
 from mfpde.stepping import Method
+from mfpde.support.arrays import Array
 from mfpde.transport import Scheme
 
 __all__ = ["Fault"]
 
-Array = NDArray[np.float64]
 
 STEP = 1.03
 """The factor whose effect gives the sensitivities."""

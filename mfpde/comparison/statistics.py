@@ -8,13 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.comparison.reference import Observable
+from mfpde.support.arrays import Array
 
 __all__ = ["Finding", "Verdict"]
 
-Array = NDArray[np.float64]
 
 STEP_SHARE = 0.05
 """Bias, as a fraction of an observable's scale, put down to time steps where no run with other steps says."""

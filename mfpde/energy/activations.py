@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.checks import shown, values_of, whole
 from mfpde.energy.base import Array, central_difference
+from mfpde.support.arguments import shown, values_of, whole
 
 __all__ = ["ACTIVATIONS", "Activation", "activation_named", "hermite"]
 

@@ -19,15 +19,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import entries, function, read_only, real, shown, values_of
 from mfpde.energy.gradients import check_gradient
 from mfpde.grid import Axis, Grid, as_axes
+from mfpde.support.arguments import entries, function, read_only, real, shown, values_of
+from mfpde.support.arrays import Array
 
 __all__ = ["BoundEnergy", "Confinement", "Energy", "EnergySum", "External", "GridEnergy"]
 
-Array = NDArray[np.float64]
 
 MEMORY_LIMIT = 2**30
 """Bytes above which a dense matrix is refused by name."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.checks import function, numbers, read_only, shown, values_of
 from mfpde.energy.base import (
     MEMORY_LIMIT,
     Array,
@@ -26,7 +25,8 @@ from mfpde.energy.gradients import check_derivative, check_gradient, probe_point
 from mfpde.energy.losses import LOSSES, Loss, SquaredLoss
 from mfpde.finite import cell_not_finite
 from mfpde.grid import Axis, Grid, as_axes
-from mfpde.threads import product
+from mfpde.support.arguments import function, numbers, read_only, shown, values_of
+from mfpde.support.threads import product
 
 __all__ = ["Features"]
 

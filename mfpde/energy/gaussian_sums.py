@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.compiling import compiled
+from mfpde.support.arrays import Array
+from mfpde.support.compiling import compiled
 
 __all__ = ["GaussianSums"]
 
-Array = NDArray[np.float64]
 
 CUT = 40.0
 """Terms below ``exp(-CUT)`` of the largest possible one, 4e-18, are left out."""

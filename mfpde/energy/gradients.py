@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import read_only
 from mfpde.grid import Axis
+from mfpde.support.arguments import read_only
+from mfpde.support.arrays import Array
 
 __all__ = ["check_derivative", "check_gradient", "probe_points"]
 
-Array = NDArray[np.float64]
 
 PLACES = 20
 """Points at which a gradient is looked at."""

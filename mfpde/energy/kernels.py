@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mfpde import checks
-from mfpde.checks import numbers, read_only, real, shown, values_of
 from mfpde.energy.base import (
     MEMORY_LIMIT,
     Array,
@@ -27,6 +25,8 @@ from mfpde.energy.base import (
 )
 from mfpde.energy.gradients import PLACES, check_gradient, probe_points
 from mfpde.grid import Axis, Grid
+from mfpde.support import arguments
+from mfpde.support.arguments import numbers, read_only, real, shown, values_of
 
 if TYPE_CHECKING:
     from mfpde.energy.gaussian_sums import GaussianSums
@@ -396,8 +396,8 @@ class CallableKernel(AxisKernel):
     translation_invariant: bool = False
 
     def __post_init__(self) -> None:
-        checks.function(self.function, "CallableKernel: the kernel")
-        checks.function(self.derivative, "CallableKernel: the derivative", optional=True)
+        arguments.function(self.function, "CallableKernel: the kernel")
+        arguments.function(self.derivative, "CallableKernel: the derivative", optional=True)
         if not isinstance(self.translation_invariant, bool):
             wrong = shown(self.translation_invariant)
             raise ValueError(f"CallableKernel: translation_invariant is True or False, not {wrong}")
@@ -565,7 +565,7 @@ class BoundSeparable(BoundKernel):
 
     @cached_property
     def near(self) -> GaussianSums | None:
-        from mfpde import compiling
+        from mfpde.support import compiling
 
         if compiling.interpreted():
             return None
@@ -687,7 +687,7 @@ def _convolution_along(spectrum: Array, size: int, axis: int) -> Callable[[Array
     """Along one axis, the same for all lines."""
     import scipy.fft
 
-    from mfpde.threads import in_shares
+    from mfpde.support.threads import in_shares
 
     def apply(values: Array) -> Array:
         outer, n, inner = math.prod(values.shape[:axis]), values.shape[axis], math.prod(values.shape[axis + 1 :])
@@ -722,7 +722,7 @@ def _convolution_everywhere(
     """
     import scipy.fft
 
-    from mfpde.threads import in_shares
+    from mfpde.support.threads import in_shares
 
     n, size, waves = shape[-1], sizes[-1], len(spectrum)
     cells = math.prod(shape)
@@ -803,8 +803,8 @@ class TranslationInvariantKernel(Kernel):
     """
 
     def __init__(self, function: Callable[..., Array], gradient: Callable[..., Sequence[Array]] | None = None) -> None:
-        checks.function(function, "TranslationInvariantKernel: the kernel")
-        checks.function(gradient, "TranslationInvariantKernel: the gradient", optional=True)
+        arguments.function(function, "TranslationInvariantKernel: the kernel")
+        arguments.function(gradient, "TranslationInvariantKernel: the gradient", optional=True)
         self.function, self.gradient = function, gradient
 
     def bind(self, axes: tuple[Axis, ...], tolerance: float, include: Array | None = None) -> BoundKernel:
@@ -897,8 +897,8 @@ class PairKernel(Kernel):
     def __init__(
         self, function: Callable[[Array, Array], Array], gradient: Callable[[Array, Array], Array] | None = None
     ) -> None:
-        checks.function(function, "PairKernel: the kernel")
-        checks.function(gradient, "PairKernel: the gradient", optional=True)
+        arguments.function(function, "PairKernel: the kernel")
+        arguments.function(gradient, "PairKernel: the gradient", optional=True)
         self.function, self.gradient = function, gradient
 
     def bind(self, axes: tuple[Axis, ...], tolerance: float, include: Array | None = None) -> BoundKernel:

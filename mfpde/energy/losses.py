@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.checks import numbers, real, shown
 from mfpde.energy.base import Array
+from mfpde.support.arguments import numbers, real, shown
 
 __all__ = ["LOSSES", "HuberLoss", "LogisticLoss", "Loss", "SquaredLoss", "loss_named"]
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import entries, numbers, real, shown
 from mfpde.energy.activations import Activation, activation_named
 from mfpde.energy.base import Array, BoundEnergy, Energy, GridEnergy, Last, Source, axis_positions, in_chunks
 from mfpde.energy.features import FeaturesOnGrid, LossForm, QuadraticForm, ResponseForm, check_loss, check_memory
 from mfpde.energy.gradients import check_derivative, probe_points
 from mfpde.energy.losses import LossFactory, SquaredLoss, check_size, loss_named
 from mfpde.grid import Axis, Grid, as_axes
+from mfpde.support.arguments import entries, numbers, real, shown
 
 __all__ = ["Role", "TwoLayerNetwork"]
 

@@ -9,7 +9,6 @@ from functools import reduce
 
 import numpy as np
 
-from mfpde.checks import numbers, real, shown
 from mfpde.energy.base import (
     Array,
     BoundEnergy,
@@ -25,7 +24,8 @@ from mfpde.energy.base import (
 )
 from mfpde.energy.kernels import AxisFactor, BoundKernel, Kernel
 from mfpde.grid import Axis, Grid, as_axes
-from mfpde.threads import product
+from mfpde.support.arguments import numbers, real, shown
+from mfpde.support.threads import product
 
 __all__ = ["Discrepancy", "Interaction"]
 

@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde import hdf5
+from mfpde.support.arrays import Array
+from mfpde.support.files import hdf5
 
 if TYPE_CHECKING:
     from mfpde.particles.simulation import Ensemble
 
 __all__ = ["Checkpoint"]
-
-Array = NDArray[np.float64]
 
 
 class Checkpoint:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import FLAG, SEED, require, shown
 from mfpde.energy import BoundEnergy
 from mfpde.measures import Measure
 from mfpde.particles.dynamics import Langevin, _zero
@@ -22,12 +20,12 @@ from mfpde.particles.simulation import (
     step_length,
 )
 from mfpde.problem import Problem
-from mfpde.running import check_memory
-from mfpde.threads import one_blas_thread
+from mfpde.support.arguments import FLAG, SEED, require, shown
+from mfpde.support.arrays import Array
+from mfpde.support.session import check_memory
+from mfpde.support.threads import one_blas_thread
 
 __all__ = ["CoupledCloud", "coupled"]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(eq=False)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import entries, numbers, one_of, require, shown
 from mfpde.grid import Axis
+from mfpde.support.arguments import entries, numbers, one_of, require, shown
+from mfpde.support.arrays import Array
 
 __all__ = ["KernelDensity"]
 
-Array = NDArray[np.float64]
 
 NODES = 3
 """Mesh nodes a bandwidth, at least."""

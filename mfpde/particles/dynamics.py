@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import entries, real, shown, whole
 from mfpde.energy import TwoLayerNetwork
 from mfpde.particles.density import KernelDensity
 from mfpde.problem import Problem, Reaction
+from mfpde.support.arguments import entries, real, shown, whole
+from mfpde.support.arrays import Array
 
 __all__ = [
     "SGD",
@@ -31,8 +31,6 @@ __all__ = [
     "Weights",
     "dynamics_of",
 ]
-
-Array = NDArray[np.float64]
 
 
 class PopulationControl(enum.Enum):

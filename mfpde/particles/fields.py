@@ -18,15 +18,14 @@ import weakref
 from abc import ABC, abstractmethod
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.energy import BoundEnergy
 from mfpde.grid import Grid
 from mfpde.problem import Problem
+from mfpde.support.arrays import Array
 
 __all__ = ["DirectField", "Field", "MeshField", "make_field", "mesh_shape"]
 
-Array = NDArray[np.float64]
 
 VALUE_TOLERANCE = 1e-11
 SLOPE_TOLERANCE = 1e-9

@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numba import uint64
 
-from mfpde.compiling import compiled
-from mfpde.transport.pointers import whole
+from mfpde.support.compiling import compiled
+from mfpde.support.pointers import whole
 
 # 1 / prod_{k != j} (j - k), for 8 and for 4 points
 C0, C1, C2, C3 = -1.0 / 5040.0, 1.0 / 720.0, -1.0 / 240.0, 1.0 / 144.0

@@ -17,21 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.checks import (
-    FLAG,
-    NONE,
-    NUMBER,
-    PATH,
-    POWER,
-    function,
-    numbers,
-    one_of,
-    real,
-    require,
-    shown,
-    values_of,
-    whole,
-)
 from mfpde.energy import TwoLayerNetwork
 from mfpde.energy.base import central_difference, difference_step
 from mfpde.finite import NotFiniteError, check_finite, place_of, response_culprit
@@ -50,13 +35,29 @@ from mfpde.particles.dynamics import (
 )
 from mfpde.particles.fields import DirectField, Field, make_field
 from mfpde.problem import Problem, Reaction, ReinjectionKind
-from mfpde.running import MOST_SAVES, check_memory, progress_bar, save_index
 from mfpde.schedules import Schedule
-from mfpde.threads import one_blas_thread
+from mfpde.support.arguments import (
+    FLAG,
+    NONE,
+    NUMBER,
+    PATH,
+    POWER,
+    function,
+    numbers,
+    one_of,
+    real,
+    require,
+    shown,
+    values_of,
+    whole,
+)
+from mfpde.support.arrays import Array
+from mfpde.support.saves import MOST_SAVES, save_index
+from mfpde.support.session import check_memory, progress_bar
+from mfpde.support.threads import one_blas_thread
 
 __all__ = ["Cloud", "simulate"]
 
-Array = NDArray[np.float64]
 Observable = Callable[[Array, Array], Any]
 
 MOST_STEPS = 1e10

@@ -10,7 +10,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from mfpde.checks import checked, shown
 from mfpde.problem import Problem
 from mfpde.problems.attention import self_attention
 from mfpde.problems.bumps import gaussian_bumps
@@ -34,6 +33,7 @@ from mfpde.problems.mmd import mmd_flow
 from mfpde.problems.rotskoff2019 import student_teacher, three_gaussians
 from mfpde.problems.single_index import single_index
 from mfpde.problems.spikes import torus_spikes
+from mfpde.support.arguments import checked, shown
 
 __all__ = [
     "PiecewiseLinearUnit",

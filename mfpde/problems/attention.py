@@ -6,16 +6,15 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.energy import CosineKernel, Interaction, SeparableKernel
 from mfpde.grid import Axis, End
 from mfpde.measures import Density
 from mfpde.problem import Problem, Reaction
+from mfpde.support.arrays import Array
 
 __all__ = ["self_attention"]
 
-Array = NDArray[np.float64]
 
 CITATION = """@article{geshkovski2023mathematical,
   title  = {A mathematical perspective on Transformers},

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mfpde.checks import numbers, shown
 from mfpde.energy import TwoLayerNetwork
 from mfpde.grid import Axis
 from mfpde.measures import Measure, Product
 from mfpde.problem import Problem
+from mfpde.support.arguments import numbers, shown
 
 __all__ = ["network"]
 

@@ -6,16 +6,15 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.energy import CosineKernel, External, Interaction, LinearKernel, SeparableKernel
 from mfpde.grid import Axis, End
 from mfpde.measures import Density, Product
 from mfpde.problem import Problem, Reaction
+from mfpde.support.arrays import Array
 
 __all__ = ["double_well_sampling", "gaussian_langevin", "gaussian_sampling", "sphere_langevin", "torus_langevin"]
 
-Array = NDArray[np.float64]
 
 MEAN_FIELD_LANGEVIN = """@inproceedings{nitanda2022convex,
   title     = {Convex Analysis of the Mean Field Langevin Dynamics},

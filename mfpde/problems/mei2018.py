@@ -10,14 +10,15 @@ from functools import cached_property
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mfpde.checks import MayBeInfinite
 from mfpde.energy import Confinement, Features, SquaredLoss
 from mfpde.grid import Axis, End
 from mfpde.measures import Product
 from mfpde.problem import Network, Problem, Reaction
 from mfpde.schedules import PowerLaw
+from mfpde.support.arguments import MayBeInfinite
+from mfpde.support.arrays import Array
 
 __all__ = [
     "PiecewiseLinearUnit",
@@ -27,7 +28,6 @@ __all__ = [
     "relu_gaussians",
 ]
 
-Array = NDArray[np.float64]
 Dimension = Annotated[float, MayBeInfinite()]
 
 CITATION = """@article{mei2018mean,

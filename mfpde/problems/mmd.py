@@ -7,16 +7,15 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.energy import External, Interaction, TranslationInvariantKernel
 from mfpde.grid import Axis, End
 from mfpde.measures import Density, Product
 from mfpde.problem import Problem
+from mfpde.support.arrays import Array
 
 __all__ = ["Profile", "mmd_flow"]
 
-Array = NDArray[np.float64]
 
 CITATION = """@inproceedings{arbel2019maximum,
   title     = {Maximum Mean Discrepancy Gradient Flow},

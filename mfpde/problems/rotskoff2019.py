@@ -6,16 +6,15 @@ import enum
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.energy import External, GaussianKernel, Interaction, LinearKernel, SeparableKernel, TwoLayerNetwork
 from mfpde.grid import Axis
 from mfpde.measures import Product
 from mfpde.problem import Network, Problem, Reinjection, ReinjectionKind, beside
+from mfpde.support.arrays import Array
 
 __all__ = ["Start", "student_teacher", "three_gaussians"]
 
-Array = NDArray[np.float64]
 
 CITATION = """@inproceedings{rotskoff2019global,
   title     = {Global convergence of neuron birth-death dynamics},

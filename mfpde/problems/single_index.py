@@ -6,16 +6,16 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from mfpde.energy import Features, SquaredLoss
 from mfpde.grid import Axis, End
 from mfpde.measures import Product
 from mfpde.problem import Problem
+from mfpde.support.arrays import Array
 
 __all__ = ["SphereAngle", "single_index"]
 
-Array = NDArray[np.float64]
 
 CITATION = """@article{glasgow2025propagation,
   title  = {Propagation of Chaos in One-hidden-layer Neural Networks beyond Logarithmic Time},

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.energy import CosineKernel, Discrepancy, SeparableKernel
 from mfpde.grid import Axis, End
 from mfpde.measures import Product
 from mfpde.problem import Problem, Reaction
+from mfpde.support.arrays import Array
 
 __all__ = ["torus_spikes"]
 
-Array = NDArray[np.float64]
 
 CITATION = """@article{chizat2022mean,
   title   = {Mean-Field Langevin Dynamics: Exponential Convergence and Annealing},

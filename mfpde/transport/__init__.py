@@ -5,7 +5,7 @@ Importing costs numpy only; the compiled sweeps are loaded when a `Transport` is
 
 from __future__ import annotations
 
-from .operator import Metric, Transport
-from .schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
+from mfpde.transport.operator import Metric, Transport
+from mfpde.transport.schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
 
 __all__ = ["Limiter", "Metric", "Muscl", "ScharfetterGummel", "Scheme", "Transport", "Upwind", "Weno5"]

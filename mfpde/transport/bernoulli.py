@@ -13,8 +13,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from .. import interpreted
-from ..compiling import compiled, primitive
+from mfpde.support import interpreted
+from mfpde.support.compiling import compiled, primitive
 
 __all__ = ["bernoulli"]
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bernoulli import bernoulli
-from .kernels import (
+from mfpde.transport.bernoulli import bernoulli
+from mfpde.transport.kernels import (
     INNER,
     INVERSE_H,
     METRIC_FACE,

@@ -26,9 +26,21 @@ from typing import Any
 
 import numpy as np
 
-from ..compiling import compiled
-from .bernoulli import _as_double, _as_integer, bernoulli
-from .pointers import at, fetch, larger, peek, pointer, put, put_fourth, put_second, put_third, shift, smaller
+from mfpde.support.compiling import compiled
+from mfpde.support.pointers import (
+    at,
+    fetch,
+    larger,
+    peek,
+    pointer,
+    put,
+    put_fourth,
+    put_second,
+    put_third,
+    shift,
+    smaller,
+)
+from mfpde.transport.bernoulli import _as_double, _as_integer, bernoulli
 
 MINMOD, VAN_LEER, MC = 0, 1, 2
 

@@ -7,17 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..checks import COUNT, NONE, one_of, real, require, shown, values_of
-from ..checks import entries as entries_of
-from ..grid import End, Grid
-from ..threads import THREADED_SIZE, available, in_shares
-from .schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
+from mfpde.grid import End, Grid
+from mfpde.support.arguments import COUNT, NONE, one_of, real, require, shown, values_of
+from mfpde.support.arguments import entries as entries_of
+from mfpde.support.arrays import Array
+from mfpde.support.threads import THREADED_SIZE, available, in_shares
+from mfpde.transport.schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
 
 __all__ = ["Metric", "Transport"]
 
-Array = NDArray[np.float64]
 Metric = Sequence[float | Callable[..., Any] | None]
 
 _BAND_SIZE = 131_072
@@ -80,7 +79,7 @@ class Transport:
     log_base : (grid.shape) array, optional
         ``log omega`` on the cells; None is the Lebesgue measure. It plays no part at temperature 0.
     threads : int, optional
-        Threads used on grids of 10^5 cells or more. Default: see `mfpde.threads.available`.
+        Threads used on grids of 10^5 cells or more. Default: see `mfpde.support.threads.available`.
         The result does not depend on it.
 
     Attributes
@@ -123,7 +122,7 @@ class Transport:
         *,
         threads: int | None = None,
     ) -> None:
-        from . import kernels
+        from mfpde.transport import kernels
 
         require(grid=(grid, one_of(Grid)), threads=(threads, COUNT | NONE))
         self.grid = grid
@@ -519,7 +518,7 @@ class Transport:
             raise ValueError(f"order is {order!r}; implicit steps have order 1 or 2")
         if not (dt >= 0.0 and math.isfinite(dt)):
             raise ValueError(f"dt is {dt}; the length of a step is finite and not negative")
-        from .implicit import solve, tile_width
+        from mfpde.transport.implicit import solve, tile_width
 
         potential, tau, inverse = self._driving(V, temperature)
         density, target = self._flat(mu, "mu"), self._target(out)

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mfpde.checks import real, shown
+from mfpde.support.arguments import real, shown
 
 __all__ = ["Limiter", "Muscl", "ScharfetterGummel", "Scheme", "Upwind", "Weno5"]
 

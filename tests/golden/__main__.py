@@ -10,8 +10,8 @@ import argparse
 import sys
 import warnings
 
-from .cases import CASES
-from .recording import PATH, Record, differences, environment
+from tests.golden.cases import CASES
+from tests.golden.recording import PATH, Record, differences, environment
 
 
 def main() -> int:

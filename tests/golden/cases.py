@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import mfpde as mf
-
-from .recording import ADAPTIVE, FIXED, Outcome
+from tests.golden.recording import ADAPTIVE, FIXED, Outcome
 
 Array = NDArray[np.float64]
 Maker = Callable[[], mf.Problem]

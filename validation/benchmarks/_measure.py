@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mfpde.threads import available
+from mfpde.support.threads import available
 from validation._runner import processor
 
 __all__ = ["HERE", "REPOSITORY", "in_subprocess", "machine", "median_time", "peak_memory", "triad_time", "versions"]

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 import mfpde as mf
-from mfpde.running import thread_limit
-from mfpde.threads import available
+from mfpde.support.threads import available, thread_limit
 from validation.benchmarks._measure import flop_rate, in_subprocess, median_time, short_time, triad_time
 from validation.benchmarks._tasks import problem_of_dimension
 from validation.benchmarks._work import Work

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.support.arguments import shown, whole
+from mfpde.support.session import MOST_THREADS
+
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["THREADED_SIZE", "at_most", "available", "in_shares", "one_blas_thread", "product"]
+__all__ = ["THREADED_SIZE", "at_most", "available", "in_shares", "one_blas_thread", "product", "thread_limit"]
 
 THREADED_SIZE = 100_000
 """Cells from which threads are used: below, waking one costs more than it saves."""
@@ -229,3 +232,14 @@ def product(a: NDArray[Any], b: NDArray[Any], cells: int, out: NDArray[Any] | No
 
     in_shares(multiply, len(pieces), cells)
     return out
+
+
+@contextlib.contextmanager
+def thread_limit(threads: int | None, cells: int) -> Iterator[None]:
+    """The threads of sweeps and products; BLAS has one, see `mfpde.support.threads.one_blas_thread`."""
+    if threads is None:
+        threads = 1 if cells < THREADED_SIZE else (os.cpu_count() or 1)
+    if not whole(threads) or not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads must be a whole number from 1 to {MOST_THREADS}, not {shown(threads)}")
+    with at_most(threads), one_blas_thread():
+        yield

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.support.arrays import Array
+
 if TYPE_CHECKING:
     import h5py
 
 __all__ = ["IN_MEMORY", "StoredDensity", "file_stamp", "open_file"]
 
-Array = NDArray[np.float64]
 
 IN_MEMORY = 64 * 2**20
 """Bytes of densities up to which they are simply read: a blink of the disk, and small beside the solver's libraries."""

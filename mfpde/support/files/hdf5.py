@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.checks import shown
-from mfpde.foreign import elsewhere, parse_toml, stored_bytes
-from mfpde.stored import open_file
+from mfpde.support.arguments import shown
+from mfpde.support.arrays import Array
+from mfpde.support.files.frames import open_file
+from mfpde.support.files.untrusted import elsewhere, parse_toml, stored_bytes
 
 if TYPE_CHECKING:
     import h5py
@@ -60,7 +60,6 @@ __all__ = [
     "texts",
 ]
 
-Array = NDArray[np.float64]
 
 FLOAT, INTEGER = np.dtype("<f8"), np.dtype("<i8")
 MARK = "mfpde_schema"

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from mfpde.support.arrays import Array
 
 __all__ = [
     "COUNT",
@@ -39,7 +40,6 @@ __all__ = [
     "whole",
 ]
 
-Array = NDArray[np.float64]
 Pointer = tuple[Array, int]
 
 COUNT = 16

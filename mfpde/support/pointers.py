@@ -15,8 +15,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .. import interpreted
-from ..compiling import primitive
+from mfpde.support import interpreted
+from mfpde.support.compiling import primitive
 
 __all__ = [
     "at",

@@ -5,7 +5,7 @@ kept in files (in ``NUMBA_CACHE_DIR``, else beside the modules, else in the user
 process compiles. A run does not depend on these files: one that is empty, cut short or changed is compiled again and
 replaced; without a folder, or on a full disk, there are none. Either is said once in a process.
 
-With ``NUMBA_DISABLE_JIT=1`` the same functions run as plain Python, see `mfpde.interpreted`.
+With ``NUMBA_DISABLE_JIT=1`` the same functions run as plain Python, see `mfpde.support.interpreted`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _warn_once(kind: str, text: str) -> None:
     if kind in _said:
         return
     _said.add(kind)
-    from mfpde.running import warn
+    from mfpde.support.session import warn
 
     warn(text, stacklevel=3)
 
@@ -175,18 +175,16 @@ _SOURCES = (
     "lanes.py",
     "passes.py",
     "particles/kernels.py",
-    "transport/bernoulli.py",
-    "transport/implicit.py",
-    "transport/kernels.py",
-    "transport/pointers.py",
+    "support/pointers.py",
+    "transport/*.py",
 )
 """What compiled code is made of. They contain each other's functions, and numba looks at one file only."""
 
 
 @functools.cache
 def _version_of_sources() -> bytes:
-    here = Path(__file__).parent
-    return hashlib.sha256(b"".join((here / name).read_bytes() for name in _SOURCES)).digest()
+    here = Path(__file__).parents[1]
+    return hashlib.sha256(b"".join(file.read_bytes() for name in _SOURCES for file in sorted(here.glob(name)))).digest()
 
 
 class _Sealed:

@@ -1,0 +1,1 @@
+"""What any program of this kind needs, and what knows nothing of the equation."""
