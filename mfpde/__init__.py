@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "mfpde.grid": ("Axis", "End", "Grid"),
-    "mfpde.measures": ("Density", "Dirac", "GridMeasure", "Measure", "Mixture", "Particles", "Product"),
-    "mfpde.energy": (
+    "mfpde.equation.grid": ("Axis", "End", "Grid"),
+    "mfpde.equation.measures.base": ("Density", "Dirac", "GridMeasure", "Measure", "Mixture", "Particles", "Product"),
+    "mfpde.equation.energy": (
         "Activation",
         "CallableKernel",
         "Confinement",
@@ -39,8 +39,15 @@ _HOMES = {
         "TranslationInvariantKernel",
         "TwoLayerNetwork",
     ),
-    "mfpde.schedules": ("Constant", "ExponentialDecay", "InverseLog", "PiecewiseLinear", "PowerLaw", "Schedule"),
-    "mfpde.problem": ("Network", "Problem", "Reaction", "Reinjection", "ReinjectionKind", "TruncationWarning"),
+    "mfpde.equation.schedules": (
+        "Constant",
+        "ExponentialDecay",
+        "InverseLog",
+        "PiecewiseLinear",
+        "PowerLaw",
+        "Schedule",
+    ),
+    "mfpde.equation.problem": ("Network", "Problem", "Reaction", "Reinjection", "ReinjectionKind", "TruncationWarning"),
     "mfpde.transport": ("Limiter", "Muscl", "ScharfetterGummel", "Scheme", "Transport", "Upwind", "Weno5"),
     "mfpde.stepping": (
         "CourantControl",
@@ -61,7 +68,7 @@ _HOMES = {
     "mfpde.integration": ("SolveError", "solve"),
     "mfpde.resuming": ("resume",),
     "mfpde.verifying": ("Check", "Verified", "verify"),
-    "mfpde.equilibrium": ("Equilibrium", "stationary"),
+    "mfpde.equation.equilibrium": ("Equilibrium", "stationary"),
     "mfpde.lagrangian": ("Characteristics", "characteristics"),
     "mfpde.central_limit": ("Fluctuations", "fluctuations"),
     "mfpde.comparison": (
@@ -122,7 +129,7 @@ if TYPE_CHECKING:
         load_particles,
     )
     from mfpde.diagnostics import EnergyBelow, GapBelow, Limits, OnEndMass, Snapshot, SteadyState
-    from mfpde.energy import (
+    from mfpde.equation.energy import (
         Activation,
         CallableKernel,
         Confinement,
@@ -143,19 +150,24 @@ if TYPE_CHECKING:
         TranslationInvariantKernel,
         TwoLayerNetwork,
     )
-    from mfpde.equilibrium import Equilibrium, stationary
-    from mfpde.grid import Axis, End, Grid
+    from mfpde.equation.equilibrium import Equilibrium, stationary
+    from mfpde.equation.grid import Axis, End, Grid
+    from mfpde.equation.measures.base import Measure
+    from mfpde.equation.measures.density import Density
+    from mfpde.equation.measures.mixture import Mixture
+    from mfpde.equation.measures.on_mesh import GridMeasure
+    from mfpde.equation.measures.particles import Particles
+    from mfpde.equation.measures.product import Dirac, Product
+    from mfpde.equation.problem import Network, Problem, Reaction, Reinjection, ReinjectionKind, TruncationWarning
+    from mfpde.equation.schedules import Constant, ExponentialDecay, InverseLog, PiecewiseLinear, PowerLaw, Schedule
     from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
     from mfpde.integration import SolveError, solve
     from mfpde.lagrangian import Characteristics, characteristics
     from mfpde.loading import load
-    from mfpde.measures import Density, Dirac, GridMeasure, Measure, Mixture, Particles, Product
     from mfpde.pack import load_reference, reference_names
     from mfpde.plotting import animate, plot
-    from mfpde.problem import Network, Problem, Reaction, Reinjection, ReinjectionKind, TruncationWarning
     from mfpde.record import Result, State
     from mfpde.resuming import resume
-    from mfpde.schedules import Constant, ExponentialDecay, InverseLog, PiecewiseLinear, PowerLaw, Schedule
     from mfpde.solution import Solution
     from mfpde.solver import Solver
     from mfpde.stepping import (

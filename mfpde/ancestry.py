@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.measures import RestrictedMeasure
-from mfpde.quadrature import Block, Place, log_total
+from mfpde.equation.measures.base import RestrictedMeasure
+from mfpde.equation.measures.quadrature import Block, Place, log_total
 from mfpde.support.arrays import Array
 
 __all__ = [

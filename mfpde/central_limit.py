@@ -44,9 +44,9 @@ from typing import Any
 
 import numpy as np
 
-from mfpde.energy import BoundEnergy
+from mfpde.equation.energy import BoundEnergy
+from mfpde.equation.problem import Problem
 from mfpde.lagrangian import GROWTH, START, _Dynamics, _leeway, _method, _Record
-from mfpde.problem import Problem
 from mfpde.support.arguments import COUNT, COUNTS, FLAG, NONE, real, require, shown, whole
 from mfpde.support.arrays import Array
 from mfpde.support.saves import save_times

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde.ancestry import descent_at
+from mfpde.equation.problem import Problem, Reaction
 from mfpde.lagrangian import OutOfTime
 from mfpde.level_cache import LevelCache, cache_folder
 from mfpde.observables import (
@@ -28,7 +29,6 @@ from mfpde.observables import (
     OutputAt,
     as_times,
 )
-from mfpde.problem import Problem, Reaction
 from mfpde.refinement import FLOOR, LEAST_LEVELS, SAFETY, SAFETY_IN_TIME, Ladder, Level, worst
 from mfpde.routes import NodeRoute, Route, RouteError, another_mesh, routes
 from mfpde.support.arguments import FLAG, FUNCTION, NONE, POSITIVE, entries, real, require, shown

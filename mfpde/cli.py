@@ -29,7 +29,7 @@ from mfpde import __version__
 
 if TYPE_CHECKING:
     from mfpde.configuration import Configuration
-    from mfpde.problem import Problem
+    from mfpde.equation.problem import Problem
     from mfpde.solution import Solution
     from mfpde.streaming import Stream
 
@@ -198,7 +198,7 @@ def _one_line_warnings() -> Iterator[None]:
         _say(f"warning: {_line(message)}", err=True)
 
     with warnings.catch_warnings():
-        from mfpde.problem import TruncationWarning
+        from mfpde.equation.problem import TruncationWarning
         from mfpde.support.session import RunWarning
 
         for category in (TruncationWarning, RunWarning):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mfpde.energy.losses import check_size
+from mfpde.equation.energy.losses import check_size
 from mfpde.support.arrays import Array
 from mfpde.support.files.untrusted import read_npz
 from mfpde.tables import ConfigurationError, NetworkTable, one_line, short, suggestion

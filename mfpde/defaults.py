@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mfpde.grid import Grid
+from mfpde.equation.grid import Grid
+from mfpde.equation.problem import Problem, Reaction
 from mfpde.implicit import ImplicitStrang
 from mfpde.layers import layer_widths
-from mfpde.problem import Problem, Reaction
 from mfpde.stepping import ExponentialSSPRK3, Method, Strang
 from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
@@ -124,7 +124,7 @@ def _cells_looked_at(problem: Problem, grid: Grid) -> tuple[int, ...]:
 
 
 def _outlook(problem: Problem, grid: Grid, temperature: float) -> Outlook:
-    from mfpde.equilibrium import roughly_stationary
+    from mfpde.equation.equilibrium import roughly_stationary
 
     with one_blas_thread(), np.errstate(all="ignore"):
         start, V, end, V_end = roughly_stationary(problem, grid, temperature)

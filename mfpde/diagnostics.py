@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from mfpde.convexity import no_certificate
+from mfpde.equation.convexity import no_certificate
+from mfpde.equation.grid import End, Grid
 from mfpde.flow import Evaluation, Flow, FreeEnergy
-from mfpde.grid import End, Grid
 from mfpde.record import COLUMNS
 from mfpde.support.arguments import real, shown
 from mfpde.support.arrays import Array

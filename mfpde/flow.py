@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mfpde.convexity import convex_on
-from mfpde.gibbs import log_gibbs, relative_entropy
-from mfpde.grid import Grid
-from mfpde.problem import Problem
+from mfpde.equation.convexity import convex_on
+from mfpde.equation.gibbs import log_gibbs, relative_entropy
+from mfpde.equation.grid import Grid
+from mfpde.equation.problem import Problem
 from mfpde.reaction import make_reaction
 from mfpde.support.arrays import Array
 from mfpde.transport import Scheme, Transport

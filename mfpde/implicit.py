@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mfpde.equation.problem import Problem
 from mfpde.flow import Evaluation, Flow
-from mfpde.problem import Problem
 from mfpde.stepping import Coefficients, Method, Outcome
 from mfpde.support.arguments import real, shown
 from mfpde.support.arrays import Array

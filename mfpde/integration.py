@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.convexity import no_certificate
 from mfpde.defaults import coldest, outlook
 from mfpde.diagnostics import GapBelow, Limits, OnEndMass, Recorder, Snapshot, StopCondition, end_shares
-from mfpde.finite import cell_not_finite
+from mfpde.equation.convexity import no_certificate
+from mfpde.equation.finite import cell_not_finite
+from mfpde.equation.grid import Axis, Grid
+from mfpde.equation.measures.base import Measure
+from mfpde.equation.problem import Problem, Reaction
+from mfpde.equation.schedules import Constant
 from mfpde.flow import Evaluation, FreeEnergy
-from mfpde.grid import Axis, Grid
 from mfpde.implicit import Potential
 from mfpde.layers import layer_widths, unresolved
-from mfpde.measures import Measure
-from mfpde.problem import Problem, Reaction
 from mfpde.record import Result, State, run_stats
-from mfpde.schedules import Constant
 from mfpde.solution import Solution
 from mfpde.solver import Solver
 from mfpde.stepping import Controller, Method

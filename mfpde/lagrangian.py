@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mfpde.ancestry import Places, Watch, ancestral_mass, descent, find_places, nodes_of, of_a_density, watch, worst
-from mfpde.finite import NotFiniteError, check_finite, place_of, response_culprit
-from mfpde.grid import axis_number
-from mfpde.problem import Problem, Reaction
-from mfpde.quadrature import Block
-from mfpde.schedules import Constant, PiecewiseLinear, invert_clock
+from mfpde.equation.finite import NotFiniteError, check_finite, place_of, response_culprit
+from mfpde.equation.grid import axis_number
+from mfpde.equation.measures.quadrature import Block
+from mfpde.equation.problem import Problem, Reaction
+from mfpde.equation.schedules import Constant, PiecewiseLinear, invert_clock
 from mfpde.support.arguments import (
     COUNT,
     COUNTS,

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mfpde.grid import Grid
+from mfpde.equation.grid import Grid
 from mfpde.support.arrays import Array
 
 __all__ = ["layer_widths", "unresolved"]

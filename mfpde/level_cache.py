@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from mfpde.equation.problem import Problem
 from mfpde.observables import Observable, OutputAt
-from mfpde.problem import Problem
 from mfpde.refinement import Level, Spread
 from mfpde.routes import Route
 

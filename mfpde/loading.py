@@ -16,7 +16,7 @@ from mfpde.support.arguments import one_of, require
 from mfpde.support.files.untrusted import parse_toml
 
 if TYPE_CHECKING:
-    from mfpde.problem import Problem
+    from mfpde.equation.problem import Problem
 
 __all__ = ["data_of", "load"]
 
@@ -65,7 +65,7 @@ def load(path: str | os.PathLike[str], problem: Problem | None = None) -> Soluti
     """
     record = read(path)
     if problem is not None:
-        from mfpde.problem import Problem
+        from mfpde.equation.problem import Problem
 
         require(problem=(problem, one_of(Problem)))
         if problem.fingerprint() != record.fingerprint:

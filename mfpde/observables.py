@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mfpde.grid import Grid, axis_number
-from mfpde.problem import Problem
+from mfpde.equation.grid import Grid, axis_number
+from mfpde.equation.problem import Problem
 from mfpde.support.arguments import POWER, TEXT, numbers, one_of, read_only, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.saves import distinct_times, same_time

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from mfpde.certify import Certified, Disagreement, Reference, reference
+from mfpde.equation.problem import Problem
 from mfpde.observables import DecayRate, EnergyAt, Marginal, MassIn, Moment, Observable, OutputAt
-from mfpde.problem import Problem
 from mfpde.reference_file import StoredReference, read_reference, same_observable, save_reference
 from mfpde.support.arguments import shown
 from mfpde.support.files import hdf5

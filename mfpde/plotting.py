@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.grid import box
+from mfpde.equation.grid import box
 from mfpde.solution import Solution
 from mfpde.support.arguments import FLAG, NONE, NUMBER, NUMBERS, PATH, TEXTS, one_of, require
 from mfpde.support.arrays import Array
@@ -634,7 +634,7 @@ def _has_output(solution: Solution) -> bool:
 
 def _inputs(solution: Solution) -> tuple[Array, Array | None, tuple[Array, Array] | None]:
     """Where the output is drawn, the true values there if they are known, and the data if there is any."""
-    from mfpde.energy import TwoLayerNetwork
+    from mfpde.equation.energy import TwoLayerNetwork
 
     problem = solution.problem
     assert problem is not None

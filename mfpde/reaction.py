@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mfpde.grid import Grid
-from mfpde.problem import Problem, Reaction, Reinjection, ReinjectionKind
+from mfpde.equation.grid import Grid
+from mfpde.equation.problem import Problem, Reaction, Reinjection, ReinjectionKind
 from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 

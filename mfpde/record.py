@@ -12,7 +12,7 @@ import numpy as np
 from mfpde.support.arrays import Array
 
 if TYPE_CHECKING:
-    from mfpde.grid import Grid
+    from mfpde.equation.grid import Grid
     from mfpde.support.files.frames import StoredDensity
 
 __all__ = ["COLUMNS", "Record", "Result", "State", "run_stats"]

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde.certify import Certified, Reference
+from mfpde.equation.problem import Problem
 from mfpde.observables import DecayRate, DensityAt, EnergyAt, Marginal, MassIn, Moment, Observable, OutputAt
-from mfpde.problem import Problem
 from mfpde.support.arguments import shown
 from mfpde.support.arrays import Array
 from mfpde.support.files import hdf5

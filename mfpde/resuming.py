@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from mfpde import implicit, stepping, transport
 from mfpde.diagnostics import Limits, OnEndMass, StopCondition
+from mfpde.equation.problem import Problem
 from mfpde.integration import Integration, Manner, conclude, described, versions
 from mfpde.loading import load
-from mfpde.problem import Problem
 from mfpde.record import Result
 from mfpde.solution import Solution
 from mfpde.solver import Solver

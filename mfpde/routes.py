@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from mfpde.finite import NotFiniteError
+from mfpde.equation.finite import NotFiniteError
+from mfpde.equation.problem import Problem
 from mfpde.lagrangian import NodeFlow, OutOfTime
 from mfpde.observables import Measured
-from mfpde.problem import Problem
 from mfpde.support.arrays import Array
 from mfpde.support.saves import nearest
 from mfpde.support.session import WORKING_ARRAYS, RunWarning
@@ -279,7 +279,7 @@ class StationaryRoute(Route):
 
     def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
         """See `Route`."""
-        from mfpde.equilibrium import stationary, stationary_on_nodes
+        from mfpde.equation.equilibrium import stationary, stationary_on_nodes
 
         problem, left = self.problem, deadline - time.perf_counter()
         if left <= 0.0:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.convexity import NO_CERTIFICATE, convex_on, no_certificate
-from mfpde.grid import axis_number, box
+from mfpde.equation.convexity import NO_CERTIFICATE, convex_on, no_certificate
+from mfpde.equation.grid import axis_number, box
 from mfpde.record import Record, Result, State
 from mfpde.support.arguments import FLAG, NUMBER, PATH, POWER, require, shown
 from mfpde.support.arrays import Array
@@ -19,7 +19,7 @@ from mfpde.support.saves import save_index, within_run
 if TYPE_CHECKING:
     from os import PathLike
 
-    from mfpde.problem import Problem
+    from mfpde.equation.problem import Problem
 
 __all__ = ["Result", "Solution", "State"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.grid import Axis, End, Grid
+from mfpde.equation.grid import Axis, End, Grid
 from mfpde.record import Record, Result, State, run_stats
 from mfpde.solution_writer import (
     CELL_AVERAGES,

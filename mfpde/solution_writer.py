@@ -36,7 +36,7 @@ from mfpde.support.files.hdf5 import (
 if TYPE_CHECKING:
     import h5py
 
-    from mfpde.grid import Axis
+    from mfpde.equation.grid import Axis
 
 __all__ = [
     "CELL_AVERAGES",

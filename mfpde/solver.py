@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from mfpde.defaults import default_method, default_scheme
+from mfpde.equation.grid import Grid
+from mfpde.equation.measures.base import Measure
+from mfpde.equation.problem import Problem
+from mfpde.equation.schedules import Constant, Schedule, invert_clock
 from mfpde.flow import Evaluation, Flow, FreeEnergy
-from mfpde.grid import Grid
-from mfpde.measures import Measure
-from mfpde.problem import Problem
 from mfpde.record import Result, State
-from mfpde.schedules import Constant, Schedule, invert_clock
 from mfpde.solution import Solution
 from mfpde.stepping import Coefficients, Controller, ErrorControl, FixedStep, Method, step_doubling
 from mfpde.support.arguments import NUMBER, numbers, one_of, real, require, shown

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mfpde.equation.problem import Problem, Reaction
 from mfpde.flow import Evaluation, Flow
-from mfpde.problem import Problem, Reaction
 from mfpde.support.arguments import COUNT, entries, member, real, require, shown
 from mfpde.support.arrays import Array
 from mfpde.transport import Scheme

@@ -18,12 +18,12 @@ import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from mfpde import schedules
 from mfpde.diagnostics import OnEndMass
-from mfpde.energy.activations import ACTIVATIONS, activation_named
-from mfpde.energy.losses import LOSSES
+from mfpde.equation import schedules
+from mfpde.equation.energy.activations import ACTIVATIONS, activation_named
+from mfpde.equation.energy.losses import LOSSES
+from mfpde.equation.problem import Reaction, ReinjectionKind
 from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
-from mfpde.problem import Reaction, ReinjectionKind
 from mfpde.problems import constructor, names
 from mfpde.stepping import Controller, CourantControl, ErrorControl, ExponentialSSPRK3, FixedStep, Lie, Method, Strang
 from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5

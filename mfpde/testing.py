@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 
 from mfpde.certify import Certified, Reference
+from mfpde.equation.problem import Problem, Reaction
 from mfpde.observables import DecayRate, DensityAt, EnergyAt, Marginal, MassIn, Measured, Observable, as_times
-from mfpde.problem import Problem, Reaction
 from mfpde.refinement import largest
 from mfpde.support.arguments import FLAG, entries, numbers, real, require, shown, whole
 from mfpde.support.arrays import Array

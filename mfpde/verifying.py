@@ -19,7 +19,7 @@ from mfpde.support.files.hdf5 import holds_reference
 if TYPE_CHECKING:
     from os import PathLike
 
-    from mfpde.problem import Problem
+    from mfpde.equation.problem import Problem
 
 __all__ = ["Check", "Verified", "verify"]
 
@@ -195,7 +195,7 @@ def _laws(solution: Solution, unchecked: list[str]) -> Iterator[Check]:
 
 
 def _energy(mu: Array, bound: object, temperature: float, volume: float, log_base: Array | None) -> float:
-    from mfpde.gibbs import entropy
+    from mfpde.equation.gibbs import entropy
 
     value = float(bound.evaluate(mu)[1])  # type: ignore[attr-defined]
     return value + temperature * entropy(mu, volume, log_base) if temperature > 0.0 else value

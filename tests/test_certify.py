@@ -809,7 +809,7 @@ def test_masses_of_an_end_state_are_of_fourth_order():
 
 
 def test_gauss_nodes_know_the_density_everywhere():
-    from mfpde.equilibrium import stationary_on_nodes
+    from mfpde.equation.equilibrium import stationary_on_nodes
 
     d, kappa = 4, 2.0
     problem = mf.problems.sphere_langevin(d=d, field=1.0, temperature=1.0 / kappa)

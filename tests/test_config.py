@@ -11,7 +11,7 @@ from scipy import stats
 
 import mfpde as mf
 from mfpde.configuration import Configuration, load_config, named_config, parse_value
-from mfpde.energy.losses import LOSSES
+from mfpde.equation.energy.losses import LOSSES
 from mfpde.tables import (
     CONTROLLERS,
     METHODS,

@@ -10,9 +10,9 @@ from scipy import optimize, stats
 
 import mfpde as mf
 from mfpde import diagnostics
-from mfpde.convexity import convex_on, no_certificate
-from mfpde.energy.losses import Loss
-from mfpde.grid import box
+from mfpde.equation.convexity import convex_on, no_certificate
+from mfpde.equation.energy.losses import Loss
+from mfpde.equation.grid import box
 
 QUIET = {"progress": False}
 FILES = Path(__file__).parent / "files"

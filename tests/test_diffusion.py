@@ -7,8 +7,8 @@ import pytest
 import scipy.linalg
 from numba import njit
 
-from mfpde.gibbs import log_gibbs
-from mfpde.grid import Axis, End, Grid
+from mfpde.equation.gibbs import log_gibbs
+from mfpde.equation.grid import Axis, End, Grid
 from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Transport, Upwind, Weno5
 from mfpde.transport.bernoulli import bernoulli
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfpde.energy import (
+from mfpde.equation.energy import (
     CallableKernel,
     Confinement,
     CosineKernel,
@@ -25,10 +25,10 @@ from mfpde.energy import (
     SquaredLoss,
     TranslationInvariantKernel,
     TwoLayerNetwork,
-    kernels,
+    convolution,
 )
-from mfpde.energy.base import Last
-from mfpde.grid import Axis, End, Grid
+from mfpde.equation.energy.base import Last
+from mfpde.equation.grid import Axis, End, Grid
 
 PI = np.pi
 
@@ -685,7 +685,7 @@ def test_wrong_types(make):
 
 
 def test_importing_energies_costs_numpy_only():
-    code = "import mfpde.energy, sys; print([m for m in ('scipy', 'numba', 'sympy') if m in sys.modules])"
+    code = "import mfpde.equation.energy, sys; print([m for m in ('scipy', 'numba', 'sympy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -696,7 +696,7 @@ def test_importing_energies_costs_numpy_only():
     [((40, 30), (0, 1)), ((9, 10, 11), (0, 1, 2)), ((40, 30), (0,)), ((40, 30), (1,)), ((5, 70, 6), (1,))],
 )
 def test_a_convolution_by_strips_is_that_of_everything_at_once(monkeypatch, entries, shape, axes):
-    monkeypatch.setattr(kernels, "FFT_ENTRIES", entries)
+    monkeypatch.setattr(convolution, "FFT_ENTRIES", entries)
     rng = np.random.default_rng(0)
     half = rng.normal(size=[2 * shape[i] for i in axes])
     samples = half + np.roll(np.flip(half), 1, range(len(axes)))  # even
@@ -706,7 +706,7 @@ def test_a_convolution_by_strips_is_that_of_everything_at_once(monkeypatch, entr
     sizes = [2 * shape[i] for i in axes]
     image = np.fft.fftn(values, s=sizes, axes=axes) * padded.reshape(where)
     whole = np.fft.ifftn(image, axes=axes).real[tuple(slice(n) for n in shape)]
-    found = kernels.convolution(samples, axes, shape)(values)
+    found = convolution.convolution(samples, axes, shape)(values)
     assert np.abs(found - whole).max() <= 1e-14 * np.abs(whole).max()
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfpde.energy import (
+from mfpde.equation.energy import (
     CallableKernel,
     Confinement,
     CosineKernel,
@@ -25,12 +25,14 @@ from mfpde.energy import (
     SquaredLoss,
     TwoLayerNetwork,
 )
-from mfpde.equilibrium import _face_direction, stationary
-from mfpde.gibbs import entropy, log_gibbs, relative_entropy
-from mfpde.grid import Axis, End, Grid
-from mfpde.measures import Density, Dirac, Mixture, Product
-from mfpde.problem import Problem
-from mfpde.schedules import PowerLaw
+from mfpde.equation.equilibrium import _face_direction, stationary
+from mfpde.equation.gibbs import entropy, log_gibbs, relative_entropy
+from mfpde.equation.grid import Axis, End, Grid
+from mfpde.equation.measures.density import Density
+from mfpde.equation.measures.mixture import Mixture
+from mfpde.equation.measures.product import Dirac, Product
+from mfpde.equation.problem import Problem
+from mfpde.equation.schedules import PowerLaw
 from mfpde.support.session import RunWarning
 
 PI = np.pi
@@ -295,7 +297,7 @@ class TestNetworks:
 
 
 def _logistic(y):
-    from mfpde.energy import LogisticLoss
+    from mfpde.equation.energy import LogisticLoss
 
     return LogisticLoss(y)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import mfpde as mf
-from mfpde.energy.activations import ACTIVATIONS, Activation, hermite
-from mfpde.energy.losses import Loss
+from mfpde.equation.energy.activations import ACTIVATIONS, Activation, hermite
+from mfpde.equation.energy.losses import Loss
 
 X, Y = mf.Axis("x", -3, 3), mf.Axis("y", 0, 2, mf.End.PERIODIC)
 DATA = np.linspace(-1, 1, 12)
@@ -247,13 +247,13 @@ def test_it_is_looked_at_once():
 
 
 def unit(x, c, w):
-    from mfpde.problem import beside
+    from mfpde.equation.problem import beside
 
     return c * np.cos(w * beside(x, c, w))
 
 
 def unit_gradient(x, c, w):
-    from mfpde.problem import beside
+    from mfpde.equation.problem import beside
 
     t = w * beside(x, c, w)
     return np.cos(t), -c * np.sin(t) * beside(x, c, w)

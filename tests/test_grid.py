@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfpde.grid import Axis, End, Grid
+from mfpde.equation.grid import Axis, End, Grid
 
 
 def test_axis_keeps_what_it_was_given():

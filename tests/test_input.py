@@ -14,9 +14,9 @@ from scipy import stats
 
 import mfpde as mf
 from mfpde import particles, problems, testing
-from mfpde.energy import hermite
+from mfpde.equation.energy import hermite
+from mfpde.equation.problem import beside
 from mfpde.observables import Observable
-from mfpde.problem import beside
 from mfpde.support import arguments as checks
 
 AXES = (mf.Axis("x", -1, 1),)

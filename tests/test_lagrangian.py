@@ -14,7 +14,7 @@ from tails import TAILS
 
 import mfpde as mf
 from mfpde import lagrangian
-from mfpde.energy import base, features, kernels
+from mfpde.equation.energy import base, features, kernels
 from mfpde.lagrangian import _difference_weights
 
 

@@ -6,8 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from mfpde.grid import Axis, End, Grid
-from mfpde.measures import Density, Dirac, GridMeasure, Mixture, Particles, Product
+from mfpde.equation.grid import Axis, End, Grid
+from mfpde.equation.measures.density import Density
+from mfpde.equation.measures.mixture import Mixture
+from mfpde.equation.measures.on_mesh import GridMeasure
+from mfpde.equation.measures.particles import Particles
+from mfpde.equation.measures.product import Dirac, Product
 
 X = Axis("x", -5, 5)
 Y = Axis("y", -4, 6)
@@ -875,5 +879,7 @@ def test_importing_measures_loads_no_scipy():
     import subprocess
     import sys
 
-    code = "import sys, mfpde.measures; sys.exit(any(name.split('.')[0] == 'scipy' for name in sys.modules))"
+    code = (
+        "import sys, mfpde.equation.measures.base; sys.exit(any(name.split('.')[0] == 'scipy' for name in sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

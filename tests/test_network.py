@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from mfpde.energy import (
+from mfpde.equation.energy import (
     ACTIVATIONS,
     Activation,
     Confinement,
@@ -17,9 +17,9 @@ from mfpde.energy import (
     TwoLayerNetwork,
     hermite,
 )
-from mfpde.energy.activations import activation_named
-from mfpde.energy.network import Skeleton
-from mfpde.grid import Axis, End, Grid
+from mfpde.equation.energy.activations import activation_named
+from mfpde.equation.energy.network import Skeleton
+from mfpde.equation.grid import Axis, End, Grid
 
 
 @pytest.fixture(autouse=True)

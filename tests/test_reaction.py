@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from mfpde.energy import External
-from mfpde.gibbs import entropy, log_gibbs, relative_entropy
-from mfpde.grid import Axis, Grid
-from mfpde.measures import Product
-from mfpde.problem import Problem, Reinjection, ReinjectionKind
+from mfpde.equation.energy import External
+from mfpde.equation.gibbs import entropy, log_gibbs, relative_entropy
+from mfpde.equation.grid import Axis, Grid
+from mfpde.equation.measures.product import Product
+from mfpde.equation.problem import Problem, Reinjection, ReinjectionKind
 from mfpde.reaction import ReactionStep, exponential_step, free_energy_step, make_reaction, reinjection_step
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfpde.schedules import (
+from mfpde.equation.schedules import (
     Constant,
     CustomSchedule,
     ExponentialDecay,

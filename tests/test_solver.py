@@ -17,9 +17,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import mfpde as mf
 from mfpde import implicit, integration
+from mfpde.equation.schedules import invert_clock
 from mfpde.flow import Flow
 from mfpde.record import COLUMNS
-from mfpde.schedules import invert_clock
 from mfpde.stepping import Coefficients, Operator, Outcome, Splitting, step_doubling
 
 

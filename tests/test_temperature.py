@@ -9,7 +9,7 @@ from scipy import integrate, linalg, special, stats
 from threadpoolctl import threadpool_limits
 
 import mfpde as mf
-from mfpde.gibbs import log_gibbs
+from mfpde.equation.gibbs import log_gibbs
 from mfpde.reaction import free_energy_step
 
 P = mf.problems

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from mfpde.grid import Axis, End, Grid
+from mfpde.equation.grid import Axis, End, Grid
 from mfpde.support.threads import THREADED_SIZE
 from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Transport, Upwind, Weno5
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mfpde.grid import Axis, End, Grid
+from mfpde.equation.grid import Axis, End, Grid
 from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Transport, Upwind, Weno5
 
 SCHEMES = [Upwind(), *(Muscl(limiter) for limiter in Limiter), Weno5(), ScharfetterGummel()]

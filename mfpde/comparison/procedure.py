@@ -27,9 +27,9 @@ from mfpde.comparison.reference import (
 from mfpde.comparison.report import Comparison
 from mfpde.comparison.sensitivity import Fault, OnCells, OnNodes, Sensitivities
 from mfpde.comparison.statistics import ANCESTORS, Finding, Rules, make_finding
+from mfpde.equation.problem import Problem, Reaction
 from mfpde.lagrangian import Characteristics, NodeFlow, OutOfTime
 from mfpde.particles import Cloud, Dynamics, simulate
-from mfpde.problem import Problem, Reaction
 from mfpde.solution import Solution
 from mfpde.support.arguments import (
     COUNT,

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.energy.losses import check_size
-from mfpde.grid import Axis
+from mfpde.equation.energy.losses import check_size
+from mfpde.equation.grid import Axis
+from mfpde.equation.problem import Problem
 from mfpde.particles import Cloud
-from mfpde.problem import Problem
 from mfpde.support.arguments import PATH, TEXT, numbers, one_of, real, require, shown
 from mfpde.support.arguments import entries as entries_of
 from mfpde.support.arrays import Array

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.energy import Discrepancy
-from mfpde.grid import Axis, Grid
+from mfpde.equation.energy import Discrepancy
+from mfpde.equation.grid import Axis, Grid
+from mfpde.equation.measures.base import Measure, RestrictedMeasure
+from mfpde.equation.measures.on_mesh import GridMeasure
+from mfpde.equation.problem import Problem, Reaction
 from mfpde.lagrangian import Characteristics
-from mfpde.measures import GridMeasure, Measure, RestrictedMeasure
-from mfpde.problem import Problem, Reaction
 from mfpde.solution import Solution
 from mfpde.support.arrays import Array
 

@@ -14,12 +14,13 @@ from typing import Protocol
 import numpy as np
 
 from mfpde.comparison.reference import ExactLaw, Field, Observer, Quantity, starts_at_mu_0
-from mfpde.energy.base import BoundEnergy, GridEnergy, Source
-from mfpde.grid import Axis, Grid
+from mfpde.equation.energy.base import BoundEnergy, GridEnergy, Source
+from mfpde.equation.grid import Axis, Grid
+from mfpde.equation.measures.on_mesh import GridMeasure
+from mfpde.equation.measures.particles import Particles
+from mfpde.equation.problem import Problem
+from mfpde.equation.schedules import Constant, PiecewiseLinear, Schedule
 from mfpde.lagrangian import Characteristics, characteristics
-from mfpde.measures import GridMeasure, Particles
-from mfpde.problem import Problem
-from mfpde.schedules import Constant, PiecewiseLinear, Schedule
 from mfpde.solution import Solution
 from mfpde.stepping import Method
 from mfpde.support.arrays import Array

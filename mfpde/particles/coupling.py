@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mfpde.energy import BoundEnergy
-from mfpde.measures import Measure
+from mfpde.equation.energy import BoundEnergy
+from mfpde.equation.measures.base import Measure
+from mfpde.equation.problem import Problem
 from mfpde.particles.dynamics import Langevin, _zero
 from mfpde.particles.fields import make_field
 from mfpde.particles.simulation import (
@@ -19,7 +20,6 @@ from mfpde.particles.simulation import (
     save_steps,
     step_length,
 )
-from mfpde.problem import Problem
 from mfpde.support.arguments import FLAG, SEED, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.session import check_memory

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.grid import Axis
+from mfpde.equation.grid import Axis
 from mfpde.support.arguments import entries, numbers, one_of, require, shown
 from mfpde.support.arrays import Array
 

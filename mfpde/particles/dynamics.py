@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from mfpde.energy import TwoLayerNetwork
+from mfpde.equation.energy import TwoLayerNetwork
+from mfpde.equation.problem import Problem, Reaction
 from mfpde.particles.density import KernelDensity
-from mfpde.problem import Problem, Reaction
 from mfpde.support.arguments import entries, real, shown, whole
 from mfpde.support.arrays import Array
 

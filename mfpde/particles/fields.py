@@ -19,9 +19,9 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from mfpde.energy import BoundEnergy
-from mfpde.grid import Grid
-from mfpde.problem import Problem
+from mfpde.equation.energy import BoundEnergy
+from mfpde.equation.grid import Grid
+from mfpde.equation.problem import Problem
 from mfpde.support.arrays import Array
 
 __all__ = ["DirectField", "Field", "MeshField", "make_field", "mesh_shape"]

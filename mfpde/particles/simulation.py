@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.energy import TwoLayerNetwork
-from mfpde.energy.base import central_difference, difference_step
-from mfpde.finite import NotFiniteError, check_finite, place_of, response_culprit
-from mfpde.grid import Axis, End, axis_number
-from mfpde.measures import Measure, Particles, wrap
+from mfpde.equation.energy import TwoLayerNetwork
+from mfpde.equation.energy.base import central_difference, difference_step
+from mfpde.equation.finite import NotFiniteError, check_finite, place_of, response_culprit
+from mfpde.equation.grid import Axis, End, axis_number
+from mfpde.equation.measures.base import Measure, wrap
+from mfpde.equation.measures.particles import Particles
+from mfpde.equation.problem import Problem, Reaction, ReinjectionKind
+from mfpde.equation.schedules import Schedule
 from mfpde.particles.checkpoint import Checkpoint, described, generator_state, set_generators
 from mfpde.particles.density import KernelDensity
 from mfpde.particles.dynamics import (
@@ -34,8 +37,6 @@ from mfpde.particles.dynamics import (
     make_scheme,
 )
 from mfpde.particles.fields import DirectField, Field, make_field
-from mfpde.problem import Problem, Reaction, ReinjectionKind
-from mfpde.schedules import Schedule
 from mfpde.support.arguments import (
     FLAG,
     NONE,

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from mfpde.problem import Problem
+from mfpde.equation.problem import Problem
 from mfpde.problems.attention import self_attention
 from mfpde.problems.bumps import gaussian_bumps
 from mfpde.problems.classic import double_well, linear_neuron, quadratic_well

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from mfpde.energy import CosineKernel, Interaction, SeparableKernel
-from mfpde.grid import Axis, End
-from mfpde.measures import Density
-from mfpde.problem import Problem, Reaction
+from mfpde.equation.energy import CosineKernel, Interaction, SeparableKernel
+from mfpde.equation.grid import Axis, End
+from mfpde.equation.measures.density import Density
+from mfpde.equation.problem import Problem, Reaction
 from mfpde.support.arrays import Array
 
 __all__ = ["self_attention"]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mfpde.energy import Discrepancy, GaussianKernel, SeparableKernel
-from mfpde.grid import Axis
-from mfpde.measures import Product
-from mfpde.problem import Network, Problem, beside
+from mfpde.equation.energy import Discrepancy, GaussianKernel, SeparableKernel
+from mfpde.equation.grid import Axis
+from mfpde.equation.measures.product import Product
+from mfpde.equation.problem import Network, Problem, beside
 
 __all__ = ["gaussian_bumps"]
 

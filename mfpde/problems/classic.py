@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from mfpde.energy import External, Interaction, LinearKernel, SeparableKernel
-from mfpde.grid import Axis
-from mfpde.measures import Product
-from mfpde.problem import Network, Problem, beside
+from mfpde.equation.energy import External, Interaction, LinearKernel, SeparableKernel
+from mfpde.equation.grid import Axis
+from mfpde.equation.measures.product import Product
+from mfpde.equation.problem import Network, Problem, beside
 
 __all__ = ["double_well", "linear_neuron", "quadratic_well"]
 

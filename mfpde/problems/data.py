@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mfpde.energy import TwoLayerNetwork
-from mfpde.grid import Axis
-from mfpde.measures import Measure, Product
-from mfpde.problem import Problem
+from mfpde.equation.energy import TwoLayerNetwork
+from mfpde.equation.grid import Axis
+from mfpde.equation.measures.base import Measure
+from mfpde.equation.measures.product import Product
+from mfpde.equation.problem import Problem
 from mfpde.support.arguments import numbers, shown
 
 __all__ = ["network"]

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from mfpde.energy import CosineKernel, External, Interaction, LinearKernel, SeparableKernel
-from mfpde.grid import Axis, End
-from mfpde.measures import Density, Product
-from mfpde.problem import Problem, Reaction
+from mfpde.equation.energy import CosineKernel, External, Interaction, LinearKernel, SeparableKernel
+from mfpde.equation.grid import Axis, End
+from mfpde.equation.measures.density import Density
+from mfpde.equation.measures.product import Product
+from mfpde.equation.problem import Problem, Reaction
 from mfpde.support.arrays import Array
 
 __all__ = ["double_well_sampling", "gaussian_langevin", "gaussian_sampling", "sphere_langevin", "torus_langevin"]

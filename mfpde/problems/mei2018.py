@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mfpde.energy import Confinement, Features, SquaredLoss
-from mfpde.grid import Axis, End
-from mfpde.measures import Product
-from mfpde.problem import Network, Problem, Reaction
-from mfpde.schedules import PowerLaw
+from mfpde.equation.energy import Confinement, Features, SquaredLoss
+from mfpde.equation.grid import Axis, End
+from mfpde.equation.measures.product import Product
+from mfpde.equation.problem import Network, Problem, Reaction
+from mfpde.equation.schedules import PowerLaw
 from mfpde.support.arguments import MayBeInfinite
 from mfpde.support.arrays import Array
 

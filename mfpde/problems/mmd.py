@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from mfpde.energy import External, Interaction, TranslationInvariantKernel
-from mfpde.grid import Axis, End
-from mfpde.measures import Density, Product
-from mfpde.problem import Problem
+from mfpde.equation.energy import External, Interaction, TranslationInvariantKernel
+from mfpde.equation.grid import Axis, End
+from mfpde.equation.measures.density import Density
+from mfpde.equation.measures.product import Product
+from mfpde.equation.problem import Problem
 from mfpde.support.arrays import Array
 
 __all__ = ["Profile", "mmd_flow"]

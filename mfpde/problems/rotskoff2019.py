@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 
-from mfpde.energy import External, GaussianKernel, Interaction, LinearKernel, SeparableKernel, TwoLayerNetwork
-from mfpde.grid import Axis
-from mfpde.measures import Product
-from mfpde.problem import Network, Problem, Reinjection, ReinjectionKind, beside
+from mfpde.equation.energy import External, GaussianKernel, Interaction, LinearKernel, SeparableKernel, TwoLayerNetwork
+from mfpde.equation.grid import Axis
+from mfpde.equation.measures.product import Product
+from mfpde.equation.problem import Network, Problem, Reinjection, ReinjectionKind, beside
 from mfpde.support.arrays import Array
 
 __all__ = ["Start", "student_teacher", "three_gaussians"]

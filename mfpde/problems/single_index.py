@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mfpde.energy import Features, SquaredLoss
-from mfpde.grid import Axis, End
-from mfpde.measures import Product
-from mfpde.problem import Problem
+from mfpde.equation.energy import Features, SquaredLoss
+from mfpde.equation.grid import Axis, End
+from mfpde.equation.measures.product import Product
+from mfpde.equation.problem import Problem
 from mfpde.support.arrays import Array
 
 __all__ = ["SphereAngle", "single_index"]

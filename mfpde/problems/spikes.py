@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from mfpde.energy import CosineKernel, Discrepancy, SeparableKernel
-from mfpde.grid import Axis, End
-from mfpde.measures import Product
-from mfpde.problem import Problem, Reaction
+from mfpde.equation.energy import CosineKernel, Discrepancy, SeparableKernel
+from mfpde.equation.grid import Axis, End
+from mfpde.equation.measures.product import Product
+from mfpde.equation.problem import Problem, Reaction
 from mfpde.support.arrays import Array
 
 __all__ = ["torus_spikes"]

@@ -171,7 +171,7 @@ class _Tolerant:
 
 
 _SOURCES = (
-    "energy/gaussian_sums.py",
+    "equation/energy/gaussian_sums.py",
     "lanes.py",
     "passes.py",
     "particles/kernels.py",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mfpde.grid import End, Grid
+from mfpde.equation.grid import End, Grid
 from mfpde.support.arguments import COUNT, NONE, one_of, real, require, shown, values_of
 from mfpde.support.arguments import entries as entries_of
 from mfpde.support.arrays import Array
@@ -103,7 +103,7 @@ class Transport:
 
     Examples
     --------
-    >>> from mfpde.grid import Axis, Grid
+    >>> from mfpde.equation.grid import Axis, Grid
     >>> grid = Grid([Axis("x", 0, 1)], [4])
     >>> transport = Transport(grid, Upwind())
     >>> transport.rate(np.array([0.0, 1.0, 0.0, 0.0]), grid.centres(0))

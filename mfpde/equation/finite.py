@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mfpde.grid import Axis, Grid
+from mfpde.equation.grid import Axis, Grid
 from mfpde.support.arrays import Array
 
 __all__ = ["NotFiniteError", "cell_not_finite", "check_finite", "place_of", "response_culprit"]

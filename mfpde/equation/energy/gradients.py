@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.grid import Axis
+from mfpde.equation.grid import Axis
 from mfpde.support.arguments import read_only
 from mfpde.support.arrays import Array
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.energy.base import (
+from mfpde.equation.energy.base import (
     MEMORY_LIMIT,
     Array,
     BoundEnergy,
@@ -21,10 +21,10 @@ from mfpde.energy.base import (
     in_chunks,
     prepared_output,
 )
-from mfpde.energy.gradients import check_derivative, check_gradient, probe_points
-from mfpde.energy.losses import LOSSES, Loss, SquaredLoss
-from mfpde.finite import cell_not_finite
-from mfpde.grid import Axis, Grid, as_axes
+from mfpde.equation.energy.gradients import check_derivative, check_gradient, probe_points
+from mfpde.equation.energy.losses import LOSSES, Loss, SquaredLoss
+from mfpde.equation.finite import cell_not_finite
+from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import function, numbers, read_only, shown, values_of
 from mfpde.support.threads import product
 
@@ -66,7 +66,7 @@ class Features(Energy):
 
     Examples
     --------
-    >>> from mfpde.energy.losses import SquaredLoss
+    >>> from mfpde.equation.energy.losses import SquaredLoss
     >>> moments = Features(lambda x: np.stack([x, x**2]), SquaredLoss([0.0, 1.0], [1.0, 1.0]))
     >>> bound = moments.bind([Axis("x", -2, 2)])
     >>> round(bound.energy(np.array([[1.0]]), np.array([1.0])), 12)
@@ -74,7 +74,7 @@ class Features(Energy):
 
     A network of your own units on data, whose output a solution then predicts:
 
-    >>> from mfpde.problem import beside
+    >>> from mfpde.equation.problem import beside
     >>> def unit(x, c, w):
     ...     return c * np.cos(w * beside(x, c, w))
     >>> x = np.linspace(-1, 1, 20)

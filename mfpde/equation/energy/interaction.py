@@ -9,7 +9,7 @@ from functools import reduce
 
 import numpy as np
 
-from mfpde.energy.base import (
+from mfpde.equation.energy.base import (
     Array,
     BoundEnergy,
     BoundExternal,
@@ -22,8 +22,9 @@ from mfpde.energy.base import (
     in_chunks,
     prepared_output,
 )
-from mfpde.energy.kernels import AxisFactor, BoundKernel, Kernel
-from mfpde.grid import Axis, Grid, as_axes
+from mfpde.equation.energy.factors import AxisFactor
+from mfpde.equation.energy.kernels import BoundKernel, Kernel
+from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import numbers, real, shown
 from mfpde.support.threads import product
 

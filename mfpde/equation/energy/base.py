@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mfpde.energy.gradients import check_gradient
-from mfpde.grid import Axis, Grid, as_axes
+from mfpde.equation.energy.gradients import check_gradient
+from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import entries, function, read_only, real, shown, values_of
 from mfpde.support.arrays import Array
 
@@ -170,7 +170,7 @@ class BoundEnergy(ABC):
         Whether grad V may jump (a ReLU unit): convergence is then of low order.
     convex : bool or None
         Whether the energy is known to be convex among all measures on the box, whatever their mass. Where it is not
-        True, `mfpde.convexity` looks at the mesh.
+        True, `mfpde.equation.convexity` looks at the mesh.
     quadratic : bool
         Whether V is known to be affine in the measure.
     offset : float
@@ -502,7 +502,7 @@ class External(Energy):
 
     Examples
     --------
-    >>> from mfpde.grid import Axis, Grid
+    >>> from mfpde.equation.grid import Axis, Grid
     >>> well = External(lambda x: (x**2 - 1) ** 2, lambda x: (4 * x * (x**2 - 1),))
     >>> bound = well.bind([Axis("x", -2, 2)])
     >>> float(bound.energy(np.array([[0.0], [1.0]]), np.array([0.5, 0.5])))

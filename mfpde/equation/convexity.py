@@ -11,7 +11,8 @@ changes ``h`` of mass 0: ``-|x - y|`` is such a kernel. Where the mass is free, 
 The answer has three values. *True* and *False* are proofs, up to eigenvalues of 1e-10 of the largest entry of ``K``, by
 which a certificate may be off; *None* says that neither was found, and there is no certificate then either. In order:
 
-1. by construction (`mfpde.energy.Energy.convex`): convex losses, and positive definite kernels of positive weight;
+1. by construction (`mfpde.equation.energy.Energy.convex`): convex losses, and positive definite kernels of positive
+   weight;
 2. a kernel that is a product over the axes is positive where the matrices of its axes are, one of differences where its
    Fourier coefficients on a torus around the box are;
 3. of energies that are quadratic in the measure, the eigenvalues of the second variation: in the space of the response
@@ -26,10 +27,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mfpde.energy.base import BoundEnergy, BoundSum, GridEnergy
-from mfpde.energy.kernels import BoundSeparable, BoundTranslationInvariant
-from mfpde.energy.pair import BoundDirect
-from mfpde.grid import Grid
+from mfpde.equation.energy.base import BoundEnergy, BoundSum, GridEnergy
+from mfpde.equation.energy.interaction import BoundDirect
+from mfpde.equation.energy.kernels import BoundSeparable, BoundTranslationInvariant
+from mfpde.equation.grid import Grid
 from mfpde.support.arrays import Array
 
 __all__ = ["NO_CERTIFICATE", "convex_on", "no_certificate", "second_variation"]

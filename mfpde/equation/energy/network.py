@@ -9,12 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.energy.activations import Activation, activation_named
-from mfpde.energy.base import Array, BoundEnergy, Energy, GridEnergy, Last, Source, axis_positions, in_chunks
-from mfpde.energy.features import FeaturesOnGrid, LossForm, QuadraticForm, ResponseForm, check_loss, check_memory
-from mfpde.energy.gradients import check_derivative, probe_points
-from mfpde.energy.losses import LossFactory, SquaredLoss, check_size, loss_named
-from mfpde.grid import Axis, Grid, as_axes
+from mfpde.equation.energy.activations import Activation, activation_named
+from mfpde.equation.energy.base import Array, BoundEnergy, Energy, GridEnergy, Last, Source, axis_positions, in_chunks
+from mfpde.equation.energy.features import (
+    FeaturesOnGrid,
+    LossForm,
+    QuadraticForm,
+    ResponseForm,
+    check_loss,
+    check_memory,
+)
+from mfpde.equation.energy.gradients import check_derivative, probe_points
+from mfpde.equation.energy.losses import LossFactory, SquaredLoss, check_size, loss_named
+from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import entries, numbers, real, shown
 
 __all__ = ["Role", "TwoLayerNetwork"]
@@ -78,7 +85,7 @@ class TwoLayerNetwork(Energy):
 
     Examples
     --------
-    >>> from mfpde.grid import Axis
+    >>> from mfpde.equation.grid import Axis
     >>> x = np.linspace(-1, 1, 100)
     >>> net = TwoLayerNetwork(x, np.sin(3 * x), activation="tanh")
     >>> bound = net.bind([Axis("c", -2, 2), Axis("a", -2, 2), Axis("b", -2, 2)])

@@ -3,23 +3,14 @@
 ``energy.bind(axes)`` puts an energy on a box, ``.on(grid)`` on a mesh; the same response serves grid and points.
 """
 
-from mfpde.energy.activations import ACTIVATIONS, Activation, hermite
-from mfpde.energy.base import BoundEnergy, Confinement, Energy, EnergySum, External, GridEnergy
-from mfpde.energy.features import Features
-from mfpde.energy.kernels import (
-    AxisKernel,
-    CallableKernel,
-    CosineKernel,
-    GaussianKernel,
-    Kernel,
-    LinearKernel,
-    PairKernel,
-    SeparableKernel,
-    TranslationInvariantKernel,
-)
-from mfpde.energy.losses import LOSSES, HuberLoss, LogisticLoss, Loss, SquaredLoss
-from mfpde.energy.network import Role, TwoLayerNetwork
-from mfpde.energy.pair import Discrepancy, Interaction
+from mfpde.equation.energy.activations import ACTIVATIONS, Activation, hermite
+from mfpde.equation.energy.axis_kernels import AxisKernel, CallableKernel, CosineKernel, GaussianKernel, LinearKernel
+from mfpde.equation.energy.base import BoundEnergy, Confinement, Energy, EnergySum, External, GridEnergy
+from mfpde.equation.energy.features import Features
+from mfpde.equation.energy.interaction import Discrepancy, Interaction
+from mfpde.equation.energy.kernels import Kernel, PairKernel, SeparableKernel, TranslationInvariantKernel
+from mfpde.equation.energy.losses import LOSSES, HuberLoss, LogisticLoss, Loss, SquaredLoss
+from mfpde.equation.energy.network import Role, TwoLayerNetwork
 
 __all__ = [
     "ACTIVATIONS",

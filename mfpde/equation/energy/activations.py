@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.energy.base import Array, central_difference
+from mfpde.equation.energy.base import Array, central_difference
 from mfpde.support.arguments import shown, values_of, whole
 
 __all__ = ["ACTIVATIONS", "Activation", "activation_named", "hermite"]

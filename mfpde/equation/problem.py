@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from mfpde.energy import BoundEnergy, Energy, Features, TwoLayerNetwork
-from mfpde.energy.base import axis_positions
-from mfpde.grid import Axis, Grid, box
-from mfpde.measures import Measure, RestrictedMeasure
-from mfpde.schedules import Constant, Schedule, as_schedule
+from mfpde.equation.energy import BoundEnergy, Energy, Features, TwoLayerNetwork
+from mfpde.equation.energy.base import axis_positions
+from mfpde.equation.grid import Axis, Grid, box
+from mfpde.equation.measures.base import Measure, RestrictedMeasure
+from mfpde.equation.schedules import Constant, Schedule, as_schedule
 from mfpde.support.arguments import entries, function, member, numbers, read_only, real, shown, values_of
 from mfpde.support.arrays import Array
 from mfpde.support.threads import one_blas_thread
@@ -180,7 +180,7 @@ class Problem:
     Parameters
     ----------
     energy : Energy
-        ``E[mu]``, a sum of the terms in `mfpde.energy`.
+        ``E[mu]``, a sum of the terms in `mfpde.equation.energy`.
     axes : sequence of Axis
         The box, one to four axes.
     initial : Measure
@@ -255,9 +255,11 @@ class Problem:
     def __post_init__(self) -> None:
         set_ = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
         if not isinstance(self.energy, Energy):
-            raise ValueError(f"energy must be an Energy, not {type(self.energy).__name__}; see mfpde.energy")
+            raise ValueError(f"energy must be an Energy, not {type(self.energy).__name__}; see mfpde.equation.energy")
         if not isinstance(self.initial, Measure):
-            raise ValueError(f"initial must be a Measure, not {type(self.initial).__name__}; see mfpde.measures")
+            raise ValueError(
+                f"initial must be a Measure, not {type(self.initial).__name__}; see mfpde.equation.measures.base"
+            )
         axes = (self.axes,) if isinstance(self.axes, Axis) else entries(self.axes, "the axes of a problem")
         Grid(axes, (4,) * len(axes))  # checks number and names
         set_("axes", axes)

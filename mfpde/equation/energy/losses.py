@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.energy.base import Array
+from mfpde.equation.energy.base import Array
 from mfpde.support.arguments import numbers, real, shown
 
 __all__ = ["LOSSES", "HuberLoss", "LogisticLoss", "Loss", "SquaredLoss", "loss_named"]

@@ -27,13 +27,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.convexity import convex_on, no_certificate, second_variation
-from mfpde.energy import BoundEnergy
-from mfpde.finite import cell_not_finite
-from mfpde.gibbs import entropy, log_gibbs
-from mfpde.grid import Grid, box
-from mfpde.measures import GridMeasure, Measure
-from mfpde.problem import Problem, Reaction
+from mfpde.equation.convexity import convex_on, no_certificate, second_variation
+from mfpde.equation.energy import BoundEnergy
+from mfpde.equation.finite import cell_not_finite
+from mfpde.equation.gibbs import entropy, log_gibbs
+from mfpde.equation.grid import Grid, box
+from mfpde.equation.measures.base import Measure
+from mfpde.equation.measures.on_mesh import GridMeasure
+from mfpde.equation.problem import Problem, Reaction
 from mfpde.support.arguments import NONE, NUMBER, POSITIVE, WHOLE, real, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.session import warn
@@ -84,7 +85,7 @@ class Equilibrium:
     temperature : float
         ``tau``.
     convex : bool or None
-        Whether the energy is convex on this mesh; None where that is not known. See `mfpde.convexity`.
+        Whether the energy is convex on this mesh; None where that is not known. See `mfpde.equation.convexity`.
     converged : bool
         Whether the gap went below the tolerance.
     iterations : int

@@ -1,0 +1,101 @@
+"""Kernels along one axis as sums of products."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from functools import cache
+
+import numpy as np
+
+from mfpde.equation.energy.base import (
+    Array,
+)
+
+__all__ = ["AxisFactor", "CosineFactor", "LinearFactor", "OneFactor", "gauss_legendre", "golden_points"]
+
+
+class AxisFactor(ABC):
+    """``k(x, y) = sum_j s_j psi_j(x) psi_j(y)`` along one axis, with psi scaled so that s is 1 or -1.
+
+    `sizes` are the magnitudes of the eigenvalues (1 where they mean nothing); they truncate products of factors.
+    """
+
+    signs: Array
+    sizes: Array
+
+    @property
+    def rank(self) -> int:
+        """The number of features."""
+        return self.signs.size
+
+    @abstractmethod
+    def values(self, x: Array) -> Array:
+        """The features at x (n,): shape ``(rank, n)``."""
+
+    @abstractmethod
+    def derivatives(self, x: Array) -> Array:
+        """Their derivatives at x (n,): shape ``(rank, n)``."""
+
+
+class OneFactor(AxisFactor):
+    """The factor 1 of an axis the kernel does not depend on."""
+
+    def __init__(self) -> None:
+        self.signs = self.sizes = np.ones(1)
+
+    def values(self, x: Array) -> Array:
+        return np.ones((1, x.size))
+
+    def derivatives(self, x: Array) -> Array:
+        return np.zeros((1, x.size))
+
+
+class LinearFactor(AxisFactor):
+    """x y: rank one, exactly."""
+
+    def __init__(self) -> None:
+        self.signs = self.sizes = np.ones(1)
+
+    def values(self, x: Array) -> Array:
+        return np.array(x, dtype=float)[None, :]
+
+    def derivatives(self, x: Array) -> Array:
+        return np.ones((1, x.size))
+
+
+class CosineFactor(AxisFactor):
+    """A finite cosine series, exactly: cos(w (x - y)) = cos wx cos wy + sin wx sin wy."""
+
+    def __init__(self, constant: float, amplitudes: Array, frequency: float) -> None:
+        active = np.flatnonzero(amplitudes)
+        self._frequencies = frequency * (active + 1.0)
+        self._roots = np.sqrt(np.abs(amplitudes[active]))
+        self._constant = math.sqrt(abs(constant))
+        signs, sizes = np.sign(amplitudes[active]), np.abs(amplitudes[active])
+        head = [np.sign(constant)] if constant else []
+        self.signs = np.concatenate([head, signs, signs])
+        self.sizes = np.concatenate([[abs(constant)] if constant else [], sizes, sizes])
+
+    def values(self, x: Array) -> Array:
+        t = self._frequencies[:, None] * x
+        head = np.full((1 if self._constant else 0, x.size), self._constant)
+        return np.concatenate([head, self._roots[:, None] * np.cos(t), self._roots[:, None] * np.sin(t)])
+
+    def derivatives(self, x: Array) -> Array:
+        t = self._frequencies[:, None] * x
+        slope = (self._frequencies * self._roots)[:, None]
+        return np.concatenate([np.zeros((1 if self._constant else 0, x.size)), -slope * np.sin(t), slope * np.cos(t)])
+
+
+def golden_points(lower: float, upper: float, n: int) -> Array:
+    """Points that fill an interval evenly and avoid every regular mesh."""
+    unit: Array = np.asarray((0.5 + 0.6180339887498949 * np.arange(1, n + 1)) % 1.0, dtype=np.float64)
+    return lower + (upper - lower) * unit
+
+
+@cache
+def gauss_legendre(n: int) -> tuple[Array, Array]:
+    """The nodes and weights of Gauss-Legendre quadrature on [-1, 1]."""
+    nodes, weights = np.polynomial.legendre.leggauss(n)
+    return np.asarray(nodes, dtype=np.float64), np.asarray(weights, dtype=np.float64)

@@ -1,0 +1,1 @@
+"""Probability measures that a problem starts from, and their quadrature."""
