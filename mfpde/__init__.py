@@ -69,8 +69,8 @@ _HOMES = {
     "mfpde.resuming": ("resume",),
     "mfpde.verifying": ("Check", "Verified", "verify"),
     "mfpde.equation.equilibrium": ("Equilibrium", "stationary"),
-    "mfpde.lagrangian": ("Characteristics", "characteristics"),
-    "mfpde.central_limit": ("Fluctuations", "fluctuations"),
+    "mfpde.lagrangian.characteristics": ("Characteristics", "characteristics"),
+    "mfpde.lagrangian.fluctuations": ("Fluctuations", "fluctuations"),
     "mfpde.comparison": (
         "Comparison",
         "ExactLaw",
@@ -104,7 +104,6 @@ __all__ = [*sorted(_WHERE), "particles", "problems", "testing"]
 
 if TYPE_CHECKING:
     from mfpde import particles, problems, testing
-    from mfpde.central_limit import Fluctuations, fluctuations
     from mfpde.certify import (
         Certified,
         DecayRate,
@@ -162,7 +161,8 @@ if TYPE_CHECKING:
     from mfpde.equation.schedules import Constant, ExponentialDecay, InverseLog, PiecewiseLinear, PowerLaw, Schedule
     from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
     from mfpde.integration import SolveError, solve
-    from mfpde.lagrangian import Characteristics, characteristics
+    from mfpde.lagrangian.characteristics import Characteristics, characteristics
+    from mfpde.lagrangian.fluctuations import Fluctuations, fluctuations
     from mfpde.loading import load
     from mfpde.pack import load_reference, reference_names
     from mfpde.plotting import animate, plot

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.ancestry import descent_at
 from mfpde.equation.problem import Problem, Reaction
-from mfpde.lagrangian import OutOfTime
+from mfpde.lagrangian.ancestry import descent_at
+from mfpde.lagrangian.nodes import OutOfTime
 from mfpde.level_cache import LevelCache, cache_folder
 from mfpde.observables import (
     DecayRate,

@@ -13,7 +13,8 @@ import numpy as np
 
 from mfpde.equation.finite import NotFiniteError
 from mfpde.equation.problem import Problem
-from mfpde.lagrangian import NodeFlow, OutOfTime
+from mfpde.lagrangian.node_flow import NodeFlow
+from mfpde.lagrangian.nodes import OutOfTime
 from mfpde.observables import Measured
 from mfpde.support.arrays import Array
 from mfpde.support.saves import nearest

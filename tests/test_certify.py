@@ -15,7 +15,7 @@ from tails import TAILS
 
 import mfpde as mf
 from mfpde import certify, integration, level_cache, observables, refinement, routes
-from mfpde.lagrangian import OutOfTime
+from mfpde.lagrangian.nodes import OutOfTime
 
 
 def wide(problem):

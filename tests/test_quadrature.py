@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from mfpde.ancestry import ancestral_mass, nodes_of, watch
 from mfpde.equation.grid import Axis
 from mfpde.equation.measures.mixture import Mixture
 from mfpde.equation.measures.product import Product
 from mfpde.equation.measures.quadrature import Block, Place, density_rule, gauss, log_total, node_rule
+from mfpde.lagrangian.ancestry import ancestral_mass, nodes_of, watch
 
 NORMAL = Place(0.0, 1.0)
 

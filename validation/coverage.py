@@ -289,7 +289,7 @@ def _end_state(rng: np.random.Generator) -> Case:
 
 def _followed(kind: str, problem: mf.Problem, asked: list[Observable], times: Array, nodes: int) -> Case:
     """The truth from characteristics with many more nodes than any level needs, at the tightest tolerance in time."""
-    from mfpde.lagrangian import NodeFlow
+    from mfpde.lagrangian.node_flow import NodeFlow
 
     def at(nodes: int, rtol: float) -> list[Array]:
         found: list[list[Array]] = [[] for _ in asked]

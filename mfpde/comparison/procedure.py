@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.ancestry import descent
 from mfpde.comparison.diagnosis import Fit, Gaps, VisibleError, explanation, visible_errors
 from mfpde.comparison.records import ParticleRecord, checked_record, weights_of
 from mfpde.comparison.reference import (
@@ -28,7 +27,10 @@ from mfpde.comparison.report import Comparison
 from mfpde.comparison.sensitivity import Fault, OnCells, OnNodes, Sensitivities
 from mfpde.comparison.statistics import ANCESTORS, Finding, Rules, make_finding
 from mfpde.equation.problem import Problem, Reaction
-from mfpde.lagrangian import Characteristics, NodeFlow, OutOfTime
+from mfpde.lagrangian.ancestry import descent
+from mfpde.lagrangian.characteristics import Characteristics
+from mfpde.lagrangian.node_flow import NodeFlow
+from mfpde.lagrangian.nodes import OutOfTime
 from mfpde.particles import Cloud, Dynamics, simulate
 from mfpde.solution import Solution
 from mfpde.support.arguments import (

@@ -20,7 +20,7 @@ from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.measures.particles import Particles
 from mfpde.equation.problem import Problem
 from mfpde.equation.schedules import Constant, PiecewiseLinear, Schedule
-from mfpde.lagrangian import Characteristics, characteristics
+from mfpde.lagrangian.characteristics import Characteristics, characteristics
 from mfpde.solution import Solution
 from mfpde.stepping import Method
 from mfpde.support.arrays import Array

@@ -46,7 +46,8 @@ import numpy as np
 
 from mfpde.equation.energy import BoundEnergy
 from mfpde.equation.problem import Problem
-from mfpde.lagrangian import GROWTH, START, _Dynamics, _leeway, _method, _Record
+from mfpde.lagrangian.characteristics import GROWTH, START
+from mfpde.lagrangian.nodes import _Dynamics, _leeway, _method, _Record
 from mfpde.support.arguments import COUNT, COUNTS, FLAG, NONE, real, require, shown, whole
 from mfpde.support.arrays import Array
 from mfpde.support.saves import save_times

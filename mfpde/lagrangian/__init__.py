@@ -1,0 +1,1 @@
+"""Quadrature nodes that move along characteristics: the second discretisation."""

@@ -1,0 +1,485 @@
+"""Nodes with weights, their equations of motion, and their integration."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from mfpde.equation.finite import NotFiniteError, check_finite, place_of, response_culprit
+from mfpde.equation.problem import Problem, Reaction
+from mfpde.equation.schedules import Constant, PiecewiseLinear, invert_clock
+from mfpde.support.arguments import (
+    values_of,
+)
+from mfpde.support.arrays import Array
+from mfpde.support.saves import distinct_times
+
+RTOL_FLOOR = 1e-13
+MOST_STEPS = 10_000
+"""Steps of a run, at most: smooth flows take hundreds."""
+
+DEGREE = 7
+"""Degree of the polynomial in time that the response is recorded by, one a step: that of the method's dense output."""
+RECORD_LIMIT = 2**29
+"""Bytes of recorded response above which a record of whole measures (energies without factorisation) is refused."""
+LIGHT = 1e-6
+"""Nodes lighter than this fraction of the average are integrated as accurately as if they were that heavy."""
+STENCIL_STEP = 2e-3
+"""Step of the differences for ``div(G grad V)``, as a fraction of the axis' length."""
+
+
+class OutOfTime(Exception):
+    """A run that reached its deadline."""
+
+
+class _Dynamics:
+    """Velocity and birth-death rate at points, with the walls and the clock of a problem.
+
+    The integration variable is the clock ``S = int s dt``, in which the schedule disappears (also where it is
+    infinite or zero). A node beyond a wall counts as lying on it, with the velocity it has there, and is put back
+    on the wall after each step: the right-hand side stays continuous, so that nodes at walls do not cut the step.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        temperature = problem.temperature
+        if not (isinstance(temperature, Constant) and temperature(0.0) == 0.0):
+            raise ValueError(f"temperature {temperature!r}: characteristics exist at temperature 0 only")
+        if problem.reinjection is not None:
+            raise ValueError(
+                "reinjection creates mass away from the nodes, so characteristics do not represent it; use solve()"
+            )
+        self.problem = problem
+        self.stencil_step = STENCIL_STEP
+        self.bound = problem.bound_energy
+        if self.bound.discontinuous_gradient:
+            raise ValueError(
+                f"the velocity of {problem.name!r} is discontinuous (a unit such as relu), so characteristics are not "
+                "unique and quadrature does not converge; use solve(), or a smooth activation"
+            )
+        axes = tuple(problem.axes)
+        self.dimension = len(axes)
+        self.periodic = np.array([axis.periodic for axis in axes])
+        self.lower = np.array([axis.lower for axis in axes])
+        self.upper = np.array([axis.upper for axis in axes])
+        self.length = self.upper - self.lower
+        # one bound for each axis: periodic ones have none
+        self.floor = np.where(self.periodic, -np.inf, self.lower)[:, None]
+        self.ceiling = np.where(self.periodic, np.inf, self.upper)[:, None]
+        self.metric = tuple(problem.metric) if problem.metric is not None else (None,) * self.dimension
+        # at temperature 0 the free energy is the energy
+        self.balanced = problem.reaction is not Reaction.UNBALANCED
+        self.reacts = not (isinstance(problem.alpha, Constant) and problem.alpha(0.0) == 0.0)
+
+    def place(self, rows: Array) -> Array:
+        """Coordinates (d, n) as points (n, d) of the box: walls hold, periodic axes wrap."""
+        rows = np.clip(rows, self.floor, self.ceiling)
+        for i in np.flatnonzero(self.periodic):
+            rows[i] = self.lower[i] + np.mod(rows[i] - self.lower[i], self.length[i])
+        # columns of the result are contiguous, which is how energies read them
+        return rows.T
+
+    def mobility(self, i: int, points: Array) -> Array | float:
+        """``g_i`` at points."""
+        g = self.metric[i]
+        if g is None:
+            return 1.0
+        return values_of(g, *points.T) if callable(g) else float(g)
+
+    def velocity(self, points: Array, response: Array) -> Array:
+        """``-G grad V`` at points, shape ``(d, n)``."""
+        gradient = self.bound.gradient(points, response)
+        found = np.stack([-self.mobility(i, points) * gradient[:, i] for i in range(self.dimension)])
+        return self.finite(found, points, response, "the velocity")
+
+    def rate(self, points: Array, response: Array) -> Array:
+        """``f(V)`` at points."""
+        V = self.bound.potential(points, response)
+        found = V if self.problem.rate is None else values_of(self.problem.rate, V)
+        return self.finite(found, points, response, "the birth-death rate")
+
+    def finite(self, values: Array, points: Array, response: Array, what: str) -> Array:
+        """Values (..., n) at points, if they are finite; else an error that names the place."""
+        if not math.isfinite(np.vdot(values, values)) and not np.isfinite(values).all():
+            axes = tuple(self.problem.axes)
+            culprit = response_culprit(self.bound, points)
+            if culprit is not None:
+                raise NotFiniteError("a feature of the energy", culprit[0], place_of(axes, culprit[1]), time=self.time)
+            check_finite(values.T, points, axes, what, time=self.time)
+        return values
+
+    def stencil(self, points: Array, i: int) -> tuple[Array, Array]:
+        """Seven neighbours along axis `i`, within the box: points (7 n, d), and weights (7, n) of the derivative."""
+        n, d = points.shape
+        h = self.stencil_step * self.length[i]
+        shift = np.zeros(n, dtype=np.intp)
+        if not self.periodic[i]:
+            room_below = np.floor((points[:, i] - self.lower[i]) / h).astype(np.intp)
+            room_above = np.floor((self.upper[i] - points[:, i]) / h).astype(np.intp)
+            shift = np.clip(3 - room_below, 0, 3) - np.clip(3 - room_above, 0, 3)
+        moved = np.repeat(points[None], 7, axis=0)
+        moved[:, :, i] += h * (np.arange(-3, 4)[:, None] + shift)
+        return self.place(moved.reshape(-1, d).T), _difference_weights()[shift + 3].T / h
+
+    def divergence(self, points: Array, response: Array) -> Array:
+        """``div(G grad V)`` at points by seven-point differences of ``g_i d_i V`` of order six, within the box."""
+        n, d = points.shape
+        stencils = [self.stencil(points, i) for i in range(d)]
+        everywhere = np.concatenate([moved for moved, _ in stencils])
+        gradient = self.bound.gradient(everywhere, response).reshape(d, 7 * n, d)
+        result = np.zeros(n)
+        for i, (moved, weights) in enumerate(stencils):
+            flux = self.finite(self.mobility(i, moved) * gradient[i, :, i], moved, response, "the velocity")
+            result += (weights * flux.reshape(7, n)).sum(axis=0)
+        return result
+
+    # time
+
+    def clock(self, t: float) -> float:
+        """``S(t) = int_0^t s``."""
+        return self.problem.schedule.integral(0.0, t)
+
+    def time(self, S: float) -> float:
+        """The first time at which the clock shows `S`."""
+        schedule, until = self.problem.schedule, self.problem.t_end
+        if isinstance(schedule, Constant):
+            return S / schedule(0.0)
+        for _ in range(64):  # a run may be longer than the problem's
+            if schedule.integral(0.0, until) >= S:
+                break
+            until *= 2.0
+        return invert_clock(schedule, 0.0, until, S) if S > 0 else 0.0
+
+    def alpha(self, S: float, t_end: float) -> float:
+        """The birth-death rate when the clock shows `S`."""
+        alpha, schedule = self.problem.alpha, self.problem.schedule
+        if isinstance(alpha, Constant):
+            return alpha(0.0)
+        if isinstance(schedule, Constant):
+            return alpha(min(max(S / schedule(0.0), 0.0), t_end))
+        return alpha(invert_clock(schedule, 0.0, t_end, S) if S > 0 else 0.0)
+
+    def breaks(self, t_end: float) -> list[float]:
+        """Clock values inside the run at which the right-hand side is not smooth."""
+        alpha = self.problem.alpha
+        knots = alpha.times if isinstance(alpha, PiecewiseLinear) else ()
+        return [self.clock(t) for t in distinct_times(knots, (0.0, t_end)) if 0.0 < t < t_end]
+
+
+@cache
+def _difference_weights() -> Array:
+    """Row ``s + 3``: weights of the derivative at 0 from values at ``s - 3 .. s + 3``, exact for degree six."""
+    rows = []
+    for shift in range(-3, 4):
+        at = np.arange(-3, 4) + shift
+        # the derivatives at 0 of the Lagrange polynomials, from their products: exact in small integers
+        row = np.zeros(7)
+        for j in range(7):
+            others = np.delete(at, j)
+            numerator = sum(float(np.prod(np.delete(-others, k))) for k in range(6))
+            row[j] = numerator / float(np.prod(at[j] - others))
+        rows.append(row)
+    return np.array(rows)
+
+
+class _Record:
+    """A vector function of the clock: one polynomial a step, by its values at Chebyshev-Lobatto points."""
+
+    x = -np.cos(math.pi * np.arange(DEGREE + 1) / DEGREE)
+    w = np.where(np.arange(DEGREE + 1) % 2, -1.0, 1.0) * np.where(np.isin(np.arange(DEGREE + 1), (0, DEGREE)), 0.5, 1.0)
+
+    def __init__(self, start: float) -> None:
+        self.knots = [start]
+        self.values: list[Array] = []
+
+    def append(self, end: float, values: Array) -> None:
+        self.knots.append(end)
+        self.values.append(values)
+
+    def __call__(self, S: float) -> Array:
+        i = int(np.searchsorted(self.knots, S, side="right")) - 1
+        i = min(max(i, 0), len(self.values) - 1)
+        a, b = self.knots[i], self.knots[i + 1]
+        at = a + (b - a) * 0.5 * (1.0 + self.x)
+        distance = S - at
+        hit = int(np.argmin(np.abs(distance)))
+        if distance[hit] == 0.0:
+            return self.values[i][hit].copy()
+        share = self.w / distance
+        return np.asarray(share @ self.values[i]) / share.sum()
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One set of nodes integrated with one tolerance."""
+
+    start: Array
+    points: Array  # (m, N, d)
+    weights: Array  # (m, N)
+    energy: Array
+    moments: Array  # (m, r)
+    coordinates: Array  # first and second moments of the coordinates, in lengths of the axes
+    evaluations: int
+    steps: int
+    seconds: float
+    drift: float
+
+
+def _method(
+    function: Callable[[float, Array], Array],
+    start: float,
+    y: Array,
+    end: float,
+    rtol: float,
+    scale: Array | float = 1.0,
+    other: bool = False,
+) -> Iterator[tuple[Any, float]]:
+    """Steps of an eighth-order Runge-Kutta method from `start` to `end`; yields it, and the clock before each step.
+
+    `other` takes one of fifth order.
+
+    The mean square of the errors over ``rtol * scale`` is kept below 1. A birth-death rate may jump at both ends: the
+    function is asked a hair inside of them. Where it is not finite at the start that is an error; in the middle of a
+    step the step is repeated, shorter, and it is an error once there is no shorter one.
+    """
+    from scipy.integrate import DOP853, RK45
+
+    low, high = min(start, end), max(start, end)
+    low, high = low + 1e-13 * (high - low), high - 1e-13 * (high - low)
+    begun, trouble = False, None
+
+    def within(S: float, y: Array) -> Array:
+        nonlocal begun, trouble
+        if trouble is not None and not np.isfinite(y).all():  # a stage after one that failed
+            return np.full_like(y, np.nan)
+        try:
+            rates = function(min(max(S, low), high), y)
+            if math.isfinite(rates @ rates) or np.isfinite(rates).all():
+                begun = True
+                return rates
+            trouble = FloatingPointError(f"the motion of the nodes is not finite at clock {S:g}; shorten t_end")
+        except NotFiniteError as error:
+            trouble = error.at(S)
+        if not begun:
+            raise trouble
+        return np.full_like(y, np.nan)
+
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a step that fails is repeated, shorter
+        solver = (RK45 if other else DOP853)(within, start, y, end, rtol=2.3e-14, atol=rtol * scale)
+        if not math.isfinite(solver.h_abs):  # SciPy would try this step for ever
+            raise FloatingPointError(f"the weights of the nodes are not finite at clock {start:g}; shorten t_end")
+        while solver.status == "running":
+            before, trouble = solver.t, None
+            solver.step()
+            if solver.status == "failed":
+                if trouble is not None:
+                    raise trouble
+                raise RuntimeError(
+                    f"the step of the characteristics fell below round-off at clock {solver.t:g} of {end:g}: "
+                    "the velocity blows up or is not continuous there; shorten t_end, or use solve()"
+                )
+            yield solver, before
+
+
+def _leeway(weights: Array, fields: int) -> Array:
+    """How much larger than average the errors of nodes may be, one number for each of their `fields`.
+
+    With it the mean square of the errors is weighted with the measure. Otherwise nodes of no weight, which fly off
+    fastest and are the first at the walls, would set the step.
+    """
+    share = np.maximum(weights * (len(weights) / weights.sum()), LIGHT)
+    return np.tile(1.0 / np.sqrt(share), fields)
+
+
+def _integrate(
+    dynamics: _Dynamics,
+    nodes: tuple[Array, Array],
+    times: Array,
+    rtol: float,
+    *,
+    show: Callable[[float, float], None] | None = None,
+    record: _Record | None = None,
+    deadline: float = math.inf,
+    other: bool = False,
+    most_steps: int = MOST_STEPS,
+) -> _Run:
+    """Move the nodes to the save times; with a `record`, also note the response and the mean rate at every time.
+
+    Raises
+    ------
+    OutOfTime
+        At the deadline, on the clock of `time.perf_counter`.
+    RuntimeError
+        If the velocity blows up, or after `most_steps`.
+    """
+    began = time.perf_counter()
+    bound, d = dynamics.bound, dynamics.dimension
+    points, log_mass = nodes
+    n = len(log_mass)
+    mass = np.exp(log_mass)
+    t_end = float(times[-1])
+    evaluations = 0
+
+    def unpack(y: Array) -> tuple[Array, Array, float]:
+        """Points, weights, and the mass before normalising (1 but for the error of integration)."""
+        place = dynamics.place(y[: n * d].reshape(d, n))
+        if not dynamics.reacts:
+            return place, mass, 1.0
+        # what was next to nothing at the start may be all there is later, and the other way round
+        logs = log_mass + y[n * d :]
+        if not dynamics.balanced:
+            return place, np.exp(logs), 1.0
+        # mass is conserved by construction, and a large growth does not overflow
+        shift = float(logs.max())
+        weights = np.exp(logs - shift)
+        total = float(weights.sum())
+        return place, weights / total, total * math.exp(min(shift, 700.0))
+
+    def mean_rate(place: Array, weights: Array, response: Array) -> float:
+        if not (dynamics.reacts and dynamics.balanced):
+            return 0.0
+        return float(weights @ dynamics.rate(place, response))
+
+    def flow(S: float, y: Array) -> Array:
+        nonlocal evaluations
+        evaluations += 1
+        place, weights, _ = unpack(y)
+        response = bound.response(place, weights)
+        change = np.empty_like(y)
+        change[: n * d] = dynamics.velocity(place, response).ravel()
+        if dynamics.reacts:
+            rate = dynamics.rate(place, response)
+            if dynamics.balanced:
+                rate = rate - weights @ rate
+            np.multiply(rate, -dynamics.alpha(S, t_end), out=change[n * d :])
+        return change
+
+    save = np.array([dynamics.clock(t) for t in times])
+    states = np.empty((len(times), n * d + (n if dynamics.reacts else 0)))
+    y = np.zeros(states.shape[1])
+    y[: n * d] = points.T.ravel()
+    states[0] = y
+    saved = 1
+    steps, size = 0, 0
+    # between its steps the method of fifth order is worse than at their ends, and not by what its tolerance says
+    landings = [0.0, *(save.tolist() if other else [float(save[-1])])]
+    bounds = distinct_times([*landings, *dynamics.breaks(t_end)], landings)
+    for a, b in itertools.pairwise(bounds):
+        for solver, before in _method(flow, a, y, b, rtol, _leeway(unpack(y)[1], y.size // n), other):
+            steps += 1
+            inside: Any = None
+            if record is not None or (saved < len(save) and save[saved] < solver.t):
+                inside = solver.dense_output()
+                evaluations += 3
+            while saved < len(save) and save[saved] <= solver.t:
+                states[saved] = inside(save[saved]) if save[saved] < solver.t else solver.y
+                saved += 1
+            if record is not None:
+                values = []
+                for k, S in enumerate(before + (solver.t - before) * 0.5 * (1.0 + _Record.x)):
+                    if k == 0 and record.values:
+                        values.append(record.values[-1][-1])
+                        continue
+                    place, weights, _ = unpack(solver.y if k == DEGREE else inside(S))
+                    response = bound.response(place, weights)
+                    values.append(np.append(response, mean_rate(place, weights, response)))
+                record.append(float(solver.t), np.array(values))
+                size += record.values[-1].nbytes
+                if size > RECORD_LIMIT:
+                    raise ValueError(
+                        "this energy does not factorise: its response is the whole measure, and the record of that "
+                        f"exceeds {RECORD_LIMIT / 2**20:.0f} MiB; use save times, fewer nodes or a shorter run"
+                    )
+            rows = solver.y[: n * d].reshape(d, n)
+            np.clip(rows, dynamics.floor, dynamics.ceiling, out=rows)
+            y = solver.y
+            place, weights, _ = unpack(y)
+            if dynamics.reacts:
+                solver.atol = rtol * _leeway(weights, y.size // n)
+            if show is not None:
+                show(solver.t / save[-1] * t_end, bound.energy(place, weights))
+            if time.perf_counter() > deadline:
+                raise OutOfTime
+            if steps > most_steps:
+                speed = np.abs(dynamics.velocity(place, bound.response(place, weights))).max(axis=0)
+                where = place_of(tuple(dynamics.problem.axes), place[int(np.argmax(speed))])
+                raise RuntimeError(
+                    f"{steps} steps of the characteristics came to clock {solver.t:g} of {save[-1]:g}: the velocity is "
+                    f"singular or not smooth near {where}; shorten t_end, or use solve()"
+                )
+
+    finals = [unpack(state) for state in states]
+    responses = [bound.response(place, weights) for place, weights, _ in finals]
+    energy = [bound.energy(place, w, u) for (place, w, _), u in zip(finals, responses, strict=True)]
+    if not np.isfinite(energy).all():
+        i = int(np.argmin(np.isfinite(energy)))
+        place = finals[i][0]
+        dynamics.finite(bound.potential(place, responses[i]), place, responses[i], f"at t = {times[i]:g} V")
+        raise FloatingPointError(f"the energy is {energy[i]:g} at t = {times[i]:g}; look at its loss")
+    wall = ~dynamics.periodic
+    moments = []
+    for place, w, _ in finals:
+        scaled = place[:, wall] / dynamics.length[wall]
+        moments.append(np.concatenate([w @ scaled, w @ scaled**2, [w.sum()]]))
+    return _Run(
+        start=points,
+        points=np.stack([np.ascontiguousarray(place) for place, _, _ in finals]),
+        weights=np.stack([weights for _, weights, _ in finals]),
+        energy=np.array(energy),
+        moments=np.stack([u[: bound.response_size] for u in responses]),
+        coordinates=np.stack(moments),
+        evaluations=evaluations,
+        steps=steps,
+        seconds=time.perf_counter() - began,
+        drift=max(abs(total - 1.0) for _, _, total in finals),
+    )
+
+
+def _pieces(dynamics: _Dynamics, t_end: float, a: float, b: float) -> list[tuple[float, float]]:
+    """From one clock value to another, in intervals on which the right-hand side is smooth."""
+    low, high = min(a, b), max(a, b)
+    inner = [S for S in dynamics.breaks(t_end) if low < S < high]
+    ends = [low, *inner, high] if a <= b else [high, *reversed(inner), low]
+    return list(itertools.pairwise(ends))
+
+
+def _density_back(
+    dynamics: _Dynamics, record: _Record, rows: Array, S: float, t_end: float, rtol: float, deadline: float = math.inf
+) -> Array:
+    """The density at points (n, d) when the clock shows `S`: see `Characteristics.density_at`."""
+    step = max(1, 2**17 // (7 * dynamics.dimension))
+    if len(rows) > step:
+        parts = [rows[i : i + step] for i in range(0, len(rows), step)]
+        return np.concatenate([_density_back(dynamics, record, p, S, t_end, rtol, deadline) for p in parts])
+    n, d = rows.shape
+
+    def flow(S: float, y: Array) -> Array:
+        at = record(S)
+        place = dynamics.place(y[: n * d].reshape(d, n))
+        change = np.empty_like(y)
+        change[: n * d] = dynamics.velocity(place, at[:-1]).ravel()
+        growth = dynamics.divergence(place, at[:-1])
+        if dynamics.reacts:
+            growth = growth - dynamics.alpha(S, t_end) * (dynamics.rate(place, at[:-1]) - at[-1])
+        change[n * d :] = growth
+        return change
+
+    y = np.concatenate([rows.T.ravel(), np.zeros(n)])
+    slack = 1e-8 * dynamics.length[:, None]
+    at = rows.T
+    foreign = np.any((at < dynamics.floor) | (at > dynamics.ceiling), axis=0)
+    for a, b in _pieces(dynamics, t_end, S, 0.0) if S > 0.0 else ():
+        for solver, _ in _method(flow, a, y, b, rtol):
+            y = solver.y
+            at = y[: n * d].reshape(d, n)
+            foreign |= np.any((at < dynamics.floor - slack) | (at > dynamics.ceiling + slack), axis=0)
+            if time.perf_counter() > deadline:
+                raise OutOfTime
+    feet = dynamics.place(y[: n * d].reshape(d, n))
+    return np.where(foreign, 0.0, np.exp(dynamics.problem.mu_0.log_density(feet) - y[n * d :]))
