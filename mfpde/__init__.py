@@ -49,7 +49,7 @@ _HOMES = {
     ),
     "mfpde.equation.problem": ("Network", "Problem", "Reaction", "Reinjection", "ReinjectionKind", "TruncationWarning"),
     "mfpde.transport": ("Limiter", "Muscl", "ScharfetterGummel", "Scheme", "Transport", "Upwind", "Weno5"),
-    "mfpde.stepping": (
+    "mfpde.mesh.methods.base": (
         "CourantControl",
         "ErrorControl",
         "ExponentialSSPRK3",
@@ -59,13 +59,13 @@ _HOMES = {
         "Splitting",
         "Strang",
     ),
-    "mfpde.implicit": ("ImplicitEuler", "ImplicitStrang", "Potential"),
-    "mfpde.diagnostics": ("EnergyBelow", "GapBelow", "Limits", "OnEndMass", "Snapshot", "SteadyState"),
-    "mfpde.record": ("Result", "State"),
-    "mfpde.solution": ("Solution",),
+    "mfpde.mesh.methods.implicit": ("ImplicitEuler", "ImplicitStrang", "Potential"),
+    "mfpde.mesh.recorder": ("EnergyBelow", "GapBelow", "Limits", "OnEndMass", "Snapshot", "SteadyState"),
+    "mfpde.mesh.record": ("Result", "State"),
+    "mfpde.mesh.solution": ("Solution",),
     "mfpde.support.session": ("RunWarning",),
-    "mfpde.solver": ("Solver",),
-    "mfpde.integration": ("SolveError", "solve"),
+    "mfpde.mesh.solver": ("Solver",),
+    "mfpde.mesh.run": ("SolveError", "solve"),
     "mfpde.resuming": ("resume",),
     "mfpde.verifying": ("Check", "Verified", "verify"),
     "mfpde.equation.equilibrium": ("Equilibrium", "stationary"),
@@ -127,7 +127,6 @@ if TYPE_CHECKING:
         compare,
         load_particles,
     )
-    from mfpde.diagnostics import EnergyBelow, GapBelow, Limits, OnEndMass, Snapshot, SteadyState
     from mfpde.equation.energy import (
         Activation,
         CallableKernel,
@@ -159,29 +158,24 @@ if TYPE_CHECKING:
     from mfpde.equation.measures.product import Dirac, Product
     from mfpde.equation.problem import Network, Problem, Reaction, Reinjection, ReinjectionKind, TruncationWarning
     from mfpde.equation.schedules import Constant, ExponentialDecay, InverseLog, PiecewiseLinear, PowerLaw, Schedule
-    from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
-    from mfpde.integration import SolveError, solve
     from mfpde.lagrangian.characteristics import Characteristics, characteristics
     from mfpde.lagrangian.fluctuations import Fluctuations, fluctuations
     from mfpde.loading import load
+    from mfpde.mesh.controllers import CourantControl, ErrorControl, FixedStep
+    from mfpde.mesh.methods.exponential import ExponentialSSPRK3
+    from mfpde.mesh.methods.implicit import ImplicitEuler, ImplicitStrang, Potential
+    from mfpde.mesh.methods.splitting import Lie, Operator, Splitting, Strang
+    from mfpde.mesh.record import Result, State
+    from mfpde.mesh.run import SolveError, solve
+    from mfpde.mesh.schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
+    from mfpde.mesh.solution import Solution
+    from mfpde.mesh.solver import Solver
+    from mfpde.mesh.stopping import EnergyBelow, GapBelow, Limits, OnEndMass, Snapshot, SteadyState
+    from mfpde.mesh.transport import Transport
     from mfpde.pack import load_reference, reference_names
     from mfpde.plotting import animate, plot
-    from mfpde.record import Result, State
     from mfpde.resuming import resume
-    from mfpde.solution import Solution
-    from mfpde.solver import Solver
-    from mfpde.stepping import (
-        CourantControl,
-        ErrorControl,
-        ExponentialSSPRK3,
-        FixedStep,
-        Lie,
-        Operator,
-        Splitting,
-        Strang,
-    )
     from mfpde.support.session import RunWarning
-    from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Scheme, Transport, Upwind, Weno5
     from mfpde.verifying import Check, Verified, verify
 
 

@@ -30,8 +30,8 @@ from mfpde import __version__
 if TYPE_CHECKING:
     from mfpde.configuration import Configuration
     from mfpde.equation.problem import Problem
-    from mfpde.solution import Solution
-    from mfpde.streaming import Stream
+    from mfpde.mesh.solution import Solution
+    from mfpde.mesh.stream import Stream
 
 __all__ = ["app", "main"]
 
@@ -345,7 +345,7 @@ def run(
             arguments = configuration.solve_arguments()
             text = configuration.completed(problem).toml(target.parent)
             import mfpde as mf
-            from mfpde.streaming import Stream
+            from mfpde.mesh.stream import Stream
             from mfpde.support.session import check_memory
 
             if going_on:
@@ -406,7 +406,7 @@ def resume(
             picture = None if no_plot or not isinstance(text, str) else _picture(text, target)
             _check_targets([target], force=force or target == file)
             import mfpde as mf
-            from mfpde.streaming import Stream
+            from mfpde.mesh.stream import Stream
 
             configuration = {}
             if isinstance(text, str):
@@ -442,7 +442,7 @@ def _computed(stream: Stream, compute: Callable[[], Solution]) -> Solution:
 
 def _conclude(solution: Solution, target: Path, picture: Path | None, *, quiet: bool) -> None:
     """Draw, print, and exit by how the run ended."""
-    from mfpde.record import Result
+    from mfpde.mesh.record import Result
 
     written = [target]
     if picture is not None and _draw(solution, picture):

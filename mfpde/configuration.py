@@ -20,12 +20,12 @@ import numpy as np
 import pydantic
 
 from mfpde.data import Data, read_data, read_file
-from mfpde.defaults import default_method, default_scheme
 from mfpde.equation.energy import HuberLoss
 from mfpde.equation.energy.losses import LOSSES
 from mfpde.equation.grid import Axis
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Problem, Reaction, Reinjection, ReinjectionKind
+from mfpde.mesh.defaults import default_method, default_scheme
 from mfpde.problems import get, network
 from mfpde.support.files.untrusted import parse_toml
 from mfpde.tables import (

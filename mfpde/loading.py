@@ -9,9 +9,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mfpde.record import Record
-from mfpde.solution import Solution
-from mfpde.solution_reader import read
+from mfpde.mesh.record import Record
+from mfpde.mesh.solution import Solution
+from mfpde.mesh.solution_reader import read
 from mfpde.support.arguments import one_of, require
 from mfpde.support.files.untrusted import parse_toml
 

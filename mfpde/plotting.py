@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde.equation.grid import box
-from mfpde.solution import Solution
+from mfpde.mesh.solution import Solution
 from mfpde.support.arguments import FLAG, NONE, NUMBER, NUMBERS, PATH, TEXTS, one_of, require
 from mfpde.support.arrays import Array
 from mfpde.support.session import drawn_bar

@@ -359,7 +359,7 @@ def _named(problem: Problem) -> dict[str, Any]:
 def _provenance() -> dict[str, Any]:
     import platform
 
-    from mfpde.integration import versions
+    from mfpde.mesh.provenance import versions
 
     return {
         "versions": dict(versions()),

@@ -10,21 +10,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mfpde import implicit, stepping, transport
-from mfpde.diagnostics import Limits, OnEndMass, StopCondition
+from mfpde import transport
 from mfpde.equation.problem import Problem
-from mfpde.integration import Integration, Manner, conclude, described, versions
 from mfpde.loading import load
-from mfpde.record import Result
-from mfpde.solution import Solution
-from mfpde.solver import Solver
-from mfpde.stepping import Controller, Method
-from mfpde.streaming import Stream
+from mfpde.mesh import schemes
+from mfpde.mesh.controllers import Controller
+from mfpde.mesh.methods import base, implicit
+from mfpde.mesh.methods.base import Method
+from mfpde.mesh.provenance import described, versions
+from mfpde.mesh.record import Result
+from mfpde.mesh.run import Integration, Manner, conclude
+from mfpde.mesh.schemes import Scheme
+from mfpde.mesh.solution import Solution
+from mfpde.mesh.solver import Solver
+from mfpde.mesh.stopping import Limits, OnEndMass, StopCondition
+from mfpde.mesh.stream import Stream
 from mfpde.support.arguments import FLAG, NONE, NUMBER, PATH, one_of, require
 from mfpde.support.saves import MOST_SAVES, distinct_times, same_time, save_times
 from mfpde.support.session import check_memory, warn
 from mfpde.support.threads import thread_limit
-from mfpde.transport import Scheme
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -104,7 +108,7 @@ def resume(
         source=(source, PATH | one_of(Solution)),
         t_end=(t_end, NUMBER | NONE),
         problem=(problem, one_of(Problem) | NONE),
-        scheme=(scheme, one_of(transport.Scheme) | NONE),
+        scheme=(scheme, one_of(schemes.Scheme) | NONE),
         method=(method, one_of(Method) | NONE),
         controller=(controller, one_of(Controller) | NONE),
         throw=(throw, FLAG),
@@ -230,7 +234,7 @@ _KINDS: dict[str, Any] = {
     name: getattr(module, name)
     for module, names in (
         (transport, transport.__all__),
-        (stepping, stepping.__all__),
+        (base, base.__all__),
         (implicit, implicit.__all__),
     )
     for name in names

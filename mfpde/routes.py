@@ -132,7 +132,7 @@ class MeshRoute(Route):
     step, least_step, finer, left = 1e-5, 1e-12, 1 / 8, 1 / 3
 
     def __init__(self, problem: Problem, times: Array, scheme: Any, order: int, shifted: bool = False) -> None:
-        from mfpde.defaults import default_method
+        from mfpde.mesh.defaults import default_method
 
         super().__init__(problem, times)
         self.scheme, self.order, self.shifted = scheme, order, shifted
@@ -162,9 +162,9 @@ class MeshRoute(Route):
 
     def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
         """See `Route`."""
-        from mfpde.integration import solve, uninterrupted
-        from mfpde.solution import Result
-        from mfpde.stepping import ErrorControl
+        from mfpde.mesh.controllers import ErrorControl
+        from mfpde.mesh.run import solve, uninterrupted
+        from mfpde.mesh.solution import Result
 
         problem, grid = self.problem, self.problem.grid(self.cells(level))
         # steps that stability binds do not feel a tolerance: an eighth of it stands for half of any step
@@ -309,7 +309,7 @@ class StationaryRoute(Route):
 
 def routes(problem: Problem, times: Array, mesh: bool) -> list[Route]:
     """Two independent routes, the one that is the better as a rule first; `mesh` for what nodes cannot give."""
-    from mfpde.transport import ScharfetterGummel, Weno5
+    from mfpde.mesh.schemes import ScharfetterGummel, Weno5
 
     if math.isinf(times[-1]):
         return [StationaryRoute(problem, False, mesh), StationaryRoute(problem, True, mesh)]
@@ -335,6 +335,6 @@ def _nodes(problem: Problem, times: Array) -> NodeRoute | None:
 
 def another_mesh(problem: Problem, times: Array) -> MeshRoute:
     """The route that confirms where nodes do not: a mesh with a scheme of another kind."""
-    from mfpde.transport import Muscl
+    from mfpde.mesh.schemes import Muscl
 
     return MeshRoute(problem, times, Muscl(), 2)

@@ -18,15 +18,18 @@ import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from mfpde.diagnostics import OnEndMass
 from mfpde.equation import schedules
 from mfpde.equation.energy.activations import ACTIVATIONS, activation_named
 from mfpde.equation.energy.losses import LOSSES
 from mfpde.equation.problem import Reaction, ReinjectionKind
-from mfpde.implicit import ImplicitEuler, ImplicitStrang, Potential
+from mfpde.mesh.controllers import Controller, CourantControl, ErrorControl, FixedStep
+from mfpde.mesh.methods.base import Method
+from mfpde.mesh.methods.exponential import ExponentialSSPRK3
+from mfpde.mesh.methods.implicit import ImplicitEuler, ImplicitStrang, Potential
+from mfpde.mesh.methods.splitting import Lie, Strang
+from mfpde.mesh.schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
+from mfpde.mesh.stopping import OnEndMass
 from mfpde.problems import constructor, names
-from mfpde.stepping import Controller, CourantControl, ErrorControl, ExponentialSSPRK3, FixedStep, Lie, Method, Strang
-from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
 
 __all__ = [
     "CONTROLLERS",

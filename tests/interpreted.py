@@ -16,6 +16,4 @@ _before = numba.config.DISABLE_JIT
 numba.config.DISABLE_JIT = True
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that this is slow
-    from mfpde import passes  # noqa: F401
-    from mfpde.transport import kernels  # noqa: F401
 numba.config.DISABLE_JIT = _before

@@ -14,8 +14,9 @@ from scipy import stats
 from tails import TAILS
 
 import mfpde as mf
-from mfpde import certify, integration, level_cache, observables, refinement, routes
+from mfpde import certify, level_cache, observables, refinement, routes
 from mfpde.lagrangian.nodes import OutOfTime
+from mfpde.mesh import run as integration
 
 
 def wide(problem):

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 import mfpde as mf
-from mfpde import integration
 from mfpde.cli import app
+from mfpde.mesh import run
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = ["run", "linear-neuron", "--shape", "60", "--t-end", "0.2", "--save", "3", "--no-plot"]
@@ -356,7 +356,7 @@ def test_a_solution_that_cannot_be_saved_is_a_failure(monkeypatch, folder):
     def full(solution, path):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("mfpde.solution_writer.save", full)
+    monkeypatch.setattr("mfpde.mesh.solution_writer.save", full)
     result = invoke(*RUN)
     assert result.exit_code == 3
     assert result.stderr == (
@@ -494,12 +494,12 @@ def test_verify_says_what_is_wrong(folder):
 )
 def test_an_interrupt_of_a_run_within_is_an_interrupt(command, number, monkeypatch):
     good(*RUN, "-o", "run.h5", "-q")
-    solve = integration.solve
+    solve = run.solve
 
     def interrupted(*arguments, **named):
         return solve(*arguments, **named, stop=lambda snapshot: os.kill(os.getpid(), number))
 
-    monkeypatch.setattr(integration, "solve", interrupted)
+    monkeypatch.setattr(run, "solve", interrupted)
     result = invoke(*command)
     assert result.exit_code == 130
     assert result.stderr == "mfpde: interrupted\n"

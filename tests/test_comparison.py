@@ -16,7 +16,7 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
-from mfpde import ParticleRecord, Quantity, Verdict, integration
+from mfpde import ParticleRecord, Quantity, Verdict
 from mfpde.comparison.procedure import _step
 from mfpde.comparison.reference import Field, _circle_distance, _Quantile, exact_field, solution_field
 from mfpde.comparison.statistics import (
@@ -30,6 +30,7 @@ from mfpde.comparison.statistics import (
     _lines,
     _slope,
 )
+from mfpde.mesh import run as integration
 from mfpde.particles import BirthDeath, GradientDescent, Langevin, Weights
 
 Z = 5.0

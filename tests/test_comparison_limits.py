@@ -22,7 +22,7 @@ from mfpde.comparison.diagnosis import Fit, VisibleError, in_words
 from mfpde.comparison.reference import energy_scale, least_energy_is_zero
 from mfpde.comparison.sensitivity import STEP, Fault, OnCells, OnNodes, Sensitivities, _widened, changed
 from mfpde.comparison.statistics import MARGIN, Rules, _combine, _Data, _judge
-from mfpde.transport import Limiter
+from mfpde.mesh.schemes import Limiter
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

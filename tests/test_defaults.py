@@ -11,8 +11,8 @@ from scipy.linalg import expm
 
 import mfpde as mf
 from mfpde.configuration import Configuration
-from mfpde.defaults import default_scheme, outlook
-from mfpde.layers import layer_widths, unresolved
+from mfpde.mesh.defaults import default_scheme, outlook
+from mfpde.mesh.layers import layer_widths, unresolved
 
 SCHEMES = (mf.ScharfetterGummel(), mf.Weno5())
 

@@ -9,8 +9,9 @@ from numba import njit
 
 from mfpde.equation.gibbs import log_gibbs
 from mfpde.equation.grid import Axis, End, Grid
-from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Transport, Upwind, Weno5
-from mfpde.transport.bernoulli import bernoulli
+from mfpde.mesh.compiled.bernoulli import bernoulli
+from mfpde.mesh.schemes import Limiter, Muscl, ScharfetterGummel, Upwind, Weno5
+from mfpde.mesh.transport import Transport
 
 EPS = np.finfo(float).eps
 GAMMA = 1.0 - 1.0 / math.sqrt(2.0)

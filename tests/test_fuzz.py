@@ -151,7 +151,7 @@ def test_numbers_that_look_like_texts_do_no_harm(tmp_path):
 
 
 def test_large_files_are_searched_around_their_densities(solution, monkeypatch):
-    from mfpde import solution_reader
+    from mfpde.mesh import solution_reader
 
     monkeypatch.setattr(solution_reader, "_SEARCHED", 0)
     assert mf.load(solution).result is mf.Result.SUCCESS

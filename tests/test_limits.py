@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
-from mfpde.record import Result
+from mfpde.mesh.record import Result
 from mfpde.support import session
 
 
@@ -199,12 +199,12 @@ def test_signals_are_as_before_after_a_run():
 
 def test_rounding_does_not_add_up(monkeypatch):
     """Short steps all round the mass the same way; what a step loses by more than rounding is not given back."""
-    from mfpde import passes
+    from mfpde.mesh.compiled import updates
 
-    finish = passes.finish
+    finish = updates.finish
 
     def run(loss, **settings):
-        monkeypatch.setattr(passes, "finish", lambda mu, factor: finish(mu, factor * (1 - loss)))
+        monkeypatch.setattr(updates, "finish", lambda mu, factor: finish(mu, factor * (1 - loss)))
         return mf.solve(
             mf.problems.gaussian_bumps(), 24, t_end=2e-3, scheme=mf.Muscl(), controller=mf.FixedStep(1e-6),
             progress=False, save=2, **settings,

@@ -16,9 +16,9 @@ from PIL import Image
 from scipy import stats
 
 import mfpde as mf
+from mfpde.mesh.record import Result
+from mfpde.mesh.solution import Solution
 from mfpde.plotting import animate, plot, plot_density, plot_dissipation, plot_energy, plot_output
-from mfpde.record import Result
-from mfpde.solution import Solution
 
 
 def network(p: int) -> mf.Problem:

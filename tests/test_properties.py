@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import mfpde as mf
-from mfpde.flow import Flow
+from mfpde.mesh.semidiscrete import Flow
 
 EXAMPLES = {"ci": 40, "long": 1500}
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]

@@ -9,7 +9,7 @@ from mfpde.equation.gibbs import entropy, log_gibbs, relative_entropy
 from mfpde.equation.grid import Axis, Grid
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Problem, Reinjection, ReinjectionKind
-from mfpde.reaction import ReactionStep, exponential_step, free_energy_step, make_reaction, reinjection_step
+from mfpde.mesh.reaction import ReactionStep, exponential_step, free_energy_step, make_reaction, reinjection_step
 
 
 def relative(a, b):

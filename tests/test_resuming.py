@@ -17,9 +17,9 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
-from mfpde import streaming
-from mfpde.record import Result
-from mfpde.solution_writer import CHECKPOINT_COLUMNS
+from mfpde.mesh import stream
+from mfpde.mesh.record import Result
+from mfpde.mesh.solution_writer import CHECKPOINT_COLUMNS
 from mfpde.support.files import frames, hdf5
 
 
@@ -337,7 +337,7 @@ def test_a_checkpoint_that_is_not_whole_leaves_the_one_before(path, damage):
 
 def test_a_checkpoint_is_on_the_disk_before_it_counts(path, monkeypatch):
     log: list[object] = []
-    sync, put = hdf5.sync, streaming.Stream._put_checkpoint
+    sync, put = hdf5.sync, stream.Stream._put_checkpoint
 
     def synced(target: Path) -> None:
         with h5py.File(target, "r", locking=False) as file:
@@ -350,7 +350,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_counts(path, monkeypatch):
             mf.problems.gaussian_bumps(), shape=60, t_end=1.0, save=2, progress=False, output=path, checkpoint=1e-9,
             stop=die(4),
         )  # fmt: skip
-    assert put is streaming.Stream._put_checkpoint
+    assert put is stream.Stream._put_checkpoint
     # the file itself; then for each checkpoint before its record and after it
     assert log[1:] == [(0.0, 0.0), (0.0, 1.0), (0.0, 1.0), (2.0, 1.0), (2.0, 1.0), (2.0, 3.0)]
 

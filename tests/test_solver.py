@@ -16,11 +16,14 @@ from scipy.integrate import solve_ivp
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import mfpde as mf
-from mfpde import implicit, integration
 from mfpde.equation.schedules import invert_clock
-from mfpde.flow import Flow
-from mfpde.record import COLUMNS
-from mfpde.stepping import Coefficients, Operator, Outcome, Splitting, step_doubling
+from mfpde.mesh import box
+from mfpde.mesh.controllers import step_doubling
+from mfpde.mesh.methods import implicit
+from mfpde.mesh.methods.base import Coefficients, Outcome
+from mfpde.mesh.methods.splitting import Operator, Splitting
+from mfpde.mesh.record import COLUMNS
+from mfpde.mesh.semidiscrete import Flow
 
 
 def blas_threads():
@@ -943,7 +946,7 @@ class TestRefused:
 
 def test_a_box_is_not_extended_for_ever(monkeypatch):
     """Mass that runs away is followed so many times, and then the run ends as with "stop"."""
-    monkeypatch.setattr(integration, "MOST_EXTENSIONS", 2)
+    monkeypatch.setattr(box, "MOST_EXTENSIONS", 2)
     problem = mf.Problem(
         mf.External(lambda x: 30.0 * x), [mf.Axis("x", -2, 2)], mf.Product(x=stats.norm(0, 0.3)), t_end=1.0
     )

@@ -20,9 +20,9 @@ import xarray as xr
 
 import mfpde as mf
 from mfpde.loading import load
-from mfpde.record import COLUMNS, Record, Result, State
-from mfpde.solution import Solution
-from mfpde.solution_writer import DIAGNOSTICS, SCHEMA
+from mfpde.mesh.record import COLUMNS, Record, Result, State
+from mfpde.mesh.solution import Solution
+from mfpde.mesh.solution_writer import DIAGNOSTICS, SCHEMA
 from mfpde.support.files.hdf5 import FileFormatError
 
 
@@ -323,7 +323,7 @@ def test_reading_does_not_load_the_solver(run, path):
     run.save(path)
     code = (
         "import sys, mfpde; s = mfpde.load(sys.argv[1]); assert s.problem is not None; "
-        "print('mfpde.solver' in sys.modules, 'matplotlib' in sys.modules)"
+        "print('mfpde.mesh.solver' in sys.modules, 'matplotlib' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -21,11 +21,12 @@ import pytest
 import xarray as xr
 
 import mfpde as mf
-from mfpde import solution_writer, streaming
-from mfpde.integration import _room
-from mfpde.record import Result
-from mfpde.solution import Solution
-from mfpde.streaming import Stream
+from mfpde.mesh import solution_writer
+from mfpde.mesh import stream as streaming
+from mfpde.mesh.record import Result
+from mfpde.mesh.run import _room
+from mfpde.mesh.solution import Solution
+from mfpde.mesh.stream import Stream
 from mfpde.support.files import frames as stored
 from mfpde.support.files import hdf5
 from mfpde.support.files.frames import IN_MEMORY, StoredDensity

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 import mfpde as mf
 from mfpde.equation.gibbs import log_gibbs
-from mfpde.reaction import free_energy_step
+from mfpde.mesh.reaction import free_energy_step
 
 P = mf.problems
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from mfpde.equation.grid import Axis, End, Grid
+from mfpde.mesh.schemes import Limiter, Muscl, ScharfetterGummel, Upwind, Weno5
+from mfpde.mesh.transport import Transport
 from mfpde.support.threads import THREADED_SIZE
-from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Transport, Upwind, Weno5
 
 EPS = np.finfo(float).eps
 SCHEMES = [Upwind(), *(Muscl(limiter) for limiter in Limiter), Weno5()]
@@ -304,10 +305,10 @@ def test_fluxes_against_reference(ends, n):
 def test_coefficients_are_those_of_findiff():
     from findiff import coefficients
 
-    from mfpde.transport import kernels
+    from mfpde.mesh.compiled import options
 
     staggered = coefficients(deriv=1, offsets=[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5], analytic_inv=True)["coefficients"]
-    ours = np.array([kernels.STAGGERED_1, kernels.STAGGERED_3, kernels.STAGGERED_5])
+    ours = np.array([options.STAGGERED_1, options.STAGGERED_3, options.STAGGERED_5])
     np.testing.assert_allclose(ours, staggered[3:], rtol=1e-14)
     np.testing.assert_allclose(-ours[::-1], staggered[:3], rtol=1e-14)
     assert tuple(ours) == (75 / 64, -25 / 384, 3 / 640)
@@ -426,9 +427,9 @@ def test_weno_without_limiter_goes_negative():
 
 def test_allowance_of_the_limiter():
     """What a donor may give through all faces of a cell is what it has, and twice the drift's share below nu = 1/2."""
-    from mfpde.transport import kernels
+    from mfpde.mesh.compiled import options
 
-    allowance = getattr(kernels._allowance, "py_func", kernels._allowance)
+    allowance = getattr(options._allowance, "py_func", options._allowance)
     for nu in (0.0, 0.2, 0.4996, 0.5, 0.503, 1.0, 7.0):
         kappa = min(2.0, 1.0 / nu) if nu else 2.0
         for mu, speed, room in ((0.3, 1.7, 2.5), (2.0, 0.0, 0.7)):

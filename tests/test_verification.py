@@ -14,8 +14,8 @@ from scipy import integrate, interpolate, stats
 from threadpoolctl import threadpool_limits
 
 import mfpde as mf
+from mfpde.mesh.reaction import exponential_step
 from mfpde.problems.single_index import SphereAngle
-from mfpde.reaction import exponential_step
 
 TERMS = 72
 

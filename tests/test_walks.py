@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mfpde.equation.grid import Axis, End, Grid
-from mfpde.transport import Limiter, Muscl, ScharfetterGummel, Transport, Upwind, Weno5
+from mfpde.mesh.schemes import Limiter, Muscl, ScharfetterGummel, Upwind, Weno5
+from mfpde.mesh.transport import Transport
 
 SCHEMES = [Upwind(), *(Muscl(limiter) for limiter in Limiter), Weno5(), ScharfetterGummel()]
 ENDS = [(End.NATURAL, End.TRUNCATION), End.PERIODIC, End.TRUNCATION]

@@ -164,7 +164,7 @@ SOAK = """
 import json, resource, sys
 import numpy as np
 import mfpde as mf
-from mfpde.record import COLUMNS
+from mfpde.mesh.record import COLUMNS
 steps = int(sys.argv[1])
 seen = []
 def watch(snapshot):

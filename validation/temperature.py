@@ -473,7 +473,7 @@ def _cost(quick: bool, progress: Progress, rows: list[Row], tables: list[Table],
 
 
 def _times(problem: mf.Problem, shape: tuple[int, ...]) -> dict[str, float]:
-    from mfpde.stepping import Coefficients
+    from mfpde.mesh.methods.base import Coefficients
 
     tau, alpha = problem.temperature(0.0), problem.alpha(0.0)
     at = Coefficients(lambda c: alpha, lambda c: tau)

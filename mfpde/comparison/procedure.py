@@ -31,8 +31,8 @@ from mfpde.lagrangian.ancestry import descent
 from mfpde.lagrangian.characteristics import Characteristics
 from mfpde.lagrangian.node_flow import NodeFlow
 from mfpde.lagrangian.nodes import OutOfTime
+from mfpde.mesh.solution import Solution
 from mfpde.particles import Cloud, Dynamics, simulate
-from mfpde.solution import Solution
 from mfpde.support.arguments import (
     COUNT,
     COUNTS,

@@ -16,7 +16,7 @@ from mfpde.equation.measures.base import Measure, RestrictedMeasure
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.lagrangian.characteristics import Characteristics
-from mfpde.solution import Solution
+from mfpde.mesh.solution import Solution
 from mfpde.support.arrays import Array
 
 if TYPE_CHECKING:

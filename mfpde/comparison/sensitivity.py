@@ -21,10 +21,10 @@ from mfpde.equation.measures.particles import Particles
 from mfpde.equation.problem import Problem
 from mfpde.equation.schedules import Constant, PiecewiseLinear, Schedule
 from mfpde.lagrangian.characteristics import Characteristics, characteristics
-from mfpde.solution import Solution
-from mfpde.stepping import Method
+from mfpde.mesh.methods.base import Method
+from mfpde.mesh.schemes import Scheme
+from mfpde.mesh.solution import Solution
 from mfpde.support.arrays import Array
-from mfpde.transport import Scheme
 
 __all__ = ["Fault"]
 
@@ -154,7 +154,7 @@ class OnCells:
 
         Chosen anew for every changed problem they could differ, and so would the errors of the runs that are compared.
         """
-        from mfpde.defaults import default_method, default_scheme
+        from mfpde.mesh.defaults import default_method, default_scheme
         from mfpde.resuming import made_again
 
         if isinstance(self.reference, Solution):
@@ -196,7 +196,7 @@ class OnCells:
         ValueError
             If it fails.
         """
-        from mfpde.integration import solve, uninterrupted
+        from mfpde.mesh.run import solve, uninterrupted
 
         scheme, method = self.numerics
         end = float(self.at[-1]) or min(problem.t_end, 1e-3)

@@ -172,11 +172,9 @@ class _Tolerant:
 
 _SOURCES = (
     "equation/energy/gaussian_sums.py",
-    "lanes.py",
-    "passes.py",
+    "mesh/compiled/*.py",
     "particles/kernels.py",
     "support/pointers.py",
-    "transport/*.py",
 )
 """What compiled code is made of. They contain each other's functions, and numba looks at one file only."""
 

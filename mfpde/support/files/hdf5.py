@@ -3,7 +3,7 @@
 A file is written beside its final name and moved into place, so that a kill at any moment leaves the old file or
 the new one and never a half. Reading trusts nothing: sizes are checked before memory is taken, links and external
 storage are refused, text is parsed as TOML and never evaluated. What is in the file of a solution is the business of
-`mfpde.solution_writer` and `mfpde.solution_reader`.
+`mfpde.mesh.solution_writer` and `mfpde.mesh.solution_reader`.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mfpde.transport.bernoulli import bernoulli
-from mfpde.transport.kernels import (
+from mfpde.mesh.compiled.bernoulli import bernoulli
+from mfpde.mesh.compiled.options import (
     INNER,
     INVERSE_H,
     METRIC_FACE,

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from mfpde.mesh.compiled.bernoulli import _as_double, _as_integer, bernoulli
 from mfpde.support.compiling import compiled
 from mfpde.support.pointers import (
     at,
@@ -40,7 +41,6 @@ from mfpde.support.pointers import (
     shift,
     smaller,
 )
-from mfpde.transport.bernoulli import _as_double, _as_integer, bernoulli
 
 MINMOD, VAN_LEER, MC = 0, 1, 2
 

@@ -1,7 +1,7 @@
 """Solutions as HDF5 files: arrays and text only, described in ``docs/file-format.md``.
 
 What is written is a `Record`: all of a solution but the object of its problem. (What a run writes as it goes is the
-business of `mfpde.streaming`.)
+business of `mfpde.mesh.stream`.)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.record import COLUMNS, Record
+from mfpde.mesh.record import COLUMNS, Record
 from mfpde.support.files.frames import StoredDensity
 from mfpde.support.files.hdf5 import (
     FLOAT,

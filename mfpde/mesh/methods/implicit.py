@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mfpde.equation.problem import Problem
-from mfpde.flow import Evaluation, Flow
-from mfpde.stepping import Coefficients, Method, Outcome
+from mfpde.mesh.methods.base import Coefficients, Method, Outcome
+from mfpde.mesh.schemes import ScharfetterGummel, Scheme
+from mfpde.mesh.semidiscrete import Evaluation, Flow
 from mfpde.support.arguments import real, shown
 from mfpde.support.arrays import Array
-from mfpde.transport import ScharfetterGummel, Scheme
 
 __all__ = ["ImplicitEuler", "ImplicitStrang", "Potential"]
 
@@ -107,7 +107,7 @@ class _Implicit(Method):
         self, flow: Flow, start: Evaluation, length: float, at: Coefficients
     ) -> tuple[Array | None, Evaluation | None]:
         """The end of the step, or None where the iteration for the potential does not converge."""
-        from mfpde.passes import finish
+        from mfpde.mesh.compiled.updates import finish
 
         V, tau = start.V, at.temperature(0.5)
         mu = finish(self._compose(flow, start.mu, V, length, at), 1.0)

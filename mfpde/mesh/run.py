@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
 import os
-import platform
-import re
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,21 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.defaults import coldest, outlook
-from mfpde.diagnostics import GapBelow, Limits, OnEndMass, Recorder, Snapshot, StopCondition, end_shares
 from mfpde.equation.convexity import no_certificate
 from mfpde.equation.finite import cell_not_finite
-from mfpde.equation.grid import Axis, Grid
+from mfpde.equation.grid import Grid
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.equation.schedules import Constant
-from mfpde.flow import Evaluation, FreeEnergy
-from mfpde.implicit import Potential
-from mfpde.layers import layer_widths, unresolved
-from mfpde.record import Result, State, run_stats
-from mfpde.solution import Solution
-from mfpde.solver import Solver
-from mfpde.stepping import Controller, Method
+from mfpde.mesh.box import MOST_EXTENSIONS, extended
+from mfpde.mesh.controllers import Controller
+from mfpde.mesh.defaults import coldest, outlook
+from mfpde.mesh.layers import layer_widths, unresolved
+from mfpde.mesh.methods.base import Method
+from mfpde.mesh.methods.implicit import Potential
+from mfpde.mesh.provenance import _provenance, described, versions
+from mfpde.mesh.record import Result, State, run_stats
+from mfpde.mesh.recorder import Recorder
+from mfpde.mesh.schemes import Scheme
+from mfpde.mesh.semidiscrete import Evaluation, FreeEnergy
+from mfpde.mesh.solution import Solution
+from mfpde.mesh.solver import Solver
+from mfpde.mesh.stopping import GapBelow, Limits, OnEndMass, Snapshot, StopCondition
 from mfpde.support.arguments import (
     ARRAY,
     FLAG,
@@ -52,10 +53,9 @@ from mfpde.support.arrays import Array
 from mfpde.support.saves import same_time, save_times
 from mfpde.support.session import RunWarning, check_memory, interruptible, progress_bar, warn
 from mfpde.support.threads import thread_limit
-from mfpde.transport import Scheme
 
 if TYPE_CHECKING:
-    from mfpde.streaming import Stream
+    from mfpde.mesh.stream import Stream
 
 __all__ = ["Integration", "Manner", "SolveError", "solve", "uninterrupted"]
 
@@ -64,9 +64,6 @@ ENERGY_TOLERANCE = 1e-13
 DRIFT_WARN = 1e-12
 ROUNDED = 1e-13
 """The relative mass that rounding may add up to before it is given back, and by less than a twentieth a step."""
-EXTENSION = 0.25
-"""By how much of its cells an axis grows at an end that mass has reached."""
-MOST_EXTENSIONS = 12
 SMEARED = 6.0
 """Cells to the width of a density below which a scheme may have given it that: twice those that `Weno5` needs."""
 
@@ -599,11 +596,6 @@ def end_time(problem: Problem, t_end: float | None, start: float) -> float:
     return end
 
 
-def described(thing: object) -> str:
-    """A scheme, a method or a controller in words from which `mfpde.resume` makes it again."""
-    return re.sub(r"np\.float64\(([^()]*)\)", r"\1", repr(thing))
-
-
 def conclude(solution: Solution, *, throw: bool, stacklevel: int) -> Solution:
     """Say what a run wants looked at, and raise if it failed."""
     for note in solution.warnings:
@@ -634,7 +626,7 @@ def make_stream(output: str | os.PathLike[str] | Stream | None, *, overwrite: bo
     """Where saved densities go, if to a file."""
     if output is None:
         return None
-    from mfpde.streaming import Stream
+    from mfpde.mesh.stream import Stream
 
     require(output=(output, one_of(Stream) | PATH))
     return output if isinstance(output, Stream) else Stream(output, overwrite=overwrite)
@@ -648,24 +640,6 @@ def _room(saves: int, grid: Grid) -> Array:
             f"{saves} saved densities of {grid.size} cells need {8 * saves * grid.size / 2**30:.3g} GiB of memory; "
             "write them to a file (output=), or use fewer save times or cells"
         ) from None
-
-
-def extended(problem: Problem, solution: Solution) -> tuple[Problem, tuple[int, ...], str]:
-    """The problem on a box that is larger where mass has reached its ends, with cells as before, and what was done."""
-    grid = solution.grid
-    shares = end_shares(solution.state.mu, grid)
-    reached = 0.1 * max(max(pair) for pair in shares)
-    axes, shape, said = [], [], []
-    for axis, n, h, pair in zip(grid.axes, grid.shape, grid.spacing, shares, strict=True):
-        more = math.ceil(EXTENSION * n)
-        below, above = (more if share > 0.0 and share >= reached else 0 for share in pair)
-        larger = Axis(axis.name, axis.lower - below * h, axis.upper + above * h, (axis.lower_end, axis.upper_end))
-        axes.append(larger)
-        shape.append(n + below + above)
-        if below or above:
-            said.append(f"{axis.name} from [{axis.lower:g}, {axis.upper:g}] to [{larger.lower:g}, {larger.upper:g}]")
-    note = f"mass reached the ends of the mesh at t = {solution.state.t:g}: started again with {', '.join(said)}"
-    return dataclasses.replace(problem, axes=axes), tuple(shape), note
 
 
 def _distance(one: Array, other: Array) -> float:
@@ -698,30 +672,3 @@ def decays(problem: Problem) -> bool:
         return True
     full = not problem.reacts or problem.reaction is Reaction.FREE_ENERGY
     return full and isinstance(problem.temperature, Constant)
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """The versions of what computes."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found: dict[str, str] = {}
-    for package in ("mfpde", "numpy", "scipy", "numba", "h5py"):
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
-
-
-def _provenance(seconds: float | None, before: dict[str, Any]) -> dict[str, Any]:
-    words = list(getattr(sys, "argv", []))  # a host of Python's may have none
-    return {
-        "versions": dict(versions()),
-        "python": platform.python_version(),
-        "volatile": {
-            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            **({} if seconds is None else {"seconds": seconds}),
-            **before,
-            "command": " ".join([*map(os.path.basename, words[:1]), *words[1:]]),
-            "machine": platform.machine(),
-        },
-    }

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mfpde.lanes import (
+from mfpde.mesh.compiled.lanes import (
     COUNT,
     flushed,
     greater,
@@ -27,11 +27,11 @@ from mfpde.lanes import (
     summed,
     where,
 )
+from mfpde.mesh.compiled.options import FLUSH  # densities below are about to become subnormal: no mass, and slow
 from mfpde.support.arrays import Array
 from mfpde.support.compiling import compiled
 from mfpde.support.pointers import at, pointer, put, smaller
 from mfpde.support.threads import THREADED_SIZE, in_shares
-from mfpde.transport.kernels import FLUSH  # densities below are about to become subnormal: no mass, and slow
 
 __all__ = [
     "Survey",

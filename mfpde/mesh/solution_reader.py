@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde.equation.grid import Axis, End, Grid
-from mfpde.record import Record, Result, State, run_stats
-from mfpde.solution_writer import (
+from mfpde.mesh.record import Record, Result, State, run_stats
+from mfpde.mesh.solution_writer import (
     CELL_AVERAGES,
     CHECKPOINT_COLUMNS,
     DIAGNOSTICS,

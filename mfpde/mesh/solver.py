@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from mfpde.defaults import default_method, default_scheme
 from mfpde.equation.grid import Grid
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.problem import Problem
 from mfpde.equation.schedules import Constant, Schedule, invert_clock
-from mfpde.flow import Evaluation, Flow, FreeEnergy
-from mfpde.record import Result, State
-from mfpde.solution import Solution
-from mfpde.stepping import Coefficients, Controller, ErrorControl, FixedStep, Method, step_doubling
+from mfpde.mesh.controllers import Controller, ErrorControl, FixedStep, step_doubling
+from mfpde.mesh.defaults import default_method, default_scheme
+from mfpde.mesh.methods.base import Coefficients, Method
+from mfpde.mesh.record import Result, State
+from mfpde.mesh.schemes import Scheme
+from mfpde.mesh.semidiscrete import Evaluation, Flow, FreeEnergy
+from mfpde.mesh.solution import Solution
 from mfpde.support.arguments import NUMBER, numbers, one_of, real, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.threads import one_blas_thread
-from mfpde.transport import Scheme
 
 __all__ = ["Solver", "StepInfo"]
 

@@ -12,12 +12,13 @@ from mfpde.equation.convexity import convex_on
 from mfpde.equation.gibbs import log_gibbs, relative_entropy
 from mfpde.equation.grid import Grid
 from mfpde.equation.problem import Problem
-from mfpde.reaction import make_reaction
+from mfpde.mesh.reaction import make_reaction
+from mfpde.mesh.schemes import Scheme
+from mfpde.mesh.transport import Transport
 from mfpde.support.arrays import Array
-from mfpde.transport import Scheme, Transport
 
 if TYPE_CHECKING:
-    from mfpde.passes import Survey
+    from mfpde.mesh.compiled.updates import Survey
 
 __all__ = ["Evaluation", "Flow", "FreeEnergy"]
 
@@ -109,7 +110,7 @@ class Flow:
         self.transport = Transport(grid, scheme, problem.metric, self.log_base)
         self.reaction = make_reaction(problem, grid, scheme.point_values, self.log_base)
         self.evaluations = 0
-        from mfpde.passes import survey
+        from mfpde.mesh.compiled.updates import survey
 
         self._survey = survey
         self._scratch: dict[str, Array] = {}

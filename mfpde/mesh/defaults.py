@@ -9,13 +9,15 @@ import numpy as np
 
 from mfpde.equation.grid import Grid
 from mfpde.equation.problem import Problem, Reaction
-from mfpde.implicit import ImplicitStrang
-from mfpde.layers import layer_widths
-from mfpde.stepping import ExponentialSSPRK3, Method, Strang
+from mfpde.mesh.layers import layer_widths
+from mfpde.mesh.methods.base import Method
+from mfpde.mesh.methods.exponential import ExponentialSSPRK3
+from mfpde.mesh.methods.implicit import ImplicitStrang
+from mfpde.mesh.methods.splitting import Strang
+from mfpde.mesh.schemes import ScharfetterGummel, Scheme, Weno5
 from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 from mfpde.support.threads import one_blas_thread
-from mfpde.transport import ScharfetterGummel, Scheme, Weno5
 
 __all__ = ["Outlook", "default_method", "default_scheme", "mean_peclet", "outlook"]
 

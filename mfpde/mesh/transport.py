@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from mfpde.equation.grid import End, Grid
+from mfpde.mesh.schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
 from mfpde.support.arguments import COUNT, NONE, one_of, real, require, shown, values_of
 from mfpde.support.arguments import entries as entries_of
 from mfpde.support.arrays import Array
 from mfpde.support.threads import THREADED_SIZE, available, in_shares
-from mfpde.transport.schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
 
 __all__ = ["Metric", "Transport"]
 
@@ -122,25 +122,25 @@ class Transport:
         *,
         threads: int | None = None,
     ) -> None:
-        from mfpde.transport import kernels
+        from mfpde.mesh.compiled import options
 
         require(grid=(grid, one_of(Grid)), threads=(threads, COUNT | NONE))
         self.grid = grid
         self.scheme = scheme
-        self._kernels = kernels
+        self._kernels = options
         # None where it does not apply: see kernels.sweep
         self._limiter: int | None = None
         self._ratio: float | None = None
         self._fitted: bool | None = None
-        self._wide: bool | None = True if grid.size // grid.shape[0] >= kernels.LONG else None
+        self._wide: bool | None = True if grid.size // grid.shape[0] >= options.LONG else None
         if isinstance(scheme, Muscl):
             self._limiter = {
-                Limiter.MINMOD: kernels.MINMOD,
-                Limiter.VAN_LEER: kernels.VAN_LEER,
-                Limiter.MC: kernels.MC,
+                Limiter.MINMOD: options.MINMOD,
+                Limiter.VAN_LEER: options.VAN_LEER,
+                Limiter.MC: options.MC,
             }[scheme.limiter]
         elif isinstance(scheme, Weno5):
-            self._limiter, self._ratio = kernels.VAN_LEER, scheme.tail_ratio
+            self._limiter, self._ratio = options.VAN_LEER, scheme.tail_ratio
         elif isinstance(scheme, ScharfetterGummel):
             self._fitted = True
         elif not isinstance(scheme, Upwind):
@@ -176,18 +176,18 @@ class Transport:
                 else:
                     values = np.ascontiguousarray(np.broadcast_to(g, shape)).ravel()
                     outer_stride, face_stride, inner_stride = (n + 1) * inner, inner, 1
-            ints[i, kernels.OUTER], ints[i, kernels.ROWS], ints[i, kernels.INNER] = outer, n, inner
-            ints[i, kernels.PERIODIC] = axis.periodic
-            ints[i, kernels.LOWER_TRUNCATED] = axis.lower_end is End.TRUNCATION
-            ints[i, kernels.UPPER_TRUNCATED] = axis.upper_end is End.TRUNCATION
-            ints[i, kernels.METRIC_OFFSET] = used if values.size else -1
-            ints[i, kernels.METRIC_OUTER] = outer_stride
-            ints[i, kernels.METRIC_FACE] = face_stride
-            ints[i, kernels.METRIC_INNER] = inner_stride
-            ints[i, kernels.FACE_OFFSET] = offset
-            floats[i, kernels.INVERSE_H] = 1.0 / h
-            floats[i, kernels.SPACING] = h
-            floats[i, kernels.SPEED] = -scale / h
+            ints[i, options.OUTER], ints[i, options.ROWS], ints[i, options.INNER] = outer, n, inner
+            ints[i, options.PERIODIC] = axis.periodic
+            ints[i, options.LOWER_TRUNCATED] = axis.lower_end is End.TRUNCATION
+            ints[i, options.UPPER_TRUNCATED] = axis.upper_end is End.TRUNCATION
+            ints[i, options.METRIC_OFFSET] = used if values.size else -1
+            ints[i, options.METRIC_OUTER] = outer_stride
+            ints[i, options.METRIC_FACE] = face_stride
+            ints[i, options.METRIC_INNER] = inner_stride
+            ints[i, options.FACE_OFFSET] = offset
+            floats[i, options.INVERSE_H] = 1.0 / h
+            floats[i, options.SPACING] = h
+            floats[i, options.SPEED] = -scale / h
             packed.append(values)
             used += values.size
             self._face_shapes.append(shape)
@@ -227,10 +227,10 @@ class Transport:
     def _work(self, start: int) -> Array:
         """Buffers (1.2 MB) for the share of the work that begins at `start`."""
         if start not in self._buffers:
-            kernels = self._kernels
-            raw = np.zeros(kernels.BUFFERS * kernels.BUFFER + kernels.LINE)
+            options = self._kernels
+            raw = np.zeros(options.BUFFERS * options.BUFFER + options.LINE)
             # at the start of a cache line, so that no vector lies across two
-            self._buffers[start] = raw[-(raw.ctypes.data // raw.itemsize) % kernels.LINE :]
+            self._buffers[start] = raw[-(raw.ctypes.data // raw.itemsize) % options.LINE :]
         return self._buffers[start]
 
     def _run(self, task: Callable[[int, int], Any], pieces: int | None = None) -> list[Any]:
@@ -253,11 +253,11 @@ class Transport:
 
     def _outflow(self, potential: Array, temperature: float, inverse: float) -> None:
         """Fill the outflow speeds of all cells."""
-        kernels = self._kernels
+        options = self._kernels
         self._token += 1
 
         def task(start: int, stop: int) -> None:
-            kernels.outflow(
+            options.outflow(
                 self._wide,
                 True if self._ratio is not None else None,
                 self._fitted,
@@ -287,7 +287,7 @@ class Transport:
         out: Array,
         outflow: int | None = None,
     ) -> None:
-        kernels = self._kernels
+        options = self._kernels
         mu = self._flat(mu, "mu")
         potential, tau, inverse = self._driving(V, temperature)
         speeds, step = self._no_speeds, 0.0
@@ -300,7 +300,7 @@ class Transport:
             speeds = self._speeds
 
         def task(start: int, stop: int) -> None:
-            kernels.sweep(
+            options.sweep(
                 self._wide,
                 self._limiter,
                 self._ratio,
@@ -427,7 +427,7 @@ class Transport:
         cell : int
             Flat index of the limiting cell (the first of equals).
         """
-        kernels = self._kernels
+        options = self._kernels
         self._outflow(*self._driving(V, temperature))
         floor, density = 0.0, self._no_speeds
         if mu is not None and self._ratio is not None:
@@ -438,7 +438,7 @@ class Transport:
         def task(start: int, stop: int) -> tuple[float, int]:
             low = start * self._band * row
             high = min(self.grid.size, stop * self._band * row)
-            return kernels.largest(self._speeds, density, floor, low, high)
+            return options.largest(self._speeds, density, floor, low, high)
 
         value, cell = 0.0, 0
         for k, (part, index) in enumerate(self._run(task)):
@@ -518,7 +518,7 @@ class Transport:
             raise ValueError(f"order is {order!r}; implicit steps have order 1 or 2")
         if not (dt >= 0.0 and math.isfinite(dt)):
             raise ValueError(f"dt is {dt}; the length of a step is finite and not negative")
-        from mfpde.transport.implicit import solve, tile_width
+        from mfpde.mesh.compiled.tridiagonal import solve, tile_width
 
         potential, tau, inverse = self._driving(V, temperature)
         density, target = self._flat(mu, "mu"), self._target(out)

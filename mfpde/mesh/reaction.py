@@ -1,7 +1,7 @@
 """Birth-death and reinjection: the exact solution of the reaction for a frozen potential.
 
 For ``V`` frozen, every step here is positive for any step length and conserves what the
-reaction conserves. Freezing ``V`` is the stepper's business (`mfpde.stepping`).
+reaction conserves. Freezing ``V`` is the stepper's business (`mfpde.mesh.methods.base`).
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ class ReactionStep:
         if not self.balanced:
             return float(np.vdot(V * rate, mu)) * volume
         if rate is V:
-            from mfpde.passes import second_moment
+            from mfpde.mesh.compiled.updates import second_moment
 
             return second_moment(mu, V, mean) * volume
         centred = V - mean

@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde import solution_writer
-from mfpde.record import Record, Result, State
+from mfpde.mesh import solution_writer
+from mfpde.mesh.record import Record, Result, State
 from mfpde.support.files import frames as stored
 from mfpde.support.files import hdf5
 from mfpde.support.files.frames import StoredDensity, file_stamp

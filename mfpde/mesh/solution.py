@@ -11,7 +11,7 @@ import numpy as np
 
 from mfpde.equation.convexity import NO_CERTIFICATE, convex_on, no_certificate
 from mfpde.equation.grid import axis_number, box
-from mfpde.record import Record, Result, State
+from mfpde.mesh.record import Record, Result, State
 from mfpde.support.arguments import FLAG, NUMBER, PATH, POWER, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.saves import save_index, within_run
@@ -41,7 +41,7 @@ class Solution(Record):
     energy : array, shape (m,)
         ``E[mu]`` at the save times; at a temperature above 0 the free energy, with its entropy.
     diagnostics : dict of array
-        One value a step, `mfpde.record.COLUMNS` says of what.
+        One value a step, `mfpde.mesh.record.COLUMNS` says of what.
     response : array, shape (steps + 1, r)
         ``u = int Phi dmu`` at ``diagnostics["time"]``, in the energy's compressed coordinates; ``r`` is 0
         where the energy has none.
@@ -196,7 +196,7 @@ class Solution(Record):
         overwrite : bool
             Whether a file that is there is replaced; if not, it is an error.
         """
-        from mfpde.solution_writer import save  # only those who save pay for it
+        from mfpde.mesh.solution_writer import save  # only those who save pay for it
 
         require(path=(path, PATH), overwrite=(overwrite, FLAG))
         save(self, path, overwrite=overwrite)

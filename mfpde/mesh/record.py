@@ -116,7 +116,7 @@ class Record:
     energy : array, shape (m,)
         ``E[mu]`` at the save times; at a temperature above 0 the free energy, with its entropy.
     diagnostics : dict of array
-        One value a step, `mfpde.record.COLUMNS` says of what.
+        One value a step, `mfpde.mesh.record.COLUMNS` says of what.
     response : array, shape (steps + 1, r)
         ``u = int Phi dmu`` at ``diagnostics["time"]``, in the energy's compressed coordinates; ``r`` is 0
         where the energy has none.

@@ -1,0 +1,1 @@
+"""Finite volumes on a mesh: the first discretisation."""

@@ -1,0 +1,1 @@
+"""Sweeps over the mesh that numba compiles."""

@@ -1,0 +1,44 @@
+"""What a run was made with."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import platform
+import re
+import sys
+import time
+from typing import Any
+
+
+def described(thing: object) -> str:
+    """A scheme, a method or a controller in words from which `mfpde.resume` makes it again."""
+    return re.sub(r"np\.float64\(([^()]*)\)", r"\1", repr(thing))
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """The versions of what computes."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: dict[str, str] = {}
+    for package in ("mfpde", "numpy", "scipy", "numba", "h5py"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _provenance(seconds: float | None, before: dict[str, Any]) -> dict[str, Any]:
+    words = list(getattr(sys, "argv", []))  # a host of Python's may have none
+    return {
+        "versions": dict(versions()),
+        "python": platform.python_version(),
+        "volatile": {
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **({} if seconds is None else {"seconds": seconds}),
+            **before,
+            "command": " ".join([*map(os.path.basename, words[:1]), *words[1:]]),
+            "machine": platform.machine(),
+        },
+    }
