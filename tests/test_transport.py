@@ -427,9 +427,9 @@ def test_weno_without_limiter_goes_negative():
 
 def test_allowance_of_the_limiter():
     """What a donor may give through all faces of a cell is what it has, and twice the drift's share below nu = 1/2."""
-    from mfpde.mesh.compiled import options
+    from mfpde.mesh.compiled import faces
 
-    allowance = getattr(options._allowance, "py_func", options._allowance)
+    allowance = getattr(faces._allowance, "py_func", faces._allowance)
     for nu in (0.0, 0.2, 0.4996, 0.5, 0.503, 1.0, 7.0):
         kappa = min(2.0, 1.0 / nu) if nu else 2.0
         for mu, speed, room in ((0.3, 1.7, 2.5), (2.0, 0.0, 0.7)):

@@ -127,7 +127,6 @@ class Transport:
         require(grid=(grid, one_of(Grid)), threads=(threads, COUNT | NONE))
         self.grid = grid
         self.scheme = scheme
-        self._kernels = options
         # None where it does not apply: see kernels.sweep
         self._limiter: int | None = None
         self._ratio: float | None = None
@@ -227,7 +226,8 @@ class Transport:
     def _work(self, start: int) -> Array:
         """Buffers (1.2 MB) for the share of the work that begins at `start`."""
         if start not in self._buffers:
-            options = self._kernels
+            from mfpde.mesh.compiled import options
+
             raw = np.zeros(options.BUFFERS * options.BUFFER + options.LINE)
             # at the start of a cache line, so that no vector lies across two
             self._buffers[start] = raw[-(raw.ctypes.data // raw.itemsize) % options.LINE :]
@@ -253,11 +253,12 @@ class Transport:
 
     def _outflow(self, potential: Array, temperature: float, inverse: float) -> None:
         """Fill the outflow speeds of all cells."""
-        options = self._kernels
+        from mfpde.mesh.compiled import outflow
+
         self._token += 1
 
         def task(start: int, stop: int) -> None:
-            options.outflow(
+            outflow.outflow(
                 self._wide,
                 True if self._ratio is not None else None,
                 self._fitted,
@@ -287,7 +288,8 @@ class Transport:
         out: Array,
         outflow: int | None = None,
     ) -> None:
-        options = self._kernels
+        from mfpde.mesh.compiled import outflow, sweep
+
         mu = self._flat(mu, "mu")
         potential, tau, inverse = self._driving(V, temperature)
         speeds, step = self._no_speeds, 0.0
@@ -300,7 +302,7 @@ class Transport:
             speeds = self._speeds
 
         def task(start: int, stop: int) -> None:
-            options.sweep(
+            sweep.sweep(
                 self._wide,
                 self._limiter,
                 self._ratio,
@@ -427,7 +429,8 @@ class Transport:
         cell : int
             Flat index of the limiting cell (the first of equals).
         """
-        options = self._kernels
+        from mfpde.mesh.compiled import outflow
+
         self._outflow(*self._driving(V, temperature))
         floor, density = 0.0, self._no_speeds
         if mu is not None and self._ratio is not None:
@@ -438,7 +441,7 @@ class Transport:
         def task(start: int, stop: int) -> tuple[float, int]:
             low = start * self._band * row
             high = min(self.grid.size, stop * self._band * row)
-            return options.largest(self._speeds, density, floor, low, high)
+            return outflow.largest(self._speeds, density, floor, low, high)
 
         value, cell = 0.0, 0
         for k, (part, index) in enumerate(self._run(task)):
