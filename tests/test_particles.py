@@ -27,8 +27,9 @@ from mfpde.particles import (
     coupled,
     simulate,
 )
+from mfpde.particles.ensemble import Batches, Ensemble, systematic
 from mfpde.particles.fields import DirectField, Mesh, MeshField, make_field, mesh_shape
-from mfpde.particles.simulation import Batches, Ensemble, generator, systematic
+from mfpde.particles.random_streams import generator
 
 Z = 5.0
 

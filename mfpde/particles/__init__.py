@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from mfpde.particles.cloud import Cloud
 from mfpde.particles.coupling import CoupledCloud, coupled
 from mfpde.particles.density import KernelDensity
 from mfpde.particles.dynamics import (
@@ -18,7 +19,7 @@ from mfpde.particles.dynamics import (
     Scheme,
     Weights,
 )
-from mfpde.particles.simulation import Cloud, simulate
+from mfpde.particles.simulation import simulate
 
 __all__ = [
     "SGD",

@@ -17,7 +17,7 @@ from mfpde.support.arrays import Array
 from mfpde.support.files import hdf5
 
 if TYPE_CHECKING:
-    from mfpde.particles.simulation import Ensemble
+    from mfpde.particles.ensemble import Ensemble
 
 __all__ = ["Checkpoint"]
 
@@ -111,17 +111,6 @@ class Checkpoint:
         """Remove the file: the simulation is complete, and not lost where that cannot be done."""
         with contextlib.suppress(OSError):
             self._target.unlink(missing_ok=True)
-
-
-def generator_state(generators: list[np.random.Generator]) -> Array:
-    """Generators in text."""
-    return np.array([json.dumps(rng.bit_generator.state) for rng in generators])
-
-
-def set_generators(generators: list[np.random.Generator], states: Array) -> None:
-    """Put generators where they were."""
-    for rng, state in zip(generators, states.tolist(), strict=True):
-        rng.bit_generator.state = json.loads(state)
 
 
 def described(thing: Any) -> str:

@@ -13,13 +13,9 @@ from mfpde.equation.measures.base import Measure
 from mfpde.equation.problem import Problem
 from mfpde.particles.dynamics import Langevin, _zero
 from mfpde.particles.fields import make_field
-from mfpde.particles.simulation import (
-    Motion,
-    generator,
-    initial_positions,
-    save_steps,
-    step_length,
-)
+from mfpde.particles.motion import Motion
+from mfpde.particles.random_streams import generator
+from mfpde.particles.simulation import initial_positions, save_steps, step_length
 from mfpde.support.arguments import FLAG, SEED, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.session import check_memory

@@ -1,0 +1,242 @@
+"""What a simulation gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.equation.grid import axis_number
+from mfpde.equation.measures.particles import Particles
+from mfpde.equation.problem import Problem
+from mfpde.particles.dynamics import (
+    Scheme,
+)
+from mfpde.particles.ensemble import Ensemble, effective_size
+from mfpde.support.arguments import (
+    POWER,
+    require,
+    shown,
+    whole,
+)
+from mfpde.support.arrays import Array
+from mfpde.support.saves import save_index
+
+__all__ = ["Cloud"]
+
+
+Observable = Callable[[Array, Array], Any]
+
+
+@dataclass(eq=False)
+class Cloud:
+    """The result of `simulate`: R replicas of n particles at m save times.
+
+    Attributes
+    ----------
+    problem : Problem
+    times : array, shape (m,)
+        Save times, multiples of `dt`.
+    positions : array, shape (R, m, n, d), or None
+        None when not kept.
+    weights : array, shape (R, m, n), or None
+        Their sum is the mass. None: all equal, ``mass / n``.
+    energy, mass, ess : array, shape (R, m)
+        ``E`` of the cloud, without the entropy, which a cloud does not have; its mass; the effective sample size
+        ``(sum w)^2 / sum w^2``.
+    response : array, shape (R, m, r)
+        ``u = int Phi dmu``, in the coordinates of `Solution.response_at`.
+    kills, births, injections : array, shape (R, m)
+        Events since the start; births are duplications by V, injections draws from ``mu_b``. Population control
+        is not counted.
+    observed : dict of array, shape (R, m, ...)
+        What `observe` gave; arrays of objects (R, m) where its shape was not always the same.
+    dt : float
+    seed : int
+    scheme : Scheme
+    evaluation : str
+        How V was computed.
+    """
+
+    problem: Problem
+    times: Array
+    positions: Array | None
+    weights: Array | None
+    energy: Array
+    response: Array
+    mass: Array
+    ess: Array
+    kills: NDArray[np.int64]
+    births: NDArray[np.int64]
+    injections: NDArray[np.int64]
+    dt: float
+    n: int
+    seed: int
+    scheme: Scheme
+    evaluation: str = ""
+    observed: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def replicas(self) -> int:
+        """R."""
+        return len(self.energy)
+
+    def index(self, t: float | None) -> int:
+        """The position of save time `t` (the last one for None).
+
+        Raises
+        ------
+        ValueError
+            If `t` is no save time.
+        """
+        return save_index(self.times, t, "simulate")
+
+    def points(self, t: float | None = None, replica: int = 0) -> tuple[Array, Array]:
+        """Positions (n, d) and weights (n,) of a replica at a save time (default: the last)."""
+        if self.positions is None:
+            raise ValueError("the positions were not kept; pass keep_positions=True to simulate")
+        i = self.index(t)
+        if not whole(replica) or not -self.replicas <= replica < self.replicas:
+            raise ValueError(f"replicas are numbered from 0 to {self.replicas - 1}, there is no {shown(replica)}")
+        if self.weights is None:
+            return self.positions[replica, i], np.full(self.n, self.mass[replica, i] / self.n)
+        return self.positions[replica, i], self.weights[replica, i]
+
+    def measure(self, t: float | None = None, replica: int = 0) -> Particles:
+        """A replica at a save time (default: the last), as a `Measure`."""
+        return Particles(*self.points(t, replica))
+
+    def moment(self, name: str, power: int = 1, t: float | None = None) -> Array:
+        """``int theta_name^power dmu`` of every replica at a save time (default: the last), shape (R,)."""
+        require(power=(power, POWER))
+        column = axis_number(tuple(self.problem.axes), name)
+        pairs = [self.points(t, r) for r in range(self.replicas)]
+        return np.array([float(w @ x[:, column] ** power) for x, w in pairs])
+
+    def predict(self, x: Any, t: float | None = None, replica: int = 0) -> Array:
+        """The output of the network whose neurons are a replica's particles; see `Solution.predict`."""
+        if self.problem.network is None:
+            raise ValueError(f"problem {self.problem.name!r} names no network; give Problem(network=Network(unit))")
+        points, weights = self.points(t, replica)
+        return self.problem.network.output(x, list(points.T), weights)
+
+    def __str__(self) -> str:
+        mean, spread = self.energy.mean(axis=0), self.energy.std(axis=0)
+        parts = [self.scheme.drift, self.scheme.noise, self.scheme.reaction]
+        lines = [
+            f"Cloud of {self.problem.name!r}: {self.replicas} replicas of {self.n} particles",
+            f"  scheme   {', '.join(repr(part) for part in parts if part is not None)}, dt = {self.dt:g}",
+            f"  field    {self.evaluation}",
+            f"  time     {self.times[0]:g} to {self.times[-1]:g}",
+            f"  energy   {mean[0]:.6g} +- {spread[0]:.2g} -> {mean[-1]:.6g} +- {spread[-1]:.2g} (over replicas)",
+            f"  events   {self.kills[:, -1].mean():.1f} kills, {self.births[:, -1].mean():.1f} births, "
+            f"{self.injections[:, -1].mean():.1f} injections a replica",
+            f"  sample   effective size {self.ess[:, -1].mean():.1f} of {self.n} at the end",
+        ]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Cloud of {self.problem.name!r}: {self.replicas} x {self.n} particles, t = {self.times[-1]:g}>"
+
+
+class _Record:
+    """Everything that is kept, filled block by block."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        n: int,
+        replicas: int,
+        saves: list[int],
+        positions: bool,
+        weights: bool,
+        observe: Mapping[str, Observable] | None,
+    ) -> None:
+        m, d = len(saves), len(problem.axes)
+        self.problem, self.n = problem, n
+        self.positions = np.empty((replicas, m, n, d)) if positions else None
+        self.weights = np.empty((replicas, m, n)) if weights and positions else None
+        self.energy, self.mass, self.ess = (np.empty((replicas, m)) for _ in range(3))
+        self.response = np.empty((replicas, m, problem.bound_energy.response_size))
+        self.events = np.zeros((3, replicas, m), dtype=np.int64)
+        self.observe = dict(observe or {})
+        self.observed: dict[str, list[list[Any]]] = {
+            name: [[None] * m for _ in range(replicas)] for name in self.observe
+        }
+
+    def take(self, ensemble: Ensemble, block: range, j: int) -> None:
+        rows = slice(block.start, block.stop)
+        X, W = ensemble.points, ensemble.weights
+        if self.positions is not None:
+            self.positions[rows, j] = X
+        if self.weights is not None:
+            self.weights[rows, j] = W
+        self.energy[rows, j] = ensemble.energies
+        self.response[rows, j] = ensemble.responses
+        self.mass[rows, j] = ensemble.mass
+        self.ess[rows, j] = [effective_size(w) for w in W]
+        self.events[:, rows, j] = ensemble.events
+        for name, observable in self.observe.items():
+            for r, x, w in zip(block, X, W, strict=True):
+                self.observed[name][r][j] = np.array(observable(x.copy(), w.copy()), dtype=float)
+
+    def _kept(self) -> dict[str, Array]:
+        names = ("positions", "weights", "energy", "mass", "ess", "response", "events")
+        return {name: values for name in names if (values := getattr(self, name)) is not None}
+
+    def arrays(self) -> dict[str, Array]:
+        """All that has been recorded."""
+        seen = {
+            f"observed {r} {j} {name}": value
+            for name, rows in self.observed.items()
+            for r, row in enumerate(rows)
+            for j, value in enumerate(row)
+            if value is not None
+        }
+        return self._kept() | seen
+
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        """Take over what was recorded before."""
+        for name, values in self._kept().items():
+            if name in arrays:
+                values[...] = arrays[name]
+        for key, value in arrays.items():
+            if key.startswith("observed "):
+                _, r, j, name = key.split(" ", 3)
+                self.observed[name][int(r)][int(j)] = value
+
+    def cloud(self, times: Array, dt: float, seed: int, scheme: Scheme, evaluation: str) -> Cloud:
+        return Cloud(
+            problem=self.problem,
+            times=times,
+            positions=self.positions,
+            weights=self.weights,
+            energy=self.energy,
+            response=self.response,
+            mass=self.mass,
+            ess=self.ess,
+            kills=self.events[0],
+            births=self.events[1],
+            injections=self.events[2],
+            dt=dt,
+            n=self.n,
+            seed=seed,
+            scheme=scheme,
+            evaluation=evaluation,
+            observed={name: _stacked(rows) for name, rows in self.observed.items()},
+        )
+
+
+def _stacked(rows: list[list[Any]]) -> Array:
+    """What was observed, (R, m, ...); an array of objects (R, m) where the shape changes from one to the next."""
+    shapes = {np.shape(value) for row in rows for value in row}
+    if len(shapes) == 1:
+        return np.array(rows)
+    stacked = np.empty((len(rows), len(rows[0])), dtype=object)
+    for r, row in enumerate(rows):
+        for j, value in enumerate(row):
+            stacked[r, j] = value
+    return stacked
