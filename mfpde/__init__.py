@@ -67,11 +67,11 @@ _HOMES = {
     "mfpde.mesh.solver": ("Solver",),
     "mfpde.mesh.run": ("SolveError", "solve"),
     "mfpde.resuming": ("resume",),
-    "mfpde.verifying": ("Check", "Verified", "verify"),
+    "mfpde.verification.laws": ("Check", "Verified", "verify"),
     "mfpde.equation.equilibrium": ("Equilibrium", "stationary"),
     "mfpde.lagrangian.characteristics": ("Characteristics", "characteristics"),
     "mfpde.lagrangian.fluctuations": ("Fluctuations", "fluctuations"),
-    "mfpde.comparison": (
+    "mfpde.verification.comparison": (
         "Comparison",
         "ExactLaw",
         "Finding",
@@ -82,7 +82,7 @@ _HOMES = {
         "load_particles",
     ),
     "mfpde.loading": ("load",),
-    "mfpde.certify": (
+    "mfpde.verification.references.reference": (
         "Certified",
         "DecayRate",
         "DensityAt",
@@ -95,7 +95,7 @@ _HOMES = {
         "Reference",
         "reference",
     ),
-    "mfpde.pack": ("load_reference", "reference_names"),
+    "mfpde.verification.references.pack": ("load_reference", "reference_names"),
     "mfpde.plotting": ("animate", "plot"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
@@ -104,29 +104,6 @@ __all__ = [*sorted(_WHERE), "particles", "problems", "testing"]
 
 if TYPE_CHECKING:
     from mfpde import particles, problems, testing
-    from mfpde.certify import (
-        Certified,
-        DecayRate,
-        DensityAt,
-        Disagreement,
-        EnergyAt,
-        Marginal,
-        MassIn,
-        Moment,
-        OutputAt,
-        Reference,
-        reference,
-    )
-    from mfpde.comparison import (
-        Comparison,
-        ExactLaw,
-        Finding,
-        ParticleRecord,
-        Quantity,
-        Verdict,
-        compare,
-        load_particles,
-    )
     from mfpde.equation.energy import (
         Activation,
         CallableKernel,
@@ -172,11 +149,34 @@ if TYPE_CHECKING:
     from mfpde.mesh.solver import Solver
     from mfpde.mesh.stopping import EnergyBelow, GapBelow, Limits, OnEndMass, Snapshot, SteadyState
     from mfpde.mesh.transport import Transport
-    from mfpde.pack import load_reference, reference_names
     from mfpde.plotting import animate, plot
     from mfpde.resuming import resume
     from mfpde.support.session import RunWarning
-    from mfpde.verifying import Check, Verified, verify
+    from mfpde.verification.comparison import (
+        Comparison,
+        ExactLaw,
+        Finding,
+        ParticleRecord,
+        Quantity,
+        Verdict,
+        compare,
+        load_particles,
+    )
+    from mfpde.verification.laws import Check, Verified, verify
+    from mfpde.verification.references.certified import Certified, Reference
+    from mfpde.verification.references.pack import load_reference
+    from mfpde.verification.references.recipes import reference_names
+    from mfpde.verification.references.reference import (
+        DecayRate,
+        DensityAt,
+        EnergyAt,
+        Marginal,
+        MassIn,
+        Moment,
+        OutputAt,
+        reference,
+    )
+    from mfpde.verification.references.search import Disagreement
 
 
 def __getattr__(name: str) -> Any:

@@ -513,10 +513,10 @@ def verify(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing; the exit code says it.")] = False,
 ) -> None:
     """Check a solution's file: checksums, and the laws its numbers must keep. Exit code 5 if something is wrong."""
-    from mfpde import verifying
+    from mfpde.verification import laws
 
     with _one_line_warnings(), _refusing():
-        found = verifying.verify(file)
+        found = laws.verify(file)
     if not quiet:
         _say(found)
     if not found.ok:
@@ -1105,8 +1105,8 @@ def _save_reference(found: Any, configuration: Configuration, target: Path, word
     """Keep what was computed, with what names its problem and what computes it again."""
     import shlex
 
-    from mfpde.pack import save_reference
     from mfpde.support.files.untrusted import parse_toml
+    from mfpde.verification.references.pack import save_reference
 
     tables = None
     if configuration.tables.network is not None:  # its data are named, relative to the file
@@ -1116,11 +1116,11 @@ def _save_reference(found: Any, configuration: Configuration, target: Path, word
 
 
 def _list_references() -> None:
-    from mfpde import pack
+    from mfpde.verification.references import pack, recipes
 
     table = [("name", "problem", "observables", "times", "largest bar", "size")]
     absent = []
-    for name in pack.reference_names():
+    for name in recipes.reference_names():
         path = pack.path_of(name)
         if not path.is_file():
             absent.append(name)
@@ -1146,10 +1146,10 @@ def _list_references() -> None:
 
 
 def _show_references(names: Sequence[str]) -> None:
-    from mfpde import pack
+    from mfpde.verification.references import pack, recipes
 
     if not names:
-        raise _RefusedError(f"--show needs a name; valid: {', '.join(pack.reference_names())}; or an .h5 file")
+        raise _RefusedError(f"--show needs a name; valid: {', '.join(recipes.reference_names())}; or an .h5 file")
     for name in names:
         with _refusing():
             found = pack.load_reference(name)
@@ -1162,10 +1162,10 @@ def _show_references(names: Sequence[str]) -> None:
 
 
 def _check_references(names: Sequence[str], tolerance: float, budget: float | None, *, quiet: bool) -> None:
-    from mfpde import pack
     from mfpde.support.files.hdf5 import FileFormatError
+    from mfpde.verification.references import pack, recipes
 
-    names = list(names) or pack.reference_names()
+    names = list(names) or recipes.reference_names()
     width = max(map(len, names))
     failed = []
     with _refusing():
@@ -1191,14 +1191,14 @@ def _check_references(names: Sequence[str], tolerance: float, budget: float | No
 def _rebuild_references(names: Sequence[str], into: Path | None, *, again: bool, quiet: bool) -> None:
     import time
 
-    from mfpde import pack
-    from mfpde.certify import Disagreement
+    from mfpde.verification.references import pack, recipes
+    from mfpde.verification.references.search import Disagreement
 
-    names = list(names) or pack.reference_names()
+    names = list(names) or recipes.reference_names()
     folder = pack.FOLDER if into is None else into
     with _refusing():
         for name in names:
-            pack.recipe(name)
+            recipes.recipe(name)
     if into is None:
         folder.mkdir(exist_ok=True)
     failed, short = [], []

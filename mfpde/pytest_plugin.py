@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from mfpde.certify import Reference
+    from mfpde.verification.references.certified import Reference
 
 __all__ = ["mean_field_reference"]
 

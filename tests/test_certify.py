@@ -14,9 +14,10 @@ from scipy import stats
 from tails import TAILS
 
 import mfpde as mf
-from mfpde import certify, level_cache, observables, refinement, routes
 from mfpde.lagrangian.nodes import OutOfTime
 from mfpde.mesh import run as integration
+from mfpde.verification import observables
+from mfpde.verification.references import certified, level_cache, reference, refinement, routes, search
 
 
 def wide(problem):
@@ -83,9 +84,9 @@ def test_observables_are_what_they_say():
     assert found.reached
     assert {c.name for c in found.observables} == set(truth)
     for name, value in truth.items():
-        certified = found[name]
-        assert np.all(np.abs(certified.value - value) <= certified.bar), name
-        assert certified.relative <= 1e-5, name
+        number = found[name]
+        assert np.all(np.abs(number.value - value) <= number.bar), name
+        assert number.relative <= 1e-5, name
     assert found["moment x^2"].times.tolist() == [0.0, 0.7]
     assert found["decay rate of the energy"].times.tolist() == [0.7]
     assert "3 values" in str(found)
@@ -123,7 +124,7 @@ def test_masses_in_intervals_are_of_fourth_order(point_values, end):
         grid = problem.grid(n)
         x, f = grid.centres(0), grid.faces(0)
         weights = law.pdf(x) * grid.cell_volume if point_values else np.diff(law.cdf(f))
-        at = certify.Measured(problem, (x,), weights, 0.0, grid, point_values)
+        at = reference.Measured(problem, (x,), weights, 0.0, grid, point_values)
         found = mf.Marginal("x", edges).measure(at) * np.diff(edges)
         assert found.sum() == pytest.approx(float(mf.MassIn({"x": (-1.0, 0.9)}).measure(at)), rel=1e-13)
         errors.append(np.abs(found - np.diff(law.cdf(edges))).max())
@@ -138,7 +139,7 @@ def test_boxes_over_several_axes():
     grid = problem.grid((120, 100))
     law = {"c": stats.norm(0.5, 0.8), "y": stats.norm(-0.5, 0.7)}
     mass = np.outer(*(np.diff(law[a.name].cdf(grid.faces(i))) for i, a in enumerate(grid.axes)))
-    at = certify.Measured(problem, tuple(grid.mesh()), mass, 0.0, grid)
+    at = reference.Measured(problem, tuple(grid.mesh()), mass, 0.0, grid)
     found = float(mf.MassIn({"c": (0.0, 1.0), "y": (-1.0, 0.3)}).measure(at))
     expected = np.prod([law["c"].cdf(1.0) - law["c"].cdf(0.0), law["y"].cdf(0.3) - law["y"].cdf(-1.0)])
     assert found == pytest.approx(expected, abs=2e-5)
@@ -167,16 +168,16 @@ def test_where_characteristics_do_not_apply_meshes_are_compared():
 
 
 def test_discretisations_that_differ_are_seen(monkeypatch):
-    measure = certify.EnergyAt.measure
-    monkeypatch.setattr(certify.EnergyAt, "measure", lambda self, at: measure(self, at) * (1.05 if at.grid else 1.0))
+    measure = reference.EnergyAt.measure
+    monkeypatch.setattr(reference.EnergyAt, "measure", lambda self, at: measure(self, at) * (1.05 if at.grid else 1.0))
     with pytest.raises(mf.Disagreement, match=r"'quadratic-well', energy: characteristics says .* mesh, Weno5 "):
         mf.reference(mf.problems.quadratic_well(mean=0.3, alpha=0.0), 1e-5, memory=5e4)
 
 
 def test_between_agreement_and_error_the_bar_reaches_to_the_other_value(monkeypatch):
-    measure = certify.EnergyAt.measure
-    monkeypatch.setattr(certify.EnergyAt, "measure", lambda self, at: measure(self, at) * (1.05 if at.grid else 1.0))
-    monkeypatch.setattr(certify, "DOUBT", math.inf)
+    measure = reference.EnergyAt.measure
+    monkeypatch.setattr(reference.EnergyAt, "measure", lambda self, at: measure(self, at) * (1.05 if at.grid else 1.0))
+    monkeypatch.setattr(search, "DOUBT", math.inf)
     found = mf.reference(mf.problems.quadratic_well(mean=0.3, alpha=0.0), 1e-5, memory=5e4)
     energy = found["energy"]
     assert not found.reached
@@ -217,7 +218,7 @@ def test_other_nodes_are_other_nodes():
 def test_mass_that_descends_from_a_tail(arguments, monkeypatch):
     """Six to sixteen spreads out: nodes of the bulk alone were wrong by 1e-3 to a factor 8, and said *reached*."""
     problem = wide(mf.problems.linear_neuron(**arguments))
-    monkeypatch.setattr(certify, "FAR", 3.0)  # meshes are not what this is about
+    monkeypatch.setattr(search, "FAR", 3.0)  # meshes are not what this is about
     found = mf.reference(problem, 1e-6)
     energy = found["energy"]
     assert found.reached
@@ -345,7 +346,7 @@ class TestLevelsOnDisk:
         route = routes.NodeRoute(mf.problems.quadratic_well(), np.array([1.0]))
 
         @dataclasses.dataclass(frozen=True)
-        class Own(certify.Observable):
+        class Own(reference.Observable):
             function: object
 
             name = "own"
@@ -390,7 +391,7 @@ class TestDensities:
 
     def test_with_bars(self, monkeypatch):
         """Carried along and shrunk: a normal law, without birth-death and with it, from nodes, confirmed by a mesh."""
-        monkeypatch.setattr(certify, "FAR", 1.0)
+        monkeypatch.setattr(search, "FAR", 1.0)
         for alpha in (0.0, 1.5):
             problem = wide(mf.problems.quadratic_well(strength=1.0, alpha=alpha, mean=0.8, variance=0.3))
             found = mf.reference(problem, 1e-5, [mf.DensityAt(self.POINTS, 0.7)])
@@ -403,7 +404,7 @@ class TestDensities:
             assert np.all(np.abs(density.other_value[0] - law.pdf(self.POINTS)) <= density.other_bar[0])
 
     def test_with_a_temperature_they_come_from_meshes(self, monkeypatch):
-        monkeypatch.setattr(certify, "FAR", 1.0)
+        monkeypatch.setattr(search, "FAR", 1.0)
         problem = mf.problems.gaussian_langevin(mean=0.5)
         found = mf.reference(problem, 1e-3, [mf.DensityAt(self.POINTS, 0.4)])["density at 4 points"]
         law = stats.norm(problem.exact["mean"](0.4), math.sqrt(problem.exact["variance"](0.4)))
@@ -421,7 +422,7 @@ class TestDensities:
         for n in (60, 120, 240):
             grid = problem.grid(n)
             weights = law.pdf(grid.centres(0)) * grid.cell_volume if point_values else np.diff(law.cdf(grid.faces(0)))
-            at = certify.Measured(problem, (grid.centres(0),), weights, 0.0, grid, point_values)
+            at = reference.Measured(problem, (grid.centres(0),), weights, 0.0, grid, point_values)
             errors.append(np.abs(mf.DensityAt(x).measure(at) - law.pdf(x)).max())
         assert np.log2(errors[0] / errors[-1]) / 2 > (5.5 if point_values else 3.8)
         assert errors[-1] < (1e-7 if point_values else 2e-5)
@@ -431,7 +432,7 @@ class TestDensities:
         grid = problem.grid((80, 90))
         law = [stats.norm(0.5, 0.8), stats.norm(-0.5, 0.7)]
         values = np.multiply.outer(law[0].pdf(grid.centres(0)), law[1].pdf(grid.centres(1)))
-        at = certify.Measured(problem, tuple(grid.mesh()), values * grid.cell_volume, 0.0, grid, True)
+        at = reference.Measured(problem, tuple(grid.mesh()), values * grid.cell_volume, 0.0, grid, True)
         points = np.array([[0.1, 0.2], [1.3, -0.9]])
         exact = law[0].pdf(points[:, 0]) * law[1].pdf(points[:, 1])
         np.testing.assert_allclose(mf.DensityAt(points).measure(at), exact, rtol=1e-5)
@@ -439,12 +440,12 @@ class TestDensities:
             mf.DensityAt([0.0, 0.1, 0.2]).measure(at)
         with pytest.raises(ValueError, match=r"must lie in \[.*\] along 'c'"):
             mf.DensityAt([[99.0, 0.0]]).measure(at)
-        cloud = certify.Measured(problem, tuple(points.T), np.full(2, 0.5), 0.0)
+        cloud = reference.Measured(problem, tuple(points.T), np.full(2, 0.5), 0.0)
         with pytest.raises(ValueError, match="a cloud of particles has no density"):
             mf.DensityAt(points).measure(cloud)
 
     def test_go_through_a_file(self, tmp_path):
-        from mfpde.pack import save_reference
+        from mfpde.verification.references.pack import save_reference
 
         found = mf.reference(mf.problems.quadratic_well(), 1e-3, [mf.DensityAt(self.POINTS)])
         save_reference(found, tmp_path / "density.h5")
@@ -518,7 +519,7 @@ def test_two_end_states_may_differ_by_round_off():
 
 def test_what_confirms_little_does_not_confirm():
     """The level is the independent discretisation's own bar, however near its value happens to be."""
-    one = certify.Certified(
+    one = certified.Certified(
         "energy", np.ones(1), np.ones(1), np.full(1, 1e-9), "nodes", "mesh", np.ones(1), np.full(1, 0.09)
     )
     assert one.confirmed_to == 0.09
@@ -651,9 +652,9 @@ def test_two_values_are_no_nearer_to_the_truth_than_their_steps():
     """Steps may be off by 1e-6 in the one and by chance as much in the other: that they agree says nothing."""
     near = 1.0 + 1e-3 * 0.1 ** np.arange(4)
     value, check = ladder(near, near), ladder(near, near, in_time=1e-5)
-    (bar,) = certify._borne_out(value, check)
+    (bar,) = search._borne_out(value, check)
     assert bar[0] == pytest.approx(2.0 * 1e-5, rel=1e-3)
-    (bar,) = certify._borne_out(value, ladder(near, near))
+    (bar,) = search._borne_out(value, ladder(near, near))
     assert bar[0] < 1e-11
 
 
@@ -769,10 +770,10 @@ def test_the_end_of_a_gaussian():
     variance = found["moment x^2"]
     assert {variance.route, variance.other} == {"end state, mesh", "end state, Gauss nodes"}
     marginal = found["marginal over x"]
-    for certified, true in ((variance, tau / strength), (marginal, np.diff(law.cdf(edges)) / np.diff(edges))):
-        assert np.all(np.abs(certified.value - true) <= certified.bar)
-        assert np.all(np.abs(certified.other_value - true) <= certified.other_bar)
-        assert certified.relative <= 1e-5
+    for number, true in ((variance, tau / strength), (marginal, np.diff(law.cdf(edges)) / np.diff(edges))):
+        assert np.all(np.abs(number.value - true) <= number.bar)
+        assert np.all(np.abs(number.other_value - true) <= number.other_bar)
+        assert number.relative <= 1e-5
     assert "t = inf" in str(found)
 
 
@@ -829,11 +830,11 @@ def test_the_density_of_an_end_state():
     problem = mf.problems.gaussian_langevin(strength=1.3, temperature=0.4)
     points = np.array([-0.5, 0.0, 0.7])
     found = mf.reference(problem, 1e-6, [mf.DensityAt(points, math.inf)])
-    certified = found[f"density at {len(points)} points"]
+    number = found[f"density at {len(points)} points"]
     exact = stats.norm(0.0, math.sqrt(0.4 / 1.3)).pdf(points)
     assert found.reached
     assert found.confirmed
-    assert np.all(np.abs(certified.value[0] - exact) <= certified.bar[0])
+    assert np.all(np.abs(number.value[0] - exact) <= number.bar[0])
 
 
 def test_an_end_state_keeps_to_the_budget():
@@ -882,7 +883,7 @@ def test_what_does_not_fit_is_refused(arguments, match):
 
 
 @dataclasses.dataclass(frozen=True)
-class Untimed(certify.Observable):
+class Untimed(reference.Observable):
     name = "untimed"
 
     def measure(self, at):
@@ -890,7 +891,7 @@ class Untimed(certify.Observable):
 
 
 @dataclasses.dataclass(frozen=True)
-class Told(certify.Observable):
+class Told(reference.Observable):
     tell: object = None
     times: object = None
     name = "told"

@@ -17,9 +17,12 @@ from scipy import stats
 
 import mfpde as mf
 from mfpde import ParticleRecord, Quantity, Verdict
-from mfpde.comparison.procedure import _step
-from mfpde.comparison.reference import Field, _circle_distance, _Quantile, exact_field, solution_field
-from mfpde.comparison.statistics import (
+from mfpde.mesh import run as integration
+from mfpde.particles import BirthDeath, GradientDescent, Langevin, Weights
+from mfpde.verification.comparison.distances import _circle_distance, _Quantile
+from mfpde.verification.comparison.mean_field import Field, exact_field, solution_field
+from mfpde.verification.comparison.procedure import _step
+from mfpde.verification.comparison.statistics import (
     Rules,
     _combine,
     _Data,
@@ -30,8 +33,6 @@ from mfpde.comparison.statistics import (
     _lines,
     _slope,
 )
-from mfpde.mesh import run as integration
-from mfpde.particles import BirthDeath, GradientDescent, Langevin, Weights
 
 Z = 5.0
 SIZES = [50, 200, 800]
@@ -840,7 +841,7 @@ def test_gaps_of_few_ancestors_look_like_no_fault():
 
 
 def test_where_the_mass_comes_from_is_found_for_a_mesh_too():
-    from mfpde.comparison.procedure import _ancestral
+    from mfpde.verification.comparison.procedure import _ancestral
 
     problem = mf.problems.linear_neuron(target=4.0, alpha=5.0, mean=-2.0, variance=0.2)
     at = np.array([0.0, 0.1, 1.0])
@@ -854,7 +855,8 @@ def test_where_the_mass_comes_from_is_found_for_a_mesh_too():
 
 def test_an_excuse_is_for_gaps_where_no_particles_start_only():
     """The same gap, with enough particles where the mass comes from, is inconsistent."""
-    from mfpde.comparison.statistics import ANCESTORS, Verdict, _excused, _Judgement
+    from mfpde.verification.comparison.findings import Verdict
+    from mfpde.verification.comparison.statistics import ANCESTORS, _excused, _Judgement
 
     one = np.ones(1)
     case = _Judgement(one, one, one, one, 9.0, 0.0, Verdict.INCONSISTENT, "a gap")

@@ -18,11 +18,12 @@ from scipy import stats
 
 import mfpde as mf
 from mfpde import ParticleRecord, Verdict
-from mfpde.comparison.diagnosis import Fit, VisibleError, in_words
-from mfpde.comparison.reference import energy_scale, least_energy_is_zero
-from mfpde.comparison.sensitivity import STEP, Fault, OnCells, OnNodes, Sensitivities, _widened, changed
-from mfpde.comparison.statistics import MARGIN, Rules, _combine, _Data, _judge
 from mfpde.mesh.schemes import Limiter
+from mfpde.verification.comparison.diagnosis import Fit, VisibleError, in_words
+from mfpde.verification.comparison.findings import MARGIN
+from mfpde.verification.comparison.mean_field import energy_scale, least_energy_is_zero
+from mfpde.verification.comparison.sensitivity import STEP, Fault, OnCells, OnNodes, Sensitivities, _widened, changed
+from mfpde.verification.comparison.statistics import Rules, _combine, _Data, _judge
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -464,7 +465,7 @@ def test_right_codes_are_not_inconsistent(right):
 
 
 def test_sensitivities_can_be_left_out(monkeypatch):
-    from mfpde.comparison import procedure
+    from mfpde.verification.comparison import procedure
 
     solution = mf.solve(mf.problems.gaussian_bumps(), (60,), 0.5, save=[0.5], progress=False)
     monkeypatch.setattr(procedure, "Sensitivities", None)  # nothing may ask for them

@@ -272,7 +272,7 @@ def test_claims_of_arrays_are_checked(tmp_path, who, content, message):
 
 
 def test_arrays_beyond_the_limit_are_not_unpacked(tmp_path, monkeypatch):
-    from mfpde.comparison import records
+    from mfpde.verification.comparison import records
 
     values = {"positions": np.zeros((2, 500, 1)), "times": np.arange(2.0), "other": np.zeros(10**6)}
     np.savez_compressed(tmp_path / "x.npz", **values)

@@ -245,7 +245,7 @@ def test_only_an_interrupt_is_one(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(mf, "verify", fail)
-    monkeypatch.setattr("mfpde.verifying.verify", fail)
+    monkeypatch.setattr("mfpde.verification.laws.verify", fail)
     if isinstance(error, OSError):  # refused, in one line
         assert command("verify", "run.h5") == 2
     else:

@@ -16,8 +16,8 @@ import mfpde as mf
 from mfpde import particles, problems, testing
 from mfpde.equation.energy import hermite
 from mfpde.equation.problem import beside
-from mfpde.observables import Observable
 from mfpde.support import arguments as checks
+from mfpde.verification.observables import Observable
 
 AXES = (mf.Axis("x", -1, 1),)
 LINE = problems.linear_neuron()

@@ -18,14 +18,15 @@ from scipy import stats
 from typer.testing import CliRunner
 
 import mfpde as mf
-from mfpde import pack
-from mfpde.certify import Certified, Reference
 from mfpde.cli import app
-from mfpde.observables import Observable
-from mfpde.pack import Part, read_reference, save_reference
-from mfpde.reference_file import described, same_observable
 from mfpde.support.files import hdf5
 from mfpde.support.files.hdf5 import FileFormatError
+from mfpde.verification.observables import Observable
+from mfpde.verification.references import pack, recipes
+from mfpde.verification.references.certified import Certified, Reference
+from mfpde.verification.references.file_observables import described, same_observable
+from mfpde.verification.references.pack import read_reference, save_reference
+from mfpde.verification.references.recipes import Part
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -445,7 +446,7 @@ def test_texts_that_go_round_in_circles(saved):
 
 
 def test_large_files_are_refused(saved, monkeypatch):
-    monkeypatch.setattr("mfpde.reference_file.MAX_BYTES", 1000)
+    monkeypatch.setattr("mfpde.verification.references.file.MAX_BYTES", 1000)
     refused(saved, "a reference has at most 1000")
 
 
@@ -509,7 +510,7 @@ def test_it_is_small():
 @pytest.mark.parametrize("name", NAMES)
 def test_members(name):
     """Each file is of its recipe, reached its tolerance, is borne out by other nodes, and a second method agrees."""
-    recipe, found = pack.recipe(name), mf.load_reference(name)
+    recipe, found = recipes.recipe(name), mf.load_reference(name)
     assert pack.differences(recipe, found) == []
     assert found.reached
     assert found.command == f"mfpde reference --rebuild {name}"
@@ -534,7 +535,7 @@ def test_the_bars_that_were_promised():
 def test_recipes_and_files_cannot_drift(tmp_path):
     """A file is not of a recipe with other parameters, observables or times."""
     name = REBUILT
-    recipe, found = pack.recipe(name), mf.load_reference(name)
+    recipe, found = recipes.recipe(name), mf.load_reference(name)
     change = dataclasses.replace
     (part,) = recipe.parts
     other = (Part(1e-6, (mf.EnergyAt((0.25, 0.5)), *part.observables[1:])),)

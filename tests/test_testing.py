@@ -16,8 +16,9 @@ from scipy import special, stats
 
 import mfpde as mf
 from mfpde import testing
-from mfpde.certify import Certified, Reference
-from mfpde.comparison.statistics import _combine
+from mfpde.verification.comparison.statistics import _combine
+from mfpde.verification.particle_tests import cases, statistics
+from mfpde.verification.references.certified import Certified, Reference
 
 ROOT = Path(__file__).parents[1]
 CASE = mf.problems.linear_neuron(alpha=0.0)
@@ -407,7 +408,7 @@ def test_replicas_have_the_interval_of_student():
 @pytest.mark.parametrize("skew", [-2.0, -0.5, -1e-4, 0.0, 1e-8, 0.3, 1.5])
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_the_margin_is_where_both_statistics_reach_the_quantile(skew, sign):
-    found = testing._Combined(np.zeros(1), np.ones(1), np.array([9.0]), np.array([skew]))
+    found = statistics._Combined(np.zeros(1), np.ones(1), np.array([9.0]), np.array([skew]))
     q = stats.t.isf(1e-3, 9)
     margin = float(found.margin(np.array([sign]), 1e-3)[0])
     T = sign * margin
@@ -421,11 +422,11 @@ def test_the_skewness_of_a_mean():
     """That of the values over the root of their number, and half as much again; of a combination by its cumulants."""
     rng = np.random.default_rng(2)
     x, y = rng.exponential(size=(20, 2)), rng.exponential(size=(30, 2))
-    one = testing._combined(np.array([-2.0]), [x])
+    one = statistics._combined(np.array([-2.0]), [x])
     spread = x.std(axis=0, ddof=1)
     third = ((x - x.mean(axis=0)) ** 3).mean(axis=0)
     assert one.skew == pytest.approx(-1.5 * third / spread**3 / math.sqrt(20), rel=1e-12)
-    both = testing._combined(np.array([-1.0, 2.0]), [x, y])
+    both = statistics._combined(np.array([-1.0, 2.0]), [x, y])
     fourth = ((y - y.mean(axis=0)) ** 3).mean(axis=0)
     error = np.sqrt(spread**2 / 20 + 4 * y.var(axis=0, ddof=1) / 30)
     assert both.error == pytest.approx(error, rel=1e-12)
@@ -520,10 +521,10 @@ def test_the_rate_alone_fails_as_rarely_as_stated():
     sizes = (50, 100, 400)
     count = 0
     for _ in range(COUNT):
-        case = testing._case(
+        case = cases._case(
             made([1.0]), {n: {"energy": 1 + rng.standard_normal((12, 1)) / math.sqrt(n)} for n in sizes}, None, None
         )
-        (slope,) = testing._slopes(case, {"energy": np.zeros(1)}, -0.5, LEVEL / 2, True)
+        (slope,) = statistics._slopes(case, {"energy": np.zeros(1)}, -0.5, LEVEL / 2, True)
         count += slope.fails
         assert slope.low <= slope.slope <= slope.high
     assert stats.binom.isf(1 - 1e-4, COUNT, LEVEL / 2) <= count <= MOST
@@ -588,7 +589,7 @@ def test_errors_within_the_bars_have_no_rate():
 def test_two_sizes_have_the_law_of_fisher(replicas, accuracy, tail):
     """The ratio of two mean squares of normal numbers."""
     half = 1 / math.log(4)
-    found = testing._log_chi_square((-half, half), tuple(map(float, replicas)), tail)
+    found = statistics._log_chi_square((-half, half), tuple(map(float, replicas)), tail)
     assert found == pytest.approx(half * math.log(stats.f.isf(tail, replicas[1], replicas[0])), rel=accuracy)
 
 
@@ -597,7 +598,7 @@ def test_three_sizes_have_their_law():
     rng = np.random.default_rng(8)
     drawn = sum(c * np.log(rng.chisquare(v, 400_000) / v) for c, v in zip(weights, freedom, strict=True))
     for tail in (0.1, 1e-2, 1e-3):
-        share = float(np.mean(drawn > testing._log_chi_square(weights, freedom, tail)))
+        share = float(np.mean(drawn > statistics._log_chi_square(weights, freedom, tail)))
         assert share == pytest.approx(tail, rel=0.02, abs=5 * math.sqrt(tail / 400_000))
 
 
@@ -607,12 +608,12 @@ def test_slopes_and_what_bars_may_do_to_them():
     x = np.log(n) - np.log(n).mean()
     c = x / (x @ x)
     rms = n**-0.5
-    assert testing._extreme(c, rms, 0.0) == pytest.approx(-0.5, rel=1e-13)
+    assert statistics._extreme(c, rms, 0.0) == pytest.approx(-0.5, rel=1e-13)
     low = math.log((0.05 - 0.01) / (0.1 + 0.01)) / math.log(4)
-    assert testing._extreme(c, rms, 0.01) == pytest.approx(low, rel=1e-13)
+    assert statistics._extreme(c, rms, 0.01) == pytest.approx(low, rel=1e-13)
     high = math.log((0.05 + 0.01) / (0.1 - 0.01)) / math.log(4)
-    assert -testing._extreme(-c, rms, 0.01) == pytest.approx(high, rel=1e-13)
-    assert testing._extreme(c, rms, 0.05) == -math.inf
+    assert -statistics._extreme(-c, rms, 0.01) == pytest.approx(high, rel=1e-13)
+    assert statistics._extreme(c, rms, 0.05) == -math.inf
     signs = np.array([1.0, -1.0] * 4)
     runs = {int(m): {"energy": (1.0 + signs / math.sqrt(m))[:, None]} for m in n}
     (slope,) = testing.assert_converges(made([1.0], 0.01), runs).slopes
@@ -628,7 +629,7 @@ def test_heavy_tails_count_as_fewer_replicas(ratio, freedom):
     """A variance of the squares of `ratio` times their mean squared; 2 for a normal number."""
     half = math.sqrt(ratio * 15 / 16)
     squares = 1.0 + half * np.array([1.0, -1.0] * 8)
-    assert testing._freedom([squares, 3 * squares]) == pytest.approx(freedom, abs=0.1)
+    assert statistics._freedom([squares, 3 * squares]) == pytest.approx(freedom, abs=0.1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -855,7 +856,7 @@ def test_unknown(mean_field_reference):
 
 def test_the_plugin_gives_references(tmp_path, reference):
     """In a process of its own: pytest within pytest takes modules apart that were imported meanwhile."""
-    from mfpde.pack import save_reference
+    from mfpde.verification.references.pack import save_reference
 
     save_reference(reference, tmp_path / "mine.h5")
     example = (ROOT / "docs" / "references.md").read_text().split("```python\n")[1].split("```")[0]
@@ -874,7 +875,7 @@ def test_the_plugin_gives_references(tmp_path, reference):
 def test_the_plugin_is_light():
     code = (
         "import sys, mfpde.pytest_plugin\n"
-        "print([name for name in ('numpy', 'scipy', 'numba', 'mfpde.testing', 'mfpde.certify') if name in sys.modules])"
+        "print([name for name in ('numpy', 'scipy', 'numba', 'mfpde.testing', 'mfpde.verification.references.reference') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.strip() == "[]"

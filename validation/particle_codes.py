@@ -13,8 +13,8 @@ from scipy import stats
 
 import mfpde as mf
 from mfpde import Verdict
-from mfpde.comparison.diagnosis import in_words
-from mfpde.comparison.sensitivity import Fault
+from mfpde.verification.comparison.diagnosis import in_words
+from mfpde.verification.comparison.sensitivity import Fault
 from validation._runner import Kind, Progress, Row, Study, Table
 
 __all__ = ["CODES", "Code", "compared", "run"]

@@ -5,8 +5,6 @@ They are written and read with the same care as solutions are: see `mfpde.suppor
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import os
 import re
 import time
@@ -17,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.certify import Certified, Reference
 from mfpde.equation.problem import Problem
-from mfpde.observables import DecayRate, DensityAt, EnergyAt, Marginal, MassIn, Moment, Observable, OutputAt
 from mfpde.support.arguments import shown
 from mfpde.support.arrays import Array
 from mfpde.support.files import hdf5
 from mfpde.support.files.untrusted import check_heaps
+from mfpde.verification.references.certified import Certified, Reference
+from mfpde.verification.references.file_observables import _ARRAYS, _KINDS, _OTHER, _observable, described
 
 if TYPE_CHECKING:
     import h5py
@@ -40,89 +38,6 @@ MAX_BYTES = 2**28
 # ---------------------------------------------------------------------------------------------------------------------
 # observables as data
 # ---------------------------------------------------------------------------------------------------------------------
-
-_KINDS: dict[str, type[Observable]] = {
-    "energy": EnergyAt,
-    "moment": Moment,
-    "output": OutputAt,
-    "mass": MassIn,
-    "marginal": Marginal,
-    "decay-rate": DecayRate,
-    "density": DensityAt,
-}
-_OTHER = "other"
-"""The kind of an observable of one's own: a file keeps its numbers and its name."""
-_ARRAYS = {"output": "x", "marginal": "edges", "density": "points"}
-"""Parameters that are datasets."""
-
-
-def described(observable: Observable | None) -> tuple[str, dict[str, Any], Array | None]:
-    """An observable's kind, its parameters in the types of TOML, and the one that is an array."""
-    kind = next((kind for kind, made in _KINDS.items() if type(observable) is made), _OTHER)
-    if observable is None or kind == _OTHER:
-        return _OTHER, {}, None
-    array = None
-    parameters: dict[str, Any] = {}
-    for entry in dataclasses.fields(observable):
-        value = getattr(observable, entry.name)
-        if entry.name == _ARRAYS.get(kind):
-            array = np.array(value, dtype=np.float64, order="C")
-        elif entry.name == "times":
-            if value is not None:
-                parameters["times"] = [float(t) for t in np.atleast_1d(value)]
-        elif isinstance(value, Mapping):
-            parameters[entry.name] = {str(name): [float(x) for x in ends] for name, ends in value.items()}
-        else:
-            parameters[entry.name] = value.item() if isinstance(value, np.generic) else value
-    return kind, parameters, array
-
-
-def _observable(kind: str, parameters: Mapping[str, Any], array: Array | None) -> Observable:
-    """The observable of a description.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
-    made = _KINDS[kind]
-    types = {"axis": str, "power": int, "box": dict, "times": list}
-    fields = {entry.name for entry in dataclasses.fields(made)} - {_ARRAYS.get(kind)}
-    for name, value in parameters.items():
-        if name not in fields or type(value) is not types[name]:
-            raise ValueError(f"its parameter {name!r} is {shown(value)}")
-    values = dict(parameters)
-    if "times" in values:
-        values["times"] = tuple(_numbers(values["times"], "times"))
-    if "box" in values:
-        values["box"] = {str(name): _ends(ends) for name, ends in values["box"].items()}
-    if kind in _ARRAYS:
-        values[_ARRAYS[kind]] = array
-    try:
-        return made(**values)
-    except TypeError:
-        raise ValueError(f"its parameters {', '.join(sorted(values))} are not all that it needs") from None
-
-
-def _numbers(values: Any, name: str) -> list[float]:
-    if not isinstance(values, list) or not all(type(x) in (int, float) and not math.isnan(x) for x in values):
-        raise ValueError(f"its parameter {name!r} is {shown(values)}")
-    return [float(x) for x in values]
-
-
-def _ends(values: Any) -> tuple[float, float]:
-    low, high = _numbers(values, "box") if isinstance(values, list) and len(values) == 2 else (1.0, 0.0)
-    if not low < high:
-        raise ValueError(f"its parameter 'box' is {shown(values)}")
-    return low, high
-
-
-def same_observable(one: Observable | None, other: Observable | None) -> bool:
-    """Whether two observables measure the same at the same times."""
-    (kind, parameters, array), (kind_2, parameters_2, array_2) = described(one), described(other)
-    if kind != kind_2 or kind == _OTHER or parameters != parameters_2:
-        return False
-    return array is array_2 or (array is not None and array_2 is not None and np.array_equal(array, array_2))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -150,7 +65,7 @@ class StoredReference(Reference):
 
     See Also
     --------
-    mfpde.certify.Reference : the other attributes.
+    mfpde.verification.references.certified.Reference : the other attributes.
     """
 
     path: Path
@@ -283,7 +198,7 @@ def save_reference(
     Examples
     --------
     >>> import mfpde as mf, os, tempfile
-    >>> from mfpde.pack import save_reference
+    >>> from mfpde.verification.references.pack import save_reference
     >>> found = mf.reference(mf.problems.quadratic_well(), 1e-3)
     >>> path = os.path.join(tempfile.mkdtemp(), "well.h5")
     >>> save_reference(found, path)

@@ -13,7 +13,6 @@ from typing import Protocol
 
 import numpy as np
 
-from mfpde.comparison.reference import ExactLaw, Field, Observer, Quantity, starts_at_mu_0
 from mfpde.equation.energy.base import BoundEnergy, GridEnergy, Source
 from mfpde.equation.grid import Axis, Grid
 from mfpde.equation.measures.on_mesh import GridMeasure
@@ -25,6 +24,8 @@ from mfpde.mesh.methods.base import Method
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.solution import Solution
 from mfpde.support.arrays import Array
+from mfpde.verification.comparison.mean_field import ExactLaw, Field, Quantity, starts_at_mu_0
+from mfpde.verification.comparison.observer import Observer
 
 __all__ = ["Fault"]
 

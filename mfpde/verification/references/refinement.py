@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.observables import DecayRate, EnergyAt, Measured, Observable
-from mfpde.routes import Route
 from mfpde.support.arguments import shown
 from mfpde.support.arrays import Array
+from mfpde.verification.observables import DecayRate, EnergyAt, Measured, Observable
+from mfpde.verification.references.routes import Route
 
 __all__ = [
     "FLOOR",

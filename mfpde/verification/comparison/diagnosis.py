@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.comparison.reference import Quantity
-from mfpde.comparison.sensitivity import Fault, Sensitivities
-from mfpde.comparison.statistics import MARGIN, Finding, _combine, _Estimate, _intercept
 from mfpde.support.arrays import Array
+from mfpde.verification.comparison.findings import MARGIN, Finding
+from mfpde.verification.comparison.mean_field import Quantity
+from mfpde.verification.comparison.sensitivity import Fault, Sensitivities
+from mfpde.verification.comparison.statistics import _combine, _Estimate, _intercept
 
 __all__ = ["Fit", "VisibleError"]
 

@@ -9,23 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.comparison.diagnosis import Fit, Gaps, VisibleError, explanation, visible_errors
-from mfpde.comparison.records import ParticleRecord, checked_record, weights_of
-from mfpde.comparison.reference import (
-    ExactLaw,
-    Field,
-    Observable,
-    Observer,
-    Quantity,
-    characteristics_field,
-    energy_scale,
-    exact_field,
-    solution_field,
-    starts_at_mu_0,
-)
-from mfpde.comparison.report import Comparison
-from mfpde.comparison.sensitivity import Fault, OnCells, OnNodes, Sensitivities
-from mfpde.comparison.statistics import ANCESTORS, Finding, Rules, make_finding
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.lagrangian.ancestry import descent
 from mfpde.lagrangian.characteristics import Characteristics
@@ -49,6 +32,23 @@ from mfpde.support.arguments import (
 )
 from mfpde.support.arrays import Array
 from mfpde.support.saves import distinct_times
+from mfpde.verification.comparison.diagnosis import Fit, Gaps, VisibleError, explanation, visible_errors
+from mfpde.verification.comparison.findings import Finding
+from mfpde.verification.comparison.mean_field import (
+    ExactLaw,
+    Field,
+    Quantity,
+    characteristics_field,
+    energy_scale,
+    exact_field,
+    solution_field,
+    starts_at_mu_0,
+)
+from mfpde.verification.comparison.observer import Observable, Observer
+from mfpde.verification.comparison.records import ParticleRecord, checked_record, weights_of
+from mfpde.verification.comparison.report import Comparison
+from mfpde.verification.comparison.sensitivity import Fault, OnCells, OnNodes, Sensitivities
+from mfpde.verification.comparison.statistics import ANCESTORS, Rules, make_finding
 
 __all__ = ["compare"]
 

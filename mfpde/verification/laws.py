@@ -121,7 +121,7 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
 
 def _reference(path: str | PathLike[str], problem: Problem | None) -> Verified:
     """A file of numbers with error bars: what can be said without computing them again."""
-    from mfpde.reference_file import read_reference
+    from mfpde.verification.references.file import read_reference
 
     found = read_reference(path, problem)  # wrong checksums are refused where it is read
     checks = [Check("datasets whose checksum is wrong", 0.0, 0.0)]

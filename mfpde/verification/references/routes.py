@@ -15,10 +15,10 @@ from mfpde.equation.finite import NotFiniteError
 from mfpde.equation.problem import Problem
 from mfpde.lagrangian.node_flow import NodeFlow
 from mfpde.lagrangian.nodes import OutOfTime
-from mfpde.observables import Measured
 from mfpde.support.arrays import Array
 from mfpde.support.saves import nearest
 from mfpde.support.session import WORKING_ARRAYS, RunWarning
+from mfpde.verification.observables import Measured
 
 __all__ = ["MeshRoute", "NodeRoute", "Route", "RouteError", "StationaryRoute", "another_mesh", "routes"]
 

@@ -10,8 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mfpde.comparison.statistics import ANCESTORS, DOUBT, FEWEST, Finding, Verdict, _lines
 from mfpde.support.arrays import Array
+from mfpde.verification.comparison.findings import DOUBT, FEWEST, Finding, Verdict
+from mfpde.verification.comparison.statistics import ANCESTORS, _lines
 
 __all__ = ["Plan"]
 

@@ -7,13 +7,13 @@ runs the mean field a little changed, `diagnosis` says what all gaps look like t
 
 from __future__ import annotations
 
-from mfpde.comparison.diagnosis import Fit, VisibleError
-from mfpde.comparison.plan import Plan
-from mfpde.comparison.procedure import compare
-from mfpde.comparison.records import ParticleRecord, load_particles
-from mfpde.comparison.reference import ExactLaw, Quantity
-from mfpde.comparison.report import Comparison, Limit
-from mfpde.comparison.statistics import Finding, Verdict
+from mfpde.verification.comparison.diagnosis import Fit, VisibleError
+from mfpde.verification.comparison.findings import Finding, Verdict
+from mfpde.verification.comparison.mean_field import ExactLaw, Quantity
+from mfpde.verification.comparison.plan import Plan
+from mfpde.verification.comparison.procedure import compare
+from mfpde.verification.comparison.records import ParticleRecord, load_particles
+from mfpde.verification.comparison.report import Comparison, Limit
 
 __all__ = [
     "Comparison",

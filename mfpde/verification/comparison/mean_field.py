@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from mfpde.equation.problem import Problem, Reaction
 from mfpde.lagrangian.characteristics import Characteristics
 from mfpde.mesh.solution import Solution
 from mfpde.support.arrays import Array
+from mfpde.verification.comparison.distances import _Quantile
 
 if TYPE_CHECKING:
     from mfpde.support.files.frames import StoredDensity
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["ExactLaw", "Quantity"]
 
 
-DIRECTIONS = 16
-"""Projections of the sliced distance."""
 LEAST_ENERGY = 1e-3
 """The energy counts as no smaller than this fraction of its fall over the run."""
 REFINE = 8
@@ -120,81 +119,6 @@ def energy_scale(
     if fall > 1e-12 * float(np.abs(energy).max()):
         return np.full(len(energy), fall), "the fall of E"
     return np.abs(energy), "E"
-
-
-class _Quantile:
-    """A quantile function: linear from `low` to `high` on each of the intervals between `c`, which runs 0 to 1."""
-
-    def __init__(self, c: Array, low: Array, high: Array) -> None:
-        self.c, self.low, self.high = c, low, high
-
-    @classmethod
-    def of_points(cls, x: Array, weights: Array | None) -> _Quantile:
-        if weights is None:
-            x = np.sort(x)
-            return cls(np.arange(len(x) + 1) / len(x), x, x)
-        order = np.argsort(x, kind="stable")
-        c = np.concatenate([[0.0], np.cumsum(weights[order])])
-        x = x[order]
-        return cls(c / c[-1], x, x)
-
-    @classmethod
-    def of_curve(cls, x: Array, c: Array) -> _Quantile:
-        """From a distribution function, piecewise linear through (x, c)."""
-        c = np.maximum.accumulate(c)
-        c = (c - c[0]) / (c[-1] - c[0])
-        keep = np.diff(c) > 0
-        knots = np.concatenate([c[:-1][keep], [1.0]])
-        return cls(knots, x[:-1][keep], x[1:][keep])
-
-    def distances(self, other: _Quantile) -> tuple[float, float]:
-        """``W1`` and the square of ``W2``, exactly: the difference is linear between the merged knots."""
-        q = np.union1d(self.c, other.c)
-        q[0], q[-1] = 0.0, 1.0
-        length = np.diff(q)
-        middle = 0.5 * (q[1:] + q[:-1])
-        a, b = self._ends(q, middle), other._ends(q, middle)
-        left, right = a[0] - b[0], a[1] - b[1]
-        square = float(length @ (left * left + left * right + right * right)) / 3.0
-        return float(length @ _absolute(left, right)), square
-
-    def _ends(self, q: Array, middle: Array) -> tuple[Array, Array]:
-        s = np.clip(np.searchsorted(self.c, middle, side="right") - 1, 0, len(self.low) - 1)
-        slope = (self.high - self.low)[s] / (self.c[1:] - self.c[:-1])[s]
-        return self.low[s] + (q[:-1] - self.c[s]) * slope, self.low[s] + (q[1:] - self.c[s]) * slope
-
-
-def _absolute(left: Array, right: Array) -> Array:
-    """The mean of ``|f|`` for f linear from `left` to `right`."""
-    mean = 0.5 * np.abs(left + right)
-    cross = left * right < 0
-    if cross.any():
-        a, b = left[cross], right[cross]
-        mean[cross] = 0.5 * (a * a + b * b) / np.abs(a - b)
-    return mean
-
-
-def _circle_distance(curve: tuple[Array, Array], other: tuple[Array, Array], *, steps: bool) -> float:
-    """``W1`` along a circle, ``min_c int |F - G - c| dx``, of two distribution functions over one period.
-
-    The first is piecewise linear; the second too, or with `steps` a sum of jumps at its (sorted) points.
-    """
-    x = np.union1d(curve[0], other[0])
-    F = np.interp(x, *curve)
-    if steps:
-        at = np.searchsorted(other[0], 0.5 * (x[1:] + x[:-1]), side="right")
-        left = right = np.concatenate([[0.0], other[1]])[at]
-    else:
-        G = np.interp(x, *other)
-        left, right = G[:-1], G[1:]
-    left, right = F[:-1] - left, F[1:] - right
-    length = np.diff(x)
-    # the best c is a median; a knot of the finely cut curve is one to second order
-    middle = 0.5 * (left + right)
-    order = np.argsort(middle)
-    mass = np.cumsum(length[order])
-    c = middle[order[np.searchsorted(mass, 0.5 * mass[-1])]]
-    return float(length @ _absolute(left - c, right - c))
 
 
 class _Frames(Sequence[Array]):
@@ -422,157 +346,3 @@ def exact_field(exact: ExactLaw, times: Array, shape: Sequence[int] | None = Non
     source = [law.nodes(count) for law in laws]
     energy = np.array([problem.bound_energy.energy(x, w) for x, w in source])
     return Field(problem, times, grid, [law.cells(grid) for law in laws], False, source, energy, laws)
-
-
-@dataclass(frozen=True)
-class Observable:
-    """A name, whether its gaps have a sign, how large it is."""
-
-    name: str
-    signed: bool
-    scale: float
-
-
-class Observer:
-    """Evaluates all gaps of a set of weighted points against a field."""
-
-    def __init__(self, field: Field, quantities: Iterable[Quantity]) -> None:
-        self.field = field
-        self.axes = field.axes
-        wanted = set(quantities)
-        d = len(self.axes)
-        energy = max(float(np.ptp(field.energy)), 1e-3 * float(np.abs(field.energy).max()), 1e-300)
-        spread = [field.spread(i) for i in range(d)]
-        self.observables: list[Observable] = []
-
-        def add(name: str, signed: bool, scale: float) -> None:
-            self.observables.append(Observable(name, signed, scale))
-
-        if Quantity.ENERGY in wanted:
-            add("energy", True, energy)
-        self.response = Quantity.RESPONSE in wanted and field.response is not None
-        if self.response:
-            assert field.response is not None
-            add("response", True, max(float(np.abs(field.response).max()), 1e-300))
-        if Quantity.MASS in wanted:
-            add("mass", True, float(field.mass.max()))
-        self.moments = Quantity.MOMENTS in wanted
-        for i, axis in enumerate(self.axes if self.moments else ()):
-            if axis.periodic:
-                add(f"cosine of {axis.name}", True, 1.0)
-                add(f"sine of {axis.name}", True, 1.0)
-                continue
-            root = math.sqrt(max(field.moments(i, j)[1] for j in range(len(field.times))))
-            add(f"mean of {axis.name}", True, max(spread[i], 1e-3 * root, 1e-300))
-            add(f"mean square of {axis.name}", True, max(spread[i] * root, 1e-3 * root**2, 1e-300))
-        self.distances: set[Quantity] = set()
-        self.directions = np.empty((0, d))
-        if field.density is not None:
-            self.distances = wanted & {Quantity.W1, Quantity.W2}
-            for i, axis in enumerate(self.axes):
-                for quantity in (Quantity.W1, Quantity.W2):
-                    if quantity in self.distances and not (axis.periodic and quantity is Quantity.W2):
-                        add(f"{quantity.value} of {axis.name}", False, max(spread[i], 1e-300))
-            if Quantity.SLICED_W2 in wanted and d > 1 and not any(axis.periodic for axis in self.axes):
-                self.directions = _directions(d)
-                add("sliced W2", False, max(math.sqrt(sum(s * s for s in spread) / d), 1e-300))
-        self._projected: dict[tuple[int, int], _Quantile] = {}
-
-    def __call__(self, points: Array, weights: Array | None, j: int) -> dict[str, Array]:
-        """Gaps (signed observables, shape (q,)) and distances (shape (1,)) at time number `j`."""
-        field, n = self.field, len(points)
-        w = np.full(n, 1.0 / n) if weights is None else weights
-        bound = field.problem.bound_energy
-        found: dict[str, Any] = {}
-        names = {o.name for o in self.observables}
-        u = bound.response(points, w) if self.response or "energy" in names else None
-        if "energy" in names:
-            found["energy"] = bound.energy(points, w, u) - field.energy[j]
-        if self.response:
-            assert field.response is not None
-            assert u is not None
-            found["response"] = u - field.response[j]
-        if "mass" in names:
-            found["mass"] = float(w.sum()) - field.mass[j]
-        for i, axis in enumerate(self.axes):
-            x = points[:, i]
-            if self.moments:
-                head, tail = ("cosine", "sine") if axis.periodic else ("mean", "mean square")
-                a, b = _moments(axis, x, w)
-                a0, b0 = field.moments(i, j)
-                found[f"{head} of {axis.name}"], found[f"{tail} of {axis.name}"] = a - a0, b - b0
-            if not self.distances:
-                continue
-            quantile, curve = field.marginal(i, j)
-            if axis.periodic:
-                if Quantity.W1 in self.distances:
-                    order = np.argsort(x, kind="stable")
-                    c = np.cumsum(w[order])
-                    found[f"W1 of {axis.name}"] = _circle_distance(curve, (x[order], c / c[-1]), steps=True)
-                continue
-            first, square = _Quantile.of_points(x, weights).distances(quantile)
-            if Quantity.W1 in self.distances:
-                found[f"W1 of {axis.name}"] = first
-            if Quantity.W2 in self.distances:
-                found[f"W2 of {axis.name}"] = math.sqrt(max(square, 0.0))
-        if len(self.directions):
-            squares = [
-                _Quantile.of_points(points @ e, weights).distances(self._along(k, j))[1]
-                for k, e in enumerate(self.directions)
-            ]
-            found["sliced W2"] = math.sqrt(max(float(np.mean(squares)), 0.0))
-        return {name: np.atleast_1d(np.asarray(value, dtype=float)) for name, value in found.items()}
-
-    def _along(self, k: int, j: int) -> _Quantile:
-        if (k, j) not in self._projected:
-            self._projected[k, j] = self.field.projected(self.directions[k], j)
-        return self._projected[k, j]
-
-    def between(self, other: Field, j: int) -> dict[str, Array]:
-        """The absolute difference of every observable between this field and another one."""
-        return {name: np.abs(value) for name, value in self.change(other, j).items()}
-
-    def change(self, other: Field, j: int) -> dict[str, Array]:
-        """What every observable of another field has more than this one; of distances, how far they are apart.
-
-        A field without a density has no distance from this one: NaN.
-        """
-        field, found = self.field, {}
-        for o in self.observables:
-            head, _, name = o.name.rpartition(" of ")
-            value: Any
-            if o.name == "energy":
-                value = other.energy[j] - field.energy[j]
-            elif o.name == "response":
-                assert field.response is not None
-                assert other.response is not None
-                value = other.response[j] - field.response[j]
-            elif o.name == "mass":
-                value = other.mass[j] - field.mass[j]
-            elif not o.signed and other.density is None:
-                value = math.nan
-            elif o.name == "sliced W2":
-                squares = [self._along(k, j).distances(other.projected(e, j))[1] for k, e in enumerate(self.directions)]
-                value = math.sqrt(max(float(np.mean(squares)), 0.0))
-            else:
-                i = [axis.name for axis in self.axes].index(name)
-                if head in ("W1", "W2"):
-                    if self.axes[i].periodic:
-                        value = _circle_distance(field.marginal(i, j)[1], other.marginal(i, j)[1], steps=False)
-                    else:
-                        first, square = field.marginal(i, j)[0].distances(other.marginal(i, j)[0])
-                        value = first if head == "W1" else math.sqrt(max(square, 0.0))
-                else:
-                    k = 0 if head in ("mean", "cosine") else 1
-                    value = other.moments(i, j)[k] - field.moments(i, j)[k]
-            found[o.name] = np.atleast_1d(np.asarray(value, dtype=float))
-        return found
-
-
-def _directions(d: int) -> Array:
-    """Unit vectors: evenly turned in the plane, fixed pseudo-random ones beyond."""
-    if d == 2:
-        angle = math.pi * (np.arange(DIRECTIONS) + 0.5) / DIRECTIONS
-        return np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    e = np.random.default_rng(20240101).standard_normal((DIRECTIONS, d))
-    return np.asarray(e / np.linalg.norm(e, axis=1, keepdims=True))

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from mfpde.equation.problem import Problem
-from mfpde.observables import Observable, OutputAt
-from mfpde.refinement import Level, Spread
-from mfpde.routes import Route
+from mfpde.verification.observables import Observable, OutputAt
+from mfpde.verification.references.refinement import Level, Spread
+from mfpde.verification.references.routes import Route
 
 __all__ = ["LevelCache", "cache_folder"]
 

@@ -1,0 +1,159 @@
+"""What is measured of clouds and of the mean field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mfpde.support.arrays import Array
+from mfpde.verification.comparison.distances import _circle_distance, _directions, _Quantile
+from mfpde.verification.comparison.mean_field import Field, Quantity, _moments
+
+
+@dataclass(frozen=True)
+class Observable:
+    """A name, whether its gaps have a sign, how large it is."""
+
+    name: str
+    signed: bool
+    scale: float
+
+
+class Observer:
+    """Evaluates all gaps of a set of weighted points against a field."""
+
+    def __init__(self, field: Field, quantities: Iterable[Quantity]) -> None:
+        self.field = field
+        self.axes = field.axes
+        wanted = set(quantities)
+        d = len(self.axes)
+        energy = max(float(np.ptp(field.energy)), 1e-3 * float(np.abs(field.energy).max()), 1e-300)
+        spread = [field.spread(i) for i in range(d)]
+        self.observables: list[Observable] = []
+
+        def add(name: str, signed: bool, scale: float) -> None:
+            self.observables.append(Observable(name, signed, scale))
+
+        if Quantity.ENERGY in wanted:
+            add("energy", True, energy)
+        self.response = Quantity.RESPONSE in wanted and field.response is not None
+        if self.response:
+            assert field.response is not None
+            add("response", True, max(float(np.abs(field.response).max()), 1e-300))
+        if Quantity.MASS in wanted:
+            add("mass", True, float(field.mass.max()))
+        self.moments = Quantity.MOMENTS in wanted
+        for i, axis in enumerate(self.axes if self.moments else ()):
+            if axis.periodic:
+                add(f"cosine of {axis.name}", True, 1.0)
+                add(f"sine of {axis.name}", True, 1.0)
+                continue
+            root = math.sqrt(max(field.moments(i, j)[1] for j in range(len(field.times))))
+            add(f"mean of {axis.name}", True, max(spread[i], 1e-3 * root, 1e-300))
+            add(f"mean square of {axis.name}", True, max(spread[i] * root, 1e-3 * root**2, 1e-300))
+        self.distances: set[Quantity] = set()
+        self.directions = np.empty((0, d))
+        if field.density is not None:
+            self.distances = wanted & {Quantity.W1, Quantity.W2}
+            for i, axis in enumerate(self.axes):
+                for quantity in (Quantity.W1, Quantity.W2):
+                    if quantity in self.distances and not (axis.periodic and quantity is Quantity.W2):
+                        add(f"{quantity.value} of {axis.name}", False, max(spread[i], 1e-300))
+            if Quantity.SLICED_W2 in wanted and d > 1 and not any(axis.periodic for axis in self.axes):
+                self.directions = _directions(d)
+                add("sliced W2", False, max(math.sqrt(sum(s * s for s in spread) / d), 1e-300))
+        self._projected: dict[tuple[int, int], _Quantile] = {}
+
+    def __call__(self, points: Array, weights: Array | None, j: int) -> dict[str, Array]:
+        """Gaps (signed observables, shape (q,)) and distances (shape (1,)) at time number `j`."""
+        field, n = self.field, len(points)
+        w = np.full(n, 1.0 / n) if weights is None else weights
+        bound = field.problem.bound_energy
+        found: dict[str, Any] = {}
+        names = {o.name for o in self.observables}
+        u = bound.response(points, w) if self.response or "energy" in names else None
+        if "energy" in names:
+            found["energy"] = bound.energy(points, w, u) - field.energy[j]
+        if self.response:
+            assert field.response is not None
+            assert u is not None
+            found["response"] = u - field.response[j]
+        if "mass" in names:
+            found["mass"] = float(w.sum()) - field.mass[j]
+        for i, axis in enumerate(self.axes):
+            x = points[:, i]
+            if self.moments:
+                head, tail = ("cosine", "sine") if axis.periodic else ("mean", "mean square")
+                a, b = _moments(axis, x, w)
+                a0, b0 = field.moments(i, j)
+                found[f"{head} of {axis.name}"], found[f"{tail} of {axis.name}"] = a - a0, b - b0
+            if not self.distances:
+                continue
+            quantile, curve = field.marginal(i, j)
+            if axis.periodic:
+                if Quantity.W1 in self.distances:
+                    order = np.argsort(x, kind="stable")
+                    c = np.cumsum(w[order])
+                    found[f"W1 of {axis.name}"] = _circle_distance(curve, (x[order], c / c[-1]), steps=True)
+                continue
+            first, square = _Quantile.of_points(x, weights).distances(quantile)
+            if Quantity.W1 in self.distances:
+                found[f"W1 of {axis.name}"] = first
+            if Quantity.W2 in self.distances:
+                found[f"W2 of {axis.name}"] = math.sqrt(max(square, 0.0))
+        if len(self.directions):
+            squares = [
+                _Quantile.of_points(points @ e, weights).distances(self._along(k, j))[1]
+                for k, e in enumerate(self.directions)
+            ]
+            found["sliced W2"] = math.sqrt(max(float(np.mean(squares)), 0.0))
+        return {name: np.atleast_1d(np.asarray(value, dtype=float)) for name, value in found.items()}
+
+    def _along(self, k: int, j: int) -> _Quantile:
+        if (k, j) not in self._projected:
+            self._projected[k, j] = self.field.projected(self.directions[k], j)
+        return self._projected[k, j]
+
+    def between(self, other: Field, j: int) -> dict[str, Array]:
+        """The absolute difference of every observable between this field and another one."""
+        return {name: np.abs(value) for name, value in self.change(other, j).items()}
+
+    def change(self, other: Field, j: int) -> dict[str, Array]:
+        """What every observable of another field has more than this one; of distances, how far they are apart.
+
+        A field without a density has no distance from this one: NaN.
+        """
+        field, found = self.field, {}
+        for o in self.observables:
+            head, _, name = o.name.rpartition(" of ")
+            value: Any
+            if o.name == "energy":
+                value = other.energy[j] - field.energy[j]
+            elif o.name == "response":
+                assert field.response is not None
+                assert other.response is not None
+                value = other.response[j] - field.response[j]
+            elif o.name == "mass":
+                value = other.mass[j] - field.mass[j]
+            elif not o.signed and other.density is None:
+                value = math.nan
+            elif o.name == "sliced W2":
+                squares = [self._along(k, j).distances(other.projected(e, j))[1] for k, e in enumerate(self.directions)]
+                value = math.sqrt(max(float(np.mean(squares)), 0.0))
+            else:
+                i = [axis.name for axis in self.axes].index(name)
+                if head in ("W1", "W2"):
+                    if self.axes[i].periodic:
+                        value = _circle_distance(field.marginal(i, j)[1], other.marginal(i, j)[1], steps=False)
+                    else:
+                        first, square = field.marginal(i, j)[0].distances(other.marginal(i, j)[0])
+                        value = first if head == "W1" else math.sqrt(max(square, 0.0))
+                else:
+                    k = 0 if head in ("mean", "cosine") else 1
+                    value = other.moments(i, j)[k] - field.moments(i, j)[k]
+            found[o.name] = np.atleast_1d(np.asarray(value, dtype=float))
+        return found

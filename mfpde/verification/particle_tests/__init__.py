@@ -1,0 +1,1 @@
+"""What tests of particle codes are made of, see `mfpde.testing`."""
