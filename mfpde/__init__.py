@@ -66,7 +66,7 @@ _HOMES = {
     "mfpde.support.session": ("RunWarning",),
     "mfpde.mesh.solver": ("Solver",),
     "mfpde.mesh.run": ("SolveError", "solve"),
-    "mfpde.resuming": ("resume",),
+    "mfpde.runs.resuming": ("resume",),
     "mfpde.verification.laws": ("Check", "Verified", "verify"),
     "mfpde.equation.equilibrium": ("Equilibrium", "stationary"),
     "mfpde.lagrangian.characteristics": ("Characteristics", "characteristics"),
@@ -81,7 +81,7 @@ _HOMES = {
         "compare",
         "load_particles",
     ),
-    "mfpde.loading": ("load",),
+    "mfpde.runs.loading": ("load",),
     "mfpde.verification.references.reference": (
         "Certified",
         "DecayRate",
@@ -96,7 +96,7 @@ _HOMES = {
         "reference",
     ),
     "mfpde.verification.references.pack": ("load_reference", "reference_names"),
-    "mfpde.plotting": ("animate", "plot"),
+    "mfpde.runs.pictures": ("animate", "plot"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -137,7 +137,6 @@ if TYPE_CHECKING:
     from mfpde.equation.schedules import Constant, ExponentialDecay, InverseLog, PiecewiseLinear, PowerLaw, Schedule
     from mfpde.lagrangian.characteristics import Characteristics, characteristics
     from mfpde.lagrangian.fluctuations import Fluctuations, fluctuations
-    from mfpde.loading import load
     from mfpde.mesh.controllers import CourantControl, ErrorControl, FixedStep
     from mfpde.mesh.methods.exponential import ExponentialSSPRK3
     from mfpde.mesh.methods.implicit import ImplicitEuler, ImplicitStrang, Potential
@@ -149,8 +148,9 @@ if TYPE_CHECKING:
     from mfpde.mesh.solver import Solver
     from mfpde.mesh.stopping import EnergyBelow, GapBelow, Limits, OnEndMass, Snapshot, SteadyState
     from mfpde.mesh.transport import Transport
-    from mfpde.plotting import animate, plot
-    from mfpde.resuming import resume
+    from mfpde.runs.loading import load
+    from mfpde.runs.pictures import animate, plot
+    from mfpde.runs.resuming import resume
     from mfpde.support.session import RunWarning
     from mfpde.verification.comparison import (
         Comparison,

@@ -28,10 +28,10 @@ from typer.core import TyperGroup
 from mfpde import __version__
 
 if TYPE_CHECKING:
-    from mfpde.configuration import Configuration
     from mfpde.equation.problem import Problem
     from mfpde.mesh.solution import Solution
     from mfpde.mesh.stream import Stream
+    from mfpde.runs.configuration import Configuration
 
 __all__ = ["app", "main"]
 
@@ -489,7 +489,7 @@ def _flat(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 def _picture(text: str, target: Path) -> Path | None:
     """Where the picture of a run goes, as its configuration has it."""
-    from mfpde.configuration import Configuration
+    from mfpde.runs.configuration import Configuration
 
     plot = Configuration.from_toml(text, target.parent).plot
     return None if plot is None else target.with_suffix(f".{plot}")
@@ -497,8 +497,8 @@ def _picture(text: str, target: Path) -> Path | None:
 
 def _longer(text: str, earlier: Solution, until: float | None, save: str | None) -> str:
     """The configuration of a run that goes further than it was to go."""
-    from mfpde.configuration import Configuration
-    from mfpde.resuming import save_targets
+    from mfpde.runs.configuration import Configuration
+    from mfpde.runs.resuming import save_targets
     from mfpde.support.files.untrusted import parse_toml
 
     targets = save_targets(earlier, until, None if save is None else _save_times(save))
@@ -528,15 +528,15 @@ def _is_file(what: str) -> bool:
 
 
 def _configuration(what: str, changes: Mapping[str, Any], *, from_file: bool) -> Configuration:
-    from mfpde.configuration import load_config, named_config
+    from mfpde.runs.configuration import load_config, named_config
 
     return load_config(what, changes) if from_file else named_config(what, changes)
 
 
 def _changes(settings: Sequence[str]) -> dict[str, Any]:
     """The keys and values of ``--set``."""
-    from mfpde.configuration import parse_value
-    from mfpde.tables import ConfigurationError
+    from mfpde.runs.configuration import parse_value
+    from mfpde.runs.tables import ConfigurationError
 
     changes: dict[str, Any] = {}
     for setting in settings:
@@ -553,7 +553,7 @@ def _changes(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def _integers(text: str, option: str) -> list[int]:
-    from mfpde.tables import ConfigurationError
+    from mfpde.runs.tables import ConfigurationError
 
     try:
         return [int(part) for part in text.lower().replace("x", ",").split(",")]
@@ -562,7 +562,7 @@ def _integers(text: str, option: str) -> list[int]:
 
 
 def _save_times(text: str) -> int | list[float]:
-    from mfpde.tables import ConfigurationError
+    from mfpde.runs.tables import ConfigurationError
 
     try:
         if text.strip().lstrip("+-").isdecimal():
@@ -603,7 +603,7 @@ def _check_target(target: Path, *, force: bool, example: str = "run.h5") -> None
 
 def _draw(solution: Solution, path: Path) -> bool:
     """Draw the picture. A run is not lost when that fails."""
-    from mfpde.plotting import plot
+    from mfpde.runs.pictures import plot
 
     try:
         with _any_numbers():
@@ -652,7 +652,7 @@ def _constructor(name: str) -> Callable[..., Problem]:
     if name == "network":
         return problems.network
     if name.replace("_", "-") not in problems.names():
-        from mfpde.tables import suggestion
+        from mfpde.runs.tables import suggestion
 
         raise _RefusedError(f"unknown problem {name!r}; {suggestion(name, [*problems.names(), 'network'])}")
     return problems.constructor(name)
@@ -687,7 +687,7 @@ def _default(value: Any) -> str:
 
 
 def _load(path: Path) -> Solution:
-    from mfpde.loading import load
+    from mfpde.runs.loading import load
 
     with _refusing():
         return load(path)
@@ -699,7 +699,7 @@ def info(
     toml: Annotated[bool, typer.Option("--toml", help="Print the TOML text from which the same run is made.")] = False,
 ) -> None:
     """Show what is in a solution's file."""
-    from mfpde.loading import load
+    from mfpde.runs.loading import load
 
     with _refusing():
         solution = load(file)
@@ -763,14 +763,14 @@ def plot(
             raise _RefusedError(f"{path}: {what} must end in {' or '.join(suffixes)}")
         if not path.parent.is_dir():
             raise _RefusedError(f"{path}: the folder {path.parent} does not exist")
-    from mfpde import plotting
+    from mfpde.runs import pictures
 
     with _one_line_warnings(), _refusing(), _any_numbers():
         if picture is not None:
-            plotting.plot(solution, picture)
+            pictures.plot(solution, picture)
             _say(f"written: {picture}")
         if animation is not None:
-            plotting.animate(solution, animation)
+            pictures.animate(solution, animation)
             _say(f"written: {animation}")
 
 
@@ -846,7 +846,7 @@ def compare(
             _check_target(picture, force=force, example="gaps.png")
         solution = _load(file)
         if solution.problem is None:
-            from mfpde.loading import data_of
+            from mfpde.runs.loading import data_of
 
             if data := data_of(solution):
                 raise _RefusedError(f"{file}: the data of its network, {data}, have changed or are gone; put them back")
@@ -896,7 +896,7 @@ def compare(
 def _dynamics(text: str) -> list[Any]:
     """The parts of a particle scheme, by name."""
     from mfpde import particles
-    from mfpde.tables import suggestion
+    from mfpde.runs.tables import suggestion
 
     parts = {
         "gradient-descent": particles.GradientDescent,

@@ -141,7 +141,7 @@ def test_a_run_survives_a_picture_that_fails(monkeypatch, folder):
     def fail(solution, path):
         raise ValueError("no\nink")
 
-    monkeypatch.setattr("mfpde.plotting.plot", fail)
+    monkeypatch.setattr("mfpde.runs.pictures.plot", fail)
     result = good(*[argument for argument in RUN if argument != "--no-plot"])
     assert result.stderr == "warning: no picture: no ink\n"
     assert files(folder) == {"linear-neuron.h5"}

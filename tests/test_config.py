@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
-from mfpde.configuration import Configuration, load_config, named_config, parse_value
 from mfpde.equation.energy.losses import LOSSES
-from mfpde.tables import (
+from mfpde.runs.configuration import Configuration, load_config, named_config, parse_value
+from mfpde.runs.tables import (
     CONTROLLERS,
     METHODS,
     SCHEDULES,
@@ -444,7 +444,7 @@ def test_large_files_are_refused_before_they_are_read(tmp_path, monkeypatch):
     with pytest.raises(ConfigurationError, match="the limit is 1048576"):
         load_config(tmp_path / "run.toml")
     np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros(200_000), y=np.zeros(200_000))
-    monkeypatch.setattr("mfpde.data.MAX_DATA_BYTES", 1_000_000)
+    monkeypatch.setattr("mfpde.runs.data.MAX_DATA_BYTES", 1_000_000)
     assert (tmp_path / "bomb.npz").stat().st_size < 100_000
     assert "its arrays have 3200" in refused('[network]\ndata = "bomb.npz"\n', tmp_path)
 

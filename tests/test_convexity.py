@@ -331,7 +331,7 @@ def test_early_files():
 
 
 def test_pictures_and_tables_name_the_box():
-    from mfpde.plotting import plot, plot_energy
+    from mfpde.runs.pictures import plot, plot_energy
 
     good = mf.solve(mf.problems.linear_neuron(), 40, 0.1, **QUIET)
     where = box(good.grid.axes)
@@ -368,7 +368,7 @@ NOTE = "birth-death on V does not minimise the free energy; reaction='free-energ
 )
 def test_birth_death_with_a_temperature(options, said, tmp_path):
     """`repr` of problem and solver, the table, the picture and the file say what the reaction does not minimise."""
-    from mfpde.plotting import plot
+    from mfpde.runs.pictures import plot
 
     problem = problem_of(mf.Confinement(x=1.0), initial=mf.Product(x=stats.norm(0.1, 0.2)), **options)
     assert (NOTE in repr(problem)) is said

@@ -10,9 +10,9 @@ from scipy import stats
 from scipy.linalg import expm
 
 import mfpde as mf
-from mfpde.configuration import Configuration
 from mfpde.mesh.defaults import default_scheme, outlook
 from mfpde.mesh.layers import layer_widths, unresolved
+from mfpde.runs.configuration import Configuration
 
 SCHEMES = (mf.ScharfetterGummel(), mf.Weno5())
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import mfpde as mf
-from mfpde.configuration import load_config, parse_value
+from mfpde.runs.configuration import load_config, parse_value
+from mfpde.runs.tables import ConfigurationError
 from mfpde.support.files import untrusted
 from mfpde.support.files.hdf5 import FileFormatError
-from mfpde.tables import ConfigurationError
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))

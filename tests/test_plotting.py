@@ -18,7 +18,7 @@ from scipy import stats
 import mfpde as mf
 from mfpde.mesh.record import Result
 from mfpde.mesh.solution import Solution
-from mfpde.plotting import animate, plot, plot_density, plot_dissipation, plot_energy, plot_output
+from mfpde.runs.pictures import animate, plot, plot_density, plot_dissipation, plot_energy, plot_output
 
 
 def network(p: int) -> mf.Problem:

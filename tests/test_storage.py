@@ -19,10 +19,10 @@ import pytest
 import xarray as xr
 
 import mfpde as mf
-from mfpde.loading import load
 from mfpde.mesh.record import COLUMNS, Record, Result, State
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solution_writer import DIAGNOSTICS, SCHEMA
+from mfpde.runs.loading import load
 from mfpde.support.files.hdf5 import FileFormatError
 
 

@@ -238,8 +238,8 @@ def _command(*words: str) -> int:
 
 def _run(path: Path) -> int:
     """Build the run, and take three steps if it is not large."""
-    from mfpde.configuration import load_config
-    from mfpde.tables import ConfigurationError
+    from mfpde.runs.configuration import load_config
+    from mfpde.runs.tables import ConfigurationError
 
     try:
         with warnings.catch_warnings():

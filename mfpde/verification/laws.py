@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mfpde.loading import load
 from mfpde.mesh.run import ENERGY_TOLERANCE, decays
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solution_reader import wrong_checksums
+from mfpde.runs.loading import load
 from mfpde.support.arrays import Array
 from mfpde.support.files.hdf5 import holds_reference
 

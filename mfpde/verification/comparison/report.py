@@ -348,7 +348,7 @@ class Comparison:
         t : float, optional
             One of `times`.
         """
-        from mfpde.plotting import BLUE, GREEN, GREY, ORANGE, VERMILION, _dress, _figure
+        from mfpde.runs.panels import BLUE, GREEN, GREY, ORANGE, VERMILION, _dress, _figure
 
         require(path=(path, PATH | NONE), t=(t, NUMBER | NONE))
         j = len(self.times) - 1 if t is None else int(np.argmin(np.abs(self.times - t)))

@@ -156,7 +156,7 @@ class OnCells:
         Chosen anew for every changed problem they could differ, and so would the errors of the runs that are compared.
         """
         from mfpde.mesh.defaults import default_method, default_scheme
-        from mfpde.resuming import made_again
+        from mfpde.runs.resuming import made_again
 
         if isinstance(self.reference, Solution):
             described = self.reference.configuration

@@ -142,7 +142,7 @@ def _rebuilt(stored: StoredReference) -> Problem:
         warnings.simplefilter("ignore")  # they were given when the numbers were computed
         try:
             if hashed:
-                from mfpde.configuration import Configuration
+                from mfpde.runs.configuration import Configuration
 
                 problem = Configuration.from_tables(tables, stored.path.parent, str(stored.path)).problem()
             else:

@@ -98,7 +98,7 @@ def _network(record: Record, directory: Path) -> Problem | None:
     text = record.configuration.get("toml")
     if not isinstance(text, str) or "[network]" not in text:
         return None
-    from mfpde.configuration import Configuration
+    from mfpde.runs.configuration import Configuration
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they were given when the problem was solved

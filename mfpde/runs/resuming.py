@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from mfpde import transport
 from mfpde.equation.problem import Problem
-from mfpde.loading import load
 from mfpde.mesh import schemes
 from mfpde.mesh.controllers import Controller
 from mfpde.mesh.methods import base, implicit
@@ -25,6 +24,7 @@ from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver
 from mfpde.mesh.stopping import Limits, OnEndMass, StopCondition
 from mfpde.mesh.stream import Stream
+from mfpde.runs.loading import load
 from mfpde.support.arguments import FLAG, NONE, NUMBER, PATH, one_of, require
 from mfpde.support.saves import MOST_SAVES, distinct_times, same_time, save_times
 from mfpde.support.session import check_memory, warn

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pydantic
 
-from mfpde.data import Data, read_data, read_file
 from mfpde.equation.energy import HuberLoss
 from mfpde.equation.energy.losses import LOSSES
 from mfpde.equation.grid import Axis
@@ -27,8 +26,8 @@ from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Problem, Reaction, Reinjection, ReinjectionKind
 from mfpde.mesh.defaults import default_method, default_scheme
 from mfpde.problems import get, network
-from mfpde.support.files.untrusted import parse_toml
-from mfpde.tables import (
+from mfpde.runs.data import Data, read_data, read_file
+from mfpde.runs.tables import (
     CONTROLLERS,
     METHOD_KEYS,
     METHODS,
@@ -46,6 +45,7 @@ from mfpde.tables import (
     suggestion,
     typed_parameters,
 )
+from mfpde.support.files.untrusted import parse_toml
 
 __all__ = ["Configuration", "load_config", "named_config", "parse_value"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
-import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,28 +18,54 @@ import numpy as np
 
 from mfpde.equation.grid import box
 from mfpde.mesh.solution import Solution
+from mfpde.runs.panels import (
+    BLUE,
+    CONCENTRATED,
+    GREEN,
+    GREY,
+    PURPLE,
+    TIME_MAP,
+    VERMILION,
+    _axes,
+    _backdrop,
+    _base_energy,
+    _centres,
+    _colour_bar,
+    _density_label,
+    _dress,
+    _figure,
+    _floor,
+    _footnote,
+    _has_output,
+    _heading,
+    _image,
+    _inputs,
+    _logarithmic,
+    _marginal,
+    _Marginals,
+    _names,
+    _norm,
+    _output_lines,
+    _peaks,
+    _positive,
+    _predicted_against_true,
+    _spread,
+    _subfigures,
+    _window,
+    _zoom,
+)
 from mfpde.support.arguments import FLAG, NONE, NUMBER, NUMBERS, PATH, TEXTS, one_of, require
-from mfpde.support.arrays import Array
 from mfpde.support.session import drawn_bar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
 __all__ = ["animate", "plot", "plot_density", "plot_dissipation", "plot_energy", "plot_output"]
 
 
-# the palette of Okabe and Ito, told apart with every kind of colour vision
-BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
-GREY = "#777777"
-TIME_MAP, DENSITY_MAP = "viridis", "magma"
 PANELS, CURVES = 4, 7
 """How many save times small multiples and bundles of curves show."""
-CONCENTRATED = 8.0
-"""Peaks that differ by more than this factor are drawn on a logarithmic scale."""
-SCATTER = 2000
-"""Data points drawn at most."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -371,140 +396,6 @@ def plot_output(solution: Solution, t: float | None = None, *, ax: Axes | None =
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _names(solution: Solution, axes: Sequence[str] | None) -> list[str]:
-    order = [axis.name for axis in solution.grid.axes]
-    names = order if axes is None else [axes] if isinstance(axes, str) else list(axes)
-    if not 1 <= len(names) <= 2 or len(set(names)) != len(names) or any(name not in order for name in names):
-        raise ValueError(f"axes {names}: a picture is drawn over one or two of the axes {order}; pass axes=")
-    return names
-
-
-def _marginal(solution: Solution, names: Sequence[str], i: int) -> Array:
-    return solution.marginal(*names, t=float(solution.times[i]))
-
-
-class _Marginals(Sequence[Array]):
-    """The marginals at all save times; those of densities in a file are read when they are looked at."""
-
-    def __init__(self, solution: Solution, names: Sequence[str]) -> None:
-        self.solution, self.names = solution, names
-        self.held = None
-        if isinstance(solution.density, np.ndarray) or len(names) < min(2, solution.grid.dimension):
-            self.held = [_marginal(solution, names, i) for i in range(len(solution.times))]
-
-    def __len__(self) -> int:
-        return len(self.solution.times)
-
-    def __getitem__(self, i: Any) -> Any:
-        if self.held is not None:
-            return self.held[i]
-        if not 0 <= i < len(self):
-            raise IndexError(i)
-        return _marginal(self.solution, self.names, i)
-
-
-def _centres(solution: Solution, name: str) -> Array:
-    return solution.grid.centres([axis.name for axis in solution.grid.axes].index(name))
-
-
-def _density_label(solution: Solution, names: Sequence[str]) -> str:
-    return "density" if len(names) == solution.grid.dimension else "marginal density"
-
-
-def _spread(solution: Solution, count: int) -> list[int]:
-    """Up to `count` save times, both ends among them, between which the density moves about equally far in L1.
-
-    Where it jumps in few of them, the others are spread over the longest waits.
-    """
-    last = len(solution.times) - 1
-    # two frames at a time, each read once: the densities may be in a file
-    steps = [0.0] + [float(np.abs(after - before).sum()) for before, after in itertools.pairwise(solution.density)]
-    moved = np.cumsum(steps)
-    if last < count or not moved[-1] > 0:
-        return sorted({int(i) for i in np.linspace(0, last, count).round()})
-    nearest = [int(np.argmin(np.abs(moved / moved[-1] - share))) for share in np.linspace(0, 1, count)]
-    chosen = sorted({0, *nearest[1:-1], last})
-    while len(chosen) < count:
-        gap = int(np.argmax(np.diff(chosen)))
-        chosen.insert(gap + 1, (chosen[gap] + chosen[gap + 1]) // 2)
-    return chosen
-
-
-def _peaks(values: Sequence[Array]) -> tuple[float, float]:
-    """The smallest and the largest maximum."""
-    peaks = [float(v.max()) for v in values]
-    positive = [peak for peak in peaks if peak > 0]
-    return (min(positive), max(positive)) if positive else (1.0, 1.0)
-
-
-def _floor(low: float, high: float) -> float:
-    """Where a logarithmic scale begins: three decades below the lowest peak."""
-    return max(1e-3 * low, 1e-9 * high)
-
-
-def _norm(values: Sequence[Array]) -> Normalize:
-    from matplotlib.colors import LogNorm, Normalize
-
-    low, high = _peaks(values)
-    if high > CONCENTRATED * low:
-        return LogNorm(_floor(low, high), high)
-    return Normalize(0.0, high)
-
-
-def _image(solution: Solution, names: Sequence[str], values: Array, norm: Normalize, ax: Axes) -> Any:
-    import matplotlib as mpl
-
-    colours = mpl.colormaps[DENSITY_MAP].with_extremes(bad=mpl.colormaps[DENSITY_MAP](0.0))
-    by_name = {axis.name: axis for axis in solution.grid.axes}
-    first, second = (by_name[name] for name in names)
-    extent = (first.lower, first.upper, second.lower, second.upper)
-    image = ax.imshow(values.T, norm=norm, cmap=colours, origin="lower", extent=extent, aspect="auto")
-    ax.set(xlabel=names[0], ylabel=names[1])
-    ax.tick_params(labelsize=9)
-    ax.locator_params(nbins=6)
-    return image
-
-
-def _window(
-    solution: Solution, name: str, values: Sequence[Array], threshold: float, along: int = 0
-) -> tuple[float, float]:
-    """The part of an axis (number `along` of the marginals) on which some of the marginals exceed `threshold`.
-
-    The whole axis, where that is most of it: a box is no news, an empty one is.
-    """
-    i = [axis.name for axis in solution.grid.axes].index(name)
-    axis, faces = solution.grid.axes[i], solution.grid.faces(i)
-    others = tuple(k for k in range(values[0].ndim) if k != along)
-    seen = np.flatnonzero(np.any([v.max(axis=others) > threshold for v in values], axis=0))
-    if not seen.size or axis.periodic:
-        return axis.lower, axis.upper
-    low, high = float(faces[seen[0]]), float(faces[seen[-1] + 1])
-    margin = 0.08 * (high - low)
-    if high - low + 2 * margin > 0.8 * axis.length:
-        return axis.lower, axis.upper
-    return max(axis.lower, low - margin), min(axis.upper, high + margin)
-
-
-def _zoom(solution: Solution, names: Sequence[str], values: Sequence[Array], ax: Axes) -> None:
-    """Show the part of the box where the densities `values` over `names` are."""
-    low, high = _peaks(values)
-    threshold = _floor(low, high) if high > CONCENTRATED * low else 5e-3 * high
-    ax.set_xlim(_window(solution, names[0], values, threshold))
-    if len(names) == 2:
-        ax.set_ylim(_window(solution, names[1], values, threshold, along=1))
-
-
-def _colour_bar(ax: Any, image: Any, label: str) -> None:
-    from matplotlib.colors import LogNorm
-
-    owner = ax if not isinstance(ax, (list, np.ndarray)) else np.ravel(ax)[0]
-    logarithmic = isinstance(image.norm, LogNorm)
-    bar = owner.figure.colorbar(image, ax=ax, extend="min" if logarithmic else "neither", pad=0.02)
-    bar.set_label(f"{label} (log scale)" if logarithmic else label, fontsize=10)
-    bar.ax.tick_params(labelsize=9)
-    bar.outline.set_visible(False)
-
-
 def _small_multiples(solution: Solution, shown: Sequence[int], figure: Any) -> None:
     names = _names(solution, None)
     panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
@@ -624,78 +515,6 @@ def _moving_density(solution: Solution, names: list[str], ax: Axes) -> Callable[
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _has_output(solution: Solution) -> bool:
-    network = None if solution.problem is None else solution.problem.network
-    if network is None or network.inputs is None:
-        return False
-    x, truth, _ = _inputs(solution)
-    return x.ndim == 1 or x.shape[1] == 1 or truth is not None
-
-
-def _inputs(solution: Solution) -> tuple[Array, Array | None, tuple[Array, Array] | None]:
-    """Where the output is drawn, the true values there if they are known, and the data if there is any."""
-    from mfpde.equation.energy import TwoLayerNetwork
-
-    problem = solution.problem
-    assert problem is not None
-    assert problem.network is not None
-    network, inputs = problem.network, np.asarray(problem.network.inputs, dtype=float)
-    terms = [term for term in problem.energy.terms if isinstance(term, TwoLayerNetwork)]
-    chosen = np.linspace(0, len(inputs) - 1, min(len(inputs), SCATTER)).astype(int)
-    data = None
-    if terms:
-        x = np.asarray(terms[0].x)
-        thinned = np.linspace(0, len(x) - 1, min(len(x), SCATTER)).astype(int)
-        data = (x[thinned], np.asarray(terms[0].y)[thinned])
-    if inputs.ndim == 2 and inputs.shape[1] > 1:
-        if data is not None:
-            return data[0], data[1], data
-        inputs = inputs[chosen]
-        return inputs, None if network.target is None else np.asarray(network.target(inputs)), None
-    column = inputs.ravel()
-    if data is not None or len(column) > 400 or np.any(np.diff(column) < 0):
-        column = np.linspace(column.min(), column.max(), 201)
-    x = column[:, None] if inputs.ndim == 2 else column
-    return x, None if network.target is None else np.asarray(network.target(x)), data
-
-
-def _output_lines(ax: Axes, x: Array, values: Array, alpha: float, label: str, style: str) -> list[Any]:
-    columns = values.reshape(len(x), -1)
-    lines = []
-    for j, colour in zip(range(columns.shape[1]), (BLUE, VERMILION, GREEN), strict=False):
-        name = label if columns.shape[1] == 1 else f"{label}, output {j + 1}"
-        lines += ax.plot(x.ravel(), columns[:, j], color=colour, ls=style, alpha=alpha, lw=2.0, label=name)
-    return lines
-
-
-def _backdrop(x: Array, truth: Array | None, data: tuple[Array, Array] | None, ax: Axes) -> None:
-    """What the output should be."""
-    if data is not None:
-        points = data[1].reshape(len(data[1]), -1)
-        for j in range(points.shape[1]):
-            ax.plot(data[0].ravel(), points[:, j], ".", color=GREY, ms=5, alpha=0.5, mew=0, label="_" if j else "data")
-    if truth is not None:
-        for j, column in enumerate(truth.reshape(len(x), -1).T):
-            ax.plot(x.ravel(), column, color="black", ls="--", lw=1.3, label="_" if j else "target")
-    ax.set(xlabel="input x", ylabel="output f(x)")
-    ax.set_title("network output", fontsize=10)
-
-
-def _predicted_against_true(solution: Solution, i: int, x: Array, truth: Array | None, ax: Axes) -> None:
-    assert truth is not None
-    truth = truth.reshape(len(x), -1)
-    predicted = solution.predict(x, float(solution.times[i])).reshape(len(x), -1)
-    ends = [float(min(truth.min(), predicted.min())), float(max(truth.max(), predicted.max()))]
-    ax.plot(ends, ends, color="black", ls="--", lw=1.2)
-    for j, colour in zip(range(truth.shape[1]), (BLUE, VERMILION, GREEN), strict=False):
-        label = f"output {j + 1}" if truth.shape[1] > 1 else "_"
-        ax.plot(truth[:, j], predicted[:, j], ".", color=colour, ms=5, alpha=0.5, mew=0, label=label)
-    ax.set(xlabel="true value", ylabel="predicted value")
-    ax.set_title(f"network output at t = {solution.times[i]:.4g}", fontsize=10)
-    if truth.shape[1] > 1:
-        ax.legend(frameon=False, fontsize=9)
-
-
 def _moving_output(solution: Solution, ax: Axes) -> Callable[[int], None]:
     x, truth, data = _inputs(solution)
     frames = [solution.predict(x, float(t)).reshape(len(x), -1) for t in solution.times]
@@ -733,87 +552,3 @@ def _moving_output(solution: Solution, ax: Axes) -> Callable[[int], None]:
 # ---------------------------------------------------------------------------------------------------------------------
 # dress
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def _figure(width: float, height: float) -> Figure:
-    if "IPython" in sys.modules:
-        import matplotlib.pyplot  # noqa: F401 -- notebooks learn from it how a figure is shown
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.set(w_pad=0.09, h_pad=0.07, wspace=0.03, hspace=0.03)  # type: ignore[call-arg]
-    return figure
-
-
-def _subfigures(figure: Any, rows: int, columns: int, **ratios: Sequence[float]) -> Any:
-    return figure.subfigures(rows, columns, **ratios)
-
-
-def _axes(ax: Axes | None) -> Axes:
-    return _figure(6.0, 4.2).subplots() if ax is None else ax
-
-
-def _dress(ax: Axes) -> Axes:
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(True, which="major", color="#dddddd", lw=0.6)
-    ax.set_axisbelow(True)
-    ax.tick_params(labelsize=9)
-    ax.locator_params(axis="x", nbins=7)
-    return ax
-
-
-def _positive(values: Array) -> Array:
-    """What a logarithmic scale can show; the rest is left out."""
-    return np.where(values > 0, values, np.nan)
-
-
-def _logarithmic(ax: Axes) -> None:
-    """A logarithmic scale, as long as there is something to show on it."""
-    if any(np.any(np.isfinite(np.asarray(line.get_ydata(), dtype=float))) for line in ax.lines):
-        ax.set_yscale("log")
-        low, high = ax.get_ylim()
-        if high < 50 * low:  # few decades, few of them round: plain numbers read better
-            from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _base_energy(solution: Solution) -> tuple[float, str]:
-    """What the energy is drawn above, and what to call the difference."""
-    exact = {} if solution.problem is None else solution.problem.exact
-    energy = solution.diagnostics["energy"]
-    minimum = exact.get("minimum_energy")
-    if isinstance(minimum, (int, float)) and energy.min() > minimum:
-        return (float(minimum), "E (min E = 0)") if minimum == 0 else (float(minimum), "E − min E")
-    if energy.min() > 0:
-        return 0.0, "E"
-    return float(energy[-1]), f"E − E(t = {solution.times[-1]:.4g})"
-
-
-def _heading(figure: Any, solution: Solution) -> None:
-    cells = " × ".join(map(str, solution.grid.shape))
-    scheme = str(solution.configuration.get("scheme", "")).split("(")[0]
-    steps = len(solution.diagnostics["time"]) - 1
-    end = f"E = {solution.energy[-1]:.4g} at t = {solution.times[-1]:.4g}"
-    line = "   ·   ".join(part for part in (f"{cells} cells", scheme, f"{steps} steps", end) if part)
-    figure.text(0.5, 0.60, solution.name, ha="center", va="center", fontsize=14, fontweight="bold")
-    figure.text(0.5, 0.16, line, ha="center", va="center", fontsize=10, color="#555555")
-
-
-def _footnote(figure: Figure, solution: Solution) -> None:
-    """What the run wants looked at: a picture must not hide it."""
-    notes = list(solution.warnings)
-    if not solution.result.ok:
-        notes.insert(0, f"{solution.result.name.lower()}: {solution.result.value}")
-    lines = [f"note: {text}" for text in solution.notes if text != solution.no_certificate]  # the panel says that one
-    if notes:
-        more = f" (and {len(notes) - 1} more)" if notes[1:] else ""
-        lines += textwrap.wrap(f"warning: {notes[0]}{more}", 140)
-    if lines:
-        figure.supxlabel("\n".join(lines), fontsize=9, color=VERMILION if notes else "#555555")

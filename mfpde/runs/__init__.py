@@ -1,0 +1,1 @@
+"""A run as text and as a file: tables, data, configuration, loading, resuming, pictures."""
