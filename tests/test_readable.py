@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import mfpde as mf
 from mfpde import problems
 from mfpde.cli import app
-from mfpde.readable import formula, readable
+from mfpde.cli.readable import formula, readable
 
 NAMES = [*problems.names(), "network"]
 
