@@ -166,16 +166,8 @@ if TYPE_CHECKING:
     from mfpde.verification.references.certified import Certified, Reference
     from mfpde.verification.references.pack import load_reference
     from mfpde.verification.references.recipes import reference_names
-    from mfpde.verification.references.reference import (
-        DecayRate,
-        DensityAt,
-        EnergyAt,
-        Marginal,
-        MassIn,
-        Moment,
-        OutputAt,
-        reference,
-    )
+    from mfpde.verification.observables import DecayRate, DensityAt, EnergyAt, Marginal, MassIn, Moment, OutputAt
+    from mfpde.verification.references.reference import reference
     from mfpde.verification.references.search import Disagreement
 
 

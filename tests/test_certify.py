@@ -445,7 +445,7 @@ class TestDensities:
             mf.DensityAt(points).measure(cloud)
 
     def test_go_through_a_file(self, tmp_path):
-        from mfpde.verification.references.pack import save_reference
+        from mfpde.verification.references.file import save_reference
 
         found = mf.reference(mf.problems.quadratic_well(), 1e-3, [mf.DensityAt(self.POINTS)])
         save_reference(found, tmp_path / "density.h5")

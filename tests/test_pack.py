@@ -24,8 +24,8 @@ from mfpde.support.files.hdf5 import FileFormatError
 from mfpde.verification.observables import Observable
 from mfpde.verification.references import pack, recipes
 from mfpde.verification.references.certified import Certified, Reference
+from mfpde.verification.references.file import read_reference, save_reference
 from mfpde.verification.references.file_observables import described, same_observable
-from mfpde.verification.references.pack import read_reference, save_reference
 from mfpde.verification.references.recipes import Part
 
 ROOT = Path(__file__).resolve().parent.parent

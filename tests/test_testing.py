@@ -856,7 +856,7 @@ def test_unknown(mean_field_reference):
 
 def test_the_plugin_gives_references(tmp_path, reference):
     """In a process of its own: pytest within pytest takes modules apart that were imported meanwhile."""
-    from mfpde.verification.references.pack import save_reference
+    from mfpde.verification.references.file import save_reference
 
     save_reference(reference, tmp_path / "mine.h5")
     example = (ROOT / "docs" / "references.md").read_text().split("```python\n")[1].split("```")[0]

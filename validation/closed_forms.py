@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mfpde as mf
-from mfpde.verification.references.reference import Observable
+from mfpde.verification.observables import Observable
 from validation._runner import Figure, Kind, Progress, Row, Study, Table
 from validation.coverage import NEGLIGIBLE, WIDTH, circle_integral, on_the_way, two_wells, wide
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mfpde as mf
-from mfpde.verification.references.reference import Measured, Observable
+from mfpde.verification.observables import Measured, Observable
 from validation._runner import Figure, Kind, Progress, Row, Study, Table
 
 Array = NDArray[np.float64]

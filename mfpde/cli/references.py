@@ -204,7 +204,7 @@ def _save_reference(found: Any, configuration: Configuration, target: Path, word
     import shlex
 
     from mfpde.support.files.untrusted import parse_toml
-    from mfpde.verification.references.pack import save_reference
+    from mfpde.verification.references.file import save_reference
 
     tables = None
     if configuration.tables.network is not None:  # its data are named, relative to the file

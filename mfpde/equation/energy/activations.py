@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.equation.energy.base import Array, central_difference
+from mfpde.equation.energy.base import central_difference
 from mfpde.support.arguments import shown, values_of, whole
+from mfpde.support.arrays import Array
 
 __all__ = ["ACTIVATIONS", "Activation", "activation_named", "hermite"]
 

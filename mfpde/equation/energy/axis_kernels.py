@@ -9,11 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.equation.energy.base import (
-    Array,
-    central_difference,
-    difference_step,
-)
+from mfpde.equation.energy.base import central_difference, difference_step
 from mfpde.equation.energy.factors import (
     AxisFactor,
     CosineFactor,
@@ -24,6 +20,7 @@ from mfpde.equation.energy.gradients import check_gradient
 from mfpde.equation.grid import Axis
 from mfpde.support import arguments
 from mfpde.support.arguments import numbers, real, shown, values_of
+from mfpde.support.arrays import Array
 
 __all__ = ["AxisKernel", "CallableKernel", "CosineKernel", "GaussianKernel", "LinearKernel"]
 

@@ -7,10 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mfpde.equation.energy.base import (
-    Array,
-)
 from mfpde.equation.grid import Grid
+from mfpde.support.arrays import Array
 
 FFT_FROM = 1024
 """Cells along an axis from which a translation-invariant factor is applied by FFT instead of a dense matrix."""

@@ -8,9 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from mfpde.equation.energy.base import (
-    Array,
-)
+from mfpde.support.arrays import Array
 
 __all__ = ["AxisFactor", "CosineFactor", "LinearFactor", "OneFactor", "gauss_legendre", "golden_points"]
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from mfpde.equation.energy.base import (
     MEMORY_LIMIT,
-    Array,
     BoundEnergy,
     Energy,
     GridEnergy,
@@ -26,6 +25,7 @@ from mfpde.equation.energy.losses import LOSSES, Loss, SquaredLoss
 from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import function, numbers, read_only, shown, values_of
+from mfpde.support.arrays import Array
 from mfpde.support.threads import product
 
 __all__ = ["Features"]

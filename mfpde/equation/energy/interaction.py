@@ -10,7 +10,6 @@ from functools import reduce
 import numpy as np
 
 from mfpde.equation.energy.base import (
-    Array,
     BoundEnergy,
     BoundExternal,
     BoundSum,
@@ -26,6 +25,7 @@ from mfpde.equation.energy.factors import AxisFactor
 from mfpde.equation.energy.kernels import BoundKernel, Kernel
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import numbers, real, shown
+from mfpde.support.arrays import Array
 from mfpde.support.threads import product
 
 __all__ = ["Discrepancy", "Interaction"]

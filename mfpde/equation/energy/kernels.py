@@ -17,13 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mfpde.equation.energy.axis_kernels import OTHERS, AxisKernel, AxisKernelOnAxis
-from mfpde.equation.energy.base import (
-    MEMORY_LIMIT,
-    Array,
-    axis_positions,
-    central_difference,
-    difference_step,
-)
+from mfpde.equation.energy.base import MEMORY_LIMIT, axis_positions, central_difference, difference_step
 from mfpde.equation.energy.convolution import FFT_FROM, along, convolution, fft_differences
 from mfpde.equation.energy.factors import (
     AxisFactor,
@@ -34,6 +28,7 @@ from mfpde.equation.energy.nystrom import nystrom_factor
 from mfpde.equation.grid import Axis, Grid
 from mfpde.support import arguments
 from mfpde.support.arguments import read_only, shown, values_of
+from mfpde.support.arrays import Array
 
 if TYPE_CHECKING:
     from mfpde.equation.energy.gaussian_sums import GaussianSums

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.equation.energy.base import Array
 from mfpde.support.arguments import numbers, real, shown
+from mfpde.support.arrays import Array
 
 __all__ = ["LOSSES", "HuberLoss", "LogisticLoss", "Loss", "SquaredLoss", "loss_named"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.equation.energy.activations import Activation, activation_named
-from mfpde.equation.energy.base import Array, BoundEnergy, Energy, GridEnergy, Last, Source, axis_positions, in_chunks
+from mfpde.equation.energy.base import BoundEnergy, Energy, GridEnergy, Last, Source, axis_positions, in_chunks
 from mfpde.equation.energy.features import (
     FeaturesOnGrid,
     LossForm,
@@ -23,6 +23,7 @@ from mfpde.equation.energy.gradients import check_derivative, probe_points
 from mfpde.equation.energy.losses import LossFactory, SquaredLoss, check_size, loss_named
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import entries, numbers, real, shown
+from mfpde.support.arrays import Array
 
 __all__ = ["Role", "TwoLayerNetwork"]
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from mfpde.equation.energy.axis_kernels import AxisKernelOnAxis
-from mfpde.equation.energy.base import (
-    Array,
-)
 from mfpde.equation.energy.factors import (
     AxisFactor,
     gauss_legendre,
     golden_points,
 )
+from mfpde.support.arrays import Array
 
 MAX_NODES = 300
 MAX_RANK = 224

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from mfpde.mesh.compiled.lanes import (
-    COUNT,
     flushed,
     greater,
     greatest,
@@ -30,6 +29,7 @@ from mfpde.mesh.compiled.lanes import (
 from mfpde.mesh.compiled.options import FLUSH  # densities below are about to become subnormal: no mass, and slow
 from mfpde.support.arrays import Array
 from mfpde.support.compiling import compiled
+from mfpde.support.interpreted import COUNT
 from mfpde.support.pointers import at, pointer, put, smaller
 from mfpde.support.threads import THREADED_SIZE, in_shares
 

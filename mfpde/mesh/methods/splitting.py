@@ -160,7 +160,8 @@ class Splitting(Method):
 
     def _stabilised(self, flow: Flow, start: Evaluation, length: float, temperature: float) -> Outcome:
         """Runge-Kutta-Legendre of order 2, with as many stages as the diffusion needs."""
-        from mfpde.mesh.compiled.updates import FLUSH, finish
+        from mfpde.mesh.compiled.options import FLUSH
+        from mfpde.mesh.compiled.updates import finish
 
         bound = self.bound(flow, start, temperature)
         if length > bound:

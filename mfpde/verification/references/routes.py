@@ -163,8 +163,8 @@ class MeshRoute(Route):
     def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
         """See `Route`."""
         from mfpde.mesh.controllers import ErrorControl
+        from mfpde.mesh.record import Result
         from mfpde.mesh.run import solve, uninterrupted
-        from mfpde.mesh.solution import Result
 
         problem, grid = self.problem, self.problem.grid(self.cells(level))
         # steps that stability binds do not feel a tolerance: an eighth of it stands for half of any step
