@@ -4,8 +4,8 @@
 
 Compiled code is invisible to coverage, and every break of it costs half a minute of compilation. Here the kernels of
 the solver are imported as `NUMBA_DISABLE_JIT=1` has them, see `mfpde/support/interpreted.py`; what tests compile
-themselves is compiled. A thousand times slower: for small meshes. What no compiled function may do shows as NaN: reading where there
-is nothing.
+themselves is compiled. A thousand times slower: for small meshes. What no compiled function may do shows as NaN:
+reading where there is nothing.
 """
 
 import warnings
@@ -16,4 +16,5 @@ _before = numba.config.DISABLE_JIT
 numba.config.DISABLE_JIT = True
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that this is slow
+    from mfpde.mesh.compiled import outflow, sweep, tridiagonal, updates  # noqa: F401
 numba.config.DISABLE_JIT = _before

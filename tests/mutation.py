@@ -2,7 +2,7 @@
 
     python tests/mutation.py mfpde/mesh/reaction.py tests/test_reaction.py tests/test_verification.py --sample 40
 
-    python tests/mutation.py mfpde/mesh/compiled/options.py tests/test_transport.py -k reference --lines 148 --interpreted
+    python tests/mutation.py mfpde/mesh/compiled/faces.py tests/test_transport.py -k reference --lines 48 --interpreted
 
 Every break is made in a copy of the repository: an operator, a comparison, a number, ``and`` for ``or``, ``min`` for
 ``max``. What survives is printed; it is a hole in the tests, or code that makes no difference.

@@ -875,7 +875,8 @@ def test_the_plugin_gives_references(tmp_path, reference):
 def test_the_plugin_is_light():
     code = (
         "import sys, mfpde.pytest_plugin\n"
-        "print([name for name in ('numpy', 'scipy', 'numba', 'mfpde.testing', 'mfpde.verification.references.reference') if name in sys.modules])"
+        "names = 'numpy', 'scipy', 'numba', 'mfpde.testing', 'mfpde.verification.references.reference'\n"
+        "print([name for name in names if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.strip() == "[]"

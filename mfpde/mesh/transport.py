@@ -288,7 +288,7 @@ class Transport:
         out: Array,
         outflow: int | None = None,
     ) -> None:
-        from mfpde.mesh.compiled import outflow, sweep
+        from mfpde.mesh.compiled import sweep
 
         mu = self._flat(mu, "mu")
         potential, tau, inverse = self._driving(V, temperature)

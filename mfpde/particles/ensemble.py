@@ -52,6 +52,7 @@ class Batches:
         self.used = 0
 
     def gradient(self, points: Array, weights: Array) -> Array:
+        """The gradient of V at the points (replicas, n, d), from the samples of the present step."""
         result = np.empty(points.shape)
         size = self._drift.batch
         for r, rng in enumerate(self.generators):
@@ -142,6 +143,7 @@ class Ensemble:
         report: Callable[[int, float], None],
         keep: Callable[[], None],
     ) -> None:
+        """Make the steps that are left; `take` is called at those to be saved, `keep` before each."""
         for k in range(self.steps, steps + 1):
             self.steps = k
             keep()

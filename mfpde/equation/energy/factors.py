@@ -43,9 +43,11 @@ class OneFactor(AxisFactor):
         self.signs = self.sizes = np.ones(1)
 
     def values(self, x: Array) -> Array:
+        """The features at x (n,)."""
         return np.ones((1, x.size))
 
     def derivatives(self, x: Array) -> Array:
+        """Their derivatives at x (n,)."""
         return np.zeros((1, x.size))
 
 
@@ -56,9 +58,11 @@ class LinearFactor(AxisFactor):
         self.signs = self.sizes = np.ones(1)
 
     def values(self, x: Array) -> Array:
+        """The features at x (n,)."""
         return np.array(x, dtype=float)[None, :]
 
     def derivatives(self, x: Array) -> Array:
+        """Their derivatives at x (n,)."""
         return np.ones((1, x.size))
 
 
@@ -76,11 +80,13 @@ class CosineFactor(AxisFactor):
         self.sizes = np.concatenate([[abs(constant)] if constant else [], sizes, sizes])
 
     def values(self, x: Array) -> Array:
+        """The features at x (n,)."""
         t = self._frequencies[:, None] * x
         head = np.full((1 if self._constant else 0, x.size), self._constant)
         return np.concatenate([head, self._roots[:, None] * np.cos(t), self._roots[:, None] * np.sin(t)])
 
     def derivatives(self, x: Array) -> Array:
+        """Their derivatives at x (n,)."""
         t = self._frequencies[:, None] * x
         slope = (self._frequencies * self._roots)[:, None]
         return np.concatenate([np.zeros((1 if self._constant else 0, x.size)), -slope * np.sin(t), slope * np.cos(t)])

@@ -31,9 +31,11 @@ class NystromFactor(AxisFactor):
         self.signs, self.sizes = np.sign(eigenvalues), np.abs(eigenvalues)
 
     def values(self, x: Array) -> Array:
+        """The features at x (n,): shape ``(rank, n)``."""
         return self._map @ self._kernel.value(x[None, :], self._nodes)
 
     def derivatives(self, x: Array) -> Array:
+        """Their derivatives at x (n,): shape ``(rank, n)``."""
         return self._map @ self._kernel.derivative(x[None, :], self._nodes)
 
 

@@ -125,6 +125,8 @@ class _Data:
 
 @dataclass(frozen=True)
 class Rules:
+    """What findings are judged by."""
+
     tolerance: float
     threshold: float
     step_known: bool

@@ -113,7 +113,8 @@ def reference(
     cache : bool or path, optional
         Whether levels are kept on disk and found again, so that a second call with a larger budget or a smaller
         tolerance goes on (True: in the user's cache folder, or in ``$MFPDE_CACHE_DIR``); or the folder. Problems whose
-        functions agree at the nodes of the start count as one, see `mfpde.verification.references.level_cache`. Default: not kept.
+        functions agree at the nodes of the start count as one, see `mfpde.verification.references.level_cache`.
+        Default: not kept.
 
     Returns
     -------
