@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 
 from mfpde.support.arguments import FLAG, real, require, shown
-from mfpde.verification.particle_tests.cases import _case, _Runs, _stated, _tolerances
+from mfpde.verification.particle_tests.cases import Runs, make_case, stated_arrays, tolerances_of
 from mfpde.verification.particle_tests.recorder import (
     ParticleRecorder,
 )
 from mfpde.verification.particle_tests.report import Report, Row, Slope
-from mfpde.verification.particle_tests.statistics import _limit_rows, _sanity_rows, _slopes
+from mfpde.verification.particle_tests.statistics import limit_rows, sanity_rows, slope_rows
 from mfpde.verification.references.certified import Reference
 
 __all__ = ["ParticleRecorder", "Report", "Row", "Slope", "assert_converges", "assert_matches"]
@@ -164,10 +164,10 @@ def assert_matches(
     ...
     """
     __tracebackhide__ = True
-    case = _case(reference, values, observables, times)
+    case = make_case(reference, values, observables, times)
     sizes = case.sizes
     _check_false_alarm(false_alarm)
-    tolerances = _tolerances(case, error, absolute)
+    tolerances = tolerances_of(case, error, absolute)
     several = any(len(group) > 1 for runs in sizes for group in runs.values.values())
     if len(sizes) > 1 or several:
         _check_replicas(sizes)
@@ -179,14 +179,14 @@ def assert_matches(
         )
     if not several and sizes[0].recorders and _nothing(error) and _nothing(absolute):
         raise ValueError("one run of particles says nothing of its error: give replicas, or state error= or absolute=")
-    stated = _stated(0.0 if bias is None else bias, "bias", list(tolerances))
+    stated = stated_arrays(0.0 if bias is None else bias, "bias", list(tolerances))
     for name, c in stated.items():
         if c.ndim > 0:
             raise ValueError(f"the bias of {name!r} must be one number, not {shown(c)}")
         if c > 0 and sizes[0].n is None:
             raise ValueError("a bias C/n needs n: give the replicas as {n: replicas}")
-    rows = _limit_rows(case, tolerances, stated, 0.5 * false_alarm / case.numbers)
-    report = case.report((*_sanity_rows(case), *rows), (), false_alarm if several else None)
+    rows = limit_rows(case, tolerances, stated, 0.5 * false_alarm / case.numbers)
+    report = case.report((*sanity_rows(case), *rows), (), false_alarm if several else None)
     if not report.passed:
         raise AssertionError(str(report))
     return report
@@ -256,18 +256,18 @@ def assert_converges(
     """
     __tracebackhide__ = True
     require(two_sided=(two_sided, FLAG))
-    case = _case(reference, runs_by_size, observables, times, at_least=2)
+    case = make_case(reference, runs_by_size, observables, times, at_least=2)
     _check_false_alarm(false_alarm)
     _check_replicas(case.sizes)
     if not (real(rate) and -10 <= rate < 0):
         raise ValueError(f"rate must be negative, -0.5 for mean-field particles, not {shown(rate)}")
-    tolerances = _tolerances(case, error, absolute)
+    tolerances = tolerances_of(case, error, absolute)
     curves = sum(len(target.times) for target in case.targets.values())
-    nothing = _stated(0.0, "bias", list(tolerances))
-    rows = _limit_rows(case, tolerances, nothing, 0.25 * false_alarm / case.numbers)
+    nothing = stated_arrays(0.0, "bias", list(tolerances))
+    rows = limit_rows(case, tolerances, nothing, 0.25 * false_alarm / case.numbers)
     tail = 0.5 * false_alarm / curves / (2 if two_sided else 1)
-    slopes = _slopes(case, tolerances, float(rate), tail, two_sided)
-    report = case.report((*_sanity_rows(case), *rows), slopes, false_alarm)
+    slopes = slope_rows(case, tolerances, float(rate), tail, two_sided)
+    report = case.report((*sanity_rows(case), *rows), slopes, false_alarm)
     if not report.passed:
         raise AssertionError(str(report))
     return report
@@ -284,7 +284,7 @@ def _check_false_alarm(false_alarm: Any) -> None:
         raise ValueError(f"false_alarm must lie between 1e-12 and 0.5, not {shown(false_alarm)}")
 
 
-def _check_replicas(sizes: Sequence[_Runs]) -> None:
+def _check_replicas(sizes: Sequence[Runs]) -> None:
     for runs in sizes:
         if runs.replicas < 2:
             raise ValueError(

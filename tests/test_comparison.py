@@ -19,19 +19,19 @@ import mfpde as mf
 from mfpde import ParticleRecord, Quantity, Verdict
 from mfpde.mesh import run as integration
 from mfpde.particles import BirthDeath, GradientDescent, Langevin, Weights
-from mfpde.verification.comparison.distances import _circle_distance, _Quantile
+from mfpde.verification.comparison.distances import Quantile, circle_distance
 from mfpde.verification.comparison.mean_field import Field, exact_field, solution_field
 from mfpde.verification.comparison.procedure import _step
 from mfpde.verification.comparison.statistics import (
+    Estimate,
     Rules,
-    _combine,
     _Data,
-    _Estimate,
     _extrapolate,
-    _intercept,
     _judge,
-    _lines,
     _slope,
+    combine,
+    intercept,
+    line_weights,
 )
 
 Z = 5.0
@@ -62,27 +62,27 @@ def right(bumps):
 
 
 def uniform(low, high):
-    return _Quantile.of_curve(np.array([low, high]), np.array([0.0, 1.0]))
+    return Quantile.of_curve(np.array([low, high]), np.array([0.0, 1.0]))
 
 
 def test_distances_of_points_are_the_discrete_ones():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=7), rng.normal(size=11)
     w = rng.random(7)
-    a, b = _Quantile.of_points(x, w), _Quantile.of_points(y, None)
+    a, b = Quantile.of_points(x, w), Quantile.of_points(y, None)
     assert a.distances(b)[0] == pytest.approx(stats.wasserstein_distance(x, y, w), abs=1e-14)
-    same = _Quantile.of_points(x + 0.75, w).distances(a)
+    same = Quantile.of_points(x + 0.75, w).distances(a)
     assert same == pytest.approx((0.75, 0.75**2), abs=1e-14)
     assert a.distances(a) == pytest.approx((0.0, 0.0), abs=1e-15)
 
 
 def test_distances_to_a_density_are_integrals():
     # an atom and a uniform law: int |a - q|, int (a - q)^2
-    w1, w2 = _Quantile.of_points(np.array([0.25]), None).distances(uniform(0.0, 1.0))
+    w1, w2 = Quantile.of_points(np.array([0.25]), None).distances(uniform(0.0, 1.0))
     assert w1 == pytest.approx((0.25**2 + 0.75**2) / 2, abs=1e-15)
     assert w2 == pytest.approx((0.25**3 + 0.75**3) / 3, abs=1e-15)
     # a hole in the support: halves on [0, 1] and [3, 4]
-    holed = _Quantile.of_curve(np.array([0.0, 1.0, 3.0, 4.0]), np.array([0.0, 0.5, 0.5, 1.0]))
+    holed = Quantile.of_curve(np.array([0.0, 1.0, 3.0, 4.0]), np.array([0.0, 0.5, 0.5, 1.0]))
     q = (np.arange(200000) + 0.5) / 200000
     direct = np.where(q < 0.5, 2 * q, 3 + 2 * (q - 0.5)) - q
     assert holed.distances(uniform(0.0, 1.0)) == pytest.approx((np.abs(direct).mean(), (direct**2).mean()), abs=1e-9)
@@ -95,12 +95,12 @@ def test_distance_on_a_circle_goes_the_short_way(shift):
     knots = np.linspace(0, 1, 401)
     law = stats.norm(0.05 + shift, 0.03)
     curve = (knots, sum(law.cdf(knots + k) - law.cdf(k) for k in (-1, 0, 1)))
-    found = _circle_distance((knots, curve[1] / curve[1][-1]), (x, np.arange(1, 41) / 40), steps=True)
+    found = circle_distance((knots, curve[1] / curve[1][-1]), (x, np.arange(1, 41) / 40), steps=True)
     # brute force: unroll where neither has mass
     cut = np.mod(0.5 + shift, 1.0)
-    unrolled = _Quantile.of_points(np.mod(x - cut, 1.0), None)
+    unrolled = Quantile.of_points(np.mod(x - cut, 1.0), None)
     q = (np.arange(40000) + 0.5) / 40000
-    target = _Quantile.of_points(np.mod(law.ppf(q) - cut, 1.0), None)
+    target = Quantile.of_points(np.mod(law.ppf(q) - cut, 1.0), None)
     assert found == pytest.approx(unrolled.distances(target)[0], abs=2e-4)
     assert found < 0.1
 
@@ -110,9 +110,9 @@ def test_marginals_of_a_mesh_are_accurate_to_high_order(point_values):
     law = stats.norm(0.3, 0.7)
     problem = mf.problems.gaussian_bumps()
     q = (np.arange(200) + 0.5) / 200
-    points = _Quantile.of_points(law.ppf(q), None)
+    points = Quantile.of_points(law.ppf(q), None)
     x = np.linspace(-5, 5, 200001)
-    exact = points.distances(_Quantile.of_curve(x, law.cdf(x)))
+    exact = points.distances(Quantile.of_curve(x, law.cdf(x)))
     errors = []
     for n in (40, 80):
         grid, measure = problem.grid((n,)), mf.Product(x=law).restrict(problem.axes)
@@ -132,7 +132,7 @@ def test_projections_of_a_mesh_have_the_law_of_the_projection():
         e = np.array([math.cos(angle), math.sin(angle)])
         along = stats.norm(e @ [0.4, -0.2], math.hypot(0.5 * e[0], 0.9 * e[1]))
         x = np.linspace(-7, 7, 20001)
-        first, square = field.projected(e, 0).distances(_Quantile.of_curve(x, along.cdf(x)))
+        first, square = field.projected(e, 0).distances(Quantile.of_curve(x, along.cdf(x)))
         assert first < 0.01
         assert math.sqrt(square) < 0.012
 
@@ -142,30 +142,30 @@ def test_projections_of_a_mesh_have_the_law_of_the_projection():
 
 def test_intercepts_reproduce_lines_and_errors_are_those_of_student():
     x, precision = 1 / np.array([50.0, 200.0, 800.0]), np.array([1.0, 4.0, 16.0])
-    for w, power in zip(_lines(x, precision, 0.25), (1, 0.25, 0.25), strict=True):
+    for w, power in zip(line_weights(x, precision, 0.25), (1, 0.25, 0.25), strict=True):
         assert w.sum() == pytest.approx(1, abs=1e-12)
         assert w @ x**power == pytest.approx(0, abs=1e-12)
-    assert _intercept(np.array([0.1]), np.ones(1)) == pytest.approx([1.0])
+    assert intercept(np.array([0.1]), np.ones(1)) == pytest.approx([1.0])
     y = np.random.default_rng(2).normal(1.0, 1.0, 8)
-    single = _combine([y], 0.0)
+    single = combine([y], 0.0)
     exact = stats.ttest_1samp(y, 0.0)
     assert single.z(0.0, one_sided=True) == pytest.approx(stats.norm.isf(exact.pvalue / 2), rel=1e-9)
     assert single.freedom == pytest.approx(7)
     a, b = y, np.random.default_rng(3).normal(0.5, 3.0, 5)
     welch = stats.ttest_ind(a, b, equal_var=False)
-    both = _combine([a, -b], 0.0)
+    both = combine([a, -b], 0.0)
     assert both.value / both.error == pytest.approx(welch.statistic, rel=1e-12)
     assert both.freedom == pytest.approx(welch.df, rel=1e-12)
-    assert _Estimate(1.0, 1e-9, 1e9).z(0.0) == 37.0
-    assert _Estimate(-1.0, 1e-9, 30).z(0.0, one_sided=True) == 0.0
-    assert _Estimate(-1.0, 1e-9, 30).z(2.0, one_sided=False) == 0.0
+    assert Estimate(1.0, 1e-9, 1e9).z(0.0) == 37.0
+    assert Estimate(-1.0, 1e-9, 30).z(0.0, one_sided=True) == 0.0
+    assert Estimate(-1.0, 1e-9, 30).z(2.0, one_sided=False) == 0.0
 
 
 def test_scores_have_the_level_they_state():
     """Four replicas of three sizes with c/n: beyond z = 1.96 two-sided in 5 % of 4000 draws, within 5 sigma."""
     rng = np.random.default_rng(4)
     sizes = np.array([50.0, 200.0, 800.0])
-    w = _intercept(1 / sizes, sizes)
+    w = intercept(1 / sizes, sizes)
     hits = 0
     for _ in range(4000):
         y = [3.0 / n + rng.normal(size=4) / math.sqrt(n) for n in sizes]

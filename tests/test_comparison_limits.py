@@ -23,7 +23,7 @@ from mfpde.verification.comparison.diagnosis import Fit, VisibleError, in_words
 from mfpde.verification.comparison.findings import MARGIN
 from mfpde.verification.comparison.mean_field import energy_scale, least_energy_is_zero
 from mfpde.verification.comparison.sensitivity import STEP, Fault, OnCells, OnNodes, Sensitivities, _widened, changed
-from mfpde.verification.comparison.statistics import Rules, _combine, _Data, _judge
+from mfpde.verification.comparison.statistics import Rules, _Data, _judge, combine
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -176,8 +176,8 @@ def test_visible_gaps_are_seen():
     threshold, seen = 3.5, 0
     for _ in range(2000):
         y = rng.normal(size=24)
-        visible = _combine([y], 0.0).beyond(threshold)
-        seen += _combine([y + visible], 0.0).z(0.0) > threshold
+        visible = combine([y], 0.0).beyond(threshold)
+        seen += combine([y + visible], 0.0).z(0.0) > threshold
     # the error is estimated as well: normal tails at 3 of 24 replicas
     assert seen >= 2000 * (1 - 5 * stats.t.sf(MARGIN, 23))
 

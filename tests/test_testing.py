@@ -16,7 +16,7 @@ from scipy import special, stats
 
 import mfpde as mf
 from mfpde import testing
-from mfpde.verification.comparison.statistics import _combine
+from mfpde.verification.comparison.statistics import combine
 from mfpde.verification.particle_tests import cases, statistics
 from mfpde.verification.references.certified import Certified, Reference
 
@@ -443,7 +443,7 @@ def test_two_sizes_remove_the_bias():
     row = testing.assert_matches(made([1.0], 0.001), runs, false_alarm=0.02).rows[0]
     assert row.mine == pytest.approx(1.0, abs=1e-12)
     a, b = runs[100]["energy"][:, 0], runs[400]["energy"][:, 0]
-    both = _combine([-a / 3, 4 * b / 3], 0.0)
+    both = combine([-a / 3, 4 * b / 3], 0.0)
     # the second term of the bias: a quarter of the first, 3/100, at n = 100; here 3/4 * 100/n^2, in the limit 3/4/400
     expected = 0.001 + 0.75 / 400 + stats.t.isf(0.01, both.freedom) * both.error
     assert row.allowed == pytest.approx(expected, rel=1e-9)
@@ -521,10 +521,10 @@ def test_the_rate_alone_fails_as_rarely_as_stated():
     sizes = (50, 100, 400)
     count = 0
     for _ in range(COUNT):
-        case = cases._case(
+        case = cases.make_case(
             made([1.0]), {n: {"energy": 1 + rng.standard_normal((12, 1)) / math.sqrt(n)} for n in sizes}, None, None
         )
-        (slope,) = statistics._slopes(case, {"energy": np.zeros(1)}, -0.5, LEVEL / 2, True)
+        (slope,) = statistics.slope_rows(case, {"energy": np.zeros(1)}, -0.5, LEVEL / 2, True)
         count += slope.fails
         assert slope.low <= slope.slope <= slope.high
     assert stats.binom.isf(1 - 1e-4, COUNT, LEVEL / 2) <= count <= MOST

@@ -29,12 +29,12 @@ from mfpde.cli.words import (
     BAD_INPUT,
     INTERRUPTED,
     UNWRITTEN,
-    _complain,
-    _reason,
-    _RefusedError,
-    _say,
-    _silence,
-    _unwritten,
+    RefusedError,
+    complain,
+    reason,
+    say,
+    silence,
+    unwritten,
 )
 
 __all__ = ["app", "main"]
@@ -50,35 +50,35 @@ class _Commands(TyperGroup):
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run a command line and exit."""
         kwargs["standalone_mode"] = False
-        _unwritten.clear()
+        unwritten.clear()
         code: Any = 0
         unexpected: BaseException | None = None
         try:
             code = super().main(*args, **kwargs)
-        except _RefusedError as error:
-            _complain(error)
+        except RefusedError as error:
+            complain(error)
             code = BAD_INPUT
         except typer.Abort:
-            _complain("interrupted")
+            complain("interrupted")
             code = INTERRUPTED
         except _UnexpectedError as error:
             unexpected = error.__cause__
         except OSError as error:  # of the parser, which prints the help
-            _silence(sys.stdout)
-            _unwritten.append(error)
+            silence(sys.stdout)
+            unwritten.append(error)
         except Exception as error:
             # the parser's own complaints have this method whichever parser typer is built on
             if not hasattr(error, "format_message"):
                 raise
-            _complain(error.format_message())
+            complain(error.format_message())
             code = BAD_INPUT
         if unexpected is not None:
             raise unexpected
         code = code if isinstance(code, int) else 0
-        if _unwritten:
+        if unwritten:
             code = code or UNWRITTEN
-            if not isinstance(_unwritten[0], BrokenPipeError):  # whoever reads our output has seen enough
-                _complain(f"the output could not be written: {_reason(_unwritten[0])}")
+            if not isinstance(unwritten[0], BrokenPipeError):  # whoever reads our output has seen enough
+                complain(f"the output could not be written: {reason(unwritten[0])}")
         sys.exit(code)
 
     def invoke(self, context: Any) -> Any:
@@ -132,10 +132,10 @@ def _top(
 ) -> None:
     """Solve the mean-field PDE of wide two-layer networks on a mesh."""
     if version:
-        _say(f"mfpde {__version__}")
+        say(f"mfpde {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        _say(context.get_help())
+        say(context.get_help())
         raise typer.Exit
 
 

@@ -13,16 +13,18 @@ from mfpde.cli.words import (
     INCONSISTENT,
     PICTURE_SUFFIXES,
     UNDECIDED,
-    _check_target,
-    _complain,
-    _floats,
-    _integers,
-    _load,
-    _one_line_warnings,
-    _RefusedError,
-    _refusing,
-    _say,
+    RefusedError,
+    check_target,
+    complain,
+    floats,
+    integers,
+    load_file,
+    one_line_warnings,
+    refusing,
+    say,
 )
+
+__all__ = ["compare"]
 
 
 def compare(
@@ -82,20 +84,20 @@ def compare(
 
     Exit code 4 if they are inconsistent; with --strict 6 if that is undecided.
     """
-    with _one_line_warnings(), _refusing():
+    with one_line_warnings(), refusing():
         if output is not None:
-            _check_target(output, force=force, example="report.json")
+            check_target(output, force=force, example="report.json")
         if picture is not None:
             if picture.suffix.lower() not in PICTURE_SUFFIXES:
-                raise _RefusedError(f"{picture}: a picture must end in {' or '.join(PICTURE_SUFFIXES)}")
-            _check_target(picture, force=force, example="gaps.png")
-        solution = _load(file)
+                raise RefusedError(f"{picture}: a picture must end in {' or '.join(PICTURE_SUFFIXES)}")
+            check_target(picture, force=force, example="gaps.png")
+        solution = load_file(file)
         if solution.problem is None:
             from mfpde.runs.loading import data_of
 
             if data := data_of(solution):
-                raise _RefusedError(f"{file}: the data of its network, {data}, have changed or are gone; put them back")
-            raise _RefusedError(f"{file} holds a problem built of user code; use mfpde.compare in Python")
+                raise RefusedError(f"{file}: the data of its network, {data}, have changed or are gone; put them back")
+            raise RefusedError(f"{file} holds a problem built of user code; use mfpde.compare in Python")
         import mfpde as mf
 
         records = None
@@ -105,12 +107,12 @@ def compare(
             found = mf.compare(
                 solution,
                 records,
-                sizes=_integers(sizes, "--sizes"),
+                sizes=integers(sizes, "--sizes"),
                 replicas=replicas,
                 dynamics=None if dynamics is None else _dynamics(dynamics),
                 dt=dt,
                 control=not no_control,
-                times=None if times is None else _floats(times, "--times"),
+                times=None if times is None else floats(times, "--times"),
                 uncertainty=None if uncertainty is None else _second(uncertainty),
                 tolerance=tolerance,
                 false_alarm=false_alarm,
@@ -120,7 +122,7 @@ def compare(
                 progress=False if quiet else None,
             )
         except FloatingPointError as error:
-            _complain(error)
+            complain(error)
             raise typer.Exit(FAILED) from None
         written = []
         if output is not None:
@@ -129,9 +131,9 @@ def compare(
         if picture is not None:
             found.plot(picture)
             written.append(picture)
-    _say(found.to_json().rstrip() if json else found.verdict.value if quiet else str(found))
+    say(found.to_json().rstrip() if json else found.verdict.value if quiet else str(found))
     if written and not quiet and not json:
-        _say(f"written: {', '.join(map(str, written))}")
+        say(f"written: {', '.join(map(str, written))}")
     if found.verdict is mf.Verdict.INCONSISTENT:
         raise typer.Exit(INCONSISTENT)
     if strict and found.verdict is mf.Verdict.UNDECIDED:
@@ -152,15 +154,15 @@ def _dynamics(text: str) -> list[Any]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in parts:
-            raise _RefusedError(f"--dynamics {name!r}: {suggestion(name, list(parts))}")
+            raise RefusedError(f"--dynamics {name!r}: {suggestion(name, list(parts))}")
     return [parts[name]() for name in names]
 
 
 def _second(text: str) -> Any:
     """A fraction, or a second solution."""
     if Path(text).suffix.lower() in DATA_SUFFIXES:
-        return _load(Path(text))
+        return load_file(Path(text))
     try:
         return float(text)
     except ValueError:
-        raise _RefusedError(f"--uncertainty {text!r}: needs a fraction such as 1e-4, or a solution's file") from None
+        raise RefusedError(f"--uncertainty {text!r}: needs a fraction such as 1e-4, or a solution's file") from None

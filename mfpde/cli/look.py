@@ -16,20 +16,22 @@ from mfpde.cli.words import (
     DATA_SUFFIXES,
     PICTURE_SUFFIXES,
     UNSOUND,
-    _any_numbers,
-    _configuration,
-    _is_file,
-    _line,
-    _load,
-    _one_line_warnings,
-    _RefusedError,
-    _refusing,
-    _report,
-    _say,
+    RefusedError,
+    any_numbers,
+    configuration_of,
+    is_file,
+    line,
+    load_file,
+    one_line_warnings,
+    refusing,
+    report,
+    say,
 )
 
 if TYPE_CHECKING:
     from mfpde.equation.problem import Problem
+
+__all__ = ["cite", "info", "list_problems", "plot", "verify"]
 
 
 def verify(
@@ -39,10 +41,10 @@ def verify(
     """Check a solution's file: checksums, and the laws its numbers must keep. Exit code 5 if something is wrong."""
     from mfpde.verification import laws
 
-    with _one_line_warnings(), _refusing():
+    with one_line_warnings(), refusing():
         found = laws.verify(file)
     if not quiet:
-        _say(found)
+        say(found)
     if not found.ok:
         raise typer.Exit(UNSOUND)
 
@@ -55,7 +57,7 @@ def _constructor(name: str) -> Callable[..., Problem]:
     if name.replace("_", "-") not in problems.names():
         from mfpde.runs.tables import suggestion
 
-        raise _RefusedError(f"unknown problem {name!r}; {suggestion(name, [*problems.names(), 'network'])}")
+        raise RefusedError(f"unknown problem {name!r}; {suggestion(name, [*problems.names(), 'network'])}")
     return problems.constructor(name)
 
 
@@ -66,7 +68,7 @@ def list_problems(
     if name is not None:
         from mfpde.cli.readable import readable
 
-        _say(readable(inspect.getdoc(_constructor(name)) or ""))
+        say(readable(inspect.getdoc(_constructor(name)) or ""))
         return
     from mfpde import problems
     from mfpde.cli.readable import readable
@@ -74,12 +76,12 @@ def list_problems(
     for title in [*problems.names(), "network"]:
         function = _constructor(title)
         first = (inspect.getdoc(function) or "").partition("\n")[0]
-        _say(f"{title}\n    {readable(first)}")
+        say(f"{title}\n    {readable(first)}")
         if title == "network":
-            _say("    described by a TOML file with a [network] table: mfpde run FILE.toml")
+            say("    described by a TOML file with a [network] table: mfpde run FILE.toml")
         else:
             parameters = inspect.signature(function).parameters.values()
-            _say(f"    {', '.join(f'{p.name}={_default(p.default)}' for p in parameters)}")
+            say(f"    {', '.join(f'{p.name}={_default(p.default)}' for p in parameters)}")
 
 
 def _default(value: Any) -> str:
@@ -93,13 +95,13 @@ def info(
     """Show what is in a solution's file."""
     from mfpde.runs.loading import load
 
-    with _refusing():
+    with refusing():
         solution = load(file)
     if toml:
         text = solution.configuration.get("toml")
         if not isinstance(text, str):
-            raise _RefusedError(f"{file} holds no TOML text; it was not written by mfpde run")
-        _say(text, nl=False)
+            raise RefusedError(f"{file} holds no TOML text; it was not written by mfpde run")
+        say(text, nl=False)
         return
     volatile = solution.provenance.get("volatile", {})
     versions = solution.provenance.get("versions", {})
@@ -113,7 +115,7 @@ def info(
         "file": f"{file} ({file.stat().st_size} bytes)",
         "axes": "; ".join(repr(axis) for axis in solution.grid.axes),
         "parameters": ", ".join(f"{key} = {value}" for key, value in parameters.items()) or "none",
-        **{key: _line(value) for key, value in settings.items()},
+        **{key: line(value) for key, value in settings.items()},
         "values": "at the cell centres" if solution.point_values else "cell averages",
         "save times": ", ".join(f"{t:g}" for t in solution.times),
         "made": f"{volatile.get('date', '?')} by {volatile.get('command', '?')}",
@@ -121,12 +123,12 @@ def info(
         "fingerprint": solution.fingerprint or "none",
     }
     width = max(map(len, rows))
-    _say(_report(solution))
-    _say("")
+    say(report(solution))
+    say("")
     for key, value in rows.items():
-        _say(f"  {key:<{width}}  {value}")
+        say(f"  {key:<{width}}  {value}")
     for text in solution.warnings:
-        _say(f"  warning: {_line(text)}")
+        say(f"  warning: {line(text)}")
 
 
 def plot(
@@ -140,7 +142,7 @@ def plot(
     ] = None,
 ) -> None:
     """Draw a solution: density, energy with its certificate, network output."""
-    solution = _load(file)
+    solution = load_file(file)
     picture = output
     if picture is None and animation is None:
         picture = file.with_suffix(".png")
@@ -151,18 +153,18 @@ def plot(
         if path is None:
             continue
         if path.suffix.lower() not in suffixes:
-            raise _RefusedError(f"{path}: {what} must end in {' or '.join(suffixes)}")
+            raise RefusedError(f"{path}: {what} must end in {' or '.join(suffixes)}")
         if not path.parent.is_dir():
-            raise _RefusedError(f"{path}: the folder {path.parent} does not exist")
+            raise RefusedError(f"{path}: the folder {path.parent} does not exist")
     from mfpde.runs import pictures
 
-    with _one_line_warnings(), _refusing(), _any_numbers():
+    with one_line_warnings(), refusing(), any_numbers():
         if picture is not None:
             pictures.plot(solution, picture)
-            _say(f"written: {picture}")
+            say(f"written: {picture}")
         if animation is not None:
             pictures.animate(solution, animation)
-            _say(f"written: {animation}")
+            say(f"written: {animation}")
 
 
 REFERENCES = {
@@ -268,10 +270,10 @@ def cite(
     from mfpde.problems import rotskoff2019
 
     entries: list[str] = []
-    with _refusing(), warnings.catch_warnings():
+    with refusing(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if Path(what).suffix.lower() in DATA_SUFFIXES:
-            solution = _load(Path(what))
+            solution = load_file(Path(what))
             problem = solution.problem
             if problem is None and solution.name in problems.names():
                 problem = problems.get(solution.name)
@@ -279,10 +281,10 @@ def cite(
         elif what == "network":
             problem, schemes = None, ["Weno5", "ExponentialSSPRK3"]
         else:
-            from_file = _is_file(what)
+            from_file = is_file(what)
             if not from_file:
                 _constructor(what)
-            configuration = _configuration(what, {}, from_file=from_file)
+            configuration = configuration_of(what, {}, from_file=from_file)
             problem = configuration.problem()
             arguments = configuration.completed(problem).solve_arguments()
             schemes = [repr(arguments[key]) for key in ("scheme", "method")]
@@ -297,4 +299,4 @@ def cite(
   version = {{{__version__}}},
   year    = {{{YEAR}}}
 }}""")
-    _say("\n\n".join(dict.fromkeys(entries)))
+    say("\n\n".join(dict.fromkeys(entries)))

@@ -14,22 +14,24 @@ from mfpde.cli.words import (
     DATA_SUFFIXES,
     FAILED,
     INCONSISTENT,
-    _changes,
-    _check_target,
-    _complain,
-    _configuration,
-    _floats,
-    _is_file,
-    _one_line_warnings,
-    _RefusedError,
-    _refusing,
-    _say,
-    _seconds,
-    _to_stderr,
+    RefusedError,
+    check_target,
+    complain,
+    configuration_of,
+    floats,
+    is_file,
+    one_line_warnings,
+    parse_seconds,
+    refusing,
+    say,
+    setting_changes,
+    to_stderr,
 )
 
 if TYPE_CHECKING:
     from mfpde.runs.configuration import Configuration
+
+__all__ = ["reference"]
 
 
 def reference(
@@ -87,7 +89,10 @@ def reference(
     budget: Annotated[
         float | None,
         typer.Option(
-            parser=_seconds, metavar="TIME", help="When to stop refining: 90s, 15m [default: 2m].", show_default=False
+            parser=parse_seconds,
+            metavar="TIME",
+            help="When to stop refining: 90s, 15m [default: 2m].",
+            show_default=False,
         ),
     ] = None,
     save: Annotated[
@@ -120,12 +125,12 @@ def reference(
         (not chosen or checking, "--budget", budget),
     ):
         if given not in (None, []) and not allowed:
-            raise _RefusedError(f"{option} does not go with {chosen[0]}" if chosen else f"{option} needs --rebuild")
+            raise RefusedError(f"{option} does not go with {chosen[0]}" if chosen else f"{option} needs --rebuild")
     if len(chosen) > 1:
-        raise _RefusedError(f"{' and '.join(chosen)} do not go together")
+        raise RefusedError(f"{' and '.join(chosen)} do not go together")
     if listing:
         if what:
-            raise _RefusedError("--list takes no names; --show prints a reference")
+            raise RefusedError("--list takes no names; --show prints a reference")
         _list_references()
         return
     if show:
@@ -139,7 +144,7 @@ def reference(
         return
     if not what or len(what) > 1:
         given = f"got {len(what)}: {' '.join(what)}" if what else "or --list, --show, --check, --rebuild"
-        raise _RefusedError(f"reference needs one problem's name or TOML file, {given}")
+        raise RefusedError(f"reference needs one problem's name or TOML file, {given}")
     _compute_reference(
         what[0], 1e-4 if tolerance is None else tolerance, times, moments, inputs, settings, budget, save,
         force=force, cache=cache, quiet=quiet,
@@ -150,40 +155,40 @@ def _compute_reference(
     what: str, tolerance: float, times: str | None, moments: list[str] | None, inputs: str | None,
     settings: list[str] | None, budget: float | None, save: Path | None, *, force: bool, cache: bool, quiet: bool,
 ) -> None:  # fmt: skip
-    with _one_line_warnings(), _refusing():
+    with one_line_warnings(), refusing():
         import mfpde as mf
         from mfpde.support.session import shows_progress
 
         if save is not None:
             if save.suffix.lower() not in DATA_SUFFIXES:
-                raise _RefusedError(f"{save}: a reference's file must end in {' or '.join(DATA_SUFFIXES)}")
-            _check_target(save, force=force, example="reference.h5")
-        configuration = _configuration(what, _changes(settings or []), from_file=_is_file(what))
+                raise RefusedError(f"{save}: a reference's file must end in {' or '.join(DATA_SUFFIXES)}")
+            check_target(save, force=force, example="reference.h5")
+        configuration = configuration_of(what, setting_changes(settings or []), from_file=is_file(what))
         problem = configuration.problem()
         wanted: list[Any] = [mf.EnergyAt()]
         for text in moments or []:
             axis, _, power = text.partition("^")
             if not (power or "1").isdecimal():
-                raise _RefusedError(f"--moment {text!r}: needs an axis and a power, such as c^2")
+                raise RefusedError(f"--moment {text!r}: needs an axis and a power, such as c^2")
             wanted.append(mf.Moment(axis, int(power or 1)))
         if inputs is not None:
-            wanted.append(mf.OutputAt(_floats(inputs, "--output-at")))
+            wanted.append(mf.OutputAt(floats(inputs, "--output-at")))
         try:
             found = mf.reference(
                 problem,
                 tolerance,
                 wanted,
-                times=None if times is None else _floats(times, "--times"),
+                times=None if times is None else floats(times, "--times"),
                 budget=120.0 if budget is None else budget,
-                progress=False if quiet else None if shows_progress(None) else functools.partial(_say, err=True),
+                progress=False if quiet else None if shows_progress(None) else functools.partial(say, err=True),
                 cache=cache,
             )
         except mf.Disagreement as error:
-            _complain(error)
+            complain(error)
             raise typer.Exit(INCONSISTENT) from None
         except KeyboardInterrupt as interrupt:
             if (best := getattr(interrupt, "reference", None)) is not None:
-                _say(str(best))
+                say(str(best))
             raise
         if save is not None:
             options = {"--tolerance": f"{tolerance:g}", "--times": times, "--output-at": inputs}
@@ -192,9 +197,9 @@ def _compute_reference(
             words += [word for text in moments or [] for word in ("--moment", text)]
             words += [word for text in settings or [] for word in ("--set", text)]
             _save_reference(found, configuration, save, ["mfpde", "reference", what, *words])
-    _say(found)
+    say(found)
     if save is not None and not quiet:
-        _say(f"written: {save}")
+        say(f"written: {save}")
     if not found.reached:
         raise typer.Exit(FAILED)
 
@@ -223,7 +228,7 @@ def _list_references() -> None:
         if not path.is_file():
             absent.append(name)
             continue
-        with _refusing():
+        with refusing():
             found = pack.read_reference(path)
         times = dict.fromkeys(f"{t:g}" for one in found.observables for t in one.times)
         table.append(
@@ -238,25 +243,25 @@ def _list_references() -> None:
         )
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     for row in table:
-        _say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for name in absent:
-        _complain(f"{name} has no file; mfpde reference --rebuild {name}")
+        complain(f"{name} has no file; mfpde reference --rebuild {name}")
 
 
 def _show_references(names: Sequence[str]) -> None:
     from mfpde.verification.references import pack, recipes
 
     if not names:
-        raise _RefusedError(f"--show needs a name; valid: {', '.join(recipes.reference_names())}; or an .h5 file")
+        raise RefusedError(f"--show needs a name; valid: {', '.join(recipes.reference_names())}; or an .h5 file")
     for name in names:
-        with _refusing():
+        with refusing():
             found = pack.load_reference(name)
-        _say(found)
+        say(found)
         versions = found.provenance.get("versions", {})
         volatile = found.provenance.get("volatile", {})
-        _say(f"  made {volatile.get('date', '?')} with {', '.join(f'{k} {v}' for k, v in versions.items())}")
+        say(f"  made {volatile.get('date', '?')} with {', '.join(f'{k} {v}' for k, v in versions.items())}")
         if found.command:
-            _say(f"  again: {found.command}")
+            say(f"  again: {found.command}")
 
 
 def _check_references(names: Sequence[str], tolerance: float, budget: float | None, *, quiet: bool) -> None:
@@ -266,23 +271,23 @@ def _check_references(names: Sequence[str], tolerance: float, budget: float | No
     names = list(names) or recipes.reference_names()
     width = max(map(len, names))
     failed = []
-    with _refusing():
+    with refusing():
         for name in names:  # unknown ones, before anything is computed; damage is for the table
             with contextlib.suppress(FileFormatError):
                 pack.load_reference(name)
-    _say(f"{'name':<{width}}  {'seconds':>7}  {'apart':>7}  verdict")
+    say(f"{'name':<{width}}  {'seconds':>7}  {'apart':>7}  verdict")
     for name in names:
-        with _one_line_warnings(), _refusing():
-            found = pack.check(name, tolerance=tolerance, budget=budget, progress=None if quiet else _to_stderr)
+        with one_line_warnings(), refusing():
+            found = pack.check(name, tolerance=tolerance, budget=budget, progress=None if quiet else to_stderr)
         verdict = "the same bit for bit" if found.identical else "within the bars"
-        _say(
+        say(
             f"{name:<{width}}  {found.seconds:7.1f}  {found.apart:7.2g}  "
             + (verdict if found.ok else "FAILS: " + "; ".join(found.wrong))
         )
         if not found.ok:
             failed.append(name)
     if failed:
-        _complain(f"{len(failed)} of {len(names)} references do not hold: {', '.join(failed)}")
+        complain(f"{len(failed)} of {len(names)} references do not hold: {', '.join(failed)}")
         raise typer.Exit(INCONSISTENT)
 
 
@@ -294,32 +299,32 @@ def _rebuild_references(names: Sequence[str], into: Path | None, *, again: bool,
 
     names = list(names) or recipes.reference_names()
     folder = pack.FOLDER if into is None else into
-    with _refusing():
+    with refusing():
         for name in names:
             recipes.recipe(name)
     if into is None:
         folder.mkdir(exist_ok=True)
     failed, short = [], []
     for name in names:
-        with _one_line_warnings(), _refusing():
+        with one_line_warnings(), refusing():
             if again and pack.is_built(name, folder):
-                _say(f"{name}: is there already")
+                say(f"{name}: is there already")
                 continue
             began = time.perf_counter()
             try:
-                found = pack.rebuild(name, folder, progress=None if quiet else _to_stderr)
+                found = pack.rebuild(name, folder, progress=None if quiet else to_stderr)
             except Disagreement as error:
-                _complain(error)
+                complain(error)
                 failed.append(name)
                 continue
-        _say(f"{name}: written in {time.perf_counter() - began:.1f} s to {pack.path_of(name, folder)}")
+        say(f"{name}: written in {time.perf_counter() - began:.1f} s to {pack.path_of(name, folder)}")
         if not quiet:
-            _say(found)
+            say(found)
         if not found.reached:
             short.append(name)
     if failed:
-        _complain(f"nothing was written for {', '.join(failed)}")
+        complain(f"nothing was written for {', '.join(failed)}")
         raise typer.Exit(INCONSISTENT)
     if short:
-        _complain(f"the tolerance was not reached for {', '.join(short)}")
+        complain(f"the tolerance was not reached for {', '.join(short)}")
         raise typer.Exit(FAILED)

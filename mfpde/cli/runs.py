@@ -16,29 +16,31 @@ from mfpde.cli.words import (
     CheckpointEvery,
     NoPlot,
     Quiet,
+    RefusedError,
     TimeLimit,
-    _changes,
-    _check_targets,
-    _complain,
-    _configuration,
-    _draw,
-    _integers,
-    _is_file,
-    _load,
-    _one_line_warnings,
-    _picture,
-    _reason,
-    _RefusedError,
-    _refusing,
-    _report,
-    _save_times,
-    _say,
-    _target,
+    check_targets,
+    complain,
+    configuration_of,
+    draw,
+    integers,
+    is_file,
+    load_file,
+    one_line_warnings,
+    picture_path,
+    reason,
+    refusing,
+    report,
+    save_times,
+    say,
+    setting_changes,
+    target_path,
 )
 
 if TYPE_CHECKING:
     from mfpde.mesh.solution import Solution
     from mfpde.mesh.stream import Stream
+
+__all__ = ["resume", "run"]
 
 
 def run(
@@ -94,10 +96,10 @@ def run(
     force: Annotated[bool, typer.Option("-f", "--force", help="Overwrite files.")] = False,
 ) -> None:
     """Solve a problem; write the solution (HDF5) and a picture, print a table."""
-    with _one_line_warnings():
-        with _refusing():
-            from_file = _is_file(what)
-            changes = _changes(settings or [])
+    with one_line_warnings():
+        with refusing():
+            from_file = is_file(what)
+            changes = setting_changes(settings or [])
             if scheme is not None:
                 changes["scheme.transport"] = scheme
             for key, value in (
@@ -113,16 +115,16 @@ def run(
             if max_steps is not None:
                 changes["max_steps"] = max_steps
             if shape is not None:
-                changes["shape"] = _integers(shape, "--shape")
+                changes["shape"] = integers(shape, "--shape")
             if save is not None:
-                changes["output.save"] = _save_times(save)
+                changes["output.save"] = save_times(save)
             if no_plot:
                 changes["output.plot"] = False
-            configuration = _configuration(what, changes, from_file=from_file)
-            target = _target(configuration, what, output, from_file=from_file)
+            configuration = configuration_of(what, changes, from_file=from_file)
+            target = target_path(configuration, what, output, from_file=from_file)
             picture = None if configuration.plot is None else target.with_suffix(f".{configuration.plot}")
             going_on = again and target.exists() and not force
-            _check_targets([target, picture], force=force or going_on)
+            check_targets([target, picture], force=force or going_on)
             problem = configuration.problem()
             arguments = configuration.solve_arguments()
             text = configuration.completed(problem).toml(target.parent)
@@ -131,12 +133,12 @@ def run(
             from mfpde.support.session import check_memory
 
             if going_on:
-                earlier = _load(target)
+                earlier = load_file(target)
                 _check_same(target, earlier, text)
                 if earlier.result is mf.Result.SUCCESS:
                     if not quiet:
-                        _say(_report(earlier))
-                        _say(f"nothing to do: {target} holds the whole run")
+                        say(report(earlier))
+                        say(f"nothing to do: {target} holds the whole run")
                     return
             shape_ = problem.grid(arguments.get("shape")).shape
             check_memory(math.prod(shape_))
@@ -179,13 +181,13 @@ def resume(
     force: Annotated[bool, typer.Option("-f", "--force", help="Overwrite OUTPUT.")] = False,
 ) -> None:
     """Go on with a run: the file then holds all of it, as if it had never stopped."""
-    with _one_line_warnings():
-        with _refusing():
-            earlier = _load(file)
+    with one_line_warnings():
+        with refusing():
+            earlier = load_file(file)
             target = file if output is None else output
             text = earlier.configuration.get("toml")
-            picture = None if no_plot or not isinstance(text, str) else _picture(text, target)
-            _check_targets([target], force=force or target == file)
+            picture = None if no_plot or not isinstance(text, str) else picture_path(text, target)
+            check_targets([target], force=force or target == file)
             import mfpde as mf
             from mfpde.mesh.stream import Stream
 
@@ -199,7 +201,7 @@ def resume(
                 lambda: mf.resume(
                     file,
                     until,
-                    save=None if save is None else _save_times(save),
+                    save=None if save is None else save_times(save),
                     output=stream,
                     checkpoint=every,
                     time_limit=time_limit,
@@ -217,7 +219,7 @@ def _computed(stream: Stream, compute: Callable[[], Solution]) -> Solution:
         return compute()
     except OSError as error:
         held = f"; it holds the run up to save time {stream.frames}, mfpde resume goes on" if stream.frames else ""
-        _complain(f"{_reason(error)}{held}")
+        complain(f"{reason(error)}{held}")
         raise typer.Exit(FAILED) from None
 
 
@@ -226,20 +228,20 @@ def _conclude(solution: Solution, target: Path, picture: Path | None, *, quiet: 
     from mfpde.mesh.record import Result
 
     written = [target]
-    if picture is not None and _draw(solution, picture):
+    if picture is not None and draw(solution, picture):
         written.append(picture)
     if not quiet:
-        _say(_report(solution))
-        _say(f"written: {', '.join(map(str, written))}")
+        say(report(solution))
+        say(f"written: {', '.join(map(str, written))}")
     if solution.result.ok:
         return
     where = f"at t = {solution.state.t:g}"
     if solution.result.cut_short:
         out_of_time = solution.result is Result.TIME_LIMIT
         how = "out of time" if out_of_time else "interrupted"
-        _complain(f"{how} {where}; what was computed is in {target}, mfpde resume {target} goes on")
+        complain(f"{how} {where}; what was computed is in {target}, mfpde resume {target} goes on")
         raise typer.Exit(OUT_OF_TIME if out_of_time else INTERRUPTED)
-    _complain(f"the run failed {where}: {solution.result.value}; what was computed is in {target}")
+    complain(f"the run failed {where}: {solution.result.value}; what was computed is in {target}")
     raise typer.Exit(FAILED)
 
 
@@ -253,12 +255,12 @@ def _check_same(target: Path, earlier: Solution, text: str) -> None:
 
     then = earlier.configuration.get("toml")
     if not isinstance(then, str):
-        raise _RefusedError(f"{target} was not written by mfpde run; use mfpde resume")
+        raise RefusedError(f"{target} was not written by mfpde run; use mfpde resume")
     was, now = _flat(parse_toml(then)), _flat(parse_toml(text))
     differ = [key for key in {**was, **now} if was.get(key) != now.get(key) and key not in MANNER]
     if differ:
         said = "; ".join(f"{key} was {was.get(key, 'not given')} and is {now.get(key, 'not given')}" for key in differ)
-        raise _RefusedError(f"{target} holds another run: {said}; use another file, or --force without --resume")
+        raise RefusedError(f"{target} holds another run: {said}; use another file, or --force without --resume")
 
 
 def _flat(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -274,7 +276,7 @@ def _longer(text: str, earlier: Solution, until: float | None, save: str | None)
     from mfpde.runs.resuming import save_targets
     from mfpde.support.files.untrusted import parse_toml
 
-    targets = save_targets(earlier, until, None if save is None else _save_times(save))
+    targets = save_targets(earlier, until, None if save is None else save_times(save))
     tables = parse_toml(text)
     output = {**tables.get("output", {}), "save": targets}
     return Configuration.from_tables({**tables, "t_end": targets[-1], "output": output}, ".", "the run's text").toml()

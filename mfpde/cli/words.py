@@ -17,6 +17,49 @@ if TYPE_CHECKING:
     from mfpde.mesh.solution import Solution
     from mfpde.runs.configuration import Configuration
 
+__all__ = [
+    "ANIMATION_SUFFIXES",
+    "BAD_INPUT",
+    "CheckpointEvery",
+    "DATA_SUFFIXES",
+    "FAILED",
+    "INCONSISTENT",
+    "INTERRUPTED",
+    "NoPlot",
+    "OUT_OF_TIME",
+    "PICTURE_SUFFIXES",
+    "Quiet",
+    "RefusedError",
+    "TimeLimit",
+    "UNDECIDED",
+    "UNSOUND",
+    "UNWRITTEN",
+    "any_numbers",
+    "check_target",
+    "check_targets",
+    "complain",
+    "configuration_of",
+    "draw",
+    "floats",
+    "integers",
+    "is_file",
+    "line",
+    "load_file",
+    "one_line_warnings",
+    "parse_seconds",
+    "picture_path",
+    "reason",
+    "refusing",
+    "report",
+    "save_times",
+    "say",
+    "setting_changes",
+    "silence",
+    "target_path",
+    "to_stderr",
+    "unwritten",
+]
+
 
 UNWRITTEN, BAD_INPUT, FAILED, INCONSISTENT, UNSOUND, UNDECIDED, OUT_OF_TIME, INTERRUPTED = 1, 2, 3, 4, 5, 6, 124, 130
 
@@ -25,19 +68,19 @@ PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
 ANIMATION_SUFFIXES = (".gif", ".mp4")
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """Input that does not fit, with the line that says so."""
 
 
-def _line(text: object) -> str:
+def line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-_unwritten: list[Exception] = []
+unwritten: list[Exception] = []
 """Why the output of the command in hand could not be written, where it could not."""
 
 
-def _say(text: object, *, err: bool = False, nl: bool = True) -> None:
+def say(text: object, *, err: bool = False, nl: bool = True) -> None:
     """Print. Neither a run nor its exit code is lost where that fails, on a full disk or when nobody reads any more."""
     stream = sys.stderr if err else sys.stdout
     try:
@@ -46,12 +89,12 @@ def _say(text: object, *, err: bool = False, nl: bool = True) -> None:
         except UnicodeEncodeError as error:
             typer.echo(str(text).encode(error.encoding, "backslashreplace").decode(error.encoding), err=err, nl=nl)
     except (OSError, ValueError) as error:
-        _silence(stream)
+        silence(stream)
         if not err:
-            _unwritten.append(error)
+            unwritten.append(error)
 
 
-def _silence(stream: Any) -> None:
+def silence(stream: Any) -> None:
     """Write no more to a stream: what it still holds would fail once more when Python ends."""
     with contextlib.suppress(AttributeError, OSError, ValueError):
         number = stream.fileno()
@@ -60,40 +103,40 @@ def _silence(stream: Any) -> None:
         os.close(nowhere)
 
 
-def _complain(text: object) -> None:
-    _say(f"mfpde: {_line(text)}", err=True)
+def complain(text: object) -> None:
+    say(f"mfpde: {line(text)}", err=True)
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """Turn what the library refuses into one line."""
     try:
         yield
     except (ValueError, ArithmeticError, OSError) as error:
-        raise _RefusedError(_reason(error)) from error
+        raise RefusedError(reason(error)) from error
     except MemoryError as error:
-        raise _RefusedError(f"not enough memory: {_line(error)}") from error
+        raise RefusedError(f"not enough memory: {line(error)}") from error
 
 
-def _any_numbers() -> contextlib.AbstractContextManager[Any]:
+def any_numbers() -> contextlib.AbstractContextManager[Any]:
     """Draw whatever a file holds: axes of 1e300 overflow where ticks are made, which is nobody's business."""
     import numpy as np
 
     return np.errstate(all="ignore")
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return _line(error) or type(error).__name__
+    return line(error) or type(error).__name__
 
 
 @contextlib.contextmanager
-def _one_line_warnings() -> Iterator[None]:
+def one_line_warnings() -> Iterator[None]:
     """Show warnings as one line each."""
 
     def show(message: Warning | str, *rest: Any, **more: Any) -> None:
-        _say(f"warning: {_line(message)}", err=True)
+        say(f"warning: {line(message)}", err=True)
 
     with warnings.catch_warnings():
         from mfpde.equation.problem import TruncationWarning
@@ -105,7 +148,7 @@ def _one_line_warnings() -> Iterator[None]:
         yield
 
 
-def _seconds(text: str) -> float:
+def parse_seconds(text: str) -> float:
     """A length of time: 90, 90s, 15m, 2h."""
     units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
     number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
@@ -121,7 +164,7 @@ def _seconds(text: str) -> float:
 CheckpointEvery = Annotated[
     float | None,
     typer.Option(
-        parser=_seconds,
+        parser=parse_seconds,
         metavar="TIME",
         help="How often the state is saved between save times: 60s, 5m; 0 for never [default: 60s].",
         show_default=False,
@@ -130,14 +173,14 @@ CheckpointEvery = Annotated[
 TimeLimit = Annotated[
     float | None,
     typer.Option(
-        parser=_seconds, metavar="TIME", help="Stop and save after this time: 90s, 15m, 2h.", show_default=False
+        parser=parse_seconds, metavar="TIME", help="Stop and save after this time: 90s, 15m, 2h.", show_default=False
     ),
 ]
 NoPlot = Annotated[bool, typer.Option("--no-plot", help="Draw no picture.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")]
 
 
-def _picture(text: str, target: Path) -> Path | None:
+def picture_path(text: str, target: Path) -> Path | None:
     """Where the picture of a run goes, as its configuration has it."""
     from mfpde.runs.configuration import Configuration
 
@@ -145,17 +188,17 @@ def _picture(text: str, target: Path) -> Path | None:
     return None if plot is None else target.with_suffix(f".{plot}")
 
 
-def _is_file(what: str) -> bool:
+def is_file(what: str) -> bool:
     return what.endswith(".toml") or os.sep in what or "/" in what or Path(what).is_file()
 
 
-def _configuration(what: str, changes: Mapping[str, Any], *, from_file: bool) -> Configuration:
+def configuration_of(what: str, changes: Mapping[str, Any], *, from_file: bool) -> Configuration:
     from mfpde.runs.configuration import load_config, named_config
 
     return load_config(what, changes) if from_file else named_config(what, changes)
 
 
-def _changes(settings: Sequence[str]) -> dict[str, Any]:
+def setting_changes(settings: Sequence[str]) -> dict[str, Any]:
     """The keys and values of ``--set``."""
     from mfpde.runs.configuration import parse_value
     from mfpde.runs.tables import ConfigurationError
@@ -174,7 +217,7 @@ def _changes(settings: Sequence[str]) -> dict[str, Any]:
     return changes
 
 
-def _integers(text: str, option: str) -> list[int]:
+def integers(text: str, option: str) -> list[int]:
     from mfpde.runs.tables import ConfigurationError
 
     try:
@@ -183,7 +226,7 @@ def _integers(text: str, option: str) -> list[int]:
         raise ConfigurationError(f"{option} {text!r}: needs whole numbers, such as 96,96") from None
 
 
-def _save_times(text: str) -> int | list[float]:
+def save_times(text: str) -> int | list[float]:
     from mfpde.runs.tables import ConfigurationError
 
     try:
@@ -194,7 +237,7 @@ def _save_times(text: str) -> int | list[float]:
         raise ConfigurationError(f"--save {text!r}: needs a number of save times, or times such as 0.5,1,2") from None
 
 
-def _target(configuration: Configuration, what: str, output: Path | None, *, from_file: bool) -> Path:
+def target_path(configuration: Configuration, what: str, output: Path | None, *, from_file: bool) -> Path:
     if output is not None:
         return output
     if configuration.output is not None:
@@ -202,41 +245,41 @@ def _target(configuration: Configuration, what: str, output: Path | None, *, fro
     return Path(f"{Path(what).stem}.h5" if from_file else f"{configuration.name}.h5")
 
 
-def _check_targets(targets: Iterable[Path | None], *, force: bool) -> None:
+def check_targets(targets: Iterable[Path | None], *, force: bool) -> None:
     """Refuse, before anything is computed, what could not be written after it."""
     for i, target in enumerate(targets):
         if target is None:
             continue
         if i == 0 and target.suffix.lower() not in DATA_SUFFIXES:
-            raise _RefusedError(f"{target}: the solution's file must end in {' or '.join(DATA_SUFFIXES)}")
-        _check_target(target, force=force)
+            raise RefusedError(f"{target}: the solution's file must end in {' or '.join(DATA_SUFFIXES)}")
+        check_target(target, force=force)
 
 
-def _check_target(target: Path, *, force: bool, example: str = "run.h5") -> None:
+def check_target(target: Path, *, force: bool, example: str = "run.h5") -> None:
     if target.is_dir():
-        raise _RefusedError(f"{target} is a folder; give a file name such as {example}")
+        raise RefusedError(f"{target} is a folder; give a file name such as {example}")
     if not target.parent.is_dir():
-        raise _RefusedError(f"{target}: the folder {target.parent} does not exist")
+        raise RefusedError(f"{target}: the folder {target.parent} does not exist")
     if not os.access(target.parent, os.W_OK):
-        raise _RefusedError(f"{target}: the folder {target.parent} cannot be written to")
+        raise RefusedError(f"{target}: the folder {target.parent} cannot be written to")
     if target.exists() and not force:
-        raise _RefusedError(f"{target} exists; use another name (-o) or --force to overwrite it")
+        raise RefusedError(f"{target} exists; use another name (-o) or --force to overwrite it")
 
 
-def _draw(solution: Solution, path: Path) -> bool:
+def draw(solution: Solution, path: Path) -> bool:
     """Draw the picture. A run is not lost when that fails."""
     from mfpde.runs.pictures import plot
 
     try:
-        with _any_numbers():
+        with any_numbers():
             plot(solution, path)
     except (ValueError, ArithmeticError, OSError, MemoryError) as error:
-        _say(f"warning: no picture: {_reason(error)}", err=True)
+        say(f"warning: no picture: {reason(error)}", err=True)
         return False
     return True
 
 
-def _report(solution: Solution) -> str:
+def report(solution: Solution) -> str:
     rows = solution.summary()
     width = max(map(len, rows))
     lines = [f"Solution of {solution.name!r}", *(f"  {key:<{width}}  {value}" for key, value in rows.items())]
@@ -263,19 +306,19 @@ def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
     return ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
 
 
-def _load(path: Path) -> Solution:
+def load_file(path: Path) -> Solution:
     from mfpde.runs.loading import load
 
-    with _refusing():
+    with refusing():
         return load(path)
 
 
-def _floats(text: str, option: str) -> list[float]:
+def floats(text: str, option: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise _RefusedError(f"{option} {text!r}: needs numbers, such as 0.5,1,2") from None
+        raise RefusedError(f"{option} {text!r}: needs numbers, such as 0.5,1,2") from None
 
 
-def _to_stderr(text: str) -> None:
-    _say(f"  {text}", err=True)
+def to_stderr(text: str) -> None:
+    say(f"  {text}", err=True)

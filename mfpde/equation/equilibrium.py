@@ -43,7 +43,7 @@ from mfpde.support.threads import one_blas_thread
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Equilibrium", "stationary"]
+__all__ = ["Equilibrium", "roughly_stationary", "stationary", "stationary_on_nodes"]
 
 
 COOLING = 5.0

@@ -18,7 +18,7 @@ import numpy as np
 from mfpde.support.arguments import entries, one_of, real, require, shown, whole
 from mfpde.support.arrays import Array
 
-__all__ = ["Axis", "End", "Grid", "box"]
+__all__ = ["Axis", "End", "Grid", "as_axes", "axis_number", "box"]
 
 
 MOST_CELLS = 2**40

@@ -25,7 +25,7 @@ from mfpde.support.arguments import entries, function, member, numbers, read_onl
 from mfpde.support.arrays import Array
 from mfpde.support.threads import one_blas_thread
 
-__all__ = ["Network", "Problem", "Reaction", "Reinjection", "ReinjectionKind", "TruncationWarning"]
+__all__ = ["Network", "Problem", "Reaction", "Reinjection", "ReinjectionKind", "TruncationWarning", "beside"]
 
 
 LOST_MASS_WARN = 1e-8

@@ -33,15 +33,15 @@ from mfpde.lagrangian.ancestry import (
 from mfpde.lagrangian.node_flow import find_ancestors
 from mfpde.lagrangian.nodes import (
     RTOL_FLOOR,
+    Dynamics,
     OutOfTime,
-    _density_back,
-    _Dynamics,
-    _integrate,
-    _leeway,
-    _method,
-    _pieces,
-    _Record,
-    _Run,
+    Record,
+    Run,
+    density_back,
+    integrate,
+    leeway,
+    method,
+    pieces,
 )
 from mfpde.support.arguments import (
     COUNT,
@@ -60,7 +60,7 @@ from mfpde.support.saves import same_time, save_times, within_run
 from mfpde.support.session import progress_bar, shows_progress, warn
 from mfpde.support.threads import one_blas_thread
 
-__all__ = ["Characteristics", "Refinement", "characteristics"]
+__all__ = ["Characteristics", "GROWTH", "Refinement", "START", "characteristics"]
 
 
 START = {1: 32, 2: 24, 3: 16, 4: 10}
@@ -174,7 +174,7 @@ class Characteristics:
     drift: float
     rtol: float
     watched: tuple[Watch, ...]
-    _dynamics: _Dynamics = field(repr=False)
+    _dynamics: Dynamics = field(repr=False)
     _start: tuple[Array, Array] = field(repr=False)
     _smooth: bool = field(repr=False, default=True)
 
@@ -201,11 +201,11 @@ class Characteristics:
         return self._dynamics.clock(within_run(t, 0.0, float(self.times[-1])))
 
     @cached_property
-    def _record(self) -> _Record:
+    def _record(self) -> Record:
         """The response and the mean rate at all times, from the last run repeated."""
-        record = _Record(0.0)
+        record = Record(0.0)
         with one_blas_thread():
-            _integrate(self._dynamics, self._start, self.times[[0, -1]], self.rtol, record=record)
+            integrate(self._dynamics, self._start, self.times[[0, -1]], self.rtol, record=record)
         return record
 
     def response_at(self, t: float) -> Array:
@@ -254,8 +254,8 @@ class Characteristics:
             return change
 
         y = np.concatenate([points.T.ravel(), np.zeros(n)])
-        for a, b in _pieces(dynamics, t_end, self._clock(float(self.times[i])), S):
-            for solver, _ in _method(flow, a, y, b, self.rtol, _leeway(weights, d + 1)):
+        for a, b in pieces(dynamics, t_end, self._clock(float(self.times[i])), S):
+            for solver, _ in method(flow, a, y, b, self.rtol, leeway(weights, d + 1)):
                 rows = solver.y[: n * d].reshape(d, n)
                 np.clip(rows, dynamics.floor, dynamics.ceiling, out=rows)
                 y = solver.y
@@ -357,7 +357,7 @@ class Characteristics:
                 f"points must be finite, not {rows[int(np.argmin(np.isfinite(rows).all(axis=1)))].tolist()}"
             )
         self.problem.mu_0.log_density(rows[:1])  # a measure with atoms refuses here, before the work
-        return _density_back(dynamics, self._record, rows, S, float(self.times[-1]), self.rtol)
+        return density_back(dynamics, self._record, rows, S, float(self.times[-1]), self.rtol)
 
     def __str__(self) -> str:
         last = self.refinements[-1]
@@ -397,7 +397,7 @@ class _Change:
     relative: float
 
     @staticmethod
-    def between(coarse: _Run, fine: _Run) -> _Change:
+    def between(coarse: Run, fine: Run) -> _Change:
         energy = np.abs(fine.energy - coarse.energy)
         scale = np.maximum(np.abs(fine.energy), ENERGY_FLOOR * np.abs(fine.energy).max())
         response = np.abs(fine.moments - coarse.moments).max(axis=1, initial=0.0)
@@ -503,7 +503,7 @@ def characteristics(
         time_limit=(time_limit, POSITIVE | NONE),
         progress=(progress, FLAG | NONE),
     )
-    dynamics = _Dynamics(problem)
+    dynamics = Dynamics(problem)
     t_end = problem.t_end if t_end is None else float(t_end)
     if not (math.isfinite(t_end) and t_end > 0):
         raise ValueError(f"t_end = {t_end:g} must be finite and positive")
@@ -535,7 +535,7 @@ class _Search:
     """Refines a run, in time and along each axis, until it stops changing or a limit is reached."""
 
     def __init__(
-        self, dynamics: _Dynamics, times: Array, tolerance: float, max_nodes: int, time_limit: float | None,
+        self, dynamics: Dynamics, times: Array, tolerance: float, max_nodes: int, time_limit: float | None,
         progress: bool | None,
     ) -> None:  # fmt: skip
         self.dynamics, self.times, self.tolerance, self.max_nodes = dynamics, times, tolerance, max_nodes
@@ -556,7 +556,7 @@ class _Search:
             return product
         return sum(len(block.logs) for block in self.dynamics.problem.mu_0.blocks(counts, self.places))
 
-    def run(self, blocks: tuple[Block, ...], rtol: float) -> _Run:
+    def run(self, blocks: tuple[Block, ...], rtol: float) -> Run:
         """One run, with a progress bar."""
         nodes = nodes_of(blocks)
         label = f"{self.dynamics.problem.name}, {len(nodes[1])} nodes"
@@ -564,12 +564,12 @@ class _Search:
             one_blas_thread(),
             progress_bar(self.shown, label, 0.0, float(self.times[-1])) as show,
         ):
-            return _integrate(
+            return integrate(
                 self.dynamics, nodes, self.times, rtol, show=show if self.shown else None,
                 deadline=self.deadline,
             )  # fmt: skip
 
-    def note(self, what: str, counts: tuple[int, ...], run: _Run, rtol: float, change: float) -> None:
+    def note(self, what: str, counts: tuple[int, ...], run: Run, rtol: float, change: float) -> None:
         """Make a run the best one, and write down how it came about."""
         self.best, self.counts, self.rtol = run, counts, rtol
         size = len(run.start)

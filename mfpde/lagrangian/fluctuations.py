@@ -47,7 +47,7 @@ import numpy as np
 from mfpde.equation.energy import BoundEnergy
 from mfpde.equation.problem import Problem
 from mfpde.lagrangian.characteristics import GROWTH, START
-from mfpde.lagrangian.nodes import _Dynamics, _leeway, _method, _Record
+from mfpde.lagrangian.nodes import Dynamics, Record, leeway, method
 from mfpde.support.arguments import COUNT, COUNTS, FLAG, NONE, real, require, shown, whole
 from mfpde.support.arrays import Array
 from mfpde.support.saves import save_times
@@ -217,7 +217,7 @@ def fluctuations(
     if not isinstance(problem, Problem):
         raise ValueError(f"problem must be a Problem, not {shown(problem)}")
     require(nodes=(nodes, COUNT | COUNTS | NONE), progress=(progress, FLAG | NONE))
-    dynamics = _Dynamics(problem)
+    dynamics = Dynamics(problem)
     if dynamics.reacts:
         raise ValueError(
             f"birth-death with alpha {problem.alpha!r}: the limit of fluctuations is that of gradient flow; use alpha=0"
@@ -291,7 +291,7 @@ def _change(coarse: Fluctuations, fine: Fluctuations) -> float:
 class _Linear:
     """The linearised equation along the flow, at one clock time."""
 
-    def __init__(self, dynamics: _Dynamics, weights: Array, points: Array, curvature: Array | None) -> None:
+    def __init__(self, dynamics: Dynamics, weights: Array, points: Array, curvature: Array | None) -> None:
         bound = dynamics.bound
         n, d = points.shape
         self.weights, self.points = weights, points
@@ -356,20 +356,20 @@ def _constant_curvature(bound: BoundEnergy, response: Array) -> Array | None:
     return found
 
 
-def _paths(dynamics: _Dynamics, nodes: tuple[Array, Array], end: float, rtol: float) -> _Record:
+def _paths(dynamics: Dynamics, nodes: tuple[Array, Array], end: float, rtol: float) -> Record:
     """The positions of the nodes at all clock times."""
     points, weights = nodes
     n, d = points.shape
     bound = dynamics.bound
-    record = _Record(0.0)
+    record = Record(0.0)
 
     def flow(S: float, y: Array) -> Array:
         place = dynamics.place(y.reshape(d, n))
         return dynamics.velocity(place, bound.response(place, weights)).ravel()
 
-    scale = _leeway(weights, d) * np.repeat(dynamics.length, n)
+    scale = leeway(weights, d) * np.repeat(dynamics.length, n)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for solver, before in _method(flow, 0.0, points.T.ravel().copy(), end, rtol, scale):
+        for solver, before in method(flow, 0.0, points.T.ravel().copy(), end, rtol, scale):
             inside = solver.dense_output()
             at = before + (solver.t - before) * 0.5 * (1.0 + record.x)
             values = [solver.y.copy() if k == len(at) - 1 else inside(S) for k, S in enumerate(at)]
@@ -379,9 +379,7 @@ def _paths(dynamics: _Dynamics, nodes: tuple[Array, Array], end: float, rtol: fl
     return record
 
 
-def _solve(
-    dynamics: _Dynamics, nodes: tuple[Array, Array], times: Array, rtol: float, show: Any = None
-) -> Fluctuations:
+def _solve(dynamics: Dynamics, nodes: tuple[Array, Array], times: Array, rtol: float, show: Any = None) -> Fluctuations:
     weights = nodes[1]
     n, d = nodes[0].shape
     bound = dynamics.bound
@@ -401,7 +399,7 @@ def _solve(
     influence = np.empty((m, q, n))
     # fields of the save times ahead: adjoint (q, N d) and influence (q, N) each, and the sizes their errors refer to
     adjoints, influences, sizes = np.empty((0, n * d)), np.empty((0, n)), np.empty(0)
-    share = _leeway(weights, 1)
+    share = leeway(weights, 1)
     largest_potential = float(np.abs(bound.potential(nodes[0], bound.response(*nodes))).max())
     for i in range(m - 1, -1, -1):
         S = float(clocks[i])
@@ -431,7 +429,7 @@ def _solve(
             adjoint, psi = linear(S).change(y[: fields * n * d].reshape(fields, -1))
             return -np.concatenate([adjoint.ravel(), psi.ravel()])
 
-        for solver, _ in _method(back, S, y, low, rtol, scale):
+        for solver, _ in method(back, S, y, low, rtol, scale):
             y = solver.y
             if show is not None:
                 show(float(times[-1] * (1.0 - solver.t / clocks[-1])), 0.0)

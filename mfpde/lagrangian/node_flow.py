@@ -21,14 +21,16 @@ from mfpde.lagrangian.ancestry import (
 )
 from mfpde.lagrangian.nodes import (
     STENCIL_STEP,
-    _density_back,
-    _Dynamics,
-    _integrate,
-    _Record,
+    Dynamics,
+    Record,
+    density_back,
+    integrate,
 )
 from mfpde.support.arrays import Array
 from mfpde.support.saves import distinct_times, nearest
 from mfpde.support.threads import one_blas_thread
+
+__all__ = ["NodeFlow", "find_ancestors"]
 
 SCOUT = {1: 32, 2: 14, 3: 8, 4: 6}
 """Nodes along each axis of the coarse runs that look where the mass comes from."""
@@ -39,7 +41,7 @@ SCOUT_TIMES = np.array([0.0, 1 / 64, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0])
 """When they look, in parts of the run."""
 
 
-def find_ancestors(dynamics: _Dynamics, t_end: float, deadline: float = math.inf) -> Places | None:
+def find_ancestors(dynamics: Dynamics, t_end: float, deadline: float = math.inf) -> Places | None:
     """Where nodes are needed besides the bulk of the start, see `find_places`; None where they are not.
 
     Raises
@@ -52,7 +54,7 @@ def find_ancestors(dynamics: _Dynamics, t_end: float, deadline: float = math.inf
         return None
 
     def follow(points: Array, logs: Array) -> tuple[Array, Array]:
-        run = _integrate(
+        run = integrate(
             dynamics, (points, logs), SCOUT_TIMES * t_end, SCOUT_RTOL, deadline=deadline, most_steps=SCOUT_STEPS
         )
         return run.points, run.weights
@@ -96,13 +98,13 @@ class NodeFlow:
     ancestral: float
 
     def __init__(self, problem: Problem, times: Array, other: bool = False) -> None:
-        self.dynamics, self.times, self.other = _Dynamics(problem), times, other
+        self.dynamics, self.times, self.other = Dynamics(problem), times, other
         if other:  # densities come from differences, of another step as well
             self.dynamics.stencil_step = 0.5 * STENCIL_STEP
         self.saves = np.array(distinct_times([0.0, *times.tolist()], (0.0, float(times[-1]))))
         self._looked = False
         self._places: Places | None = None
-        self._recorded: tuple[int, float, _Record] | None = None
+        self._recorded: tuple[int, float, Record] | None = None
 
     def look(self, deadline: float = math.inf) -> int:
         """How many places along an axis need nodes, the bulk of the start included.
@@ -129,7 +131,7 @@ class NodeFlow:
         blocks = self.dynamics.problem.mu_0.blocks(tuple(nodes), self._places, self.other)
         start = nodes_of(blocks)
         with one_blas_thread():
-            run = _integrate(self.dynamics, start, self.saves, rtol, deadline=deadline, other=self.other)
+            run = integrate(self.dynamics, start, self.saves, rtol, deadline=deadline, other=self.other)
         self.watched = worst(blocks, run.weights)
         ancestral = [ancestral_mass(start[1], weights, of_a_density(blocks)) for weights in run.weights]
         self.ancestral = min(ancestral)
@@ -145,12 +147,12 @@ class NodeFlow:
         dynamics.problem.mu_0.log_density(points[:1])  # a measure with atoms refuses here, before the work
         with one_blas_thread():
             if self._recorded is None or self._recorded[:2] != (len(start[1]), rtol):
-                record = _Record(0.0)
-                _integrate(
+                record = Record(0.0)
+                integrate(
                     dynamics, start, self.saves[[0, -1]], rtol, record=record, deadline=deadline, other=self.other
                 )
                 self._recorded = (len(start[1]), rtol, record)
-            return _density_back(dynamics, self._recorded[2], points, dynamics.clock(t), t_end, rtol, deadline)
+            return density_back(dynamics, self._recorded[2], points, dynamics.clock(t), t_end, rtol, deadline)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,20 @@ from mfpde.support.arguments import (
 from mfpde.support.arrays import Array
 from mfpde.support.saves import distinct_times
 
+__all__ = [
+    "Dynamics",
+    "OutOfTime",
+    "RTOL_FLOOR",
+    "Record",
+    "Run",
+    "STENCIL_STEP",
+    "density_back",
+    "integrate",
+    "leeway",
+    "method",
+    "pieces",
+]
+
 RTOL_FLOOR = 1e-13
 MOST_STEPS = 10_000
 """Steps of a run, at most: smooth flows take hundreds."""
@@ -39,7 +53,7 @@ class OutOfTime(Exception):
     """A run that reached its deadline."""
 
 
-class _Dynamics:
+class Dynamics:
     """Velocity and birth-death rate at points, with the walls and the clock of a problem.
 
     The integration variable is the clock ``S = int s dt``, in which the schedule disappears (also where it is
@@ -188,7 +202,7 @@ def _difference_weights() -> Array:
     return np.array(rows)
 
 
-class _Record:
+class Record:
     """A vector function of the clock: one polynomial a step, by its values at Chebyshev-Lobatto points."""
 
     x = -np.cos(math.pi * np.arange(DEGREE + 1) / DEGREE)
@@ -216,7 +230,7 @@ class _Record:
 
 
 @dataclass(frozen=True, eq=False)
-class _Run:
+class Run:
     """One set of nodes integrated with one tolerance."""
 
     start: Array
@@ -231,7 +245,7 @@ class _Run:
     drift: float
 
 
-def _method(
+def method(
     function: Callable[[float, Array], Array],
     start: float,
     y: Array,
@@ -287,7 +301,7 @@ def _method(
             yield solver, before
 
 
-def _leeway(weights: Array, fields: int) -> Array:
+def leeway(weights: Array, fields: int) -> Array:
     """How much larger than average the errors of nodes may be, one number for each of their `fields`.
 
     With it the mean square of the errors is weighted with the measure. Otherwise nodes of no weight, which fly off
@@ -297,18 +311,18 @@ def _leeway(weights: Array, fields: int) -> Array:
     return np.tile(1.0 / np.sqrt(share), fields)
 
 
-def _integrate(
-    dynamics: _Dynamics,
+def integrate(
+    dynamics: Dynamics,
     nodes: tuple[Array, Array],
     times: Array,
     rtol: float,
     *,
     show: Callable[[float, float], None] | None = None,
-    record: _Record | None = None,
+    record: Record | None = None,
     deadline: float = math.inf,
     other: bool = False,
     most_steps: int = MOST_STEPS,
-) -> _Run:
+) -> Run:
     """Move the nodes to the save times; with a `record`, also note the response and the mean rate at every time.
 
     Raises
@@ -371,7 +385,7 @@ def _integrate(
     landings = [0.0, *(save.tolist() if other else [float(save[-1])])]
     bounds = distinct_times([*landings, *dynamics.breaks(t_end)], landings)
     for a, b in itertools.pairwise(bounds):
-        for solver, before in _method(flow, a, y, b, rtol, _leeway(unpack(y)[1], y.size // n), other):
+        for solver, before in method(flow, a, y, b, rtol, leeway(unpack(y)[1], y.size // n), other):
             steps += 1
             inside: Any = None
             if record is not None or (saved < len(save) and save[saved] < solver.t):
@@ -382,7 +396,7 @@ def _integrate(
                 saved += 1
             if record is not None:
                 values = []
-                for k, S in enumerate(before + (solver.t - before) * 0.5 * (1.0 + _Record.x)):
+                for k, S in enumerate(before + (solver.t - before) * 0.5 * (1.0 + Record.x)):
                     if k == 0 and record.values:
                         values.append(record.values[-1][-1])
                         continue
@@ -401,7 +415,7 @@ def _integrate(
             y = solver.y
             place, weights, _ = unpack(y)
             if dynamics.reacts:
-                solver.atol = rtol * _leeway(weights, y.size // n)
+                solver.atol = rtol * leeway(weights, y.size // n)
             if show is not None:
                 show(solver.t / save[-1] * t_end, bound.energy(place, weights))
             if time.perf_counter() > deadline:
@@ -427,7 +441,7 @@ def _integrate(
     for place, w, _ in finals:
         scaled = place[:, wall] / dynamics.length[wall]
         moments.append(np.concatenate([w @ scaled, w @ scaled**2, [w.sum()]]))
-    return _Run(
+    return Run(
         start=points,
         points=np.stack([np.ascontiguousarray(place) for place, _, _ in finals]),
         weights=np.stack([weights for _, weights, _ in finals]),
@@ -441,7 +455,7 @@ def _integrate(
     )
 
 
-def _pieces(dynamics: _Dynamics, t_end: float, a: float, b: float) -> list[tuple[float, float]]:
+def pieces(dynamics: Dynamics, t_end: float, a: float, b: float) -> list[tuple[float, float]]:
     """From one clock value to another, in intervals on which the right-hand side is smooth."""
     low, high = min(a, b), max(a, b)
     inner = [S for S in dynamics.breaks(t_end) if low < S < high]
@@ -449,14 +463,14 @@ def _pieces(dynamics: _Dynamics, t_end: float, a: float, b: float) -> list[tuple
     return list(itertools.pairwise(ends))
 
 
-def _density_back(
-    dynamics: _Dynamics, record: _Record, rows: Array, S: float, t_end: float, rtol: float, deadline: float = math.inf
+def density_back(
+    dynamics: Dynamics, record: Record, rows: Array, S: float, t_end: float, rtol: float, deadline: float = math.inf
 ) -> Array:
     """The density at points (n, d) when the clock shows `S`: see `Characteristics.density_at`."""
     step = max(1, 2**17 // (7 * dynamics.dimension))
     if len(rows) > step:
         parts = [rows[i : i + step] for i in range(0, len(rows), step)]
-        return np.concatenate([_density_back(dynamics, record, p, S, t_end, rtol, deadline) for p in parts])
+        return np.concatenate([density_back(dynamics, record, p, S, t_end, rtol, deadline) for p in parts])
     n, d = rows.shape
 
     def flow(S: float, y: Array) -> Array:
@@ -474,8 +488,8 @@ def _density_back(
     slack = 1e-8 * dynamics.length[:, None]
     at = rows.T
     foreign = np.any((at < dynamics.floor) | (at > dynamics.ceiling), axis=0)
-    for a, b in _pieces(dynamics, t_end, S, 0.0) if S > 0.0 else ():
-        for solver, _ in _method(flow, a, y, b, rtol):
+    for a, b in pieces(dynamics, t_end, S, 0.0) if S > 0.0 else ():
+        for solver, _ in method(flow, a, y, b, rtol):
             y = solver.y
             at = y[: n * d].reshape(d, n)
             foreign |= np.any((at < dynamics.floor - slack) | (at > dynamics.ceiling + slack), axis=0)

@@ -10,6 +10,8 @@ from mfpde.equation.problem import Problem
 from mfpde.mesh.recorder import end_shares
 from mfpde.mesh.solution import Solution
 
+__all__ = ["MOST_EXTENSIONS", "extended"]
+
 EXTENSION = 0.25
 """By how much of its cells an axis grows at an end that mass has reached."""
 MOST_EXTENSIONS = 12

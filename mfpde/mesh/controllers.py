@@ -13,7 +13,7 @@ from mfpde.mesh.semidiscrete import Evaluation, Flow
 from mfpde.support.arguments import real, shown
 from mfpde.support.arrays import Array
 
-__all__ = ["Controller", "CourantControl", "ErrorControl", "FixedStep"]
+__all__ = ["Controller", "CourantControl", "ErrorControl", "FixedStep", "step_doubling"]
 
 
 class Controller(ABC):

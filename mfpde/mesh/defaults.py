@@ -19,7 +19,7 @@ from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 from mfpde.support.threads import one_blas_thread
 
-__all__ = ["Outlook", "default_method", "default_scheme", "mean_peclet", "outlook"]
+__all__ = ["Outlook", "coldest", "default_method", "default_scheme", "mean_peclet", "outlook"]
 
 
 DIFFUSION_IS_STIFF = 0.2

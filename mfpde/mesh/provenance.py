@@ -11,6 +11,8 @@ import sys
 import time
 from typing import Any
 
+__all__ = ["described", "provenance", "versions"]
+
 
 def described(thing: object) -> str:
     """A scheme, a method or a controller in words from which `mfpde.resume` makes it again."""
@@ -29,7 +31,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _provenance(seconds: float | None, before: dict[str, Any]) -> dict[str, Any]:
+def provenance(seconds: float | None, before: dict[str, Any]) -> dict[str, Any]:
     words = list(getattr(sys, "argv", []))  # a host of Python's may have none
     return {
         "versions": dict(versions()),

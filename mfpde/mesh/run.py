@@ -25,7 +25,7 @@ from mfpde.mesh.defaults import coldest, outlook
 from mfpde.mesh.layers import layer_widths, unresolved
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.implicit import Potential
-from mfpde.mesh.provenance import _provenance, described, versions
+from mfpde.mesh.provenance import described, provenance, versions
 from mfpde.mesh.record import Result, State, run_stats
 from mfpde.mesh.recorder import Recorder
 from mfpde.mesh.schemes import Scheme
@@ -57,7 +57,7 @@ from mfpde.support.threads import thread_limit
 if TYPE_CHECKING:
     from mfpde.mesh.stream import Stream
 
-__all__ = ["Integration", "Manner", "SolveError", "solve", "uninterrupted"]
+__all__ = ["ENERGY_TOLERANCE", "Integration", "Manner", "SolveError", "conclude", "decays", "solve", "uninterrupted"]
 
 
 ENERGY_TOLERANCE = 1e-13
@@ -370,7 +370,7 @@ class Integration:
             warnings=list(self.notes),
             remarks=[text for text in (no_certificate(solver.flow.convex), problem.caveat) if text],
             configuration=dict(self.configuration),
-            provenance=_provenance(seconds, self.before),
+            provenance=provenance(seconds, self.before),
             state=self.state,
             problem=problem,
             point_values=solver.scheme.point_values,

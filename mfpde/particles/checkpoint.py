@@ -19,7 +19,7 @@ from mfpde.support.files import hdf5
 if TYPE_CHECKING:
     from mfpde.particles.ensemble import Ensemble
 
-__all__ = ["Checkpoint"]
+__all__ = ["Checkpoint", "described"]
 
 
 class Checkpoint:

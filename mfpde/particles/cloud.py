@@ -25,7 +25,7 @@ from mfpde.support.arguments import (
 from mfpde.support.arrays import Array
 from mfpde.support.saves import save_index
 
-__all__ = ["Cloud"]
+__all__ = ["Cloud", "Observable", "Record"]
 
 
 Observable = Callable[[Array, Array], Any]
@@ -142,7 +142,7 @@ class Cloud:
         return f"<Cloud of {self.problem.name!r}: {self.replicas} x {self.n} particles, t = {self.times[-1]:g}>"
 
 
-class _Record:
+class Record:
     """Everything that is kept, filled block by block."""
 
     def __init__(

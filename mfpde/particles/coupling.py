@@ -11,7 +11,7 @@ import numpy as np
 from mfpde.equation.energy import BoundEnergy
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.problem import Problem
-from mfpde.particles.dynamics import Langevin, _zero
+from mfpde.particles.dynamics import Langevin, zero
 from mfpde.particles.fields import make_field
 from mfpde.particles.motion import Motion
 from mfpde.particles.random_streams import generator
@@ -122,7 +122,7 @@ def coupled(
     if not callable(getattr(solution, "response_at", None)) or isinstance(solution, type):
         raise ValueError(f"solution must be a Solution or Characteristics of the problem, not {shown(solution)}")
     require(seed=(seed, SEED), hessian=(hessian, FLAG))
-    if not _zero(problem.alpha):
+    if not zero(problem.alpha):
         raise ValueError("coupled particles follow gradient descent; use a problem with alpha=0")
     bound = problem.bound_energy
     if bound.direct:
@@ -142,7 +142,7 @@ def coupled(
         )
     start = initial_positions(problem, initial, n, replicas)
     seeds = np.random.SeedSequence(int(seed)).spawn(replicas)
-    noise = None if _zero(problem.temperature) else Langevin()
+    noise = None if zero(problem.temperature) else Langevin()
     motion = Motion(problem, noise is not None)
     field = make_field(problem, n)
 

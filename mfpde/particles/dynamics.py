@@ -21,15 +21,17 @@ from mfpde.support.arguments import entries, real, shown, whole
 from mfpde.support.arrays import Array
 
 __all__ = [
-    "SGD",
     "BirthDeath",
     "Dynamics",
     "GradientDescent",
     "Langevin",
     "PopulationControl",
+    "SGD",
     "Scheme",
     "Weights",
     "dynamics_of",
+    "make_scheme",
+    "zero",
 ]
 
 
@@ -219,9 +221,9 @@ class Scheme:
 def dynamics_of(problem: Problem) -> tuple[Dynamics, ...]:
     """The problem's own dynamics: gradient steps, birth-death unless alpha is 0, noise unless the temperature is."""
     parts: list[Dynamics] = [GradientDescent()]
-    if not _zero(problem.temperature):
+    if not zero(problem.temperature):
         parts.append(Langevin())
-    if not _zero(problem.alpha):
+    if not zero(problem.alpha):
         parts.append(BirthDeath())
     return tuple(parts)
 
@@ -245,10 +247,10 @@ def make_scheme(problem: Problem, dynamics: Dynamics | Sequence[Dynamics] | None
         if not isinstance(part, known):
             names = ", ".join(kind.__name__ for kind in known)
             raise ValueError(f"{shown(part)} is no part of a particle scheme; use {names}")
-    if noise is not None and _zero(problem.temperature):
+    if noise is not None and zero(problem.temperature):
         raise ValueError("Langevin noise needs a problem with temperature > 0; leave it out")
     if reaction is not None:
-        if problem.reaction is Reaction.FREE_ENERGY and not _zero(problem.temperature):
+        if problem.reaction is Reaction.FREE_ENERGY and not zero(problem.temperature):
             reaction.density.check(problem.axes)
         if isinstance(reaction, Weights) and problem.reinjection is not None:
             raise ValueError("weights cannot put particles where there are none; use BirthDeath with reinjection")
@@ -286,5 +288,5 @@ def _check_density(part: BirthDeath | Weights) -> None:
         )
 
 
-def _zero(schedule: Any) -> bool:
+def zero(schedule: Any) -> bool:
     return bool(schedule.constant and schedule(1.0) == 0.0)

@@ -29,6 +29,8 @@ from mfpde.support.arguments import (
 )
 from mfpde.support.arrays import Array
 
+__all__ = ["Ensemble", "effective_size"]
+
 
 def effective_size(weights: Array) -> float:
     """``(sum w)^2 / sum w^2``; 0 without mass."""

@@ -17,6 +17,8 @@ from numba import uint64
 from mfpde.support.compiling import compiled
 from mfpde.support.pointers import whole
 
+__all__ = ["deposit", "gather", "interpolate", "smooth", "spread"]
+
 # 1 / prod_{k != j} (j - k), for 8 and for 4 points
 C0, C1, C2, C3 = -1.0 / 5040.0, 1.0 / 720.0, -1.0 / 240.0, 1.0 / 144.0
 E0, E1 = -1.0 / 6.0, 0.5

@@ -17,6 +17,8 @@ from mfpde.support.arguments import (
 )
 from mfpde.support.arrays import Array
 
+__all__ = ["Motion", "mean_over"]
+
 OFF_WALL = 1e-9
 """How far from a wall a base measure is looked at, in lengths of the axis."""
 

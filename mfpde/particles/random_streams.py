@@ -8,6 +8,8 @@ import numpy as np
 
 from mfpde.support.arrays import Array
 
+__all__ = ["generator", "generator_state", "set_generators"]
+
 
 def generator_state(generators: list[np.random.Generator]) -> Array:
     """Generators in text."""

@@ -16,7 +16,7 @@ import numpy as np
 from mfpde.equation.measures.base import Measure, wrap
 from mfpde.equation.problem import Problem
 from mfpde.particles.checkpoint import Checkpoint, described
-from mfpde.particles.cloud import Cloud, Observable, _Record
+from mfpde.particles.cloud import Cloud, Observable, Record
 from mfpde.particles.dynamics import (
     Dynamics,
     Weights,
@@ -43,7 +43,7 @@ from mfpde.support.saves import MOST_SAVES
 from mfpde.support.session import check_memory, progress_bar
 from mfpde.support.threads import one_blas_thread
 
-__all__ = ["simulate"]
+__all__ = ["initial_positions", "save_steps", "simulate", "step_length"]
 
 
 MOST_STEPS = 1e10
@@ -187,7 +187,7 @@ def simulate(
 
     from concurrent.futures import CancelledError, ThreadPoolExecutor
 
-    record = _Record(problem, n, replicas, saves, keep_positions, isinstance(scheme.reaction, Weights), observe)
+    record = Record(problem, n, replicas, saves, keep_positions, isinstance(scheme.reaction, Weights), observe)
     done, stopped = [0.0] * len(blocks), threading.Event()
     if kept is not None:
         record.restore(kept.found)

@@ -13,7 +13,7 @@ from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Network, Problem, Reinjection, ReinjectionKind, beside
 from mfpde.support.arrays import Array
 
-__all__ = ["Start", "student_teacher", "three_gaussians"]
+__all__ = ["CITATION", "Start", "student_teacher", "three_gaussians"]
 
 
 CITATION = """@inproceedings{rotskoff2019global,

@@ -18,6 +18,44 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
+__all__ = [
+    "BLUE",
+    "CONCENTRATED",
+    "GREEN",
+    "GREY",
+    "Marginals",
+    "ORANGE",
+    "PURPLE",
+    "TIME_MAP",
+    "VERMILION",
+    "axis_names",
+    "backdrop",
+    "base_energy",
+    "centres",
+    "colour_bar",
+    "density_image",
+    "density_label",
+    "density_norm",
+    "dress",
+    "floor",
+    "footnote",
+    "given_axes",
+    "has_output",
+    "marginal",
+    "new_figure",
+    "output_lines",
+    "peak_values",
+    "positive_part",
+    "predicted_against_true",
+    "put_heading",
+    "set_logarithmic",
+    "shown_inputs",
+    "spread",
+    "subfigures",
+    "window",
+    "zoom",
+]
+
 
 # the palette of Okabe and Ito, told apart with every kind of colour vision
 BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
@@ -30,7 +68,7 @@ SCATTER = 2000
 """Data points drawn at most."""
 
 
-def _names(solution: Solution, axes: Sequence[str] | None) -> list[str]:
+def axis_names(solution: Solution, axes: Sequence[str] | None) -> list[str]:
     order = [axis.name for axis in solution.grid.axes]
     names = order if axes is None else [axes] if isinstance(axes, str) else list(axes)
     if not 1 <= len(names) <= 2 or len(set(names)) != len(names) or any(name not in order for name in names):
@@ -38,18 +76,18 @@ def _names(solution: Solution, axes: Sequence[str] | None) -> list[str]:
     return names
 
 
-def _marginal(solution: Solution, names: Sequence[str], i: int) -> Array:
+def marginal(solution: Solution, names: Sequence[str], i: int) -> Array:
     return solution.marginal(*names, t=float(solution.times[i]))
 
 
-class _Marginals(Sequence[Array]):
+class Marginals(Sequence[Array]):
     """The marginals at all save times; those of densities in a file are read when they are looked at."""
 
     def __init__(self, solution: Solution, names: Sequence[str]) -> None:
         self.solution, self.names = solution, names
         self.held = None
         if isinstance(solution.density, np.ndarray) or len(names) < min(2, solution.grid.dimension):
-            self.held = [_marginal(solution, names, i) for i in range(len(solution.times))]
+            self.held = [marginal(solution, names, i) for i in range(len(solution.times))]
 
     def __len__(self) -> int:
         return len(self.solution.times)
@@ -59,18 +97,18 @@ class _Marginals(Sequence[Array]):
             return self.held[i]
         if not 0 <= i < len(self):
             raise IndexError(i)
-        return _marginal(self.solution, self.names, i)
+        return marginal(self.solution, self.names, i)
 
 
-def _centres(solution: Solution, name: str) -> Array:
+def centres(solution: Solution, name: str) -> Array:
     return solution.grid.centres([axis.name for axis in solution.grid.axes].index(name))
 
 
-def _density_label(solution: Solution, names: Sequence[str]) -> str:
+def density_label(solution: Solution, names: Sequence[str]) -> str:
     return "density" if len(names) == solution.grid.dimension else "marginal density"
 
 
-def _spread(solution: Solution, count: int) -> list[int]:
+def spread(solution: Solution, count: int) -> list[int]:
     """Up to `count` save times, both ends among them, between which the density moves about equally far in L1.
 
     Where it jumps in few of them, the others are spread over the longest waits.
@@ -89,28 +127,28 @@ def _spread(solution: Solution, count: int) -> list[int]:
     return chosen
 
 
-def _peaks(values: Sequence[Array]) -> tuple[float, float]:
+def peak_values(values: Sequence[Array]) -> tuple[float, float]:
     """The smallest and the largest maximum."""
     peaks = [float(v.max()) for v in values]
     positive = [peak for peak in peaks if peak > 0]
     return (min(positive), max(positive)) if positive else (1.0, 1.0)
 
 
-def _floor(low: float, high: float) -> float:
+def floor(low: float, high: float) -> float:
     """Where a logarithmic scale begins: three decades below the lowest peak."""
     return max(1e-3 * low, 1e-9 * high)
 
 
-def _norm(values: Sequence[Array]) -> Normalize:
+def density_norm(values: Sequence[Array]) -> Normalize:
     from matplotlib.colors import LogNorm, Normalize
 
-    low, high = _peaks(values)
+    low, high = peak_values(values)
     if high > CONCENTRATED * low:
-        return LogNorm(_floor(low, high), high)
+        return LogNorm(floor(low, high), high)
     return Normalize(0.0, high)
 
 
-def _image(solution: Solution, names: Sequence[str], values: Array, norm: Normalize, ax: Axes) -> Any:
+def density_image(solution: Solution, names: Sequence[str], values: Array, norm: Normalize, ax: Axes) -> Any:
     import matplotlib as mpl
 
     colours = mpl.colormaps[DENSITY_MAP].with_extremes(bad=mpl.colormaps[DENSITY_MAP](0.0))
@@ -124,7 +162,7 @@ def _image(solution: Solution, names: Sequence[str], values: Array, norm: Normal
     return image
 
 
-def _window(
+def window(
     solution: Solution, name: str, values: Sequence[Array], threshold: float, along: int = 0
 ) -> tuple[float, float]:
     """The part of an axis (number `along` of the marginals) on which some of the marginals exceed `threshold`.
@@ -144,16 +182,16 @@ def _window(
     return max(axis.lower, low - margin), min(axis.upper, high + margin)
 
 
-def _zoom(solution: Solution, names: Sequence[str], values: Sequence[Array], ax: Axes) -> None:
+def zoom(solution: Solution, names: Sequence[str], values: Sequence[Array], ax: Axes) -> None:
     """Show the part of the box where the densities `values` over `names` are."""
-    low, high = _peaks(values)
-    threshold = _floor(low, high) if high > CONCENTRATED * low else 5e-3 * high
-    ax.set_xlim(_window(solution, names[0], values, threshold))
+    low, high = peak_values(values)
+    threshold = floor(low, high) if high > CONCENTRATED * low else 5e-3 * high
+    ax.set_xlim(window(solution, names[0], values, threshold))
     if len(names) == 2:
-        ax.set_ylim(_window(solution, names[1], values, threshold, along=1))
+        ax.set_ylim(window(solution, names[1], values, threshold, along=1))
 
 
-def _colour_bar(ax: Any, image: Any, label: str) -> None:
+def colour_bar(ax: Any, image: Any, label: str) -> None:
     from matplotlib.colors import LogNorm
 
     owner = ax if not isinstance(ax, (list, np.ndarray)) else np.ravel(ax)[0]
@@ -164,15 +202,15 @@ def _colour_bar(ax: Any, image: Any, label: str) -> None:
     bar.outline.set_visible(False)
 
 
-def _has_output(solution: Solution) -> bool:
+def has_output(solution: Solution) -> bool:
     network = None if solution.problem is None else solution.problem.network
     if network is None or network.inputs is None:
         return False
-    x, truth, _ = _inputs(solution)
+    x, truth, _ = shown_inputs(solution)
     return x.ndim == 1 or x.shape[1] == 1 or truth is not None
 
 
-def _inputs(solution: Solution) -> tuple[Array, Array | None, tuple[Array, Array] | None]:
+def shown_inputs(solution: Solution) -> tuple[Array, Array | None, tuple[Array, Array] | None]:
     """Where the output is drawn, the true values there if they are known, and the data if there is any."""
     from mfpde.equation.energy import TwoLayerNetwork
 
@@ -199,7 +237,7 @@ def _inputs(solution: Solution) -> tuple[Array, Array | None, tuple[Array, Array
     return x, None if network.target is None else np.asarray(network.target(x)), data
 
 
-def _output_lines(ax: Axes, x: Array, values: Array, alpha: float, label: str, style: str) -> list[Any]:
+def output_lines(ax: Axes, x: Array, values: Array, alpha: float, label: str, style: str) -> list[Any]:
     columns = values.reshape(len(x), -1)
     lines = []
     for j, colour in zip(range(columns.shape[1]), (BLUE, VERMILION, GREEN), strict=False):
@@ -208,7 +246,7 @@ def _output_lines(ax: Axes, x: Array, values: Array, alpha: float, label: str, s
     return lines
 
 
-def _backdrop(x: Array, truth: Array | None, data: tuple[Array, Array] | None, ax: Axes) -> None:
+def backdrop(x: Array, truth: Array | None, data: tuple[Array, Array] | None, ax: Axes) -> None:
     """What the output should be."""
     if data is not None:
         points = data[1].reshape(len(data[1]), -1)
@@ -221,7 +259,7 @@ def _backdrop(x: Array, truth: Array | None, data: tuple[Array, Array] | None, a
     ax.set_title("network output", fontsize=10)
 
 
-def _predicted_against_true(solution: Solution, i: int, x: Array, truth: Array | None, ax: Axes) -> None:
+def predicted_against_true(solution: Solution, i: int, x: Array, truth: Array | None, ax: Axes) -> None:
     assert truth is not None
     truth = truth.reshape(len(x), -1)
     predicted = solution.predict(x, float(solution.times[i])).reshape(len(x), -1)
@@ -236,7 +274,7 @@ def _predicted_against_true(solution: Solution, i: int, x: Array, truth: Array |
         ax.legend(frameon=False, fontsize=9)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     if "IPython" in sys.modules:
         import matplotlib.pyplot  # noqa: F401 -- notebooks learn from it how a figure is shown
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -250,15 +288,15 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _subfigures(figure: Any, rows: int, columns: int, **ratios: Sequence[float]) -> Any:
+def subfigures(figure: Any, rows: int, columns: int, **ratios: Sequence[float]) -> Any:
     return figure.subfigures(rows, columns, **ratios)
 
 
-def _axes(ax: Axes | None) -> Axes:
-    return _figure(6.0, 4.2).subplots() if ax is None else ax
+def given_axes(ax: Axes | None) -> Axes:
+    return new_figure(6.0, 4.2).subplots() if ax is None else ax
 
 
-def _dress(ax: Axes) -> Axes:
+def dress(ax: Axes) -> Axes:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(True, which="major", color="#dddddd", lw=0.6)
     ax.set_axisbelow(True)
@@ -267,12 +305,12 @@ def _dress(ax: Axes) -> Axes:
     return ax
 
 
-def _positive(values: Array) -> Array:
+def positive_part(values: Array) -> Array:
     """What a logarithmic scale can show; the rest is left out."""
     return np.where(values > 0, values, np.nan)
 
 
-def _logarithmic(ax: Axes) -> None:
+def set_logarithmic(ax: Axes) -> None:
     """A logarithmic scale, as long as there is something to show on it."""
     if any(np.any(np.isfinite(np.asarray(line.get_ydata(), dtype=float))) for line in ax.lines):
         ax.set_yscale("log")
@@ -285,7 +323,7 @@ def _logarithmic(ax: Axes) -> None:
             ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _base_energy(solution: Solution) -> tuple[float, str]:
+def base_energy(solution: Solution) -> tuple[float, str]:
     """What the energy is drawn above, and what to call the difference."""
     exact = {} if solution.problem is None else solution.problem.exact
     energy = solution.diagnostics["energy"]
@@ -297,7 +335,7 @@ def _base_energy(solution: Solution) -> tuple[float, str]:
     return float(energy[-1]), f"E − E(t = {solution.times[-1]:.4g})"
 
 
-def _heading(figure: Any, solution: Solution) -> None:
+def put_heading(figure: Any, solution: Solution) -> None:
     cells = " × ".join(map(str, solution.grid.shape))
     scheme = str(solution.configuration.get("scheme", "")).split("(")[0]
     steps = len(solution.diagnostics["time"]) - 1
@@ -307,7 +345,7 @@ def _heading(figure: Any, solution: Solution) -> None:
     figure.text(0.5, 0.16, line, ha="center", va="center", fontsize=10, color="#555555")
 
 
-def _footnote(figure: Figure, solution: Solution) -> None:
+def footnote(figure: Figure, solution: Solution) -> None:
     """What the run wants looked at: a picture must not hide it."""
     notes = list(solution.warnings)
     if not solution.result.ok:

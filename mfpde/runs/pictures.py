@@ -26,33 +26,33 @@ from mfpde.runs.panels import (
     PURPLE,
     TIME_MAP,
     VERMILION,
-    _axes,
-    _backdrop,
-    _base_energy,
-    _centres,
-    _colour_bar,
-    _density_label,
-    _dress,
-    _figure,
-    _floor,
-    _footnote,
-    _has_output,
-    _heading,
-    _image,
-    _inputs,
-    _logarithmic,
-    _marginal,
-    _Marginals,
-    _names,
-    _norm,
-    _output_lines,
-    _peaks,
-    _positive,
-    _predicted_against_true,
-    _spread,
-    _subfigures,
-    _window,
-    _zoom,
+    Marginals,
+    axis_names,
+    backdrop,
+    base_energy,
+    centres,
+    colour_bar,
+    density_image,
+    density_label,
+    density_norm,
+    dress,
+    floor,
+    footnote,
+    given_axes,
+    has_output,
+    marginal,
+    new_figure,
+    output_lines,
+    peak_values,
+    positive_part,
+    predicted_against_true,
+    put_heading,
+    set_logarithmic,
+    shown_inputs,
+    spread,
+    subfigures,
+    window,
+    zoom,
 )
 from mfpde.support.arguments import FLAG, NONE, NUMBER, NUMBERS, PATH, TEXTS, one_of, require
 from mfpde.support.session import drawn_bar
@@ -111,10 +111,10 @@ def plot(
     )
     dimension = solution.grid.dimension
     count = CURVES if dimension == 1 else PANELS
-    shown = _spread(solution, count) if times is None else [solution.index(t) for t in times]
+    shown = spread(solution, count) if times is None else [solution.index(t) for t in times]
     if not shown:
         raise ValueError("times is empty; leave it out, or name at least one save time")
-    output = _has_output(solution)
+    output = has_output(solution)
     drawers: list[Callable[[Solution, Axes], Any]] = [
         lambda s, ax: plot_energy(s, ax=ax),
         lambda s, ax: plot_dissipation(s, ax=ax),
@@ -123,23 +123,23 @@ def plot(
         drawers.append(lambda s, ax: plot_output(s, ax=ax))
 
     sizes = {1: (12.6, 7.4), 2: (12.6, 7.6), 3: (12.6, 8.2), 4: (13.6, 9.2)}
-    figure = _figure(*sizes[dimension])
-    head, body = _subfigures(figure, 2, 1, height_ratios=[0.7, sizes[dimension][1] - 0.7])
-    _heading(head, solution)
+    figure = new_figure(*sizes[dimension])
+    head, body = subfigures(figure, 2, 1, height_ratios=[0.7, sizes[dimension][1] - 0.7])
+    put_heading(head, solution)
     if dimension <= 2:
-        top, bottom = _subfigures(body, 2, 1, height_ratios=[1.1, 1.0])
+        top, bottom = subfigures(body, 2, 1, height_ratios=[1.1, 1.0])
         if dimension == 1:
             plot_density(solution, [float(solution.times[i]) for i in shown], ax=top.subplots())
         else:
             _small_multiples(solution, shown, top)
         panels = bottom.subplots(1, len(drawers))
     else:
-        left, right = _subfigures(body, 1, 2, width_ratios=[1.9, 1.0])
+        left, right = subfigures(body, 1, 2, width_ratios=[1.9, 1.0])
         _corner(solution, shown[-1], left)
         panels = right.subplots(len(drawers), 1)
     for draw, ax in zip(drawers, panels, strict=True):
         draw(solution, ax)
-    _footnote(figure, solution)
+    footnote(figure, solution)
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
@@ -194,9 +194,9 @@ def animate(
         raise FileNotFoundError(f"cannot write {target}: the folder {target.parent} does not exist")
     writer = (PillowWriter if suffix == ".gif" else FFMpegWriter)(fps=frames_per_second)  # type: ignore[arg-type]
 
-    names = _names(solution, axes if axes is not None else [a.name for a in solution.grid.axes][:2])
-    output = _has_output(solution)
-    figure = _figure(10.0 if output else 6.0, 4.6)
+    names = axis_names(solution, axes if axes is not None else [a.name for a in solution.grid.axes][:2])
+    output = has_output(solution)
+    figure = new_figure(10.0 if output else 6.0, 4.6)
     panels = figure.subplots(1, 2 if output else 1, squeeze=False)[0]
     show_density = _moving_density(solution, names, panels[0])
     show_output = _moving_output(solution, panels[1]) if output else lambda i: None
@@ -258,20 +258,20 @@ def plot_density(
     ValueError
         If a time is no save time, or the axes are not one or two of the grid's.
     """
-    names = _names(solution, axes)
+    names = axis_names(solution, axes)
     times = [t] if t is None or np.ndim(t) == 0 else list(t)  # type: ignore[arg-type, list-item]
     shown = [solution.index(one) for one in times]  # type: ignore[arg-type]
     if not shown or (len(names) == 2 and len(shown) > 1):
         raise ValueError(f"{len(shown)} times over the axes {names}: one for colours, at least one for curves")
-    ax = _axes(ax)
+    ax = given_axes(ax)
     if len(names) == 1:
         _curves(solution, names[0], shown, ax)
     else:
-        values = [_marginal(solution, names, shown[0])]
-        image = _image(solution, names, values[0], _norm(values), ax)
-        _zoom(solution, names, values, ax)
+        values = [marginal(solution, names, shown[0])]
+        image = density_image(solution, names, values[0], density_norm(values), ax)
+        zoom(solution, names, values, ax)
         ax.set_title(f"t = {solution.times[shown[0]]:.4g}", fontsize=10)
-        _colour_bar(ax, image, _density_label(solution, names))
+        colour_bar(ax, image, density_label(solution, names))
     return ax
 
 
@@ -293,32 +293,32 @@ def plot_energy(solution: Solution, *, ax: Axes | None = None) -> Axes:
     -------
     matplotlib.axes.Axes
     """
-    ax = _axes(ax)
+    ax = given_axes(ax)
     diagnostics = solution.diagnostics
     time = diagnostics["time"]
-    base, label = _base_energy(solution)
-    ax.plot(time, _positive(diagnostics["energy"] - base), color=BLUE, lw=2.2, label=label)
+    base, label = base_energy(solution)
+    ax.plot(time, positive_part(diagnostics["energy"] - base), color=BLUE, lw=2.2, label=label)
     if not solution.no_certificate:
         # above the energy: without interaction the two coincide
-        gap = _positive(diagnostics["optimality_gap"])
+        gap = positive_part(diagnostics["optimality_gap"])
         ax.plot(time, gap, color=VERMILION, lw=1.6, ls="--", label="optimality gap")
     if len(solution.times) <= 15:
-        ax.plot(solution.times, _positive(solution.energy - base), "o", color=BLUE, ms=4, label="_saved")
+        ax.plot(solution.times, positive_part(solution.energy - base), "o", color=BLUE, ms=4, label="_saved")
     exact = {} if solution.problem is None else solution.problem.exact
     if callable(exact.get("energy")):
         fine = np.linspace(time[0], time[-1], 200)
         values = np.array([float(exact["energy"](s)) for s in fine])
-        ax.plot(fine, _positive(values - base), color="black", lw=1.2, ls=":", label="closed form")
-    _logarithmic(ax)
+        ax.plot(fine, positive_part(values - base), color="black", lw=1.2, ls=":", label="closed form")
+    set_logarithmic(ax)
     ax.set(xlabel="time t", ylabel="energy")
     if solution.no_certificate:
         ax.set_title(f"energy ({solution.no_certificate})", fontsize=10)
         ax.legend(frameon=False, fontsize=9)
-        return _dress(ax)
+        return dress(ax)
     ax.set_title("energy and its certificate", fontsize=10)
     over = "\n".join(textwrap.wrap(f"over measures on {box(solution.grid.axes)}", 40))
     ax.legend(frameon=False, fontsize=9, title=over, title_fontsize=7)
-    return _dress(ax)
+    return dress(ax)
 
 
 def plot_dissipation(solution: Solution, *, ax: Axes | None = None) -> Axes:
@@ -335,7 +335,7 @@ def plot_dissipation(solution: Solution, *, ax: Axes | None = None) -> Axes:
     -------
     matplotlib.axes.Axes
     """
-    ax = _axes(ax)
+    ax = given_axes(ax)
     time = solution.diagnostics["time"]
     for name, label, colour, style in (
         ("dissipation_transport", "transport", GREEN, "-"),
@@ -343,13 +343,13 @@ def plot_dissipation(solution: Solution, *, ax: Axes | None = None) -> Axes:
     ):
         values = solution.diagnostics[name]
         if np.any(values):
-            ax.plot(time, _positive(values), color=colour, ls=style, lw=2.0, label=label)
-    _logarithmic(ax)
+            ax.plot(time, positive_part(values), color=colour, ls=style, lw=2.0, label=label)
+    set_logarithmic(ax)
     ax.set(xlabel="time t", ylabel="$-dE/dt$")
     ax.set_title("dissipation: what lowers the energy", fontsize=10)
     if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, fontsize=9)
-    return _dress(ax)
+    return dress(ax)
 
 
 def plot_output(solution: Solution, t: float | None = None, *, ax: Axes | None = None) -> Axes:
@@ -375,20 +375,20 @@ def plot_output(solution: Solution, t: float | None = None, *, ax: Axes | None =
     ValueError
         If the problem names no network with inputs.
     """
-    if not _has_output(solution):
+    if not has_output(solution):
         raise ValueError(f"problem {solution.name!r} names no network with inputs, or was not rebuilt from its file")
-    ax = _axes(ax)
+    ax = given_axes(ax)
     i = solution.index(t)
-    x, truth, data = _inputs(solution)
+    x, truth, data = shown_inputs(solution)
     if x.ndim == 2 and x.shape[1] > 1:
-        _predicted_against_true(solution, i, x, truth, ax)
-        return _dress(ax)
-    _backdrop(x, truth, data, ax)
+        predicted_against_true(solution, i, x, truth, ax)
+        return dress(ax)
+    backdrop(x, truth, data, ax)
     if i > 0:
-        _output_lines(ax, x, solution.predict(x, float(solution.times[0])), 0.6, f"t = {solution.times[0]:.4g}", ":")
-    _output_lines(ax, x, solution.predict(x, float(solution.times[i])), 1.0, f"t = {solution.times[i]:.4g}", "-")
+        output_lines(ax, x, solution.predict(x, float(solution.times[0])), 0.6, f"t = {solution.times[0]:.4g}", ":")
+    output_lines(ax, x, solution.predict(x, float(solution.times[i])), 1.0, f"t = {solution.times[i]:.4g}", "-")
     ax.legend(frameon=False, fontsize=9, markerscale=1.6)
-    return _dress(ax)
+    return dress(ax)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -397,16 +397,16 @@ def plot_output(solution: Solution, t: float | None = None, *, ax: Axes | None =
 
 
 def _small_multiples(solution: Solution, shown: Sequence[int], figure: Any) -> None:
-    names = _names(solution, None)
+    names = axis_names(solution, None)
     panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
-    values = [_marginal(solution, names, i) for i in shown]
-    norm = _norm(values)
+    values = [marginal(solution, names, i) for i in shown]
+    norm = density_norm(values)
     for ax, i, density in zip(panels, shown, values, strict=True):
-        image = _image(solution, names, density, norm, ax)
-        _zoom(solution, names, values, ax)
+        image = density_image(solution, names, density, norm, ax)
+        zoom(solution, names, values, ax)
         ax.set_title(f"t = {solution.times[i]:.4g}", fontsize=10)
         ax.label_outer()
-    _colour_bar(panels, image, _density_label(solution, names))
+    colour_bar(panels, image, density_label(solution, names))
 
 
 def _curves(solution: Solution, name: str, shown: Sequence[int], ax: Axes) -> None:
@@ -414,22 +414,22 @@ def _curves(solution: Solution, name: str, shown: Sequence[int], ax: Axes) -> No
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    values = [_marginal(solution, [name], i) for i in shown]
+    values = [marginal(solution, [name], i) for i in shown]
     times = solution.times[list(shown)]
     # the yellow end of the map is hard to see on white
     colours = ListedColormap(mpl.colormaps[TIME_MAP](np.linspace(0.0, 0.88, 256)))
     norm = Normalize(times.min(), times.max() if len(shown) > 1 else times.min() + 1.0)
-    x = _centres(solution, name)
-    low, high = _peaks(values)
+    x = centres(solution, name)
+    low, high = peak_values(values)
     logarithmic = high > CONCENTRATED * low
     for time, curve in zip(times, values, strict=True):
-        shape = _positive(curve) if logarithmic else curve
+        shape = positive_part(curve) if logarithmic else curve
         ax.plot(x, shape, color=colours(norm(time)) if len(shown) > 1 else BLUE, lw=1.8)
-    _zoom(solution, [name], values, ax)
+    zoom(solution, [name], values, ax)
     ax.set_xlabel(name)
-    label = _density_label(solution, [name])
+    label = density_label(solution, [name])
     if logarithmic:
-        ax.set(yscale="log", ylim=(_floor(low, high), 2 * high), ylabel=f"{label} (log scale)")
+        ax.set(yscale="log", ylim=(floor(low, high), 2 * high), ylabel=f"{label} (log scale)")
     else:
         ax.set(ylim=(0, 1.05 * high), ylabel=label)
     if len(shown) > 1:
@@ -439,7 +439,7 @@ def _curves(solution: Solution, name: str, shown: Sequence[int], ax: Axes) -> No
         bar.outline.set_visible(False)
     else:
         ax.set_title(f"t = {times[0]:.4g}", fontsize=10)
-    _dress(ax)
+    dress(ax)
 
 
 def _corner(solution: Solution, i: int, figure: Any) -> None:
@@ -461,7 +461,7 @@ def _corner(solution: Solution, i: int, figure: Any) -> None:
             continue
         if column == row:
             values = [found[names[row]] for found in curves]
-            x = _centres(solution, names[row])
+            x = centres(solution, names[row])
             ax.plot(x, values[0], color=GREY, lw=1.3, ls=":", label="t = 0" if i else "_")
             ax.plot(x, values[1], color=BLUE, lw=1.8, label=f"t = {solution.times[i]:.4g}")
             ax.set(yticks=[], ylim=(0, None), xlabel=names[row])
@@ -470,12 +470,12 @@ def _corner(solution: Solution, i: int, figure: Any) -> None:
             ax.locator_params(axis="x", nbins=6)
         else:
             plane = planes[names[column], names[row]]
-            _image(solution, [names[column], names[row]], plane, _norm([plane]), ax)
+            density_image(solution, [names[column], names[row]], plane, density_norm([plane]), ax)
         # one window an axis, so that rows and columns line up
         pair = (names[column], names[row])
         for name, set_limits in list(zip(pair, (ax.set_xlim, ax.set_ylim), strict=True))[: 1 + (column < row)]:
             both = [found[name] for found in curves]
-            set_limits(_window(solution, name, both, 5e-3 * max(float(v.max()) for v in both)))
+            set_limits(window(solution, name, both, 5e-3 * max(float(v.max()) for v in both)))
         if column and column < row:
             ax.tick_params(labelleft=False)
             ax.set_ylabel("")
@@ -490,24 +490,24 @@ def _corner(solution: Solution, i: int, figure: Any) -> None:
 
 def _moving_density(solution: Solution, names: list[str], ax: Axes) -> Callable[[int], None]:
     """Draw the density and return what moves it to a save time."""
-    frames = _Marginals(solution, names)
-    low, high = _peaks(frames)
+    frames = Marginals(solution, names)
+    low, high = peak_values(frames)
     if len(names) == 2:
-        image = _image(solution, names, frames[0], _norm(frames), ax)
-        _zoom(solution, names, frames, ax)
-        _colour_bar(ax, image, _density_label(solution, names))
+        image = density_image(solution, names, frames[0], density_norm(frames), ax)
+        zoom(solution, names, frames, ax)
+        colour_bar(ax, image, density_label(solution, names))
         return lambda i: image.set_data(frames[i].T)
-    x = _centres(solution, names[0])
+    x = centres(solution, names[0])
     logarithmic = high > CONCENTRATED * low
-    ax.plot(x, _positive(frames[0]) if logarithmic else frames[0], color=GREY, ls=":", lw=1.3)
+    ax.plot(x, positive_part(frames[0]) if logarithmic else frames[0], color=GREY, ls=":", lw=1.3)
     (line,) = ax.plot(x, frames[0], color=BLUE, lw=2.0)
-    label = _density_label(solution, names)
+    label = density_label(solution, names)
     ax.set(ylim=(0, 1.05 * high), xlabel=names[0], ylabel=label)
-    _zoom(solution, names, frames, ax)
+    zoom(solution, names, frames, ax)
     if logarithmic:
-        ax.set(yscale="log", ylim=(_floor(low, high), 2 * high), ylabel=f"{label} (log scale)")
-    _dress(ax)
-    return lambda i: line.set_ydata(_positive(frames[i]) if logarithmic else frames[i])
+        ax.set(yscale="log", ylim=(floor(low, high), 2 * high), ylabel=f"{label} (log scale)")
+    dress(ax)
+    return lambda i: line.set_ydata(positive_part(frames[i]) if logarithmic else frames[i])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -516,7 +516,7 @@ def _moving_density(solution: Solution, names: list[str], ax: Axes) -> Callable[
 
 
 def _moving_output(solution: Solution, ax: Axes) -> Callable[[int], None]:
-    x, truth, data = _inputs(solution)
+    x, truth, data = shown_inputs(solution)
     frames = [solution.predict(x, float(t)).reshape(len(x), -1) for t in solution.times]
     parity = x.ndim == 2 and x.shape[1] > 1
     if parity:
@@ -531,8 +531,8 @@ def _moving_output(solution: Solution, ax: Axes) -> Callable[[int], None]:
         ax.set(xlabel="true value", ylabel="predicted value")
         ax.set_title("network output", fontsize=10)
     else:
-        _backdrop(x, truth, data, ax)
-        lines = _output_lines(ax, x, frames[0], 1.0, "network", "-")
+        backdrop(x, truth, data, ax)
+        lines = output_lines(ax, x, frames[0], 1.0, "network", "-")
         ax.set_title("")
         # above the panel: the curves come by everywhere inside
         ax.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, markerscale=1.6)
@@ -540,7 +540,7 @@ def _moving_output(solution: Solution, ax: Axes) -> Callable[[int], None]:
     low, high = min(float(v.min()) for v in seen), max(float(v.max()) for v in seen)
     margin = 0.05 * (high - low) or 1.0
     ax.set_ylim(low - margin, high + margin)
-    _dress(ax)
+    dress(ax)
 
     def show(i: int) -> None:
         for j, line in enumerate(lines):

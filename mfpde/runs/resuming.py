@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mfpde import transport
 from mfpde.equation.problem import Problem
-from mfpde.mesh import schemes
-from mfpde.mesh.controllers import Controller
-from mfpde.mesh.methods import base, implicit
+from mfpde.mesh.controllers import Controller, CourantControl, ErrorControl, FixedStep
 from mfpde.mesh.methods.base import Method
+from mfpde.mesh.methods.exponential import ExponentialSSPRK3
+from mfpde.mesh.methods.implicit import ImplicitEuler, ImplicitStrang, Potential
+from mfpde.mesh.methods.splitting import Lie, Operator, Strang
 from mfpde.mesh.provenance import described, versions
 from mfpde.mesh.record import Result
 from mfpde.mesh.run import Integration, Manner, conclude
-from mfpde.mesh.schemes import Scheme
+from mfpde.mesh.schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver
 from mfpde.mesh.stopping import Limits, OnEndMass, StopCondition
@@ -33,7 +33,7 @@ from mfpde.support.threads import thread_limit
 if TYPE_CHECKING:
     from os import PathLike
 
-__all__ = ["resume", "save_targets"]
+__all__ = ["made_again", "resume", "save_targets"]
 
 
 def resume(
@@ -108,7 +108,7 @@ def resume(
         source=(source, PATH | one_of(Solution)),
         t_end=(t_end, NUMBER | NONE),
         problem=(problem, one_of(Problem) | NONE),
-        scheme=(scheme, one_of(schemes.Scheme) | NONE),
+        scheme=(scheme, one_of(Scheme) | NONE),
         method=(method, one_of(Method) | NONE),
         controller=(controller, one_of(Controller) | NONE),
         throw=(throw, FLAG),
@@ -231,14 +231,14 @@ def _stream(
 
 
 _KINDS: dict[str, Any] = {
-    name: getattr(module, name)
-    for module, names in (
-        (transport, transport.__all__),
-        (base, base.__all__),
-        (implicit, implicit.__all__),
+    kind.__name__: kind
+    for kind in (
+        *(Upwind, Muscl, Weno5, ScharfetterGummel, Limiter),
+        *(Lie, Strang, Operator, ExponentialSSPRK3, ImplicitEuler, ImplicitStrang, Potential),
+        *(FixedStep, CourantControl, ErrorControl, Limits),
     )
-    for name in names
-} | {"Limits": Limits}
+}
+"""What descriptions of a run are made of."""
 
 
 def made_again(text: Any, name: str, given: Any) -> Any:

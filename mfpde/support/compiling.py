@@ -20,7 +20,7 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["compiled", "primitive"]
+__all__ = ["compiled", "interpreted", "primitive"]
 
 _said: set[str] = set()
 

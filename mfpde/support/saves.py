@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mfpde.support.arguments import NUMBER, numbers, require, shown, whole
 
-__all__ = ["distinct_times", "nearest", "same_time", "save_index", "save_times", "within_run"]
+__all__ = ["MOST_SAVES", "distinct_times", "nearest", "same_time", "save_index", "save_times", "within_run"]
 
 
 MOST_SAVES = 10_000_000

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-__all__ = ["RunWarning", "check_memory", "drawn_bar", "interruptible", "progress_bar", "shows_progress", "warn"]
+__all__ = [
+    "MOST_THREADS",
+    "RunWarning",
+    "WORKING_ARRAYS",
+    "budget_bar",
+    "check_memory",
+    "drawn_bar",
+    "interruptible",
+    "progress_bar",
+    "shows_progress",
+    "warn",
+]
 
 
 MOST_THREADS = 4096

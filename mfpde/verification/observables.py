@@ -17,7 +17,18 @@ from mfpde.support.arguments import POWER, TEXT, numbers, one_of, read_only, req
 from mfpde.support.arrays import Array
 from mfpde.support.saves import distinct_times, same_time
 
-__all__ = ["DecayRate", "DensityAt", "EnergyAt", "Marginal", "MassIn", "Measured", "Moment", "Observable", "OutputAt"]
+__all__ = [
+    "DecayRate",
+    "DensityAt",
+    "EnergyAt",
+    "Marginal",
+    "MassIn",
+    "Measured",
+    "Moment",
+    "Observable",
+    "OutputAt",
+    "as_times",
+]
 
 
 ROUNDED = 16.0 * np.finfo(float).eps

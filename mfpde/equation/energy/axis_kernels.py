@@ -22,7 +22,15 @@ from mfpde.support import arguments
 from mfpde.support.arguments import numbers, real, shown, values_of
 from mfpde.support.arrays import Array
 
-__all__ = ["AxisKernel", "CallableKernel", "CosineKernel", "GaussianKernel", "LinearKernel"]
+__all__ = [
+    "AxisKernel",
+    "AxisKernelOnAxis",
+    "CallableKernel",
+    "CosineKernel",
+    "GaussianKernel",
+    "LinearKernel",
+    "OTHERS",
+]
 
 
 OTHERS = 8

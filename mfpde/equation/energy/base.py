@@ -25,7 +25,24 @@ from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import entries, function, read_only, real, shown, values_of
 from mfpde.support.arrays import Array
 
-__all__ = ["BoundEnergy", "Confinement", "Energy", "EnergySum", "External", "GridEnergy"]
+__all__ = [
+    "BoundEnergy",
+    "BoundExternal",
+    "BoundSum",
+    "Confinement",
+    "Energy",
+    "EnergySum",
+    "External",
+    "GridEnergy",
+    "Last",
+    "MEMORY_LIMIT",
+    "Source",
+    "axis_positions",
+    "central_difference",
+    "difference_step",
+    "in_chunks",
+    "prepared_output",
+]
 
 
 MEMORY_LIMIT = 2**30

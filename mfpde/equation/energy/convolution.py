@@ -10,6 +10,8 @@ import numpy as np
 from mfpde.equation.grid import Grid
 from mfpde.support.arrays import Array
 
+__all__ = ["FFT_FROM", "along", "convolution", "fft_differences"]
+
 FFT_FROM = 1024
 """Cells along an axis from which a translation-invariant factor is applied by FFT instead of a dense matrix."""
 

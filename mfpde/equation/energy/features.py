@@ -28,7 +28,7 @@ from mfpde.support.arguments import function, numbers, read_only, shown, values_
 from mfpde.support.arrays import Array
 from mfpde.support.threads import product
 
-__all__ = ["Features"]
+__all__ = ["Features", "FeaturesOnGrid", "LossForm", "QuadraticForm", "ResponseForm", "check_loss", "check_memory"]
 
 MOST_CHECKED = 64
 """Features whose gradients are looked at one by one."""

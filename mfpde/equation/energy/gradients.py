@@ -11,7 +11,7 @@ from mfpde.equation.grid import Axis
 from mfpde.support.arguments import read_only
 from mfpde.support.arrays import Array
 
-__all__ = ["check_derivative", "check_gradient", "probe_points"]
+__all__ = ["PLACES", "check_derivative", "check_gradient", "probe_points"]
 
 
 PLACES = 20

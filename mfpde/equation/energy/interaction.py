@@ -28,7 +28,7 @@ from mfpde.support.arguments import numbers, real, shown
 from mfpde.support.arrays import Array
 from mfpde.support.threads import product
 
-__all__ = ["Discrepancy", "Interaction"]
+__all__ = ["BoundDirect", "Discrepancy", "Interaction"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,15 @@ from mfpde.support.arrays import Array
 if TYPE_CHECKING:
     from mfpde.equation.energy.gaussian_sums import GaussianSums
 
-__all__ = ["Kernel", "PairKernel", "SeparableKernel", "TranslationInvariantKernel"]
+__all__ = [
+    "BoundKernel",
+    "BoundSeparable",
+    "BoundTranslationInvariant",
+    "Kernel",
+    "PairKernel",
+    "SeparableKernel",
+    "TranslationInvariantKernel",
+]
 
 MAX_FEATURES = 2**18
 

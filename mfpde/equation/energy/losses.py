@@ -11,7 +11,7 @@ import numpy as np
 from mfpde.support.arguments import numbers, real, shown
 from mfpde.support.arrays import Array
 
-__all__ = ["LOSSES", "HuberLoss", "LogisticLoss", "Loss", "SquaredLoss", "loss_named"]
+__all__ = ["HuberLoss", "LOSSES", "LogisticLoss", "Loss", "LossFactory", "SquaredLoss", "check_size", "loss_named"]
 
 
 LARGEST = 1e100

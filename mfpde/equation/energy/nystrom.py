@@ -12,6 +12,8 @@ from mfpde.equation.energy.factors import (
 )
 from mfpde.support.arrays import Array
 
+__all__ = ["nystrom_factor"]
+
 MAX_NODES = 300
 MAX_RANK = 224
 

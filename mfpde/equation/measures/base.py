@@ -21,7 +21,19 @@ from mfpde.support.arguments import numbers as array_of
 from mfpde.support.arrays import Array
 from mfpde.support.session import check_memory
 
-__all__ = ["Measure", "RestrictedMeasure"]
+__all__ = [
+    "Empty",
+    "Measure",
+    "NEGLIGIBLE_MASS",
+    "RestrictedMeasure",
+    "axis_names",
+    "check_masses",
+    "cloud_in_cell",
+    "midpoints",
+    "outer",
+    "tensor",
+    "wrap",
+]
 
 
 NEGLIGIBLE_MASS = 1e-20
@@ -32,7 +44,7 @@ MOST_NODES = 100_000
 """Nodes along an axis; Gauss rules of more take minutes to make."""
 
 
-class _Empty(ValueError):
+class Empty(ValueError):
     """No mass inside the box. A mixture drops such a component, everybody else reports it."""
 
 
@@ -194,7 +206,9 @@ class RestrictedMeasure(abc.ABC):
         """
         counts = (n,) * self.dimension if isinstance(n, (int, np.integer)) else entries(n, "the numbers of nodes")
         if len(counts) != self.dimension:
-            raise ValueError(f"{len(counts)} node counts {shown(counts)} for {self.dimension} axes {_names(self.axes)}")
+            raise ValueError(
+                f"{len(counts)} node counts {shown(counts)} for {self.dimension} axes {axis_names(self.axes)}"
+            )
         for count in counts:
             if not whole(count) or count < 1:
                 raise ValueError(
@@ -268,7 +282,7 @@ class RestrictedMeasure(abc.ABC):
 # ---------------------------------------------------------------------------------------------- helpers
 
 
-def _names(axes: Sequence[Axis]) -> list[str]:
+def axis_names(axes: Sequence[Axis]) -> list[str]:
     return [axis.name for axis in axes]
 
 
@@ -297,7 +311,7 @@ def wrap(axis: Axis, x: Array) -> Array:
     return np.where(outside, np.where(turned < axis.upper, turned, axis.lower), x)
 
 
-def _outer(vectors: Sequence[Array]) -> Array:
+def outer(vectors: Sequence[Array]) -> Array:
     """Tensor product of vectors, first axis first."""
     product = vectors[0]
     for vector in vectors[1:]:
@@ -305,20 +319,20 @@ def _outer(vectors: Sequence[Array]) -> Array:
     return product
 
 
-def _tensor(vectors: Sequence[Array]) -> Array:
+def tensor(vectors: Sequence[Array]) -> Array:
     """All combinations of coordinates as rows, in C order."""
     mesh = np.meshgrid(*vectors, indexing="ij")
     return np.stack([x.ravel() for x in mesh], axis=1)
 
 
-def _midpoints(axis: Axis, n: int, shift: float = 0.0) -> tuple[Array, Array]:
+def midpoints(axis: Axis, n: int, shift: float = 0.0) -> tuple[Array, Array]:
     """Periodic trapezoid rule, nodes at the centres of n cells, or so many cells farther."""
     h = axis.length / n
     middle = 0.5 * (axis.lower + axis.upper) + shift * h
     return middle + (0.5 * h) * np.arange(1 - n, n, 2, dtype=float), np.full(n, h)
 
 
-def _cloud_in_cell(axis: Axis, n: int, x: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
+def cloud_in_cell(axis: Axis, n: int, x: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
     """The two nearest centres of each coordinate and the linear weight of the second."""
     position = (x - 0.5 * (axis.lower + axis.upper)) * (n / axis.length) + 0.5 * (n - 1)
     if axis.periodic:
@@ -344,7 +358,7 @@ def _cloud_in_cell(axis: Axis, n: int, x: Array) -> tuple[NDArray[np.intp], NDAr
 # ---------------------------------------------------------------------------------------------- arrays on a mesh
 
 
-def _check_masses(values: Array, what: str) -> None:
+def check_masses(values: Array, what: str) -> None:
     bad = ~np.isfinite(values) | (values < 0.0)
     if np.any(bad):
         j = np.unravel_index(int(np.argmax(bad)), values.shape)

@@ -13,18 +13,18 @@ from numpy.typing import ArrayLike
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.equation.measures.base import (
     NEGLIGIBLE_MASS,
+    Empty,
     Measure,
     RestrictedMeasure,
-    _Empty,
-    _midpoints,
-    _outer,
-    _tensor,
+    midpoints,
+    outer,
+    tensor,
 )
 from mfpde.equation.measures.quadrature import Block, Place, density_rule
 from mfpde.support.arguments import shown, values_of
 from mfpde.support.arrays import Array
 
-__all__ = ["Density"]
+__all__ = ["Density", "Envelope"]
 
 
 _CHUNK = 1 << 18
@@ -96,7 +96,7 @@ class Density(Measure):
         return logs
 
 
-class _Envelope:
+class Envelope:
     """Rejection sampling of a density from a piecewise constant bound on a box."""
 
     def __init__(self, log_values: Callable[[Array], Array], lower: Array, upper: Array) -> None:
@@ -110,7 +110,7 @@ class _Envelope:
         lattice = [np.linspace(a, b, 2 * panels + 1) for a, b in zip(lower, upper, strict=True)]
         for x in lattice:
             x[0], x[-1] = x[0] + 1e-3 * (x[1] - x[0]), x[-1] - 1e-3 * (x[1] - x[0])
-        logs = np.asarray(log_values(_tensor(lattice))).reshape((2 * panels + 1,) * dimension)
+        logs = np.asarray(log_values(tensor(lattice))).reshape((2 * panels + 1,) * dimension)
         self.shift = float(logs.max())
         if not math.isfinite(self.shift):
             raise ValueError(
@@ -169,14 +169,14 @@ class _RestrictedDensity(RestrictedMeasure):
         panels = _PANELS[d]
         for _ in range(8):
             rules = [_panel_gauss(a, b, panels, _ORDER[d]) for a, b in zip(lower, upper, strict=True)]
-            logs = density.log_values(_tensor([x for x, _ in rules])).reshape([len(x) for x, _ in rules])
+            logs = density.log_values(tensor([x for x, _ in rules])).reshape([len(x) for x, _ in rules])
             shift = float(logs.max())
             if shift == -np.inf:
-                raise _Empty(
+                raise Empty(
                     f"the density is zero at all {logs.size} quadrature points of the box {list(axes)}; "
                     "move the axes to where it is, or return its logarithm (log=True)"
                 )
-            masses = np.exp(logs - shift) * _outer([w for _, w in rules])
+            masses = np.exp(logs - shift) * outer([w for _, w in rules])
             total = float(masses.sum())
             low, high = lower.copy(), upper.copy()
             for i in range(d):
@@ -209,7 +209,7 @@ class _RestrictedDensity(RestrictedMeasure):
         values = np.empty(grid.shape)
         for start in range(0, grid.shape[0], slab):
             stop = min(start + slab, grid.shape[0])
-            rows = _tensor([coordinates[0][start * per_cell : stop * per_cell], *coordinates[1:]])
+            rows = tensor([coordinates[0][start * per_cell : stop * per_cell], *coordinates[1:]])
             block = np.exp(self.density.log_values(rows) - self.shift)
             cells = (stop - start, *grid.shape[1:])
             block = block.reshape([k for n, w in zip(cells, weights, strict=True) for k in (n, len(w))])
@@ -237,7 +237,7 @@ class _RestrictedDensity(RestrictedMeasure):
         for i, axis in enumerate(self.axes):
             if axis.periodic:
                 # spectral when the density goes on smoothly across the ends, second order when it does not
-                trial = [*rules[:i], _midpoints(axis, counts[i], 0.25 if other else 0.0), *rules[i + 1 :]]
+                trial = [*rules[:i], midpoints(axis, counts[i], 0.25 if other else 0.0), *rules[i + 1 :]]
                 even = self._weigh(trial)
                 if even[2] <= max(error, 1e-13):
                     rules, (points, logs, error) = trial, even
@@ -247,13 +247,13 @@ class _RestrictedDensity(RestrictedMeasure):
         return Block.of(share, points, logs, counts, tuple(cuts))
 
     def _weigh(self, rules: list[tuple[Array, Array]]) -> tuple[Array, Array, float]:
-        points = _tensor([x for x, _ in rules])
-        logs = self.density.log_values(points) - self.shift + np.log(_outer([w for _, w in rules]).ravel())
+        points = tensor([x for x, _ in rules])
+        logs = self.density.log_values(points) - self.shift + np.log(outer([w for _, w in rules]).ravel())
         return points, logs, abs(float(np.exp(logs).sum()) / self.total - 1.0)
 
     @cached_property
-    def _envelope(self) -> _Envelope:
-        return _Envelope(self.density.log_values, self.lower, self.upper)
+    def _envelope(self) -> Envelope:
+        return Envelope(self.density.log_values, self.lower, self.upper)
 
     def _sample(self, n: int, rng: np.random.Generator) -> Array:
         return self._envelope.sample(n, rng)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfpde.equation.grid import Axis, Grid, as_axes
-from mfpde.equation.measures.base import Measure, RestrictedMeasure, _Empty
+from mfpde.equation.measures.base import Empty, Measure, RestrictedMeasure
 from mfpde.equation.measures.quadrature import Block, Place
 from mfpde.support.arguments import entries, real, shown
 from mfpde.support.arrays import Array
@@ -55,16 +55,16 @@ class Mixture(Measure):
         axes = as_axes(axes)
         total = math.fsum(weight for weight, _ in self.components)
         parts: list[tuple[float, RestrictedMeasure]] = []
-        reason: _Empty | None = None
+        reason: Empty | None = None
         for weight, measure in self.components:
             try:
                 part = measure.restrict(axes)
-            except _Empty as error:
+            except Empty as error:
                 reason = error
                 continue
             parts.append((weight / total, part))
         if not any(part.lost_mass < 1.0 for _, part in parts):
-            raise _Empty(f"no component of the mixture has mass inside the box; {reason or 'move the axes'}")
+            raise Empty(f"no component of the mixture has mass inside the box; {reason or 'move the axes'}")
         empty = 1.0 - math.fsum(share for share, _ in parts) if reason else 0.0
         return _RestrictedMixture(axes, parts, empty)
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.equation.measures.base import (
+    Empty,
     Measure,
     RestrictedMeasure,
-    _check_masses,
-    _Empty,
-    _names,
-    _outer,
-    _tensor,
+    axis_names,
+    check_masses,
+    outer,
+    tensor,
     wrap,
 )
 from mfpde.equation.measures.quadrature import Block, Place
@@ -59,14 +59,14 @@ class GridMeasure(Measure):
         values = array_of(self.values, "the values of a GridMeasure")
         if values.shape != self.grid.shape:
             raise ValueError(f"values of shape {values.shape} on a grid of shape {self.grid.shape}")
-        _check_masses(values, "value")
+        check_masses(values, "value")
         values.setflags(write=False)
         object.__setattr__(self, "values", values)
 
     def restrict(self, axes: Sequence[Axis]) -> RestrictedMeasure:
         """Restrict to the box of `axes`, matched by name; see `Measure.restrict`."""
         axes = as_axes(axes)
-        own, names = _names(self.grid.axes), _names(axes)
+        own, names = axis_names(self.grid.axes), axis_names(axes)
         if set(own) != set(names) or len(own) != len(names):
             raise ValueError(f"the measure is given on axes {own}, the axes are {names}; use the same names")
         order = [own.index(name) for name in names]
@@ -79,11 +79,11 @@ class GridMeasure(Measure):
                 total = np.moveaxis(np.tensordot(parts, total, axes=(1, i)), 0, i)
             edges.append(np.clip(faces, axis.lower, axis.upper))
             shares.append(np.diff(edges[-1]) / np.diff(faces))
-        share = _outer(shares)
+        share = outer(shares)
         masses = total * share
         inside = float(masses.sum())
         if not inside > 0.0:
-            raise _Empty(f"the measure on {self.grid} has no mass inside the box {list(axes)}; move the axes")
+            raise Empty(f"the measure on {self.grid} has no mass inside the box {list(axes)}; move the axes")
         source = self if axes == self.grid.axes else None
         return _RestrictedGrid(axes, edges, masses / inside, float((total * (1.0 - share)).sum()), source)
 
@@ -171,7 +171,7 @@ class _RestrictedGrid(RestrictedMeasure):
                 [-1 if k == i else 1 for k in range(masses.ndim)]
             )
         flat = masses.ravel()
-        return Block.of(share, _tensor(points)[flat > 0.0], np.log(flat[flat > 0.0]))
+        return Block.of(share, tensor(points)[flat > 0.0], np.log(flat[flat > 0.0]))
 
     def _sample(self, n: int, rng: np.random.Generator) -> Array:
         cumulative = np.cumsum(self.masses.ravel())

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.equation.grid import Axis, Grid, as_axes
-from mfpde.equation.measures.base import Measure, RestrictedMeasure, _check_masses, _cloud_in_cell, _Empty, _names, wrap
+from mfpde.equation.measures.base import (
+    Empty,
+    Measure,
+    RestrictedMeasure,
+    axis_names,
+    check_masses,
+    cloud_in_cell,
+    wrap,
+)
 from mfpde.equation.measures.quadrature import Block, Place
 from mfpde.support.arguments import numbers as array_of
 from mfpde.support.arrays import Array
@@ -55,7 +63,7 @@ class Particles(Measure):
         weights = np.ones(len(points)) if self.weights is None else array_of(self.weights, "the weights of particles")
         if weights.shape != (len(points),):
             raise ValueError(f"weights of shape {weights.shape} for {len(points)} particles; give one weight each")
-        _check_masses(weights, "weight")
+        check_masses(weights, "weight")
         points.setflags(write=False)
         weights.setflags(write=False)
         object.__setattr__(self, "points", points)
@@ -66,7 +74,7 @@ class Particles(Measure):
         axes = as_axes(axes)
         assert self.weights is not None
         if self.points.shape[1] != len(axes):
-            raise ValueError(f"particles in {self.points.shape[1]} dimensions on {len(axes)} axes {_names(axes)}")
+            raise ValueError(f"particles in {self.points.shape[1]} dimensions on {len(axes)} axes {axis_names(axes)}")
         points = np.stack([wrap(axis, self.points[:, i]) for i, axis in enumerate(axes)], axis=1)
         inside = np.ones(len(points), dtype=bool)
         for i, axis in enumerate(axes):
@@ -74,7 +82,7 @@ class Particles(Measure):
         total, lost = float(self.weights.sum()), float(self.weights[~inside].sum())
         weights = self.weights[inside]
         if not (len(weights) and weights.max() > 0.0):
-            raise _Empty(f"none of the {len(points)} particles lies inside the box {list(axes)}; widen the axes")
+            raise Empty(f"none of the {len(points)} particles lies inside the box {list(axes)}; widen the axes")
         return _RestrictedParticles(axes, points[inside], weights / weights.sum(), lost / total)
 
     def __repr__(self) -> str:
@@ -89,7 +97,7 @@ class _RestrictedParticles(RestrictedMeasure):
         corners: list[tuple[NDArray[np.intp], Array]] = [(np.zeros(len(self.points), dtype=np.intp), self.weights)]
         for i, axis in enumerate(self.axes):
             n = grid.shape[i]
-            left, right, weight = _cloud_in_cell(axis, n, self.points[:, i])
+            left, right, weight = cloud_in_cell(axis, n, self.points[:, i])
             corners = [
                 (flat * n + index, mass * share)
                 for flat, mass in corners

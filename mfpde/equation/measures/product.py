@@ -14,17 +14,17 @@ import numpy as np
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.equation.measures.base import (
     NEGLIGIBLE_MASS,
+    Empty,
     Measure,
     RestrictedMeasure,
-    _cloud_in_cell,
-    _Empty,
-    _midpoints,
-    _names,
-    _outer,
-    _tensor,
+    axis_names,
+    cloud_in_cell,
+    midpoints,
+    outer,
+    tensor,
     wrap,
 )
-from mfpde.equation.measures.density import _Envelope
+from mfpde.equation.measures.density import Envelope
 from mfpde.equation.measures.quadrature import Block, Place, density_rule
 from mfpde.support.arguments import real, shown
 from mfpde.support.arrays import Array
@@ -118,7 +118,7 @@ class _Marginal:
         edges = np.linspace(low, high, 65) if low < high else np.zeros(0)
         self.mass = float(law.masses(edges).sum()) if low < high else 0.0
         if not self.mass > 0.0:
-            raise _Empty(
+            raise Empty(
                 f"axis {axis.name!r}: {label} has no mass inside [{axis.lower:g}, {axis.upper:g}]; "
                 "move the axis to where the measure is"
             )
@@ -194,7 +194,7 @@ class _Marginal:
             # a law that jumps inside may have the right mass by chance
             if self.axis.periodic and not self._jumps():
                 # spectral when the law goes on smoothly across the ends, second order when it does not
-                y, v = _midpoints(self.axis, n, 0.25 if other else 0.0)
+                y, v = midpoints(self.axis, n, 0.25 if other else 0.0)
                 even = np.log(v) + self.law.logpdf(y)
                 error = abs(np.exp(even).sum() - self.mass)
                 if error <= max(abs(np.exp(logs).sum() - self.mass), 1e-13 * self.mass):
@@ -215,9 +215,9 @@ class _Marginal:
         return np.clip(x, axis.lower, axis.upper)
 
     @cached_property
-    def _envelope(self) -> _Envelope:
+    def _envelope(self) -> Envelope:
         low, high = self.effective
-        return _Envelope(self._log_values, np.array([low]), np.array([high]))
+        return Envelope(self._log_values, np.array([low]), np.array([high]))
 
     def _log_values(self, points: Array) -> Array:
         with np.errstate(all="ignore"):
@@ -289,7 +289,7 @@ class _Wrapped:
         self, n: int, places: Sequence[Place] = (), other: bool = False
     ) -> tuple[Array, Array, tuple[bool, bool]]:
         if not self._jumps():
-            y, v = _midpoints(self.axis, n, 0.25 if other else 0.0)
+            y, v = midpoints(self.axis, n, 0.25 if other else 0.0)
             with np.errstate(all="ignore"):
                 logs = np.log(v) + self.log_density(y)
             if abs(np.exp(logs).sum() - 1.0) <= 1e-13:
@@ -342,7 +342,7 @@ class _Atom:
     def __init__(self, axis: Axis, x: float) -> None:
         x = float(wrap(axis, np.array([x]))[0])
         if not axis.lower <= x <= axis.upper:
-            raise _Empty(
+            raise Empty(
                 f"axis {axis.name!r}: the atom at {x:g} lies outside [{axis.lower:g}, {axis.upper:g}]; "
                 "widen the axis or move the atom"
             )
@@ -350,7 +350,7 @@ class _Atom:
 
     def cells(self, n: int) -> Array:
         values = np.zeros(n)
-        left, right, weight = _cloud_in_cell(self.axis, n, np.array([self.x]))
+        left, right, weight = cloud_in_cell(self.axis, n, np.array([self.x]))
         values[left] += 1.0 - weight
         values[right] += weight
         return values * (n / self.axis.length)
@@ -421,7 +421,7 @@ class Product(Measure):
     def restrict(self, axes: Sequence[Axis]) -> RestrictedMeasure:
         """Restrict to the box of `axes`, matched by name; see `Measure.restrict`."""
         axes = as_axes(axes)
-        laws, names = dict(self.marginals), _names(axes)
+        laws, names = dict(self.marginals), axis_names(axes)
         if set(laws) != set(names):
             missing, extra = sorted(set(names) - set(laws)), sorted(set(laws) - set(names))
             raise ValueError(
@@ -481,10 +481,10 @@ class _RestrictedProduct(RestrictedMeasure):
         self.lost_mass = abs(float(np.expm1(kept)))
 
     def _cells(self, grid: Grid) -> Array:
-        return _outer([factor.cells(n) for factor, n in zip(self.factors, grid.shape, strict=True)])
+        return outer([factor.cells(n) for factor, n in zip(self.factors, grid.shape, strict=True)])
 
     def _point_values(self, grid: Grid) -> Array:
-        return _outer([factor.point_values(n) for factor, n in zip(self.factors, grid.shape, strict=True)])
+        return outer([factor.point_values(n) for factor, n in zip(self.factors, grid.shape, strict=True)])
 
     def _log_density(self, points: Array) -> Array:
         total = np.zeros(len(points))
@@ -499,9 +499,9 @@ class _RestrictedProduct(RestrictedMeasure):
 
     def _block(self, share: float, counts: tuple[int, ...], places: Sequence[Sequence[Place]], other: bool) -> Block:
         rules = [factor.nodes(n, at, other) for factor, n, at in zip(self.factors, counts, places, strict=True)]
-        logs = _tensor([logs for _, logs, _ in rules]).sum(axis=1)
+        logs = tensor([logs for _, logs, _ in rules]).sum(axis=1)
         shape = tuple(len(x) for x, _, _ in rules)
-        return Block.of(share, _tensor([x for x, _, _ in rules]), logs, shape, tuple(cut for _, _, cut in rules))
+        return Block.of(share, tensor([x for x, _, _ in rules]), logs, shape, tuple(cut for _, _, cut in rules))
 
     def _sample(self, n: int, rng: np.random.Generator) -> Array:
         return np.stack([factor.sample(n, rng) for factor in self.factors], axis=1)

@@ -16,7 +16,7 @@ from numba import types
 from mfpde.support import interpreted
 from mfpde.support.compiling import compiled, primitive
 
-__all__ = ["bernoulli"]
+__all__ = ["as_double", "as_integer", "bernoulli"]
 
 _LOG2E = 1.0 / math.log(2.0)
 _LN2_HIGH = 6.93147180369123816490e-01  # 33 bits: its products with the integers below are exact
@@ -33,7 +33,7 @@ _C10, _C11, _C12, _C13 = 1 / 3628800, 1 / 39916800, 1 / 479001600, 1 / 622702080
 
 
 @primitive(interpreted.as_integer)
-def _as_integer(context: Any, x: Any) -> Any:
+def as_integer(context: Any, x: Any) -> Any:
     """The bits of a double as an integer."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -43,7 +43,7 @@ def _as_integer(context: Any, x: Any) -> Any:
 
 
 @primitive(interpreted.as_double)
-def _as_double(context: Any, k: Any) -> Any:
+def as_double(context: Any, k: Any) -> Any:
     """The double with these bits."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -62,7 +62,7 @@ def bernoulli(x: float) -> float:
     z = _LARGEST if x > _LARGEST else x
     t = z * _LOG2E + _ROUND
     whole = t - _ROUND
-    k = _as_integer(t) - _ROUND_BITS
+    k = as_integer(t) - _ROUND_BITS
     r = (z - whole * _LN2_HIGH) - whole * _LN2_LOW
     p = _C12 + r * _C13
     p = _C11 + r * p
@@ -78,7 +78,7 @@ def bernoulli(x: float) -> float:
     rest = r + (r * r) * p
     # 2^-k in two factors: one alone would be subnormal where B is not yet
     low = k if k < 1000 else 1000
-    scale = _as_double((_ONE_BITS - low) << 52)
-    again = _as_double((_ONE_BITS - (k - low)) << 52)
+    scale = as_double((_ONE_BITS - low) << 52)
+    again = as_double((_ONE_BITS - (k - low)) << 52)
     value = ((z / (rest + (1.0 - scale))) * scale) * again
     return 1.0 if z == 0.0 else value

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from mfpde.mesh.compiled.bernoulli import _as_double, _as_integer, bernoulli
+from mfpde.mesh.compiled.bernoulli import as_double, as_integer, bernoulli
 from mfpde.mesh.compiled.lines import (
-    _fill,
-    _ghost_row,
-    _moving,
+    fill,
+    ghost_row,
+    moving,
 )
 from mfpde.mesh.compiled.options import (
-    _EXPONENT,
-    _MAGNITUDE,
-    _ONE_HALF_UP,
-    _ONE_UP,
+    EXPONENT,
     FLUSH,
+    MAGNITUDE,
     MINMOD,
+    ONE_HALF_UP,
+    ONE_UP,
     PIECE,
     SAFE,
     STAGGERED_1,
@@ -24,8 +24,8 @@ from mfpde.mesh.compiled.options import (
     STAGGERED_5,
     TINY,
     VAN_LEER,
-    _contracted,
-    _jit,
+    contracted,
+    jit,
 )
 from mfpde.support.pointers import (
     at,
@@ -39,19 +39,42 @@ from mfpde.support.pointers import (
     smaller,
 )
 
+__all__ = [
+    "conductance",
+    "conductance_of",
+    "correct",
+    "difference",
+    "flux_driven",
+    "flux_muscl",
+    "flux_points",
+    "flux_upwind",
+    "flux_weighted",
+    "guard",
+    "half_slopes",
+    "largest_entry",
+    "leaving",
+    "leaving_spread",
+    "limit",
+    "line_muscl",
+    "pass_muscl",
+    "shade",
+    "velocity_six",
+    "velocity_two",
+]
+
 TAIL_WIDTH = 10.0  # factor of max/min over a stencil within which `Weno5` goes over to its fallback
 EPSILON = 1e-40  # of the WENO weights, for stencils scaled to order one; sixth powers stay normal numbers
 
 
-@_jit
-def _velocity_two(a, b, n, speed, v):  # type: ignore[no-untyped-def]
+@jit
+def velocity_two(a, b, n, speed, v):  # type: ignore[no-untyped-def]
     """``v = speed (V_k - V_(k-1))`` with ``speed = -g/h``."""
     for j in range(n):
         put(v, j, speed * (at(b, j) - at(a, j)))
 
 
-@_contracted
-def _velocity_six(p0, p1, p2, p3, p4, p5, n, speed, v):  # type: ignore[no-untyped-def]
+@contracted
+def velocity_six(p0, p1, p2, p3, p4, p5, n, speed, v):  # type: ignore[no-untyped-def]
     """Sixth-order staggered difference; differences first, so that a constant drops out exactly."""
     for j in range(n):
         d1 = at(p3, j) - at(p2, j)
@@ -60,15 +83,15 @@ def _velocity_six(p0, p1, p2, p3, p4, p5, n, speed, v):  # type: ignore[no-untyp
         put(v, j, speed * (STAGGERED_1 * d1 + STAGGERED_3 * d3 + STAGGERED_5 * d5))
 
 
-@_jit
-def _conductance(a, b, n, factor, inverse_temperature, weight):  # type: ignore[no-untyped-def]
+@jit
+def conductance(a, b, n, factor, inverse_temperature, weight):  # type: ignore[no-untyped-def]
     """``factor B(|d|)``, ``d = (V_k - V_(k-1))/tau``."""
     for j in range(n):
         put(weight, j, factor * bernoulli(abs(at(b, j) - at(a, j)) * inverse_temperature))
 
 
-@_jit
-def _flux_weighted(left, right, v, weight, n, flux):  # type: ignore[no-untyped-def]
+@jit
+def flux_weighted(left, right, v, weight, n, flux):  # type: ignore[no-untyped-def]
     """Scharfetter-Gummel: upwind plus a conductance, ``tau B(-x) = tau B(x) + tau x``."""
     for j in range(n):
         s = at(v, j)
@@ -76,19 +99,19 @@ def _flux_weighted(left, right, v, weight, n, flux):  # type: ignore[no-untyped-
         put(flux, j, ((0.0 if s < 0.0 else s) + k) * at(left, j) + ((0.0 if s > 0.0 else s) - k) * at(right, j))
 
 
-@_jit
+@jit
 def _upwind(s, x, y):  # type: ignore[no-untyped-def]
     """``s^+ x + s^- y``, of which one is zero."""
     return (0.0 if s < 0.0 else s) * x + (0.0 if s > 0.0 else s) * y
 
 
-@_jit
-def _flux_upwind(left, right, v, n, flux):  # type: ignore[no-untyped-def]
+@jit
+def flux_upwind(left, right, v, n, flux):  # type: ignore[no-untyped-def]
     for j in range(n):
         put(flux, j, _upwind(at(v, j), at(left, j), at(right, j)))
 
 
-@_jit
+@jit
 def _van_leer(a, b):  # type: ignore[no-untyped-def]
     """Half the limited slope, from the differences to both neighbours."""
     p = abs(a)
@@ -100,8 +123,8 @@ def _van_leer(a, b):  # type: ignore[no-untyped-def]
     return (value if a > 0.0 else -value) if (a > 0.0) == (b > 0.0) else 0.0
 
 
-@_jit
-def _half_slopes(u0, u1, u2, n, limiter, slope):  # type: ignore[no-untyped-def]
+@jit
+def half_slopes(u0, u1, u2, n, limiter, slope):  # type: ignore[no-untyped-def]
     """Half the limited slope of every cell, in units of the spacing.
 
     Each is at most the smaller one-sided difference, so that ``0 <= mu +- slope <= 2 mu``, also in round-off.
@@ -124,39 +147,39 @@ def _half_slopes(u0, u1, u2, n, limiter, slope):  # type: ignore[no-untyped-def]
             put(slope, j, (value if a > 0.0 else -value) if (a > 0.0) == (b > 0.0) else 0.0)
 
 
-@_jit
-def _flux_muscl(left, right, rise, fall, v, n, flux):  # type: ignore[no-untyped-def]
+@jit
+def flux_muscl(left, right, rise, fall, v, n, flux):  # type: ignore[no-untyped-def]
     for j in range(n):
         put(flux, j, _upwind(at(v, j), at(left, j) + at(rise, j), at(right, j) - at(fall, j)))
 
 
-@_jit
-def _flux_driven(left, right, rise, fall, a, b, n, speed, flux):  # type: ignore[no-untyped-def]
-    """`_velocity_two` and `_flux_muscl` in one."""
+@jit
+def flux_driven(left, right, rise, fall, a, b, n, speed, flux):  # type: ignore[no-untyped-def]
+    """`velocity_two` and `flux_muscl` in one."""
     for j in range(n):
         s = speed * (at(b, j) - at(a, j))
         put(flux, j, _upwind(s, at(left, j) + at(rise, j), at(right, j) - at(fall, j)))
 
 
-@_jit
+@jit
 def _face_muscl(u0, u1, u2, rise, s):  # type: ignore[no-untyped-def]
     """Half the slope of the cell on the right of a face, and with that on the left, `rise`, the flux."""
     fall = _van_leer(u1 - u0, u2 - u1)
     return fall, _upwind(s, u0 + rise, u1 - fall)
 
 
-@_jit
-def _pass_muscl(  # type: ignore[no-untyped-def]
+@jit
+def pass_muscl(  # type: ignore[no-untyped-def]
     left, right, source, rise, a, b, before, n, speed, inverse_h, add, after, slope, flux, out
 ):
     """One row of everything for van Leer: from `source` the row `after` of the density, `slope` of the row on the right
     of a face, its `flux`, and with that `before`, through the face before, the divergence of the row on the left.
 
-    The formulae of `_copy`, `_velocity_two`, `_half_slopes`, `_flux_muscl` and `_difference`, whose divisions hide
+    The formulae of `_copy`, `velocity_two`, `half_slopes`, `flux_muscl` and `difference`, whose divisions hide
     behind the loads and stores of each other.
     """
     for j in range(n):
-        x = _moving(at(source, j), FLUSH)
+        x = moving(at(source, j), FLUSH)
         s = speed * (at(b, j) - at(a, j))
         fall, through = _face_muscl(at(left, j), at(right, j), x, at(rise, j), s)
         put_second(slope, j, fall)
@@ -166,31 +189,31 @@ def _pass_muscl(  # type: ignore[no-untyped-def]
         put(out, j, peek(out, j) + change if add else change)
 
 
-@_jit
-def _line_muscl(u, p, n, periodic, i0, i1, speed, inverse_h, add, out):  # type: ignore[no-untyped-def]
-    """As `_pass_muscl`, cells ``i0 .. i1`` of a line of `n`: what is on the left goes from hand to hand."""
-    g0, g1, g3 = _ghost_row(i0 - 2, n, periodic), _ghost_row(i0 - 1, n, periodic), _ghost_row(i0 + 1, n, periodic)
-    u0, u1, u2 = _moving(at(u, g1), FLUSH), _moving(at(u, i0), FLUSH), _moving(at(u, g3), FLUSH)
-    rise = _van_leer(u0 - _moving(at(u, g0), FLUSH), u1 - u0)
+@jit
+def line_muscl(u, p, n, periodic, i0, i1, speed, inverse_h, add, out):  # type: ignore[no-untyped-def]
+    """As `pass_muscl`, cells ``i0 .. i1`` of a line of `n`: what is on the left goes from hand to hand."""
+    g0, g1, g3 = ghost_row(i0 - 2, n, periodic), ghost_row(i0 - 1, n, periodic), ghost_row(i0 + 1, n, periodic)
+    u0, u1, u2 = moving(at(u, g1), FLUSH), moving(at(u, i0), FLUSH), moving(at(u, g3), FLUSH)
+    rise = _van_leer(u0 - moving(at(u, g0), FLUSH), u1 - u0)
     rise, before = _face_muscl(u0, u1, u2, rise, speed * (at(p, i0) - at(p, g1)))
     u0, u1 = u1, u2
     inside = larger(i0, smaller(i1, n - 2))
     for j in range(i0, inside):
-        u2 = _moving(at(u, j + 2), FLUSH)
+        u2 = moving(at(u, j + 2), FLUSH)
         fall, through = _face_muscl(u0, u1, u2, rise, speed * (at(p, j + 1) - at(p, j)))
         change = (before - through) * inverse_h
         put(out, j, peek(out, j) + change if add else change)
         u0, u1, rise, before = u1, u2, fall, through
     for j in range(inside, i1):
-        u2 = _moving(at(u, _ghost_row(j + 2, n, periodic)), FLUSH)
-        s = speed * (at(p, _ghost_row(j + 1, n, periodic)) - at(p, j))
+        u2 = moving(at(u, ghost_row(j + 2, n, periodic)), FLUSH)
+        s = speed * (at(p, ghost_row(j + 1, n, periodic)) - at(p, j))
         fall, through = _face_muscl(u0, u1, u2, rise, s)
         change = (before - through) * inverse_h
         put(out, j, peek(out, j) + change if add else change)
         u0, u1, rise, before = u1, u2, fall, through
 
 
-@_jit
+@jit
 def _extremes(x0, x1, x2, x3, x4, x5):  # type: ignore[no-untyped-def]
     """The largest and the smallest of six."""
     high = x1 if x1 > x0 else x0
@@ -206,15 +229,15 @@ def _extremes(x0, x1, x2, x3, x4, x5):  # type: ignore[no-untyped-def]
     return high, low
 
 
-@_contracted
-def _flux_points(e0, e1, e2, e3, e4, e5, v, n, ratio, flux, unsafe):  # type: ignore[no-untyped-def]
+@contracted
+def flux_points(e0, e1, e2, e3, e4, e5, v, n, ratio, flux, unsafe):  # type: ignore[no-untyped-def]
     """``G = v mu_f``: WENO-Z interpolation (power 2) from the upwind side; where the stencil spans more than `ratio`.
 
     Candidates ``(3 u0 - 10 u1 + 15 u2)/8``, ``(-u1 + 6 u2 + 3 u3)/8``, ``(3 u2 + 6 u3 - u4)/8`` with linear weights
     1/16, 10/16, 5/16 and ``alpha_k = d_k (1 + tau^2/b_k^2)``, brought to one denominator. Smoothness is measured
     on the stencil divided by a power of two near its largest value: squares of tails underflow, and no fixed epsilon
     fits all. `unsafe` gets 1.0 where max/min of the six cells is above `ratio`; the answer is whether there was any:
-    then `_shade` says how far.
+    then `shade` says how far.
     """
     count = 0
     for j in range(n):
@@ -235,9 +258,9 @@ def _flux_points(e0, e1, e2, e3, e4, e5, v, n, ratio, flux, unsafe):  # type: ig
         wide = high > ratio * low
         put_second(unsafe, j, 1.0 if wide else 0.0)
         count += 1 if wide else 0
-        exponent = _as_integer(high + TINY) & _EXPONENT
-        scale = _as_double(_ONE_HALF_UP - exponent)
-        back = _as_double(exponent + _ONE_UP)
+        exponent = as_integer(high + TINY) & EXPONENT
+        scale = as_double(ONE_HALF_UP - exponent)
+        back = as_double(exponent + ONE_UP)
         d10 = (u1 - u0) * scale
         d21 = (u2 - u1) * scale
         d32 = (u3 - u2) * scale
@@ -268,8 +291,8 @@ def _flux_points(e0, e1, e2, e3, e4, e5, v, n, ratio, flux, unsafe):  # type: ig
     return count > 0
 
 
-@_jit
-def _shade(e0, e1, e2, e3, e4, e5, n, ratio, unsafe):  # type: ignore[no-untyped-def]
+@jit
+def shade(e0, e1, e2, e3, e4, e5, n, ratio, unsafe):  # type: ignore[no-untyped-def]
     """The share of the fallback: 0 up to max/min of the six cells of `ratio`, 1 from `TAIL_WIDTH` times that on.
 
     A switch without width would be a jump of the rate of change, which densities are drawn to and stay at: from there
@@ -282,8 +305,8 @@ def _shade(e0, e1, e2, e3, e4, e5, n, ratio, unsafe):  # type: ignore[no-untyped
         put(unsafe, j, 1.0 if share > 1.0 else share)
 
 
-@_contracted
-def _correct(g0, g1, g2, g3, g4, n, flux):  # type: ignore[no-untyped-def]
+@contracted
+def correct(g0, g1, g2, g3, g4, n, flux):  # type: ignore[no-untyped-def]
     """``F = G - d^2 G/24 + 3 d^4 G/640``."""
     for j in range(n):
         near = at(g1, j) + at(g3, j)
@@ -291,17 +314,17 @@ def _correct(g0, g1, g2, g3, g4, n, flux):  # type: ignore[no-untyped-def]
         put(flux, j, (1067.0 / 960.0) * at(g2, j) + ((3.0 / 640.0) * far - (29.0 / 480.0) * near))
 
 
-@_jit
+@jit
 def _any(f0, f1, f2, f3, f4, n):  # type: ignore[no-untyped-def]
     """Whether one of the entries is not zero."""
     found = np.int64(0)
     for j in range(n):
-        found |= _as_integer(at(f0, j)) | _as_integer(at(f1, j)) | _as_integer(at(f2, j))
-        found |= _as_integer(at(f3, j)) | _as_integer(at(f4, j))
+        found |= as_integer(at(f0, j)) | as_integer(at(f1, j)) | as_integer(at(f2, j))
+        found |= as_integer(at(f3, j)) | as_integer(at(f4, j))
     return found != 0
 
 
-@_jit
+@jit
 def _replace(u0, u1, u2, u3, v, temperature, spread, f0, f1, f2, f3, f4, n, flux):  # type: ignore[no-untyped-def]
     """Blend in the flux of `Muscl` with van Leer's slopes, by the largest share that one of the five faces asks for."""
     for j in range(n):
@@ -320,8 +343,8 @@ def _replace(u0, u1, u2, u3, v, temperature, spread, f0, f1, f2, f3, f4, n, flux
         put(flux, j, low if share == 1.0 else high + share * (low - high))
 
 
-@_jit
-def _guard(u0, u1, u2, u3, v, temperature, spread, f0, f1, f2, f3, f4, n, flux):  # type: ignore[no-untyped-def]
+@jit
+def guard(u0, u1, u2, u3, v, temperature, spread, f0, f1, f2, f3, f4, n, flux):  # type: ignore[no-untyped-def]
     """`_replace`, passing over pieces without an unsafe face."""
     for c in range(0, n, PIECE):
         k = smaller(PIECE, n - c)
@@ -344,27 +367,27 @@ def _guard(u0, u1, u2, u3, v, temperature, spread, f0, f1, f2, f3, f4, n, flux):
             )
 
 
-@_jit
+@jit
 def _allowance(mu, nu, speed, room):  # type: ignore[no-untyped-def]
-    """What a donor may give through one face in unit time, see `_limit`."""
+    """What a donor may give through one face in unit time, see `limit`."""
     kappa = 1.0 / (nu if nu > 0.5 else 0.5)
     slack = 1.0 - kappa * nu
     slack = slack if slack > 0.0 else 0.0
     return SAFE * mu * (kappa * speed + room * slack)
 
 
-@_jit
-def _most(values, n):  # type: ignore[no-untyped-def]
+@jit
+def largest_entry(values, n):  # type: ignore[no-untyped-def]
     """The largest of non-negative values, or NaN: as integers, whose maxima vectorise."""
     top = np.int64(0)
     for j in range(n):
-        x = _as_integer(at(values, j)) & _MAGNITUDE
+        x = as_integer(at(values, j)) & MAGNITUDE
         top = x if x > top else top
-    return _as_double(top)
+    return as_double(top)
 
 
-@_jit
-def _limit(left, right, near, far, v, spread, diffusive, dt, most, room, n, flux):  # type: ignore[no-untyped-def]
+@jit
+def limit(left, right, near, far, v, spread, diffusive, dt, most, room, n, flux):  # type: ignore[no-untyped-def]
     """Cut the flux so that no donor gives away more than it has in a forward Euler step.
 
     ``|F| <= mu (kappa |v_out| + slack)`` with ``kappa = min(2, 1/nu)``, ``slack = room (1 - kappa nu)``,
@@ -393,8 +416,8 @@ def _limit(left, right, near, far, v, spread, diffusive, dt, most, room, n, flux
             put(flux, j, low if x < low else x)
 
 
-@_jit
-def _difference(left, right, n, inverse_h, add, out):  # type: ignore[no-untyped-def]
+@jit
+def difference(left, right, n, inverse_h, add, out):  # type: ignore[no-untyped-def]
     """Set or add ``-(F_(k+1) - F_k)/h``."""
     if add:
         for j in range(n):
@@ -404,8 +427,8 @@ def _difference(left, right, n, inverse_h, add, out):  # type: ignore[no-untyped
             put(out, j, (at(left, j) - at(right, j)) * inverse_h)
 
 
-@_jit
-def _leaving(left, right, n, factor, add, out):  # type: ignore[no-untyped-def]
+@jit
+def leaving(left, right, n, factor, add, out):  # type: ignore[no-untyped-def]
     """Set or add ``factor (v^+ on the right + v^- on the left)``."""
     for j in range(n):
         x = at(left, j)
@@ -414,9 +437,9 @@ def _leaving(left, right, n, factor, add, out):  # type: ignore[no-untyped-def]
         put(out, j, peek(out, j) + value if add else value)
 
 
-@_jit
-def _leaving_spread(left, right, near, far, n, factor, add, out):  # type: ignore[no-untyped-def]
-    """As `_leaving`, each plus the conductance."""
+@jit
+def leaving_spread(left, right, near, far, n, factor, add, out):  # type: ignore[no-untyped-def]
+    """As `leaving`, each plus the conductance."""
     for j in range(n):
         x = at(left, j)
         y = at(right, j)
@@ -425,9 +448,9 @@ def _leaving_spread(left, right, near, far, n, factor, add, out):  # type: ignor
         put(out, j, peek(out, j) + value if add else value)
 
 
-@_jit
-def _conductance_of(fitted, a, b, n, factor, inverse_temperature, weight):  # type: ignore[no-untyped-def]
+@jit
+def conductance_of(fitted, a, b, n, factor, inverse_temperature, weight):  # type: ignore[no-untyped-def]
     if fitted is not None:
-        _conductance(a, b, n, factor, inverse_temperature, weight)
+        conductance(a, b, n, factor, inverse_temperature, weight)
     else:
-        _fill(factor, n, weight)
+        fill(factor, n, weight)

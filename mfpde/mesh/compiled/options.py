@@ -26,6 +26,50 @@ from typing import Any
 
 from mfpde.support.compiling import compiled
 
+__all__ = [
+    "AHEAD",
+    "BUFFER",
+    "BUFFERS",
+    "EXPONENT",
+    "FACE_OFFSET",
+    "FLUSH",
+    "INNER",
+    "INVERSE_H",
+    "LINE",
+    "LONG",
+    "LOWER_TRUNCATED",
+    "MAGNITUDE",
+    "MC",
+    "METRIC_FACE",
+    "METRIC_INNER",
+    "METRIC_OFFSET",
+    "METRIC_OUTER",
+    "MINMOD",
+    "ONE_HALF_UP",
+    "ONE_UP",
+    "OUTER",
+    "PERIODIC",
+    "PIECE",
+    "RING",
+    "ROWS",
+    "SAFE",
+    "SHORT",
+    "SPACING",
+    "SPEED",
+    "STAGGERED_1",
+    "STAGGERED_3",
+    "STAGGERED_5",
+    "TILE",
+    "TINY",
+    "UPPER_TRUNCATED",
+    "VAN_LEER",
+    "WIDTH",
+    "contracted",
+    "inlined",
+    "jit",
+    "kernel",
+]
+
 MINMOD, VAN_LEER, MC = 0, 1, 2
 
 # columns of the integer and float description of an axis (see operator.py)
@@ -50,17 +94,17 @@ SAFE = 1.0 - 1e-13  # room for round-off in the positivity limiter
 
 STAGGERED_1, STAGGERED_3, STAGGERED_5 = 75.0 / 64.0, -25.0 / 384.0, 3.0 / 640.0
 
-_EXPONENT = 0x7FF0000000000000
-_MAGNITUDE = 0x7FFFFFFFFFFFFFFF
-_ONE_HALF_UP = 2045 << 52
-_ONE_UP = 1 << 52
+EXPONENT = 0x7FF0000000000000
+MAGNITUDE = 0x7FFFFFFFFFFFFFFF
+ONE_HALF_UP = 2045 << 52
+ONE_UP = 1 << 52
 
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"nsz"}}
 # never called but by compiled code
 _INNER: dict[str, Any] = {"cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
-_kernel = compiled(**_OPTIONS, no_cfunc_wrapper=True)
-_jit = compiled(**_OPTIONS, **_INNER)
-_inlined = compiled(**_OPTIONS, **_INNER, inline="always")
-_contracted = compiled(**(_OPTIONS | _INNER | {"fastmath": {"nsz", "contract"}}))
+kernel = compiled(**_OPTIONS, no_cfunc_wrapper=True)
+jit = compiled(**_OPTIONS, **_INNER)
+inlined = compiled(**_OPTIONS, **_INNER, inline="always")
+contracted = compiled(**(_OPTIONS | _INNER | {"fastmath": {"nsz", "contract"}}))

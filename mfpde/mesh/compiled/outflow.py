@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 
-from mfpde.mesh.compiled.bernoulli import _as_integer
+from mfpde.mesh.compiled.bernoulli import as_integer
 from mfpde.mesh.compiled.faces import (
-    _conductance_of,
-    _leaving,
-    _leaving_spread,
-    _velocity_six,
-    _velocity_two,
+    conductance_of,
+    leaving,
+    leaving_spread,
+    velocity_six,
+    velocity_two,
 )
 from mfpde.mesh.compiled.lines import (
-    _band,
-    _close_walls,
-    _fetch,
-    _gather,
-    _ghost_row,
-    _row,
-    _scale_row,
-    _scale_tile,
-    _shape,
+    band_of,
+    close_walls,
+    gather,
+    ghost_row,
+    prefetch,
+    row,
+    scale_row,
+    scale_tile,
+    shape,
 )
 from mfpde.mesh.compiled.options import (
-    _MAGNITUDE,
     AHEAD,
     BUFFER,
     INNER,
     INVERSE_H,
+    MAGNITUDE,
     METRIC_OFFSET,
     PERIODIC,
     PIECE,
     ROWS,
     SPEED,
-    _inlined,
-    _kernel,
+    inlined,
+    kernel,
 )
 from mfpde.support.pointers import (
     at,
@@ -45,8 +45,10 @@ from mfpde.support.pointers import (
     smaller,
 )
 
+__all__ = ["largest", "outflow"]
 
-@_inlined
+
+@inlined
 def _outflow_strip(  # type: ignore[no-untyped-def]
     six,
     fitted,
@@ -74,21 +76,21 @@ def _outflow_strip(  # type: ignore[no-untyped-def]
     corner = o * n * inner + c
     here = shift(potential, corner)
     for f in range(i0, i1 + 1):
-        face, before = _row(v, f), _row(v, f - 1)
-        a = shift(here, _ghost_row(f - 1, n, periodic) * inner)
-        b = shift(here, _ghost_row(f, n, periodic) * inner)
+        face, before = row(v, f), row(v, f - 1)
+        a = shift(here, ghost_row(f - 1, n, periodic) * inner)
+        b = shift(here, ghost_row(f, n, periodic) * inner)
         if six is not None:
-            p0 = shift(here, _ghost_row(f - 3, n, periodic) * inner)
-            p1 = shift(here, _ghost_row(f - 2, n, periodic) * inner)
-            p4 = shift(here, _ghost_row(f + 1, n, periodic) * inner)
-            p5 = shift(here, _ghost_row(f + 2, n, periodic) * inner)
+            p0 = shift(here, ghost_row(f - 3, n, periodic) * inner)
+            p1 = shift(here, ghost_row(f - 2, n, periodic) * inner)
+            p4 = shift(here, ghost_row(f + 1, n, periodic) * inner)
+            p5 = shift(here, ghost_row(f + 2, n, periodic) * inner)
             for d in range(0, w, PIECE):
                 k = smaller(PIECE, w - d)
                 if f + AHEAD <= i1:
                     s = corner + (f + AHEAD) * inner + d
-                    _fetch(shift(potential, s + 2 * inner), k)
-                    _fetch(shift(out, s - inner), k)
-                _velocity_six(
+                    prefetch(shift(potential, s + 2 * inner), k)
+                    prefetch(shift(out, s - inner), k)
+                velocity_six(
                     shift(p0, d),
                     shift(p1, d),
                     shift(a, d),
@@ -100,25 +102,25 @@ def _outflow_strip(  # type: ignore[no-untyped-def]
                     shift(face, d),
                 )
         else:
-            _velocity_two(a, b, w, floats[SPEED], face)
+            velocity_two(a, b, w, floats[SPEED], face)
         if scaled:
-            _scale_row(rates, ints, o, f, c, w, face)
+            scale_row(rates, ints, o, f, c, w, face)
         if temperature is not None:
-            weight = _row(spread, f)
-            _conductance_of(fitted, a, b, w, -share * temperature * floats[SPEED], inverse_temperature, weight)
+            weight = row(spread, f)
+            conductance_of(fitted, a, b, w, -share * temperature * floats[SPEED], inverse_temperature, weight)
             if scaled:
-                _scale_row(rates, ints, o, f, c, w, weight)
+                scale_row(rates, ints, o, f, c, w, weight)
             if not periodic:
-                _close_walls(n, f, one, one, w, weight)
+                close_walls(n, f, one, one, w, weight)
         if f > i0:
             target = shift(out, corner + (f - 1) * inner)
             if temperature is not None:
-                _leaving_spread(before, face, _row(spread, f - 1), weight, w, floats[INVERSE_H], add, target)
+                leaving_spread(before, face, row(spread, f - 1), weight, w, floats[INVERSE_H], add, target)
             else:
-                _leaving(before, face, w, floats[INVERSE_H], add, target)
+                leaving(before, face, w, floats[INVERSE_H], add, target)
 
 
-@_inlined
+@inlined
 def _outflow_tile(  # type: ignore[no-untyped-def]
     six,
     fitted,
@@ -147,34 +149,34 @@ def _outflow_tile(  # type: ignore[no-untyped-def]
     count = rows + 2 * ghost
     faces = (batch * count - 2 * ghost + 1) * w
     first = ghost * w
-    _gather(0.0, shift(potential, o * n * w), n, w, r - ghost, count, batch, periodic, pv)
+    gather(0.0, shift(potential, o * n * w), n, w, r - ghost, count, batch, periodic, pv)
     a, b = shift(pv, first - w), shift(pv, first)
     if six is not None:
         p4, p5 = shift(pv, 4 * w), shift(pv, 5 * w)
-        _velocity_six(pv, shift(pv, w), a, b, p4, p5, faces, floats[SPEED], shift(v, first))
+        velocity_six(pv, shift(pv, w), a, b, p4, p5, faces, floats[SPEED], shift(v, first))
     else:
-        _velocity_two(a, b, faces, floats[SPEED], shift(v, first))
+        velocity_two(a, b, faces, floats[SPEED], shift(v, first))
     if scaled:
-        _scale_tile(rates, ints, o, batch, r - ghost, count, w, v)
+        scale_tile(rates, ints, o, batch, r - ghost, count, w, v)
     if temperature is not None:
         factor = -share * temperature * floats[SPEED]
-        _conductance_of(fitted, a, b, faces, factor, inverse_temperature, shift(spread, first))
+        conductance_of(fitted, a, b, faces, factor, inverse_temperature, shift(spread, first))
         if scaled:
-            _scale_tile(rates, ints, o, batch, r - ghost, count, w, spread)
+            scale_tile(rates, ints, o, batch, r - ghost, count, w, spread)
         if not periodic:
-            _close_walls(n, r - ghost, count, batch, w, spread)
+            close_walls(n, r - ghost, count, batch, w, spread)
     for k in range(batch):
         t = (k * count + ghost) * w
         left, right = shift(v, t), shift(v, t + w)
         target = shift(out, ((o + k) * n + r) * w)
         if temperature is not None:
             near, far = shift(spread, t), shift(spread, t + w)
-            _leaving_spread(left, right, near, far, rows * w, floats[INVERSE_H], add, target)
+            leaving_spread(left, right, near, far, rows * w, floats[INVERSE_H], add, target)
         else:
-            _leaving(left, right, rows * w, floats[INVERSE_H], add, target)
+            leaving(left, right, rows * w, floats[INVERSE_H], add, target)
 
 
-@_kernel
+@kernel
 def outflow(  # type: ignore[no-untyped-def]
     wide,
     six,
@@ -204,8 +206,8 @@ def outflow(  # type: ignore[no-untyped-def]
     for j in range(start, stop):
         for axis in range(ints.shape[0]):
             inner, rates = ints[axis, INNER], pointer(metric, larger(0, ints[axis, METRIC_OFFSET]))
-            o0, o1, i0, i1 = _band(ints, axis, j * band, smaller(ints[0, ROWS], (j + 1) * band))
-            width, depth, batch = _shape(o1 - o0, i1 - i0, inner, ghost)
+            o0, o1, i0, i1 = band_of(ints, axis, j * band, smaller(ints[0, ROWS], (j + 1) * band))
+            width, depth, batch = shape(o1 - o0, i1 - i0, inner, ghost)
             for o in range(o0, o1, batch):
                 if wide is not None and depth == 0:
                     for c in range(0, inner, width):
@@ -252,7 +254,7 @@ def outflow(  # type: ignore[no-untyped-def]
                         )
 
 
-@_kernel
+@kernel
 def largest(values, mu, floor, start, stop):  # type: ignore[no-untyped-def]
     """The largest of the non-negative `values` in a range where ``mu >= floor``, and its first index.
 
@@ -268,17 +270,17 @@ def largest(values, mu, floor, start, stop):  # type: ignore[no-untyped-def]
         # non-negative doubles compare as their bits, and integer maxima vectorise
         if floor > 0.0:
             for j in range(n):
-                x = _as_integer(at(v, j)) & _MAGNITUDE
+                x = as_integer(at(v, j)) & MAGNITUDE
                 x = np.int64(-1) if at(weight, j) < floor else x
                 top = x if x > top else top
         else:
             for j in range(n):
-                x = _as_integer(at(v, j)) & _MAGNITUDE
+                x = as_integer(at(v, j)) & MAGNITUDE
                 top = x if x > top else top
         if top > best:
             best = top
             for j in range(n):
-                if _as_integer(at(v, j)) & _MAGNITUDE == top and not (floor > 0.0 and at(weight, j) < floor):
+                if as_integer(at(v, j)) & MAGNITUDE == top and not (floor > 0.0 and at(weight, j) < floor):
                     index = low + j
                     break
     return values[index] if best >= 0 else 0.0, index

@@ -29,9 +29,11 @@ from mfpde.mesh.compiled.options import (
     ROWS,
     SAFE,
     SPEED,
-    _jit,
-    _kernel,
+    jit,
+    kernel,
 )
+
+__all__ = ["solve", "tile_width"]
 
 WIDTH = 64  # most lines of a tile: the recurrences have a long latency, hidden by that many at a time
 BLOCK = 32  # rows of a block
@@ -40,13 +42,13 @@ GAMMA = 1.0 - 1.0 / np.sqrt(2.0)  # of the L-stable SDIRK method of two stages
 KEEP = np.sqrt(2.0)  # the second stage starts from (1 + KEEP) Y_1 - KEEP mu
 
 
-@_jit
+@jit
 def _copy(source, target):  # type: ignore[no-untyped-def]
     for j in range(target.size):
         target[j] = source[j]
 
 
-@_jit
+@jit
 def _move(mesh, line, width, n, inner, r0, rows, tile, inward):  # type: ignore[no-untyped-def]
     """Copy rows ``r0 .. r0 + rows`` of lines ``line .. line + width`` into a tile (`inward`) or back."""
     if inner == 1:
@@ -75,7 +77,7 @@ def _move(mesh, line, width, n, inner, r0, rows, tile, inward):  # type: ignore[
         q += run
 
 
-@_jit
+@jit
 def _rates(lower, upper, scale, temperature, inverse_temperature, ahead, back):  # type: ignore[no-untyped-def]
     """``scale tau B(+-d)`` as drift plus conductance, ``tau B(-|d|) = tau B(|d|) + |dV|``."""
     for j in range(lower.size):
@@ -85,7 +87,7 @@ def _rates(lower, upper, scale, temperature, inverse_temperature, ahead, back): 
         back[j] = scale * (k + (0.0 if x < 0.0 else x))
 
 
-@_jit
+@jit
 def _scale_rates(metric, ints, line, width, face, faces, ahead, back):  # type: ignore[no-untyped-def]
     """Multiply the rates through faces ``face .. face + faces`` by the metric."""
     inner, face_stride = ints[INNER], ints[METRIC_FACE]
@@ -104,7 +106,7 @@ def _scale_rates(metric, ints, line, width, face, faces, ahead, back):  # type: 
         q += run
 
 
-@_jit
+@jit
 def _eliminate(ahead, back, mu, rows, w, down, x, c, b):  # type: ignore[no-untyped-def]
     """Eliminate some rows: face, right-hand side and `down` at ``j`` belong to the next row.
 
@@ -132,7 +134,7 @@ def _eliminate(ahead, back, mu, rows, w, down, x, c, b):  # type: ignore[no-unty
             b[q] = m[q] + up[q] * y
 
 
-@_jit
+@jit
 def _eliminate_round(ahead, back, mu, rows, w, down, home, away, x, c, b, p, s, last, e):  # type: ignore[no-untyped-def]
     """`_eliminate` on a periodic axis, against the last row too.
 
@@ -166,7 +168,7 @@ def _eliminate_round(ahead, back, mu, rows, w, down, home, away, x, c, b, p, s, 
             b[q] = m[q] + up[q] * y
 
 
-@_jit
+@jit
 def _ascend(  # type: ignore[no-untyped-def]
     mu,
     potential,
@@ -245,7 +247,7 @@ def _ascend(  # type: ignore[no-untyped-def]
         end[q] = b[q] / last[q]
 
 
-@_jit
+@jit
 def _ascend_again(up, inverse, home, n, w, periodic, work, x):  # type: ignore[no-untyped-def]
     """Another right-hand side, in place, for a tile whose elimination was kept."""
     b, last, e = work[1], work[4], work[5]
@@ -278,7 +280,7 @@ def _ascend_again(up, inverse, home, n, w, periodic, work, x):  # type: ignore[n
         end[q] = b[q] / last[q]
 
 
-@_jit
+@jit
 def _descend(down, away, n, w, periodic, low, high, x):  # type: ignore[no-untyped-def]
     """Back substitution for rows ``high - 1 .. low``, those above being known."""
     end = x[(n - 1) * w : n * w]
@@ -294,7 +296,7 @@ def _descend(down, away, n, w, periodic, low, high, x):  # type: ignore[no-untyp
                 here[q] = here[q] + d[q] * above[q]
 
 
-@_jit
+@jit
 def _second_stage(mu, line, n, inner, w, before, stage):  # type: ignore[no-untyped-def]
     """``(1 + KEEP) Y - KEEP mu`` in place of ``Y``."""
     for r in range(0, n, BLOCK):
@@ -305,7 +307,7 @@ def _second_stage(mu, line, n, inner, w, before, stage):  # type: ignore[no-unty
             y[j] = y[j] + KEEP * (y[j] - before[j])
 
 
-@_jit
+@jit
 def _any_negative(x, m):  # type: ignore[no-untyped-def]
     count = 0
     for j in range(m):
@@ -313,7 +315,7 @@ def _any_negative(x, m):  # type: ignore[no-untyped-def]
     return count > 0
 
 
-@_jit
+@jit
 def _pass(flux, have, want, n, step, start, keep):  # type: ignore[no-untyped-def]
     """The factors of the faces through which `flux` goes in one direction, donors visited along it.
 
@@ -340,7 +342,7 @@ def _pass(flux, have, want, n, step, start, keep):  # type: ignore[no-untyped-de
     return given
 
 
-@_jit
+@jit
 def _blend(have, want, n, periodic, seam, flux, keep):  # type: ignore[no-untyped-def]
     """Replace the line `want` by one without negative entries between it and the positive line `have`.
 
@@ -375,7 +377,7 @@ def _blend(have, want, n, periodic, seam, flux, keep):  # type: ignore[no-untype
             want[j] = 0.0 if value < 0.0 else value
 
 
-@_jit
+@jit
 def _make_positive(low, seam, rates, n, w, periodic, work, x):  # type: ignore[no-untyped-def]
     """Blend the lines of a tile that have negative entries with those of `low`, the implicit Euler step.
 
@@ -397,13 +399,13 @@ def _make_positive(low, seam, rates, n, w, periodic, work, x):  # type: ignore[n
                 x[j * w + q] = sdirk[j]
 
 
-@_kernel
+@kernel
 def tile_width(lines):  # type: ignore[no-untyped-def]
     """Lines of a tile."""
     return min(WIDTH, lines)
 
 
-@_kernel
+@kernel
 def solve(order, dt, temperature, inverse_temperature, mu, potential, ints, floats, metric, start, stop, out):  # type: ignore[no-untyped-def]
     """One implicit step on tiles ``start <= j < stop`` of the lines of an axis. `out` may be `mu`."""
     n, inner, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]

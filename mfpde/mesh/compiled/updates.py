@@ -34,6 +34,7 @@ from mfpde.support.pointers import at, pointer, put, smaller
 from mfpde.support.threads import THREADED_SIZE, in_shares
 
 __all__ = [
+    "Change",
     "Survey",
     "combine",
     "exponential",

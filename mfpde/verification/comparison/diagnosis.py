@@ -13,9 +13,9 @@ from mfpde.support.arrays import Array
 from mfpde.verification.comparison.findings import MARGIN, Finding
 from mfpde.verification.comparison.mean_field import Quantity
 from mfpde.verification.comparison.sensitivity import Fault, Sensitivities
-from mfpde.verification.comparison.statistics import _combine, _Estimate, _intercept
+from mfpde.verification.comparison.statistics import Estimate, combine, intercept
 
-__all__ = ["Fit", "VisibleError"]
+__all__ = ["Fit", "Gaps", "VisibleError", "explanation", "visible_errors"]
 
 
 NOTHING = 1e-6
@@ -135,7 +135,7 @@ class Gaps:
         self.sensitivities = sensitivities
         used = [k for k, group in enumerate(groups) if len(group[self.names[0]]) > 1]
         rows = [self._vector(groups[k]) for k in used]
-        weights = _intercept(1.0 / sizes[used], np.array([len(y) for y in rows]) * sizes[used])
+        weights = intercept(1.0 / sizes[used], np.array([len(y) for y in rows]) * sizes[used])
         self.groups = [w * y for w, y in zip(weights, rows, strict=True)]
         if control is not None and len(control[self.names[0]]) > 1 and used[-1] == len(groups) - 1:
             # at the start there is no step to correct for
@@ -165,7 +165,7 @@ class Gaps:
         """The sum of squares in units of what each gap may be."""
         return float(np.sum(left**2 / self.variance))
 
-    def _along(self, slope: Array, change: Array) -> tuple[_Estimate, float]:
+    def _along(self, slope: Array, change: Array) -> tuple[Estimate, float]:
         """The multiple of a direction in the gaps less a change; what is allowed of it.
 
         Every gap is weighted by its own variance. Weights by their covariance would be better, had it not to be
@@ -173,9 +173,9 @@ class Gaps:
         """
         weights = slope / self.variance
         weights = weights / float(slope @ weights)
-        fitted = _combine([g @ weights for g in self.groups], 1e-12)
+        fitted = combine([g @ weights for g in self.groups], 1e-12)
         value = fitted.value - float(weights @ change)
-        return _Estimate(value, fitted.error, fitted.freedom), float(np.abs(weights) @ self.allowance)
+        return Estimate(value, fitted.error, fitted.freedom), float(np.abs(weights) @ self.allowance)
 
     def visible(self, fault: Fault, threshold: float) -> float | None:
         """The smallest relative error of a kind that its fit shows in 999 of 1000 draws; None if it changes nothing."""
@@ -199,7 +199,7 @@ class Gaps:
         step = estimate.value
         left = self.limit - change - step * slope
         factor = math.exp(min(max(at + step, -LARGEST), LARGEST))
-        z = _Estimate(at + step, estimate.error, estimate.freedom).z(allowed, one_sided=False)
+        z = Estimate(at + step, estimate.error, estimate.freedom).z(allowed, one_sided=False)
         misfit = self.misfit(left)
         explains = bool(np.all(np.abs(left) <= self.insignificant)) or misfit < self.misfit(self.limit) / 50
         return Fit(factor, factor * estimate.error, z, misfit, explains), step

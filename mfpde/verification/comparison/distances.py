@@ -8,18 +8,20 @@ import numpy as np
 
 from mfpde.support.arrays import Array
 
+__all__ = ["Quantile", "circle_distance", "directions"]
+
 DIRECTIONS = 16
 """Projections of the sliced distance."""
 
 
-class _Quantile:
+class Quantile:
     """A quantile function: linear from `low` to `high` on each of the intervals between `c`, which runs 0 to 1."""
 
     def __init__(self, c: Array, low: Array, high: Array) -> None:
         self.c, self.low, self.high = c, low, high
 
     @classmethod
-    def of_points(cls, x: Array, weights: Array | None) -> _Quantile:
+    def of_points(cls, x: Array, weights: Array | None) -> Quantile:
         if weights is None:
             x = np.sort(x)
             return cls(np.arange(len(x) + 1) / len(x), x, x)
@@ -29,7 +31,7 @@ class _Quantile:
         return cls(c / c[-1], x, x)
 
     @classmethod
-    def of_curve(cls, x: Array, c: Array) -> _Quantile:
+    def of_curve(cls, x: Array, c: Array) -> Quantile:
         """From a distribution function, piecewise linear through (x, c)."""
         c = np.maximum.accumulate(c)
         c = (c - c[0]) / (c[-1] - c[0])
@@ -37,7 +39,7 @@ class _Quantile:
         knots = np.concatenate([c[:-1][keep], [1.0]])
         return cls(knots, x[:-1][keep], x[1:][keep])
 
-    def distances(self, other: _Quantile) -> tuple[float, float]:
+    def distances(self, other: Quantile) -> tuple[float, float]:
         """``W1`` and the square of ``W2``, exactly: the difference is linear between the merged knots."""
         q = np.union1d(self.c, other.c)
         q[0], q[-1] = 0.0, 1.0
@@ -64,7 +66,7 @@ def _absolute(left: Array, right: Array) -> Array:
     return mean
 
 
-def _circle_distance(curve: tuple[Array, Array], other: tuple[Array, Array], *, steps: bool) -> float:
+def circle_distance(curve: tuple[Array, Array], other: tuple[Array, Array], *, steps: bool) -> float:
     """``W1`` along a circle, ``min_c int |F - G - c| dx``, of two distribution functions over one period.
 
     The first is piecewise linear; the second too, or with `steps` a sum of jumps at its (sorted) points.
@@ -87,7 +89,7 @@ def _circle_distance(curve: tuple[Array, Array], other: tuple[Array, Array], *, 
     return float(length @ _absolute(left - c, right - c))
 
 
-def _directions(d: int) -> Array:
+def directions(d: int) -> Array:
     """Unit vectors: evenly turned in the plane, fixed pseudo-random ones beyond."""
     if d == 2:
         angle = math.pi * (np.arange(DIRECTIONS) + 0.5) / DIRECTIONS

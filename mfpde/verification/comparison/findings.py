@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mfpde.support.arrays import Array
 
-__all__ = ["Finding", "Verdict"]
+__all__ = ["DOUBT", "FEWEST", "Finding", "MARGIN", "STEP_SHARE", "Verdict", "WELCH", "overall"]
 
 
 STEP_SHARE = 0.05

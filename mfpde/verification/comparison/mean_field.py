@@ -18,12 +18,22 @@ from mfpde.equation.problem import Problem, Reaction
 from mfpde.lagrangian.characteristics import Characteristics
 from mfpde.mesh.solution import Solution
 from mfpde.support.arrays import Array
-from mfpde.verification.comparison.distances import _Quantile
+from mfpde.verification.comparison.distances import Quantile
 
 if TYPE_CHECKING:
     from mfpde.support.files.frames import StoredDensity
 
-__all__ = ["ExactLaw", "Quantity"]
+__all__ = [
+    "ExactLaw",
+    "Field",
+    "Quantity",
+    "characteristics_field",
+    "energy_scale",
+    "exact_field",
+    "moments_along",
+    "solution_field",
+    "starts_at_mu_0",
+]
 
 
 LEAST_ENERGY = 1e-3
@@ -182,7 +192,7 @@ class Field:
             source = _Cells(grid, density)
         self.source = source
         self._points: Array | None = None
-        self._marginals: dict[tuple[int, int], tuple[_Quantile, tuple[Array, Array]]] = {}
+        self._marginals: dict[tuple[int, int], tuple[Quantile, tuple[Array, Array]]] = {}
         self._moments: dict[tuple[int, int], tuple[float, float]] = {}
         self.mass = np.array([float(w.sum()) for _, w in source])
         self.response = None
@@ -192,7 +202,7 @@ class Field:
     def moments(self, i: int, j: int) -> tuple[float, float]:
         if (i, j) not in self._moments:
             x, w = self.source[j]
-            self._moments[i, j] = _moments(self.axes[i], x[:, i], w)
+            self._moments[i, j] = moments_along(self.axes[i], x[:, i], w)
         return self._moments[i, j]
 
     def spread(self, i: int) -> float:
@@ -204,13 +214,13 @@ class Field:
             found.append(float(w @ (x[:, i] - mean) ** 2))
         return math.sqrt(max(found))
 
-    def marginal(self, i: int, j: int) -> tuple[_Quantile, tuple[Array, Array]]:
+    def marginal(self, i: int, j: int) -> tuple[Quantile, tuple[Array, Array]]:
         """The quantile function of a marginal, and its distribution function as a curve."""
         if (i, j) not in self._marginals:
             self._marginals[i, j] = self._marginal(i, j)
         return self._marginals[i, j]
 
-    def _marginal(self, i: int, j: int) -> tuple[_Quantile, tuple[Array, Array]]:
+    def _marginal(self, i: int, j: int) -> tuple[Quantile, tuple[Array, Array]]:
         assert self.grid is not None
         assert self.density is not None
         others = tuple(k for k in range(len(self.axes)) if k != i)
@@ -225,9 +235,9 @@ class Field:
 
         x = np.interp(np.arange(REFINE * len(f) + 1) / REFINE, np.arange(len(f) + 1), faces)
         curve = (x, np.clip(PchipInterpolator(faces, c)(x), 0.0, 1.0))
-        return _Quantile.of_curve(*curve), curve
+        return Quantile.of_curve(*curve), curve
 
-    def projected(self, direction: Array, j: int) -> _Quantile:
+    def projected(self, direction: Array, j: int) -> Quantile:
         """The quantile function of the projection on a direction.
 
         The masses of the cells lie at their centres, spread as widely as a cell is.
@@ -249,7 +259,7 @@ class Field:
 
         low, high = along[0] - 0.5 * width, along[-1] + 0.5 * width
         x = np.linspace(low, high, min(4096, 4 * math.ceil((high - low) / width) + 1))
-        return _Quantile.of_curve(x, (integral(x + 0.5 * width) - integral(x - 0.5 * width)) / width)
+        return Quantile.of_curve(x, (integral(x + 0.5 * width) - integral(x - 0.5 * width)) / width)
 
     def _centres(self) -> Array:
         assert self.grid is not None
@@ -274,7 +284,7 @@ class Field:
         return np.asarray(x[rng.choice(len(w), n, p=w / w.sum())])
 
 
-def _moments(axis: Axis, x: Array, w: Array) -> tuple[float, float]:
+def moments_along(axis: Axis, x: Array, w: Array) -> tuple[float, float]:
     if axis.periodic:
         angle = (2 * math.pi / axis.length) * (x - axis.lower)
         return float(w @ np.cos(angle)), float(w @ np.sin(angle))

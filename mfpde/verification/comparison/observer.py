@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from mfpde.support.arrays import Array
-from mfpde.verification.comparison.distances import _circle_distance, _directions, _Quantile
-from mfpde.verification.comparison.mean_field import Field, Quantity, _moments
+from mfpde.verification.comparison.distances import Quantile, circle_distance, directions
+from mfpde.verification.comparison.mean_field import Field, Quantity, moments_along
+
+__all__ = ["Observable", "Observer"]
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,9 @@ class Observer:
                     if quantity in self.distances and not (axis.periodic and quantity is Quantity.W2):
                         add(f"{quantity.value} of {axis.name}", False, max(spread[i], 1e-300))
             if Quantity.SLICED_W2 in wanted and d > 1 and not any(axis.periodic for axis in self.axes):
-                self.directions = _directions(d)
+                self.directions = directions(d)
                 add("sliced W2", False, max(math.sqrt(sum(s * s for s in spread) / d), 1e-300))
-        self._projected: dict[tuple[int, int], _Quantile] = {}
+        self._projected: dict[tuple[int, int], Quantile] = {}
 
     def __call__(self, points: Array, weights: Array | None, j: int) -> dict[str, Array]:
         """Gaps (signed observables, shape (q,)) and distances (shape (1,)) at time number `j`."""
@@ -88,7 +90,7 @@ class Observer:
             x = points[:, i]
             if self.moments:
                 head, tail = ("cosine", "sine") if axis.periodic else ("mean", "mean square")
-                a, b = _moments(axis, x, w)
+                a, b = moments_along(axis, x, w)
                 a0, b0 = field.moments(i, j)
                 found[f"{head} of {axis.name}"], found[f"{tail} of {axis.name}"] = a - a0, b - b0
             if not self.distances:
@@ -98,22 +100,22 @@ class Observer:
                 if Quantity.W1 in self.distances:
                     order = np.argsort(x, kind="stable")
                     c = np.cumsum(w[order])
-                    found[f"W1 of {axis.name}"] = _circle_distance(curve, (x[order], c / c[-1]), steps=True)
+                    found[f"W1 of {axis.name}"] = circle_distance(curve, (x[order], c / c[-1]), steps=True)
                 continue
-            first, square = _Quantile.of_points(x, weights).distances(quantile)
+            first, square = Quantile.of_points(x, weights).distances(quantile)
             if Quantity.W1 in self.distances:
                 found[f"W1 of {axis.name}"] = first
             if Quantity.W2 in self.distances:
                 found[f"W2 of {axis.name}"] = math.sqrt(max(square, 0.0))
         if len(self.directions):
             squares = [
-                _Quantile.of_points(points @ e, weights).distances(self._along(k, j))[1]
+                Quantile.of_points(points @ e, weights).distances(self._along(k, j))[1]
                 for k, e in enumerate(self.directions)
             ]
             found["sliced W2"] = math.sqrt(max(float(np.mean(squares)), 0.0))
         return {name: np.atleast_1d(np.asarray(value, dtype=float)) for name, value in found.items()}
 
-    def _along(self, k: int, j: int) -> _Quantile:
+    def _along(self, k: int, j: int) -> Quantile:
         if (k, j) not in self._projected:
             self._projected[k, j] = self.field.projected(self.directions[k], j)
         return self._projected[k, j]
@@ -148,7 +150,7 @@ class Observer:
                 i = [axis.name for axis in self.axes].index(name)
                 if head in ("W1", "W2"):
                     if self.axes[i].periodic:
-                        value = _circle_distance(field.marginal(i, j)[1], other.marginal(i, j)[1], steps=False)
+                        value = circle_distance(field.marginal(i, j)[1], other.marginal(i, j)[1], steps=False)
                     else:
                         first, square = field.marginal(i, j)[0].distances(other.marginal(i, j)[0])
                         value = first if head == "W1" else math.sqrt(max(square, 0.0))

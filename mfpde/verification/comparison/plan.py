@@ -12,9 +12,9 @@ import numpy as np
 
 from mfpde.support.arrays import Array
 from mfpde.verification.comparison.findings import DOUBT, FEWEST, Finding, Verdict
-from mfpde.verification.comparison.statistics import ANCESTORS, _lines
+from mfpde.verification.comparison.statistics import ANCESTORS, line_weights
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "plan"]
 
 
 FACTORS = (1, 2, 4, 8, 16, 32, 64)
@@ -77,7 +77,7 @@ class _Design:
         """Standard errors of the limits along each line, up to one factor: variances are those of 1/n, or of 1/n^2."""
         x = 1.0 / self.sizes
         variance = (x if signed else x**2) / self.replicas
-        lines = _lines(x, 1.0 / variance, 0.25 if signed else 0.5)
+        lines = line_weights(x, 1.0 / variance, 0.25 if signed else 0.5)
         return [math.sqrt(float(weights**2 @ variance)) for weights in lines]
 
 

@@ -23,7 +23,7 @@ from mfpde.support.files.untrusted import check_heaps, elsewhere, read_npz, stor
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["ParticleRecord", "load_particles"]
+__all__ = ["ParticleRecord", "checked_record", "load_particles", "weights_of"]
 
 
 MAX_BYTES = 2**33

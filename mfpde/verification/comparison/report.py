@@ -348,7 +348,7 @@ class Comparison:
         t : float, optional
             One of `times`.
         """
-        from mfpde.runs.panels import BLUE, GREEN, GREY, ORANGE, VERMILION, _dress, _figure
+        from mfpde.runs.panels import BLUE, GREEN, GREY, ORANGE, VERMILION, dress, new_figure
 
         require(path=(path, PATH | NONE), t=(t, NUMBER | NONE))
         j = len(self.times) - 1 if t is None else int(np.argmin(np.abs(self.times - t)))
@@ -357,7 +357,7 @@ class Comparison:
         found = list(self.findings.values())
         columns = min(3, len(found))
         rows = -(-len(found) // columns)
-        figure = _figure(4.2 * columns, 3.1 * rows + 0.5)
+        figure = new_figure(4.2 * columns, 3.1 * rows + 0.5)
         panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
         colours = {Verdict.CONSISTENT: GREEN, Verdict.INCONSISTENT: VERMILION, Verdict.UNDECIDED: ORANGE}
         n = np.array(self.sizes, dtype=float)
@@ -366,7 +366,7 @@ class Comparison:
             error = f.mean_square_error[:, j] / np.maximum(2 * gap, 1e-300)
             ok = gap > 0
             bars = np.stack([np.minimum(2 * error, 0.9 * gap), 2 * error])
-            _dress(ax)
+            dress(ax)
             ax.set_xscale("log")
             if ok.any():
                 ax.errorbar(n[ok], gap[ok], yerr=np.nan_to_num(bars[:, ok]), fmt="o", color=BLUE, capsize=3, ms=5)

@@ -27,7 +27,7 @@ from mfpde.support.arrays import Array
 from mfpde.verification.comparison.mean_field import ExactLaw, Field, Quantity, starts_at_mu_0
 from mfpde.verification.comparison.observer import Observer
 
-__all__ = ["Fault"]
+__all__ = ["ABSENT", "Fault", "OnCells", "OnNodes", "Sensitivities"]
 
 
 STEP = 1.03

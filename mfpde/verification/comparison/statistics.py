@@ -12,17 +12,19 @@ from mfpde.support.arrays import Array
 from mfpde.verification.comparison.findings import DOUBT, FEWEST, MARGIN, STEP_SHARE, WELCH, Finding, Verdict, overall
 from mfpde.verification.comparison.observer import Observable
 
+__all__ = ["ANCESTORS", "Estimate", "Rules", "combine", "intercept", "line_weights", "make_finding"]
+
 
 @dataclass(frozen=True)
-class _Estimate:
+class Estimate:
     """A linear combination of means of independent groups: value, standard error, degrees of freedom."""
 
     value: float
     error: float
     freedom: float
 
-    def __rmul__(self, sign: float) -> _Estimate:
-        return _Estimate(sign * self.value, self.error, self.freedom)
+    def __rmul__(self, sign: float) -> Estimate:
+        return Estimate(sign * self.value, self.error, self.freedom)
 
     def z(self, allowance: float, *, one_sided: bool = True) -> float:
         """The excess over the allowance as a normal score, of the same tail probability as its t statistic."""
@@ -44,7 +46,7 @@ class _Estimate:
         return (MARGIN - float(special.stdtrit(self.freedom, special.ndtr(-threshold)))) * self.error
 
 
-def _combine(groups: Sequence[Array], floor: float) -> _Estimate:
+def combine(groups: Sequence[Array], floor: float) -> Estimate:
     """The sum of the means of groups of independent values; errors after Welch and Satterthwaite.
 
     A few values may have a small variance by chance. Beside groups of many they would seem not to matter then, and the
@@ -57,10 +59,10 @@ def _combine(groups: Sequence[Array], floor: float) -> _Estimate:
     freedom = total**2 / float((parts**2 / counts).sum()) if total > 0 else float(counts.sum())
     few = (counts + 1 < WELCH) & (counts + 1 <= (counts.max() + 1) / 2)
     freedom = min(freedom, float(counts[few].min(initial=math.inf)))
-    return _Estimate(value, math.sqrt(total) + floor, freedom)
+    return Estimate(value, math.sqrt(total) + floor, freedom)
 
 
-def _intercept(x: Array, precision: Array) -> Array:
+def intercept(x: Array, precision: Array) -> Array:
     """Weights w of the groups' means with ``sum w y`` the value at x = 0 of the fitted line; one group: as it is."""
     if len(x) == 1:
         return np.ones(1)
@@ -69,17 +71,17 @@ def _intercept(x: Array, precision: Array) -> Array:
     return np.asarray(np.linalg.solve(X.T @ (precision[:, None] * X), X.T * precision)[0])
 
 
-def _lines(x: Array, precision: Array, power: float) -> list[Array]:
+def line_weights(x: Array, precision: Array, power: float) -> list[Array]:
     """Weights of the limit of many particles: the line in x; and, if gaps fall slower, in ``x^power``.
 
     The first is what a right scheme has where n is large enough. A gap is only called lasting if the others see it
     too, the last of them through the two largest sizes alone.
     """
     slow = x**power
-    lines = [_intercept(x, precision), _intercept(slow, precision)]
+    lines = [intercept(x, precision), intercept(slow, precision)]
     if len(x) > 2:
         last = np.zeros_like(x)
-        last[-2:] = _intercept(slow[-2:], precision[-2:])
+        last[-2:] = intercept(slow[-2:], precision[-2:])
         lines.append(last)
     return lines
 
@@ -92,7 +94,7 @@ def _extrapolate(
     floor: float,
     x: Array,
     draws: Sequence[Array] | None,
-) -> _Estimate:
+) -> Estimate:
     """``sum_k w_k mean(y_k)``, plus `first` times the mean of the last y less the control; with its error.
 
     `draws` are samples whose means are the x, where those are not exact.
@@ -108,7 +110,7 @@ def _extrapolate(
     if draws is not None and len(x) > 1:
         slope = max(0.0, (float(y[0].mean()) - sum(float(g.mean()) for g in groups)) / x[0])
         extra += [slope * w * (x_k - d) for w, x_k, d in zip(weights, x, draws, strict=True)]
-    return _combine([*groups, *extra], floor)
+    return combine([*groups, *extra], floor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,7 +318,7 @@ def _limits(case: _Case, terms: _Terms) -> _Limits:
     q, signed = case.components, case.signed
     limit, error, step, allowance, visible = (np.empty(q) for _ in range(5))
     z = lasting = 0.0
-    lines = _lines(terms.x, terms.precision, terms.power)
+    lines = line_weights(terms.x, terms.precision, terms.power)
     draws = None
     if not signed and all(np.ptp(r) != 0 for r in case.resampled):
         draws = [r[:, 0] ** 2 for r in case.resampled]
@@ -547,8 +549,8 @@ def _slower(
         groups += [-c * d / d.mean() for c, d in zip(x, draws, strict=True)]
     if extra is not None:
         groups.append(x[-1] * extra / means[-1])
-    fall = _combine(groups, 1e-12)
-    return _Estimate(slope + power, fall.error, fall.freedom).z(0.0)
+    fall = combine(groups, 1e-12)
+    return Estimate(slope + power, fall.error, fall.freedom).z(0.0)
 
 
 def _variances(case: _Case) -> list[Array]:

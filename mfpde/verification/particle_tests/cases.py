@@ -16,20 +16,22 @@ from mfpde.verification.observables import (
 )
 from mfpde.verification.particle_tests.recorder import (
     ParticleRecorder,
-    _certified,
-    _not_of_particles,
-    _observable,
-    _restricted,
-    _same,
-    _taken,
+    certified_named,
+    not_of_particles,
+    observable_named,
+    restricted,
+    same,
+    taken,
 )
 from mfpde.verification.particle_tests.report import Report, Row, Slope
 from mfpde.verification.references.certified import Certified, Reference
 from mfpde.verification.references.refinement import largest
 
+__all__ = ["Case", "Runs", "make_case", "stated_arrays", "tolerances_of"]
+
 
 @dataclass
-class _Runs:
+class Runs:
     """Replicas of one size: an array (R, m, ...) for each observable, what else there is to check, and rounding."""
 
     n: int | None
@@ -53,13 +55,13 @@ class _Runs:
 
 
 @dataclass
-class _Case:
+class Case:
     """What is compared with what."""
 
     reference: Reference
     targets: dict[str, Certified]
     left_out: dict[str, str]
-    sizes: list[_Runs]
+    sizes: list[Runs]
 
     @property
     def numbers(self) -> int:
@@ -72,7 +74,7 @@ class _Case:
         return Report(self.reference.name, tuple(rows), tuple(slopes), self.left_out, runs, false_alarm)
 
 
-def _case(reference: Any, values: Any, observables: Any, times: Any, *, at_least: int = 1) -> _Case:
+def make_case(reference: Any, values: Any, observables: Any, times: Any, *, at_least: int = 1) -> Case:
     """All sizes, from the smallest to the largest, in whatever form they come."""
     if not isinstance(reference, Reference):
         raise ValueError(f"the first argument must be a Reference, not {shown(reference)}; see mfpde.load_reference")
@@ -91,7 +93,7 @@ def _case(reference: Any, values: Any, observables: Any, times: Any, *, at_least
         raise ValueError("replicas must all be mappings of names to arrays, or all ParticleRecorder")
     targets, left_out = _targets(reference, observables, times, [run for _, runs in sizes for run in runs])
     take = _recorded if kind is ParticleRecorder else _given
-    return _Case(reference, targets, left_out, [take(reference, targets, runs, n) for n, runs in sizes])
+    return Case(reference, targets, left_out, [take(reference, targets, runs, n) for n, runs in sizes])
 
 
 def _listed(given: Any, n: int | None) -> list[Any]:
@@ -111,16 +113,16 @@ def _targets(
     """What is compared, by name; and what is not, and why."""
     chosen = None
     if observables is not None:
-        chosen = [_certified(reference, name).name for name in entries(observables, "observables")]
+        chosen = [certified_named(reference, name).name for name in entries(observables, "observables")]
     at = None if times is None else as_times(times)
     if at is not None:
         known = {float(t) for found in reference.observables for t in found.times}
         for t in at:
-            if not any(_same(t, other) for other in known):
+            if not any(same(t, other) for other in known):
                 raise ValueError(f"the reference has no t = {t:g}; it has {', '.join(f'{t:g}' for t in sorted(known))}")
     names = None
     if isinstance(runs[0], Mapping):
-        names = [_certified(reference, name).name for name in runs[0]]
+        names = [certified_named(reference, name).name for name in runs[0]]
         if any(set(run) != set(names) for run in runs):
             raise ValueError("all replicas of all sizes must have the same observables")
     targets, left_out = {}, {}
@@ -132,16 +134,16 @@ def _targets(
             left_out[found.name] = "no values are given"
             continue
         if names is None:
-            reason = _not_of_particles(reference.problem, _observable(found))
+            reason = not_of_particles(reference.problem, observable_named(found))
             if reason:
                 left_out[found.name] = reason
                 continue
             end = [run for run in runs if math.inf not in run.times]
             if end and not np.all(np.isfinite(found.times)):
                 left_out[f"{found.name} at t = inf"] = "the end state is not recorded"
-                found = _restricted(found, [t for t in found.times if math.isfinite(t)])
+                found = restricted(found, [t for t in found.times if math.isfinite(t)])
         if at is not None:
-            found = _restricted(found, at)
+            found = restricted(found, at)
         if len(found.times) > 0:
             targets[found.name] = found
         else:
@@ -151,13 +153,13 @@ def _targets(
     return targets, left_out
 
 
-def _given(reference: Reference, targets: Mapping[str, Certified], given: Sequence[Any], n: int | None) -> _Runs:
-    runs = _Runs(n, {})
+def _given(reference: Reference, targets: Mapping[str, Certified], given: Sequence[Any], n: int | None) -> Runs:
+    runs = Runs(n, {})
     for name, target in targets.items():
         shape = target.value.shape
         arrays = []
         for run in given:
-            array, eps = _taken(run[name], f"values[{name!r}]")
+            array, eps = taken(run[name], f"values[{name!r}]")
             runs.rounding[name] = max(runs.rounding.get(name, 0.0), eps)
             several = len(given) == 1 and array.ndim == len(shape) + 1 and array.shape[1:] == shape and len(array)
             if not several and array.shape != shape:
@@ -169,7 +171,7 @@ def _given(reference: Reference, targets: Mapping[str, Certified], given: Sequen
     return runs
 
 
-def _recorded(reference: Reference, targets: Mapping[str, Certified], recorders: Sequence[Any], n: int | None) -> _Runs:
+def _recorded(reference: Reference, targets: Mapping[str, Certified], recorders: Sequence[Any], n: int | None) -> Runs:
     for recorder in recorders:
         other = recorder.problem
         if other is not reference.problem and other.fingerprint() != reference.problem.fingerprint():
@@ -178,7 +180,7 @@ def _recorded(reference: Reference, targets: Mapping[str, Certified], recorders:
     if len(sizes) > 1 or (n is not None and sizes != {n}):
         found = " and ".join(map(str, sorted(sizes)))
         raise ValueError(f"replicas of one size have {found} particles" + ("" if n is None else f", under the key {n}"))
-    runs = _Runs(sizes.pop(), {}, list(recorders))
+    runs = Runs(sizes.pop(), {}, list(recorders))
     eps = max(max(recorder._rounding, recorder._weights_rounding) for recorder in recorders)
     for name, target in targets.items():
         runs.values[name] = np.stack([recorder._of(target) for recorder in recorders])
@@ -186,7 +188,7 @@ def _recorded(reference: Reference, targets: Mapping[str, Certified], recorders:
     return runs
 
 
-def _stated(given: Any, what: str, names: Sequence[str]) -> dict[str, Array]:
+def stated_arrays(given: Any, what: str, names: Sequence[str]) -> dict[str, Array]:
     """A number for each observable, from one for all or from a mapping of names; names that are not there have 0."""
     each = given if isinstance(given, Mapping) else dict.fromkeys(names, given)
     for name in each:
@@ -199,10 +201,10 @@ def _stated(given: Any, what: str, names: Sequence[str]) -> dict[str, Array]:
     return {name: found.get(name, np.zeros(())) for name in names}
 
 
-def _tolerances(case: _Case, error: Any, absolute: Any) -> dict[str, Array]:
+def tolerances_of(case: Case, error: Any, absolute: Any) -> dict[str, Array]:
     """What a bar and the caller's own errors allow, for each observable: an array like its values."""
     names = list(case.targets)
-    relative, extra = _stated(error, "error", names), _stated(absolute, "absolute", names)
+    relative, extra = stated_arrays(error, "error", names), stated_arrays(absolute, "absolute", names)
     found = {}
     for name, target in case.targets.items():
         scale = largest(target.value)

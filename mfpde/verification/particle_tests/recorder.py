@@ -22,14 +22,23 @@ from mfpde.verification.observables import (
 )
 from mfpde.verification.references.certified import Certified, Reference
 
-__all__ = ["ParticleRecorder"]
+__all__ = [
+    "OUTSIDE",
+    "ParticleRecorder",
+    "certified_named",
+    "not_of_particles",
+    "observable_named",
+    "restricted",
+    "same",
+    "taken",
+]
 
 
 OUTSIDE = 0.01
 """Share of particles outside the box above which they are no particles of the problem."""
 
 
-def _taken(values: Any, what: str) -> tuple[Array, float]:
+def taken(values: Any, what: str) -> tuple[Array, float]:
     """A copy of an array of any library in double precision, and the relative rounding of what it came in.
 
     No library is imported: NumPy asks the array for ``__array__``, its interface or its DLPack capsule.
@@ -49,7 +58,7 @@ def _taken(values: Any, what: str) -> tuple[Array, float]:
             return np.array(array, dtype=np.float64), 2.0**-7
     except (TypeError, ValueError, RuntimeError, AttributeError, BufferError) as error:
         if isinstance(values, (list, tuple)) and len(values) > 0 and hasattr(values[0], "__array__"):
-            rows = [_taken(row, what) for row in values]  # a list of tensors
+            rows = [taken(row, what) for row in values]  # a list of tensors
             return numbers([row for row, _ in rows], what), max(eps for _, eps in rows)
         reason = " ".join(str(error).split())[:120]
         raise ValueError(
@@ -128,7 +137,7 @@ class ParticleRecorder:
             raise ValueError("only a recorder of a Reference knows which times it wants; this one is of a Problem")
         _check_time(t)
         wanted = {time for found in self.reference.observables for time in _times_of(found)}
-        return any(_same(t, time) for time in wanted) and not any(_same(t, time) for time in self._times)
+        return any(same(t, time) for time in wanted) and not any(same(t, time) for time in self._times)
 
     def record(self, t: float, positions: Any, weights: Any = None) -> None:
         """Copy the particles at a time.
@@ -168,7 +177,7 @@ class ParticleRecorder:
                 )
             w = np.full(n, 1.0 / n)
         else:
-            w, eps = _taken(weights, "weights")
+            w, eps = taken(weights, "weights")
             if w.shape != (n,):
                 raise ValueError(f"weights must have shape ({n},), one a particle, not {w.shape}")
             if not np.all(np.isfinite(w)) or np.any(w < 0) or not np.any(w > 0):
@@ -202,16 +211,16 @@ class ParticleRecorder:
         if isinstance(what, Observable):
             return self._values(what, as_times(getattr(what, "times", None)) or self.times)
         if self.reference is not None:
-            found = _certified(self.reference, what)
+            found = certified_named(self.reference, what)
             recorded = [t for t in found.times if math.isfinite(t) or t in self._times]
-            return self._of(_restricted(found, recorded))
+            return self._of(restricted(found, recorded))
         if isinstance(what, str) and what == "energy":
             return self._values(EnergyAt(), self.times)
         raise ValueError(f"{shown(what)}: a recorder of a Problem knows 'energy'; pass an Observable, or a Reference")
 
     def _of(self, target: Certified) -> Array:
         """What a reference has, measured here at the same times."""
-        observable = _observable(target)
+        observable = observable_named(target)
         if not isinstance(observable, DecayRate):
             return self._values(observable, target.times.tolist())
         # each rate is between a time and the one before among those of the observable
@@ -220,7 +229,7 @@ class ParticleRecorder:
         return np.concatenate([self._values(observable, times[k - 1 : k + 1]) for k in ends])
 
     def _values(self, observable: Observable, times: Sequence[float]) -> Array:
-        reason = _not_of_particles(self.problem, observable)
+        reason = not_of_particles(self.problem, observable)
         if reason:
             raise ValueError(f"{observable.name}: {reason}")
         if len(times) == 0:
@@ -230,7 +239,7 @@ class ParticleRecorder:
 
     def _at(self, t: float) -> Measured:
         """The particles at a time as a measure in the box."""
-        i = next((k for k, known in enumerate(self._times) if _same(t, known)), None)
+        i = next((k for k, known in enumerate(self._times) if same(t, known)), None)
         if i is None:
             known = ", ".join(f"{time:g}" for time in self._times[:8]) + (", .." if len(self._times) > 8 else "")
             raise ValueError(f"t = {t:g} is not recorded (there are {known or 'none'}); record the reference's times")
@@ -269,7 +278,7 @@ class ParticleRecorder:
             if sorted(map(str, positions)) != sorted(names):
                 given = ", ".join(map(str, positions))
                 raise ValueError(f"positions name {given or 'nothing'}; the axes are {', '.join(names)}")
-            columns = [_taken(positions[name], f"positions[{name!r}]") for name in names]
+            columns = [taken(positions[name], f"positions[{name!r}]") for name in names]
             shapes = {column.shape for column, _ in columns}
             if len(shapes) > 1 or columns[0][0].ndim != 1:
                 raise ValueError(
@@ -277,7 +286,7 @@ class ParticleRecorder:
                 )
             x, eps = np.stack([column for column, _ in columns], axis=1), max(e for _, e in columns)
         else:
-            x, eps = _taken(positions, "positions")
+            x, eps = taken(positions, "positions")
             if x.ndim == 1 and len(names) == 1:
                 x = x[:, None]
         d = len(names)
@@ -298,7 +307,7 @@ def _check_time(t: Any) -> None:
         raise ValueError(f"the time of a record must be a number that is not negative, not {shown(t)}")
 
 
-def _same(s: float, t: float) -> bool:
+def same(s: float, t: float) -> bool:
     """Whether two times are one, up to the rounding of many additions of a step."""
     return s == t or abs(s - t) <= 1e-9 * max(1.0, min(abs(s), abs(t)))
 
@@ -309,13 +318,13 @@ def _times_of(found: Certified) -> list[float]:
     return list(as_times(found.observable.times) or ()) if rate else found.times.tolist()  # type: ignore[union-attr]
 
 
-def _restricted(found: Certified, times: Sequence[float]) -> Certified:
+def restricted(found: Certified, times: Sequence[float]) -> Certified:
     """At those of its times that are among the given ones."""
-    keep = [j for j, t in enumerate(found.times) if any(_same(t, other) for other in times)]
+    keep = [j for j, t in enumerate(found.times) if any(same(t, other) for other in times)]
     return replace(found, times=found.times[keep], value=found.value[keep], bar=found.bar[keep])
 
 
-def _certified(reference: Reference, name: Any) -> Certified:
+def certified_named(reference: Reference, name: Any) -> Certified:
     for found in reference.observables:
         if isinstance(name, str) and found.name == name:
             return found
@@ -323,13 +332,13 @@ def _certified(reference: Reference, name: Any) -> Certified:
     raise ValueError(f"the reference has no {shown(name)}; valid: {valid}")
 
 
-def _observable(certified: Certified) -> Observable:
+def observable_named(certified: Certified) -> Observable:
     if certified.observable is None:
         raise ValueError(f"the reference does not say how {certified.name!r} is measured; give its values yourself")
     return certified.observable
 
 
-def _not_of_particles(problem: Problem, observable: Observable) -> str:
+def not_of_particles(problem: Problem, observable: Observable) -> str:
     """Why particles do not have an observable; empty if they do."""
     if isinstance(observable, (EnergyAt, DecayRate)) and not problem.noiseless:
         return (

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Report", "Row", "Slope"]
+__all__ = ["POWER", "Report", "Row", "Slope"]
 
 
 POWER = 0.9

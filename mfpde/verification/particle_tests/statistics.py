@@ -15,12 +15,14 @@ from mfpde.verification.observables import (
     Marginal,
     MassIn,
 )
-from mfpde.verification.particle_tests.cases import _Case, _Runs
+from mfpde.verification.particle_tests.cases import Case, Runs
 from mfpde.verification.particle_tests.recorder import (
     OUTSIDE,
 )
 from mfpde.verification.particle_tests.report import POWER, Row, Slope
 from mfpde.verification.references.certified import Certified
+
+__all__ = ["limit_rows", "sanity_rows", "slope_rows"]
 
 MASS_DRIFT = 1e-9
 """How far a mass that is conserved may be from 1, in double precision."""
@@ -84,9 +86,9 @@ def _combined(weights: Array, groups: Sequence[Array]) -> _Combined:
     return _Combined(np.asarray(value), np.where(flat, 0.0, np.sqrt(safe)), freedom, skew)
 
 
-def _limit_rows(case: _Case, tolerances: Mapping[str, Array], bias: Mapping[str, Array], tail: float) -> list[Row]:
+def limit_rows(case: Case, tolerances: Mapping[str, Array], bias: Mapping[str, Array], tail: float) -> list[Row]:
     """The limit of many particles, or the mean at one size, beside the reference. `tail`: for each number, one side."""
-    from mfpde.verification.comparison.statistics import _intercept
+    from mfpde.verification.comparison.statistics import intercept
 
     rows, sizes = [], case.sizes
     for name, allowance in tolerances.items():
@@ -100,9 +102,9 @@ def _limit_rows(case: _Case, tolerances: Mapping[str, Array], bias: Mapping[str,
         else:
             n = np.array([float(runs.n) for runs in sizes])  # type: ignore[arg-type]
             precision = n * [len(group) for group in groups]
-            weights = _intercept(1.0 / n, precision)
+            weights = intercept(1.0 / n, precision)
             # of the line at the largest size, less at infinity: the bias there
-            at_largest = _intercept(1.0 / n - 1.0 / n[-1], precision)
+            at_largest = intercept(1.0 / n - 1.0 / n[-1], precision)
             first = n[-1] * np.abs(
                 sum((a - b) * g.mean(axis=0) for a, b, g in zip(at_largest, weights, groups, strict=True))
             )
@@ -145,7 +147,7 @@ def _widths(target: Certified) -> Array | None:
     return np.diff(target.observable.edges) if isinstance(target.observable, Marginal) else None
 
 
-def _of_counts(target: Certified, sizes: Sequence[_Runs], weights: Array, tail: float) -> Array:
+def _of_counts(target: Certified, sizes: Sequence[Runs], weights: Array, tail: float) -> Array:
     r"""What a count of particles may be off: few of them are not normal, and none at all have no spread.
 
     After Bernstein :math:`|k/n - p| > \sqrt{2 L p/n} + L/n` with a probability of at most :math:`e^{-L}` for n
@@ -161,7 +163,7 @@ def _of_counts(target: Certified, sizes: Sequence[_Runs], weights: Array, tail: 
     return np.asarray((spread + log * float(np.max(np.abs(weights) / many))) / widths)
 
 
-def _sanity_rows(case: _Case) -> list[Row]:
+def sanity_rows(case: Case) -> list[Row]:
     """Mass where it is conserved, and particles in the box: the worst of all replicas and sizes."""
     recorders = [recorder for runs in case.sizes for recorder in runs.recorders]
     if not recorders:
@@ -208,7 +210,7 @@ def _log_chi_square(weights: tuple[float, ...], freedom: tuple[float, ...], tail
     return at(float(optimize.brentq(lambda t: math.log(max(at(t)[1], 1e-300)) - math.log(tail), low, high)))[0]
 
 
-def _slopes(case: _Case, tolerances: Mapping[str, Array], rate: float, tail: float, two_sided: bool) -> list[Slope]:
+def slope_rows(case: Case, tolerances: Mapping[str, Array], rate: float, tail: float, two_sided: bool) -> list[Slope]:
     """The fall of the root-mean-square error of every observable at every time. `tail`: for each, one side."""
     found, sizes = [], case.sizes
     n = np.array([float(runs.n) for runs in sizes])  # type: ignore[arg-type]

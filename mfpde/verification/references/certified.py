@@ -19,7 +19,7 @@ from mfpde.verification.observables import (
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Certified", "Reference"]
+__all__ = ["CONFIRMED", "Certified", "ROUND_OFF", "Reference"]
 
 
 ROUND_OFF = 1e-13

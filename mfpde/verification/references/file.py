@@ -21,7 +21,7 @@ from mfpde.support.arrays import Array
 from mfpde.support.files import hdf5
 from mfpde.support.files.untrusted import check_heaps
 from mfpde.verification.references.certified import Certified, Reference
-from mfpde.verification.references.file_observables import _ARRAYS, _KINDS, _OTHER, _observable, described
+from mfpde.verification.references.file_observables import ARRAYS, KINDS, OTHER, described, observable_named
 
 if TYPE_CHECKING:
     import h5py
@@ -295,7 +295,7 @@ def _group_names(observables: Iterable[Certified]) -> list[str]:
     names = []
     for certified in observables:
         kind, parameters, _ = described(certified.observable)
-        parts = [kind if kind != _OTHER else "observable", parameters.get("axis", "")]
+        parts = [kind if kind != OTHER else "observable", parameters.get("axis", "")]
         parts += [str(parameters["power"])] if "power" in parameters else []
         parts += parameters.get("box", ())
         short = re.sub(r"[^A-Za-z0-9]+", "_", "_".join(part for part in parts if part))[:80]
@@ -325,7 +325,7 @@ def _write_observable(group: h5py.Group, certified: Certified) -> None:
         label = f"middle of the interval of {parameters['axis']}" if kind == "marginal" else name
         scales.append(hdf5.add_scale(group, name, places, label))
     if array is not None:
-        name = _ARRAYS[kind]
+        name = ARRAYS[kind]
         own = [hdf5.add_scale(group, "edge", np.arange(len(array)), "edge")] if name == "edges" else scales[1:2]
         own += [hdf5.add_scale(group, "coordinate", np.arange(array.shape[1]), "coordinate")] if array.ndim > 1 else []
         hdf5.add_dataset(group, name, array, name, own)
@@ -490,8 +490,8 @@ class _Reader(hdf5.Reader):
     def certified(self, group: h5py.Group) -> Certified:
         """One observable."""
         kind = self.text(group, "kind")
-        if kind not in (*_KINDS, _OTHER):
-            self.fail(f"{group.name} is of kind {kind!r}, which is none of {', '.join((*_KINDS, _OTHER))}")
+        if kind not in (*KINDS, OTHER):
+            self.fail(f"{group.name} is of kind {kind!r}, which is none of {', '.join((*KINDS, OTHER))}")
         times = self.array(group, "time", (None,))
         if not times.size or not (times[0] >= 0 and np.all(times[1:] > times[:-1])):
             self.fail(f"{group.name}/time is not a list of times")
@@ -513,9 +513,9 @@ class _Reader(hdf5.Reader):
         sizes = tuple(self.texts(group, "sizes")) if "sizes" in group.attrs else ("", "", "")
         if len(sizes) != 3:
             self.fail(f"{group.name}: attribute 'sizes' has {len(sizes)} entries for 3 discretisations")
-        array = self.values(group, _ARRAYS[kind]) if kind in _ARRAYS else None
+        array = self.values(group, ARRAYS[kind]) if kind in ARRAYS else None
         try:
-            observable = None if kind == _OTHER else _observable(kind, self.table(group, "parameters"), array)
+            observable = None if kind == OTHER else observable_named(kind, self.table(group, "parameters"), array)
         except ValueError as error:
             self.fail(f"{group.name} is no {kind}: {hdf5.one_line(error)}")
         return Certified(

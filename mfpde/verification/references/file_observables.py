@@ -22,7 +22,9 @@ from mfpde.verification.observables import (
     OutputAt,
 )
 
-_KINDS: dict[str, type[Observable]] = {
+__all__ = ["ARRAYS", "KINDS", "OTHER", "described", "observable_named", "same_observable"]
+
+KINDS: dict[str, type[Observable]] = {
     "energy": EnergyAt,
     "moment": Moment,
     "output": OutputAt,
@@ -31,22 +33,22 @@ _KINDS: dict[str, type[Observable]] = {
     "decay-rate": DecayRate,
     "density": DensityAt,
 }
-_OTHER = "other"
+OTHER = "other"
 """The kind of an observable of one's own: a file keeps its numbers and its name."""
-_ARRAYS = {"output": "x", "marginal": "edges", "density": "points"}
+ARRAYS = {"output": "x", "marginal": "edges", "density": "points"}
 """Parameters that are datasets."""
 
 
 def described(observable: Observable | None) -> tuple[str, dict[str, Any], Array | None]:
     """An observable's kind, its parameters in the types of TOML, and the one that is an array."""
-    kind = next((kind for kind, made in _KINDS.items() if type(observable) is made), _OTHER)
-    if observable is None or kind == _OTHER:
-        return _OTHER, {}, None
+    kind = next((kind for kind, made in KINDS.items() if type(observable) is made), OTHER)
+    if observable is None or kind == OTHER:
+        return OTHER, {}, None
     array = None
     parameters: dict[str, Any] = {}
     for entry in dataclasses.fields(observable):
         value = getattr(observable, entry.name)
-        if entry.name == _ARRAYS.get(kind):
+        if entry.name == ARRAYS.get(kind):
             array = np.array(value, dtype=np.float64, order="C")
         elif entry.name == "times":
             if value is not None:
@@ -58,7 +60,7 @@ def described(observable: Observable | None) -> tuple[str, dict[str, Any], Array
     return kind, parameters, array
 
 
-def _observable(kind: str, parameters: Mapping[str, Any], array: Array | None) -> Observable:
+def observable_named(kind: str, parameters: Mapping[str, Any], array: Array | None) -> Observable:
     """The observable of a description.
 
     Raises
@@ -66,9 +68,9 @@ def _observable(kind: str, parameters: Mapping[str, Any], array: Array | None) -
     ValueError
         If there is none.
     """
-    made = _KINDS[kind]
+    made = KINDS[kind]
     types = {"axis": str, "power": int, "box": dict, "times": list}
-    fields = {entry.name for entry in dataclasses.fields(made)} - {_ARRAYS.get(kind)}
+    fields = {entry.name for entry in dataclasses.fields(made)} - {ARRAYS.get(kind)}
     for name, value in parameters.items():
         if name not in fields or type(value) is not types[name]:
             raise ValueError(f"its parameter {name!r} is {shown(value)}")
@@ -77,8 +79,8 @@ def _observable(kind: str, parameters: Mapping[str, Any], array: Array | None) -
         values["times"] = tuple(_numbers(values["times"], "times"))
     if "box" in values:
         values["box"] = {str(name): _ends(ends) for name, ends in values["box"].items()}
-    if kind in _ARRAYS:
-        values[_ARRAYS[kind]] = array
+    if kind in ARRAYS:
+        values[ARRAYS[kind]] = array
     try:
         return made(**values)
     except TypeError:
@@ -101,6 +103,6 @@ def _ends(values: Any) -> tuple[float, float]:
 def same_observable(one: Observable | None, other: Observable | None) -> bool:
     """Whether two observables measure the same at the same times."""
     (kind, parameters, array), (kind_2, parameters_2, array_2) = described(one), described(other)
-    if kind != kind_2 or kind == _OTHER or parameters != parameters_2:
+    if kind != kind_2 or kind == OTHER or parameters != parameters_2:
         return False
     return array is array_2 or (array is not None and array_2 is not None and np.array_equal(array, array_2))

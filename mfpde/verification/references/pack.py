@@ -17,10 +17,21 @@ from mfpde.verification.observables import Observable
 from mfpde.verification.references.certified import Certified, Reference
 from mfpde.verification.references.file import StoredReference, read_reference, save_reference
 from mfpde.verification.references.file_observables import same_observable
-from mfpde.verification.references.recipes import RECIPES, Part, Recipe, _computed, recipe
+from mfpde.verification.references.recipes import RECIPES, Part, Recipe, computed, recipe
 from mfpde.verification.references.search import Disagreement
 
-__all__ = ["Checked", "StoredReference", "check", "load_reference", "read_reference", "rebuild", "save_reference"]
+__all__ = [
+    "Checked",
+    "FOLDER",
+    "StoredReference",
+    "check",
+    "is_built",
+    "load_reference",
+    "path_of",
+    "read_reference",
+    "rebuild",
+    "save_reference",
+]
 
 FOLDER = Path(__file__).parent / "data"
 """Where the files of the pack are."""
@@ -209,7 +220,7 @@ def check(
     else:
         parts = made.parts
     try:
-        found = _computed(stored.problem, parts, progress, tolerance, budget)
+        found = computed(stored.problem, parts, progress, tolerance, budget)
     except Disagreement as error:
         return Checked(str(name), (hdf5.one_line(error),), seconds=time.perf_counter() - began)
     wrong = [

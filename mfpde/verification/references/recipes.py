@@ -15,7 +15,7 @@ from mfpde.verification.observables import DecayRate, EnergyAt, Marginal, MassIn
 from mfpde.verification.references.certified import Reference
 from mfpde.verification.references.reference import reference
 
-__all__ = ["Part", "Recipe", "recipe", "reference_names"]
+__all__ = ["Part", "RECIPES", "Recipe", "computed", "recipe", "reference_names"]
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ class Recipe:
         budget : float, optional
             Seconds for each part, instead of its own.
         """
-        return _computed(self.build(), self.parts, progress, tolerance, budget)
+        return computed(self.build(), self.parts, progress, tolerance, budget)
 
 
-def _computed(
+def computed(
     problem: Problem,
     parts: Sequence[Part],
     progress: Callable[[str], None] | None,

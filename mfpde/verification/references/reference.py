@@ -30,7 +30,7 @@ from mfpde.verification.observables import (
 )
 from mfpde.verification.references.certified import Certified, Reference
 from mfpde.verification.references.level_cache import LevelCache, cache_folder
-from mfpde.verification.references.search import _Job, _Search
+from mfpde.verification.references.search import Job, Search
 
 __all__ = [
     "DecayRate",
@@ -162,7 +162,7 @@ def reference(
         raise ValueError(f"budget must be a positive number of seconds, not {shown(budget)}")
     require(memory=(memory, POSITIVE), progress=(progress, FUNCTION | FLAG | NONE))
     wanted = _timed(problem, observables, times)
-    search = _Search(problem, tolerance, budget, memory, _cache(problem, cache))
+    search = Search(problem, tolerance, budget, memory, _cache(problem, cache))
     jobs = []
     for end in (False, True):
         for mesh in (False, True):
@@ -172,7 +172,7 @@ def reference(
                 if observable.needs_mesh is mesh
             ]
             if chosen := [(k, at) for k, at in chosen if at]:
-                jobs.append((_Job(search, [wanted[k] for k, _ in chosen], [at for _, at in chosen], mesh), chosen))
+                jobs.append((Job(search, [wanted[k] for k, _ in chosen], [at for _, at in chosen], mesh), chosen))
     try:
         with budget_bar(progress, f"reference of {problem.name}", budget) as search.say:
             for i, (job, _) in enumerate(jobs):
@@ -225,7 +225,7 @@ def _cache(problem: Problem, cache: bool | str | os.PathLike[str]) -> LevelCache
 
 
 def _collected(
-    search: _Search, wanted: Sequence[Observable], jobs: Sequence[tuple[_Job, Sequence[tuple[int, tuple[float, ...]]]]]
+    search: Search, wanted: Sequence[Observable], jobs: Sequence[tuple[Job, Sequence[tuple[int, tuple[float, ...]]]]]
 ) -> Reference:
     """All observables of all jobs, as far as they were refined."""
     parts: dict[int, list[Certified]] = {k: [] for k in range(len(wanted))}

@@ -23,7 +23,7 @@ from mfpde.verification.references.level_cache import LevelCache
 from mfpde.verification.references.refinement import FLOOR, LEAST_LEVELS, SAFETY, SAFETY_IN_TIME, Ladder, Level, worst
 from mfpde.verification.references.routes import NodeRoute, Route, RouteError, another_mesh, routes
 
-__all__ = ["Disagreement"]
+__all__ = ["Disagreement", "Job", "Search"]
 
 
 CONFIRMS = 100.0
@@ -44,7 +44,7 @@ class Disagreement(RuntimeError):
     """Independent discretisations that differ by more than their bars: at least one bar is wrong."""
 
 
-class _Search:
+class Search:
     """What the jobs of one reference share: the problem, what may be spent, and the levels."""
 
     def __init__(
@@ -78,14 +78,14 @@ class _Search:
         return found
 
 
-class _Job:
+class Job:
     """Some observables by the same routes.
 
     The path of refinement depends on what is found and on counted work, not on the clock, which only ends it.
     """
 
     def __init__(
-        self, search: _Search, wanted: Sequence[Observable], each: Sequence[tuple[float, ...]], mesh: bool
+        self, search: Search, wanted: Sequence[Observable], each: Sequence[tuple[float, ...]], mesh: bool
     ) -> None:
         self.search, self.wanted, self.each = search, wanted, each
         every = np.array(as_times([t for at in each for t in at]))
