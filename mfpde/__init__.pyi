@@ -1,5 +1,6 @@
 """What the package offers, and where it is. `mfpde/__init__.py` reads this file."""
 
+from . import energy as energy
 from . import particles as particles
 from . import problems as problems
 from . import testing as testing
