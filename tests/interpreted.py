@@ -1,6 +1,6 @@
 """A pytest plugin: the compiled kernels run as plain Python, so that coverage and breaks of one place reach them.
 
-    PYTHONPATH=tests python -m coverage run --branch --source=mfpde -m pytest -p interpreted tests/test_passes.py
+    PYTHONPATH=tests python -m coverage run --branch --source=mfpde -m pytest -p interpreted tests/mesh/test_updates.py
 
 Compiled code is invisible to coverage, and every break of it costs half a minute of compilation. Here the kernels of
 the solver are imported as `NUMBA_DISABLE_JIT=1` has them, see `mfpde/support/interpreted.py`; what tests compile

@@ -1,8 +1,8 @@
 """Break the code one place at a time and see which breaks no test notices.
 
-    python tests/mutation.py mfpde/mesh/reaction.py tests/test_reaction.py tests/test_verification.py --sample 40
+    python tests/mutation.py mfpde/mesh/reaction.py tests/mesh/test_reaction.py tests/laws/test_orders.py --sample 40
 
-    python tests/mutation.py mfpde/mesh/compiled/faces.py tests/test_transport.py -k reference --lines 48 --interpreted
+    python tests/mutation.py mfpde/mesh/compiled/faces.py tests/mesh/test_transport.py -k reference --lines 48 --interpreted
 
 Every break is made in a copy of the repository: an operator, a comparison, a number, ``and`` for ``or``, ``min`` for
 ``max``. What survives is printed; it is a hole in the tests, or code that makes no difference.

@@ -68,7 +68,7 @@ def run(quick: bool, progress: Progress) -> Study:
     summary = (
         "Valid files are damaged at random - bytes flipped, cut, moved; tokens, keys, types and shapes exchanged; "
         "nested, enlarged, linked elsewhere - and handed to the command line in children of this process with a limit "
-        "on memory and time. Then the property tests of `tests/test_properties.py` in their long profile."
+        "on memory and time. Then the property tests of `tests/laws/test_properties.py` in their long profile."
     )
     return Study("Robustness", summary, rows, tables)
 
@@ -350,7 +350,7 @@ def _properties(quick: bool, progress: Progress, rows: list[Row]) -> None:
     progress(0.6, "property tests")
     began = time.monotonic()
     environment = dict(os.environ, HYPOTHESIS_PROFILE="ci" if quick else "long", OMP_NUM_THREADS="1")
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_properties.py"]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/laws/test_properties.py"]
     done = subprocess.run(words, cwd=HOME, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         print(done.stdout[-6000:], file=sys.stderr)

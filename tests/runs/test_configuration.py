@@ -581,7 +581,7 @@ def test_module_paths_in_the_documentation_stay():
 
 
 def test_every_key_is_documented_and_every_example_is_a_run():
-    page = (Path(__file__).resolve().parent.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
     sections = dict(zip(*[iter(re.split(r"^## (.*)$", page, flags=re.MULTILINE)[1:])] * 2, strict=True))
     tables = {
         "Top level": FileTable,

@@ -14,7 +14,7 @@ import pytest
 import mfpde as mf
 from mfpde.cli import main
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RUN = ["run", "linear-neuron", "--shape", "40", "--t-end", "0.1", "--save", "2", "--no-plot", "-o", "run.h5"]
 
 

@@ -18,7 +18,7 @@ import mfpde as mf
 from mfpde.support import compiling
 from mfpde.support.interpreted import whole
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)

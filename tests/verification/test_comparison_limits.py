@@ -25,7 +25,7 @@ from mfpde.verification.comparison.mean_field import energy_scale, least_energy_
 from mfpde.verification.comparison.sensitivity import STEP, Fault, OnCells, OnNodes, Sensitivities, _widened, changed
 from mfpde.verification.comparison.statistics import Rules, _Data, _judge, combine
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from validation.particle_codes import DOUBLED, RIGHT, Code, Langevin, compared
 

@@ -20,7 +20,7 @@ from mfpde.verification.comparison.statistics import combine
 from mfpde.verification.particle_tests import cases, statistics
 from mfpde.verification.references.certified import Certified, Reference
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CASE = mf.problems.linear_neuron(alpha=0.0)
 
 

@@ -15,7 +15,7 @@ from mfpde.equation.grid import box
 from mfpde.mesh import recorder
 
 QUIET = {"progress": False}
-FILES = Path(__file__).parent / "files"
+FILES = Path(__file__).parents[1] / "files"
 
 
 def concave():

@@ -7,7 +7,7 @@ import pytest
 
 import mfpde as mf
 
-FILES = Path(__file__).parent / "files"
+FILES = Path(__file__).parents[1] / "files"
 
 
 def test_schema_1():

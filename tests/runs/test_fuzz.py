@@ -19,7 +19,7 @@ from mfpde.runs.tables import ConfigurationError
 from mfpde.support.files import untrusted
 from mfpde.support.files.hdf5 import FileFormatError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from validation._damage import Outcome, attempts  # noqa: E402

@@ -28,7 +28,7 @@ from mfpde.verification.references.file import read_reference, save_reference
 from mfpde.verification.references.file_observables import described, same_observable
 from mfpde.verification.references.recipes import Part
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from validation._damage import Outcome, attempts, mutated_hdf5  # noqa: E402

@@ -15,7 +15,7 @@ import mfpde as mf
 from mfpde.cli import app
 from mfpde.mesh import run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RUN = ["run", "linear-neuron", "--shape", "60", "--t-end", "0.2", "--save", "3", "--no-plot"]
 
 
