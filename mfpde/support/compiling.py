@@ -20,6 +20,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from mfpde.support.sources import PACKAGE
+
 __all__ = ["compiled", "interpreted", "primitive"]
 
 _said: set[str] = set()
@@ -181,8 +183,9 @@ _SOURCES = (
 
 @functools.cache
 def _version_of_sources() -> bytes:
-    here = Path(__file__).parents[1]
-    return hashlib.sha256(b"".join(file.read_bytes() for name in _SOURCES for file in sorted(here.glob(name)))).digest()
+    return hashlib.sha256(
+        b"".join(file.read_bytes() for name in _SOURCES for file in sorted(PACKAGE.glob(name)))
+    ).digest()
 
 
 class _Sealed:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mfpde.equation.problem import Problem
+from mfpde.support.sources import PACKAGE
 from mfpde.verification.observables import Observable, OutputAt
 from mfpde.verification.references.refinement import Level, Spread
 from mfpde.verification.references.routes import Route
@@ -118,7 +119,7 @@ def _source() -> str:
     import scipy
 
     digest = hashlib.sha256(f"{np.__version__} {scipy.__version__}".encode())
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
