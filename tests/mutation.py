@@ -130,9 +130,7 @@ def scratch() -> Iterator[Path]:
     """A copy of the repository."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "copy"
-        ignored = shutil.ignore_patterns(
-            ".git", "__pycache__", "results", "figures", ".*_cache", ".venv"
-        )
+        ignored = shutil.ignore_patterns(".git", "__pycache__", "results", "figures", ".*_cache", ".venv")
         shutil.copytree(ROOT, place, ignore=ignored)
         yield place
 

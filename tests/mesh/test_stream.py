@@ -443,7 +443,7 @@ KILLED = """
 import json, os, random, signal, sys, time
 import numpy as np
 import mfpde as mf
-from mfpde import stored
+from mfpde.support.files import frames as stored
 path, place = sys.argv[1:]
 stored.IN_MEMORY = 0
 problem = mf.problems.gaussian_bumps()

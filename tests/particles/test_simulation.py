@@ -27,7 +27,7 @@ from mfpde.particles import (
     coupled,
     simulate,
 )
-from mfpde.particles.ensemble import Batches, Ensemble, systematic
+from mfpde.particles.ensemble import Batches, systematic
 from mfpde.particles.fields import DirectField, Mesh, MeshField, make_field, mesh_shape
 from mfpde.particles.random_streams import generator
 
@@ -1028,7 +1028,6 @@ mfpde.particles.simulate
 assert 'numba' not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert Ensemble.__module__ == "mfpde.particles.simulation"
 
 
 def test_starts_across_the_seam_of_a_periodic_axis():

@@ -948,6 +948,18 @@ def test_an_energy_is_as_uncertain_as_the_constants_it_cancels():
     assert rounding == pytest.approx(16 * 2.0**-52 * (0.5 * 1.54302**2 + 3.0))
 
 
+def test_a_handful_of_steps_is_too_few_to_see_their_error():
+    """The method that checks was off by 4e-11, 2.5e-11 and 1.2e-11 at tolerances a tenth apart: steps by leaps."""
+    problem = mf.problems.quadratic_well(0.379725, 0.306869, 2.79779, 0.020946)
+    times = np.array([0.26810153])
+    # in this box, which cuts off 1e-12 of it: by the method of eighth order, at its least tolerance
+    (value,) = (at.energy for at in routes.NodeRoute(problem, times).run(6, 1e-13, math.inf))
+    assert value == pytest.approx(problem.exact["energy"](times[0]), rel=1e-11)
+    for tolerance in (1e-7, 1e-8, 1e-9):
+        (found,) = (at.energy for at in routes.NodeRoute(problem, times, True).run(6, tolerance, math.inf))
+        assert found == pytest.approx(value, rel=3e-14, abs=0.0)
+
+
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_times_within_a_step_are_as_good_as_its_end(elsewhere):
     """Steps are long for a flow this smooth; the error at t = 0.023 was 2e-10 to 8e-10, whatever the tolerance."""
