@@ -72,7 +72,7 @@ __all__ = [
 
 MINMOD, VAN_LEER, MC = 0, 1, 2
 
-# columns of the integer and float description of an axis (see operator.py)
+# columns of the integer and float description of an axis (see mesh/transport.py)
 OUTER, ROWS, INNER, PERIODIC, LOWER_TRUNCATED, UPPER_TRUNCATED = 0, 1, 2, 3, 4, 5
 METRIC_OFFSET, METRIC_OUTER, METRIC_FACE, METRIC_INNER, FACE_OFFSET = 6, 7, 8, 9, 10
 INVERSE_H, SPACING, SPEED = 0, 1, 2
