@@ -15,9 +15,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mfpde.equation.energy import BoundEnergy, Energy, Features, TwoLayerNetwork
 from mfpde.equation.energy.base import axis_positions
+from mfpde.equation.finite import place_of
 from mfpde.equation.grid import Axis, Grid, box
 from mfpde.equation.measures.base import Measure, RestrictedMeasure
 from mfpde.equation.schedules import Constant, Schedule, as_schedule
@@ -342,21 +344,31 @@ class Problem:
         """
         if self.base is None:
             return None
-        shape = np.broadcast_shapes(*(np.shape(x) for x in coordinates))
-        omega = values_of(self.base, *map(np.asarray, coordinates))
-        try:
-            omega = np.broadcast_to(omega, shape)
-        except ValueError:
-            raise ValueError(f"base returned shape {omega.shape}, which does not broadcast to {shape}") from None
-        bad = ~(np.isfinite(omega) & (omega > 0))
-        if bad.any():
-            where = np.unravel_index(int(np.argmax(bad)), shape)
-            point = ", ".join(
-                f"{axis.name}={float(np.broadcast_to(x, shape)[where]):g}"
-                for axis, x in zip(self.axes, coordinates, strict=True)
-            )
-            raise ValueError(f"base is {float(omega[where])} at {point}; it must be positive and finite in the box")
+        omega = _broadcast(values_of(self.base, *map(np.asarray, coordinates)), coordinates, "base")
+        fine = np.isfinite(omega) & (omega > 0)
+        if not fine.all():
+            where = _first_place(self.axes, coordinates, omega, fine)
+            raise ValueError(f"base is {where}; it must be positive and finite in the box")
         return np.log(omega)
+
+    def mobility(self, i: int, *coordinates: Array) -> Array | float:
+        """``g_i``, the entry of axis `i` in `metric`, at coordinates that broadcast: a number where it is constant.
+
+        Raises
+        ------
+        ValueError
+            If a function is negative or not finite there.
+        """
+        g = None if self.metric is None else self.metric[i]
+        if not callable(g):
+            return 1.0 if g is None else float(g)
+        rate = values_of(g, *coordinates)
+        fine = np.isfinite(rate) & (rate >= 0.0)
+        if not fine.all():
+            name = f"the metric of axis {self.axes[i].name!r}"
+            where = _first_place(self.axes, coordinates, _broadcast(rate, coordinates, name), fine)
+            raise ValueError(f"{name} is {where}; it must be finite and not negative in the box")
+        return rate
 
     @cached_property
     def bound_energy(self) -> BoundEnergy:
@@ -431,8 +443,8 @@ class Problem:
             add([schedule(t) for t in times])
         if self.rate is not None:
             add(self.rate(np.linspace(-1, 1, 9)))
-        for g in self.metric or ():
-            add(1.0 if g is None else values_of(g, *points.T) if callable(g) else g)
+        for i in range(len(self.metric or ())):
+            add(self.mobility(i, *points.T))
         if self.base is not None:
             add(self.log_base(*points.T))
         if self.reinjection is not None:
@@ -498,6 +510,22 @@ def _network_of(energy: Energy, axes: Sequence[Axis]) -> Network | None:
     order = [names.index(name) for name in term.axes]
     inputs = term.x[:, 0] if term.x.shape[1] == 1 else term.x
     return Network(lambda x, *coordinates: term.unit(x, *(coordinates[i] for i in order)), None, inputs)
+
+
+def _broadcast(values: Array, coordinates: Sequence[Array], what: str) -> Array:
+    """What a function gave at coordinates, on the shape that these broadcast to."""
+    shape = np.broadcast_shapes(*(np.shape(x) for x in coordinates))
+    try:
+        return np.broadcast_to(values, shape)
+    except ValueError:
+        raise ValueError(f"{what} returned shape {values.shape}, which does not broadcast to {shape}") from None
+
+
+def _first_place(axes: Sequence[Axis], coordinates: Sequence[Array], values: Array, fine: NDArray[np.bool_]) -> str:
+    """The first of values at coordinates that is not fine, and where it is: ``-1 at x = 0.2``."""
+    where = np.unravel_index(int(np.argmin(np.broadcast_to(fine, values.shape))), values.shape)
+    point = np.array([np.broadcast_to(x, values.shape)[where] for x in coordinates])
+    return f"{float(values[where]):g} at {place_of(axes, point)}"
 
 
 def _show(schedule: Schedule) -> str:

@@ -37,6 +37,7 @@ from mfpde.lagrangian.nodes import (
     OutOfTime,
     Record,
     Run,
+    Stepping,
     density_back,
     integrate,
     leeway,
@@ -205,7 +206,7 @@ class Characteristics:
         """The response and the mean rate at all times, from the last run repeated."""
         record = Record(0.0)
         with one_blas_thread():
-            integrate(self._dynamics, self._start, self.times[[0, -1]], self.rtol, record=record)
+            integrate(self._dynamics, self._start, self.times[[0, -1]], Stepping(self.rtol), record=record)
         return record
 
     def response_at(self, t: float) -> Array:
@@ -284,7 +285,7 @@ class Characteristics:
         dynamics, bound = self._dynamics, self._dynamics.bound
         response = bound.response(points, weights)
         gradient = bound.gradient(points, response)
-        square = sum(dynamics.mobility(i, points) * gradient[:, i] ** 2 for i in range(points.shape[1]))
+        square = sum(self.problem.mobility(i, *points.T) * gradient[:, i] ** 2 for i in range(points.shape[1]))
         speed = self.problem.schedule(t)
         transport = speed * float(weights @ square)
         if not dynamics.reacts:
@@ -564,10 +565,8 @@ class _Search:
             one_blas_thread(),
             progress_bar(self.shown, label, 0.0, float(self.times[-1])) as show,
         ):
-            return integrate(
-                self.dynamics, nodes, self.times, rtol, show=show if self.shown else None,
-                deadline=self.deadline,
-            )  # fmt: skip
+            stepping = Stepping(rtol, deadline=self.deadline)
+            return integrate(self.dynamics, nodes, self.times, stepping, show=show if self.shown else None)
 
     def note(self, what: str, counts: tuple[int, ...], run: Run, rtol: float, change: float) -> None:
         """Make a run the best one, and write down how it came about."""

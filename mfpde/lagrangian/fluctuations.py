@@ -309,7 +309,8 @@ class _Linear:
             self.slopes[:, :, i] = (bound.features(moved).reshape(-1, 7, n) * stencil).sum(axis=1)
             velocity = dynamics.velocity(moved, self.response).reshape(d, 7, n)
             self.jacobian[:, :, i] = (velocity * stencil).sum(axis=1).T
-        mobility = np.stack([np.broadcast_to(dynamics.mobility(i, points), (n,)) for i in range(d)], axis=1)
+        rates = (dynamics.problem.mobility(i, *points.T) for i in range(d))
+        mobility = np.stack([np.broadcast_to(rate, (n,)) for rate in rates], axis=1)
         force = np.tensordot(self.curvature, self.slopes, 1)
         self.forcing = (-weights[:, None] * mobility * self.free * force).reshape(len(force), -1)
         self.slopes *= self.free
@@ -371,7 +372,7 @@ def _paths(dynamics: Dynamics, nodes: tuple[Array, Array], end: float, rtol: flo
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for solver, before in method(flow, 0.0, points.T.ravel().copy(), end, rtol, scale):
             inside = solver.dense_output()
-            at = before + (solver.t - before) * 0.5 * (1.0 + record.x)
+            at = record.places(before, solver.t)
             values = [solver.y.copy() if k == len(at) - 1 else inside(S) for k, S in enumerate(at)]
             record.append(float(solver.t), np.array(values))
             rows = solver.y.reshape(d, n)

@@ -23,6 +23,7 @@ from mfpde.lagrangian.nodes import (
     STENCIL_STEP,
     Dynamics,
     Record,
+    Stepping,
     density_back,
     integrate,
 )
@@ -54,9 +55,8 @@ def find_ancestors(dynamics: Dynamics, t_end: float, deadline: float = math.inf)
         return None
 
     def follow(points: Array, logs: Array) -> tuple[Array, Array]:
-        run = integrate(
-            dynamics, (points, logs), SCOUT_TIMES * t_end, SCOUT_RTOL, deadline=deadline, most_steps=SCOUT_STEPS
-        )
+        stepping = Stepping(SCOUT_RTOL, deadline=deadline, most_steps=SCOUT_STEPS)
+        run = integrate(dynamics, (points, logs), SCOUT_TIMES * t_end, stepping)
         return run.points, run.weights
 
     try:
@@ -131,7 +131,7 @@ class NodeFlow:
         blocks = self.dynamics.problem.mu_0.blocks(tuple(nodes), self._places, self.other)
         start = nodes_of(blocks)
         with one_blas_thread():
-            run = integrate(self.dynamics, start, self.saves, rtol, deadline=deadline, other=self.other)
+            run = integrate(self.dynamics, start, self.saves, Stepping(rtol, self.other, deadline))
         self.watched = worst(blocks, run.weights)
         ancestral = [ancestral_mass(start[1], weights, of_a_density(blocks)) for weights in run.weights]
         self.ancestral = min(ancestral)
@@ -148,9 +148,8 @@ class NodeFlow:
         with one_blas_thread():
             if self._recorded is None or self._recorded[:2] != (len(start[1]), rtol):
                 record = Record(0.0)
-                integrate(
-                    dynamics, start, self.saves[[0, -1]], rtol, record=record, deadline=deadline, other=self.other
-                )
+                stepping = Stepping(rtol, self.other, deadline)
+                integrate(dynamics, start, self.saves[[0, -1]], stepping, record=record)
                 self._recorded = (len(start[1]), rtol, record)
             return density_back(dynamics, self._recorded[2], points, dynamics.clock(t), t_end, rtol, deadline)
 

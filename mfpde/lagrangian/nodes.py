@@ -15,9 +15,7 @@ import numpy as np
 from mfpde.equation.finite import NotFiniteError, check_finite, place_of, response_culprit
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.equation.schedules import Constant, PiecewiseLinear, invert_clock
-from mfpde.support.arguments import (
-    values_of,
-)
+from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 from mfpde.support.saves import distinct_times
 
@@ -28,6 +26,7 @@ __all__ = [
     "Record",
     "Run",
     "STENCIL_STEP",
+    "Stepping",
     "density_back",
     "integrate",
     "leeway",
@@ -89,7 +88,6 @@ class Dynamics:
         # one bound for each axis: periodic ones have none
         self.floor = np.where(self.periodic, -np.inf, self.lower)[:, None]
         self.ceiling = np.where(self.periodic, np.inf, self.upper)[:, None]
-        self.metric = tuple(problem.metric) if problem.metric is not None else (None,) * self.dimension
         # at temperature 0 the free energy is the energy
         self.balanced = problem.reaction is not Reaction.UNBALANCED
         self.reacts = not (isinstance(problem.alpha, Constant) and problem.alpha(0.0) == 0.0)
@@ -102,24 +100,18 @@ class Dynamics:
         # columns of the result are contiguous, which is how energies read them
         return rows.T
 
-    def mobility(self, i: int, points: Array) -> Array | float:
-        """``g_i`` at points."""
-        g = self.metric[i]
-        if g is None:
-            return 1.0
-        return values_of(g, *points.T) if callable(g) else float(g)
-
     def velocity(self, points: Array, response: Array) -> Array:
         """``-G grad V`` at points, shape ``(d, n)``."""
         gradient = self.bound.gradient(points, response)
-        found = np.stack([-self.mobility(i, points) * gradient[:, i] for i in range(self.dimension)])
-        return self.finite(found, points, response, "the velocity")
+        mobility = self.problem.mobility
+        velocity = np.stack([-mobility(i, *points.T) * gradient[:, i] for i in range(self.dimension)])
+        return self.finite(velocity, points, response, "the velocity")
 
     def rate(self, points: Array, response: Array) -> Array:
         """``f(V)`` at points."""
         V = self.bound.potential(points, response)
-        found = V if self.problem.rate is None else values_of(self.problem.rate, V)
-        return self.finite(found, points, response, "the birth-death rate")
+        rate = V if self.problem.rate is None else values_of(self.problem.rate, V)
+        return self.finite(rate, points, response, "the birth-death rate")
 
     def finite(self, values: Array, points: Array, response: Array, what: str) -> Array:
         """Values (..., n) at points, if they are finite; else an error that names the place."""
@@ -152,7 +144,8 @@ class Dynamics:
         gradient = self.bound.gradient(everywhere, response).reshape(d, 7 * n, d)
         result = np.zeros(n)
         for i, (moved, weights) in enumerate(stencils):
-            flux = self.finite(self.mobility(i, moved) * gradient[i, :, i], moved, response, "the velocity")
+            mobility = self.problem.mobility(i, *moved.T)
+            flux = self.finite(mobility * gradient[i, :, i], moved, response, "the velocity")
             result += (weights * flux.reshape(7, n)).sum(axis=0)
         return result
 
@@ -214,17 +207,24 @@ class Record:
     def __init__(self, start: float) -> None:
         self.knots = [start]
         self.values: list[Array] = []
+        self.nbytes = 0
+
+    @classmethod
+    def places(cls, a: float, b: float) -> Array:
+        """The clock values, both ends included, at which a step from `a` to `b` is recorded."""
+        return a + (b - a) * 0.5 * (1.0 + cls.x)
 
     def append(self, end: float, values: Array) -> None:
+        """Add the step that ends at `end`, by its values (DEGREE + 1, r) at `places`."""
         self.knots.append(end)
         self.values.append(values)
+        self.nbytes += values.nbytes
 
     def __call__(self, S: float) -> Array:
+        """The vector (r,) when the clock shows `S`."""
         i = int(np.searchsorted(self.knots, S, side="right")) - 1
         i = min(max(i, 0), len(self.values) - 1)
-        a, b = self.knots[i], self.knots[i + 1]
-        at = a + (b - a) * 0.5 * (1.0 + self.x)
-        distance = S - at
+        distance = S - self.places(self.knots[i], self.knots[i + 1])
         hit = int(np.argmin(np.abs(distance)))
         if distance[hit] == 0.0:
             return self.values[i][hit].copy()
@@ -316,42 +316,54 @@ def leeway(weights: Array, fields: int) -> Array:
     return np.tile(1.0 / np.sqrt(share), fields)
 
 
-def integrate(
-    dynamics: Dynamics,
-    nodes: tuple[Array, Array],
-    times: Array,
-    rtol: float,
-    *,
-    show: Callable[[float, float], None] | None = None,
-    record: Record | None = None,
-    deadline: float = math.inf,
-    other: bool = False,
-    most_steps: int = MOST_STEPS,
-) -> Run:
-    """Move the nodes to the save times; with a `record`, also note the response and the mean rate at every time.
+@dataclass(frozen=True)
+class Stepping:
+    """How nodes are integrated in time.
 
-    Raises
-    ------
-    OutOfTime
-        At the deadline, on the clock of `time.perf_counter`.
-    RuntimeError
-        If the velocity blows up, or after `most_steps`.
+    Attributes
+    ----------
+    rtol : float
+        The mean square of a step's errors, weighted with the measure, is kept below it.
+    other : bool
+        Take the method of fifth order instead of that of eighth, see `method`.
+    deadline : float
+        After which no step is begun any more, on the clock of `time.perf_counter`.
+    most_steps : int
+        After which the velocity counts as singular.
     """
-    began = time.perf_counter()
-    bound, d = dynamics.bound, dynamics.dimension
-    points, log_mass = nodes
-    n = len(log_mass)
-    mass = np.exp(log_mass)
-    t_end = float(times[-1])
-    evaluations = 0
 
-    def unpack(y: Array) -> tuple[Array, Array, float]:
+    rtol: float
+    other: bool = False
+    deadline: float = math.inf
+    most_steps: int = MOST_STEPS
+
+
+class _Flow:
+    """The equation of motion of some nodes and its vector: coordinates, axis after axis, then logs of growth."""
+
+    def __init__(self, dynamics: Dynamics, points: Array, log_mass: Array, t_end: float) -> None:
+        self.dynamics, self.start, self.log_mass, self.t_end = dynamics, points, log_mass, t_end
+        self.n, self.d = len(log_mass), dynamics.dimension
+        self.moving = self.n * self.d
+        """Entries that are coordinates."""
+        self.fields = self.d + 1 if dynamics.reacts else self.d
+        self.mass = np.exp(log_mass)
+        self.evaluations = 0
+
+    def initial(self) -> Array:
+        """The vector at the start: nothing has grown yet."""
+        y = np.zeros(self.n * self.fields)
+        y[: self.moving] = self.start.T.ravel()
+        return y
+
+    def unpack(self, y: Array) -> tuple[Array, Array, float]:
         """Points, weights, and the mass before normalising (1 but for the error of integration)."""
-        place = dynamics.place(y[: n * d].reshape(d, n))
+        dynamics = self.dynamics
+        place = dynamics.place(y[: self.moving].reshape(self.d, self.n))
         if not dynamics.reacts:
-            return place, mass, 1.0
+            return place, self.mass, 1.0
         # what was next to nothing at the start may be all there is later, and the other way round
-        logs = log_mass + y[n * d :]
+        logs = self.log_mass + y[self.moving :]
         if not dynamics.balanced:
             return place, np.exp(logs), 1.0
         # mass is conserved by construction, and a large growth does not overflow
@@ -360,81 +372,124 @@ def integrate(
         total = float(weights.sum())
         return place, weights / total, total * math.exp(min(shift, 700.0))
 
-    def mean_rate(place: Array, weights: Array, response: Array) -> float:
-        if not (dynamics.reacts and dynamics.balanced):
-            return 0.0
-        return float(weights @ dynamics.rate(place, response))
-
-    def flow(S: float, y: Array) -> Array:
-        nonlocal evaluations
-        evaluations += 1
-        place, weights, _ = unpack(y)
-        response = bound.response(place, weights)
+    def __call__(self, S: float, y: Array) -> Array:
+        """The derivative of the vector by the clock."""
+        dynamics = self.dynamics
+        self.evaluations += 1
+        place, weights, _ = self.unpack(y)
+        response = dynamics.bound.response(place, weights)
         change = np.empty_like(y)
-        change[: n * d] = dynamics.velocity(place, response).ravel()
+        change[: self.moving] = dynamics.velocity(place, response).ravel()
         if dynamics.reacts:
             rate = dynamics.rate(place, response)
             if dynamics.balanced:
                 rate = rate - weights @ rate
-            np.multiply(rate, -dynamics.alpha(S, t_end), out=change[n * d :])
+            np.multiply(rate, -dynamics.alpha(S, self.t_end), out=change[self.moving :])
         return change
 
-    save = np.array([dynamics.clock(t) for t in times])
-    states = np.empty((len(times), n * d + (n if dynamics.reacts else 0)))
-    y = np.zeros(states.shape[1])
-    y[: n * d] = points.T.ravel()
+    def driving(self, y: Array) -> Array:
+        """What moves any other node: the response and, last, the mean birth-death rate."""
+        dynamics = self.dynamics
+        place, weights, _ = self.unpack(y)
+        response = dynamics.bound.response(place, weights)
+        mean = 0.0
+        if dynamics.reacts and dynamics.balanced:
+            mean = float(weights @ dynamics.rate(place, response))
+        return np.append(response, mean)
+
+    def confine(self, y: Array) -> None:
+        """Put nodes beyond a wall back onto it, in place."""
+        rows = y[: self.moving].reshape(self.d, self.n)
+        np.clip(rows, self.dynamics.floor, self.dynamics.ceiling, out=rows)
+
+
+def integrate(
+    dynamics: Dynamics,
+    nodes: tuple[Array, Array],
+    times: Array,
+    stepping: Stepping,
+    *,
+    show: Callable[[float, float], None] | None = None,
+    record: Record | None = None,
+) -> Run:
+    """Move the nodes to the save times; with a `record`, also note the response and the mean rate at every time.
+
+    Raises
+    ------
+    OutOfTime
+        At the deadline.
+    RuntimeError
+        If the velocity blows up, or after the most steps there may be.
+    """
+    began = time.perf_counter()
+    points, log_mass = nodes
+    flow = _Flow(dynamics, points, log_mass, float(times[-1]))
+    clocks = np.array([dynamics.clock(t) for t in times])
+    y = flow.initial()
+    states = np.empty((len(times), y.size))
     states[0] = y
-    saved = 1
-    steps, size = 0, 0
+    saved, steps = 1, 0
     # between its steps the method of fifth order is worse than at their ends, and not by what its tolerance says
-    landings = [0.0, *(save.tolist() if other else [float(save[-1])])]
-    bounds = distinct_times([*landings, *dynamics.breaks(t_end)], landings)
-    longest = float(save[-1]) * rtol**0.2 / FEWEST_STEPS if other else math.inf
+    landings = [0.0, *(clocks.tolist() if stepping.other else [float(clocks[-1])])]
+    bounds = distinct_times([*landings, *dynamics.breaks(flow.t_end)], landings)
+    longest = float(clocks[-1]) * stepping.rtol**0.2 / FEWEST_STEPS if stepping.other else math.inf
     for a, b in itertools.pairwise(bounds):
-        for solver, before in method(flow, a, y, b, rtol, leeway(unpack(y)[1], y.size // n), other, longest):
+        slack = leeway(flow.unpack(y)[1], flow.fields)
+        for solver, before in method(flow, a, y, b, stepping.rtol, slack, stepping.other, longest):
             steps += 1
             inside: Any = None
-            if record is not None or (saved < len(save) and save[saved] < solver.t):
+            if record is not None or (saved < len(clocks) and clocks[saved] < solver.t):
                 inside = solver.dense_output()
-                evaluations += 3
-            while saved < len(save) and save[saved] <= solver.t:
-                states[saved] = inside(save[saved]) if save[saved] < solver.t else solver.y
+                flow.evaluations += 3
+            while saved < len(clocks) and clocks[saved] <= solver.t:
+                states[saved] = inside(clocks[saved]) if clocks[saved] < solver.t else solver.y
                 saved += 1
             if record is not None:
-                values = []
-                for k, S in enumerate(before + (solver.t - before) * 0.5 * (1.0 + Record.x)):
-                    if k == 0 and record.values:
-                        values.append(record.values[-1][-1])
-                        continue
-                    place, weights, _ = unpack(solver.y if k == DEGREE else inside(S))
-                    response = bound.response(place, weights)
-                    values.append(np.append(response, mean_rate(place, weights, response)))
-                record.append(float(solver.t), np.array(values))
-                size += record.values[-1].nbytes
-                if size > RECORD_LIMIT:
-                    raise ValueError(
-                        "this energy does not factorise: its response is the whole measure, and the record of that "
-                        f"exceeds {RECORD_LIMIT / 2**20:.0f} MiB; use save times, fewer nodes or a shorter run"
-                    )
-            rows = solver.y[: n * d].reshape(d, n)
-            np.clip(rows, dynamics.floor, dynamics.ceiling, out=rows)
+                _record_step(record, flow, solver, before, inside)
+            flow.confine(solver.y)
             y = solver.y
-            place, weights, _ = unpack(y)
+            place, weights, _ = flow.unpack(y)
             if dynamics.reacts:
-                solver.atol = rtol * leeway(weights, y.size // n)
+                solver.atol = stepping.rtol * leeway(weights, flow.fields)
             if show is not None:
-                show(solver.t / save[-1] * t_end, bound.energy(place, weights))
-            if time.perf_counter() > deadline:
+                show(solver.t / clocks[-1] * flow.t_end, dynamics.bound.energy(place, weights))
+            if time.perf_counter() > stepping.deadline:
                 raise OutOfTime
-            if steps > most_steps:
-                speed = np.abs(dynamics.velocity(place, bound.response(place, weights))).max(axis=0)
-                where = place_of(tuple(dynamics.problem.axes), place[int(np.argmax(speed))])
-                raise RuntimeError(
-                    f"{steps} steps of the characteristics came to clock {solver.t:g} of {save[-1]:g}: the velocity is "
-                    f"singular or not smooth near {where}; shorten t_end, or use solve()"
-                )
+            if steps > stepping.most_steps:
+                raise RuntimeError(_singular(dynamics, place, weights, steps, f"{solver.t:g} of {clocks[-1]:g}"))
+    return _run_of(flow, times, states, steps, began)
 
-    finals = [unpack(state) for state in states]
+
+def _record_step(record: Record, flow: _Flow, solver: Any, before: float, inside: Callable[[float], Array]) -> None:
+    """Append to a record what moves other nodes in the step that a solver has made, by its dense output `inside`."""
+    values = []
+    for k, S in enumerate(Record.places(before, solver.t)):
+        if k == 0 and record.values:
+            values.append(record.values[-1][-1])
+        else:
+            values.append(flow.driving(solver.y if k == DEGREE else inside(S)))
+    record.append(float(solver.t), np.array(values))
+    if record.nbytes > RECORD_LIMIT:
+        raise ValueError(
+            "this energy does not factorise: its response is the whole measure, and the record of that "
+            f"exceeds {RECORD_LIMIT / 2**20:.0f} MiB; use save times, fewer nodes or a shorter run"
+        )
+
+
+def _singular(dynamics: Dynamics, place: Array, weights: Array, steps: int, clock: str) -> str:
+    """What is wrong where so many steps lead to no end: the place of the largest velocity."""
+    speed = np.abs(dynamics.velocity(place, dynamics.bound.response(place, weights))).max(axis=0)
+    where = place_of(tuple(dynamics.problem.axes), place[int(np.argmax(speed))])
+    return (
+        f"{steps} steps of the characteristics came to clock {clock}: the velocity is "
+        f"singular or not smooth near {where}; shorten t_end, or use solve()"
+    )
+
+
+def _run_of(flow: _Flow, times: Array, states: Array, steps: int, began: float) -> Run:
+    """The measures at the save times, with their energies and moments."""
+    dynamics, bound = flow.dynamics, flow.dynamics.bound
+    finals = [flow.unpack(state) for state in states]
     responses = [bound.response(place, weights) for place, weights, _ in finals]
     energy = [bound.energy(place, w, u) for (place, w, _), u in zip(finals, responses, strict=True)]
     if not np.isfinite(energy).all():
@@ -448,13 +503,13 @@ def integrate(
         scaled = place[:, wall] / dynamics.length[wall]
         moments.append(np.concatenate([w @ scaled, w @ scaled**2, [w.sum()]]))
     return Run(
-        start=points,
+        start=flow.start,
         points=np.stack([np.ascontiguousarray(place) for place, _, _ in finals]),
         weights=np.stack([weights for _, weights, _ in finals]),
         energy=np.array(energy),
         moments=np.stack([u[: bound.response_size] for u in responses]),
         coordinates=np.stack(moments),
-        evaluations=evaluations,
+        evaluations=flow.evaluations,
         steps=steps,
         seconds=time.perf_counter() - began,
         drift=max(abs(total - 1.0) for _, _, total in finals),

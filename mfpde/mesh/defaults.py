@@ -15,7 +15,6 @@ from mfpde.mesh.methods.exponential import ExponentialSSPRK3
 from mfpde.mesh.methods.implicit import ImplicitStrang
 from mfpde.mesh.methods.splitting import Strang
 from mfpde.mesh.schemes import ScharfetterGummel, Scheme, Weno5
-from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 from mfpde.support.threads import one_blas_thread
 
@@ -139,7 +138,7 @@ def _outlook(problem: Problem, grid: Grid, temperature: float) -> Outlook:
     rate = np.zeros(grid.shape)
     for i, h in enumerate(cells):
         drift = np.maximum(at_start[i], at_end[i]) / h
-        rate += _metric(problem, grid, i) * (drift + 2.0 * Weno5.diffusion_share * temperature / h**2)
+        rate += problem.mobility(i, *grid.mesh()) * (drift + 2.0 * Weno5.diffusion_share * temperature / h**2)
     steps = float(rate.max(where=held, initial=0.0)) / ExponentialSSPRK3().ssp
     return Outlook(layers, at_last, steps, float(np.vdot(start, peclet)) * grid.cell_volume)
 
@@ -156,13 +155,6 @@ def _slopes(problem: Problem, grid: Grid, V: Array, temperature: float) -> list[
             slope = np.gradient(driving, h, axis=i)
         found.append(np.abs(slope))
     return found
-
-
-def _metric(problem: Problem, grid: Grid, i: int) -> float | Array:
-    rate = None if problem.metric is None else problem.metric[i]
-    if callable(rate):
-        return values_of(rate, *grid.mesh())
-    return 1.0 if rate is None else float(rate)
 
 
 def default_scheme(problem: Problem, grid: Grid, t_end: float | None = None) -> tuple[Scheme, str]:

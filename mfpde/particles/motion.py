@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 
 from mfpde.equation.energy.base import central_difference, difference_step
-from mfpde.equation.finite import place_of
 from mfpde.equation.grid import Axis, End
 from mfpde.equation.problem import Problem
 from mfpde.equation.schedules import Schedule
-from mfpde.support.arguments import (
-    values_of,
-)
+from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 
 __all__ = ["Motion", "mean_over"]
@@ -30,24 +27,13 @@ class Motion:
         self.axes = tuple(problem.axes)
         self.noisy = noisy
         self._schedule, self._temperature = problem.schedule, problem.temperature
-        metric = (None,) * len(self.axes) if problem.metric is None else tuple(problem.metric)
-        self._metric = tuple(None if g is None else g if callable(g) else float(g) for g in metric)
+        self._metric = (None,) * len(self.axes) if problem.metric is None else tuple(problem.metric)
+        self._mobility = problem.mobility
         self._log_base = None if problem.base is None else problem.log_base
 
     def rates(self, points: Array, i: int) -> Array | float:
         """``g_i`` at points (..., d)."""
-        g = self._metric[i]
-        if g is None or isinstance(g, float):
-            return 1.0 if g is None else g
-        found = values_of(g, *np.moveaxis(points, -1, 0))
-        if not (np.isfinite(found).all() and (found >= 0.0).all()):
-            found = np.broadcast_to(found, points.shape[:-1])
-            bad = np.unravel_index(int(np.argmin(np.isfinite(found) & (found >= 0.0))), found.shape)
-            raise ValueError(
-                f"the metric of axis {self.axes[i].name!r} is {found[bad]:g} at {place_of(self.axes, points[bad])}; "
-                "it must be finite and not negative in the box"
-            )
-        return found
+        return self._mobility(i, *np.moveaxis(points, -1, 0))
 
     def velocity(self, points: Array, gradient: Array) -> Array:
         """``-G grad V``."""

@@ -14,8 +14,9 @@ from tails import TAILS
 
 import mfpde as mf
 from mfpde.equation.energy import base, features, kernels
-from mfpde.lagrangian import node_flow, nodes
+from mfpde.lagrangian import nodes
 from mfpde.lagrangian.ancestry import nodes_of
+from mfpde.lagrangian.node_flow import NodeFlow
 from mfpde.lagrangian.nodes import _difference_weights
 
 
@@ -581,7 +582,7 @@ class TestLimits:
         problem = mf.problems.gaussian_bumps()
         with pytest.raises(RuntimeError, match=r"time_limit = 1e-09 s was over before the first run of 'gaussian-b"):
             mf.characteristics(problem, time_limit=1e-9)
-        flow = node_flow.NodeFlow(problem, np.array([1.0]))
+        flow = NodeFlow(problem, np.array([1.0]))
         with pytest.raises(nodes.OutOfTime):
             next(flow.run((16,), 1e-6, deadline=0.0))
         with pytest.raises(ValueError, match="must be a finite positive number or None, not -1"):
@@ -656,7 +657,7 @@ class TestAmplifiedTails:
             [mf.Axis("x", -8, 8)], mf.Product(x=stats.norm(0, 1)), lambda x: 200 * (x - 0.3) ** 2,
             lambda x: (400 * (x - 0.3),), metric=[0.0], alpha=1.0,
         )  # fmt: skip
-        flow = node_flow.NodeFlow(problem, np.array([1.0]))
+        flow = NodeFlow(problem, np.array([1.0]))
         flow._looked = True
         next(flow.run((9,), 1e-8))
         assert flow.watched.nodes < 1.5
@@ -863,11 +864,18 @@ class TestRefusals:
         dynamics = nodes.Dynamics(
             free([mf.Axis("x", -2, 2)], mf.Product(x=stats.norm(0, 0.2)), lambda x: -np.log(np.abs(x)))
         )
-        laid = nodes_of(dynamics.problem.mu_0.blocks(32))
+        start = nodes_of(dynamics.problem.mu_0.blocks(32))
         with pytest.raises(
             RuntimeError, match=r"^\d+ steps of the characteristics .* not smooth near x = -?[\d.e-]+; "
         ):
-            nodes.integrate(dynamics, laid, np.array([0.0, 1.0]), 1e-10, most_steps=60)
+            nodes.integrate(dynamics, start, np.array([0.0, 1.0]), nodes.Stepping(1e-10, most_steps=60))
+
+    def test_a_metric_out_of_range_is_named_with_its_place(self):
+        """As simulations and meshes refuse it: uphill along it the energy would rise."""
+        slope, turns = (lambda x: (-np.ones_like(x),)), (lambda x: np.where(x < 1, 1.0, -1.0))
+        problem = free([mf.Axis("x", -2, 2)], mf.Dirac(x=1.5), lambda x: -x, slope, metric=[turns])
+        with pytest.raises(ValueError, match=r"^the metric of axis 'x' is -1 at x = 1\.5; it must be finite and "):
+            mf.characteristics(problem, t_end=0.1)
 
     def test_blow_up(self):
         problem = free([mf.Axis("x", -1, 1)], mf.Dirac(x=0.5), lambda x: 0.5 * np.log(np.abs(x)), lambda x: (0.5 / x,))
