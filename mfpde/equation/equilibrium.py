@@ -1,18 +1,7 @@
 r"""Stationary states without following the flow: the minimiser of the free energy on a mesh, with a certificate.
 
-Temperature ``tau > 0``: minimise ``J[mu] = E[mu] + tau int log(mu/omega) dmu`` over the probability measures on the
-cells. The unknown is a potential ``W``, ``mu`` its Gibbs measure, so that tails are right where ``mu`` underflows.
-With ``K`` the second variation of ``E`` at ``mu``, the Newton step solves
-
-.. math::  \tau s + K(\mu s) = W - V[\mu] + \text{const}, \qquad \int s\, d\mu = 0,
-
-by conjugate gradients in ``L2(mu)``, where the operator is symmetric with eigenvalues ``>= tau``, and moves on
-``W <- V + K(mu s)``. Where the full step does not descend, the lowest ``J`` is taken among shorter ones, mirror
-steps ``log mu <- (1-t) log mu + t log p_mu``, and mixtures of ``mu`` with the targets of both, each found by a line
-search. Low temperatures are reached from higher ones, or from the minimiser at temperature 0.
-
-Temperature 0: the minimiser is sparse. Cells of least ``V`` join an active set, whose weights are optimised by a
-Newton method on the faces of the simplex; cells whose weight reaches 0 leave (fully corrective Frank-Wolfe).
+``J[mu] = E[mu] + tau int log(mu/omega) dmu`` over the probability measures on the cells: how it is minimised is told in
+`mfpde.equation.gibbs_state` for temperatures ``tau > 0``, and in `mfpde.equation.sparse_state` for temperature 0.
 """
 
 from __future__ import annotations
@@ -21,20 +10,20 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mfpde.equation.convexity import convex_on, no_certificate, second_variation
-from mfpde.equation.energy import BoundEnergy
+from mfpde.equation.convexity import convex_on, no_certificate
 from mfpde.equation.finite import cell_not_finite
-from mfpde.equation.gibbs import entropy, log_gibbs
+from mfpde.equation.functional import Functional, NodalFunctional
+from mfpde.equation.gibbs import entropy
+from mfpde.equation.gibbs_state import gibbs_state
 from mfpde.equation.grid import Grid, box
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.problem import Problem, Reaction
+from mfpde.equation.sparse_state import sparse_state
 from mfpde.support.arguments import NONE, NUMBER, POSITIVE, WHOLE, real, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.session import warn
@@ -44,18 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["Equilibrium", "roughly_stationary", "stationary", "stationary_on_nodes"]
-
-
-COOLING = 5.0
-"""Ratio of successive temperatures on the way to a low one."""
-SPARSE_STAGES = 4
-"""Temperatures on the way from which on the minimiser at temperature 0 is tried as a start."""
-INNER_ITERATIONS = 400
-"""Conjugate-gradient steps of one Newton step; a factorised energy of rank r needs about r."""
-CANDIDATES = 64
-"""Cells that may join the active set at once."""
-STALLED = 8
-"""Rounds without a smaller gap after which the search for a sparse minimiser gives up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,21 +184,9 @@ def stationary(
     >>> round(float(variance), 6)
     0.5
     """
-    if not isinstance(problem, Problem):
-        raise ValueError(f"stationary needs a Problem, not {shown(problem)}; see mfpde.problems")
-    require(
-        tolerance=(tolerance, NUMBER), max_iterations=(max_iterations, WHOLE), time_limit=(time_limit, POSITIVE | NONE)
-    )
+    _check(problem, tolerance, max_iterations, initial, time_limit)
     deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
     tau = _temperature(problem, temperature)
-    if not tolerance > 0:
-        raise ValueError(f"tolerance must be positive, not {tolerance!r}; 1e-12 is the default")
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations must be at least 1, not {max_iterations}")
-    if initial is not None and not isinstance(initial, Measure):
-        raise ValueError(
-            f"initial must be a Measure, not {type(initial).__name__}; GridMeasure(grid, values) makes one"
-        )
     unbalanced = problem.reaction is Reaction.UNBALANCED
     if unbalanced and tau > 0:
         raise ValueError(
@@ -229,28 +194,19 @@ def stationary(
             "pass temperature=0, or give the problem reaction='balanced'"
         )
     grid = problem.grid(shape)
-    log_base = problem.log_base(*grid.mesh())
-    if log_base is not None:
-        log_base = np.broadcast_to(log_base, grid.shape)
+    log_base = _log_base(problem, grid)
     start = (problem.mu_0 if initial is None else initial.restrict(grid.axes)).cells(grid)
-    functional = _Functional(problem.bound_energy, grid)
-    functional.deadline = deadline
-    with one_blas_thread():
-        V, energy = functional.evaluate(start)
-    if not (math.isfinite(energy) and np.all(np.isfinite(V))):
-        where = cell_not_finite(V, grid)
-        raise ValueError(
-            f"the energy or its first variation is not finite at the start (energy {energy:g}"
-            + (f", V {where})" if where else ")")
-        )
-    spread = float(np.vdot(start, np.abs(V - float(np.vdot(V, start)) * grid.cell_volume))) * grid.cell_volume
-    goal = tolerance * max(abs(energy), spread, tau)
+    functional = Functional(problem.bound_energy, grid, deadline)
     with one_blas_thread():  # as in every run, so that the number of threads changes no bit
+        V, energy = _evaluate_start(functional, start)
+        spread = float(np.vdot(start, np.abs(V - float(np.vdot(V, start)) * grid.cell_volume))) * grid.cell_volume
+        goal = tolerance * max(abs(energy), spread, tau)
         if tau > 0:
-            point, iterations = _gibbs_state(functional, V, tau, log_base, goal, max_iterations)
+            point, iterations = gibbs_state(functional, V, tau, log_base, goal, max_iterations)
             mu, log_mu, V, energy, gap = point.mu, point.log_mu, point.V, point.energy, point.gap
         else:
-            mu, V, energy, gap, iterations = _sparse_state(functional, V, unbalanced, goal, max_iterations)
+            sparse = sparse_state(functional, V, unbalanced, goal, max_iterations)
+            mu, V, energy, gap, iterations = sparse.mu, sparse.V, sparse.energy, sparse.gap, sparse.rounds
             log_mu = np.log(mu, where=mu > 0, out=np.full_like(mu, -np.inf))
     converged = gap <= goal
     if not converged:
@@ -269,22 +225,63 @@ def stationary(
     )
 
 
-def roughly_stationary(
-    problem: Problem, grid: Grid, temperature: float, max_iterations: int = 10
-) -> tuple[Array, Array, Array, Array]:
+def _check(
+    problem: Problem, tolerance: float, max_iterations: int, initial: Measure | None, time_limit: float | None
+) -> None:
+    """Refuse arguments of `stationary` that do not fit, each with the value and the remedy."""
+    if not isinstance(problem, Problem):
+        raise ValueError(f"stationary needs a Problem, not {shown(problem)}; see mfpde.problems")
+    require(
+        tolerance=(tolerance, NUMBER), max_iterations=(max_iterations, WHOLE), time_limit=(time_limit, POSITIVE | NONE)
+    )
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be positive, not {tolerance!r}; 1e-12 is the default")
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations must be at least 1, not {max_iterations}")
+    if initial is not None and not isinstance(initial, Measure):
+        raise ValueError(
+            f"initial must be a Measure, not {type(initial).__name__}; GridMeasure(grid, values) makes one"
+        )
+
+
+def _log_base(problem: Problem, grid: Grid) -> Array | None:
+    """``log omega`` on all cells, None where it is 0."""
+    log_base = problem.log_base(*grid.mesh())
+    return None if log_base is None else np.broadcast_to(log_base, grid.shape)
+
+
+def _evaluate_start(functional: Functional, start: Array) -> tuple[Array, float]:
+    """Potential and energy of the start, which must be finite."""
+    V, energy = functional.evaluate(start)
+    if not (math.isfinite(energy) and np.all(np.isfinite(V))):
+        where = cell_not_finite(V, functional.grid)
+        raise ValueError(
+            f"the energy or its first variation is not finite at the start (energy {energy:g}"
+            + (f", V {where})" if where else ")")
+        )
+    return V, energy
+
+
+class Course(NamedTuple):
+    """Where a flow begins and about where it ends: densities on a mesh, and their potentials."""
+
+    start: Array
+    V_start: Array
+    end: Array
+    V_end: Array
+
+
+def roughly_stationary(problem: Problem, grid: Grid, temperature: float, max_iterations: int = 10) -> Course:
     """The start and about where it goes: enough to know how wide and how steep both are, and cheap.
 
-    Returns the start's density and potential on the mesh, and those of a Gibbs state near the minimiser of the free
-    energy, exact where V does not depend on the density. Nothing is checked.
+    The end is a Gibbs state near the minimiser of the free energy, exact where V does not depend on the density.
+    Nothing is checked.
     """
-    log_base = problem.log_base(*grid.mesh())
-    if log_base is not None:
-        log_base = np.broadcast_to(log_base, grid.shape)
-    functional = _Functional(problem.bound_energy, grid)
+    functional = Functional(problem.bound_energy, grid)
     start = problem.mu_0.cells(grid)
     V = np.array(functional.evaluate(start)[0])
-    point, _ = _gibbs_state(functional, V, temperature, log_base, 0.1 * temperature, max_iterations)
-    return start, V, point.mu, point.V
+    point, _ = gibbs_state(functional, V, temperature, _log_base(problem, grid), 0.1 * temperature, max_iterations)
+    return Course(start, V, point.mu, point.V)
 
 
 def _temperature(problem: Problem, temperature: float | None) -> float:
@@ -301,388 +298,24 @@ def _temperature(problem: Problem, temperature: float | None) -> float:
     return float(temperature)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the energy and its second variation
-# ---------------------------------------------------------------------------------------------------------------------
+class NodalState(NamedTuple):
+    """An end state on quadrature nodes: points (N, d), weights (N,), the free energy, the density at points (n, d).
 
-
-class _Functional:
-    """The energy on a mesh and on points, with its second variation from differences of V."""
-
-    deadline = math.inf
-    """When no step is begun any more, on the clock of `time.perf_counter`."""
-
-    def __init__(self, bound: BoundEnergy, grid: Grid) -> None:
-        self.bound, self.grid, self.volume = bound, grid, grid.cell_volume
-        self.plan = bound.on(grid)
-        self.evaluations = 0
-        self.quadratic = bound.quadratic
-
-    def evaluate(self, mu: Array) -> tuple[Array, float]:
-        self.evaluations += 1
-        V, energy, _ = self.plan.evaluate(mu)
-        return V, energy
-
-    @property
-    def over(self) -> bool:
-        """Whether the time is over."""
-        return time.perf_counter() > self.deadline
-
-    def second_variation(self, mu: Array, V: Array) -> Callable[[Array], Array]:
-        """``h -> K h``, the derivative of V at `mu` along a density of mass 0."""
-        return second_variation(lambda density: self.evaluate(density)[0], mu, V, self.volume, self.quadratic)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# temperature > 0
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-class _Point:
-    """The Gibbs measure of a potential, and what the search needs to know there."""
-
-    def __init__(self, functional: _Functional, W: Array, tau: float, log_base: Array | None) -> None:
-        volume = functional.volume
-        self.W = W - W.min()
-        self.log_mu = log_gibbs(self.W, tau, volume, log_base=log_base)
-        self.mu = np.exp(self.log_mu)
-        self.V, energy = functional.evaluate(self.mu)
-        self.weights = self.mu * volume
-        log_ratio = self.log_mu if log_base is None else self.log_mu - log_base
-        self.energy = energy + tau * self.mean(log_ratio)
-        # what the sums of the energy carry of round-off
-        self.noise = 1e-13 * (abs(energy) + self.mean(np.abs(self.V)) + tau * self.mean(np.abs(log_ratio)))
-        self.slope = self.V - self.W
-        self.slope -= self.mean(self.slope)
-        # sum of mu (r + e^-r - 1), r = log(mu/p): no term is negative, so nothing cancels near the solution
-        log_p = log_gibbs(self.V, tau, volume, log_base=log_base)
-        r = self.log_mu - log_p
-        near = np.maximum(r, -1.0)
-        terms = np.where(r > -1.0, self.mu * (near + np.expm1(-near)), np.exp(log_p) - self.mu * (1.0 - r))
-        self.gap = tau * max(float(terms.sum()) * volume, 0.0)
-        self.length = 0.0
-        self.finite = math.isfinite(self.energy) and math.isfinite(self.gap)
-
-    def mean(self, f: Array) -> float:
-        return float(np.vdot(self.weights, f))
-
-
-def _gibbs_state(
-    functional: _Functional, W: Array, tau: float, log_base: Array | None, goal: float, max_iterations: int
-) -> tuple[_Point, int]:
-    """The minimiser of the free energy, by way of higher temperatures where `tau` is low; see the module."""
-    stages = max(0, math.ceil(math.log(max(float(np.ptp(W)) / (10.0 * tau), 1e-300)) / math.log(COOLING)))
-    starts = [W]
-    if stages >= SPARSE_STAGES:
-        starts.append(_nearly_sparse(functional, W, tau, log_base))
-    for start in starts:
-        if _Search(functional, tau, log_base).point(start).gap < tau:
-            W, stages = start, 0  # near already
-    used = 0
-    for stage in range(stages, -1, -1):
-        search = _Search(functional, tau * COOLING**stage, log_base)
-        point = search.point(W)
-        # on the way a state is good enough when the next temperature changes more than what is missing
-        wanted = goal if stage == 0 else 0.5 * search.tau
-        while used < max_iterations and point.gap > wanted and not functional.over:
-            new = search.step(point)
-            if new is None:
-                break
-            point = new
-            used += 1
-        # between the same potential and the same measure at the next temperature
-        W = point.W / math.sqrt(COOLING)
-    # steps beyond the goal: the gap is a square, tails follow its root
-    for _ in range(2):
-        if point.gap > goal or used >= max_iterations or functional.over:
-            break
-        new = search.point(point.W + search.newton(point))
-        if not (new.finite and new.gap < 0.5 * point.gap):
-            break
-        point = new
-        used += 1
-    return point, used
-
-
-def _nearly_sparse(functional: _Functional, W: Array, tau: float, log_base: Array | None) -> Array:
-    """The potential whose Gibbs measure is the sparse minimiser at temperature 0, its empty cells filled a little.
-
-    At a temperature that the mesh does not resolve, neighbouring cells differing by many tau, this is close.
+    The density is the Gibbs formula with the potential of the nodes.
     """
-    mu, V, *_ = _sparse_state(functional, W, False, 1e-3 * tau, 50)
-    held = mu > 0.0
-    log_mu = np.log(mu[held] * functional.volume)
-    W = V.copy()
-    W[held] = float(np.vdot(mu, V)) * functional.volume - tau * log_mu
-    if log_base is not None:
-        W[held] += tau * log_base[held]
-    return W
 
-
-class _Search:
-    """Descent of the free energy at one temperature."""
-
-    def __init__(self, functional: _Functional, tau: float, log_base: Array | None) -> None:
-        self.functional, self.tau, self.log_base = functional, tau, log_base
-
-    def point(self, W: Array) -> _Point:
-        return _Point(self.functional, W, self.tau, self.log_base)
-
-    def step(self, point: _Point) -> _Point | None:
-        """The next point, None where nothing gets any lower: a full Newton step, or the best of four searches."""
-        newton = self.newton(point)
-        found: list[_Point] = []
-        for change in (newton, point.slope):
-            # dJ/dt along W + t change, where log mu moves by -t change / tau
-            rate = -point.mean(point.slope * (change - point.mean(change))) / self.tau
-            new = self.shorten(point, lambda t, change=change: point.W + t * change, rate, 1.0)  # type: ignore[misc]
-            if new is not None:
-                found.append(new)
-                if change is newton and new.length == 1.0:
-                    return new
-            # an empty cell that has to fill: along e^(t s) it holds nothing, then everything; a mixture is linear in t
-            log_target = log_gibbs(point.W + change, self.tau, self.functional.volume, log_base=self.log_base)
-            rate = float(np.vdot(point.slope, np.exp(log_target))) * self.functional.volume
-            new = self.shorten(point, lambda t, target=log_target: self.mixed(point, target, t), rate, 0.5)  # type: ignore[misc]
-            if new is not None:
-                found.append(new)
-        return min(found, key=lambda new: new.energy, default=None)
-
-    def mixed(self, point: _Point, log_target: Array, t: float) -> Array:
-        """The potential of the mixture ``(1-t) mu + t target``."""
-        log_mu = np.logaddexp(math.log1p(-t) + point.log_mu, math.log(t) + log_target)
-        return (log_mu if self.log_base is None else log_mu - self.log_base) * -self.tau
-
-    def shorten(self, point: _Point, path: Callable[[float], Array], rate: float, t: float) -> _Point | None:
-        """Halve the step until it descends enough; `rate` is dJ/dt at 0."""
-        if rate < 0.0:
-            for _ in range(24):
-                new = self.point(path(t))
-                if _lower(point, new, t * rate):
-                    new.length = t
-                    return new
-                t *= 0.5
-        return None
-
-    def newton(self, point: _Point) -> Array:
-        """The change of W: conjugate gradients in L2(mu), up to the first negative curvature."""
-        tau = self.tau
-        K = self.functional.second_variation(point.mu, point.V)
-        s = np.zeros_like(point.mu)
-        Ks = np.zeros_like(s)
-        r = -point.slope
-        p = r.copy()
-        square = first = point.mean(r * r)
-        # an inner accuracy like the distance to the solution makes the outer convergence quadratic
-        forcing = min(0.1, max(math.sqrt(point.gap / tau), 1e-6)) ** 2
-        noise = (1e-14 * float(np.max(np.abs(point.V)))) ** 2
-        for _ in range(INNER_ITERATIONS):
-            if self.functional.over or not square > max(forcing * first, noise):
-                break
-            Kp = K(point.mu * p)
-            Kp -= point.mean(Kp)
-            q = tau * p + Kp
-            curvature = point.mean(p * q)
-            if not curvature > 1e-10 * tau * point.mean(p * p):
-                # not convex here: what has been found so far descends; the first direction is the mirror step's
-                return -tau * s if s.any() else point.slope
-            length = square / curvature
-            s += length * p
-            Ks += length * Kp
-            r -= length * q
-            old, square = square, point.mean(r * r)
-            p *= square / old
-            p += r
-        return point.slope + Ks
-
-
-def _lower(old: _Point, new: _Point, predicted: float) -> bool:
-    """Whether a step descends enough; where the energy cannot tell for round-off, the gap does."""
-    if not new.finite:
-        return False
-    drop = new.energy - old.energy
-    if -predicted > 100.0 * old.noise:
-        return drop <= 1e-4 * predicted
-    return new.gap < old.gap and drop <= old.noise
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# temperature 0
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _sparse_state(
-    functional: _Functional, V: Array, free_mass: bool, goal: float, max_iterations: int
-) -> tuple[Array, Array, float, float, int]:
-    """Density, potential, energy, gap and rounds of a minimiser over measures on the cells; see the module."""
-    grid, volume = functional.grid, functional.volume
-    mu = np.zeros(grid.shape)
-    cells = np.empty(0, dtype=np.intp) if free_mass else np.array([int(np.argmin(V))])
-    weights = np.ones(len(cells))
-    best: tuple[float, Array, Array, float] | None = None
-    stalled = 0
-    for rounds in range(max_iterations + 1):
-        mu = np.zeros(grid.shape)
-        mu.flat[cells] = weights / volume
-        V, energy = functional.evaluate(mu)
-        mass, mean = float(weights.sum()), float(weights @ V.flat[cells])
-        least = float(V.min())
-        gap = abs(mean) + max(mass, 1.0) * max(0.0, -least) if free_mass else mean - mass * least
-        if best is None or gap < best[0]:
-            best, stalled = (max(gap, 0.0), mu, V, energy), 0
-        else:
-            stalled += 1
-        if gap <= goal or stalled >= STALLED or rounds == max_iterations or functional.over:
-            break
-        level = 0.0 if free_mass else mean / mass
-        new = np.setdiff1d(_least_cells(V, level), cells)
-        cells = np.concatenate([cells, new])
-        weights = np.concatenate([weights, np.zeros(len(new))])
-        cells, weights = _optimise_weights(functional, cells, weights, free_mass, 0.02 * goal)
-    assert best is not None
-    gap, mu, V, energy = best
-    return mu, V, energy, gap, rounds
-
-
-def _least_cells(V: Array, level: float) -> NDArray[np.intp]:
-    """The local minima of V below a level, the lowest first."""
-    from scipy.ndimage import minimum_filter
-
-    # across periodic ends nothing is compared: a candidate too many does no harm
-    found = np.flatnonzero(((minimum_filter(V, 3, mode="nearest") == V) & (V - level < 0.0)).ravel())
-    return found[np.argsort(V.flat[found], kind="stable")[:CANDIDATES]]
-
-
-def _optimise_weights(
-    functional: _Functional, cells: NDArray[np.intp], weights: Array, free_mass: bool, goal: float
-) -> tuple[NDArray[np.intp], Array]:
-    """Minimise over the weights of an active set, by Newton steps on the faces of the simplex (or orthant)."""
-    bound, grid = functional.bound, functional.grid
-    index = np.unravel_index(cells, grid.shape)
-    points = np.stack([grid.centres(i)[index[i]] for i in range(grid.dimension)], axis=1)
-
-    def potential(w: Array) -> Array:
-        # `points` shrinks with the active set
-        return bound.potential(points, bound.response(points, w))
-
-    last = math.inf
-    for _ in range(100 + len(cells)):
-        V = potential(weights)
-        if not len(weights):
-            break
-        H = np.array([_row_of_hessian(potential, V, weights, j, functional.quadratic) for j in range(len(weights))])
-        H = 0.5 * (H + H.T)
-        small = max(0.1 * goal / max(float(weights.sum()), 1.0), 1e-15 * float(np.max(np.abs(V))))
-        keep = np.ones(len(weights), dtype=bool)
-        while True:
-            d = np.zeros(len(weights))
-            d[keep] = _face_direction(H[np.ix_(keep, keep)], V[keep], free_mass)
-            wrong = keep & (weights == 0.0) & (d < 0.0)
-            if not wrong.any():
-                break
-            keep &= ~wrong
-        rate = float(V @ d)
-        held = V[weights > 0.0] if weights.any() else V
-        level = 0.0 if free_mass else float(V.min())
-        missing = float(max(np.max(np.abs(held - level)), level - V.min()))
-        if missing <= small or (-rate <= 1e-3 * goal and missing > 0.5 * last):  # there, or as near as round-off lets
-            break
-        last = missing
-        shrinking = d < 0.0
-        t = min(1.0, float(np.min(-weights[shrinking] / d[shrinking]))) if shrinking.any() else 1.0
-        longest = t
-        if not functional.quadratic:
-            t = _line_search(partial(bound.energy, points), potential, weights, d, t, rate)
-            if t == 0.0:
-                break
-        moved = weights + t * d
-        if t == longest and shrinking.any():
-            # exactly on the face reached
-            moved[shrinking & (moved <= 1e-15 * float(weights.sum()))] = 0.0
-        weights = np.maximum(moved, 0.0)
-        if not free_mass:
-            weights /= weights.sum()
-        keep &= (weights > 0.0) | (d > 0.0)
-        cells, weights, points = cells[keep], weights[keep], points[keep]
-    keep = weights > 0.0
-    return cells[keep], weights[keep]
-
-
-def _row_of_hessian(potential: Callable[[Array], Array], V: Array, weights: Array, j: int, quadratic: bool) -> Array:
-    """The derivative of V at the points by the weight of point j."""
-    unit = np.zeros(len(weights))
-    unit[j] = 1.0
-    if quadratic:
-        return potential(weights + unit) - V
-    unit *= 1e-5 * max(float(weights.sum()), 1e-3)
-    return (potential(weights + unit) - potential(weights - unit)) / (2.0 * unit[j])
-
-
-def _face_direction(H: Array, V: Array, free_mass: bool) -> Array:
-    """Newton's direction among weights of a face; curvatures by their size, so that it descends whatever H is."""
-    n = len(V)
-    if not free_mass:
-        if n == 1:
-            return np.zeros(1)
-        # an orthonormal basis of the changes that keep the mass, from a Householder reflection of (1, ..., 1)
-        u = np.ones(n)
-        u[0] += math.sqrt(n)
-        basis = (np.eye(n) - np.outer(u, u) * (2.0 / float(u @ u)))[:, 1:]
-        return np.asarray(basis @ _face_direction(basis.T @ H @ basis, basis.T @ V, True))
-    if n == 0:
-        return np.zeros(0)
-    values, vectors = np.linalg.eigh(H)
-    size, slope = np.abs(values), vectors.T @ V
-    top = max(float(size.max()), 1e-300)
-    # where the energy is linear the ratio test or the line search sets the length, not the curvature
-    least = max(1e-14 * top, 1e-8 * float(np.max(np.abs(slope))))
-    return np.asarray(-vectors @ (slope / np.maximum(size, max(least, 1e-300))))
-
-
-def _line_search(
-    energy: Callable[[Array], float], potential: Callable[[Array], Array], w: Array, d: Array, t: float, rate: float
-) -> float:
-    """A length up to t that descends: by the energy, or, where round-off hides that, by the slope there."""
-    start = energy(w)
-    for _ in range(40):
-        there = w + t * d
-        slope = float(potential(there) @ d)
-        if abs(slope) <= 0.1 * abs(rate) or (energy(there) <= start + 1e-4 * t * rate):
-            return t
-        t *= 0.5
-    return 0.0
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# another quadrature
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-class _NodalFunctional(_Functional):
-    """The energy of densities at quadrature nodes, each of the same nominal volume."""
-
-    def __init__(self, bound: BoundEnergy, points: Array, volume: float) -> None:
-        self.bound, self.points, self.volume = bound, points, volume
-        self.evaluations = 0
-        self.quadratic = bound.quadratic
-
-    def evaluate(self, mu: Array) -> tuple[Array, float]:
-        self.evaluations += 1
-        weights = mu * self.volume
-        response = self.bound.response(self.points, weights)
-        return self.bound.potential(self.points, response), self.bound.energy(self.points, weights, response)
+    points: Array
+    weights: Array
+    energy: float
+    density: Callable[[Array], Array]
 
 
 @one_blas_thread()
 def stationary_on_nodes(
     problem: Problem, counts: Sequence[int], tolerance: float = 1e-12, max_iterations: int = 300,
     deadline: float = math.inf,
-) -> tuple[Array, Array, float, Callable[[Array], Array]]:  # fmt: skip
-    """The end state on a tensor product of Gauss-Legendre nodes of the box, for a constant temperature above 0.
-
-    Returns points (N, d), weights (N,), the free energy, and the density at any points (n, d): the Gibbs formula with
-    the potential of the nodes.
-    """
+) -> NodalState:  # fmt: skip
+    """The end state on a tensor product of Gauss-Legendre nodes of the box, for a constant temperature above 0."""
     tau = _temperature(problem, None)
     lines = [np.polynomial.legendre.leggauss(n) for n in counts]
     places = [
@@ -696,12 +329,11 @@ def stationary_on_nodes(
     log_omega = problem.log_base(*points.T)
     # each node counts as a cell of the same volume; the base measure knows how much it really stands for
     log_base = np.log(shares / volume) + (0.0 if log_omega is None else log_omega)
-    functional = _NodalFunctional(problem.bound_energy, points, volume)
-    functional.deadline = deadline
+    functional = NodalFunctional(problem.bound_energy, points, volume, deadline)
     start, weights = problem.mu_0.nodes(tuple(counts))
     V = problem.bound_energy.potential(points, problem.bound_energy.response(start, weights))
     goal = tolerance * max(float(np.ptp(V)) * 1e-3, tau)
-    state, _ = _gibbs_state(functional, V, tau, log_base, goal, max_iterations)
+    state, _ = gibbs_state(functional, V, tau, log_base, goal, max_iterations)
     response = problem.bound_energy.response(points, state.weights)
     low = state.V.min()
     total = float(np.exp(log_base - (state.V - low) / tau).sum()) * volume
@@ -712,4 +344,4 @@ def stationary_on_nodes(
         potential = problem.bound_energy.potential(at, response)
         return np.asarray(np.exp((0.0 if omega is None else omega) - (potential - low) / tau) / total)
 
-    return points, state.weights, state.energy, density
+    return NodalState(points, state.weights, state.energy, density)

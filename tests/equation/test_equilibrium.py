@@ -25,7 +25,7 @@ from mfpde.equation.energy import (
     SquaredLoss,
     TwoLayerNetwork,
 )
-from mfpde.equation.equilibrium import _face_direction, stationary
+from mfpde.equation.equilibrium import stationary
 from mfpde.equation.gibbs import entropy, log_gibbs, relative_entropy
 from mfpde.equation.grid import Axis, End, Grid
 from mfpde.equation.measures.density import Density
@@ -33,6 +33,7 @@ from mfpde.equation.measures.mixture import Mixture
 from mfpde.equation.measures.product import Dirac, Product
 from mfpde.equation.problem import Problem
 from mfpde.equation.schedules import PowerLaw
+from mfpde.equation.sparse_state import _face_direction
 from mfpde.support.session import RunWarning
 
 PI = np.pi
