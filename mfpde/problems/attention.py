@@ -11,6 +11,7 @@ from mfpde.equation.energy import CosineKernel, Interaction, SeparableKernel
 from mfpde.equation.grid import Axis, End
 from mfpde.equation.measures.density import Density
 from mfpde.equation.problem import Problem, Reaction
+from mfpde.problems.ranges import at_least, not_negative, positive
 from mfpde.support.arrays import Array
 
 __all__ = ["self_attention"]
@@ -86,17 +87,13 @@ def self_attention(
     """
     from scipy.special import ive
 
-    for name, value in (("beta", beta), ("t_end", t_end)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be finite and positive, not {value!r}")
+    positive(beta=beta, **({} if t_end is None else {"t_end": t_end}))
     if beta > 100:
         raise ValueError(f"beta must be at most 100, not {beta!r}: e^beta sets the time scale and would overflow")
-    if not (isinstance(modes, (int, np.integer)) and modes >= 0):
-        raise ValueError(f"modes must be an integer of at least 0, not {modes!r}")
+    at_least(0, modes=modes)
     if not (math.isfinite(perturbation) and abs(perturbation) * modes < 1):
         raise ValueError(f"perturbation must be below 1/modes = {1 / max(modes, 1):g} in size, not {perturbation!r}")
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise ValueError(f"temperature must be finite and not negative, not {temperature!r}")
+    not_negative(temperature=temperature)
     # e^{beta cos} = I_0 + 2 sum_k I_k cos(k .)
     scale = math.exp(beta) / beta
     orders = np.arange(0, 64 + int(12 * math.sqrt(beta)) + int(beta))

@@ -11,6 +11,7 @@ from mfpde.equation.energy import Discrepancy, GaussianKernel, SeparableKernel
 from mfpde.equation.grid import Axis
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Network, Problem, beside
+from mfpde.problems.ranges import positive
 
 __all__ = ["gaussian_bumps"]
 
@@ -69,9 +70,7 @@ def gaussian_bumps(
         )
     if amounts.shape != points.shape[:1]:
         raise ValueError(f"{len(points)} centres need as many weights, got shape {amounts.shape}")
-    for name, value in (("bandwidth", bandwidth), ("initial_std", initial_std), ("half_width", half_width)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be finite and positive, not {value!r}")
+    positive(bandwidth=bandwidth, initial_std=initial_std, half_width=half_width)
     d = points.shape[1]
     names = NAMES[:d]
     factor = GaussianKernel(variance=2 * bandwidth**2, amplitude=math.sqrt(math.pi) * bandwidth)

@@ -10,6 +10,7 @@ from mfpde.equation.energy import External, Interaction, LinearKernel, Separable
 from mfpde.equation.grid import Axis
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Network, Problem, beside
+from mfpde.problems.ranges import positive
 
 __all__ = ["double_well", "linear_neuron", "quadratic_well"]
 
@@ -44,7 +45,7 @@ def linear_neuron(
     """
     from scipy import stats
 
-    _positive("variance", variance)
+    positive(variance=variance)
     std = math.sqrt(variance)
     rate = 1 + alpha * variance
 
@@ -102,8 +103,7 @@ def quadratic_well(
     """
     from scipy import stats
 
-    _positive("strength", strength)
-    _positive("variance", variance)
+    positive(strength=strength, variance=variance)
 
     def factor(t: float) -> float:
         return 1.0 / (1.0 / variance - 0.5 * alpha * math.expm1(-2 * strength * t))
@@ -157,7 +157,7 @@ def double_well(tilt: float = 0.3, alpha: float = 1.0, std: float = 0.3, t_end: 
 
     if not abs(tilt) < 1.5:
         raise ValueError(f"tilt must be below 1.5 in size for two wells, not {tilt!r}")
-    _positive("std", std)
+    positive(std=std)
     left, barrier, right = np.sort(np.roots([4.0, 0.0, -4.0, tilt]).real)
 
     def potential(x: np.ndarray) -> np.ndarray:
@@ -179,8 +179,3 @@ def double_well(tilt: float = 0.3, alpha: float = 1.0, std: float = 0.3, t_end: 
         },
         parameters={"tilt": tilt, "alpha": alpha, "std": std, "t_end": t_end},
     )
-
-
-def _positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be finite and positive, not {value!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from mfpde.equation.grid import Axis
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Problem
+from mfpde.problems.ranges import positive
 from mfpde.support.arguments import numbers, shown
 
 __all__ = ["network"]
@@ -83,14 +83,7 @@ def network(
             f"{len(names)} parameters a neuron ({', '.join(names)}) are more than the 4 axes a mesh can hold; "
             "project the inputs onto fewer components, or drop the bias"
         )
-    given = numbers(half_width, "half_width")
-    if given.shape not in ((), (1,), (len(names),)):
-        wanted = f"one number, or one for each of {', '.join(names)}"
-        raise ValueError(f"half_width must be {wanted}, not {shown(half_width)}")
-    widths = [float(w) for w in np.broadcast_to(given, len(names))]
-    for axis, width in zip(names, widths, strict=True):
-        if not (math.isfinite(width) and width > 0):
-            raise ValueError(f"half_width of axis {axis!r} must be finite and positive, not {width!r}")
+    widths = _half_widths(half_width, names)
     energy = TwoLayerNetwork(
         inputs,
         outputs,
@@ -114,6 +107,17 @@ def network(
         name=name,
         shape={1: (200,), 2: (96, 96), 3: (32, 32, 32), 4: (20, 20, 20, 20)}[len(names)],
     )
+
+
+def _half_widths(half_width: float | Sequence[float], names: list[str]) -> list[float]:
+    """Half the width of the box along each axis."""
+    values = numbers(half_width, "half_width")
+    if values.shape not in ((), (1,), (len(names),)):
+        wanted = f"one number, or one for each of {', '.join(names)}"
+        raise ValueError(f"half_width must be {wanted}, not {shown(half_width)}")
+    widths = [float(width) for width in np.broadcast_to(values, len(names))]
+    positive(**{f"half_width of axis {axis!r}": width for axis, width in zip(names, widths, strict=True)})
+    return widths
 
 
 def _names(letter: str, n: int) -> list[str]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mfpde.equation.energy import CosineKernel, External, Interaction, LinearKernel, SeparableKernel
+from mfpde.equation.energy import CosineKernel, Energy, External, Interaction, LinearKernel, SeparableKernel
 from mfpde.equation.grid import Axis, End
 from mfpde.equation.measures.density import Density
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Problem, Reaction
+from mfpde.problems.ranges import not_negative, positive
 from mfpde.support.arrays import Array
 
 __all__ = ["double_well_sampling", "gaussian_langevin", "gaussian_sampling", "sphere_langevin", "torus_langevin"]
@@ -86,7 +89,7 @@ def torus_langevin(
     """
     from scipy import stats
 
-    _positive("temperature", temperature)
+    positive(temperature=temperature)
     if not (isinstance(harmonics, (int, np.integer)) and 1 <= harmonics <= 64):
         raise ValueError(f"harmonics must be an integer from 1 to 64, not {harmonics!r}")
     if not (math.isfinite(weight) and weight != 0):
@@ -161,6 +164,84 @@ def _torus_minimum(temperature: float, harmonics: int, weight: float) -> float:
     return value
 
 
+@dataclass(frozen=True)
+class _Spread:
+    """A variance that obeys ``s' = -A s^2 + B s + C``.
+
+    It is ``s = s_+ + (s_0 - s_+) E/(1 + r (1 - E))`` with ``E = e^{-decay t}``.
+
+    Attributes
+    ----------
+    start, limit : float
+        ``s_0``, and ``s_+``, the positive root.
+    decay : float
+        The distance of the roots times A.
+    ratio : float
+        ``r = A (s_0 - s_+) / decay``.
+    """
+
+    start: float
+    limit: float
+    decay: float
+    ratio: float
+
+    def denominator(self, t: float) -> float:
+        """``1 + r (1 - E)``."""
+        return 1 - self.ratio * math.expm1(-self.decay * t)
+
+    def excess(self, t: float) -> float:
+        """``s - s_+``: where s is near its limit, the difference of the two would have lost its digits."""
+        return (self.start - self.limit) * math.exp(-self.decay * t) / self.denominator(t)
+
+    def at(self, t: float) -> float:
+        """``s(t)``."""
+        return self.limit + self.excess(t)
+
+
+class _GaussianPath:
+    """The solution of `gaussian_langevin`."""
+
+    def __init__(
+        self,
+        strength: float,
+        coupling: float,
+        temperature: float,
+        alpha: float,
+        free: bool,
+        mean: float,
+        variance: float,
+    ) -> None:
+        a, tau = strength, temperature
+        self.a, self.b, self.tau, self.alpha, self.start = a, coupling, tau, alpha, mean
+        # s' = -A s^2 + B s + 2 tau
+        A, B = alpha * a, (alpha * tau if free else 0.0) - 2 * a
+        decay = math.sqrt(B * B + 8 * A * tau)
+        limit = 4 * tau / (decay - B) if B < 0 else (B + decay) / (2 * A)
+        self.spread = _Spread(variance, limit, decay, A * (variance - limit) / decay)
+        # p_mu = N(-b m/a, tau/a); without birth-death, and with that of the free energy, the limit is tau/a
+        self.offset = 0.0 if free or alpha == 0.0 else a * limit / tau - 1
+
+    def mean(self, t: float) -> float:
+        """``m(t)``; ``int alpha (s - s_+) = log(1 + r (1 - E)) / a``."""
+        grown = (1 + self.alpha * self.spread.limit) * t + math.log(self.spread.denominator(t)) / self.a
+        return self.start * math.exp(-(self.a + self.b) * grown)
+
+    def entropy(self, t: float) -> float:
+        """``int log mu dmu``."""
+        return -0.5 * math.log(2 * math.pi * math.e * self.spread.at(t))
+
+    def energy(self, t: float) -> float:
+        """The free energy."""
+        a, b = self.a, self.b
+        return 0.5 * a * self.spread.at(t) + 0.5 * (a + b) * self.mean(t) ** 2 + self.tau * self.entropy(t)
+
+    def gap(self, t: float) -> float:
+        """``tau KL(mu | p_mu)``."""
+        a, b, tau = self.a, self.b, self.tau
+        off = self.offset + a * self.spread.excess(t) / tau
+        return 0.5 * tau * _minus_log1p(off) + 0.5 * ((a + b) * self.mean(t)) ** 2 / a
+
+
 def gaussian_langevin(
     strength: float = 1.3,
     coupling: float = 0.7,
@@ -213,53 +294,21 @@ def gaussian_langevin(
     """
     from scipy import stats
 
-    for name, value in (("strength", strength), ("temperature", temperature), ("variance", variance)):
-        _positive(name, value)
+    positive(strength=strength, temperature=temperature, variance=variance)
     if not (math.isfinite(coupling) and coupling > -strength):
         raise ValueError(f"coupling must exceed -strength = {-strength:g} for a minimum to exist, not {coupling!r}")
-    if not (math.isfinite(alpha) and alpha >= 0):
-        raise ValueError(f"alpha must be finite and not negative, not {alpha!r}")
+    not_negative(alpha=alpha)
     if reaction not in (Reaction.FREE_ENERGY, Reaction.BALANCED, "free-energy", "balanced"):
         raise ValueError(f"unknown reaction {reaction!r} for a probability; valid: 'free-energy', 'balanced'")
     reaction = Reaction(reaction)
-    a, b, tau = strength, coupling, temperature
-    free = reaction is Reaction.FREE_ENERGY
-
-    # s' = -A s^2 + B s + 2 tau: with s_+ its positive root and decay the distance of the roots times A,
-    # s = s_+ + (s_0 - s_+) E/(1 + r (1 - E)), E = exp(-decay t), r = A (s_0 - s_+)/decay
-    A, B = alpha * a, (alpha * tau if free else 0.0) - 2 * a
-    decay = math.sqrt(B * B + 8 * A * tau)
-    limit = 4 * tau / (decay - B) if B < 0 else (B + decay) / (2 * A)
-    r = A * (variance - limit) / decay
-
-    def denominator(t: float) -> float:
-        return 1 - r * math.expm1(-decay * t)
-
-    def from_limit(t: float) -> float:
-        return (variance - limit) * math.exp(-decay * t) / denominator(t)
-
-    def spread(t: float) -> float:
-        return limit + from_limit(t)
-
-    def path(t: float) -> float:
-        # int alpha (s - s_+) = log(1 + r (1 - E)) / a
-        return mean * math.exp(-(a + b) * ((1 + alpha * limit) * t + math.log(denominator(t)) / a))
-
-    def entropy(t: float) -> float:
-        return -0.5 * math.log(2 * math.pi * math.e * spread(t))
-
-    def energy(t: float) -> float:
-        return 0.5 * a * spread(t) + 0.5 * (a + b) * path(t) ** 2 + tau * entropy(t)
-
-    def gap(t: float) -> float:
-        # p_mu = N(-b m/a, tau/a); without birth-death, and with that of the free energy, the limit is tau/a
-        offset = 0.0 if free or alpha == 0.0 else a * limit / tau - 1
-        return 0.5 * tau * _minus_log1p(offset + a * from_limit(t) / tau) + 0.5 * ((a + b) * path(t)) ** 2 / a
-
+    path = _GaussianPath(strength, coupling, temperature, alpha, reaction is Reaction.FREE_ENERGY, mean, variance)
     low, high = min(mean, 0.0), max(mean, 0.0)
-    reach = 7 * math.sqrt(max(variance, limit))
+    reach = 7 * math.sqrt(max(variance, path.spread.limit))
+    energy: Energy = _quadratic(strength)
+    if coupling:
+        energy = energy + Interaction(SeparableKernel(x=LinearKernel()), coupling)
     return Problem(
-        energy=_quadratic(a) + Interaction(SeparableKernel(x=LinearKernel()), b) if b else _quadratic(a),
+        energy=energy,
         axes=[Axis("x", low - reach, high + reach)],
         initial=Product(x=stats.norm(mean, math.sqrt(variance))),
         alpha=alpha,
@@ -270,13 +319,13 @@ def gaussian_langevin(
         citation=MEAN_FIELD_LANGEVIN,
         shape=(200,),
         exact={
-            "mean": path,
-            "variance": spread,
-            "entropy": entropy,
-            "energy": energy,
-            "optimality_gap": gap,
-            "stationary_variance": limit,
-            "minimum_energy": -0.5 * tau * math.log(2 * math.pi * tau / a),
+            "mean": path.mean,
+            "variance": path.spread.at,
+            "entropy": path.entropy,
+            "energy": path.energy,
+            "optimality_gap": path.gap,
+            "stationary_variance": path.spread.limit,
+            "minimum_energy": -0.5 * temperature * math.log(2 * math.pi * temperature / strength),
         },
         parameters={
             "strength": strength,
@@ -349,29 +398,19 @@ def gaussian_sampling(
     """
     from scipy import stats
 
-    _positive("variance", variance)
-    _positive("target_variance", target_variance)
-    rate = 1 / target_variance + 0.5 * alpha
-    r = alpha * (variance - target_variance) / (2 + alpha * target_variance)
+    positive(variance=variance, target_variance=target_variance)
+    ratio = alpha * (variance - target_variance) / (2 + alpha * target_variance)
+    spread = _Spread(variance, target_variance, 2 * (1 / target_variance + 0.5 * alpha), ratio)
 
-    def denominator(t: float) -> float:
-        return 1 - r * math.expm1(-2 * rate * t)
-
-    # distances to the target: differences of path and spread would have lost their digits near it
+    # the distance to the target: the difference of mean and target would have lost its digits near it
     def shift(t: float) -> float:
-        return (mean - target_mean) * math.exp(-(1 / target_variance + alpha) * t) / denominator(t)
-
-    def excess(t: float) -> float:
-        return (variance - target_variance) * math.exp(-2 * rate * t) / denominator(t)
+        return (mean - target_mean) * math.exp(-(1 / target_variance + alpha) * t) / spread.denominator(t)
 
     def path(t: float) -> float:
         return target_mean + shift(t)
 
-    def spread(t: float) -> float:
-        return target_variance + excess(t)
-
     def divergence(t: float) -> float:
-        return 0.5 * _minus_log1p(excess(t) / target_variance) + 0.5 * shift(t) ** 2 / target_variance
+        return 0.5 * _minus_log1p(spread.excess(t) / target_variance) + 0.5 * shift(t) ** 2 / target_variance
 
     start, end = math.sqrt(variance), math.sqrt(target_variance)
     low = min(mean - 7 * start, target_mean - 7 * end)
@@ -387,7 +426,7 @@ def gaussian_sampling(
         name="gaussian-sampling",
         citation=f"{SPLITTING}\n{BIRTH_DEATH_LANGEVIN}",
         shape=(min(max(200, math.ceil(4 * (high - low) / min(start, end))), 4000),),
-        exact={"mean": path, "variance": spread, "energy": divergence, "minimum_energy": 0.0},
+        exact={"mean": path, "variance": spread.at, "energy": divergence, "minimum_energy": 0.0},
         parameters={
             "mean": mean,
             "variance": variance,
@@ -440,8 +479,7 @@ def double_well_sampling(
     """
     from scipy import stats
 
-    for name, value in (("barrier", barrier), ("temperature", temperature), ("std", std)):
-        _positive(name, value)
+    positive(barrier=barrier, temperature=temperature, std=std)
     if not abs(tilt) < 1.5 * barrier:
         raise ValueError(f"tilt must be below 1.5 barrier = {1.5 * barrier:g} in size for two wells, not {tilt!r}")
     left, top, right = (float(x) for x in np.sort(np.roots([4 * barrier, 0.0, -4 * barrier, tilt]).real))
@@ -462,12 +500,9 @@ def double_well_sampling(
     )
     lowest = float(min(potential(np.array(x)) for x in (left, right)))
 
-    def mass(a: float, b: float) -> float:
-        nodes, weights = np.polynomial.legendre.leggauss(400)
-        x = 0.5 * (a + b) + 0.5 * (b - a) * nodes
-        return 0.5 * (b - a) * float(weights @ np.exp((lowest - potential(x)) / temperature))
-
-    left_mass, right_mass = mass(low, top), mass(top, high)
+    left_mass, right_mass = (
+        _integral(lambda x: np.exp((lowest - potential(x)) / temperature), *ends) for ends in ((low, top), (top, high))
+    )
     return Problem(
         energy=External(potential, lambda x: (4 * barrier * x * (x**2 - 1) + tilt,)),
         axes=[Axis("x", low, high)],
@@ -498,6 +533,12 @@ def double_well_sampling(
             "t_end": t_end,
         },
     )
+
+
+def _integral(function: Callable[[Array], Array], a: float, b: float) -> float:
+    """``int_a^b``, by 400 Gauss nodes."""
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    return 0.5 * (b - a) * float(weights @ function(0.5 * (a + b) + 0.5 * (b - a) * nodes))
 
 
 def sphere_langevin(
@@ -539,7 +580,7 @@ def sphere_langevin(
     """
     if not (math.isfinite(d) and d >= 2):
         raise ValueError(f"d must be at least 2, not {d!r}")
-    _positive("temperature", temperature)
+    positive(temperature=temperature)
     for name, value in (("field", field), ("concentration", concentration)):
         if not math.isfinite(value):
             raise ValueError(f"{name} must be finite, not {value!r}")
@@ -602,8 +643,3 @@ def _mean_cosine(d: float, kappa: float) -> float:
     if abs(kappa) < 1e-8:
         return kappa / d
     return math.copysign(float(ive(0.5 * d, abs(kappa)) / ive(0.5 * d - 1, abs(kappa))), kappa)
-
-
-def _positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be finite and positive, not {value!r}")

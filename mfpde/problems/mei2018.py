@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from mfpde.equation.energy import Confinement, Features, SquaredLoss
 from mfpde.equation.grid import Axis, End
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Network, Problem, Reaction
 from mfpde.equation.schedules import PowerLaw
+from mfpde.problems.piecewise_linear import FAR, TINY, PiecewiseLinearUnit, normal_cdf, normal_density
+from mfpde.problems.ranges import not_negative, positive
 from mfpde.support.arguments import MayBeInfinite
 from mfpde.support.arrays import Array
 
@@ -41,177 +40,8 @@ CITATION = """@article{mei2018mean,
   eprint  = {1804.06561}
 }"""
 
-FAR = 40.0
-"""Standard deviations beyond which a Gaussian tail is 0 in floating point."""
-TINY = 1e-300
-
-
-def _normal_density(x: Array) -> Array:
-    return np.asarray(np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi))
-
-
-def _normal_cdf(x: Array) -> Array:
-    from scipy.special import ndtr
-
-    return np.asarray(ndtr(x))
-
-
-@dataclass(frozen=True)
-class PiecewiseLinearUnit:
-    r"""A bounded unit: linear between knots, constant beyond the first and the last.
-
-    With the jumps ``m_k`` of its slope at the knots ``t_k``, ``sigma(t) = v_0 + sum_k m_k (t - t_k)_+``.
-
-    Parameters
-    ----------
-    knots : sequence of float
-        ``t_k``, increasing, at least two.
-    values : sequence of float
-        ``sigma(t_k)``.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ, the knots do not increase, or a number is not finite.
-
-    Examples
-    --------
-    >>> unit = PiecewiseLinearUnit((0.5, 1.5), (-2.5, 7.5))
-    >>> [float(value) for value in unit(np.array([0.0, 1.0, 2.0]))]
-    [-2.5, 2.5, 7.5]
-    >>> round(float(unit.gaussian_mean(np.array(1.0))), 9)
-    -0.815102364
-    """
-
-    knots: Sequence[float]
-    values: Sequence[float]
-
-    def __post_init__(self) -> None:
-        knots, values = tuple(map(float, self.knots)), tuple(map(float, self.values))
-        if len(knots) != len(values) or len(knots) < 2:
-            raise ValueError(f"a unit needs as many values as knots, two at least, not {len(knots)} and {len(values)}")
-        if not all(map(math.isfinite, knots + values)):
-            raise ValueError(f"knots {knots} and values {values} must be finite")
-        if not all(a < b for a, b in itertools.pairwise(knots)):
-            raise ValueError(f"the knots must increase, not {knots}")
-        object.__setattr__(self, "knots", knots)
-        object.__setattr__(self, "values", values)
-
-    @cached_property
-    def jumps(self) -> Array:
-        """``m_k``; their sum is 0."""
-        return np.diff(np.diff(self.values) / np.diff(self.knots), prepend=0.0, append=0.0)
-
-    def __call__(self, t: ArrayLike) -> Array:
-        """``sigma(t)``."""
-        return np.interp(np.asarray(t, dtype=float), self.knots, self.values)
-
-    def _positive(self) -> tuple[float, Array]:
-        """The unit is ``start + sum_k m_k (t - |t_k|)_+`` in the mean over a symmetric t: start and ``|t_k|``."""
-        knots = np.array(self.knots)
-        return self.values[0] - float(self.jumps @ np.minimum(knots, 0.0)), np.abs(knots)
-
-    def gaussian_mean(self, r: ArrayLike) -> Array:
-        r"""``q(r) = E sigma(r G)``, ``G`` standard normal: ``v_0 + sum_k m_k [r phi(t_k/r) - t_k Phi(-t_k/r)]``."""
-        r = np.asarray(r, dtype=float)
-        value, knots = self._positive()
-        result = np.full(r.shape, value)
-        for m, t in zip(self.jumps, knots, strict=True):
-            x = np.minimum(t / np.maximum(r, TINY), FAR)
-            # the jumps sum to 0, so phi(0) may be taken off: no cancellation at large r
-            result += m * (r * (np.expm1(-0.5 * x * x) / math.sqrt(2 * math.pi)) - t * _normal_cdf(-x))
-        return result
-
-    def gaussian_slope(self, r: ArrayLike) -> Array:
-        """``q'(r) = sum_k m_k phi(t_k/r)``."""
-        r = np.asarray(r, dtype=float)
-        result = np.zeros(r.shape)
-        for m, t in zip(self.jumps, self._positive()[1], strict=True):
-            result += m * _normal_density(np.minimum(t / np.maximum(r, TINY), FAR))
-        return result
-
-    def gaussian_square(self, r: ArrayLike) -> Array:
-        """``p(r) = E sigma(r G)^2``: the mean over both classes is the overlap of a neuron with itself."""
-        r = np.asarray(r, dtype=float)
-        edges = [-math.inf, *self.knots, math.inf]
-        slopes = [0.0, *(np.diff(self.values) / np.diff(self.knots)), 0.0]
-        anchors = [0.0, *self.knots]
-        heights = [self.values[0], *self.values]
-        result = np.zeros(r.shape)
-        scale = np.maximum(r, TINY)
-        for low, high, m, t, v in zip(edges, edges[1:], slopes, anchors, heights, strict=False):
-            # int (c + m r g)^2 over a < g < b, c the intercept
-            a, b = np.clip(low / scale, -FAR, FAR), np.clip(high / scale, -FAR, FAR)
-            c = v - m * t
-            mass = _normal_cdf(b) - _normal_cdf(a)
-            first = _normal_density(a) - _normal_density(b)
-            second = mass + a * _normal_density(a) - b * _normal_density(b)
-            result += c * c * mass + 2 * c * m * r * first + (m * r) ** 2 * second
-        return result
-
-    def sphere_mean(self, s: ArrayLike, d: float) -> Array:
-        r"""``Q_d(s) = E sigma(s u)``, ``u`` a coordinate of a uniform point on the sphere ``S^{d-1}``.
-
-        .. math::
-
-           Q_d(s) = v_0 + \sum_k m_k \Big[\frac{s c_d}{d-1}(1-\tau_k^2)^{(d-1)/2}
-                    - \frac{t_k}{2} I_{1-\tau_k^2}\big(\tfrac{d-1}{2}, \tfrac12\big)\Big], \quad
-           \tau_k = \min(t_k/s, 1), \quad c_d = \frac{\Gamma(d/2)}{\sqrt\pi\,\Gamma((d-1)/2)},
-
-        ``I`` the regularised incomplete beta function.
-        """
-        s = np.asarray(s, dtype=float)
-        value, knots = self._positive()
-        result = np.full(s.shape, value)
-        half = 0.5 * (d - 1)
-        for m, t in zip(self.jumps, knots, strict=True):
-            tau = np.minimum(t / np.maximum(s, TINY), 1.0)
-            with np.errstate(divide="ignore"):
-                edge = np.expm1(half * np.log1p(-tau * tau))  # less 1, as the jumps sum to 0
-            result += m * (s * _sphere_constant(d) * edge - 0.5 * t * _outside(tau, d))
-        return result
-
-    def sphere_slope(self, s: ArrayLike, d: float) -> Array:
-        """``Q_d'(s) = c_d/(d-1) sum_k m_k (1 - tau_k^2)^{(d-1)/2}``."""
-        s = np.asarray(s, dtype=float)
-        result = np.zeros(s.shape)
-        for m, t in zip(self.jumps, self._positive()[1], strict=True):
-            result += m * (1.0 - np.minimum(t / np.maximum(s, TINY), 1.0) ** 2) ** (0.5 * (d - 1))
-        return result * _sphere_constant(d)
-
-
 STANDARD = PiecewiseLinearUnit((0.5, 1.5), (-2.5, 7.5))
 NON_MONOTONE = PiecewiseLinearUnit((0.0, 0.5, 1.5), (-2.5, -4.0, 7.5))
-
-
-def _sphere_constant(d: float) -> float:
-    """``c_d/(d-1) = Gamma(d/2) / (2 sqrt(pi) Gamma((d+1)/2))``."""
-    return math.exp(math.lgamma(0.5 * d) - math.lgamma(0.5 * (d + 1))) / (2 * math.sqrt(math.pi))
-
-
-MOST_TERMS = 200
-"""Dimensions up to which a sum is faster than an incomplete beta function."""
-
-
-def _outside(tau: Array, d: float) -> Array:
-    r"""``P(|u| > tau)``, ``u`` a coordinate of a uniform point on ``S^{d-1}``: ``1 - I_{tau^2}(1/2, (d-1)/2)``.
-
-    In whole dimensions it is a sum, by parts: with ``tau = sin phi`` and ``J_m`` the integral of ``cos^m`` up to
-    ``pi/2``, ``F_m = int_0^phi cos^m / J_m = F_{m-2} + sin(phi) cos(phi)^{m-1} / (m J_m)``, for ``m = d - 2``.
-    """
-    if not (d == int(d) and d <= MOST_TERMS):
-        from scipy.special import betainc
-
-        return np.asarray(1.0 - betainc(0.5, 0.5 * (d - 1), tau * tau))
-    m = int(d) - 2
-    square = 1.0 - tau * tau
-    total = np.zeros_like(square)
-    for k in range(m, 1, -2):  # 1 / (k J_k), J_k = sqrt(pi) Gamma((k + 1)/2) / (2 Gamma(k/2 + 1))
-        total *= square
-        total += math.exp(math.lgamma(0.5 * k + 1.0) - math.lgamma(0.5 * (k + 1))) * 2.0 / (math.sqrt(math.pi) * k)
-    if m % 2:
-        return np.asarray(1.0 - tau * (1.0 + square * total))
-    return np.asarray(1.0 - (2.0 / math.pi * np.arcsin(tau) + tau * np.sqrt(square) * total))
 
 
 def _chi_rule(d: float, n: int) -> tuple[Array, Array]:
@@ -244,6 +74,7 @@ class _Radial:
         object.__setattr__(self, "loss", SquaredLoss(targets, 0.5 * np.concatenate([w, w])))
 
     def mean(self, s: Array) -> Array:
+        """The mean at ``|x| r = sqrt(d) s``."""
         if math.isinf(self.d):
             return self.unit.gaussian_mean(s)
         return self.unit.sphere_mean(math.sqrt(self.d) * s, self.d)
@@ -350,34 +181,13 @@ def isotropic_gaussians(
     unit = PiecewiseLinearUnit(knots, values)
     start_d = d if start_d is None else start_d
     _check(delta, kappa, d=d, start_d=start_d)
-    if not (math.isfinite(penalty) and penalty >= 0):
-        raise ValueError(f"penalty must be finite and not negative, not {penalty!r}")
+    not_negative(penalty=penalty)
     if temperature != 0.0 and math.isinf(d):
         raise ValueError("temperature at d = inf: noise of any size sends all radii to infinity; take a finite d")
     radial = _Radial(unit, delta, d, 16 if d >= 20 else 48)
     energy: Any = Features(radial.features, radial.loss, radial.gradient)
-    exact: dict[str, Any] = {}
     if penalty:
         energy = energy + Confinement(r=penalty)
-    elif temperature == 0.0:
-        place, lowest, global_minimum = radial.optimum()
-        exact = {
-            "dirac_energy": radial.energy,
-            "energy_at_zero": radial.energy(0.0),
-            "dirac_optimum": (place, lowest),
-        }
-        if global_minimum:
-            exact["minimum_energy"] = lowest
-        if math.isinf(d) and unit(0.0) < -1.0 < 1.0 < 0.5 * (unit.values[0] + unit.values[-1]) and _rises(unit):
-            low, high = (_quantile(unit, level) for level in (-1.0, 1.0))
-            exact["threshold"] = (high - low) / (high + low)
-    log_area = 0.0 if math.isinf(d) else math.log(2) + 0.5 * d * math.log(math.pi) - math.lgamma(0.5 * d)
-
-    def base(r: Array) -> Array:
-        """The area of the sphere of radius r."""
-        return np.asarray(np.exp(log_area + (d - 1) * np.log(r)))
-
-    inputs = np.linspace(0.0, 2.0, 201)
     return Problem(
         energy=energy,
         axes=[Axis("r", 0.0, radius, (End.NATURAL, End.TRUNCATION))],
@@ -385,15 +195,15 @@ def isotropic_gaussians(
         alpha=alpha,
         temperature=temperature,
         reaction=Reaction.FREE_ENERGY if temperature != 0.0 else Reaction.BALANCED,
-        base=base if temperature != 0.0 else None,
+        base=_sphere_area(d) if temperature != 0.0 else None,
         schedule=2.0,
         t_end=t_end,
         name="isotropic-gaussians",
         citation=CITATION,
         shape=(400,),
         # what the network says on average over directions, against |x| / sqrt(d)
-        network=Network(lambda x, r: radial.mean(np.multiply.outer(x, r)), None, inputs),
-        exact=exact,
+        network=Network(lambda x, r: radial.mean(np.multiply.outer(x, r)), None, np.linspace(0.0, 2.0, 201)),
+        exact={} if penalty or temperature != 0.0 else _radial_facts(radial),
         parameters={
             "delta": delta,
             "d": d,
@@ -408,6 +218,33 @@ def isotropic_gaussians(
             "t_end": t_end,
         },
     )
+
+
+def _radial_facts(radial: _Radial) -> dict[str, Any]:
+    """What `isotropic_gaussians` tells exactly, without penalty and temperature."""
+    unit = radial.unit
+    place, lowest, global_minimum = radial.optimum()
+    exact: dict[str, Any] = {
+        "dirac_energy": radial.energy,
+        "energy_at_zero": radial.energy(0.0),
+        "dirac_optimum": (place, lowest),
+    }
+    if global_minimum:
+        exact["minimum_energy"] = lowest
+    if math.isinf(radial.d) and unit(0.0) < -1.0 < 1.0 < 0.5 * (unit.values[0] + unit.values[-1]) and _rises(unit):
+        low, high = (_quantile(unit, level) for level in (-1.0, 1.0))
+        exact["threshold"] = (high - low) / (high + low)
+    return exact
+
+
+def _sphere_area(d: float) -> Callable[[Array], Array]:
+    """The area of a sphere in finite dimension d as a function of its radius."""
+    log_area = math.log(2) + 0.5 * d * math.log(math.pi) - math.lgamma(0.5 * d)
+
+    def base(r: Array) -> Array:
+        return np.asarray(np.exp(log_area + (d - 1) * np.log(r)))
+
+    return base
 
 
 def predicting_failure(
@@ -599,6 +436,34 @@ def anisotropic_gaussians(
     )
 
 
+@dataclass(frozen=True)
+class _ReluNeurons:
+    """The class means of neurons ``a (<w, x> + b)_+``, given block norms."""
+
+    ellipse: _Ellipse
+
+    def features(self, a: Array, b: Array, r1: Array, r2: Array) -> Array:
+        """``a h(b, tau)``, one row a sample."""
+        tau = self.ellipse.tau(r1, r2)[0]
+        above, density = self._normal(b, tau)
+        return a * (b * above + tau * density)
+
+    def gradient(self, a: Array, b: Array, r1: Array, r2: Array) -> tuple[Array, Array, Array, Array]:
+        """Its derivatives."""
+        tau, along1, along2 = self.ellipse.tau(r1, r2)
+        above, density = self._normal(b, tau)
+        return b * above + tau * density, a * above, a * density * along1, a * density * along2
+
+    def dirac_energy(self, a: float, b: float, r1: float, r2: float) -> float:
+        """``E`` of all mass at one neuron."""
+        return self.ellipse.loss.value(self.features(*(np.array(x) for x in (a, b, r1, r2))))
+
+    def _normal(self, b: Array, tau: Array) -> tuple[Array, Array]:
+        """``Phi(b/tau)`` and ``phi(b/tau)``."""
+        x = np.clip(b / tau, -FAR, FAR)
+        return normal_cdf(x), normal_density(x)
+
+
 def relu_gaussians(
     delta: float = 0.4,
     d: Dimension = math.inf,
@@ -655,29 +520,13 @@ def relu_gaussians(
         raise ValueError(f"spread must be from 0 to 0.3, not {spread!r}; larger ones give neurons with a < 0")
     ellipse = _Ellipse(delta, d=d, gamma=gamma)
 
-    def parts(b: Array, tau: Array) -> tuple[Array, Array]:
-        x = np.clip(b / tau, -FAR, FAR)
-        return _normal_cdf(x), _normal_density(x)
-
-    def features(a: Array, b: Array, r1: Array, r2: Array) -> Array:
-        tau = ellipse.tau(r1, r2)[0]
-        above, density = parts(b, tau)
-        return a * (b * above + tau * density)
-
-    def gradient(a: Array, b: Array, r1: Array, r2: Array) -> tuple[Array, Array, Array, Array]:
-        tau, along1, along2 = ellipse.tau(r1, r2)
-        above, density = parts(b, tau)
-        return b * above + tau * density, a * above, a * density * along1, a * density * along2
-
-    def dirac_energy(a: float, b: float, r1: float, r2: float) -> float:
-        return ellipse.loss.value(features(*(np.array(x) for x in (a, b, r1, r2))))
-
+    neurons = _ReluNeurons(ellipse)
     law: Any = stats.norm(1.0, spread) if spread else 1.0
     ends = (End.NATURAL, End.TRUNCATION)
     axes = [Axis("a", -0.5 * radius, radius), Axis("b", -0.5 * radius, radius)]
     axes += [Axis("r1", 0.0, radius, ends), Axis("r2", 0.0, radius, ends)]
     return Problem(
-        energy=Features(features, ellipse.loss, gradient),
+        energy=Features(neurons.features, ellipse.loss, neurons.gradient),
         axes=axes,
         initial=Product(a=law, b=law, **_block_start(stats.chi, gamma, kappa, start_d)),
         alpha=alpha,
@@ -688,7 +537,7 @@ def relu_gaussians(
         shape=(16, 16, 16, 16),
         exact={
             "invariant": lambda a, b, r1, r2: a**2 - b**2 - r1**2 - r2**2,
-            "dirac_energy": dirac_energy,
+            "dirac_energy": neurons.dirac_energy,
             "plateau_energy": 0.25,
         },
         parameters={
@@ -734,8 +583,7 @@ def _fraction(gamma: float) -> None:
 def _check(delta: float, kappa: float, **dimensions: float) -> None:
     if not 0.0 <= delta < 1.0:
         raise ValueError(f"delta must be at least 0 and below 1, not {delta!r}")
-    if not (math.isfinite(kappa) and kappa > 0):
-        raise ValueError(f"kappa must be finite and positive, not {kappa!r}")
+    positive(kappa=kappa)
     for name, d in dimensions.items():
         if not d >= 2:
             raise ValueError(f"{name} must be at least 2 (inf is allowed), not {d!r}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mfpde.equation.energy import External, Interaction, TranslationInvariantKernel
 from mfpde.equation.grid import Axis, End
+from mfpde.equation.measures.base import Measure
 from mfpde.equation.measures.density import Density
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Problem
@@ -34,6 +36,77 @@ class Profile(enum.Enum):
     """Uniform on ``[low, high]``: its edges stay jumps."""
     WAVE = "wave"
     """``1 + a cos(2 pi x)``: smooth, and stays so."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The flow that starts uniform on ``[low, high]``, and stays uniform."""
+
+    low: float
+    high: float
+
+    def initial(self) -> Measure:
+        """The start."""
+        from scipy import stats
+
+        return Product(x=stats.uniform(self.low, self.high - self.low))
+
+    def quantile(self, s: Any, t: float) -> Array:
+        """The place of the level s."""
+        s = np.asarray(s, dtype=float)
+        return _relaxed(s, self.low + (self.high - self.low) * s, t)
+
+    def density(self, x: Any, t: float) -> Array:
+        """The density, 0 outside of the block."""
+        x, kept = np.asarray(x, dtype=float), math.exp(-2 * t)
+        left, right = self.low * kept, 1 - (1 - self.high) * kept
+        return np.where((x >= left) & (x <= right), 1 / (right - left), 0.0)
+
+    def square(self) -> float:
+        """The square of the distance at the start, ``int (low + (high - low) s - s)^2 ds``."""
+        # the third of the cubes' sum over the two ends' distances
+        a, b = self.low, self.high - 1
+        return (a * a + a * b + b * b) / 3
+
+
+@dataclass(frozen=True)
+class _Wave:
+    """The flow that starts with the density ``1 + a cos(2 pi x)``."""
+
+    amplitude: float
+
+    def initial(self) -> Measure:
+        """The start."""
+        return Density(lambda points: self.pdf(points[:, 0]))
+
+    def cdf(self, x: Array) -> Array:
+        """The distribution function at the start."""
+        return x + self.amplitude / (2 * math.pi) * np.sin(2 * math.pi * x)
+
+    def pdf(self, x: Array) -> Array:
+        """The density at the start."""
+        return 1 + self.amplitude * np.cos(2 * math.pi * x)
+
+    def quantile(self, s: Any, t: float) -> Array:
+        """The place of the level s."""
+        s = np.asarray(s, dtype=float)
+        return _relaxed(s, _increasing(self.cdf, s), t)
+
+    def density(self, x: Any, t: float) -> Array:
+        """The density."""
+        x, kept = np.asarray(x, dtype=float), math.exp(-2 * t)
+        # where a point was at the start: x = cdf(z) + (z - cdf(z)) kept
+        z = _increasing(lambda z: self.cdf(z) + (z - self.cdf(z)) * kept, x)
+        return np.asarray(1 / (1 + (1 / self.pdf(z) - 1) * kept))
+
+    def square(self) -> float:
+        """The square of the distance at the start, ``int (F - x)^2 dx`` of a sine."""
+        return 0.5 * (self.amplitude / (2 * math.pi)) ** 2
+
+
+def _relaxed(s: Array, quantile: Array, t: float) -> Array:
+    """Where the quantiles of the levels s have come from the start in a time t."""
+    return np.asarray(s + (quantile - s) * math.exp(-2 * t))
 
 
 def mmd_flow(
@@ -81,8 +154,6 @@ def mmd_flow(
     **Good values.** 400 cells. The edges of a block are smeared over a few cells, and so refinement is of first order
     at most there; the wave is of second order.
     """
-    from scipy import stats
-
     try:
         start = Profile(start)
     except ValueError:
@@ -91,48 +162,13 @@ def mmd_flow(
         raise ValueError(f"the block must satisfy 0 <= low < high <= 1, not [{low!r}, {high!r}]")
     if not abs(amplitude) < 1:
         raise ValueError(f"amplitude must be below 1 in size, not {amplitude!r}")
-    block = start is Profile.BLOCK
-
-    def cdf(x: Array) -> Array:
-        if block:
-            return np.clip((x - low) / (high - low), 0.0, 1.0)
-        return x + amplitude / (2 * math.pi) * np.sin(2 * math.pi * x)
-
-    def pdf(x: Array) -> Array:
-        if block:
-            return np.where((x >= low) & (x <= high), 1 / (high - low), 0.0)
-        return 1 + amplitude * np.cos(2 * math.pi * x)
-
-    def first_quantile(s: Array) -> Array:
-        if block:
-            return low + (high - low) * s
-        return _increasing(cdf, np.asarray(s, dtype=float))
-
-    def quantile(s: Any, t: float) -> Array:
-        s = np.asarray(s, dtype=float)
-        return np.asarray(s + (first_quantile(s) - s) * math.exp(-2 * t))
-
-    def density(x: Any, t: float) -> Array:
-        x, kept = np.asarray(x, dtype=float), math.exp(-2 * t)
-        if block:
-            left, right = low * kept, 1 - (1 - high) * kept
-            return np.where((x >= left) & (x <= right), 1 / (right - left), 0.0)
-        # where a point was at the start: x = cdf(z) + (z - cdf(z)) kept
-        z = _increasing(lambda z: cdf(z) + (z - cdf(z)) * kept, x)
-        return np.asarray(1 / (1 + (1 / pdf(z) - 1) * kept))
-
-    if block:
-        # int (low + (high - low) s - s)^2 ds, the third of the cubes' sum over the two ends' distances
-        a, b = low, high - 1
-        square = (a * a + a * b + b * b) / 3
-    else:
-        # int (F - x)^2 dx of a sine
-        square = 0.5 * (amplitude / (2 * math.pi)) ** 2
+    flow: _Block | _Wave = _Block(low, high) if start is Profile.BLOCK else _Wave(amplitude)
+    square = flow.square()
     exact: dict[str, Any] = {"minimum_energy": 0.0}
     if alpha == 0:
         exact |= {
-            "quantile": quantile,
-            "density": density,
+            "quantile": flow.quantile,
+            "density": flow.density,
             "distance": lambda t: math.sqrt(square) * math.exp(-2 * t),
             "energy": lambda t: square * math.exp(-4 * t),
         }
@@ -141,7 +177,7 @@ def mmd_flow(
         energy=External(lambda x: 0.5 * (x**2 + (1 - x) ** 2), lambda x: (2 * x - 1,), constant=-1 / 6)
         + Interaction(TranslationInvariantKernel(lambda d: -np.abs(d), lambda d: (-np.sign(d),))),
         axes=[Axis("x", 0.0, 1.0, End.NATURAL)],
-        initial=Product(x=stats.uniform(low, high - low)) if block else Density(lambda points: pdf(points[:, 0])),
+        initial=flow.initial(),
         alpha=alpha,
         t_end=t_end,
         name="mmd-flow",

@@ -11,6 +11,7 @@ from mfpde.equation.energy import External, GaussianKernel, Interaction, LinearK
 from mfpde.equation.grid import Axis
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Network, Problem, Reinjection, ReinjectionKind, beside
+from mfpde.problems.ranges import at_least, positive
 from mfpde.support.arrays import Array
 
 __all__ = ["CITATION", "Start", "student_teacher", "three_gaussians"]
@@ -191,11 +192,10 @@ def student_teacher(
     """
     from scipy import stats
 
-    for name, value, least in (("teachers", teachers, 1), ("samples", samples, 8), ("seed", seed, 0)):
-        if not (isinstance(value, (int, np.integer)) and value >= least):
-            raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
-    if not (math.isfinite(std) and std > 0):
-        raise ValueError(f"std must be finite and positive, not {std!r}")
+    at_least(1, teachers=teachers)
+    at_least(8, samples=samples)
+    at_least(0, seed=seed)
+    positive(std=std)
     rng = np.random.default_rng(seed)
     directions, signs = rng.uniform(0, 2 * math.pi, teachers), rng.choice([-1.0, 1.0], teachers)
     angles = 2 * math.pi * np.arange(samples) / samples

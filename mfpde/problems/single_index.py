@@ -12,6 +12,7 @@ from mfpde.equation.energy import Features, SquaredLoss
 from mfpde.equation.grid import Axis, End
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Problem
+from mfpde.problems.ranges import positive
 from mfpde.support.arrays import Array
 
 __all__ = ["SphereAngle", "single_index"]
@@ -137,8 +138,7 @@ def single_index(k: int = 4, d: float = 16, alpha: float = 0.0, rate: float = 1.
         raise ValueError(f"k must be an integer from 2 to 64, not {k!r}")
     if not (math.isfinite(d) and d >= 2):
         raise ValueError(f"d must be at least 2, not {d!r}")
-    if not (math.isfinite(rate) and rate > 0):
-        raise ValueError(f"rate must be finite and positive, not {rate!r}")
+    positive(rate=rate)
     orders = list(range(0, k + 1, 2))
     scales = [math.sqrt(math.comb(k, j) * _even_moment(j, d - 1)) for j in orders]
 

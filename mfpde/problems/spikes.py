@@ -10,6 +10,7 @@ from mfpde.equation.energy import CosineKernel, Discrepancy, SeparableKernel
 from mfpde.equation.grid import Axis, End
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Problem, Reaction
+from mfpde.problems.ranges import at_least, not_negative
 from mfpde.support.arrays import Array
 
 __all__ = ["torus_spikes"]
@@ -71,13 +72,11 @@ def torus_spikes(
     """
     from scipy import stats
 
-    for name, value, least in (("spikes", spikes, 1), ("harmonics", harmonics, 1), ("seed", seed, 0)):
-        if not (isinstance(value, (int, np.integer)) and value >= least):
-            raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
+    at_least(1, spikes=spikes, harmonics=harmonics)
+    at_least(0, seed=seed)
     if harmonics > 64:
         raise ValueError(f"harmonics must be at most 64, not {harmonics!r}")
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise ValueError(f"temperature must be finite and not negative, not {temperature!r}")
+    not_negative(temperature=temperature)
     turn = 2 * math.pi
     points = np.random.default_rng(seed).uniform(0.0, turn, (spikes, 2))
     weights = np.full(spikes, 1 / spikes)

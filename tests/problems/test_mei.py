@@ -14,7 +14,7 @@ from scipy import integrate, optimize, special, stats
 
 import mfpde as mf
 from mfpde.problems import PiecewiseLinearUnit
-from mfpde.problems.mei2018 import _outside
+from mfpde.problems.piecewise_linear import _outside
 
 P = mf.problems
 UNITS = {
