@@ -12,16 +12,9 @@ from numpy.typing import NDArray
 from mfpde.equation.grid import axis_number
 from mfpde.equation.measures.particles import Particles
 from mfpde.equation.problem import Problem
-from mfpde.particles.dynamics import (
-    Scheme,
-)
+from mfpde.particles.dynamics import Scheme
 from mfpde.particles.ensemble import Ensemble, effective_size
-from mfpde.support.arguments import (
-    POWER,
-    require,
-    shown,
-    whole,
-)
+from mfpde.support.arguments import POWER, require, shown, whole
 from mfpde.support.arrays import Array
 from mfpde.support.saves import save_index
 
@@ -168,6 +161,7 @@ class Record:
         }
 
     def take(self, ensemble: Ensemble, block: range, j: int) -> None:
+        """Keep what the replicas of a block are at save time number `j`."""
         rows = slice(block.start, block.stop)
         X, W = ensemble.points, ensemble.weights
         if self.positions is not None:
@@ -209,6 +203,7 @@ class Record:
                 self.observed[name][int(r)][int(j)] = value
 
     def cloud(self, times: Array, dt: float, seed: int, scheme: Scheme, evaluation: str) -> Cloud:
+        """The result of the simulation, once all has been kept."""
         return Cloud(
             problem=self.problem,
             times=times,

@@ -15,10 +15,9 @@ from mfpde.particles.dynamics import Langevin, zero
 from mfpde.particles.fields import make_field
 from mfpde.particles.motion import Motion
 from mfpde.particles.random_streams import generator
-from mfpde.particles.simulation import initial_positions, save_steps, step_length
-from mfpde.support.arguments import FLAG, SEED, require, shown
+from mfpde.particles.simulation import Steps, check_cloud, initial_positions, make_steps
+from mfpde.support.arguments import FLAG, require, shown
 from mfpde.support.arrays import Array
-from mfpde.support.session import check_memory
 from mfpde.support.threads import one_blas_thread
 
 __all__ = ["CoupledCloud", "coupled"]
@@ -119,85 +118,137 @@ def coupled(
     """
     if not isinstance(problem, Problem):
         raise ValueError(f"coupled needs a Problem, not {shown(problem)}; see mfpde.problems")
+    check_cloud(problem, n, replicas, seed)
+    require(hessian=(hessian, FLAG))
+    steps = make_steps(dt, problem.t_end if t_end is None else t_end, save)
+    driving = _driving(problem, solution, steps)
+    start = initial_positions(problem, initial, n, replicas)
+    seeds = np.random.SeedSequence(int(seed)).spawn(replicas)
+    starts = np.stack([start(r, s) for r, s in enumerate(seeds)])
+    pairs = _Pairs(problem, starts, [generator(s, 1) for s in seeds])
+    growth = _Growth(problem.bound_energy, pairs.motion) if hessian else None
+
+    shape = (replicas, len(steps.saves), *starts.shape[1:])
+    positions, twins = np.empty(shape), np.empty(shape)
+    response, twin_response = (np.empty((*shape[:2], driving.shape[1])) for _ in range(2))
+    curves = np.zeros((4, *shape[:3]))  # growth, norm and their integrals
+    saved = 0
+    for k, u in enumerate(driving):
+        t = k * steps.dt
+        response_now = pairs.measure()
+        if growth is not None:
+            growth.follow(pairs.Y, u, 0.0 if k == 0 else pairs.motion.step((k - 1) * steps.dt, steps.dt))
+        if steps.saves[saved] == k:
+            pairs.check_finite(t)
+            positions[:, saved], twins[:, saved], response[:, saved] = pairs.X, pairs.Y, response_now
+            twin_response[:, saved] = pairs.twin_response()
+            if growth is not None:
+                curves[:2, :, saved], curves[2:, :, saved] = growth.local, growth.integrals
+            saved += 1
+        if k < steps.count:
+            pairs.step(t, steps.dt, u)
+    difference = _short_way(problem, positions - twins)
+    along = list(curves) if hessian else [None] * 4
+    return CoupledCloud(problem, steps.times, positions, twins, difference, response, twin_response, *along)
+
+
+def _driving(problem: Problem, solution: Any, steps: Steps) -> Array:
+    """The mean field's response at every step, shape (steps + 1, r); it is what drives the twins.
+
+    Raises
+    ------
+    ValueError
+        If the problem's particles have no twins, or the solution is none of it.
+    """
     if not callable(getattr(solution, "response_at", None)) or isinstance(solution, type):
         raise ValueError(f"solution must be a Solution or Characteristics of the problem, not {shown(solution)}")
-    require(seed=(seed, SEED), hessian=(hessian, FLAG))
     if not zero(problem.alpha):
         raise ValueError("coupled particles follow gradient descent; use a problem with alpha=0")
     bound = problem.bound_energy
     if bound.direct:
         raise ValueError("the twins need a response, which this energy's kernel does not have (it does not factorise)")
-    for name, value, least in (("n", n, 2), ("replicas", replicas, 1)):
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, not {shown(value)}")
-    check_memory(int(n) * int(replicas), 4 * len(problem.axes) + 8, "particles")
-    end = problem.t_end if t_end is None else t_end
-    dt, steps = step_length(dt, end)
-    saves = save_steps(save, dt, steps)
-    recorded = np.stack([np.asarray(solution.response_at(min(k * dt, end))) for k in range(steps + 1)])
-    if recorded.shape[1] != bound.response_size:
+    ends = (min(k * steps.dt, steps.t_end) for k in range(steps.count + 1))
+    driving = np.stack([np.asarray(solution.response_at(t)) for t in ends])
+    if driving.shape[1] != bound.response_size:
         raise ValueError(
-            f"the solution's response has {recorded.shape[1]} moments, the problem's {bound.response_size}; "
+            f"the solution's response has {driving.shape[1]} moments, the problem's {bound.response_size}; "
             "pass the solution of this problem"
         )
-    start = initial_positions(problem, initial, n, replicas)
-    seeds = np.random.SeedSequence(int(seed)).spawn(replicas)
-    noise = None if zero(problem.temperature) else Langevin()
-    motion = Motion(problem, noise is not None)
-    field = make_field(problem, n)
+    return driving
 
-    X = np.stack([start(r, s) for r, s in enumerate(seeds)])
-    Y = X.copy()
-    generators = [generator(s, 1) for s in seeds]
-    weights = np.full(X.shape[:2], 1.0 / n)
-    shape = (replicas, len(saves), *X.shape[1:])
-    positions, twins = np.empty(shape), np.empty(shape)
-    response, twin_response = (np.empty((replicas, len(saves), bound.response_size)) for _ in range(2))
-    curves = np.zeros((4, *shape[:3]))  # growth, norm and their integrals
-    integrals, before = np.zeros((2, *X.shape[:2])), None
-    saved = 0
-    for k in range(steps + 1):
-        u = field.measure(X, weights)
-        local = _local(bound, motion, Y, recorded[k]) if hessian else None
-        if local is not None and before is not None:
-            ds = motion.step((k - 1) * dt, dt)
-            now = np.stack([np.maximum(local[0], 0.0), local[1]])
-            integrals += 0.5 * ds * (now + before)
-        if local is not None:
-            before = np.stack([np.maximum(local[0], 0.0), local[1]])
-        if saves[saved] == k:
-            if not (np.all(np.isfinite(X)) and np.all(np.isfinite(Y))):
-                raise FloatingPointError(f"some particles are not finite at t = {k * dt:g}; take a smaller dt")
-            positions[:, saved], twins[:, saved], response[:, saved] = X, Y, u
-            twin_response[:, saved] = [bound.response(y, w) for y, w in zip(Y, weights, strict=True)]
-            if local is not None:
-                curves[:2, :, saved], curves[2:, :, saved] = local, integrals
-            saved += 1
-        if k == steps:
-            break
-        t = k * dt
+
+class _Pairs:
+    """R replicas of n interacting particles ``X`` and their twins ``Y``, both (R, n, d), and their steps."""
+
+    def __init__(self, problem: Problem, starts: Array, generators: list[np.random.Generator]) -> None:
+        self.X, self.Y = starts, starts.copy()
+        self._bound, self._generators = problem.bound_energy, generators
+        self._noise = None if zero(problem.temperature) else Langevin()
+        self._based = problem.base is not None
+        self._weights = np.full(starts.shape[:2], 1.0 / starts.shape[1])
+        self.motion = Motion(problem, self._noise is not None)
+        self._field = make_field(problem, starts.shape[1])
+
+    def measure(self) -> Array:
+        """Take in the present particles; their response, shape (R, r)."""
+        return self._field.measure(self.X, self._weights)
+
+    def twin_response(self) -> list[Array]:
+        """The response of the twins of each replica."""
+        return [self._bound.response(y, w) for y, w in zip(self.Y, self._weights, strict=True)]
+
+    def check_finite(self, t: float) -> None:
+        """Refuse particles that are lost."""
+        if not (np.all(np.isfinite(self.X)) and np.all(np.isfinite(self.Y))):
+            raise FloatingPointError(f"some particles are not finite at t = {t:g}; take a smaller dt")
+
+    def step(self, t: float, dt: float, u: Array) -> None:
+        """One step of both, the twins in the field of the response `u`, with the same noise."""
+        motion, X, Y = self.motion, self.X, self.Y
         ds = motion.step(t, dt)
-        move = ds * motion.velocity(X, field.gradient(X))
-        twin_move = ds * motion.velocity(Y, _gradient(bound, Y, recorded[k]))
-        if noise is not None:
-            xi = np.stack([rng.standard_normal(X.shape[1:]) for rng in generators])
-            base = problem.base is not None
-            uniform = np.stack([rng.random(X.shape[1:]) for rng in generators]) if base else np.empty(0)
-            motion.advance(X, move, t, dt, noise, xi, _common_gamma(uniform))
-            motion.advance(Y, twin_move, t, dt, noise, xi, _common_gamma(uniform))
-            continue
-        X += move
-        Y += twin_move
-        motion.confine(X)
-        motion.confine(Y)
+        move = ds * motion.velocity(X, self._field.gradient(X))
+        twin_move = ds * motion.velocity(Y, _gradient(self._bound, Y, u))
+        if self._noise is None:
+            X += move
+            Y += twin_move
+            motion.confine(X)
+            motion.confine(Y)
+            return
+        xi = np.stack([rng.standard_normal(X.shape[1:]) for rng in self._generators])
+        uniform = np.stack([rng.random(X.shape[1:]) for rng in self._generators]) if self._based else np.empty(0)
+        motion.advance(X, move, t, dt, self._noise, xi, _common_gamma(uniform))
+        motion.advance(Y, twin_move, t, dt, self._noise, xi, _common_gamma(uniform))
 
-    difference = positions - twins
+
+class _Growth:
+    """How the velocity's Jacobian lets a small difference grow along the twins."""
+
+    local: Array
+    """Growth and norm, shape (2, R, n), where the twins are now."""
+
+    def __init__(self, bound: BoundEnergy, motion: Motion) -> None:
+        self._bound, self._motion = bound, motion
+        self._before: Array | None = None
+        self.integrals: Array | float = 0.0
+        """``int s max(growth, 0) dt`` and ``int s norm dt`` so far, by the trapezoidal rule, shape (2, R, n)."""
+
+    def follow(self, Y: Array, u: Array, ds: float) -> None:
+        """Look where the twins are, a step `ds` of the schedule's integral after the last time."""
+        self.local = _local(self._bound, self._motion, Y, u)
+        now = np.stack([np.maximum(self.local[0], 0.0), self.local[1]])
+        if self._before is None:
+            self.integrals = np.zeros_like(now)
+        else:
+            self.integrals += 0.5 * ds * (now + self._before)
+        self._before = now
+
+
+def _short_way(problem: Problem, difference: Array) -> Array:
+    """Differences (..., d), the short way round on periodic axes, in place."""
     for i, axis in enumerate(problem.axes):
         if axis.periodic:
             difference[..., i] -= axis.length * np.round(difference[..., i] / axis.length)
-    found = list(curves) if hessian else [None] * 4
-    times = np.array(saves) * dt
-    return CoupledCloud(problem, times, positions, twins, difference, response, twin_response, *found)
+    return difference
 
 
 def _common_gamma(uniform: Array) -> Callable[[Array], Array]:

@@ -289,4 +289,5 @@ def _check_density(part: BirthDeath | Weights) -> None:
 
 
 def zero(schedule: Any) -> bool:
+    """Whether a schedule is 0 at all times."""
     return bool(schedule.constant and schedule(1.0) == 0.0)

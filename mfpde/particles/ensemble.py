@@ -14,19 +14,11 @@ from mfpde.equation.energy import TwoLayerNetwork
 from mfpde.equation.finite import NotFiniteError, check_finite, place_of, response_culprit
 from mfpde.equation.problem import Problem, Reaction, ReinjectionKind
 from mfpde.particles.density import KernelDensity
-from mfpde.particles.dynamics import (
-    SGD,
-    BirthDeath,
-    PopulationControl,
-    Scheme,
-    Weights,
-)
+from mfpde.particles.dynamics import SGD, BirthDeath, PopulationControl, Scheme, Weights
 from mfpde.particles.fields import DirectField, Field, make_field
 from mfpde.particles.motion import Motion, mean_over
 from mfpde.particles.random_streams import generator, generator_state, set_generators
-from mfpde.support.arguments import (
-    values_of,
-)
+from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 
 __all__ = ["Ensemble", "effective_size"]
@@ -108,7 +100,7 @@ class Ensemble:
 
     def state(self) -> dict[str, Array]:
         """Everything that the next steps depend on, as numbers and text."""
-        found: dict[str, Any] = {
+        state: dict[str, Any] = {
             "steps": np.array(self.steps),
             "points": self.points.copy(),
             "weights": self.weights.copy(),
@@ -117,11 +109,11 @@ class Ensemble:
             "generators": generator_state(self._rng),
         }
         if self._logs is not None:
-            found["logs"] = self._logs.copy()
+            state["logs"] = self._logs.copy()
         if self._batches is not None:
-            found["batches"] = generator_state(self._batches.generators)
-            found["used"] = np.array(self._batches.used)
-        return found
+            state["batches"] = generator_state(self._batches.generators)
+            state["used"] = np.array(self._batches.used)
+        return state
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """Put everything where `state` says it was."""
@@ -224,9 +216,9 @@ class Ensemble:
     def _rate(self, V: Array, t: float) -> Array:
         if self.problem.rate is None:
             return V
-        found = values_of(self.problem.rate, V)
-        self._finite(found, "the birth-death rate", t)
-        return found
+        rate = values_of(self.problem.rate, V)
+        self._finite(rate, "the birth-death rate", t)
+        return rate
 
     # deterministic weights
 

@@ -10,6 +10,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,19 +18,17 @@ from mfpde.equation.measures.base import Measure, wrap
 from mfpde.equation.problem import Problem
 from mfpde.particles.checkpoint import Checkpoint, described
 from mfpde.particles.cloud import Cloud, Observable, Record
-from mfpde.particles.dynamics import (
-    Dynamics,
-    Weights,
-    make_scheme,
-)
+from mfpde.particles.dynamics import Dynamics, Scheme, Weights, make_scheme
 from mfpde.particles.ensemble import Ensemble
 from mfpde.particles.fields import make_field
 from mfpde.particles.random_streams import generator
 from mfpde.support.arguments import (
+    COUNT,
     FLAG,
     NONE,
     NUMBER,
     PATH,
+    SEED,
     function,
     numbers,
     one_of,
@@ -43,7 +42,7 @@ from mfpde.support.saves import MOST_SAVES
 from mfpde.support.session import check_memory, progress_bar
 from mfpde.support.threads import one_blas_thread
 
-__all__ = ["initial_positions", "save_steps", "simulate", "step_length"]
+__all__ = ["Steps", "check_cloud", "initial_positions", "make_steps", "simulate"]
 
 
 MOST_STEPS = 1e10
@@ -142,13 +141,9 @@ def simulate(
     """
     if not isinstance(problem, Problem):
         raise ValueError(f"simulate needs a Problem, not {shown(problem)}; see mfpde.problems")
-    for name, value, least in (("n", n, 2), ("replicas", replicas, 1), ("workers", workers, 1)):
-        if not whole(value) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, not {shown(value)}")
-    check_memory(int(n) * int(replicas), 4 * len(problem.axes) + 8, "particles")
-    if not whole(seed) or seed < 0:
-        raise ValueError(f"the seed must be an integer of at least 0, not {shown(seed)}")
+    check_cloud(problem, n, replicas, seed)
     require(
+        workers=(workers, COUNT),
         observe=(observe, one_of(Mapping) | NONE),
         keep_positions=(keep_positions, FLAG),
         progress=(progress, FLAG | NONE),
@@ -157,93 +152,172 @@ def simulate(
     )
     for name, observable in (observe or {}).items():
         function(observable, f"observe[{name!r}]")
-    dt, steps = step_length(dt, problem.t_end if t_end is None else t_end)
-    scheme = make_scheme(problem, dynamics, steps)
-    saves = save_steps(save, dt, steps)
+    steps = make_steps(dt, problem.t_end if t_end is None else t_end, save)
+    scheme = make_scheme(problem, dynamics, steps.count)
     start = initial_positions(problem, initial, n, replicas)
-    seeds = np.random.SeedSequence(int(seed)).spawn(replicas)
     with one_blas_thread():
         evaluation = repr(make_field(problem, n))  # finds the mesh once, before there are threads
     size = max(1, min(BLOCK // n, math.ceil(replicas / workers)))
+    record = Record(problem, n, replicas, steps.saves, keep_positions, isinstance(scheme.reaction, Weights), observe)
     kept = None
     if checkpoint is not None:
-        # of callables the name is all that can be told
-        run = {
+        words = {
             "problem": f"{problem.name!r} {problem.fingerprint()}",
             "n": str(n),
             "dynamics": repr([part for part in (scheme.drift, scheme.noise, scheme.reaction) if part is not None]),
-            "dt": repr(dt),
-            "saves": str(saves),
+            "dt": repr(steps.dt),
+            "saves": str(steps.saves),
             "seed": str(seed),
             "replicas": str(replicas),
             "initial": described(initial),
-            "observe": str(sorted(observe or {})),
+            "observe": str(sorted(observe or {})),  # of callables the name is all that can be told
             "keep_positions": str(keep_positions),
         }
-        kept = Checkpoint(checkpoint, checkpoint_every, run)
+        kept = Checkpoint(checkpoint, checkpoint_every, words)
         if kept.found:
             size = int(kept.found["block_size"])  # whoever works on them
-    blocks = [range(i, min(i + size, replicas)) for i in range(0, replicas, size)]
-
-    from concurrent.futures import CancelledError, ThreadPoolExecutor
-
-    record = Record(problem, n, replicas, saves, keep_positions, isinstance(scheme.reaction, Weights), observe)
-    done, stopped = [0.0] * len(blocks), threading.Event()
-    if kept is not None:
-        record.restore(kept.found)
-
-    with progress_bar(progress, f"{problem.name}, {replicas} x {n}", 0.0, dt * steps) as show:
-
-        def work(b: int) -> None:
-            block = blocks[b]
-
-            def report(k: int, energy: float) -> None:
-                done[b] = k * dt
-                show(sum(done) / len(done), energy)
-
-            def keep() -> None:
-                if stopped.is_set():
-                    raise CancelledError
-                if kept is not None and kept.due():
-                    kept.write(b, ensemble, {"block_size": np.array(size), **record.arrays()})
-
-            ensemble = Ensemble(problem, scheme, [start(r, seeds[r]) for r in block], [seeds[r] for r in block])
-            if kept is not None:
-                kept.restore(b, ensemble)
-            ensemble.run(dt, steps, saves, lambda j: record.take(ensemble, block, j), report, keep)
-
-        with one_blas_thread():
-            if workers == 1 or len(blocks) == 1:
-                for b in range(len(blocks)):
-                    work(b)
-            else:
-                with ThreadPoolExecutor(workers) as pool:
-                    try:
-                        list(pool.map(work, range(len(blocks))))
-                    except BaseException:  # an interrupt, or a block that has failed: the others need not go on
-                        stopped.set()
-                        raise
-    cloud = record.cloud(np.array(saves) * dt, dt, int(seed), scheme, evaluation)
+            record.restore(kept.found)
+    seeds = np.random.SeedSequence(int(seed)).spawn(replicas)
+    _Blocks(scheme, steps, record, size, start, seeds, kept).complete(workers, progress)
+    cloud = record.cloud(steps.times, steps.dt, int(seed), scheme, evaluation)
     if kept is not None:
         kept.remove()
     return cloud
 
 
+class _Blocks:
+    """Replicas in blocks that are worked on together.
+
+    Parameters
+    ----------
+    scheme : Scheme
+    steps : Steps
+    record : Record
+        What is kept of all of them.
+    size : int
+        Replicas a block.
+    start : callable
+        What gives the positions of a replica from its number and its seed.
+    seeds : list of SeedSequence
+        One a replica.
+    kept : Checkpoint, optional
+        The file that the blocks go on from, and are written to.
+    """
+
+    def __init__(
+        self,
+        scheme: Scheme,
+        steps: Steps,
+        record: Record,
+        size: int,
+        start: Callable[[int, np.random.SeedSequence], Array],
+        seeds: list[np.random.SeedSequence],
+        kept: Checkpoint | None,
+    ) -> None:
+        self.scheme, self.steps, self.record, self.size, self.kept = scheme, steps, record, size, kept
+        self.start, self.seeds = start, seeds
+        self.blocks = [range(i, min(i + size, len(seeds))) for i in range(0, len(seeds), size)]
+        self.times = [0.0] * len(self.blocks)
+        """How far each of them is."""
+        self.stopped = threading.Event()
+
+    def complete(self, workers: int, progress: bool | None) -> None:
+        """Run all blocks to the end, several of them at a time where there are workers."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        record = self.record
+        label = f"{record.problem.name}, {len(self.seeds)} x {record.n}"
+        with progress_bar(progress, label, 0.0, self.steps.dt * self.steps.count) as show, one_blas_thread():
+            if workers == 1 or len(self.blocks) == 1:
+                for b in range(len(self.blocks)):
+                    self._work(b, show)
+                return
+            with ThreadPoolExecutor(workers) as pool:
+                try:
+                    list(pool.map(lambda b: self._work(b, show), range(len(self.blocks))))
+                except BaseException:  # an interrupt, or a block that has failed: the others need not go on
+                    self.stopped.set()
+                    raise
+
+    def _work(self, b: int, show: Callable[[float, float], None]) -> None:
+        """Run one block to the end."""
+        from concurrent.futures import CancelledError
+
+        record, kept, block = self.record, self.kept, self.blocks[b]
+        seeds = [self.seeds[r] for r in block]
+        ensemble = Ensemble(record.problem, self.scheme, [self.start(r, self.seeds[r]) for r in block], seeds)
+        if kept is not None:
+            kept.restore(b, ensemble)
+
+        def report(k: int, energy: float) -> None:
+            self.times[b] = k * self.steps.dt
+            show(sum(self.times) / len(self.times), energy)
+
+        def keep() -> None:
+            if self.stopped.is_set():
+                raise CancelledError
+            if kept is not None and kept.due():
+                kept.write(b, ensemble, {"block_size": np.array(self.size), **record.arrays()})
+
+        steps = self.steps
+        ensemble.run(steps.dt, steps.count, steps.saves, lambda j: record.take(ensemble, block, j), report, keep)
+
+
 # ---------------------------------------------------------------------------------------------- arguments
 
 
-def step_length(dt: float, t_end: float) -> tuple[float, int]:
-    """The largest step up to `dt` of which `t_end` is a multiple, and how many there are."""
+def check_cloud(problem: Problem, n: int, replicas: int, seed: int) -> None:
+    """Refuse numbers of particles and replicas that are none or need more memory than there is, and such a seed."""
+    if not whole(n) or n < 2:
+        raise ValueError(f"n must be a whole number of at least 2, not {shown(n)}")
+    require(replicas=(replicas, COUNT), seed=(seed, SEED))
+    check_memory(int(n) * int(replicas), 4 * len(problem.axes) + 8, "particles")
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a run.
+
+    Attributes
+    ----------
+    dt : float
+        Their length.
+    count : int
+    saves : list of int
+        After which of them something is saved, 0 and the last included.
+    t_end : float
+        The end of the run.
+    """
+
+    dt: float
+    count: int
+    saves: list[int]
+    t_end: float
+
+    @property
+    def times(self) -> Array:
+        """The save times."""
+        return np.array(self.saves) * self.dt
+
+
+def make_steps(dt: float, t_end: float, save: int | Sequence[float]) -> Steps:
+    """The longest steps up to `dt` of which `t_end` is a multiple, and those after which something is saved.
+
+    Raises
+    ------
+    ValueError
+        For lengths that are not positive, more than `MOST_STEPS` steps, and save times that are no multiples of a step.
+    """
     for name, value in (("dt", dt), ("t_end", t_end)):
         if not (real(value) and value > 0):
             raise ValueError(f"{name} must be finite and positive, not {shown(value)}")
     if not t_end / dt <= MOST_STEPS:
         raise ValueError(f"t_end = {t_end:g} in steps of dt = {dt:g} are more than {MOST_STEPS:g}; take longer steps")
-    steps = max(1, math.ceil(t_end / dt * (1 - 1e-9)))
-    return t_end / steps, steps
+    count = max(1, math.ceil(t_end / dt * (1 - 1e-9)))
+    return Steps(t_end / count, count, _save_steps(save, t_end / count, count), t_end)
 
 
-def save_steps(save: int | Sequence[float], dt: float, steps: int) -> list[int]:
+def _save_steps(save: int | Sequence[float], dt: float, steps: int) -> list[int]:
     """The steps after which something is saved, 0 and the last included."""
     if whole(save):
         if not 1 <= save <= MOST_SAVES:
@@ -269,20 +343,14 @@ def initial_positions(
     if initial is None or isinstance(initial, Measure):
         law = problem.mu_0 if initial is None else initial.restrict(problem.axes)
         return lambda r, seed: law.sample(n, generator(seed, 0))
-    given = numbers(initial, "initial positions")
-    if given.shape not in ((n, d), (replicas, n, d)):
-        raise ValueError(f"initial positions must have shape ({n}, {d}) or ({replicas}, {n}, {d}), not {given.shape}")
+    points = numbers(initial, "initial positions")
+    if points.shape not in ((n, d), (replicas, n, d)):
+        raise ValueError(f"initial positions must have shape ({n}, {d}) or ({replicas}, {n}, {d}), not {points.shape}")
     for i, axis in enumerate(problem.axes):
-        given[..., i] = x = wrap(axis, given[..., i])
+        points[..., i] = x = wrap(axis, points[..., i])
         wrong = ~((x >= axis.lower) & (x <= axis.upper))
         if wrong.any():
             at = float(x[wrong][0])
             remedy = "enlarge the axis" if math.isfinite(at) else "remove it"
             raise ValueError(f"an initial position has {axis.name} = {at:g}, outside the box, {axis!r}; {remedy}")
-    return lambda r, seed: given.copy() if given.ndim == 2 else given[r].copy()
-
-
-# ---------------------------------------------------------------------------------------------- records
-
-
-# ---------------------------------------------------------------------------------------------- the dynamics
+    return lambda r, seed: points.copy() if points.ndim == 2 else points[r].copy()
