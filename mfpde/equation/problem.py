@@ -277,14 +277,18 @@ class Problem:
         set_("t_end", float(self.t_end))
         set_("reaction", member(Reaction, self.reaction, "reaction"))
         if self.metric is not None:
-            metric = entries(self.metric, "metric")
-            if len(metric) != len(axes):
-                raise ValueError(f"metric has {len(metric)} entries for {len(axes)} axes; use None where the rate is 1")
-            for axis, g in zip(axes, metric, strict=True):
-                if not (g is None or callable(g) or (real(g) and g >= 0)):
-                    wanted = "None, a number >= 0 or a function"
-                    raise ValueError(f"metric of axis {axis.name!r} must be {wanted}, not {shown(g)}")
-            set_("metric", metric)
+            set_("metric", _as_metric(self.metric, axes))
+        self._check_kinds()
+        self._check_reaction()
+        if self.shape is not None:
+            Grid(axes, self.shape)
+            set_("shape", tuple(self.shape))
+        if self.network is None:
+            set_("network", _network_of(self.energy, axes))
+        self._check_lost_mass(stacklevel=4)
+
+    def _check_kinds(self) -> None:
+        """Refuse arguments that are not of their kind."""
         if self.base is not None and not callable(self.base):
             raise ValueError(
                 f"base must be a function omega(*coordinates) > 0, not {shown(self.base)}; leave it out for 1"
@@ -301,6 +305,9 @@ class Problem:
             if not isinstance(value := getattr(self, name), types):
                 raise ValueError(f"{name} must be {what}, not {shown(value)}")
         function(self.rate, "rate", optional=True)
+
+    def _check_reaction(self) -> None:
+        """Refuse a rate or a reinjection that the reaction does not have."""
         if self.rate is not None:
             _check_increasing(self.rate)
             if self.reaction is Reaction.FREE_ENERGY:
@@ -310,23 +317,21 @@ class Problem:
                 raise ValueError(f"reinjection replaces the {self.reaction.value} reaction; leave reaction='balanced'")
             if self.rate is not None:
                 raise ValueError("reinjection and a general rate cannot be combined; drop one of them")
-        if self.shape is not None:
-            Grid(axes, self.shape)
-            set_("shape", tuple(self.shape))
-        if self.network is None:
-            set_("network", _network_of(self.energy, axes))
-        restricted = self.mu_0
-        if restricted.lost_mass > LOST_MASS_REFUSE:
+
+    def _check_lost_mass(self, stacklevel: int) -> None:
+        """Refuse a box that loses much of the initial measure, warn of one that loses a little."""
+        lost, where = self.mu_0.lost_mass, box(self.axes)
+        if lost > LOST_MASS_REFUSE:
             raise ValueError(
-                f"the box {box(axes)} loses {restricted.lost_mass:.3g} of the initial measure "
+                f"the box {where} loses {lost:.3g} of the initial measure "
                 f"(limit {LOST_MASS_REFUSE:g}); enlarge the axes"
             )
-        if restricted.lost_mass > LOST_MASS_WARN:
+        if lost > LOST_MASS_WARN:
             warnings.warn(
-                f"the box {box(axes)} loses {restricted.lost_mass:.3g} of the initial measure; "
+                f"the box {where} loses {lost:.3g} of the initial measure; "
                 "what is left is normalised. Enlarge the axes if that matters.",
                 TruncationWarning,
-                stacklevel=3,
+                stacklevel=stacklevel,
             )
 
     @cached_property
@@ -432,10 +437,10 @@ class Problem:
         low = np.array([axis.lower for axis in self.axes])
         points = low + rng.random((16, len(self.axes))) * np.array([axis.length for axis in self.axes])
         weights = np.full(16, 1 / 16)
-        known = self._energy_at(points, weights) or self._energy_on_a_mesh()
-        for values in known:
+        energies = self._energy_at(points, weights) or self._energy_on_a_mesh()
+        for values in energies:
             add(values)
-        if not known:
+        if not energies:
             digest.update(f"|{type(self.energy).__module__}.{type(self.energy).__qualname__}".encode())
         add(self.mu_0.cells(Grid(tuple(self.axes), (8,) * len(self.axes))))
         times = np.array([0.1, 0.3, 0.7, 1.0]) * self.t_end
@@ -469,16 +474,16 @@ class Problem:
             try:
                 grid = self.grid(shape)
                 plan = self.bound_energy.on(grid)
-                rng, found = np.random.default_rng(0), []
+                rng, energies = np.random.default_rng(0), []
                 for _ in range(3):
                     mu = rng.random(grid.shape)
                     V, energy, _ = plan.evaluate(mu / (mu.sum() * grid.cell_volume))
-                    found += [energy, np.ravel(V)[:: -(-grid.size // 64)].copy()]
+                    energies += [energy, np.ravel(V)[:: -(-grid.size // 64)].copy()]
             except MemoryError:
                 raise
             except Exception:  # as above
                 continue
-            return found
+            return energies
         return []
 
     def __repr__(self) -> str:
@@ -499,14 +504,26 @@ class Problem:
         return "\n".join(lines)
 
 
+def _as_metric(metric: Sequence[Any], axes: Sequence[Axis]) -> tuple[Any, ...]:
+    """One entry an axis: None, a number that is not negative, or a function."""
+    rates = entries(metric, "metric")
+    if len(rates) != len(axes):
+        raise ValueError(f"metric has {len(rates)} entries for {len(axes)} axes; use None where the rate is 1")
+    for axis, g in zip(axes, rates, strict=True):
+        if not (g is None or callable(g) or (real(g) and g >= 0)):
+            wanted = "None, a number >= 0 or a function"
+            raise ValueError(f"metric of axis {axis.name!r} must be {wanted}, not {shown(g)}")
+    return rates
+
+
 def _network_of(energy: Energy, axes: Sequence[Axis]) -> Network | None:
     """The network that an energy trains, with its parameters in the order of the axes."""
     units = [term for term in energy.terms if isinstance(term, Features) and term.inputs is not None]
     names = [axis.name for axis in axes]
-    found = [term for term in energy.terms if isinstance(term, TwoLayerNetwork) and set(term.axes) <= set(names)]
-    if not found:
+    networks = [term for term in energy.terms if isinstance(term, TwoLayerNetwork) and set(term.axes) <= set(names)]
+    if not networks:
         return Network(units[0].function, None, units[0].inputs) if units else None
-    term = found[0]
+    term = networks[0]
     order = [names.index(name) for name in term.axes]
     inputs = term.x[:, 0] if term.x.shape[1] == 1 else term.x
     return Network(lambda x, *coordinates: term.unit(x, *(coordinates[i] for i in order)), None, inputs)

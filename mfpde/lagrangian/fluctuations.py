@@ -38,7 +38,7 @@ Chen, Rotskoff, Bruna, Vanden-Eijnden: A dynamical central limit theorem for sha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -218,14 +218,7 @@ def fluctuations(
         raise ValueError(f"problem must be a Problem, not {shown(problem)}")
     require(nodes=(nodes, COUNT | COUNTS | NONE), progress=(progress, FLAG | NONE))
     dynamics = Dynamics(problem)
-    if dynamics.reacts:
-        raise ValueError(
-            f"birth-death with alpha {problem.alpha!r}: the limit of fluctuations is that of gradient flow; use alpha=0"
-        )
-    if dynamics.bound.direct:
-        raise ValueError("the energy has a part without a factorisation, hence no response that could fluctuate")
-    if dynamics.bound.response_size == 0:
-        raise ValueError("the energy has no interaction: particles are independent, and their law stays a fresh draw's")
+    _check_gradient_flow(dynamics)
     t_end = problem.t_end if t_end is None else t_end
     if not (real(t_end) and t_end > 0):
         raise ValueError(f"t_end must be finite and positive, not {shown(t_end)}")
@@ -272,15 +265,28 @@ def fluctuations(
     return replace(best, error_estimate=change, converged=converged)
 
 
+def _check_gradient_flow(dynamics: Dynamics) -> None:
+    """Refuse problems whose response does not fluctuate, or not as that of a gradient flow does."""
+    if dynamics.reacts:
+        raise ValueError(
+            f"birth-death with alpha {dynamics.problem.alpha!r}: the limit of fluctuations is that of gradient flow; "
+            "use alpha=0"
+        )
+    if dynamics.bound.direct:
+        raise ValueError("the energy has a part without a factorisation, hence no response that could fluctuate")
+    if dynamics.bound.response_size == 0:
+        raise ValueError("the energy has no interaction: particles are independent, and their law stays a fresh draw's")
+
+
 def _change(coarse: Fluctuations, fine: Fluctuations) -> float:
     """Relative change, at each time against the largest covariance of that time."""
-    found = []
+    changes = []
     for name in ("covariance", "gap", "energy_variance"):
         a, b = (getattr(x, name).reshape(len(fine.times), -1) for x in (coarse, fine))
         # what vanishes in time is compared with a millionth of what it was
         scale = np.maximum(np.abs(b).max(axis=1), 1e-6 * np.abs(b).max())
-        found.append(float(np.divide(np.abs(b - a).max(axis=1), scale, out=np.zeros(len(b)), where=scale > 0).max()))
-    return max(found)
+        changes.append(float(np.divide(np.abs(b - a).max(axis=1), scale, out=np.zeros(len(b)), where=scale > 0).max()))
+    return max(changes)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -347,14 +353,14 @@ def _curvature(bound: BoundEnergy, response: Array) -> Array:
 
 def _constant_curvature(bound: BoundEnergy, response: Array) -> Array | None:
     """``L''`` where it is the same everywhere, as for squares; None elsewhere."""
-    found, start = _curvature(bound, response), bound.slope(response)
+    curvature, start = _curvature(bound, response), bound.slope(response)
     rng = np.random.default_rng(20080921)
     for size in (0.1, 1.0, 10.0):
         step = size * rng.standard_normal(len(response))
         rise = bound.slope(response + step) - start
-        if np.abs(rise - found @ step).max() > 1e-9 * max(float(np.abs(rise).max()), float(np.abs(start).max())):
+        if np.abs(rise - curvature @ step).max() > 1e-9 * max(float(np.abs(rise).max()), float(np.abs(start).max())):
             return None
-    return found
+    return curvature
 
 
 def _paths(dynamics: Dynamics, nodes: tuple[Array, Array], end: float, rtol: float) -> Record:
@@ -380,64 +386,98 @@ def _paths(dynamics: Dynamics, nodes: tuple[Array, Array], end: float, rtol: flo
     return record
 
 
-def _solve(dynamics: Dynamics, nodes: tuple[Array, Array], times: Array, rtol: float, show: Any = None) -> Fluctuations:
-    weights = nodes[1]
-    n, d = nodes[0].shape
-    bound = dynamics.bound
-    r = bound.response_size
-    q = r + 1  # the moments, and the energy
-    clocks = np.array([dynamics.clock(t) for t in times])
-    record = _paths(dynamics, nodes, float(clocks[-1]), max(1e-3 * rtol, 1e-13))
-    everywhere = _constant_curvature(bound, bound.response(*nodes))
+@dataclass(frozen=True, eq=False)
+class _Fields:
+    """Fields of the save times ahead, the last time first, q + 1 rows a time: the moments, and the energy.
 
-    def linear(S: float) -> _Linear:
-        points = dynamics.place(record(S).reshape(d, n)) if S > 0 else nodes[0]
-        return _Linear(dynamics, weights, points, everywhere)
+    Attributes
+    ----------
+    adjoint : array, shape (rows, N d)
+    influence : array, shape (rows, N)
+    size : array, shape (rows,)
+        What their errors refer to.
+    """
 
-    m = len(times)
-    resampling = np.empty((m, r, r))
-    curvature = np.empty((m, r, r))
-    influence = np.empty((m, q, n))
-    # fields of the save times ahead: adjoint (q, N d) and influence (q, N) each, and the sizes their errors refer to
-    adjoints, influences, sizes = np.empty((0, n * d)), np.empty((0, n)), np.empty(0)
-    share = leeway(weights, 1)
-    largest_potential = float(np.abs(bound.potential(nodes[0], bound.response(*nodes))).max())
-    for i in range(m - 1, -1, -1):
-        S = float(clocks[i])
-        at = linear(S)
+    adjoint: Array
+    influence: Array
+    size: Array
+
+    def with_those_of(self, at: _Linear, dynamics: Dynamics, least: float) -> _Fields:
+        """Add the terminal values of a save time; `least` is the least size of the energy's row."""
+        bound = dynamics.bound
         V = bound.potential(at.points, at.response)
         outputs = np.concatenate([at.features, V[None]])
         push = bound.gradient(at.points, at.response) * at.free
-        terminal = np.concatenate([at.slopes, push[None]]).reshape(q, -1)
-        resampling[i] = _covariance(at.features, weights)
-        curvature[i] = at.curvature
+        terminal = np.concatenate([at.slopes, push[None]]).reshape(len(outputs), -1)
         size = np.abs(outputs).max(axis=1)
-        size[-1] = max(size[-1], 1e-3 * largest_potential)
-        adjoints = np.concatenate([adjoints, terminal])
-        influences = np.concatenate([influences, outputs])
-        sizes = np.concatenate([sizes, np.maximum(size, 1e-12)])
-        if i == 0:
-            break
-        low = float(clocks[i - 1])
-        if not low < S:  # the schedule stands still
-            continue
-        fields = len(sizes)
-        y = np.concatenate([adjoints.ravel(), influences.ravel()])
-        each = np.outer(sizes, share)
-        scale = np.concatenate([(each[:, :, None] / dynamics.length).ravel(), each.ravel()])
+        size[-1] = max(size[-1], least)
+        return _Fields(
+            np.concatenate([self.adjoint, terminal]),
+            np.concatenate([self.influence, outputs]),
+            np.concatenate([self.size, np.maximum(size, 1e-12)]),
+        )
 
-        def back(S: float, y: Array, fields: int = fields) -> Array:
-            adjoint, psi = linear(S).change(y[: fields * n * d].reshape(fields, -1))
+
+class _Along:
+    """The linearised equation at any clock value, along the paths of the nodes."""
+
+    def __init__(self, dynamics: Dynamics, nodes: tuple[Array, Array], end: float, rtol: float) -> None:
+        self.dynamics, self.nodes, self.weights = dynamics, nodes, nodes[1]
+        self._record = _paths(dynamics, nodes, end, rtol)
+        self._curvature = _constant_curvature(dynamics.bound, dynamics.bound.response(*nodes))
+
+    def __call__(self, S: float) -> _Linear:
+        """That of clock value `S`."""
+        points = self.nodes[0]
+        if S > 0:
+            n, d = points.shape
+            points = self.dynamics.place(self._record(S).reshape(d, n))
+        return _Linear(self.dynamics, self.weights, points, self._curvature)
+
+    def carry_back(
+        self, fields: _Fields, start: float, end: float, rtol: float, show: Callable[[float], None]
+    ) -> _Fields:
+        """Fields of the earlier clock value `end` from those of `start`; `show` is told the clock after each step."""
+        rows, n = fields.influence.shape
+        split = fields.adjoint.size
+        each = np.outer(fields.size, leeway(self.weights, 1))
+        scale = np.concatenate([(each[:, :, None] / self.dynamics.length).ravel(), each.ravel()])
+        y = np.concatenate([fields.adjoint.ravel(), fields.influence.ravel()])
+
+        def back(S: float, y: Array) -> Array:
+            adjoint, psi = self(S).change(y[:split].reshape(rows, -1))
             return -np.concatenate([adjoint.ravel(), psi.ravel()])
 
-        for solver, _ in method(back, S, y, low, rtol, scale):
+        for solver, _ in method(back, start, y, end, rtol, scale):
             y = solver.y
-            if show is not None:
-                show(float(times[-1] * (1.0 - solver.t / clocks[-1])), 0.0)
-        adjoints = y[: fields * n * d].reshape(fields, -1)
-        influences = y[fields * n * d :].reshape(fields, -1)
-    # blocks were added from the last time to the first
-    influence = influences.reshape(m, q, n)[::-1].copy()
+            show(solver.t)
+        return _Fields(y[:split].reshape(rows, -1), y[split:].reshape(rows, n), fields.size)
+
+
+def _solve(dynamics: Dynamics, nodes: tuple[Array, Array], times: Array, rtol: float, show: Any = None) -> Fluctuations:
+    """The fluctuations with these nodes: their paths forward, and the adjoint fields backward."""
+    weights = nodes[1]
+    n, d = nodes[0].shape
+    bound = dynamics.bound
+    m, r = len(times), bound.response_size
+    clocks = [dynamics.clock(t) for t in times]
+    linear = _Along(dynamics, nodes, clocks[-1], max(1e-3 * rtol, 1e-13))
+
+    def report(S: float) -> None:
+        if show is not None:
+            show(float(times[-1] * (1.0 - S / clocks[-1])), 0.0)
+
+    resampling, curvature = np.empty((m, r, r)), np.empty((m, r, r))
+    fields = _Fields(np.empty((0, n * d)), np.empty((0, n)), np.empty(0))
+    least = 1e-3 * float(np.abs(bound.potential(nodes[0], bound.response(*nodes))).max())
+    for i in range(m - 1, -1, -1):
+        at = linear(clocks[i])
+        resampling[i] = _covariance(at.features, weights)
+        curvature[i] = at.curvature
+        fields = fields.with_those_of(at, dynamics, least)
+        if i > 0 and clocks[i - 1] < clocks[i]:  # else the schedule stands still
+            fields = linear.carry_back(fields, clocks[i], clocks[i - 1], rtol, report)
+    influence = fields.influence.reshape(m, r + 1, n)[::-1].copy()
     influence -= (influence @ weights)[:, :, None]
     covariance = np.stack([_covariance(psi, weights) for psi in influence])
     moments = covariance[:, :r, :r]

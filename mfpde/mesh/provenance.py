@@ -24,14 +24,23 @@ def versions() -> dict[str, str]:
     """The versions of what computes."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found: dict[str, str] = {}
+    installed: dict[str, str] = {}
     for package in ("mfpde", "numpy", "scipy", "numba", "h5py"):
         with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+            installed[package] = version(package)
+    return installed
 
 
 def provenance(seconds: float | None, before: dict[str, Any]) -> dict[str, Any]:
+    """Versions, Python, and under ``volatile`` what differs from run to run: date, seconds, command and machine.
+
+    Parameters
+    ----------
+    seconds : float or None
+        What the run took, in seconds; None while it goes on.
+    before : dict
+        Entries of ``volatile`` that a run which is gone on with has left.
+    """
     words = list(getattr(sys, "argv", []))  # a host of Python's may have none
     return {
         "versions": dict(versions()),

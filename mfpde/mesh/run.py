@@ -7,7 +7,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -205,11 +205,18 @@ def solve(
             targets = save_times(save, state.t, end_time(problem, t_end, state.t))
             return Integration(solver, state, targets, manner, stream, notes=notes)
 
+    solution = prepared(problem, shape, []).complete()
+    if manner.on_end_mass is OnEndMass.EXTEND:
+        solution = _on_larger_meshes(problem, solution, prepared, stream)
+    return conclude(solution, throw=throw, stacklevel=3)
+
+
+def _on_larger_meshes(
+    problem: Problem, solution: Solution, prepared: Callable[..., Integration], stream: Stream | None
+) -> Solution:
+    """Start again on larger meshes as long as mass reaches their truncation ends; the last run, with notes of all."""
     notes: list[str] = []
-    solution = prepared(problem, shape, notes).complete()
-    while solution.result is Result.END_MASS and manner.on_end_mass is OnEndMass.EXTEND:
-        if len(notes) == MOST_EXTENSIONS:
-            break
+    while solution.result is Result.END_MASS and len(notes) < MOST_EXTENSIONS:
         larger: Integration | None = None
         try:
             problem, shape, note = extended(problem, solution)
@@ -225,7 +232,7 @@ def solve(
             reason = " ".join(str(error).split())
             solution.warnings.append(f"mass reached the ends of the mesh, which could not be extended: {reason}")
             break
-    return conclude(solution, throw=throw, stacklevel=3)
+    return solution
 
 
 @dataclass(frozen=True)

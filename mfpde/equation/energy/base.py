@@ -120,6 +120,7 @@ class Last:
         self._kept: tuple[tuple[Array, ...], Sequence[Array]] | None = None
 
     def __call__(self, *arrays: Array) -> Sequence[Array]:
+        """The function's result for arrays, computed anew only if they differ from the last ones."""
         kept = self._kept
         # by value: particles move within their array
         if kept is not None and all(map(np.array_equal, kept[0], arrays)):

@@ -46,21 +46,6 @@ __all__ = [
 MAX_FEATURES = 2**18
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# factors along one axis
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# kernels of one parameter
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# kernels of all parameters
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class GridOperator:
     """``mu -> int K(., theta') mu(theta') dtheta'`` at the centres of a grid."""
@@ -175,6 +160,7 @@ class BoundSeparable(BoundKernel):
 
     @cached_property
     def near(self) -> GaussianSums | None:
+        """Sums over points by the near ones alone; None where the kernel is no narrow Gaussian along some axis."""
         from mfpde.support import compiling
 
         if compiling.interpreted():
@@ -195,6 +181,7 @@ class BoundSeparable(BoundKernel):
         return GaussianSums(amplitude, np.array(variances), np.array(periods))
 
     def matrix(self, points: Array, others: Array) -> Array:
+        """The product of the kernels along the axes, shape ``(n, m)``."""
         result = np.ones((len(points), len(others)))
         for i, on_axis in enumerate(self.on_axes):
             if on_axis is not None:
@@ -202,6 +189,7 @@ class BoundSeparable(BoundKernel):
         return result
 
     def derivatives(self, points: Array, others: Array, i: int) -> Array:
+        """The derivative of `matrix` along axis i of `points`, shape ``(n, m)``, 0 along axes it ignores."""
         result = np.ones((len(points), len(others))) if self.on_axes[i] is not None else np.zeros((len(points), 1))
         for j, on_axis in enumerate(self.on_axes):
             if on_axis is not None:
@@ -210,6 +198,7 @@ class BoundSeparable(BoundKernel):
         return np.broadcast_to(result, (len(points), len(others)))
 
     def operator(self, grid: Grid) -> GridOperator:
+        """The kernel on a grid, one axis after the other: by its factor, by its matrix, or by a convolution."""
         steps: list[tuple[Callable[[Array], Array], Callable[[Array], Array] | None]] = []
         words = []
         # axes with a factorisation shrink first, so that the dense ones work on less
@@ -328,9 +317,11 @@ class BoundTranslationInvariant(BoundKernel):
         return np.broadcast_to(values_of(self._kernel.function, *differences), shape)
 
     def matrix(self, points: Array, others: Array) -> Array:
+        """The kernel at the differences of points, the short way round on periodic axes, shape ``(n, m)``."""
         return self.at_differences(self._differences(points, others))
 
     def derivatives(self, points: Array, others: Array, i: int) -> Array:
+        """The derivative of `matrix` along axis i of `points`, by differences where no gradient is given."""
         d = self._differences(points, others)
         if self._kernel.gradient is not None:
             return np.asarray(self._kernel.gradient(*read_only(*d))[i], dtype=float)
@@ -341,6 +332,7 @@ class BoundTranslationInvariant(BoundKernel):
         return central_difference(value, d[i], difference_step(self.axes[i]))
 
     def operator(self, grid: Grid) -> GridOperator:
+        """The kernel on a grid, as a convolution."""
         differences = np.ix_(*(fft_differences(grid, i) for i in range(grid.dimension)))
         samples = self.at_differences(differences)
         apply = convolution(samples * grid.cell_volume, tuple(range(grid.dimension)), grid.shape)

@@ -283,6 +283,7 @@ class RestrictedMeasure(abc.ABC):
 
 
 def axis_names(axes: Sequence[Axis]) -> list[str]:
+    """The names of axes, in their order."""
     return [axis.name for axis in axes]
 
 
@@ -343,22 +344,17 @@ def cloud_in_cell(axis: Axis, n: int, x: Array) -> tuple[NDArray[np.intp], NDArr
     return left, left + 1, position - left
 
 
-# ---------------------------------------------------------------------------------------------- one axis
-
-
-# ---------------------------------------------------------------------------------------------- products
-
-
-# ---------------------------------------------------------------------------------------------- mixtures
-
-
-# ---------------------------------------------------------------------------------------------- joint density
-
-
 # ---------------------------------------------------------------------------------------------- arrays on a mesh
 
 
 def check_masses(values: Array, what: str) -> None:
+    """Refuse masses of which one is negative or not finite, or all are 0; `what` is what one of them is called.
+
+    Raises
+    ------
+    ValueError
+        With the first that is wrong, and where it stands.
+    """
     bad = ~np.isfinite(values) | (values < 0.0)
     if np.any(bad):
         j = np.unravel_index(int(np.argmax(bad)), values.shape)
@@ -368,6 +364,3 @@ def check_masses(values: Array, what: str) -> None:
         )
     if not (values.size and values.max() > 0.0):
         raise ValueError(f"every {what} is zero; a measure needs a positive mass")
-
-
-# ---------------------------------------------------------------------------------------------- particles

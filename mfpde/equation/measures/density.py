@@ -125,6 +125,13 @@ class Envelope:
         self.bound = np.maximum(1.25 * values, 1e-3 * maximum_filter(values, size=3, mode="nearest")).ravel()
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """Independent draws, shape (n, d), by rejection under a piecewise constant bound, raised where it is broken.
+
+        Raises
+        ------
+        ValueError
+            If no bound holds.
+        """
         bound = self.bound.copy()
         steps = (self.upper - self.lower) / np.array(self.shape)
         for _ in range(100):
