@@ -118,10 +118,9 @@ class Cloud:
 
     def __str__(self) -> str:
         mean, spread = self.energy.mean(axis=0), self.energy.std(axis=0)
-        parts = [self.scheme.drift, self.scheme.noise, self.scheme.reaction]
         lines = [
             f"Cloud of {self.problem.name!r}: {self.replicas} replicas of {self.n} particles",
-            f"  scheme   {', '.join(repr(part) for part in parts if part is not None)}, dt = {self.dt:g}",
+            f"  scheme   {', '.join(map(repr, self.scheme.parts))}, dt = {self.dt:g}",
             f"  field    {self.evaluation}",
             f"  time     {self.times[0]:g} to {self.times[-1]:g}",
             f"  energy   {mean[0]:.6g} +- {spread[0]:.2g} -> {mean[-1]:.6g} +- {spread[-1]:.2g} (over replicas)",

@@ -217,6 +217,11 @@ class Scheme:
     noise: Langevin | None
     reaction: BirthDeath | Weights | None
 
+    @property
+    def parts(self) -> list[Dynamics]:
+        """Those that there are, in the order of a step."""
+        return [part for part in (self.drift, self.noise, self.reaction) if part is not None]
+
 
 def dynamics_of(problem: Problem) -> tuple[Dynamics, ...]:
     """The problem's own dynamics: gradient steps, birth-death unless alpha is 0, noise unless the temperature is."""
@@ -242,10 +247,10 @@ def make_scheme(problem: Problem, dynamics: Dynamics | Sequence[Dynamics] | None
     drift = _only(parts, (GradientDescent, SGD), "drift") or GradientDescent()
     noise = _only(parts, (Langevin,), "noise")
     reaction = _only(parts, (BirthDeath, Weights), "reaction")
-    known = (GradientDescent, SGD, Langevin, BirthDeath, Weights)
+    kinds = (GradientDescent, SGD, Langevin, BirthDeath, Weights)
     for part in parts:
-        if not isinstance(part, known):
-            names = ", ".join(kind.__name__ for kind in known)
+        if not isinstance(part, kinds):
+            names = ", ".join(kind.__name__ for kind in kinds)
             raise ValueError(f"{shown(part)} is no part of a particle scheme; use {names}")
     if noise is not None and zero(problem.temperature):
         raise ValueError("Langevin noise needs a problem with temperature > 0; leave it out")
@@ -274,10 +279,10 @@ def make_scheme(problem: Problem, dynamics: Dynamics | Sequence[Dynamics] | None
 
 
 def _only(parts: Sequence[Dynamics], kinds: tuple[type, ...], what: str) -> Any:
-    found = [part for part in parts if isinstance(part, kinds)]
-    if len(found) > 1:
-        raise ValueError(f"a scheme has one {what}, not {' and '.join(map(repr, found))}; drop one")
-    return found[0] if found else None
+    of_the_kind = [part for part in parts if isinstance(part, kinds)]
+    if len(of_the_kind) > 1:
+        raise ValueError(f"a scheme has one {what}, not {' and '.join(map(repr, of_the_kind))}; drop one")
+    return of_the_kind[0] if of_the_kind else None
 
 
 def _check_density(part: BirthDeath | Weights) -> None:

@@ -164,7 +164,7 @@ def simulate(
         words = {
             "problem": f"{problem.name!r} {problem.fingerprint()}",
             "n": str(n),
-            "dynamics": repr([part for part in (scheme.drift, scheme.noise, scheme.reaction) if part is not None]),
+            "dynamics": repr(scheme.parts),
             "dt": repr(steps.dt),
             "saves": str(steps.saves),
             "seed": str(seed),
@@ -174,9 +174,6 @@ def simulate(
             "keep_positions": str(keep_positions),
         }
         kept = Checkpoint(checkpoint, checkpoint_every, words)
-        if kept.found:
-            size = int(kept.found["block_size"])  # whoever works on them
-            record.restore(kept.found)
     seeds = np.random.SeedSequence(int(seed)).spawn(replicas)
     _Blocks(scheme, steps, record, size, start, seeds, kept).complete(workers, progress)
     cloud = record.cloud(steps.times, steps.dt, int(seed), scheme, evaluation)
@@ -195,7 +192,7 @@ class _Blocks:
     record : Record
         What is kept of all of them.
     size : int
-        Replicas a block.
+        Replicas a block, unless the file says how many.
     start : callable
         What gives the positions of a replica from its number and its seed.
     seeds : list of SeedSequence
@@ -214,6 +211,9 @@ class _Blocks:
         seeds: list[np.random.SeedSequence],
         kept: Checkpoint | None,
     ) -> None:
+        if kept is not None and kept.found:
+            size = int(kept.found["block_size"])  # whoever works on them
+            record.restore(kept.found)
         self.scheme, self.steps, self.record, self.size, self.kept = scheme, steps, record, size, kept
         self.start, self.seeds = start, seeds
         self.blocks = [range(i, min(i + size, len(seeds))) for i in range(0, len(seeds), size)]
