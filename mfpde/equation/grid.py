@@ -130,12 +130,12 @@ def as_axes(axes: Axis | Sequence[Axis]) -> tuple[Axis, ...]:
     ValueError
         For anything else than axes.
     """
-    found = (axes,) if isinstance(axes, Axis) else entries(axes, "axes")
-    if not found:
+    result = (axes,) if isinstance(axes, Axis) else entries(axes, "axes")
+    if not result:
         raise ValueError("axes is empty; a box has one to four Axis objects such as Axis('x', 0, 1)")
-    for axis in found:
+    for axis in result:
         require(axes=(axis, one_of(Axis)))
-    return found
+    return result
 
 
 def axis_number(axes: Sequence[Axis], name: str) -> int:

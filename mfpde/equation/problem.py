@@ -397,6 +397,18 @@ class Problem:
         descends = self.reaction is Reaction.FREE_ENERGY or not self.reacts or self.noiseless
         return "" if descends else "birth-death on V does not minimise the free energy; reaction='free-energy' does"
 
+    def output(self, x: Array, coordinates: Sequence[Array], weights: Array) -> Array:
+        """What the network whose neurons have these parameters and masses gives for inputs; see `Network.output`.
+
+        Raises
+        ------
+        ValueError
+            If the problem names no network.
+        """
+        if self.network is None:
+            raise ValueError(f"problem {self.name!r} names no network; give Problem(network=Network(unit))")
+        return self.network.output(x, coordinates, weights)
+
     def grid(self, shape: Sequence[int] | int | None = None) -> Grid:
         """A mesh on the box: `shape`, or the one the problem suggests.
 

@@ -140,7 +140,7 @@ def find_places(
         blocks = measure.blocks(counts, places)
         start, logs = nodes_of(blocks)
         points, weights = follow(start, logs)
-        found = _places(blocks, np.exp(logs), weights)
+        latest = _places(blocks, np.exp(logs), weights)
         torn = torn or [[] for _ in blocks]
         if start.shape[1] == 1 and not measure.axes[0].periodic:
             ends = np.cumsum([0, *(len(block.logs) for block in blocks)])
@@ -148,23 +148,23 @@ def find_places(
                 part = slice(ends[k], ends[k + 1])
                 if block.shape is not None and len(block.logs) > 2:
                     torn[k] = _torn(block.points[:, 0], points[:, part, 0], weights[:, part], torn[k])
-                    found[k][0] += torn[k]
-        known = places if places is not None else [[[] for _ in axes] for axes in found]
+                    latest[k][0] += torn[k]
+        previous = places if places is not None else [[[] for _ in axes] for axes in latest]
         settled = all(
             not place.new(before)
-            for axes, olds in zip(found, known, strict=True)
+            for axes, olds in zip(latest, previous, strict=True)
             for news, before in zip(axes, olds, strict=True)
             for place in news
         )
         if settled:
             break
-        places = found
+        places = latest
     if places is None or not any(axis for component in places for axis in component):
         return None
     return places
 
 
-def _torn(start: Array, points: Array, weights: Array, known: Sequence[Place]) -> list[Place]:
+def _torn(start: Array, points: Array, weights: Array, before: Sequence[Place]) -> list[Place]:
     """Where neighbours that carry mass end far apart, and where they did so before nodes were put between them."""
     order = np.argsort(start)
     x, points, weights = start[order], points[:, order], weights[:, order]
@@ -172,7 +172,7 @@ def _torn(start: Array, points: Array, weights: Array, known: Sequence[Place]) -
     apart = np.abs(np.diff(points, axis=1)) / max(float(np.ptp(points)), 1e-300)
     # what counts is how much mass is how far apart
     unseen = np.max(np.where(apart > TORN, between * apart, 0.0), axis=0)
-    found = list(known)
+    tears = list(before)
     for j in np.argsort(-unseen)[:MOST_TORN]:
         if unseen[j] <= TORN_MASS:
             break
@@ -180,10 +180,10 @@ def _torn(start: Array, points: Array, weights: Array, known: Sequence[Place]) -
         if place.spread < SHARPEST * float(x[-1] - x[0]):
             continue
         # the same place as before, seen better
-        found = [old for old in found if abs(old.mean - place.mean) > 4.0 * old.spread]
-        if len(found) < MOST_TORN:
-            found.append(place)
-    return found
+        tears = [old for old in tears if abs(old.mean - place.mean) > 4.0 * old.spread]
+        if len(tears) < MOST_TORN:
+            tears.append(place)
+    return tears
 
 
 def _places(blocks: Sequence[Block], start: Array, weights: Array) -> Places:
@@ -193,22 +193,22 @@ def _places(blocks: Sequence[Block], start: Array, weights: Array) -> Places:
     result: Places = []
     for k, block in enumerate(blocks):
         d = block.points.shape[1]
-        found: list[list[Place]] = [[] for _ in range(d)]
+        by_axis: list[list[Place]] = [[] for _ in range(d)]
         if block.shape is not None:
             for i in range(d):
                 x, mass = _layers(block, beginnings[k], i)
                 if len(x) < 2:
                     continue
-                known = [_place(x, mass)]
+                so_far = [_place(x, mass)]
                 for part, now in zip(parts, weights, strict=True):
                     if not part[k].sum() > WEIGHTLESS * now.sum():
                         continue
                     layer = _layers(block, part[k], i)[1]
-                    for place in (_place(x, layer), *_leaning(x, layer, block.cut[i], known[0].spread)):
-                        if place.new(known):
-                            known.append(place)
-                found[i] = known[1:]
-        result.append(found)
+                    for place in (_place(x, layer), *_leaning(x, layer, block.cut[i], so_far[0].spread)):
+                        if place.new(so_far):
+                            so_far.append(place)
+                by_axis[i] = so_far[1:]
+        result.append(by_axis)
     return result
 
 
@@ -229,17 +229,17 @@ def _ends(x: Array, layer: Array, cut: tuple[bool, bool]) -> list[tuple[float, f
     apart, and hold less.
     """
     order = np.argsort(x)
-    found = []
+    ends = []
     for beyond, (last, before) in zip(cut, (order[:2], order[:-3:-1]), strict=True):
         if beyond:
             ratio = min(float(layer[last] / layer[before]), 0.99) if layer[before] > 0.0 else 0.99
-            found.append((float(x[last]), float(layer[last]) * ratio / (1.0 - ratio)))
-    return found
+            ends.append((float(x[last]), float(layer[last]) * ratio / (1.0 - ratio)))
+    return ends
 
 
 def _leaning(x: Array, layer: Array, cut: tuple[bool, bool], spread: float) -> list[Place]:
     """Places at the ends on which mass leans although the density goes on there."""
-    return [Place(end, spread) for end, held in _ends(x, layer, cut) if held > LEANING * layer.sum()]
+    return [Place(end, spread) for end, beyond in _ends(x, layer, cut) if beyond > LEANING * layer.sum()]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

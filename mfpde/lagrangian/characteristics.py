@@ -61,7 +61,7 @@ from mfpde.support.saves import same_time, save_times, within_run
 from mfpde.support.session import progress_bar, shows_progress, warn
 from mfpde.support.threads import one_blas_thread
 
-__all__ = ["Characteristics", "GROWTH", "Refinement", "START", "characteristics"]
+__all__ = ["Characteristics", "GROWTH", "Refinement", "characteristics", "first_counts"]
 
 
 START = {1: 32, 2: 24, 3: 16, 4: 10}
@@ -303,10 +303,8 @@ class Characteristics:
         -------
         array, shape (m,) or (m, q)
         """
-        if self.problem.network is None:
-            raise ValueError(f"problem {self.problem.name!r} names no network; give Problem(network=Network(unit))")
         points, weights = self.nodes_at(t)
-        return self.problem.network.output(x, list(points.T), weights)
+        return self.problem.output(x, list(points.T), weights)
 
     def density_at(self, points: ArrayLike, t: float | None = None) -> Array:
         r"""The density of ``mu_t`` at any points and time (default: the last).
@@ -511,9 +509,7 @@ def characteristics(
     times = np.array([0.0, *save_times(save, 0.0, t_end)])
     if not dynamics.clock(t_end) > 0:
         raise ValueError(f"the schedule is zero up to t_end = {t_end:g}: nothing moves")
-    d = dynamics.dimension
-    counts = START[d] if nodes is None else nodes
-    counts = (counts,) * d if isinstance(counts, (int, np.integer)) else tuple(counts)
+    counts = first_counts(nodes, dynamics.dimension)
     search = _Search(dynamics, times, tolerance, max_nodes, time_limit, progress)
     if nodes is None:
         while min(counts) > FEWEST and search.size(counts) > max_nodes:
@@ -521,10 +517,16 @@ def characteristics(
     if search.size(counts) > max_nodes:
         raise ValueError(f"{search.size(counts)} nodes exceed max_nodes = {max_nodes}; raise it or begin with fewer")
     search.refine(counts, rtol)
-    found = search.result()
-    if not found.converged:
-        warn(search.complaint(found), stacklevel=3)
-    return found
+    result = search.result()
+    if not result.converged:
+        warn(search.complaint(result), stacklevel=3)
+    return result
+
+
+def first_counts(nodes: int | Sequence[int] | None, d: int) -> tuple[int, ...]:
+    """Nodes along each of d axes to begin with: `nodes` where the caller says so, else as `START` has it."""
+    counts = START[d] if nodes is None else nodes
+    return (counts,) * d if isinstance(counts, (int, np.integer)) else tuple(counts)
 
 
 class _Search:
@@ -657,14 +659,14 @@ class _Search:
             _smooth=of_a_density(self.blocks),
         )
 
-    def complaint(self, found: Characteristics) -> str:
+    def complaint(self, result: Characteristics) -> str:
         """Why the tolerance was not reached, and what helps."""
         said = (
-            f"characteristics of {found.problem.name!r} are known to {found.error_estimate:.1e} only, "
+            f"characteristics of {result.problem.name!r} are known to {result.error_estimate:.1e} only, "
             f"above tolerance = {self.tolerance:g}"
         )
-        blind = max(found.watched, key=lambda one: one.error)
-        if blind.error > 0.5 * found.error_estimate:
+        blind = max(result.watched, key=lambda one: one.error)
+        if blind.error > 0.5 * result.error_estimate:
             return f"{said}: {blind.reason}; shorten t_end, or use solve()"
         remedy = {
             "nodes": f"the limit of {self.max_nodes} nodes; raise max_nodes or",

@@ -45,8 +45,9 @@ from typing import Any
 import numpy as np
 
 from mfpde.equation.energy import BoundEnergy
+from mfpde.equation.energy.base import difference_along
 from mfpde.equation.problem import Problem
-from mfpde.lagrangian.characteristics import GROWTH, START
+from mfpde.lagrangian.characteristics import GROWTH, first_counts
 from mfpde.lagrangian.nodes import Dynamics, Record, leeway, method
 from mfpde.support.arguments import COUNT, COUNTS, FLAG, NONE, real, require, shown, whole
 from mfpde.support.arrays import Array
@@ -231,9 +232,7 @@ def fluctuations(
     if not (whole(max_nodes) and max_nodes > 0):
         raise ValueError(f"max_nodes must be a positive integer, not {shown(max_nodes)}")
     times = np.array([0.0, *save_times(save, 0.0, t_end)])
-    d = dynamics.dimension
-    start = START[d] if nodes is None else nodes
-    counts = (start,) * d if isinstance(start, (int, np.integer)) else tuple(start)
+    counts = first_counts(nodes, dynamics.dimension)
     current = problem.mu_0.nodes(counts)
     if len(current[1]) > max_nodes:
         raise ValueError(f"{len(current[1])} nodes exceed max_nodes = {max_nodes}; raise it or begin with fewer")
@@ -342,12 +341,12 @@ def _curvature(bound: BoundEnergy, response: Array) -> Array:
     r = len(response)
     h = CURVATURE_STEP * max(1.0, float(np.abs(response).max(initial=0.0)))
     result = np.empty((r, r))
-    for k in range(r):
-        step = np.zeros(r)
-        step[k] = h
-        near = bound.slope(response + step) - bound.slope(response - step)
-        far = bound.slope(response + 2 * step) - bound.slope(response - 2 * step)
-        result[k] = (8.0 * near - far) / (12.0 * h)
+    for k, unit in enumerate(np.eye(r)):
+
+        def slope(shift: float, unit: Array = unit) -> Array:
+            return bound.slope(response + shift * unit)
+
+        result[k] = difference_along(slope, h)
     return 0.5 * (result + result.T)
 
 

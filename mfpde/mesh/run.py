@@ -535,10 +535,10 @@ class Integration:
             return
         widths = layer_widths(self.state.mu, grid)
         near = [h <= width < SMEARED * h for width, h in zip(widths, grid.spacing, strict=True)]
-        known = outlook(problem, grid, tau, t_end) if any(near) else None
-        if known is None:
+        prospect = outlook(problem, grid, tau, t_end) if any(near) else None
+        if prospect is None:
             return
-        ahead = tuple(width if there else math.inf for width, there in zip(known.end, near, strict=True))
+        ahead = tuple(width if there else math.inf for width, there in zip(prospect.end, near, strict=True))
         if note := unresolved(ahead, grid, "the state that drift and diffusion lead to"):
             self.notes.append(note)
 

@@ -111,10 +111,8 @@ class Cloud:
 
     def predict(self, x: Any, t: float | None = None, replica: int = 0) -> Array:
         """The output of the network whose neurons are a replica's particles; see `Solution.predict`."""
-        if self.problem.network is None:
-            raise ValueError(f"problem {self.problem.name!r} names no network; give Problem(network=Network(unit))")
         points, weights = self.points(t, replica)
-        return self.problem.network.output(x, list(points.T), weights)
+        return self.problem.output(x, list(points.T), weights)
 
     def __str__(self) -> str:
         mean, spread = self.energy.mean(axis=0), self.energy.std(axis=0)

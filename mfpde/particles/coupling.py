@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mfpde.equation.energy import BoundEnergy
+from mfpde.equation.energy.base import difference_along
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.problem import Problem
 from mfpde.particles.dynamics import Langevin, zero
@@ -269,15 +270,13 @@ def _local(bound: BoundEnergy, motion: Motion, points: Array, u: Array) -> Array
     d = points.shape[-1]
     jacobian = np.empty((*points.shape, d))
     for j, axis in enumerate(motion.axes):
-        h = 1e-3 * axis.length
 
-        def velocity(k: int, j: int = j, h: float = h) -> Array:
+        def velocity(shift: float, j: int = j) -> Array:
             moved = points.copy()
-            moved[..., j] += k * h
+            moved[..., j] += shift
             return motion.velocity(moved, _gradient(bound, moved, u))
 
-        near, far = velocity(1) - velocity(-1), velocity(2) - velocity(-2)
-        jacobian[..., j] = (8.0 * near - far) / (12.0 * h)
+        jacobian[..., j] = difference_along(velocity, 1e-3 * axis.length)
     symmetric = 0.5 * (jacobian + np.swapaxes(jacobian, -1, -2))
     growth = np.linalg.eigvalsh(symmetric)[..., -1]
     norm = np.linalg.svd(jacobian, compute_uv=False)[..., 0]

@@ -79,15 +79,15 @@ class KernelDensity:
         if self.bandwidth is None:
             return
         try:
-            given = numbers(self.bandwidth, "the bandwidth")
+            widths = numbers(self.bandwidth, "the bandwidth")
         except ValueError:
-            given = np.array([math.nan])
-        if given.ndim > 1 or given.size == 0 or not np.all(np.isfinite(given) & (given > 0)):
+            widths = np.array([math.nan])
+        if widths.ndim > 1 or widths.size == 0 or not np.all(np.isfinite(widths) & (widths > 0)):
             raise ValueError(
                 f"KernelDensity: the bandwidth must be positive and finite, one number or one an axis, "
                 f"not {shown(self.bandwidth)}; leave it out for Silverman's rule"
             )
-        object.__setattr__(self, "bandwidth", float(given) if given.ndim == 0 else tuple(map(float, given)))
+        object.__setattr__(self, "bandwidth", float(widths) if widths.ndim == 0 else tuple(map(float, widths)))
 
     def check(self, axes: Sequence[Axis]) -> None:
         """Raise ValueError where the estimate is not defined on a box."""

@@ -167,9 +167,9 @@ class CosineKernel(AxisKernel):
     frequency: float = 1.0
 
     def __post_init__(self) -> None:
-        given = np.atleast_1d(numbers(self.amplitudes, "CosineKernel: the amplitudes"))
-        amplitudes = tuple(given.ravel().tolist())
-        if given.ndim != 1 or not (np.all(np.isfinite(given)) and real(self.constant)):
+        values = np.atleast_1d(numbers(self.amplitudes, "CosineKernel: the amplitudes"))
+        amplitudes = tuple(values.ravel().tolist())
+        if values.ndim != 1 or not (np.all(np.isfinite(values)) and real(self.constant)):
             wrong = f"{shown(self.amplitudes)}, {shown(self.constant)}"
             raise ValueError(f"CosineKernel: amplitudes and constant must be finite, not {wrong}")
         object.__setattr__(self, "amplitudes", amplitudes)
@@ -181,8 +181,8 @@ class CosineKernel(AxisKernel):
     @property
     def definite(self) -> int:
         """The sign of the constant and the amplitudes, where they have one."""
-        given = (self.constant, *self.amplitudes)
-        return 1 if min(given) >= 0 else -1 if max(given) <= 0 else 0
+        coefficients = (self.constant, *self.amplitudes)
+        return 1 if min(coefficients) >= 0 else -1 if max(coefficients) <= 0 else 0
 
     def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
         """See `AxisKernel`."""

@@ -39,6 +39,7 @@ __all__ = [
     "Source",
     "axis_positions",
     "central_difference",
+    "difference_along",
     "difference_step",
     "in_chunks",
     "prepared_output",
@@ -90,6 +91,12 @@ def central_difference(function: Callable[[Array], Array], x: Array, h: float) -
     second = function(x + 2 * h) - function(x - 2 * h)
     third = function(x + 3 * h) - function(x - 3 * h)
     return (0.75 * first - 0.15 * second + third / 60.0) / h
+
+
+def difference_along(function: Callable[[float], Array], h: float) -> Array:
+    """The derivative at 0 of a function of a displacement, by the 4-th order central difference of step `h`."""
+    near, far = function(h) - function(-h), function(2 * h) - function(-2 * h)
+    return (8.0 * near - far) / (12.0 * h)
 
 
 def prepared_output(grid: Grid, mu: Array, out: Array | None) -> Array:
@@ -578,13 +585,13 @@ class Confinement(External):
     """
 
     def __init__(self, strengths: dict[str, float] | None = None, **named: float) -> None:
-        given = {**(strengths or {}), **named}
-        if not given:
+        by_axis = {**(strengths or {}), **named}
+        if not by_axis:
             raise ValueError("a confinement needs the strength of at least one axis, e.g. Confinement(c=0.1)")
-        for name, strength in given.items():
+        for name, strength in by_axis.items():
             if not (real(strength) and strength >= 0):
                 raise ValueError(f"confinement of axis {name!r}: the strength must be >= 0, not {shown(strength)}")
-        k = np.array(list(given.values()), dtype=float)
+        k = np.array(list(by_axis.values()), dtype=float)
 
         def confinement(*x: Array) -> Array:
             return np.asarray(sum(0.5 * ki * xi**2 for ki, xi in zip(k, x, strict=True)))
@@ -592,8 +599,8 @@ class Confinement(External):
         def gradient(*x: Array) -> tuple[Array, ...]:
             return tuple(ki * xi for ki, xi in zip(k, x, strict=True))
 
-        object.__setattr__(self, "strengths", {name: float(value) for name, value in given.items()})
-        super().__init__(confinement, gradient, 0.0, tuple(given))
+        object.__setattr__(self, "strengths", {name: float(value) for name, value in by_axis.items()})
+        super().__init__(confinement, gradient, 0.0, tuple(by_axis))
 
     def __repr__(self) -> str:
         strengths: dict[str, float] = self.strengths  # type: ignore[attr-defined]
@@ -626,10 +633,10 @@ class BoundExternal(BoundEnergy):
         x = read_only(*(points[:, i] for i in self._positions))
         result = np.zeros(points.shape)
         if self._source.gradient is not None:
-            given = self._source.gradient(*x)
-            if isinstance(given, np.ndarray) and given.ndim == 1 and len(x) == 1:
-                given = (given,)  # a lone array for one axis is meant well
-            for i, values in zip(self._positions, given, strict=True):
+            slopes = self._source.gradient(*x)
+            if isinstance(slopes, np.ndarray) and slopes.ndim == 1 and len(x) == 1:
+                slopes = (slopes,)  # a lone array for one axis is meant well
+            for i, values in zip(self._positions, slopes, strict=True):
                 result[:, i] = values
             return result
         for j, i in enumerate(self._positions):

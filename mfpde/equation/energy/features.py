@@ -198,8 +198,8 @@ class BoundFeatures(BoundEnergy):
             return np.concatenate([values[rows], np.tensordot(signs, values, 1)[None]])
 
         def slopes(points: Array) -> Array:
-            given = self._source.slopes(*points.T)
-            pairs = zip(given, self.axes, strict=True)
+            by_axis = self._source.slopes(*points.T)
+            pairs = zip(by_axis, self.axes, strict=True)
             return np.stack([some(self._shaped(values, (len(points),))) for values, _ in pairs], axis=-1)
 
         check_gradient(repr(self._source), self.axes, lambda points: some(self._phi(points)), slopes, M, labels)

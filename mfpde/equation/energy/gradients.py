@@ -86,7 +86,7 @@ def check_gradient(
     middle = np.array([axis.lower for axis in axes]) + 0.5 * length
     points = middle + (1.0 - 2.0 * MARGIN) * (probe_points(axes, PLACES) - middle)
     test = _Test(what, value, gradient, length, max(width, 1))
-    wrong, given, found = test.at(points)
+    wrong, slopes, differences = test.at(points)
     for i, axis in enumerate(axes):
         for j, k in zip(*np.nonzero(wrong[..., i]), strict=True):
             beside = np.repeat(points[k : k + 1], len(BESIDE), axis=0)
@@ -97,8 +97,8 @@ def check_gradient(
             place = ", ".join(f"{a.name}={x:.6g}" for a, x in zip(axes, points[k], strict=True))
             which = f" of {labels[j]}" if labels else ""
             raise ValueError(
-                f"{what}: the derivative along {axis.name}{which} is {given[j, k, i]:.9g} at {place}, where "
-                f"differences of the function give {found[j, k, i]:.9g}; correct the gradient, or leave it out"
+                f"{what}: the derivative along {axis.name}{which} is {slopes[j, k, i]:.9g} at {place}, where "
+                f"differences of the function give {differences[j, k, i]:.9g}; correct the gradient, or leave it out"
             )
 
 
@@ -115,27 +115,27 @@ class _Test:
         """Whether each slope looks wrong, shape (m, n, d); the slopes that are given, and the differences."""
         n, d = points.shape
         try:
-            given = np.asarray(self.gradient(*read_only(points)), dtype=float)
+            slopes = np.asarray(self.gradient(*read_only(points)), dtype=float)
         except Exception as failure:
             text = " ".join(str(failure).split())
             wanted = "it takes what the function takes, and gives an array for each axis"
             raise ValueError(
                 f"{self.what}: its gradient fails with {type(failure).__name__}: {text}; {wanted}"
             ) from failure
-        given = given.reshape(-1, n, d)
+        slopes = slopes.reshape(-1, n, d)
         with np.errstate(all="ignore"):  # what is not finite says nothing
             along = [self._differences(points, i) for i in range(d)]
-            found, error, largest = (np.stack(arrays, axis=-1) for arrays in zip(*along, strict=True))
+            differences, error, largest = (np.stack(arrays, axis=-1) for arrays in zip(*along, strict=True))
             if self.scale is None:
-                sure = np.where(error < 0.1 * np.abs(found), np.abs(found), 0.0)
+                sure = np.where(error < 0.1 * np.abs(differences), np.abs(differences), 0.0)
                 steepest = sure.max(axis=1)
                 # of a function that is constant but for round-off, and of one that is small beside the others
                 floor = np.maximum(1e-5 * largest.max(axis=1) / self.length, 1e-3 * steepest.max(axis=0))
                 self.scale = np.maximum(steepest, floor)[:, None, :]
             allowed = WRONG * self.scale
             # a slope that is not finite is named where a run comes upon it, with the time
-            wrong = np.isfinite(given) & (np.abs(given - found) > allowed + 5.0 * error)
-            return (error <= 0.1 * allowed) & wrong, given, found
+            wrong = np.isfinite(slopes) & (np.abs(slopes - differences) > allowed + 5.0 * error)
+            return (error <= 0.1 * allowed) & wrong, slopes, differences
 
     def _differences(self, points: Array, i: int) -> tuple[Array, Array, Array]:
         """The slopes along an axis, what they may be off by, and the size of the functions, shape (m, n) each."""
