@@ -369,7 +369,7 @@ class Problem:
             return 1.0 if g is None else float(g)
         rate = values_of(g, *coordinates)
         fine = np.isfinite(rate) & (rate >= 0.0)
-        if not fine.all():
+        if np.count_nonzero(fine) < fine.size:
             name = f"the metric of axis {self.axes[i].name!r}"
             where = _first_place(self.axes, coordinates, _broadcast(rate, coordinates, name), fine)
             raise ValueError(f"{name} is {where}; it must be finite and not negative in the box")

@@ -85,6 +85,8 @@ class Dynamics:
         self.lower = np.array([axis.lower for axis in axes])
         self.upper = np.array([axis.upper for axis in axes])
         self.length = self.upper - self.lower
+        self.scaled = [i for i, g in enumerate(problem.metric or ()) if g is not None]
+        """Axes along which the metric is not 1."""
         # one bound for each axis: periodic ones have none
         self.floor = np.where(self.periodic, -np.inf, self.lower)[:, None]
         self.ceiling = np.where(self.periodic, np.inf, self.upper)[:, None]
@@ -102,9 +104,9 @@ class Dynamics:
 
     def velocity(self, points: Array, response: Array) -> Array:
         """``-G grad V`` at points, shape ``(d, n)``."""
-        gradient = self.bound.gradient(points, response)
-        mobility = self.problem.mobility
-        velocity = np.stack([-mobility(i, *points.T) * gradient[:, i] for i in range(self.dimension)])
+        velocity = np.negative(self.bound.gradient(points, response).T, order="C")
+        for i in self.scaled:
+            velocity[i] *= self.problem.mobility(i, *points.T)
         return self.finite(velocity, points, response, "the velocity")
 
     def rate(self, points: Array, response: Array) -> Array:
@@ -144,8 +146,10 @@ class Dynamics:
         gradient = self.bound.gradient(everywhere, response).reshape(d, 7 * n, d)
         result = np.zeros(n)
         for i, (moved, weights) in enumerate(stencils):
-            mobility = self.problem.mobility(i, *moved.T)
-            flux = self.finite(mobility * gradient[i, :, i], moved, response, "the velocity")
+            flux = gradient[i, :, i]
+            if i in self.scaled:
+                flux = self.problem.mobility(i, *moved.T) * flux
+            self.finite(flux, moved, response, "the velocity")
             result += (weights * flux.reshape(7, n)).sum(axis=0)
         return result
 
