@@ -62,7 +62,7 @@ class Field(ABC):
 
 
 class DirectField(Field):
-    """See the module. Terms that do not depend on the measure are evaluated for all replicas in one call."""
+    """The energy on the points, replica by replica; terms that the measure does not enter, for all in one call."""
 
     def __init__(self, bound: BoundEnergy, parts: tuple[BoundEnergy, ...] | None = None) -> None:
         parts = bound.parts if parts is None else parts
@@ -76,7 +76,7 @@ class DirectField(Field):
         return "the energy on the points, replica by replica"
 
     def measure(self, points: Array, weights: Array) -> Array:
-        """See `Field`."""
+        """Take the measures in, and compute the response of each part that has one; all responses (R, r)."""
         self._points, self._weights = points, weights
         if not self._coupled:
             self._responses = [[]] * len(points)
@@ -91,7 +91,7 @@ class DirectField(Field):
         return np.array(rows).reshape(len(points), self.response_size)
 
     def energies(self) -> Array:
-        """See `Field`."""
+        """E of the measures taken in, (R,), as sums over their points."""
         result = np.zeros(len(self._points))
         flat = self._points.reshape(-1, self._points.shape[2])
         for part in self._fixed:
@@ -104,7 +104,7 @@ class DirectField(Field):
         return result
 
     def potential(self, points: Array) -> Array:
-        """See `Field`."""
+        """V at points (R, n, d) of the measures taken in, (R, n)."""
         result = np.zeros(points.shape[:2])
         flat = points.reshape(-1, points.shape[2])
         for part in self._fixed:
@@ -115,7 +115,7 @@ class DirectField(Field):
         return result
 
     def gradient(self, points: Array) -> Array:
-        """See `Field`."""
+        """The gradient of V at points (R, n, d), of the same shape."""
         result = np.zeros(points.shape)
         flat = points.reshape(-1, points.shape[2])
         for part in self._fixed:
@@ -173,7 +173,7 @@ class Mesh:
 
 
 class MeshField(Field):
-    """See the module."""
+    """The energy on a mesh, which the measures are spread over and the potential is interpolated from."""
 
     def __init__(self, bound: BoundEnergy, shape: tuple[int, ...]) -> None:
         grid = Grid(bound.axes, shape)
@@ -187,7 +187,7 @@ class MeshField(Field):
         return f"interpolation of degree 7 on a mesh of {cells} cells"
 
     def measure(self, points: Array, weights: Array) -> Array:
-        """See `Field`."""
+        """Spread the measures over the mesh and evaluate the energy there; their responses (R, r)."""
         replicas, grid = len(points), self._mesh.grid
         density = self._mesh.deposit(points, weights)
         density /= grid.cell_volume
@@ -201,15 +201,15 @@ class MeshField(Field):
         return responses
 
     def energies(self) -> Array:
-        """See `Field`."""
+        """E of the measures as the mesh has them, (R,)."""
         return self._energies.copy()
 
     def potential(self, points: Array) -> Array:
-        """See `Field`."""
+        """V at points (R, n, d), interpolated, (R, n)."""
         return self._mesh.interpolate(points, self._values, False)
 
     def gradient(self, points: Array) -> Array:
-        """See `Field`."""
+        """The gradient of the interpolant of V at points (R, n, d), of the same shape."""
         return self._mesh.interpolate(points, self._values, True)
 
 

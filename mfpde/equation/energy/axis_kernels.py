@@ -94,7 +94,7 @@ class GaussianKernel(AxisKernel):
         return 1 if self.amplitude > 0 else -1
 
     def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
-        """See `AxisKernel`."""
+        """The kernel on an axis, with the sum over all images where that is periodic."""
         rate, amplitude = -0.5 / self.variance, self.amplitude
 
         def plain(d: Array) -> Array:
@@ -137,7 +137,7 @@ class LinearKernel(AxisKernel):
         return 1
 
     def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
-        """See `AxisKernel`."""
+        """The kernel on an axis, of rank 1; a periodic one is refused, as the kernel jumps where it closes."""
         if axis.periodic:
             raise ValueError(f"LinearKernel on axis {axis.name!r}: x y jumps where a periodic axis closes; use another")
         return AxisKernelOnAxis(lambda x, y: x * y, lambda x, y: y + 0.0 * x, False, LinearFactor(), self.definite)
@@ -185,7 +185,7 @@ class CosineKernel(AxisKernel):
         return 1 if min(coefficients) >= 0 else -1 if max(coefficients) <= 0 else 0
 
     def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
-        """See `AxisKernel`."""
+        """The kernel on an axis, of finite rank; a periodic one must have a whole number of turns."""
         turns = self.frequency * axis.length / (2 * math.pi)
         if axis.periodic and abs(turns - round(turns)) > 1e-12 * turns:
             raise ValueError(
@@ -236,7 +236,7 @@ class CallableKernel(AxisKernel):
             raise ValueError(f"CallableKernel: translation_invariant is True or False, not {wrong}")
 
     def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
-        """See `AxisKernel`."""
+        """The kernel on an axis, held against what a kernel has to be: symmetric, finite, periodic where the axis is."""
         x = golden_points(axis.lower, axis.upper, 23)
         values: Array = values_of(self.function, x[:, None], x[None, :])
         values = np.array(np.broadcast_to(values, (x.size, x.size)))

@@ -474,7 +474,7 @@ class GridSum(GridEnergy):
         self._buffer = np.empty(grid.shape) if len(self._others) > 1 else None
 
     def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
-        """See `GridEnergy.evaluate`."""
+        """V, E and response of a density: those of all parts together, V written to `out` if that is there."""
         if not self._others:
             assert self._external is not None
             return self._external.evaluate(mu, out)
@@ -681,7 +681,7 @@ class ExternalOnGrid(GridEnergy):
         return float(np.dot(self._flat, mu.reshape(-1))) * self.grid.cell_volume + self.constant
 
     def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
-        """See `GridEnergy.evaluate`."""
+        """V, which is the potential itself, E, and an empty response; V is written to `out` if that is there."""
         V = prepared_output(self.grid, mu, out)
         np.copyto(V, self.values)
         return V, self.energy(mu), self._none

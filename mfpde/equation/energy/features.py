@@ -352,7 +352,7 @@ class FeaturesOnGrid(GridEnergy):
             self._back = tuple(int(i) for i in np.argsort(order))
 
     def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
-        """See `GridEnergy.evaluate`."""
+        """V, E and the response of a density, by products with the features' matrix; V is written to `out` if there."""
         V = prepared_output(self.grid, mu, out)
         n_outer, n_inner = self._cells
         size, C = self.grid.size, self._amplitudes

@@ -343,7 +343,7 @@ class ProductFormOnGrid(GridEnergy):
         self._volume = grid.cell_volume
 
     def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
-        """See `GridEnergy.evaluate`."""
+        """V, E and the moments of a density, axis by axis; V is written to `out` if that is there."""
         V = prepared_output(self.grid, mu, out)
         x = mu
         for down in self._down:
@@ -473,7 +473,7 @@ class DirectOnGrid(GridEnergy):
         self._none = np.empty(0)
 
     def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
-        """See `GridEnergy.evaluate`."""
+        """V, E and an empty response of a density, by the operator; V is written to `out` if that is there."""
         V = prepared_output(self.grid, mu, out)
         np.multiply(self._operator.apply(mu), self._bound.weight, out=V)
         energy = 0.5 * self.grid.cell_volume * float(np.dot(V.reshape(-1), mu.reshape(-1)))

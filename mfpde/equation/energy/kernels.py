@@ -127,7 +127,7 @@ class SeparableKernel(Kernel):
         return math.prod(kernel.definite for kernel in self.kernels.values())
 
     def bind(self, axes: tuple[Axis, ...], tolerance: float, include: Array | None = None) -> BoundKernel:
-        """See `Kernel`."""
+        """The product on a box, each factor truncated; a factorisation also holds at the points `include` (m, d)."""
         return BoundSeparable(self, axes, tolerance, include)
 
     def __repr__(self) -> str:
@@ -266,7 +266,7 @@ class TranslationInvariantKernel(Kernel):
         self.function, self.gradient = function, gradient
 
     def bind(self, axes: tuple[Axis, ...], tolerance: float, include: Array | None = None) -> BoundKernel:
-        """See `Kernel`."""
+        """The kernel on a box, which has no factorisation: differences are the short way round on periodic axes."""
         return BoundTranslationInvariant(self, axes)
 
     def __repr__(self) -> str:
@@ -363,7 +363,7 @@ class PairKernel(Kernel):
         self.function, self.gradient = function, gradient
 
     def bind(self, axes: tuple[Axis, ...], tolerance: float, include: Array | None = None) -> BoundKernel:
-        """See `Kernel`."""
+        """The kernel on a box, which has no factorisation."""
         return BoundPair(self, axes)
 
     def __repr__(self) -> str:
