@@ -236,7 +236,7 @@ class CallableKernel(AxisKernel):
             raise ValueError(f"CallableKernel: translation_invariant is True or False, not {wrong}")
 
     def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
-        """The kernel on an axis, held against what a kernel has to be: symmetric, finite, periodic where the axis is."""
+        """The kernel on an axis, once it has proved symmetric, finite, and periodic where the axis is."""
         x = golden_points(axis.lower, axis.upper, 23)
         values: Array = values_of(self.function, x[:, None], x[None, :])
         values = np.array(np.broadcast_to(values, (x.size, x.size)))
