@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import enum
 import importlib
 import json
@@ -14,8 +15,8 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -126,17 +127,106 @@ class Figure:
     figure: Any
 
 
-@dataclass(frozen=True)
 class Study:
-    """What a study gives back."""
+    """What a study claims, and the tables and figures beside it; a study adds to it in the order of the report.
 
-    title: str
-    summary: str
-    rows: Sequence[Row]
-    tables: Sequence[Table] = ()
-    figures: Sequence[Figure] = ()
-    not_run: str = ""
-    """Why it claims nothing: what it needs is not installed. Its one row says so."""
+    Parameters
+    ----------
+    title : str
+    summary : str
+        Below the title: what is held against what.
+    quick : bool
+        Small sizes, for a look: parts of the study ask for it here.
+    progress : callable, optional
+        Where `Study.progress` goes.
+    not_run : str
+        Why it claims nothing: what it needs is not installed. Its one row says so.
+
+    Attributes
+    ----------
+    rows : list of Row
+        From `claim`, `at_most`, `at_least` and `report`.
+    tables : list of Table
+    figures : list of Figure
+    """
+
+    def __init__(
+        self, title: str, summary: str, quick: bool = False, progress: Progress | None = None, not_run: str = ""
+    ) -> None:
+        self.title = title
+        self.summary = summary
+        self.quick = quick
+        self.not_run = not_run
+        self.rows: list[Row] = []
+        self.tables: list[Table] = []
+        self.figures: list[Figure] = []
+        self._show = progress
+        self._section = (0.0, 1.0)
+
+    def claim(
+        self,
+        claim: str,
+        source: str,
+        expected: float,
+        measured: float,
+        tolerance: float = 0.0,
+        kind: Kind = Kind.WITHIN,
+        note: str = "",
+    ) -> None:
+        """``|measured - expected| <= tolerance``, or what `kind` says; the parameters are those of `Row`."""
+        self.rows.append(Row(claim, source, expected, measured, tolerance, kind, note))
+
+    def at_most(
+        self, claim: str, source: str, bound: float, measured: float, slack: float = 0.0, note: str = ""
+    ) -> None:
+        """``measured <= bound + slack``."""
+        self.claim(claim, source, bound, measured, slack, Kind.AT_MOST, note)
+
+    def at_least(
+        self, claim: str, source: str, bound: float, measured: float, slack: float = 0.0, note: str = ""
+    ) -> None:
+        """``measured >= bound - slack``."""
+        self.claim(claim, source, bound, measured, slack, Kind.AT_LEAST, note)
+
+    def report(self, what: str, source: str, measured: float, expected: float = 0.0, note: str = "") -> None:
+        """A number without a claim. `expected` stands in the results beside it, and nothing is made of it."""
+        self.claim(what, source, expected, measured, 0.0, Kind.REPORTED, note)
+
+    def table(
+        self, title: str, header: Sequence[str], rows: Sequence[Sequence[str | float | int]], text: str = ""
+    ) -> None:
+        """Numbers below the claims, under a title and a sentence about them."""
+        self.tables.append(Table(title, header, rows, text))
+
+    def figure(self, name: str, caption: str, figure: Any) -> None:
+        """A matplotlib figure, which the runner saves as ``<study>--<name>.png`` and closes."""
+        self.figures.append(Figure(name, caption, figure))
+
+    def progress(self, fraction: float, text: str) -> None:
+        """Say what comes next, and which fraction of the present part (of the study, outside of one) is done."""
+        if self._show is not None:
+            start, end = self._section
+            self._show(start + (end - start) * fraction, text)
+
+    @contextlib.contextmanager
+    def section(self, start: float, end: float) -> Iterator[None]:
+        """Within it `progress` runs from one fraction of the whole to another one."""
+        outer = self._section
+        low, high = outer
+        self._section = (low + (high - low) * start, low + (high - low) * end)
+        try:
+            yield
+        finally:
+            self._section = outer
+
+    def parts(self, *parts: tuple[Callable[[Study], None], float]) -> None:
+        """Run parts in their order, each with the share of the time that it takes; the shares add up to one."""
+        done = 0.0
+        for part, share in parts:
+            with self.section(done, done + share):
+                part(self)
+            done += share
+        self.progress(1.0, "")
 
     def counts(self) -> dict[Verdict, int]:
         """How many rows have which verdict."""
@@ -164,13 +254,12 @@ def run_study(name: str, module: str, quick: bool, progress: Progress) -> tuple[
         if not isinstance(study, Study):
             raise TypeError(f"run() of {module} returned {type(study).__name__}, not a Study")
         if not study.not_run and not any(row.kind is not Kind.REPORTED for row in study.rows):
-            empty = Row("the study makes a claim", "the runner", 1.0, 0.0, kind=Kind.AT_LEAST)
-            study = replace(study, rows=[*study.rows, empty])
+            study.at_least("the study makes a claim", "the runner", 1.0, 0.0)
     except Exception as error:
         traceback.print_exc()
         text = _without_paths(f"{type(error).__name__}: {error}")
-        row = Row("the study runs to its end", "the runner", 0.0, math.nan, note=text)
-        study = Study(name, "The study raised an exception.", [row])
+        study = Study(name, "The study raised an exception.")
+        study.claim("the study runs to its end", "the runner", 0.0, math.nan, note=text)
     return study, time.perf_counter() - began
 
 
@@ -279,31 +368,54 @@ def write_study(output: Path, name: str, study: Study, seconds: float, quick: bo
     return record
 
 
-def write_report(output: Path) -> Path:
-    """Write REPORT.md from all results there are."""
+def write_report(output: Path, package: str = "validation") -> Path:
+    """Write REPORT.md from all results there are, whichever run they are from."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((output / "results").glob("*.json"))]
     path = output / "REPORT.md"
-    path.write_text(report(records), encoding="utf-8")
+    path.write_text(report(records, headlines(package)), encoding="utf-8")
     return path
 
 
-def report(records: Sequence[Mapping[str, Any]]) -> str:
-    """The report: counts, then each study with its rows, tables and figures."""
+def headlines(package: str = "validation") -> dict[str, str]:
+    """Part of the claim that each study is named by in the summary: the constant `HEADLINE` of its module."""
+    found = {}
+    for name, module in studies(package).items():
+        # a study that cannot be imported has said so in a row of its own
+        with contextlib.suppress(Exception):
+            found[name] = str(getattr(importlib.import_module(module), "HEADLINE", ""))
+    return found
+
+
+def report(records: Sequence[Mapping[str, Any]], headlines: Mapping[str, str] | None = None) -> str:
+    """The report: a page of what was claimed and confirmed, then each study with its rows, tables and figures."""
+    lines = _page(records, headlines or {})
+    for record in records:
+        lines += _in_full(record)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _page(records: Sequence[Mapping[str, Any]], headlines: Mapping[str, str]) -> list[str]:
+    """The summary: counts, the claim that each study is named by, and the claims that fail."""
+    totals = {verdict: sum(record["counts"][verdict.value] for record in records) for verdict in Verdict}
+    claims = totals[Verdict.PASS] + totals[Verdict.FAIL]
     lines = ["# Validation report", "", "Generated by `python -m validation`; do not edit.", ""]
-    header = ["study", *(verdict.value for verdict in Verdict), "date", "seconds"]
+    lines += [
+        f"**{claims} claims in {len(records)} studies: {totals[Verdict.PASS]} are confirmed, "
+        f"{totals[Verdict.FAIL]} fail.** Beside them {totals[Verdict.REPORTED]} numbers are reported without a claim. "
+        "A verdict is computed from the numbers in its row: *within* means |measured - expected| <= tolerance, "
+        "*at most* and *at least* are one-sided with the tolerance as slack. The studies follow in full on this page.",
+        "",
+    ]
     body = []
     for record in records:
         counts = [record["counts"][verdict.value] for verdict in Verdict]
         label = f"[{record['name']}](#{record['name']})" + (" (quick)" if record["quick"] else "")
-        body.append([label, *counts, record["date"], f"{record['seconds']:.0f}"])
-    totals = [sum(record["counts"][verdict.value] for record in records) for verdict in Verdict]
-    body.append(["**all**", *totals, "", f"{sum(record['seconds'] for record in records):.0f}"])
+        headline = _headline(record, headlines.get(record["name"], ""))
+        body.append([label, *counts, headline, record["date"], f"{record['seconds']:.0f}"])
+    seconds = f"{sum(record['seconds'] for record in records):.0f}"
+    body.append(["**all**", *totals.values(), "", "", seconds])
+    header = ["study", *(verdict.value for verdict in Verdict), "one of its claims", "date", "seconds"]
     lines += [*_markdown(header, body), ""]
-    lines += [
-        "A verdict is computed from the numbers in its row: *within* means |measured - expected| <= tolerance, "
-        "*at most* and *at least* are one-sided with the tolerance as slack. *Reported* rows claim nothing.",
-        "",
-    ]
     failed = [(record, row) for record in records for row in record["rows"] if row["verdict"] == Verdict.FAIL.value]
     if failed:
         lines += ["## Failed", ""]
@@ -314,40 +426,56 @@ def report(records: Sequence[Mapping[str, Any]]) -> str:
                 f"{_show(row['expected'])}, tolerance {_show(row['tolerance'])}{note}"
             )
         lines.append("")
-    for record in records:
-        machine = record["machine"]
-        versions = ", ".join(f"{package} {number}" for package, number in machine["versions"].items())
-        lines += [f'<a id="{record["name"]}"></a>', "", f"## {record['title']}", "", record["summary"], ""]
-        lines += [
-            f"Run on {record['date']} in {record['seconds']:.0f} s on {machine['cores']} cores of "
-            f"{machine['processor']}, {machine['system']}; {versions}."
-            + (" Quick settings." if record["quick"] else ""),
-            "",
-        ]
-        rows = [
-            [
-                row["claim"],
-                _show(row["expected"]) if row["kind"] == "within" else f"{row['kind']} {_show(row['expected'])}",
-                _show(row["measured"]),
-                _show(row["tolerance"]),
-                f"**{row['verdict']}**" if row["verdict"] == Verdict.FAIL.value else row["verdict"],
-                row["source"],
-                row["note"],
-            ]
-            if row["kind"] != Kind.REPORTED.value
-            else [row["claim"], "", _show(row["measured"]), "", row["verdict"], row["source"], row["note"]]
-            for row in record["rows"]
-        ]
-        lines += _markdown(["claim", "expected", "measured", "tolerance", "verdict", "source", "note"], rows)
-        lines.append("")
-        for table in record["tables"]:
-            lines += [f"### {table['title']}", ""]
-            if table["text"]:
-                lines += [table["text"], ""]
-            lines += [*_markdown(table["header"], [[_show(x) for x in row] for row in table["rows"]]), ""]
-        for figure in record["figures"]:
-            lines += [f"![{figure['caption']}]({figure['file']})", "", figure["caption"], ""]
-    return "\n".join(lines).rstrip() + "\n"
+    return lines
+
+
+def _headline(record: Mapping[str, Any], wanted: str) -> str:
+    """The claim that holds `wanted`, in a run that left it out the first one, with its numbers."""
+    rows = [row for row in record["rows"] if row["kind"] != Kind.REPORTED.value]
+    row = next((row for row in rows if wanted in row["claim"]), rows[0] if rows else None)
+    if row is None:
+        return record["summary"]
+    expected = _show(row["expected"])
+    if row["kind"] == Kind.WITHIN.value:
+        held = f"{expected} +- {_show(row['tolerance'])}"
+    else:
+        held = f"{row['kind']} {expected}" + (f" + {_show(row['tolerance'])}" if row["tolerance"] else "")
+    if row["kind"] == Kind.AT_LEAST.value:
+        held = held.replace(" + ", " - ")
+    verdict = ", **FAIL**" if row["verdict"] == Verdict.FAIL.value else ""
+    return f"{row['claim']}: {_show(row['measured'])} ({held}{verdict})"
+
+
+def _in_full(record: Mapping[str, Any]) -> list[str]:
+    """A study with its rows, tables and figures."""
+    machine = record["machine"]
+    versions = ", ".join(f"{package} {number}" for package, number in machine["versions"].items())
+    lines = [f'<a id="{record["name"]}"></a>', "", f"## {record['title']}", "", record["summary"], ""]
+    lines += [
+        f"Run on {record['date']} in {record['seconds']:.0f} s on {machine['cores']} cores of "
+        f"{machine['processor']}, {machine['system']}; {versions}." + (" Quick settings." if record["quick"] else ""),
+        "",
+    ]
+    header = ["claim", "expected", "measured", "tolerance", "verdict", "source", "note"]
+    lines += [*_markdown(header, [_cells(row) for row in record["rows"]]), ""]
+    for table in record["tables"]:
+        lines += [f"### {table['title']}", ""]
+        if table["text"]:
+            lines += [table["text"], ""]
+        lines += [*_markdown(table["header"], [[_show(x) for x in row] for row in table["rows"]]), ""]
+    for figure in record["figures"]:
+        lines += [f"![{figure['caption']}]({figure['file']})", "", figure["caption"], ""]
+    return lines
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    """A row's cells in the report: one that only reports shows no expected value and no tolerance."""
+    expected = tolerance = ""
+    if row["kind"] != Kind.REPORTED.value:
+        expected = _show(row["expected"]) if row["kind"] == "within" else f"{row['kind']} {_show(row['expected'])}"
+        tolerance = _show(row["tolerance"])
+    verdict = f"**{row['verdict']}**" if row["verdict"] == Verdict.FAIL.value else row["verdict"]
+    return [row["claim"], expected, _show(row["measured"]), tolerance, verdict, row["source"], row["note"]]
 
 
 def _markdown(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> list[str]:
@@ -383,6 +511,7 @@ def main(arguments: Sequence[str] | None = None, package: str = "validation") ->
     parser.add_argument("names", nargs="*", help="studies to run (default: all)")
     parser.add_argument("--quick", action="store_true", help="small sizes, written to validation/quick")
     parser.add_argument("--list", action="store_true", help="list the studies and stop")
+    parser.add_argument("--report", action="store_true", help="run nothing: write REPORT.md anew from the results")
     parser.add_argument("--output", type=Path, help="folder for REPORT.md, results and figures")
     options = parser.parse_args(arguments)
 
@@ -398,18 +527,22 @@ def main(arguments: Sequence[str] | None = None, package: str = "validation") ->
         print(f"unknown: {', '.join(unknown)}; the studies are {', '.join(known)}", file=sys.stderr)
         return 2
 
+    output: Path = options.output or (HOME / "quick" if options.quick else HOME)
+    if options.report:
+        print(f"{write_report(output, package).name} written, from the results of earlier runs")
+        return 0
+
     import matplotlib
 
     matplotlib.use("Agg")
-    output: Path = options.output or (HOME / "quick" if options.quick else HOME)
     failed = 0
     for name in names:
         with _bar(name) as show:
             study, seconds = run_study(name, known[name], options.quick, show)
         write_study(output, name, study, seconds, options.quick)
         failed += study.counts()[Verdict.FAIL]
-        _print(name, study, seconds)
-    path = write_report(output)
+        print_study(name, study, seconds)
+    path = write_report(output, package)
     print(f"{path.name} written; {failed} of the claims fail" if failed else f"{path.name} written; every claim holds")
     return 1 if failed else 0
 
@@ -445,7 +578,7 @@ class _bar:
             self.bar.stop()
 
 
-def _print(name: str, study: Study, seconds: float) -> None:
+def print_study(name: str, study: Study, seconds: float) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable
 

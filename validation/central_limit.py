@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 import mfpde as mf
 from mfpde.particles import GradientDescent, simulate
-from validation._runner import Figure, Kind, Progress, Row, Study, Table
+from validation._runner import Kind, Progress, Study
+
+HEADLINE = "bumps of mass 1: n x gap of clouds at t = 0.5"
 
 Array = NDArray[np.float64]
 Cells = list[list[str | float | int]]
@@ -23,26 +25,18 @@ VOLTERRA = "linear Volterra equation along characteristics; arXiv:2008.09623"
 
 def run(quick: bool, progress: Progress) -> Study:
     """All parts; minutes in full, under one in the quick version."""
-    rows: list[Row] = []
-    tables: list[Table] = []
-    figures: list[Figure] = []
-    parts = [(_closed, 0.0), (_clouds, 0.1), (_long, 0.8)]
-    ends = [start for _, start in parts[1:]] + [1.0]
-    for (part, start), end in zip(parts, ends, strict=True):
-
-        def within(fraction: float, text: str, start: float = start, end: float = end) -> None:
-            progress(start + (end - start) * fraction, text)
-
-        part(quick, within, rows, tables, figures)
-    progress(1.0, "")
-    summary = (
+    study = Study(
+        "Dynamical central limit theorem",
         "n neurons drawn independently and trained by gradient flow are off their mean field by n^(-1/2) times a "
         "Gaussian process. `mf.fluctuations` computes its covariance from a linear Volterra equation, with no random "
         "number. It is held against closed forms, and against clouds of particles. *Gap* is half the mean squared "
         "distance between the network and its limit; *fresh draws* is the same for n independent draws from mu_t "
-        "(resampling)."
+        "(resampling).",
+        quick,
+        progress,
     )
-    return Study("Dynamical central limit theorem", summary, rows, tables, figures)
+    study.parts((_closed, 0.1), (_clouds, 0.7), (_long, 0.2))
+    return study
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -50,16 +44,14 @@ def run(quick: bool, progress: Progress) -> Study:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _closed(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _closed(study: Study) -> None:
     from scipy import stats
 
-    progress(0.0, "closed forms")
+    study.progress(0.0, "closed forms")
     limit = mf.fluctuations(mf.problems.linear_neuron(alpha=0.0, variance=0.5), save=[0.5, 1.0], progress=False)
     error = np.abs(2 * limit.gap / (0.5 * np.exp(-2 * limit.times)) - 1).max()
     note = "ten times the tolerance of the time integration, 1e-7"
-    rows.append(
-        Row("linear neuron: n Var(u) = C e^{-2t}, relative error", "closed form", 0.0, error, 1e-6, note=note),
-    )
+    study.claim("linear neuron: n Var(u) = C e^{-2t}, relative error", "closed form", 0.0, error, 1e-6, note=note)
     a, b, s = 1.0, 0.5, 0.64
     well = mf.Problem(
         energy=mf.Confinement(x=a) + mf.Interaction(mf.SeparableKernel(x=mf.LinearKernel()), weight=b),
@@ -70,30 +62,26 @@ def _closed(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
     limit = mf.fluctuations(well, save=[0.5, 2.0], progress=False)
     for name, found, rate in (("n Var(mean)", limit.gap, a + b), ("fresh draws", limit.resampling_gap, a)):
         error = np.abs(2 * found / (b * s * np.exp(-2 * rate * limit.times)) - 1).max()
-        rows.append(
-            Row(
-                f"F = a x^2/2, K = b x y: {name} = s e^(-2 {'(a + b)' if rate > a else 'a'} t), relative error",
-                "closed form",
-                0.0,
-                error,
-                1e-6,
-                note=note,
-            )
+        study.claim(
+            f"F = a x^2/2, K = b x y: {name} = s e^(-2 {'(a + b)' if rate > a else 'a'} t), relative error",
+            "closed form",
+            0.0,
+            error,
+            1e-6,
+            note=note,
         )
-    for d in (2, 3, 8) if quick else (2, 3, 8, 32):
-        progress(0.2 + 0.2 * (d > 2), f"single-index k=2 d={d}")
+    for d in (2, 3, 8) if study.quick else (2, 3, 8, 32):
+        study.progress(0.2 + 0.2 * (d > 2), f"single-index k=2 d={d}")
         problem = mf.problems.single_index(k=2, d=d)
         limit = mf.fluctuations(problem, 2.0, save=[0.5, 2.0], tolerance=1e-6, progress=False)
         expected = _quadratic(problem, d, limit.times)
-        rows.append(
-            Row(
-                f"single-index k=2 d={d}: gap at t = 0.5, 2, relative error",
-                "one scalar equation carries the flow and its fluctuation (derived)",
-                0.0,
-                np.abs(limit.gap / expected - 1).max(),
-                1e-5,
-                note=f"ten times the tolerance; {len(limit.weights)} nodes against 1000",
-            )
+        study.claim(
+            f"single-index k=2 d={d}: gap at t = 0.5, 2, relative error",
+            "one scalar equation carries the flow and its fluctuation (derived)",
+            0.0,
+            np.abs(limit.gap / expected - 1).max(),
+            1e-5,
+            note=f"ten times the tolerance; {len(limit.weights)} nodes against 1000",
         )
 
 
@@ -214,21 +202,21 @@ def _distance(case: _Case, limit: mf.Fluctuations, deviations: Array) -> Array:
     return result
 
 
-def _clouds(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _clouds(study: Study) -> None:
     import matplotlib.pyplot as plt
     from scipy import stats
 
-    sizes = {128: 150, 512: 80} if quick else {128: 800, 512: 400, 2048: 200}
-    cases = _cases(quick)
+    sizes = {128: 150, 512: 80} if study.quick else {128: 800, 512: 400, 2048: 200}
+    cases = _cases(study.quick)
     cells: Cells = []
     figure, axes = plt.subplots(1, len(cases), figsize=(4.2 * len(cases), 4), layout="constrained")
     for c, case in enumerate(cases):
         label, times = case.label, case.times
-        progress(c / len(cases), f"{label}: the limit")
+        study.progress(c / len(cases), f"{label}: the limit")
         limit = mf.fluctuations(case.problem, times[-1], save=times[1:], nodes=200, tolerance=1e-3, progress=False)
         samples = []
         for k, (n, replicas) in enumerate(sizes.items()):
-            progress((c + (1 + k) / (1 + len(sizes))) / len(cases), f"{label}: {replicas} clouds of {n}")
+            study.progress((c + (1 + k) / (1 + len(sizes))) / len(cases), f"{label}: {replicas} clouds of {n}")
             samples.append(_sample(case, limit, n, replicas, seed=100 * c + k))
 
         values = np.empty((len(sizes), len(times)))
@@ -260,56 +248,47 @@ def _clouds(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
             for j in range(1, len(times)):
                 measured = share * at_n[-1, j] - (share - 1) * at_n[-2, j]
                 error = math.hypot(share * at_error[-1, j], (share - 1) * at_error[-2, j])
-                rows.append(
-                    Row(
-                        f"{label}: {name} of clouds at t = {times[j]:g}",
-                        VOLTERRA,
-                        expected[j],
-                        measured,
-                        5 * error + limit.error_estimate * expected[j],
-                        note=f"5 standard errors of {error / expected[j]:.1%}; n = {small} and {large} extrapolated",
-                    )
+                study.claim(
+                    f"{label}: {name} of clouds at t = {times[j]:g}",
+                    VOLTERRA,
+                    expected[j],
+                    measured,
+                    5 * error + limit.error_estimate * expected[j],
+                    note=f"5 standard errors of {error / expected[j]:.1%}; n = {small} and {large} extrapolated",
                 )
         logs = np.log(list(sizes))
         for j in (1, len(times) - 1):
             slope, error = _slope(logs, np.log(values[:, j] / list(sizes)), errors[:, j] / values[:, j])
-            rows.append(
-                Row(
-                    f"{label}: slope of the mean squared gap in n at t = {times[j]:g}",
-                    PAPER,
-                    -1.0,
-                    slope,
-                    max(0.1, 3 * error) if quick else 0.1,
-                    note=f"n = {', '.join(map(str, sizes))}; standard error {error:.3f}",
-                )
+            study.claim(
+                f"{label}: slope of the mean squared gap in n at t = {times[j]:g}",
+                PAPER,
+                -1.0,
+                slope,
+                max(0.1, 3 * error) if study.quick else 0.1,
+                note=f"n = {', '.join(map(str, sizes))}; standard error {error:.3f}",
             )
         j = times.index(2.0)
         slope, error = _slope(logs, np.log(rest[:, j]), rest_error[:, j])
-        rows.append(
-            Row(
-                f"{label}: slope in n of what the linear theory leaves of a cloud's own deviation, t = {times[j]:g}",
-                "second order: u^n = u + (1/n) sum psi(theta_i) + O(1/n)",
-                -1.0,
-                slope,
-                max(0.1, 3 * error) if quick else 0.1,
-                note="root mean square over clouds; every cloud's own draws are put into the influence psi; "
-                f"standard error {error:.3f}",
-            )
+        study.claim(
+            f"{label}: slope in n of what the linear theory leaves of a cloud's own deviation, t = {times[j]:g}",
+            "second order: u^n = u + (1/n) sum psi(theta_i) + O(1/n)",
+            -1.0,
+            slope,
+            max(0.1, 3 * error) if study.quick else 0.1,
+            note="root mean square over clouds; every cloud's own draws are put into the influence psi; "
+            f"standard error {error:.3f}",
         )
         j, sample = len(times) - 1, samples[-1]
         w, Q = np.linalg.eigh(limit.covariance[j])
         leading = math.sqrt(sample.n / w[-1]) * (sample.found[:, j] @ Q[:, -1])
         distance = float(stats.kstest(leading, "norm").statistic)
-        rows.append(
-            Row(
-                f"{label}: leading component at t = {times[j]:g} against the limit's normal law, Kolmogorov distance",
-                PAPER,
-                0.0,
-                distance,
-                2.7 / math.sqrt(len(leading)),
-                kind=Kind.AT_MOST,
-                note=f"{len(leading)} clouds of {sample.n}; a right law exceeds it once in 10^6",
-            )
+        study.at_most(
+            f"{label}: leading component at t = {times[j]:g} against the limit's normal law, Kolmogorov distance",
+            PAPER,
+            0.0,
+            distance,
+            2.7 / math.sqrt(len(leading)),
+            note=f"{len(leading)} clouds of {sample.n}; a right law exceeds it once in 10^6",
         )
         for j, t in enumerate(times):
             cells.append(
@@ -340,29 +319,25 @@ def _clouds(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
         axis.grid(True, alpha=0.2)
     axes[0].set_ylabel("n x gap")
     axes[0].legend(fontsize=8)
-    tables.append(
-        Table(
-            "n x gap: the limit and clouds",
-            [
-                "problem",
-                "t",
-                "limit",
-                *(f"clouds of {n}" for n in sizes),
-                "without control variate",
-                "fresh draws",
-                "limit of n Var(E)",
-            ],
-            cells,
-            f"Clouds of {', '.join(f'{n} ({r} times)' for n, r in sizes.items())}, gradient steps of two lengths "
-            "extrapolated. The linear prediction from each cloud's own draws serves as control variate.",
-        )
+    study.table(
+        "n x gap: the limit and clouds",
+        [
+            "problem",
+            "t",
+            "limit",
+            *(f"clouds of {n}" for n in sizes),
+            "without control variate",
+            "fresh draws",
+            "limit of n Var(E)",
+        ],
+        cells,
+        f"Clouds of {', '.join(f'{n} ({r} times)' for n, r in sizes.items())}, gradient steps of two lengths "
+        "extrapolated. The linear prediction from each cloud's own draws serves as control variate.",
     )
-    figures.append(
-        Figure(
-            "clouds",
-            "Scaled gap in time: limit (line), clouds with control variate (dots, one standard error), fresh draws.",
-            figure,
-        )
+    study.figure(
+        "clouds",
+        "Scaled gap in time: limit (line), clouds with control variate (dots, one standard error), fresh draws.",
+        figure,
     )
 
 
@@ -378,19 +353,19 @@ def _slope(x: Array, y: Array, errors: Array) -> tuple[float, float]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _long(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _long(study: Study) -> None:
     """Training towards a target that can be interpolated forgets the draws; otherwise something of them stays."""
     import matplotlib.pyplot as plt
 
     p = mf.problems
     early = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0]
-    late = [*early, 10.0, 20.0] if quick else [*early, 10.0, 20.0, 40.0]
+    late = [*early, 10.0, 20.0] if study.quick else [*early, 10.0, 20.0, 40.0]
     # problem, times, whether it can be interpolated, nodes to begin with, tolerance
     cases: list[tuple[str, mf.Problem, list[float], bool, int, float]] = [
         ("bumps of mass 1", p.gaussian_bumps(alpha=0.0), late, True, 200, 1e-2),
         ("single-index k=2 d=2", p.single_index(k=2, d=2), late, True, 200, 1e-2),
     ]
-    if not quick:
+    if not study.quick:
         # neurons between the wells are pulled apart exponentially, and so must the nodes resolve them
         cases.append(("bumps of mass 1.6", _heavy(), [*early, 8.0], False, 2300, 1e-2))
         signed = p.three_gaussians(alpha=0.0)
@@ -398,35 +373,29 @@ def _long(quick: bool, progress: Progress, rows: list[Row], tables: list[Table],
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     cells: Cells = []
     for i, (label, problem, times, interpolates, nodes, tolerance) in enumerate(cases):
-        progress(i / len(cases), f"{label}: long times")
+        study.progress(i / len(cases), f"{label}: long times")
         limit = _long_limit(problem, times, nodes, tolerance)
         energy = mf.characteristics(
             problem, times[-1], save=times, nodes=min(nodes, 400), tolerance=1e-2, progress=False
         ).energy
         ratio = limit.gap / limit.resampling_gap
-        rows.append(
-            Row(
-                f"{label}: largest ratio of the gap to that of fresh draws, 0 < t <= {times[-1]:g}",
-                f"bounded by resampling; {PAPER}",
-                1.0,
-                ratio[1:].max(),
-                limit.error_estimate,
-                kind=Kind.AT_MOST,
-                note=f"no random numbers; tolerance: change in the last refinement of the nodes, {len(limit.weights)}",
-            )
+        study.at_most(
+            f"{label}: largest ratio of the gap to that of fresh draws, 0 < t <= {times[-1]:g}",
+            f"bounded by resampling; {PAPER}",
+            1.0,
+            ratio[1:].max(),
+            limit.error_estimate,
+            note=f"no random numbers; tolerance: change in the last refinement of the nodes, {len(limit.weights)}",
         )
         decay = math.log(limit.gap[-1] / limit.gap[-2]) / math.log(times[-1] / times[-2])
-        rows.append(
-            Row(
-                f"{label}: exponent of the gap in t, t = {times[-2]:g} to {times[-1]:g}",
-                ("vanishes where the target is interpolated" if interpolates else "stays where it is not")
-                + f"; {PAPER}",
-                -0.5 if interpolates else -0.25,
-                decay,
-                kind=Kind.AT_MOST if interpolates else Kind.AT_LEAST,
-                note=f"-1 is 1/t, 0 is a level; gap / gap(0) {limit.gap[-1] / limit.gap[0]:.3f}, to fresh draws "
-                f"{ratio[-1]:.3f}; energy {energy[0]:.3g} -> {energy[-1]:.3g}",
-            )
+        study.claim(
+            f"{label}: exponent of the gap in t, t = {times[-2]:g} to {times[-1]:g}",
+            ("vanishes where the target is interpolated" if interpolates else "stays where it is not") + f"; {PAPER}",
+            -0.5 if interpolates else -0.25,
+            decay,
+            kind=Kind.AT_MOST if interpolates else Kind.AT_LEAST,
+            note=f"-1 is 1/t, 0 is a level; gap / gap(0) {limit.gap[-1] / limit.gap[0]:.3f}, to fresh draws "
+            f"{ratio[-1]:.3f}; energy {energy[0]:.3g} -> {energy[-1]:.3g}",
         )
         (line,) = axes[0].loglog(limit.times[1:], limit.gap[1:], "o-", ms=3, label=label)
         axes[0].loglog(limit.times[1:], limit.resampling_gap[1:], "--", color=line.get_color(), lw=1)
@@ -448,14 +417,10 @@ def _long(quick: bool, progress: Progress, rows: list[Row], tables: list[Table],
     for axis in axes:
         axis.grid(True, which="both", alpha=0.2)
     axes[1].legend(fontsize=7)
-    tables.append(
-        Table(
-            "Fluctuations over long times",
-            ["problem", "t", "energy", "n x gap", "fresh draws", "ratio", "n Var(E)"],
-            cells,
-        )
+    study.table(
+        "Fluctuations over long times", ["problem", "t", "energy", "n x gap", "fresh draws", "ratio", "n Var(E)"], cells
     )
-    figures.append(Figure("long", "The scaled gap over long times, against fresh draws from the same law.", figure))
+    study.figure("long", "The scaled gap over long times, against fresh draws from the same law.", figure)
 
 
 def _long_limit(problem: mf.Problem, times: Sequence[float], nodes: int, tolerance: float) -> mf.Fluctuations:

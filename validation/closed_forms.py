@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 
 import mfpde as mf
 from mfpde.verification.observables import Observable
-from validation._runner import Figure, Kind, Progress, Row, Study, Table
+from validation._runner import Progress, Study
 from validation.coverage import NEGLIGIBLE, WIDTH, circle_integral, on_the_way, two_wells, wide
+
+HEADLINE = "wrong in silence"
 
 Array = NDArray[np.float64]
 
@@ -437,35 +439,14 @@ def judge(trial: Trial, budget: float = BUDGET) -> Outcome:
 def run(quick: bool, progress: Progress) -> Study:
     """In full the confirming seed, twenty minutes; the quick version has few problems of the tuning seed."""
     if quick:
-        return study(TUNING, 12, ("linear-neuron", "gaussian-langevin"), progress)
-    return study(CONFIRMING, PROBLEMS, (*mf.problems.names(), "network"), progress)
+        return held_against(TUNING, 12, ("linear-neuron", "gaussian-langevin"), quick, progress)
+    return held_against(CONFIRMING, PROBLEMS, (*mf.problems.names(), "network"), quick, progress)
 
 
-def study(seed: int, problems: int, shipped: Sequence[str], progress: Progress) -> Study:
+def held_against(seed: int, problems: int, shipped: Sequence[str], quick: bool, progress: Progress | None) -> Study:
     """So many random problems from a seed, then the time that calls take on shipped problems."""
-    wanted = trials(seed, problems)
-    share = BUDGET * len(wanted) / (BUDGET * len(wanted) + ASKED * len(shipped))
-    for trial in {trial.kind: trial for trial in reversed(wanted)}.values():
-        progress(0.0, "compiling")
-        judge(trial, 0.5)
-    outcomes = []
-    for k, trial in enumerate(wanted):
-        progress(share * k / len(wanted), f"{trial.kind}, tolerance {trial.tolerance:.1e}")
-        outcomes.append(judge(trial))
-    rows, tables = _rows(outcomes, problems), [_by_class(outcomes), _worst(outcomes)]
-    if shipped:
-        timed = _timed(shipped, lambda fraction, text: progress(share + (1 - share) * fraction, text))
-        longest = max(float(line[1]) for line in timed.rows)
-        raised = [str(line[0]) for line in timed.rows if line[2] == Ended.RAISED.value]
-        claim = f"seconds that a call with a budget of {ASKED:g} takes"
-        rows += [
-            Row(claim, "the budget, and a second", ALLOWED, longest, 0.0, Kind.AT_MOST, f"{len(timed.rows)} problems"),
-            Row("of these calls, those that end in another error", "the package's problems", 0.0, len(raised), 0.0,
-                Kind.AT_MOST, ", ".join(raised)),
-        ]  # fmt: skip
-        tables.append(timed)
-    progress(1.0, "")
-    summary = (
+    study = Study(
+        "References against closed forms",
         f"{problems} random problems with closed forms, and the {len(KNOWN)} on which references were once wrong: "
         "laws with standard deviations of 0.1 to 1, means and targets to 20 of them away and more, rates of "
         "birth-death to 100, times to 10, tolerances of 1e-3 to 1e-8. Half are posed in the problem's own box, unless "
@@ -474,12 +455,38 @@ def study(seed: int, problems: int, shipped: Sequence[str], progress: Progress) 
         "be within the bar, unless the call ends in a Disagreement, in a warning or without reaching the tolerance. "
         f"Problems are the same each time (seed {seed}; tuned on {TUNING} and 77). How far a call comes within its "
         "budget depends on the machine, and with it whether the tolerance is reached, which level the values and bars "
-        "are of, and all seconds."
+        "are of, and all seconds.",
+        quick,
+        progress,
     )
-    return Study("References against closed forms", summary, rows, tables, [_figure(outcomes)])
+    wanted = trials(seed, problems)
+    share = BUDGET * len(wanted) / (BUDGET * len(wanted) + ASKED * len(shipped))
+    with study.section(0.0, share):
+        outcomes = _outcomes(study, wanted)
+    _claims(study, outcomes, problems)
+    _by_class(study, outcomes)
+    _worst(study, outcomes)
+    _figure(study, outcomes)
+    if shipped:
+        with study.section(share, 1.0):
+            _timed(study, shipped)
+    study.progress(1.0, "")
+    return study
 
 
-def _rows(outcomes: Sequence[Outcome], problems: int) -> list[Row]:
+def _outcomes(study: Study, wanted: Sequence[Trial]) -> list[Outcome]:
+    """What became of each, once one of each kind has had what it runs compiled."""
+    for trial in {trial.kind: trial for trial in reversed(wanted)}.values():
+        study.progress(0.0, "compiling")
+        judge(trial, 0.5)
+    outcomes = []
+    for k, trial in enumerate(wanted):
+        study.progress(k / len(wanted), f"{trial.kind}, tolerance {trial.tolerance:.1e}")
+        outcomes.append(judge(trial))
+    return outcomes
+
+
+def _claims(study: Study, outcomes: Sequence[Outcome], problems: int) -> None:
     """What is claimed, and how the calls ended."""
     source, count = "closed forms", len(outcomes)
     silent = [o for o in outcomes if o.silent]
@@ -487,31 +494,30 @@ def _rows(outcomes: Sequence[Outcome], problems: int) -> list[Row]:
     hard = sum(o.trial.descent > HARD for o in outcomes)
     ratios = np.concatenate([o.ratios for o in outcomes])
     plain = np.concatenate([o.ratios for o in outcomes if o.ended is Ended.REACHED] or [np.zeros(0)])
+    study.at_least("problems", "what is claimed", problems + len(KNOWN), count)
+    claim = f"of them with mass that descends from beyond {HARD:g} standard deviations"
+    note = "by the draw of the problems alone"
+    study.at_least(claim, "closed forms of the flow", problems // 6, hard, note=note)
     names = "; ".join(f"{o.trial.kind}: {o.trial.name}" for o in silent[:10])
-    rows = [
-        Row("problems", "what is claimed", problems + len(KNOWN), count, 0.0, Kind.AT_LEAST),
-        Row(f"of them with mass that descends from beyond {HARD:g} standard deviations", "closed forms of the flow",
-            problems // 6, hard, 0.0, Kind.AT_LEAST, "by the draw of the problems alone"),
-        Row("problems that are wrong in silence", source, 0.0, len(silent), 0.0, Kind.AT_MOST, names),
-        Row("problems that end in another error", source, 0.0, len(raised), 0.0, Kind.AT_MOST,
-            "; ".join(f"{o.trial.name}: {o.text}" for o in raised[:3])),
-        Row("median of bar over error", source, MEDIAN, _quantile(ratios, 0.5), 0.0, Kind.AT_MOST,
-            f"{len(ratios)} values whose error is above {JUDGED_ABOVE:g}"),
-        Row("bar over error, of 95 % of the values at most", source, NEARLY_ALL, _quantile(ratios, 0.95), 0.0,
-            Kind.AT_MOST, "however the call ended"),
-    ]  # fmt: skip
-    told = [
-        ("median of bar over error, reached without a warning", _quantile(plain, 0.5), f"{len(plain)} values"),
-        ("the same of 95 % of the values at most", _quantile(plain, 0.95), ""),
-        *((f"share of calls that end: {ended.value}", np.mean([o.ended is ended for o in outcomes]), "")
-          for ended in Ended),
-        ("share of calls outside the bar with a word of it", np.mean([o.outside and not o.silent for o in outcomes]),
-         "not reached, or a warning"),
-        ("share of calls warned of though the truth is inside the bar",
-         np.mean([o.ended is Ended.WARNED and not o.outside for o in outcomes]), ""),
-        (f"longest call, seconds (budget {BUDGET:g})", max(o.seconds for o in outcomes), ""),
-    ]  # fmt: skip
-    return rows + [Row(claim, source, 0.0, float(value), 0.0, Kind.REPORTED, note) for claim, value, note in told]
+    study.at_most("problems that are wrong in silence", source, 0, len(silent), note=names)
+    texts = "; ".join(f"{o.trial.name}: {o.text}" for o in raised[:3])
+    study.at_most("problems that end in another error", source, 0, len(raised), note=texts)
+    note = f"{len(ratios)} values whose error is above {JUDGED_ABOVE:g}"
+    study.at_most("median of bar over error", source, MEDIAN, _quantile(ratios, 0.5), note=note)
+    claim = "bar over error, of 95 % of the values at most"
+    study.at_most(claim, source, NEARLY_ALL, _quantile(ratios, 0.95), note="however the call ended")
+
+    note = f"{len(plain)} values"
+    study.report("median of bar over error, reached without a warning", source, _quantile(plain, 0.5), note=note)
+    study.report("the same of 95 % of the values at most", source, _quantile(plain, 0.95))
+    for ended in Ended:
+        share = float(np.mean([o.ended is ended for o in outcomes]))
+        study.report(f"share of calls that end: {ended.value}", source, share)
+    said = float(np.mean([o.outside and not o.silent for o in outcomes]))
+    study.report("share of calls outside the bar with a word of it", source, said, note="not reached, or a warning")
+    warned = float(np.mean([o.ended is Ended.WARNED and not o.outside for o in outcomes]))
+    study.report("share of calls warned of though the truth is inside the bar", source, warned)
+    study.report(f"longest call, seconds (budget {BUDGET:g})", source, max(o.seconds for o in outcomes))
 
 
 def _quantile(values: Array, q: float) -> float:
@@ -519,7 +525,7 @@ def _quantile(values: Array, q: float) -> float:
     return float(np.quantile(values, q, method="inverted_cdf")) if len(values) else math.nan
 
 
-def _by_class(outcomes: Sequence[Outcome]) -> Table:
+def _by_class(study: Study, outcomes: Sequence[Outcome]) -> None:
     lines = []
     for kind in dict.fromkeys(o.trial.kind for o in outcomes):
         some = [o for o in outcomes if o.trial.kind == kind]
@@ -531,10 +537,10 @@ def _by_class(outcomes: Sequence[Outcome]) -> Table:
         )  # fmt: skip
     ends = tuple(ended.value for ended in Ended)
     header = ("class", "problems", "hard", *ends, "wrong in silence", "bar/error", "95 %", "seconds")
-    return Table("By class of problem", header, lines)
+    study.table("By class of problem", header, lines)
 
 
-def _worst(outcomes: Sequence[Outcome], most: int = 15) -> Table:
+def _worst(study: Study, outcomes: Sequence[Outcome], most: int = 15) -> None:
     """The values that are farthest outside their bars, the silent ones first, and those nearest to the bar inside."""
     found = []
     for o in outcomes:
@@ -549,10 +555,10 @@ def _worst(outcomes: Sequence[Outcome], most: int = 15) -> Table:
         for silent, margin, o, k in found[:most]
     ]  # fmt: skip
     header = ("problem", "value", "tolerance", "descent, sd", "ended", "error", "bar", "error/bar")
-    return Table("Worst cases", header, lines, "Relative to the true value; the worst value of each problem.")
+    study.table("Worst cases", header, lines, "Relative to the true value; the worst value of each problem.")
 
 
-def _figure(outcomes: Sequence[Outcome]) -> Figure:
+def _figure(study: Study, outcomes: Sequence[Outcome]) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8.4, 5.2), constrained_layout=True)
@@ -577,7 +583,7 @@ def _figure(outcomes: Sequence[Outcome]) -> Figure:
         "Each value of each call, relative to the true one; larger than 10 is drawn at 10. Below the full line the bar "
         f"is too short; the dotted one is {MEDIAN:g} times as high. Calls that end in Disagreement give no values."
     )
-    return Figure("scatter", caption, figure)
+    study.figure("scatter", caption, figure)
 
 
 def _shipped(name: str) -> mf.Problem:
@@ -588,23 +594,29 @@ def _shipped(name: str) -> mf.Problem:
     return mf.problems.get(name)
 
 
-def _timed(names: Sequence[str], progress: Progress) -> Table:
+def _timed(study: Study, names: Sequence[str]) -> None:
     """How long calls take that could use more than they are given.
 
     The second call is what counts where the first one takes too long: that one may have had to compile.
     """
-    lines = []
+    lines, longest, raised = [], 0.0, []
     for k, name in enumerate(names):
-        progress(k / len(names), f"{name}, {ASKED:g} s")
+        study.progress(k / len(names), f"{name}, {ASKED:g} s")
         problem = _shipped(name)
         trial = Trial("shipped", name, problem, 1e-9, np.array([problem.t_end]), (mf.EnergyAt(),), (), ())
         for _ in range(2):
             found, ended, text, seconds = ask(trial, ASKED)
             if seconds <= ALLOWED:
                 break
+        longest = max(longest, round(seconds, 2))
+        raised += [name] if ended is Ended.RAISED else []
         bar = f"{found.observables[0].relative:.1e}" if found is not None else ""
         lines.append((name, round(seconds, 2), ended.value, bar, text))
-    return Table(
+    claim = f"seconds that a call with a budget of {ASKED:g} takes"
+    study.at_most(claim, "the budget, and a second", ALLOWED, longest, note=f"{len(lines)} problems")
+    claim = "of these calls, those that end in another error"
+    study.at_most(claim, "the package's problems", 0, len(raised), note=", ".join(raised))
+    study.table(
         f"Calls with a budget of {ASKED:g} s, tolerance 1e-9",
         ("problem", "seconds", "ended", "relative bar", "saying"),
         lines,
@@ -612,10 +624,10 @@ def _timed(names: Sequence[str], progress: Progress) -> Table:
 
 
 if __name__ == "__main__":
-    from validation._runner import _print
+    from validation._runner import print_study
 
     began = time.perf_counter()
-    found = study(TUNING, int(sys.argv[1]) if len(sys.argv) > 1 else 60, (), lambda fraction, text: None)
-    _print("closed-forms", found, time.perf_counter() - began)
+    found = held_against(TUNING, int(sys.argv[1]) if len(sys.argv) > 1 else 60, (), False, None)
+    print_study("closed-forms", found, time.perf_counter() - began)
     for table in found.tables:
         print("\n".join(" | ".join(map(str, line)) for line in (table.header, *table.rows)), end="\n\n")

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 import mfpde as mf
 from mfpde.verification.observables import Measured, Observable
-from validation._runner import Figure, Kind, Progress, Row, Study, Table
+from validation._runner import Progress, Study
+
+HEADLINE = "within the bar, by value"
 
 Array = NDArray[np.float64]
 
@@ -430,12 +432,19 @@ def _shares(judged: Sequence[Judged]) -> dict[str, float]:
 
 def run(quick: bool, progress: Progress) -> Study:
     """Random problems, then the bars that were asked for; minutes in full, under one in the quick version."""
+    study = Study("Coverage of error bars", "", quick, progress)
+    study.parts(*([(_random, 1.0)] if quick else [(_random, 0.7), (_asked_for, 0.3)]))
+    return study
+
+
+def _random(study: Study) -> None:
+    """Random problems with known answers."""
     judged: list[Judged] = []
     disagreed: list[str] = []
     reached, seconds = 0, 0.0
-    wanted = cases(quick)
+    wanted = cases(study.quick)
     for k, (case, tolerance) in enumerate(wanted):
-        progress((1.0 if quick else 0.7) * k / len(wanted), f"{case.kind}, tolerance {tolerance:.1e}")
+        study.progress(k / len(wanted), f"{case.kind}, tolerance {tolerance:.1e}")
         began = time.process_time()
         try:
             found = mf.reference(case.problem, tolerance, case.asked, budget=BUDGET)
@@ -445,15 +454,7 @@ def run(quick: bool, progress: Progress) -> Study:
         seconds += time.process_time() - began
         reached += found.reached
         judged += _judged(case, found)
-    rows = _rows(quick, judged, len(wanted), disagreed, reached)
-    tables = [_table(judged)]
-    figures = [_figure(judged)]
-    if not quick:
-        more, table = _asked_for(lambda fraction, text: progress(0.7 + 0.3 * fraction, text))
-        rows += more
-        tables.append(table)
-    progress(1.0, "")
-    summary = (
+    study.summary = (
         f"{len(wanted)} random problems with known answers, tolerances from 1e-2 to 1e-7, at most {BUDGET:g} s each "
         f"({seconds:.0f} s of the processor together): is the true error within the bar, and how much wider is the "
         f"bar? Truths are closed forms in boxes that cut nothing off ({WIDTH:g} standard deviations), or "
@@ -461,46 +462,29 @@ def run(quick: bool, progress: Progress) -> Study:
         f"of the truth, and a value is judged where that is below {NEGLIGIBLE:g} of its bar. The estimator was tuned "
         f"on problems from seed {TUNED}; these come from seed {SEED}."
     )
-    return Study("Coverage of error bars", summary, rows, tables, figures)
+    _claims(study, judged, len(wanted), disagreed, reached)
+    _table(study, judged)
+    _figure(study, judged)
 
 
-def _rows(quick: bool, judged: Sequence[Judged], problems: int, disagreed: Sequence[str], reached: int) -> list[Row]:
+def _claims(study: Study, judged: Sequence[Judged], problems: int, disagreed: Sequence[str], reached: int) -> None:
     source = "closed forms and far finer runs"
     shares = _shares(judged)
     left = sum(int((~j.certain).sum()) for j in judged)
-    claim = 0.9 if quick else 0.97
-    note = "few problems: the claim of the full study is 0.97" if quick else f"{shares['values']} values"
-    rows = [Row("problems", "what is claimed", 10.0 if quick else 100.0, float(problems), kind=Kind.AT_LEAST)]
+    claim = 0.9 if study.quick else 0.97
+    note = "few problems: the claim of the full study is 0.97" if study.quick else f"{shares['values']} values"
+    study.at_least("problems", "what is claimed", 10.0 if study.quick else 100.0, problems)
     for name in ("by value", "by observable", "confirming, by value", "confirming, by observable"):
-        rows.append(
-            Row(f"share of true errors within the bar, {name}", source, claim, shares[name], 0.0, Kind.AT_LEAST, note)
-        )
-    rows += [
-        Row("median of bar over error", source, 30.0, shares["median"], 0.0, Kind.AT_MOST),
-        Row(
-            "disagreements of the two routes",
-            source,
-            0.0,
-            float(len(disagreed)),
-            0.0,
-            Kind.REPORTED,
-            "; ".join(disagreed),
-        ),
-        Row("problems whose tolerance was reached", "budget", float(problems), float(reached), 0.0, Kind.REPORTED),
-        Row("values left out, their truth not certain enough", source, 0.0, float(left), 0.0, Kind.REPORTED),
-        Row(
-            "share of observables against far finer runs",
-            source,
-            0.25,
-            float(np.mean([j.far_finer for j in judged])),
-            0.0,
-            Kind.REPORTED,
-        ),
-    ]
-    return rows
+        study.at_least(f"share of true errors within the bar, {name}", source, claim, shares[name], note=note)
+    study.at_most("median of bar over error", source, 30.0, shares["median"])
+    study.report("disagreements of the two routes", source, len(disagreed), note="; ".join(disagreed))
+    study.report("problems whose tolerance was reached", "budget", reached, expected=problems)
+    study.report("values left out, their truth not certain enough", source, left)
+    finer = float(np.mean([j.far_finer for j in judged]))
+    study.report("share of observables against far finer runs", source, finer, expected=0.25)
 
 
-def _table(judged: Sequence[Judged]) -> Table:
+def _table(study: Study, judged: Sequence[Judged]) -> None:
     lines = []
     for kind in dict.fromkeys(j.kind for j in judged):
         some = [j for j in judged if j.kind == kind]
@@ -512,10 +496,10 @@ def _table(judged: Sequence[Judged]) -> Table:
              f"{s['confirming, by value']:.3f}", f"{s['median']:.1f}")
         )  # fmt: skip
     header = ("class", "observables", "values", "within", "observables within", "confirming within", "median bar/error")
-    return Table("By class of problem", header, lines)
+    study.table("By class of problem", header, lines)
 
 
-def _figure(judged: Sequence[Judged]) -> Figure:
+def _figure(study: Study, judged: Sequence[Judged]) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8.4, 5.0), constrained_layout=True)
@@ -536,10 +520,10 @@ def _figure(judged: Sequence[Judged]) -> Figure:
     caption = (
         "Each value of each observable, relative to the largest of its time. Above the full line the bar was too short."
     )
-    return Figure("scatter", caption, figure)
+    study.figure("scatter", caption, figure)
 
 
-def _asked_for(progress: Progress) -> tuple[list[Row], Table]:
+def _asked_for(study: Study) -> None:
     """Bars on problems without a closed form, within minutes."""
     isotropic = mf.problems.isotropic_gaussians(0.8, 40, radius=8.0)
     # the start is 0.11 wide in a box of 8: meshes begin with a third of this
@@ -549,16 +533,14 @@ def _asked_for(progress: Progress) -> tuple[list[Row], Table]:
         ("three-gaussians, alpha = 5", mf.problems.three_gaussians(alpha=5.0), 1e-6, (1.0, 2.5, 5.0, 10.0)),
         ("isotropic Gaussians, d = 40, Delta = 0.8", isotropic, 1e-4, (1.0, 2.0, 5.0, 10.0)),
     ]
-    rows, lines = [], []
+    lines = []
     for k, (name, problem, tolerance, times) in enumerate(asked):
-        progress(k / len(asked), name)
+        study.progress(k / len(asked), name)
         began = time.process_time()
         energy = mf.reference(problem, tolerance, times=times, budget=180.0)["energy"]
         seconds = time.process_time() - began
         claim = f"{name}: relative bar of the energy at t = {', '.join(f'{t:g}' for t in times)}"
-        rows.append(
-            Row(claim, "two discretisations", tolerance, energy.relative, 0.0, Kind.AT_MOST, f"{seconds:.0f} s")
-        )
+        study.at_most(claim, "two discretisations", tolerance, energy.relative, note=f"{seconds:.0f} s")
         assert energy.other_value is not None
         assert energy.other_bar is not None
         for i, t in enumerate(times):
@@ -567,4 +549,4 @@ def _asked_for(progress: Progress) -> tuple[list[Row], Table]:
                  f"{energy.other_value[i]:.6g}", f"{energy.other_bar[i]:.1e}", energy.other, f"{seconds:.0f}")
             )  # fmt: skip
     header = ("problem", "t", "energy", "bar", "route", "confirmed", "bar", "route", "seconds")
-    return rows, Table("Bars asked for", header, lines)
+    study.table("Bars asked for", header, lines)

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 import mfpde as mf
 from mfpde.particles import BirthDeath, Cloud, Dynamics, GradientDescent, Weights, coupled, simulate
-from validation._runner import Figure, Kind, Progress, Row, Study, Table
+from validation._runner import Kind, Progress, Study
+
+HEADLINE = "gaussian-bumps 1-D: energy of the grid at t = 1"
 
 Array = NDArray[np.float64]
 Cells = list[list[str | float | int]]
@@ -25,23 +27,16 @@ SAFETY = 3.0
 
 def run(quick: bool, progress: Progress) -> Study:
     """All parts; the full run takes minutes, the quick one about one."""
-    rows: list[Row] = []
-    tables: list[Table] = []
-    figures: list[Figure] = []
-    parts = [(_grid, 0.0), (_response_gap, 0.4), (_special_gaps, 0.8), (_coupled, 0.88), (_cost, 0.95)]
-    ends = [start for _, start in parts[1:]] + [1.0]
-    for (part, start), end in zip(parts, ends, strict=True):
-
-        def within(fraction: float, text: str, start: float = start, end: float = end) -> None:
-            progress(start + (end - start) * fraction, text)
-
-        part(quick, within, rows, tables, figures)
-    summary = (
+    study = Study(
+        "Cross-validation: grid, characteristics, particles",
         "The grid is held against characteristics (quadrature nodes of the start that move, no mesh), and clouds of "
         "particles against the grid. Energies and responses are compared at given times; tolerances come from "
-        "the refinement of the grid, from the error estimate of the characteristics, and from the number of replicas."
+        "the refinement of the grid, from the error estimate of the characteristics, and from the number of replicas.",
+        quick,
+        progress,
     )
-    return Study("Cross-validation: grid, characteristics, particles", summary, rows, tables, figures)
+    study.parts((_grid, 0.4), (_response_gap, 0.4), (_special_gaps, 0.08), (_coupled, 0.07), (_cost, 0.05))
+    return study
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -101,16 +96,16 @@ def _cases() -> list[Case]:
     return cases
 
 
-def _grid(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _grid(study: Study) -> None:
     import matplotlib.pyplot as plt
 
-    cases = [case for case in _cases() if case.always or not quick]
+    cases = [case for case in _cases() if case.always or not study.quick]
     found: Cells = []
-    closed: list[Row] = []
+    followed: list[mf.Characteristics] = []
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
     for i, case in enumerate(cases):
-        progress(i / len(cases), f"grid against characteristics: {case.label}")
-        rough = quick and case.order == 1  # of a jumping start the finest mesh takes most of the time
+        study.progress(i / len(cases), f"grid against characteristics: {case.label}")
+        rough = study.quick and case.order == 1  # of a jumping start the finest mesh takes most of the time
         meshes = (40, 80, 160) if rough else case.meshes
         exact, grids = _pair(case, meshes)
         errors = np.array([solution.energy[1:] - exact.energy[1:] for solution in grids])
@@ -118,15 +113,13 @@ def _grid(quick: bool, progress: Progress, rows: list[Row], tables: list[Table],
         refinement = SAFETY * steps[1] / (2.0**case.order - 1.0)
         for j, t in enumerate(case.times):
             estimate = float(exact.energy_error[j + 1])
-            rows.append(
-                Row(
-                    f"{case.label}: energy of the grid at t = {t:g}",
-                    BETWEEN,
-                    exact.energy[j + 1],
-                    grids[-1].energy[j + 1],
-                    refinement + estimate,
-                    note=f"error {errors[-1, j]:.1e}; refinement {refinement:.1e} + characteristics {estimate:.0e}",
-                )
+            study.claim(
+                f"{case.label}: energy of the grid at t = {t:g}",
+                BETWEEN,
+                exact.energy[j + 1],
+                grids[-1].energy[j + 1],
+                refinement + estimate,
+                note=f"error {errors[-1, j]:.1e}; refinement {refinement:.1e} + characteristics {estimate:.0e}",
             )
             found.append(
                 [
@@ -142,21 +135,20 @@ def _grid(quick: bool, progress: Progress, rows: list[Row], tables: list[Table],
         own = math.log2(steps[0] / steps[1])
         if case.least is not None:
             kind = Kind.REPORTED if rough else Kind.AT_LEAST
-            rows.append(
-                Row(
-                    f"{case.label}: order of the grid's energy error on " + ", ".join(map(str, meshes)),
-                    "order 5, of its second-order fallback, or 1 after a jump" if case.least != 4.5 else "order 5",
-                    case.least,
-                    order,
-                    0.2,
-                    kind=kind,
-                    note=f"slope of the largest error over the times; from the three meshes alone {own:.2f}",
-                )
+            study.claim(
+                f"{case.label}: order of the grid's energy error on " + ", ".join(map(str, meshes)),
+                "order 5, of its second-order fallback, or 1 after a jump" if case.least != 4.5 else "order 5",
+                case.least,
+                order,
+                0.2,
+                kind=kind,
+                note=f"slope of the largest error over the times; from the three meshes alone {own:.2f}",
             )
-        closed += _closed_form(case, exact)
+        followed.append(exact)
         side = axes[0] if len(case.problem.axes) == 1 else axes[1]
         side.loglog(meshes, largest, "o-", label=case.label)
-    rows += closed
+    for case, exact in zip(cases, followed, strict=True):
+        _closed_form(study, case, exact)
     for side, title in zip(axes, ("one axis", "two axes"), strict=True):
         side.set(xlabel="cells along an axis", title=title)
         ticks = sorted({int(x) for line in side.lines for x in np.asarray(line.get_xdata())})
@@ -165,16 +157,14 @@ def _grid(quick: bool, progress: Progress, rows: list[Row], tables: list[Table],
         side.grid(True, which="both", alpha=0.2)
         side.legend(fontsize=7)
     axes[0].set_ylabel("largest energy error over the times")
-    tables.append(
-        Table(
-            "Energy of the grid minus that of the characteristics",
-            ["problem", "t", "coarse", "middle", "fine", "fine - middle", "characteristics' estimate"],
-            found,
-            "The tolerance takes the largest refinement difference over the times of a run, since a difference may "
-            "vanish at one time by a change of sign; the column *fine - middle* has the one at each time.",
-        )
+    study.table(
+        "Energy of the grid minus that of the characteristics",
+        ["problem", "t", "coarse", "middle", "fine", "fine - middle", "characteristics' estimate"],
+        found,
+        "The tolerance takes the largest refinement difference over the times of a run, since a difference may "
+        "vanish at one time by a change of sign; the column *fine - middle* has the one at each time.",
     )
-    figures.append(Figure("grid", "Energy error of the grid against the characteristics under refinement.", figure))
+    study.figure("grid", "Energy error of the grid against the characteristics under refinement.", figure)
 
 
 def _pair(case: Case, meshes: Sequence[int]) -> tuple[mf.Characteristics, list[mf.Solution]]:
@@ -194,22 +184,20 @@ def _solve(problem: mf.Problem, n: int, times: Sequence[float], tolerance: float
         return mf.solve(problem, shape, times[-1], controller=control, save=times, progress=False)
 
 
-def _closed_form(case: Case, exact: mf.Characteristics) -> list[Row]:
+def _closed_form(study: Study, case: Case, exact: mf.Characteristics) -> None:
     energy = case.problem.exact.get("energy")
     if not callable(energy):
-        return []
+        return
     errors = [abs(exact.energy[j + 1] / energy(t) - 1.0) for j, t in enumerate(case.times)]
-    return [
-        Row(
-            f"{case.label}: relative error of the characteristics' energy",
-            "closed form",
-            0.0,
-            max(errors),
-            # the closed forms of Gaussians hold on the whole line, the box keeps 7 standard deviations of it
-            1e-9 if "single" in case.label else 2e-9,
-            note=f"largest over t = {', '.join(f'{t:g}' for t in case.times)}",
-        )
-    ]
+    study.claim(
+        f"{case.label}: relative error of the characteristics' energy",
+        "closed form",
+        0.0,
+        max(errors),
+        # the closed forms of Gaussians hold on the whole line, the box keeps 7 standard deviations of it
+        1e-9 if "single" in case.label else 2e-9,
+        note=f"largest over t = {', '.join(f'{t:g}' for t in case.times)}",
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -285,11 +273,11 @@ def _simulate(
     )
 
 
-def _response_gap(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _response_gap(study: Study) -> None:
     import matplotlib.pyplot as plt
 
-    sizes = (64, 256, 1024) if quick else (64, 256, 1024, 4096)
-    replicas = {64: 120, 256: 80, 1024: 60} if quick else {64: 600, 256: 400, 1024: 200, 4096: 200}
+    sizes = (64, 256, 1024) if study.quick else (64, 256, 1024, 4096)
+    replicas = {64: 120, 256: 80, 1024: 60} if study.quick else {64: 600, 256: 400, 1024: 200, 4096: 200}
     times = (0.0, 0.5, 2.0)
     schemes: list[tuple[str, BirthDeath | Weights | None]] = [
         ("birth-death", BirthDeath()),
@@ -311,9 +299,9 @@ def _response_gap(quick: bool, progress: Progress, rows: list[Row], tables: list
             grid = _solve(problem, 200, times[1:], 1e-8)
             reference = np.array([grid.response_at(t) for t in times])
             exact = _characteristics(problem, times[1:], 1e-9)
-            progress((f * len(schemes) + s) * len(sizes) / total, f"{label}, {name}: time steps")
+            study.progress((f * len(schemes) + s) * len(sizes) / total, f"{label}, {name}: time steps")
             biased = _limit(problem, reaction, DT, times)
-            rows += _time_step(f"{label}, {name}", problem, reaction, times[1:], DT, 200)
+            _time_step(study, f"{label}, {name}", problem, reaction, times[1:], DT, 200)
             # the scheme's step is part of the particles, not of their number: its effect, known from the nodes, is
             # taken off, or the largest clouds would measure it
             aim = reference + (biased - exact.response)
@@ -322,7 +310,7 @@ def _response_gap(quick: bool, progress: Progress, rows: list[Row], tables: list
             relative = np.empty_like(gaps)
             for k, n in enumerate(sizes):
                 done = ((f * len(schemes) + s) * len(sizes) + k) / total
-                progress(done, f"{label}, {name}: {replicas[n]} replicas of {n}")
+                study.progress(done, f"{label}, {name}: {replicas[n]} replicas of {n}")
                 cloud = _simulate(problem, n, dynamics, DT, times, replicas[n], seed=1000 * f + 100 * s + k)
                 square = ((cloud.response - aim) ** 2).sum(axis=2)
                 gaps[k] = square.mean(axis=0)
@@ -345,27 +333,22 @@ def _response_gap(quick: bool, progress: Progress, rows: list[Row], tables: list
                 if isinstance(reaction, Weights) and n == sizes[-1]:
                     for j in (1, 2):
                         share = float(cloud.ess[:, j].mean()) / n
-                        rows.append(
-                            Row(
-                                f"{label}: effective sample size of the weights / n at t = {times[j]:g}, n = {n}",
-                                "measured",
-                                1.0,
-                                share,
-                                kind=Kind.REPORTED,
-                            )
+                        study.report(
+                            f"{label}: effective sample size of the weights / n at t = {times[j]:g}, n = {n}",
+                            "measured",
+                            share,
+                            expected=1.0,
                         )
             logs = np.log(sizes)
             for j in (1, 2):
                 slope, error = _slope(logs, np.log(gaps[:, j]), relative[:, j])
-                rows.append(
-                    Row(
-                        f"{label}, {name}: slope of the mean squared response gap in n at t = {times[j]:g}",
-                        "law of large numbers; arXiv:2008.09623",
-                        -1.0,
-                        slope,
-                        max(0.1, 3 * error) if quick else 0.1,
-                        note=f"n = {', '.join(map(str, sizes))}; standard error {error:.3f}",
-                    )
+                study.claim(
+                    f"{label}, {name}: slope of the mean squared response gap in n at t = {times[j]:g}",
+                    "law of large numbers; arXiv:2008.09623",
+                    -1.0,
+                    slope,
+                    max(0.1, 3 * error) if study.quick else 0.1,
+                    note=f"n = {', '.join(map(str, sizes))}; standard error {error:.3f}",
                 )
             axes[f].loglog(sizes, gaps[:, 2], "o-", label=f"{name}, t = 2")
             points, weights = exact.nodes_at(0.0)
@@ -373,31 +356,27 @@ def _response_gap(quick: bool, progress: Progress, rows: list[Row], tables: list
         # the starts of the three schemes have seeds of their own
         sample = np.concatenate(at_start)
         error = float(sample.std(ddof=1)) / math.sqrt(len(sample))
-        rows.append(
-            Row(
-                f"{label}: n times the mean squared response gap at t = 0",
-                "exact sampling variance, by quadrature",
-                variance,
-                float(sample.mean()),
-                5 * error,
-                note=f"5 standard errors of {len(sample)} clouds",
-            )
+        study.claim(
+            f"{label}: n times the mean squared response gap at t = 0",
+            "exact sampling variance, by quadrature",
+            variance,
+            float(sample.mean()),
+            5 * error,
+            note=f"5 standard errors of {len(sample)} clouds",
         )
         axes[f].loglog(sizes, variance / np.array(sizes), "k--", label="independent draws from the start")
         axes[f].set(title=label, xlabel="n")
         axes[f].grid(True, which="both", alpha=0.2)
         axes[f].legend(fontsize=7)
     axes[0].set_ylabel("mean squared response gap")
-    tables.append(
-        Table(
-            "n times the mean squared response gap of particles against the grid",
-            ["problem", "scheme", "t", "n", "replicas", "n x gap", "n x squared mean gap", "effective size / n"],
-            found,
-            f"Steps of {DT:g}. The effect of the steps themselves, the same for every n, is computed on quadrature "
-            "nodes and taken off; the rows on time steps hold it against the grid.",
-        )
+    study.table(
+        "n times the mean squared response gap of particles against the grid",
+        ["problem", "scheme", "t", "n", "replicas", "n x gap", "n x squared mean gap", "effective size / n"],
+        found,
+        f"Steps of {DT:g}. The effect of the steps themselves, the same for every n, is computed on quadrature "
+        "nodes and taken off; the rows on time steps hold it against the grid.",
     )
-    figures.append(Figure("particles", "Mean squared response gap of particles against the grid, t = 2.", figure))
+    study.figure("particles", "Mean squared response gap of particles against the grid, t = 2.", figure)
 
 
 def _slope(x: Array, y: Array, errors: Array) -> tuple[float, float]:
@@ -408,13 +387,14 @@ def _slope(x: Array, y: Array, errors: Array) -> tuple[float, float]:
 
 
 def _time_step(
+    study: Study,
     label: str,
     problem: mf.Problem,
     reaction: BirthDeath | Weights | None,
     times: Sequence[float],
     dt: float,
     cells: int,
-) -> list[Row]:
+) -> None:
     """The scheme's steps: first order, and towards the grid."""
     whole, half, quarter, eighth = (_limit(problem, reaction, dt / k, times) for k in (1, 2, 4, 8))
     once = 2 * eighth - quarter
@@ -427,33 +407,31 @@ def _time_step(
     estimate = float(np.abs(twice - once).max())
     refinement = float(np.abs(reference - coarse).max())
     effect = float(np.abs(whole - reference).max())
-    return [
-        Row(
-            f"{label}: response of the scheme's limit n -> infinity, extrapolated to dt = 0, off the grid",
-            "mfpde.solve",
-            0.0,
-            float(np.abs(twice - reference).max()),
-            estimate + refinement,
-            note=f"quadrature nodes that take the scheme's mean step; tolerance: last change {estimate:.1e} in the "
-            f"extrapolation + refinement of the grid {refinement:.1e}",
-        ),
-        Row(
-            f"{label}: order of the time step's effect on the response",
-            "explicit Euler",
-            1.0,
-            math.log2(effect / float(np.abs(half - reference).max())),
-            0.15,
-            note=f"dt = {dt:g}, {dt / 2:g}; effect {effect / scale:.1e} of the scale",
-        ),
-    ]
+    study.claim(
+        f"{label}: response of the scheme's limit n -> infinity, extrapolated to dt = 0, off the grid",
+        "mfpde.solve",
+        0.0,
+        float(np.abs(twice - reference).max()),
+        estimate + refinement,
+        note=f"quadrature nodes that take the scheme's mean step; tolerance: last change {estimate:.1e} in the "
+        f"extrapolation + refinement of the grid {refinement:.1e}",
+    )
+    study.claim(
+        f"{label}: order of the time step's effect on the response",
+        "explicit Euler",
+        1.0,
+        math.log2(effect / float(np.abs(half - reference).max())),
+        0.15,
+        note=f"dt = {dt:g}, {dt / 2:g}; effect {effect / scale:.1e} of the scale",
+    )
 
 
-def _special_gaps(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _special_gaps(study: Study) -> None:
     """A closed form that holds path by path; an interpolating target; one that cannot be interpolated."""
     import matplotlib.pyplot as plt
     from scipy import stats
 
-    progress(0.0, "quadratic closed form")
+    study.progress(0.0, "quadratic closed form")
     a, b, dt = 1.0, 0.5, DT
     well = mf.Problem(
         energy=mf.Confinement(x=a) + mf.Interaction(mf.SeparableKernel(x=mf.LinearKernel()), weight=b),
@@ -477,18 +455,16 @@ def _special_gaps(quick: bool, progress: Progress, rows: list[Row], tables: list
     )
     gap = cloud.observed["mean"] - 0.5 * (1 - (a + b) * dt) ** np.round(cloud.times / dt)
     factor = (1 - (a + b) * dt) ** np.round(cloud.times / dt)
-    rows.append(
-        Row(
-            "quadratic energy: gap of the cloud's mean at t = 0.5, 2 against its start's, replica by replica",
-            "gap(t) = (1 - (a + b) dt)^(t/dt) gap(0), derived; e^{-(a + b) t} as dt -> 0",
-            0.0,
-            float(np.abs(gap - factor * gap[:, :1]).max()),
-            1e-13,
-            note="hence n Var(mean) = C_0 e^{-2 (a + b) t} for every n",
-        )
+    study.claim(
+        "quadratic energy: gap of the cloud's mean at t = 0.5, 2 against its start's, replica by replica",
+        "gap(t) = (1 - (a + b) dt)^(t/dt) gap(0), derived; e^{-(a + b) t} as dt -> 0",
+        0.0,
+        float(np.abs(gap - factor * gap[:, :1]).max()),
+        1e-13,
+        note="hence n Var(mean) = C_0 e^{-2 (a + b) t} for every n",
     )
 
-    replicas = 60 if quick else 300
+    replicas = 60 if study.quick else 300
     late = (0.0, 0.5, 2.0, 5.0, 10.0)
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     cases = [
@@ -501,8 +477,8 @@ def _special_gaps(quick: bool, progress: Progress, rows: list[Row], tables: list
     ]
     found: Cells = []
     for i, (label, problem, interpolates) in enumerate(cases):
-        progress((1 + i) / 3, label)
-        n = 256 if quick else 1024
+        study.progress((1 + i) / 3, label)
+        n = 256 if study.quick else 1024
         exact = _characteristics(problem, late[1:], 1e-7)
         aim = _limit(problem, None, 2 * DT, late)
         cloud = _simulate(problem, n, [GradientDescent()], 2 * DT, late, replicas, seed=70 + i)
@@ -514,42 +490,34 @@ def _special_gaps(quick: bool, progress: Progress, rows: list[Row], tables: list
                 [label, f"{t:g}", f"{scaled[j]:.3e} +- {error[j]:.0e}", f"{drawn[j]:.3e}", scaled[j] / drawn[j]]
             )
         if interpolates:
-            rows.append(
-                Row(
-                    f"{label}: n x gap at t = 10 over that at t = 0",
-                    "tends to 0; arXiv:2008.09623",
-                    0.1,
-                    scaled[-1] / scaled[0],
-                    kind=Kind.AT_MOST,
-                    note="at t = 0.5, 2, 5: " + ", ".join(f"{x:.2g}" for x in scaled[1:-1] / scaled[0]),
-                )
+            study.at_most(
+                f"{label}: n x gap at t = 10 over that at t = 0",
+                "tends to 0; arXiv:2008.09623",
+                0.1,
+                scaled[-1] / scaled[0],
+                note="at t = 0.5, 2, 5: " + ", ".join(f"{x:.2g}" for x in scaled[1:-1] / scaled[0]),
             )
         else:
             for j in (2, 3, 4):
-                rows.append(
-                    Row(
-                        f"{label}: n x gap at t = {late[j]:g} over the variance of independent draws from mu_t",
-                        "bounded by resampling; arXiv:2008.09623",
-                        1.0,
-                        scaled[j] / drawn[j],
-                        5 * error[j] / drawn[j],
-                        kind=Kind.AT_MOST,
-                        note="5 standard errors",
-                    )
+                study.at_most(
+                    f"{label}: n x gap at t = {late[j]:g} over the variance of independent draws from mu_t",
+                    "bounded by resampling; arXiv:2008.09623",
+                    1.0,
+                    scaled[j] / drawn[j],
+                    5 * error[j] / drawn[j],
+                    note="5 standard errors",
                 )
         line = axis.errorbar(late, scaled, error, fmt="o-", label=label)
         axis.plot(late, drawn, "--", color=line.lines[0].get_color(), label="independent draws from mu_t")
     axis.set(yscale="log", xlabel="t", ylabel="n x mean squared response gap")
     axis.grid(True, which="both", alpha=0.2)
     axis.legend(fontsize=7)
-    tables.append(
-        Table(
-            "Fluctuations of gradient descent in time",
-            ["problem", "t", "n x gap", "independent draws from mu_t", "ratio"],
-            found,
-        )
+    study.table(
+        "Fluctuations of gradient descent in time",
+        ["problem", "t", "n x gap", "independent draws from mu_t", "ratio"],
+        found,
     )
-    figures.append(Figure("fluctuations", "Scaled fluctuations of gradient descent and those of fresh draws.", figure))
+    study.figure("fluctuations", "Scaled fluctuations of gradient descent and those of fresh draws.", figure)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -569,49 +537,47 @@ class _Driver:
         return np.asarray(self.responses[round(t / self.dt)])
 
 
-def _coupled(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _coupled(study: Study) -> None:
     import matplotlib.pyplot as plt
 
-    sizes = (64, 256, 1024) if quick else (64, 256, 1024, 4096)
-    many = {64: 300, 256: 150, 1024: 80} if quick else {64: 400, 256: 200, 1024: 100, 4096: 100}
+    sizes = (64, 256, 1024) if study.quick else (64, 256, 1024, 4096)
+    many = {64: 300, 256: 150, 1024: 80} if study.quick else {64: 400, 256: 200, 1024: 100, 4096: 100}
     problem, times, dt = mf.problems.single_index(k=4, d=16), (1.0, 2.0, 4.0), 0.05
     # the twins take the same steps as the particles; driven by the grid's mean field they would not see what these
     # steps do to it, and the difference would stay at that as n grows. So the scheme's own limit drives them.
     step = dt * np.arange(round(times[-1] / dt) + 1)
     limit = _Driver(dt, _limit(problem, None, dt, step.tolist()))
-    rows += _time_step("single-index k=4 d=16, gradient descent", problem, None, times, dt, 400)
+    _time_step(study, "single-index k=4 d=16, gradient descent", problem, None, times, dt, 400)
     squares = np.empty((len(sizes), len(times)))
     relative = np.empty_like(squares)
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for k, n in enumerate(sizes):
-        progress(0.5 * k / len(sizes), f"coupled: {many[n]} pairs of clouds of {n}")
+        study.progress(0.5 * k / len(sizes), f"coupled: {many[n]} pairs of clouds of {n}")
         pairs = coupled(problem, limit, n, dt=dt, t_end=4.0, save=times, seed=k, replicas=many[n], hessian=False)
         square = pairs.rms[:, 1:] ** 2
         squares[k] = square.mean(axis=0)
         relative[k] = square.std(axis=0, ddof=1) / math.sqrt(many[n]) / squares[k]
     for j, t in enumerate(times):
         slope, error = _slope(np.log(sizes), 0.5 * np.log(squares[:, j]), 0.5 * relative[:, j])
-        rows.append(
-            Row(
-                f"single-index k=4 d=16: slope of the coupled error in n at t = {t:g}",
-                "propagation of chaos; arXiv:2504.13110",
-                -0.5,
-                slope,
-                max(0.1, 3 * error) if quick else 0.1,
-                note=f"root mean square of |X_i - Y_i|, {list(many.values())} replicas; standard error {error:.3f}",
-            )
+        study.claim(
+            f"single-index k=4 d=16: slope of the coupled error in n at t = {t:g}",
+            "propagation of chaos; arXiv:2504.13110",
+            -0.5,
+            slope,
+            max(0.1, 3 * error) if study.quick else 0.1,
+            note=f"root mean square of |X_i - Y_i|, {list(many.values())} replicas; standard error {error:.3f}",
         )
         axes[0].loglog(sizes, np.sqrt(squares[:, j]), "o-", label=f"t = {t:g}")
     axes[0].loglog(sizes, math.sqrt(squares[0, -1] * sizes[0]) / np.sqrt(sizes), "k--", label="slope -1/2")
     axes[0].set(xlabel="n", ylabel="root mean square of |X_i - Y_i|", title="k = 4, d = 16")
 
     found: Cells = []
-    for i, d in enumerate((8,) if quick else (8, 16, 32, 64)):
-        progress(0.5 + 0.1 * i, f"coupled: growth, d = {d}")
+    for i, d in enumerate((8,) if study.quick else (8, 16, 32, 64)):
+        study.progress(0.5 + 0.1 * i, f"coupled: growth, d = {d}")
         problem = mf.problems.single_index(k=4, d=d)
         end = 0.5 * d  # of the order of the time to learn
         solution = _solve(problem, 400, (end,), 1e-5)
-        n, replicas = (256, 4) if quick else (1024, 10)
+        n, replicas = (256, 4) if study.quick else (1024, 10)
         dt = end / 160
         limit = _Driver(dt, _limit(problem, None, dt, (dt * np.arange(161)).tolist()))
         pairs = coupled(problem, limit, n, dt=dt, t_end=end, save=33, seed=11, replicas=replicas)
@@ -639,25 +605,23 @@ def _coupled(quick: bool, progress: Progress, rows: list[Row], tables: list[Tabl
     for axis in axes:
         axis.grid(True, which="both", alpha=0.2)
         axis.legend(fontsize=7)
-    tables.append(
-        Table(
-            "Growth of the coupled error, single-index k = 4",
-            [
-                "d",
-                "end time",
-                "largest sqrt(n) rms",
-                "at t",
-                "sqrt(n) rms at the end",
-                "mean integrated growth",
-                "largest integrated growth",
-                "energy at the end",
-            ],
-            found,
-            "The integrated growth is that of the largest eigenvalue of the velocity's "
-            "Jacobian along a twin, its positive part; exp of it bounds how a small difference grows.",
-        )
+    study.table(
+        "Growth of the coupled error, single-index k = 4",
+        [
+            "d",
+            "end time",
+            "largest sqrt(n) rms",
+            "at t",
+            "sqrt(n) rms at the end",
+            "mean integrated growth",
+            "largest integrated growth",
+            "energy at the end",
+        ],
+        found,
+        "The integrated growth is that of the largest eigenvalue of the velocity's "
+        "Jacobian along a twin, its positive part; exp of it bounds how a small difference grows.",
     )
-    figures.append(Figure("coupled", "Coupled error against the number of particles, and in time.", figure))
+    study.figure("coupled", "Coupled error against the number of particles, and in time.", figure)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -665,26 +629,26 @@ def _coupled(quick: bool, progress: Progress, rows: list[Row], tables: list[Tabl
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _cost(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _cost(study: Study) -> None:
     """The cheapest run within a given error, of a few meshes and tolerances each."""
     cases: list[tuple[str, mf.Problem, tuple[int, ...], tuple[float, ...], float]] = [
         ("gaussian-bumps 1-D", mf.problems.gaussian_bumps(), (50, 100, 200, 400), (0.5, 1.0, 2.0), 1e-10),
         ("single-index k=4 d=16", mf.problems.single_index(k=4, d=16), (100, 200, 400, 800), (1.0, 2.0, 5.0), 1e-9),
     ]
-    if not quick:
+    if not study.quick:
         plane = mf.problems.gaussian_bumps(centres=[(-1.5, -1.0), (1.5, 1.0)])
         cases.append(("gaussian-bumps 2-D", plane, (32, 64, 128, 192), (0.5, 1.0, 2.0), 1e-7))
     found: Cells = []
     for i, (label, problem, meshes, times, tight) in enumerate(cases):
-        progress(i / len(cases), f"cost: {label}")
+        study.progress(i / len(cases), f"cost: {label}")
         reference = _characteristics(problem, times, tight).energy[1:]
 
         def error_of(energy: Array, reference: Array = reference) -> float:
             return float((np.abs(energy[1:] - reference) / np.abs(reference)).max())
 
         grids, nodes = [], []
-        for n in meshes[: 3 if quick else 4]:
-            for tolerance in (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)[: 4 if quick else 5]:
+        for n in meshes[: 3 if study.quick else 4]:
+            for tolerance in (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)[: 4 if study.quick else 5]:
                 began = time.perf_counter()
                 grid = _solve(problem, n, times, tolerance)
                 seconds = time.perf_counter() - began
@@ -706,23 +670,21 @@ def _cost(quick: bool, progress: Progress, rows: list[Row], tables: list[Table],
             a, b = cheapest
             cells.append(f"{b[0] / a[0]:.2g}" if a and b else "")
             found.append(cells)
-    tables.append(
-        Table(
-            "Cost at equal accuracy",
-            [
-                "problem",
-                "relative energy error",
-                "grid: cells along an axis, tolerance",
-                "evaluations",
-                "seconds",
-                "characteristics: nodes, tolerance",
-                "evaluations",
-                "seconds",
-                "characteristics / grid",
-            ],
-            found,
-            "The cheapest run of a few meshes and tolerances that stays within the error at all save times, against "
-            "characteristics of tighter tolerance. The characteristics' time includes the runs on fewer nodes that "
-            "their error estimate comes from; the grid's is one run without an estimate.",
-        )
+    study.table(
+        "Cost at equal accuracy",
+        [
+            "problem",
+            "relative energy error",
+            "grid: cells along an axis, tolerance",
+            "evaluations",
+            "seconds",
+            "characteristics: nodes, tolerance",
+            "evaluations",
+            "seconds",
+            "characteristics / grid",
+        ],
+        found,
+        "The cheapest run of a few meshes and tolerances that stays within the error at all save times, against "
+        "characteristics of tighter tolerance. The characteristics' time includes the runs on fewer nodes that "
+        "their error estimate comes from; the grid's is one run without an estimate.",
     )

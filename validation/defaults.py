@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import mfpde as mf
-from validation._runner import Kind, Progress, Row, Study, Table
+from validation._runner import Progress, Study
+
+HEADLINE = "double well, alpha = 10: meshes"
 
 Array = NDArray[np.float64]
 
@@ -31,25 +33,27 @@ CAP = f"Weno5 is stopped at {MOST} times the steps: it would have to be {MOST**2
 
 def run(quick: bool, progress: Progress) -> Study:
     """All parts; the criteria stand in the constants above and in the rows."""
-    rows: list[Row] = []
-    tables: list[Table] = []
-    for i, (name, problem, times) in enumerate(_problems()):
-        progress(0.1 * i, name)
-        _against_the_other(name, problem, times, MESHES[1:5:3] if quick else MESHES, rows, tables)
-    progress(0.6, "refinement")
-    _refinement(quick, rows, tables)
-    progress(0.7, "tolerances")
-    _ladder(quick, rows, tables)
-    progress(1.0, "")
-    summary = (
+    study = Study(
+        "Default schemes and steps",
         "With a temperature there are two candidates: Scharfetter-Gummel fluxes with implicit steps, and fluxes of "
         "high order with explicit ones. On every mesh between 24 and 400 cells of the double well, torus and sphere "
         "problems both are run, and the default must not take 3 times the steps or have twice the error of the better "
         "one. Since what one has in accuracy the other has in steps, the better one is that which needs less work for "
         "the same error. Then: the error with the default falls where a mesh is refined, and the number of steps grows "
-        "with the digits asked for no faster than tolerance^(-1/2) where a density has concentrated to few cells."
+        "with the digits asked for no faster than tolerance^(-1/2) where a density has concentrated to few cells.",
+        quick,
+        progress,
     )
-    return Study("Default schemes and steps", summary, rows, tables)
+    study.parts((_both_candidates, 0.6), (_refinement, 0.1), (_ladder, 0.3))
+    return study
+
+
+def _both_candidates(study: Study) -> None:
+    """The default against the better one of both schemes."""
+    found = _problems()
+    for i, (name, problem, times) in enumerate(found):
+        study.progress(i / len(found), name)
+        _against_the_other(study, name, problem, times, MESHES[1:5:3] if study.quick else MESHES)
 
 
 def _problems() -> list[tuple[str, mf.Problem, list[float]]]:
@@ -109,9 +113,7 @@ def _measured(problem: mf.Problem, n: int, times: Sequence[float], reference: Ar
     return runs
 
 
-def _against_the_other(
-    name: str, problem: mf.Problem, times: list[float], meshes: Sequence[int], rows: list[Row], tables: list[Table]
-) -> None:
+def _against_the_other(study: Study, name: str, problem: mf.Problem, times: list[float], meshes: Sequence[int]) -> None:
     reference = _energies(problem, times, 1600)
     lines: list[list[Any]] = []
     bad = 0
@@ -124,14 +126,15 @@ def _against_the_other(
         cells = [f"{r.steps}, {r.error:.1e}" if math.isfinite(r.error) else f"over {r.steps}" for r in runs]
         lines.append([n, *cells, type(SCHEMES[better]).__name__, type(SCHEMES[chosen]).__name__])
     claim = f"{name}: meshes of {len(meshes)} with 3 times the steps or twice the error of the better scheme"
-    rows.append(Row(claim, RULE, 0.0, float(bad), kind=Kind.AT_MOST, note=CAP))
+    study.at_most(claim, RULE, 0.0, float(bad), note=CAP)
     header = ["cells", "ScharfetterGummel: steps, error", "Weno5: steps, error", "better", "default"]
     text = f"Largest error of the free energy at t = {', '.join(f'{t:g}' for t in times)}, relative to its fall."
-    tables.append(Table(f"Steps and errors: {name}", header, lines, text))
+    study.table(f"Steps and errors: {name}", header, lines, text)
 
 
-def _refinement(quick: bool, rows: list[Row], tables: list[Table]) -> None:
+def _refinement(study: Study) -> None:
     """Refined meshes with the default."""
+    study.progress(0.0, "refinement")
     meshes: list[tuple[int, ...]] = [(24, 24), (32, 32), (48, 48), (64, 64), (128, 64)]
     well = mf.Problem(
         mf.External(lambda x, y: 0.5 * (x**2 + y**2), lambda x, y: (x + 0 * y, y + 0 * x)),
@@ -144,18 +147,18 @@ def _refinement(quick: bool, rows: list[Row], tables: list[Table]) -> None:
     lines = []
     for name, problem in (("well", well), ("torus-spikes", spikes)):
         times = [0.1 * problem.t_end, problem.t_end]
-        reference = _energies(problem, times, 96 if quick else 256)
+        reference = _energies(problem, times, 96 if study.quick else 256)
         errors = []
-        for shape in meshes[: 3 if quick else None]:
+        for shape in meshes[: 3 if study.quick else None]:
             energy = _solve(problem, shape, times).energy
             errors.append(float(np.abs(energy - reference)[1:].max() / np.ptp(reference)))
         worst = max((after - 1e-5) / before for before, after in itertools.pairwise(errors))
         claim = f"{name} at temperature 0.05: largest ratio of the errors on a mesh and on the next coarser one"
         note = "less 1e-5 of the fall, the tolerance of a step; 64 x 64 to 128 x 64 included"
-        rows.append(Row(claim, "two fine meshes, extrapolated", 1.05, worst, kind=Kind.AT_MOST, note=note))
+        study.at_most(claim, "two fine meshes, extrapolated", 1.05, worst, note=note)
         lines.append([name, *(f"{error:.1e}" for error in errors)])
     header = ["problem", *(" x ".join(map(str, shape)) for shape in meshes[: len(lines[0]) - 1])]
-    tables.append(Table("Errors with the default", header, lines))
+    study.table("Errors with the default", header, lines)
 
 
 def _tokens(seed: int) -> mf.Density:
@@ -170,11 +173,12 @@ def _tokens(seed: int) -> mf.Density:
     return mf.Density(start)
 
 
-def _ladder(quick: bool, rows: list[Row], tables: list[Table]) -> None:
+def _ladder(study: Study) -> None:
     """Self-attention once its clusters are a few cells wide."""
+    study.progress(0.0, "tolerances")
     tolerances = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
     lines = []
-    for beta, t_end, seed, cells in ((7.0, 0.1, 1234, 512), (5.0, 0.6, 2, 1024))[: 1 if quick else None]:
+    for beta, t_end, seed, cells in ((7.0, 0.1, 1234, 512), (5.0, 0.6, 2, 1024))[: 1 if study.quick else None]:
         attention = mf.problems.self_attention(beta=beta)
         problem = dataclasses.replace(attention, initial=_tokens(seed), t_end=t_end)
         runs = [
@@ -186,11 +190,11 @@ def _ladder(quick: bool, rows: list[Row], tables: list[Table]) -> None:
         name = f"self-attention, beta = {beta:g}, {cells} cells"
         worst = max(after / before for before, after in itertools.pairwise(steps))
         claim = f"{name}: largest growth of the steps for a digit more"
-        rows.append(Row(claim, "tolerance^(-1/2)", math.sqrt(10.0), worst, kind=Kind.AT_MOST, note="third order: 2.15"))
+        study.at_most(claim, "tolerance^(-1/2)", math.sqrt(10.0), worst, note="third order: 2.15")
         for tolerance, solution in zip(tolerances, runs, strict=True):
             off = abs(solution.energy[-1] / fixed - 1.0)
             claim = f"{name}: relative error of the energy at tolerance {tolerance:.0e}"
             note = "ten steps' worth of the tolerance"
-            rows.append(Row(claim, "50 000 fixed steps", 10 * tolerance, off, kind=Kind.AT_MOST, note=note))
+            study.at_most(claim, "50 000 fixed steps", 10 * tolerance, off, note=note)
         lines.append([name, *steps])
-    tables.append(Table("Steps against the tolerance", ["problem", *(f"{t:.0e}" for t in tolerances)], lines))
+    study.table("Steps against the tolerance", ["problem", *(f"{t:.0e}" for t in tolerances)], lines)

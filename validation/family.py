@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 import mfpde as mf
 from mfpde.particles import BirthDeath, GradientDescent, KernelDensity, Langevin, simulate
-from validation._runner import Figure, Kind, Progress, Row, Study, Table
+from validation._runner import Progress, Study
+
+HEADLINE = "beta = 5: largest relative error of a growth rate"
 
 Array = NDArray[np.float64]
 
@@ -26,25 +28,17 @@ SG: dict[str, Any] = {"scheme": mf.ScharfetterGummel(), "method": mf.ImplicitStr
 
 def run(quick: bool, progress: Progress) -> Study:
     """All parts; minutes in full, under one in the quick version."""
-    rows: list[Row] = []
-    tables: list[Table] = []
-    figures: list[Figure] = []
-    parts = [(_growth, 0.0), (_winners, 0.1), (_clusters, 0.2), (_distance, 0.35), (_spikes, 0.5), (_modes, 0.8)]
-    ends = [start for _, start in parts[1:]] + [1.0]
-    for (part, start), end in zip(parts, ends, strict=True):
-
-        def within(fraction: float, text: str, start: float = start, end: float = end) -> None:
-            progress(start + (end - start) * fraction, text)
-
-        part(quick, within, rows, tables, figures)
-    progress(1.0, "")
-    summary = (
+    study = Study(
+        "Related flows",
         "Flows of the same kind as training: tokens under self-attention (a concave interaction on the circle), the "
         "gradient flow of the energy distance (a kernel with a kink, solved in closed form), mean-field Langevin "
         "dynamics that fits spikes on the torus (with and without annealing), and sampling of a target with four modes "
-        "with and without birth-death. Double wells and one-dimensional sampling are in the study of temperature."
+        "with and without birth-death. Double wells and one-dimensional sampling are in the study of temperature.",
+        quick,
+        progress,
     )
-    return Study("Related flows", summary, rows, tables, figures)
+    study.parts((_growth, 0.1), (_winners, 0.1), (_clusters, 0.15), (_distance, 0.15), (_spikes, 0.3), (_modes, 0.2))
+    return study
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -73,7 +67,7 @@ def _rates(beta: float, cells: int, scheme: Any, count: int = 8) -> tuple[Array,
     return exact, np.log(_harmonics(s, 1, count) / _harmonics(s, 0, count)) / t_end
 
 
-def _growth(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _growth(study: Study) -> None:
     """Small perturbations of the uniform measure."""
     lines: list[tuple[Any, ...]] = []
     note = (
@@ -81,25 +75,25 @@ def _growth(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
         "hardly grow in the time of the run); 256 cells, Weno5"
     )
     for i, beta in enumerate(BETAS):
-        progress(0.6 * i / len(BETAS), f"growth rates, beta = {beta:g}")
+        study.progress(0.6 * i / len(BETAS), f"growth rates, beta = {beta:g}")
         exact, measured = _rates(beta, 256, mf.Weno5())
         seen = exact > 0.02 * exact.max()
         worst = float(np.abs(measured / exact - 1)[seen].max())
         claim = f"beta = {beta:g}: largest relative error of a growth rate"
-        rows.append(Row(claim, ATTENTION, 0.0, worst, 1e-3, Kind.AT_MOST, note))
+        study.at_most(claim, ATTENTION, 0.0, worst, 1e-3, note=note)
         fastest = 1 + int(np.argmax(measured))
-        rows.append(Row(f"beta = {beta:g}: fastest harmonic", ATTENTION, 1 + int(np.argmax(exact)), fastest))
+        study.claim(f"beta = {beta:g}: fastest harmonic", ATTENTION, 1 + int(np.argmax(exact)), fastest)
         lines += [(f"{beta:g}", k + 1, exact[k], float(measured[k])) for k in range(6) if seen[k]]
     header = ("beta", "harmonic", "k^2 I_k/beta", "measured")
-    tables.append(Table("Growth rates of self-attention", header, lines if not quick else lines[:12]))
+    study.table("Growth rates of self-attention", header, lines if not study.quick else lines[:12])
     cells = (128, 256, 512)
     errors = []
     for n in cells:
-        progress(0.8, f"growth rates, Muscl, {n} cells")
+        study.progress(0.8, f"growth rates, Muscl, {n} cells")
         exact, measured = _rates(5.0, n, mf.Muscl())
         errors.append(abs(float(measured[2] / exact[2]) - 1))
     order = -float(np.polyfit(np.log(cells), np.log(errors), 1)[0])
-    rows.append(Row("beta = 5, Muscl: order in h of the rate of the fastest harmonic", "construction", 2.0, order, 0.2))
+    study.claim("beta = 5, Muscl: order in h of the rate of the fastest harmonic", "construction", 2.0, order, 0.2)
     # the sign turned: the same kernel repels, which is the flow of its maximum mean discrepancy to the uniform measure
     problem = mf.problems.self_attention(5.0, 1e-3)
     turned = dataclasses.replace(problem, energy=mf.Interaction(problem.energy.kernel, -1.0), parameters=None)  # type: ignore[attr-defined]
@@ -108,7 +102,7 @@ def _growth(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
     worst = float(np.abs(measured / exact[:4] - 1).max())
     claim = "the kernel with its sign turned: decay of harmonics 1 to 4, largest relative error"
     note = "linearised MMD flow near a uniform target; amplitude 1e-3, and the next order is that small"
-    rows.append(Row(claim, "linearisation, k^2 I_k(beta)/beta", 0.0, worst, 5e-3, Kind.AT_MOST, note))
+    study.at_most(claim, "linearisation, k^2 I_k(beta)/beta", 0.0, worst, 5e-3, note=note)
 
 
 def _peaks(mu: Array) -> Array:
@@ -116,7 +110,7 @@ def _peaks(mu: Array) -> Array:
     return np.flatnonzero((mu > np.roll(mu, 1)) & (mu >= np.roll(mu, -1)) & (mu > 0.2 * mu.max()))
 
 
-def _winners(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _winners(study: Study) -> None:
     """Which harmonic leads when the perturbation is large, and how many clusters it makes."""
     import matplotlib.pyplot as plt
     from scipy.special import iv
@@ -124,7 +118,7 @@ def _winners(quick: bool, progress: Progress, rows: list[Row], tables: list[Tabl
     shown = (5.0, 7.0)
     figure, panels = plt.subplots(1, 2, figsize=(9.5, 3.6), constrained_layout=True)
     for i, beta in enumerate(BETAS):
-        progress(i / len(BETAS), f"clusters, beta = {beta:g}")
+        study.progress(i / len(BETAS), f"clusters, beta = {beta:g}")
         k = np.arange(1, 13)
         rates = k**2 * iv(k, beta) / beta
         winner = 1 + int(np.argmax(rates))
@@ -144,10 +138,10 @@ def _winners(quick: bool, progress: Progress, rows: list[Row], tables: list[Tabl
             progress=False,
         )
         note = "equal amplitudes 1e-8 of harmonics 1 to 8; the fastest has grown by a million"
-        rows.append(Row(f"beta = {beta:g}: leading harmonic", ATTENTION, winner, leader, note=note))
+        study.claim(f"beta = {beta:g}: leading harmonic", ATTENTION, winner, leader, note=note)
         clusters = len(_peaks(s.density[-1]))
         note = "local maxima of at least a fifth of the largest when the density first reaches 1.5"
-        rows.append(Row(f"beta = {beta:g}: clusters", ATTENTION, winner, clusters, note=note))
+        study.claim(f"beta = {beta:g}: clusters", ATTENTION, winner, clusters, note=note)
         if beta in shown:
             axis = panels[shown.index(beta)]
             x = s.grid.centres(0)
@@ -161,7 +155,7 @@ def _winners(quick: bool, progress: Progress, rows: list[Row], tables: list[Tabl
             axis.set(xlabel="angle", ylabel="density", title=f"beta = {beta:g}", ylim=(0, None))
             axis.legend(fontsize="small")
     caption = "Clusters form out of a perturbation of 1e-8. Dotted: crests of the fastest harmonic at the start."
-    figures.append(Figure("clusters", caption, figure))
+    study.figure("clusters", caption, figure)
 
 
 def _angle_time(beta: float, start: float, end: float) -> float:
@@ -175,7 +169,7 @@ def _angle_time(beta: float, start: float, end: float) -> float:
     )
 
 
-def _clusters(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _clusters(study: Study) -> None:
     """Two clusters, and a staircase of several: atoms along characteristics."""
     import matplotlib.pyplot as plt
 
@@ -185,7 +179,7 @@ def _clusters(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
 
     lines: list[tuple[Any, ...]] = []
     for i, (beta, masses) in enumerate(((4.0, (0.5, 0.5)), (9.0, (0.3, 0.7)), (16.0, (0.5, 0.5)))):
-        progress(0.15 * i, f"two clusters, beta = {beta:g}")
+        study.progress(0.15 * i, f"two clusters, beta = {beta:g}")
         expected = _angle_time(beta, math.pi / 2, 0.1)
         unit = math.exp(-beta)
         save = (expected + np.linspace(-2, 2, 9)) * unit
@@ -203,26 +197,24 @@ def _clusters(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
         measured = float(at) / unit
         claim = f"beta = {beta:g}: time from a right angle to 0.1, in units of e^-beta"
         note = f"masses {masses[0]:g} and {masses[1]:g}; 1e-6 relative or 0.01 units, for the interpolation in time"
-        rows.append(Row(claim, PAIR, expected, measured, max(1e-6 * expected, 0.01), note=note))
+        study.claim(claim, PAIR, expected, measured, max(1e-6 * expected, 0.01), note=note)
         mean = s.points[:, :, 0] @ np.array(masses)
         lines.append((f"{beta:g}", str(masses), expected, measured, float(np.abs(mean - mean[0]).max())))
-    tables.append(
-        Table(
-            "Two clusters at a right angle",
-            ("beta", "masses", "time, quadrature", "time, characteristics", "drift of the mean angle"),
-            lines,
-            "Time until the angle is 0.1, in units of e^-beta.",
-        )
+    study.table(
+        "Two clusters at a right angle",
+        ("beta", "masses", "time, quadrature", "time, characteristics", "drift of the mean angle"),
+        lines,
+        "Time until the angle is 0.1, in units of e^-beta.",
     )
     # clouds: 200 tokens a cluster, and the mesh
     beta, width = 4.0, 0.05
     expected = _angle_time(beta, math.pi / 2, 0.1)
     unit = math.exp(-beta)
-    progress(0.5, "two clusters of tokens")
+    study.progress(0.5, "two clusters of tokens")
     z = np.sort(np.random.default_rng(4).normal(0, width, 100))
     z = np.concatenate([z, -z])
     start = np.concatenate([1.0 + z, 1.0 + math.pi / 2 + z])[:, None]
-    dt = 2e-3 * unit * (10 if quick else 4)
+    dt = 2e-3 * unit * (10 if study.quick else 4)
     t_end = 1.02 * expected * unit
     problem = mf.problems.self_attention(beta)
     observe = {"angle": lambda x, w: float(x[200:, 0].mean() - x[:200, 0].mean())}
@@ -233,8 +225,8 @@ def _clusters(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
     measured = float(np.interp(-math.log(0.1), -np.log(angle), cloud.times)) / unit
     claim = f"beta = {beta:g}: the same with 200 tokens a cluster, spread {width:g}"
     note = "1 %: the spread vanishes within a time of 1, and moves the angle by less than its square until then"
-    rows.append(Row(claim, PAIR, expected, measured, 0.01 * expected, note=note))
-    progress(0.6, "two clusters on the mesh")
+    study.claim(claim, PAIR, expected, measured, 0.01 * expected, note=note)
+    study.progress(0.6, "two clusters on the mesh")
     laws = mf.Mixture([(0.5, mf.Product(theta=_normal(c, width))) for c in (1.0, 1.0 + math.pi / 2)])
     mesh = dataclasses.replace(problem, initial=laws, parameters=None)
     saves = np.linspace(0.5, 1.05, 45) * expected * unit
@@ -248,12 +240,12 @@ def _clusters(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
     measured = float(s.times[j]) / unit if j else math.nan
     claim = f"beta = {beta:g}: the same on a mesh of 1024 cells, by its peaks"
     note = "clusters are a few cells wide on a mesh; resolution of the save times 1 %"
-    rows.append(Row(claim, PAIR, expected, measured, kind=Kind.REPORTED, note=note))
+    study.report(claim, PAIR, measured, expected=expected, note=note)
 
     # a staircase of the energy
     beta, masses = 16.0, np.array([0.2, 0.5, 0.3])
     places = np.array([0.5, 1.25, 2.15])
-    progress(0.7, "staircase of the energy")
+    study.progress(0.7, "staircase of the energy")
     unit = math.exp(-beta)
     merged = float(places[:2] @ masses[:2]) / 0.7
     first = _angle_time(beta, float(places[1] - places[0]), 0.02)
@@ -269,13 +261,13 @@ def _clusters(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
         measured = float(np.interp(math.log(t), np.log(times), level[1:]))
         claim = f"beta = 16: energy of {name}, sum of squared masses"
         note = "1e-2 at first, as clusters already see each other by 2 m m' e^{beta (cos - 1)}; 1e-3 later"
-        rows.append(Row(claim, "energy of atoms far apart", expected, measured, 1e-3 if t > first else 1e-2, note=note))
+        study.claim(claim, "energy of atoms far apart", expected, measured, 1e-3 if t > first else 1e-2, note=note)
     figure, axis = plt.subplots(figsize=(6, 3.2), constrained_layout=True)
     axis.semilogx(times, level[1:])
     for value in squares:
         axis.axhline(value, color="0.6", lw=0.7, ls="--")
     axis.set(xlabel="time in units of $e^{-\\beta}$", ylabel=r"$\iint e^{\beta(\cos - 1)} d\mu\, d\mu$")
-    figures.append(Figure("staircase", "Three clusters merge, beta = 16. Dashed: sums of squared masses.", figure))
+    study.figure("staircase", "Three clusters merge, beta = 16. Dashed: sums of squared masses.", figure)
 
 
 def _normal(mean: float, std: float) -> Any:
@@ -296,7 +288,7 @@ def _mesh_quantiles(mu: Array, grid: mf.Grid, levels: Array) -> Array:
     return np.asarray(np.interp(levels, F[rising], grid.faces(0)[rising]))
 
 
-def _distance(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _distance(study: Study) -> None:
     """Flow of the energy distance to the uniform law."""
     import matplotlib.pyplot as plt
 
@@ -305,13 +297,13 @@ def _distance(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
     levels = np.linspace(0.05, 0.95, 19)
     everywhere, weights = np.polynomial.legendre.leggauss(200)
     everywhere, weights = 0.5 * (everywhere + 1), 0.5 * weights
-    cells = (200, 400, 800) if quick else (200, 400, 800, 1600)
+    cells = (200, 400, 800) if study.quick else (200, 400, 800, 1600)
     lines: list[tuple[Any, ...]] = []
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.4), constrained_layout=True)
     for scheme in (mf.Weno5(), mf.Muscl(), mf.Upwind()):
         name, errors = type(scheme).__name__, []
         for n in cells:
-            progress(0.1, f"block, {name}, {n} cells")
+            study.progress(0.1, f"block, {name}, {n} cells")
             s = mf.solve(problem, (n,), t, scheme=scheme, save=[0.1, 0.25], progress=False)
             mu, h = s.density[-1], 1 / n
             off = float(np.abs(_mesh_quantiles(mu, s.grid, levels) - exact["quantile"](levels, t)).max())
@@ -323,13 +315,13 @@ def _distance(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
             lines.append((name, n, f"{off:.1e}", f"{distance / exact['distance'](t) - 1:.1e}", f"{energy:.1e}", jumps))
             if n == 400 and name != "Upwind":
                 note = "1e-3 absolute, levels 0.05 to 0.95; U[0.2, 0.6] becomes U[0.0736, 0.8528]"
-                rows.append(Row(f"block, {name}, 400 cells: quantiles", QUANTILES, 0.0, off, 1e-3, Kind.AT_MOST, note))
+                study.at_most(f"block, {name}, 400 cells: quantiles", QUANTILES, 0.0, off, 1e-3, note=note)
                 claim = f"block, {name}, 400 cells: W2 to the target over e^-2t W2(0)"
                 note = "1e-3, from the jumps, which are smeared over a few cells of 0.0025"
-                rows.append(Row(claim, QUANTILES, 1.0, distance / exact["distance"](t), 1e-3, note=note))
+                study.claim(claim, QUANTILES, 1.0, distance / exact["distance"](t), 1e-3, note=note)
                 claim = f"block, {name}, 400 cells: E over e^-4t E(0)"
                 note = "5e-3, from the jumps as well; E = int (F - x)^2 dx"
-                rows.append(Row(claim, QUANTILES, 1.0, 1 + energy, 5e-3, note=note))
+                study.claim(claim, QUANTILES, 1.0, 1 + energy, 5e-3, note=note)
             if n == 400 and name == "Weno5":
                 x = s.grid.centres(0)
                 for j, colour in ((0, "0.7"), (1, "C2"), (2, "C1"), (3, "C0")):
@@ -338,23 +330,21 @@ def _distance(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
         order = -float(np.polyfit(np.log(cells), np.log(errors), 1)[0])
         least = 0.45 if name == "Upwind" else 0.6
         source = "1/2 for upwind, between 2/3 and 1 for schemes of higher order at a contact jump"
-        rows.append(Row(f"block, {name}: order in h of the density, L1", source, least, order, 0.0, Kind.AT_LEAST))
+        study.at_least(f"block, {name}: order in h of the density, L1", source, least, order)
     left.set(xlabel="x", ylabel="density", title="block, 400 cells; dotted: exact")
     left.legend(fontsize="small")
-    tables.append(
-        Table(
-            "Flow of the energy distance from U[0.2, 0.6], t = 0.5",
-            ("scheme", "cells", "quantiles", "W2, relative", "E, relative", "density, L1"),
-            lines,
-            "Errors. Quantiles at levels 0.05 to 0.95, largest.",
-        )
+    study.table(
+        "Flow of the energy distance from U[0.2, 0.6], t = 0.5",
+        ("scheme", "cells", "quantiles", "W2, relative", "E, relative", "density, L1"),
+        lines,
+        "Errors. Quantiles at levels 0.05 to 0.95, largest.",
     )
     wave = mf.problems.mmd_flow("wave")
     for scheme in (mf.Weno5(), mf.Muscl()):
         name = type(scheme).__name__
         errors, energies, points = [], [], (100, 200, 400, 800)
         for n in points:
-            progress(0.5, f"wave, {name}, {n} cells")
+            study.progress(0.5, f"wave, {name}, {n} cells")
             s = mf.solve(wave, (n,), 1.0, scheme=scheme, save=2, progress=False)
             there = wave.exact["density"](s.grid.centres(0), 1.0)
             errors.append(float(np.abs(s.density[-1] - there).sum()) / n)
@@ -362,28 +352,24 @@ def _distance(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
         for what, found, cap in (("density, L1", errors, 1e-5), ("energy", energies, 1e-6)):
             order = -float(np.polyfit(np.log(points), np.log(found), 1)[0])
             note = "the kink of the kernel, sampled at differences of centres, is a quadrature of second order"
-            rows.append(Row(f"wave, {name}: order in h of the {what}", "construction", 2.0, order, 0.15, note=note))
-            rows.append(
-                Row(f"wave, {name}, 800 cells: error of the {what}", QUANTILES, 0.0, found[-1], cap, Kind.AT_MOST)
-            )
+            study.claim(f"wave, {name}: order in h of the {what}", "construction", 2.0, order, 0.15, note=note)
+            study.at_most(f"wave, {name}, 800 cells: error of the {what}", QUANTILES, 0.0, found[-1], cap)
         right.loglog(points, errors, "o-", label=f"wave, {name}, density")
         right.loglog(points, energies, "s--", label=f"wave, {name}, energy")
     for name in ("Weno5", "Muscl", "Upwind"):
         right.loglog(cells, [line[5] for line in lines if line[0] == name], "x-", label=f"block, {name}, density")
     right.set(xlabel="cells", ylabel="error")
     right.legend(fontsize="x-small")
-    figures.append(
-        Figure("energy-distance", "Flow of the energy distance: densities, and errors by refinement.", figure)
-    )
+    study.figure("energy-distance", "Flow of the energy distance: densities, and errors by refinement.", figure)
     # an atom opens at once
-    progress(0.8, "atom")
+    study.progress(0.8, "atom")
     dirac = dataclasses.replace(problem, initial=mf.Dirac(x=0.3), parameters=None)
     s = mf.solve(dirac, (400,), t, save=2, progress=False)
     X = _mesh_quantiles(s.density[-1], s.grid, levels)
     off = float(np.abs(X - (levels + (0.3 - levels) * math.exp(-2 * t))).max())
     note = "an atom is spread over two cells of 0.0025 at the start, and what that changes is multiplied by e^-1"
-    rows.append(Row("atom at 0.3, 400 cells: quantiles", QUANTILES, 0.0, off, 2.5e-3, Kind.AT_MOST, note))
-    progress(0.9, "characteristics")
+    study.at_most("atom at 0.3, 400 cells: quantiles", QUANTILES, 0.0, off, 2.5e-3, note=note)
+    study.progress(0.9, "characteristics")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", mf.RunWarning)  # the kink allows second order in the number of nodes only
         along = mf.characteristics(problem, t, save=2, tolerance=1e-5, max_nodes=800, progress=False)
@@ -392,7 +378,7 @@ def _distance(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
     s_mid = np.cumsum(along.weights[-1][order_of]) - 0.5 * along.weights[-1][order_of]
     off = float(np.abs(along.points[-1, order_of, 0] - exact["quantile"](s_mid, t)).max())
     note = f"{n} nodes; a node stands for the levels between its neighbours, 1/n in all"
-    rows.append(Row("block, characteristics: quantiles", QUANTILES, 0.0, off, 1 / n, Kind.AT_MOST, note))
+    study.at_most("block, characteristics: quantiles", QUANTILES, 0.0, off, 1 / n, note=note)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -432,11 +418,11 @@ def _spike_rate(problem: mf.Problem, best: mf.Equilibrium, tau: float) -> float:
     return 2 * float(np.linalg.eigvalsh(C @ T @ C)[1])
 
 
-def _spikes(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _spikes(study: Study) -> None:
     """Spikes on the torus: rates by temperature, and annealing."""
     import matplotlib.pyplot as plt
 
-    n = 24 if quick else 32
+    n = 24 if study.quick else 32
     source = "Chizat 2202.01009: the higher the temperature the faster; configuration after its experiments"
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6), constrained_layout=True)
     rates: dict[float, float] = {}
@@ -444,7 +430,7 @@ def _spikes(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
     lines: list[tuple[Any, ...]] = []
     t_end = 80.0
     for i, tau in enumerate((0.03, 0.1, 0.3)):
-        progress(0.2 * i, f"spikes, temperature {tau:g}")
+        study.progress(0.2 * i, f"spikes, temperature {tau:g}")
         problem = mf.problems.torus_spikes(tau)
         best = mf.stationary(problem, (n, n))
         expected = _spike_rate(problem, best, tau)
@@ -456,20 +442,20 @@ def _spikes(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
         rates[tau] = measured
         note = "2 %: the next modes are not quite gone after 18 decay times, and steps are 1/20 of one"
         claim = f"temperature {tau:g}: rate of E - E* in the end, {n} x {n} cells"
-        rows.append(Row(claim, LINEAR, expected, measured, 0.02 * expected, note=note))
+        study.claim(claim, LINEAR, expected, measured, 0.02 * expected, note=note)
         s = mf.solve(problem, (n, n), t_end, save=81, progress=False, **SG)
         d = s.diagnostics
         worst = float(np.max(d["energy"] - best.energy - d["optimality_gap"]))
         claim = f"temperature {tau:g}: (E - E*) - tau KL(mu|p_mu), largest of all steps"
-        rows.append(Row(claim, "convexity, exact on the mesh", 0.0, worst, 1e-11, Kind.AT_MOST))
+        study.at_most(claim, "convexity, exact on the mesh", 0.0, worst, 1e-11)
         left.semilogy(d["time"], np.maximum(d["energy"] - best.energy, 1e-12), label=f"temperature {tau:g}")
         right.semilogy(s.times, s.energy_without_entropy, label=f"temperature {tau:g}")
         ends[f"temperature {tau:g}"] = float(s.energy_without_entropy[-1])
         lines.append((f"{tau:g}", expected, measured, best.energy, ends[f"temperature {tau:g}"]))
     for low, high in ((0.03, 0.1), (0.1, 0.3)):
         claim = f"rate at temperature {high:g} over rate at {low:g}"
-        rows.append(Row(claim, source, 1.0, rates[high] / rates[low], 0.0, Kind.AT_LEAST))
-    progress(0.7, "annealing")
+        study.at_least(claim, source, 1.0, rates[high] / rates[low])
+    study.progress(0.7, "annealing")
     # 20/(k + 1) at step k of length 0.08, and no noise in the last fifth
     cooling = mf.problems.torus_spikes(0.3, t_end=t_end)
     problem = dataclasses.replace(
@@ -482,36 +468,26 @@ def _spikes(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
     before = float(annealed[s.index(64.0)])
     least = min(ends.values())
     claim = "annealed: E without entropy at t = 80 over the least at a fixed temperature"
-    rows.append(Row(claim, source, 1.0, float(annealed[-1]) / least, 0.0, Kind.AT_MOST))
-    rows.append(
-        Row(
-            "annealed: the same at t = 64, when the noise is switched off",
-            "measured",
-            1.0,
-            before / least,
-            kind=Kind.REPORTED,
-        )
+    study.at_most(claim, source, 1.0, float(annealed[-1]) / least)
+    study.report(
+        "annealed: the same at t = 64, when the noise is switched off", "measured", before / least, expected=1.0
     )
     left.set(xlabel="t", ylabel="E - E*", ylim=(1e-10, None))
     left.legend(fontsize="small")
     right.set(xlabel="t", ylabel="squared distance to the spikes / 2")
     right.legend(fontsize="small")
-    figures.append(
-        Figure("spikes", "Spikes on the torus. Left: free energy to its minimum. Right: without entropy.", figure)
-    )
-    tables.append(
-        Table(
-            "Spikes on the torus",
-            ("temperature", "rate, linearised", "rate, measured", "E*", "E without entropy at t = 80"),
-            lines,
-            f"Ten random spikes, {n} x {n} cells; annealed on {2 * n} x {2 * n}.",
-        )
+    study.figure("spikes", "Spikes on the torus. Left: free energy to its minimum. Right: without entropy.", figure)
+    study.table(
+        "Spikes on the torus",
+        ("temperature", "rate, linearised", "rate, measured", "E*", "E without entropy at t = 80"),
+        lines,
+        f"Ten random spikes, {n} x {n} cells; annealed on {2 * n} x {2 * n}.",
     )
 
 
-def _crossing(problem: mf.Problem, expected: float, quick: bool) -> Row:
+def _crossing(study: Study, problem: mf.Problem, expected: float) -> None:
     """The mass left in the quarter of the start at t = 2: particles against the mesh."""
-    n, replicas = 1000, 3 if quick else 10
+    n, replicas = 1000, 3 if study.quick else 10
     reacts = problem.reacts
     dynamics: list[Any] = [GradientDescent(), Langevin()]
     if reacts:
@@ -534,19 +510,20 @@ def _crossing(problem: mf.Problem, expected: float, quick: bool) -> Row:
     if reacts:
         claim = f"four modes, {n} birth-death particles: mass left at t = 2"
         note = f"mesh: {expected:.4f}; densities by kernels of bandwidth 0.15, whose bias is not claimed"
-        return Row(claim, "mesh", expected, measured, kind=Kind.REPORTED, note=note)
+        study.report(claim, "mesh", measured, expected=expected, note=note)
+        return
     error = math.sqrt(expected * (1 - expected) / (n * replicas))
     claim = f"four modes, {n} Langevin particles: mass left at t = 2"
     note = "four standard errors, and 0.01 for the step of 0.005 and the mesh"
-    return Row(claim, "mesh", expected, measured, 4 * error + 0.01, note=note)
+    study.claim(claim, "mesh", expected, measured, 4 * error + 0.01, note=note)
 
 
-def _modes(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _modes(study: Study) -> None:
     """Four Gaussian modes of unequal weights, from one of them."""
     import matplotlib.pyplot as plt
     from scipy import integrate, special, stats
 
-    n = 28 if quick else 40
+    n = 28 if study.quick else 40
     centres = np.array([[-1.3, -1.2], [1.3, -1.0], [-1.1, 1.3], [1.2, 1.2]])
     weights, std = np.array([0.4, 0.3, 0.2, 0.1]), 0.45
 
@@ -573,14 +550,14 @@ def _modes(quick: bool, progress: Progress, rows: list[Row], tables: list[Table]
     V = potential(*np.meshgrid(grid.centres(0), grid.centres(1), indexing="ij"))
     log_p = -V - special.logsumexp(-V) - math.log(grid.cell_volume)
     lowest = -float(special.logsumexp(-V)) - math.log(grid.cell_volume)
-    progress(0.1, "four modes, gap")
+    study.progress(0.1, "four modes, gap")
     gap = float(np.linalg.eigvalsh(_generator(V, grid.spacing, periodic=False))[1])
     left_mode = (grid.centres(0)[:, None] > 0) & (grid.centres(1) > 0)
     share = float(np.exp(log_p)[left_mode].sum()) * grid.cell_volume
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6), constrained_layout=True)
     lines: list[tuple[Any, ...]] = []
     for i, alpha in enumerate((0.0, 0.5, 1.0)):
-        progress(0.2 + 0.2 * i, f"four modes, alpha = {alpha:g}")
+        study.progress(0.2 + 0.2 * i, f"four modes, alpha = {alpha:g}")
         rate = alpha + gap
         start, stop = 5.0 / rate, 7.0 / rate
         saves = np.unique(np.concatenate([np.linspace(0, stop, 160)[1:], [2.0, start, stop]]))
@@ -592,7 +569,7 @@ def _modes(quick: bool, progress: Progress, rows: list[Row], tables: list[Table]
         name = "Langevin" if alpha == 0 else f"alpha = {alpha:g}"
         source = "spectral gap on the same mesh" if alpha == 0 else "alpha tau + gap"
         note = "3 %: half the rate of KL over two decay times, after five"
-        rows.append(Row(f"four modes, {name}: rate", source, rate, measured, 0.03 * rate, note=note))
+        study.claim(f"four modes, {name}: rate", source, rate, measured, 0.03 * rate, note=note)
         masses = np.array([float(mu[left_mode].sum()) for mu in s.density]) * grid.cell_volume
         left.semilogy(s.times, np.maximum(divergence, 1e-9), label=name)
         right.plot(s.times, masses, label=name)
@@ -601,7 +578,7 @@ def _modes(quick: bool, progress: Progress, rows: list[Row], tables: list[Table]
             fine = mf.solve(problem(alpha), (2 * n, 2 * n), 2.0, save=2, progress=False, **SG)
             x, y = fine.grid.mesh()
             crossing = float(fine.density[-1][(x > 0) & (y > 0)].sum()) * fine.grid.cell_volume
-            rows.append(_crossing(problem(alpha), crossing, quick))
+            _crossing(study, problem(alpha), crossing)
         lines.append((name, rate, measured, 1 / rate, half))
     right.axhline(share, color="0.6", lw=0.7, ls="--")
     for axis in (left, right):
@@ -609,17 +586,15 @@ def _modes(quick: bool, progress: Progress, rows: list[Row], tables: list[Table]
         axis.legend(fontsize="small")
     left.set(ylabel=r"KL$(\mu\,|\,\pi)$", ylim=(1e-6, None))
     right.set(ylabel="mass in the quarter of the start")
-    figures.append(Figure("modes", "Four modes, from the smallest of them. Dashed: the target's mass.", figure))
-    tables.append(
-        Table(
-            "Escape from one of four modes",
-            ("dynamics", "rate expected", "rate measured", "relaxation time", "time when half of the excess has left"),
-            lines,
-            f"Gaussian modes of standard deviation {std:g}, weights {weights.tolist()}; {n} x {n} cells.",
-        )
+    study.figure("modes", "Four modes, from the smallest of them. Dashed: the target's mass.", figure)
+    study.table(
+        "Escape from one of four modes",
+        ("dynamics", "rate expected", "rate measured", "relaxation time", "time when half of the excess has left"),
+        lines,
+        f"Gaussian modes of standard deviation {std:g}, weights {weights.tolist()}; {n} x {n} cells.",
     )
     # birth-death alone: the start's power times the target's, in closed form
-    progress(0.9, "birth-death alone")
+    study.progress(0.9, "birth-death alone")
 
     def target(x: Array) -> Array:
         return np.asarray(np.log(0.6 * stats.norm.pdf(x, -1.5, 0.5) + 0.4 * stats.norm.pdf(x, 1.5, 0.7)))
@@ -647,4 +622,4 @@ def _modes(quick: bool, progress: Progress, rows: list[Row], tables: list[Table]
         claim = f"birth-death alone, two modes: KL at t = {t:g}"
         source = "mu_t ~ mu_0^s pi^(1-s), s = e^-t; Lu, Slepcev, Wang 2211.00450, by quadrature"
         measured = float(s.energy[s.index(t)])
-        rows.append(Row(claim, source, expected, measured, 1e-4 * expected + 1e-9, note=note))
+        study.claim(claim, source, expected, measured, 1e-4 * expected + 1e-9, note=note)

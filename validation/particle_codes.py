@@ -15,9 +15,11 @@ import mfpde as mf
 from mfpde import Verdict
 from mfpde.verification.comparison.diagnosis import in_words
 from mfpde.verification.comparison.sensitivity import Fault
-from validation._runner import Kind, Progress, Row, Study, Table
+from validation._runner import Progress, Study
 
 __all__ = ["CODES", "Code", "compared", "run"]
+
+HEADLINE = "right codes that are inconsistent"
 
 Array = NDArray[np.float64]
 
@@ -182,46 +184,50 @@ def _overlooked(code: Code, found: mf.Comparison) -> bool:
 
 def run(quick: bool, progress: Progress) -> Study:
     """All codes; minutes in full."""
-    right, wrong = (10, 2) if quick else (100, 5)
-    rows: list[Row] = []
-    lines: list[list[str | float | int]] = []
-    verdicts: Counter[Verdict] = Counter()
-    covered = planted = 0
-    codes = [*RIGHT, *CODES, DOUBLED]
-    for i, code in enumerate(codes):
-        progress(i / len(codes), code.name)
-        found = compared(code, right if code in RIGHT else wrong, [SEED, i])
-        count = Counter(one.verdict for one in found)
-        named = [one.visible_errors[code.kind].size for one in found if code.kind in one.visible_errors]
-        told = [one.fits[code.kind] for one in found if code.kind in one.fits]
-        middle = [float(np.median(values)) if values else math.nan for values in (named, [fit.factor for fit in told])]
-        lines.append([code.name, len(found), *(count[verdict] for verdict in Verdict), code.size, *middle])
-        if code not in RIGHT:
-            planted += len(told)
-            covered += sum(abs(fit.factor - 1.0 - code.size) < 3 * fit.error for fit in told)
-        if code in RIGHT:
-            verdicts += count
-        elif code is DOUBLED:
-            said = sum(one.looks_like == in_words(Fault.TIME, one.fits[code.kind], True) for one in found)
-            said = min(said, sum(one.looks_like.endswith("loss without 1/2?") for one in found))
-            claim = f"{code.name}: comparisons that name it, and nothing else"
-            rows.append(Row(claim, SOURCE, len(found), said, kind=Kind.AT_LEAST))
-        else:
-            claim = f"{code.name}: consistent, with a limit below that"
-            rows.append(Row(claim, SOURCE, 0, sum(_overlooked(code, one) for one in found), kind=Kind.AT_MOST))
-    total = sum(verdicts.values())
-    rows.insert(0, Row(f"right codes that are inconsistent, of {total}", SOURCE, 0, verdicts[Verdict.INCONSISTENT]))
-    claim = f"right codes that are undecided, of {total}"
-    rows.insert(1, Row(claim, SOURCE, 0, verdicts[Verdict.UNDECIDED], kind=Kind.REPORTED))
-    claim = f"fitted factors within 3 standard errors of those planted, of {planted}"
-    rows.append(Row(claim, SOURCE, 0.95 * planted, covered, kind=Kind.AT_LEAST, note="errors are of few replicas"))
-    header = ["code", "comparisons", *(verdict.value for verdict in Verdict), "error", "limit named", "factor fitted"]
-    table = Table("Verdicts", header, lines, "Limits and factors: medians, of the kind of error that was planted.")
-    summary = (
+    study = Study(
+        "Particle codes",
         f"Two codes of a few lines, weights for birth-death and Langevin noise, with n = {', '.join(map(str, SIZES))}, "
         f"{REPLICAS} replicas and a control run of the step with common random numbers. Right ones must not be called "
         "inconsistent; wrong ones must not be called consistent unless the comparison itself says that an error of "
-        "that size would not have been seen."
+        "that size would not have been seen.",
+        quick,
+        progress,
     )
-    progress(1.0, "")
-    return Study("Particle codes", summary, rows, [table])
+    runs = dict.fromkeys(RIGHT, 10 if quick else 100) | dict.fromkeys((*CODES, DOUBLED), 2 if quick else 5)
+    found: dict[Code, list[mf.Comparison]] = {}
+    for i, (code, count) in enumerate(runs.items()):
+        study.progress(i / len(runs), code.name)
+        found[code] = compared(code, count, [SEED, i])
+
+    verdicts = Counter(one.verdict for code in RIGHT for one in found[code])
+    total = sum(verdicts.values())
+    study.claim(f"right codes that are inconsistent, of {total}", SOURCE, 0, verdicts[Verdict.INCONSISTENT])
+    study.report(f"right codes that are undecided, of {total}", SOURCE, verdicts[Verdict.UNDECIDED])
+    for code in CODES:
+        overlooked = sum(_overlooked(code, one) for one in found[code])
+        study.at_most(f"{code.name}: consistent, with a limit below that", SOURCE, 0, overlooked)
+    said = sum(one.looks_like == in_words(Fault.TIME, one.fits[DOUBLED.kind], True) for one in found[DOUBLED])
+    said = min(said, sum(one.looks_like.endswith("loss without 1/2?") for one in found[DOUBLED]))
+    claim = f"{DOUBLED.name}: comparisons that name it, and nothing else"
+    study.at_least(claim, SOURCE, len(found[DOUBLED]), said)
+    told = [(code, one.fits[code.kind]) for code in (*CODES, DOUBLED) for one in found[code] if code.kind in one.fits]
+    covered = sum(abs(fit.factor - 1.0 - code.size) < 3 * fit.error for code, fit in told)
+    claim = f"fitted factors within 3 standard errors of those planted, of {len(told)}"
+    study.at_least(claim, SOURCE, 0.95 * len(told), covered, note="errors are of few replicas")
+    study.table(
+        "Verdicts",
+        ["code", "comparisons", *(verdict.value for verdict in Verdict), "error", "limit named", "factor fitted"],
+        [_line(code, some) for code, some in found.items()],
+        "Limits and factors: medians, of the kind of error that was planted.",
+    )
+    study.progress(1.0, "")
+    return study
+
+
+def _line(code: Code, found: Sequence[mf.Comparison]) -> list[str | float | int]:
+    """A code's line in the table: verdicts, its error, and the medians of what the comparisons say of it."""
+    count = Counter(one.verdict for one in found)
+    named = [one.visible_errors[code.kind].size for one in found if code.kind in one.visible_errors]
+    factors = [one.fits[code.kind].factor for one in found if code.kind in one.fits]
+    middle = [float(np.median(values)) if values else math.nan for values in (named, factors)]
+    return [code.name, len(found), *(count[verdict] for verdict in Verdict), code.size, *middle]

@@ -9,7 +9,9 @@ import time
 import numpy as np
 
 import mfpde as mf
-from validation._runner import Kind, Progress, Row, Study, Table
+from validation._runner import Progress, Study
+
+HEADLINE = "times faster than the loop"
 
 N = 10_000
 REPLICAS = 32
@@ -17,6 +19,13 @@ REPLICAS = 32
 
 def run(quick: bool, progress: Progress) -> Study:
     """Algorithm 1 on three-gaussians, both ways, in one process and one thread."""
+    study = Study(
+        "Cost of particles",
+        f"Algorithm 1 on three-gaussians with n = {N}. The loop computes V and its gradient particle by particle from "
+        "the closed-form kernel, each by one NumPy expression over all others, before and after the gradient step.",
+        quick,
+        progress,
+    )
     steps = 4 if quick else 12
     problem = mf.problems.three_gaussians()
     dt = 0.01
@@ -26,25 +35,21 @@ def run(quick: bool, progress: Progress) -> Study:
         mf.particles.simulate(problem, N, dt=dt, t_end=count * dt, save=2, seed=0, replicas=REPLICAS, progress=False)
         return time.perf_counter() - began
 
-    progress(0.0, "warm-up")
+    study.progress(0.0, "warm-up")
     cloud(1)
-    progress(0.1, "particles")
+    study.progress(0.1, "particles")
     # the difference of two lengths leaves out the start; medians against a busy machine
     ours = statistics.median((cloud(1 + steps) - cloud(1)) / steps for _ in range(3)) / REPLICAS
-    progress(0.7, "loop")
+    study.progress(0.7, "loop")
     loop = statistics.median(_loop_step(dt) for _ in range(1 if quick else 3))
-    progress(1.0, "")
-    rows = [
-        Row(
-            "times faster than the loop, one replica and step",
-            "both measured in this run",
-            10.0,
-            loop / ours,
-            kind=Kind.AT_LEAST,
-            note=f"{REPLICAS} replicas x {N} particles against one replica of the loop; medians of wall times",
-        )
-    ]
-    table = Table(
+    study.at_least(
+        "times faster than the loop, one replica and step",
+        "both measured in this run",
+        10.0,
+        loop / ours,
+        note=f"{REPLICAS} replicas x {N} particles against one replica of the loop; medians of wall times",
+    )
+    study.table(
         "Time of a step",
         ("what", "ms a replica and step", f"{REPLICAS} replicas to t = 10, s"),
         [
@@ -52,11 +57,8 @@ def run(quick: bool, progress: Progress) -> Study:
             ("loop over particles, O(n^2)", f"{1e3 * loop:.0f}", f"{loop * REPLICAS * 10 / dt:.0f} (extrapolated)"),
         ],
     )
-    summary = (
-        f"Algorithm 1 on three-gaussians with n = {N}. The loop computes V and its gradient particle by particle from "
-        "the closed-form kernel, each by one NumPy expression over all others, before and after the gradient step."
-    )
-    return Study("Cost of particles", summary, rows, [table])
+    study.progress(1.0, "")
+    return study
 
 
 def _loop_step(dt: float) -> float:

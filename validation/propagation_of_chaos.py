@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 import mfpde as mf
 from mfpde.particles import coupled
-from validation._runner import Figure, Kind, Progress, Row, Study, Table
+from validation._runner import Progress, Study
+
+HEADLINE = "k = 4: exponent of the half-loss time"
 
 Array = NDArray[np.float64]
 Cells = list[list[str | float | int]]
@@ -23,25 +25,17 @@ HALF_PERCENT = 5e-3
 
 def run(quick: bool, progress: Progress) -> Study:
     """All parts; minutes in full, under one in the quick version."""
-    rows: list[Row] = []
-    tables: list[Table] = []
-    figures: list[Figure] = []
-    parts = [(_times, 0.0), (_closed, 0.25), (_widths, 0.3), (_growth, 0.85)]
-    ends = [start for _, start in parts[1:]] + [1.0]
-    for (part, start), end in zip(parts, ends, strict=True):
-
-        def within(fraction: float, text: str, start: float = start, end: float = end) -> None:
-            progress(start + (end - start) * fraction, text)
-
-        part(quick, within, rows, tables, figures)
-    progress(1.0, "")
-    summary = (
+    study = Study(
+        "Propagation of chaos: single-index models",
         "Neurons on the sphere S^(d-1) with unit He_k/sqrt(k!) learn one such neuron. By symmetry the mean field is a "
         "problem on one angle, `problems.single_index`. Its times to learn are held against closed forms and against "
         "an independent integration; networks of finite width, unit vectors in d dimensions, against the one angle. "
-        "*Loss* is E (f - y)^2, twice the energy; the rate of the flow is c = 1."
+        "*Loss* is E (f - y)^2, twice the energy; the rate of the flow is c = 1.",
+        quick,
+        progress,
     )
-    return Study("Propagation of chaos: single-index models", summary, rows, tables, figures)
+    study.parts((_times, 0.25), (_closed, 0.05), (_widths, 0.55), (_growth, 0.15))
+    return study
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -103,11 +97,11 @@ def _passing_times(k: int, d: float, levels: Sequence[float], n: int) -> Array:
     )
 
 
-def _times(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _times(study: Study) -> None:
     import matplotlib.pyplot as plt
 
     dims: dict[int, tuple[int, ...]] = {2: (8, 16, 32, 64, 128), 3: (8, 16, 32, 64, 128), 4: (8, 16, 32, 64, 128)}
-    if quick:
+    if study.quick:
         dims = {2: (8, 32, 64, 128), 3: (16, 32, 64), 4: (8, 16, 32)}
     levels = {2: (0.5,), 3: (0.5,), 4: (0.9, 0.5, 0.2)}
     halves: dict[int, list[float]] = {}
@@ -116,14 +110,16 @@ def _times(quick: bool, progress: Progress, rows: list[Row], tables: list[Table]
     for a, (k, row) in enumerate(dims.items()):
         halves[k] = []
         for d in row:
-            progress((a + row.index(d) / len(row)) / 3, f"times: k = {k}, d = {d}")
-            wanted = tuple(level for level in levels[k] if level > 0.2 or d <= (16 if quick else 64))
+            study.progress((a + row.index(d) / len(row)) / 3, f"times: k = {k}, d = {d}")
+            wanted = tuple(level for level in levels[k] if level > 0.2 or d <= (16 if study.quick else 64))
             problem = mf.problems.single_index(k=k, d=d)
             if k == 2:
                 expected = np.array([problem.exact["time_to_energy"](0.5 * level) for level in wanted])
                 source, note, spread = "closed form (one scalar equation)", "the mesh's own accuracy", 1e-3
             else:
-                expected, coarse = (_passing_times(k, d, wanted, n) for n in ((800, 400) if quick else (1600, 800)))
+                expected, coarse = (
+                    _passing_times(k, d, wanted, n) for n in ((800, 400) if study.quick else (1600, 800))
+                )
                 source = QUANTILES
                 change = np.abs(expected / coarse - 1)
             solution = mf.solve(problem, (400,), 1.05 * expected[-1], save=2, progress=False)
@@ -133,15 +129,8 @@ def _times(quick: bool, progress: Progress, rows: list[Row], tables: list[Table]
                 if k > 2:
                     spread = max(HALF_PERCENT, float(change[i]))
                     note = f"half a percent; the quantiles change by {change[i]:.0e} when their number is halved"
-                rows.append(
-                    Row(
-                        f"k = {k}, d = {d}: time at which the loss is {level:g}",
-                        source,
-                        t,
-                        measured,
-                        spread * t,
-                        note=note,
-                    )
+                study.claim(
+                    f"k = {k}, d = {d}: time at which the loss is {level:g}", source, t, measured, spread * t, note=note
                 )
                 cells.append([k, d, level, float(t), float(measured), f"{measured / t - 1:.1e}"])
             halves[k].append(float(found[wanted.index(0.5)]))
@@ -151,25 +140,21 @@ def _times(quick: bool, progress: Progress, rows: list[Row], tables: list[Table]
     # exponents
     for k, exponent in ((3, 0.5), (4, 1.0)):
         x, y = np.log(dims[k][-3:]), np.log(halves[k][-3:])
-        rows.append(
-            Row(
-                f"k = {k}: exponent of the half-loss time in d, d = {dims[k][-3]} to {dims[k][-1]}",
-                f"d^(k/2 - 1); {PAPER}",
-                exponent,
-                float(np.polyfit(x, y, 1)[0]),
-                0.1,
-                note="least squares on three dimensions; corrections of lower order in d are not fitted",
-            )
+        study.claim(
+            f"k = {k}: exponent of the half-loss time in d, d = {dims[k][-3]} to {dims[k][-1]}",
+            f"d^(k/2 - 1); {PAPER}",
+            exponent,
+            float(np.polyfit(x, y, 1)[0]),
+            0.1,
+            note="least squares on three dimensions; corrections of lower order in d are not fitted",
         )
-    rows.append(
-        Row(
-            f"k = 2: increase of the half-loss time when d doubles, {dims[2][-2]} to {dims[2][-1]}",
-            "(1/4) log 2 as d grows (derived from the closed form)",
-            0.25 * math.log(2),
-            halves[2][-1] - halves[2][-2],
-            0.01,
-            note="logarithmic in d; corrections are O(1/d)",
-        )
+    study.claim(
+        f"k = 2: increase of the half-loss time when d doubles, {dims[2][-2]} to {dims[2][-1]}",
+        "(1/4) log 2 as d grows (derived from the closed form)",
+        0.25 * math.log(2),
+        halves[2][-1] - halves[2][-2],
+        0.01,
+        note="logarithmic in d; corrections are O(1/d)",
     )
     axes[0].set(xlabel="t / d", ylabel="loss", title="k = 4: time to learn is linear in d", xlim=(0, 0.5))
     axes[1].set(xlabel="d", ylabel="time to half loss", title="d^(k/2-1), logarithmic for k = 2")
@@ -178,29 +163,25 @@ def _times(quick: bool, progress: Progress, rows: list[Row], tables: list[Table]
     for axis in axes:
         axis.grid(True, which="both", alpha=0.2)
         axis.legend(fontsize=8)
-    tables.append(
-        Table("Times to learn", ["k", "d", "loss", "expected time", "grid, 400 cells", "relative difference"], cells)
-    )
-    figures.append(Figure("times", "The loss in time, and the time to half loss against the dimension.", figure))
+    study.table("Times to learn", ["k", "d", "loss", "expected time", "grid, 400 cells", "relative difference"], cells)
+    study.figure("times", "The loss in time, and the time to half loss against the dimension.", figure)
 
 
-def _closed(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _closed(study: Study) -> None:
     """Closed forms, k = 2: energy along characteristics, density on the mesh."""
-    for i, d in enumerate((2, 3) if quick else (2, 3, 8, 32, 128)):
-        progress(i / 5, f"closed form, d = {d}")
+    for i, d in enumerate((2, 3) if study.quick else (2, 3, 8, 32, 128)):
+        study.progress(i / 5, f"closed form, d = {d}")
         problem = mf.problems.single_index(k=2, d=d)
         times = (0.5, 1.0, 2.0)
         exact = mf.characteristics(problem, 2.0, save=times, progress=False)
         expected = np.array([problem.exact["energy"](t) for t in exact.times])
-        rows.append(
-            Row(
-                f"k = 2, d = {d}: energy of the characteristics at t = 0.5, 1, 2, relative error",
-                "closed form" + (" (Lambert W)" if d == 2 else ""),
-                0.0,
-                np.abs(exact.energy / expected - 1).max(),
-                max(1e-9, 10 * exact.error_estimate),
-                note=f"their own estimate is {exact.error_estimate:.0e}",
-            )
+        study.claim(
+            f"k = 2, d = {d}: energy of the characteristics at t = 0.5, 1, 2, relative error",
+            "closed form" + (" (Lambert W)" if d == 2 else ""),
+            0.0,
+            np.abs(exact.energy / expected - 1).max(),
+            max(1e-9, 10 * exact.error_estimate),
+            note=f"their own estimate is {exact.error_estimate:.0e}",
         )
         if d > 3:
             continue
@@ -209,16 +190,13 @@ def _closed(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
             solution = mf.solve(problem, (n,), 1.0, save=2, progress=False)
             there = problem.exact["density"](solution.grid.centres(0), 1.0)
             errors.append(float(np.abs(solution.density[-1] - there).sum() * solution.grid.cell_volume))
-        rows.append(
-            Row(
-                f"k = 2, d = {d}: density on 400 cells at t = 1, L1 error",
-                "closed form",
-                0.0,
-                errors[-1],
-                errors[0] / 12,
-                kind=Kind.AT_MOST,
-                note=f"at least a second order's fall from 100 cells ({errors[0]:.1e}), with a quarter to spare",
-            )
+        study.at_most(
+            f"k = 2, d = {d}: density on 400 cells at t = 1, L1 error",
+            "closed form",
+            0.0,
+            errors[-1],
+            errors[0] / 12,
+            note=f"at least a second order's fall from 100 cells ({errors[0]:.1e}), with a quarter to spare",
         )
 
 
@@ -381,18 +359,18 @@ def _full_limit(problem: mf.Problem, k: int, d: int, times: Sequence[float], n: 
     return total
 
 
-def _widths(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _widths(study: Study) -> None:
     import matplotlib.pyplot as plt
 
     k, d, dt = 4, 16, 0.1
-    times = (0.0, 1.0, 2.0) if quick else (0.0, 1.0, 2.0, 5.0)
-    widths = (64, 256) if quick else (128, 512, 2048)
+    times = (0.0, 1.0, 2.0) if study.quick else (0.0, 1.0, 2.0, 5.0)
+    widths = (64, 256) if study.quick else (128, 512, 2048)
     seeds = 4
     problem = mf.problems.single_index(k=k, d=d)
-    progress(0.0, "the mean field, and its fluctuations in d dimensions")
+    study.progress(0.0, "the mean field, and its fluctuations in d dimensions")
     mean_field = _MeanField.of(problem, times[-1], dt, 1e-7)
-    coarse = _full_limit(problem, k, d, times, 120 if quick else 375)
-    limit = _full_limit(problem, k, d, times, 180 if quick else 560)
+    coarse = _full_limit(problem, k, d, times, 120 if study.quick else 375)
+    limit = _full_limit(problem, k, d, times, 180 if study.quick else 560)
     change = np.abs(limit / coarse - 1)
     angle = 2 * mf.fluctuations(problem, times[-1], save=times[1:], nodes=200, tolerance=1e-2, progress=False).gap
 
@@ -402,7 +380,7 @@ def _widths(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
         W = rng.standard_normal((widths[-1], d))
         W /= np.linalg.norm(W, axis=1, keepdims=True)
         for i, m in enumerate(widths):
-            progress(0.2 + 0.8 * (seed + i / len(widths)) / seeds, f"start {seed + 1} of {seeds}, width {m}")
+            study.progress(0.2 + 0.8 * (seed + i / len(widths)) / seeds, f"start {seed + 1} of {seeds}, width {m}")
             # nested: the narrower networks are parts of the widest one
             found[m] += [_network(W[j : j + m], k, mean_field, times) for j in range(0, widths[-1], m)]
     mean = np.array([np.mean(found[m], axis=0) for m in widths])  # (widths, 3, times)
@@ -411,72 +389,61 @@ def _widths(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
     spread = "standard error {:.3f}; m = " + ", ".join(f"{m} ({len(found[m])} networks)" for m in widths)
     for j, t in enumerate(times):
         slope, bar = _slope(logs, np.log(mean[:, 1, j]), error[:, 1, j] / mean[:, 1, j])
-        allowed = max(0.1, 3 * bar) if quick else 0.1
-        rows.append(
-            Row(
-                f"k = 4, d = 16, full sphere: slope of E (f^m - f)^2 in the width m, t = {t:g}",
-                f"1/m; {PAPER}",
-                -1.0,
-                slope,
-                allowed,
-                note=spread.format(bar),
-            )
+        allowed = max(0.1, 3 * bar) if study.quick else 0.1
+        study.claim(
+            f"k = 4, d = 16, full sphere: slope of E (f^m - f)^2 in the width m, t = {t:g}",
+            f"1/m; {PAPER}",
+            -1.0,
+            slope,
+            allowed,
+            note=spread.format(bar),
         )
         if t > 0:
             slope, bar = _slope(logs, 0.5 * np.log(mean[:, 2, j]), 0.5 * error[:, 2, j] / mean[:, 2, j])
-            allowed = max(0.1, 3 * bar) if quick else 0.1
-            rows.append(
-                Row(
-                    f"k = 4, d = 16, full sphere: slope of the coupling error rms |w_i - twin_i| in m, t = {t:g}",
-                    f"1/sqrt m; {PAPER}",
-                    -0.5,
-                    slope,
-                    allowed,
-                    note=spread.format(bar),
-                )
+            allowed = max(0.1, 3 * bar) if study.quick else 0.1
+            study.claim(
+                f"k = 4, d = 16, full sphere: slope of the coupling error rms |w_i - twin_i| in m, t = {t:g}",
+                f"1/sqrt m; {PAPER}",
+                -0.5,
+                slope,
+                allowed,
+                note=spread.format(bar),
             )
     small, large = widths[-2:]
     share = large / (large - small)
     for j, t in enumerate(times):
         loss = share * mean[-1, 0, j] - (share - 1) * mean[-2, 0, j]
         bar = math.hypot(share * error[-1, 0, j], (share - 1) * error[-2, 0, j])
-        rows.append(
-            Row(
-                f"k = 4, d = 16, full sphere: loss at t = {t:g}, widths {small} and {large} extrapolated",
-                "the mean field on one angle, along characteristics",
-                mean_field.loss(t),
-                loss,
-                5 * bar,
-                note="5 standard errors; the bias of width m is of order 1/m",
-            )
+        study.claim(
+            f"k = 4, d = 16, full sphere: loss at t = {t:g}, widths {small} and {large} extrapolated",
+            "the mean field on one angle, along characteristics",
+            mean_field.loss(t),
+            loss,
+            5 * bar,
+            note="5 standard errors; the bias of width m is of order 1/m",
         )
     for j, t in enumerate(times):
         scaled = share * widths[-1] * mean[-1, 1, j] - (share - 1) * widths[-2] * mean[-2, 1, j]
         bar = math.hypot(share * widths[-1] * error[-1, 1, j], (share - 1) * widths[-2] * error[-2, 1, j])
-        if quick:  # too few networks to extrapolate
+        if study.quick:  # too few networks to extrapolate
             scaled, bar = widths[-1] * mean[-1, 1, j], widths[-1] * error[-1, 1, j]
-        rows.append(
-            Row(
-                f"k = 4, d = 16, full sphere: m E (f^m - f)^2 at t = {t:g}",
-                "central limit in d dimensions, harmonics of S^(d-2) sector by sector (derived); at t = 0: 1 - m_4",
-                limit[j],
-                scaled,
-                5 * bar + change[j] * limit[j] + (0.1 * limit[j] if quick else 0.0),
-                kind=Kind.WITHIN,
-                note=f"5 standard errors of {bar / limit[j]:.1%}, nodes {change[j]:.0e}; angle alone: {angle[j]:.3g}"
-                + ("; 10% for the bias of the width" if quick else ""),
-            )
+        study.claim(
+            f"k = 4, d = 16, full sphere: m E (f^m - f)^2 at t = {t:g}",
+            "central limit in d dimensions, harmonics of S^(d-2) sector by sector (derived); at t = 0: 1 - m_4",
+            limit[j],
+            scaled,
+            5 * bar + change[j] * limit[j] + (0.1 * limit[j] if study.quick else 0.0),
+            note=f"5 standard errors of {bar / limit[j]:.1%}, nodes {change[j]:.0e}; angle alone: {angle[j]:.3g}"
+            + ("; 10% for the bias of the width" if study.quick else ""),
         )
     start = 1 - 3 / (d * (d + 2))
-    rows.append(
-        Row(
-            "k = 4, d = 16: the limit of m E (f^m - f)^2 at t = 0",
-            "1 - m_4 = 1 - 3 / (d (d + 2)): variance of the draws",
-            start,
-            limit[0],
-            1e-9,
-            note="sum over the sectors; round-off of the quadrature",
-        )
+    study.claim(
+        "k = 4, d = 16: the limit of m E (f^m - f)^2 at t = 0",
+        "1 - m_4 = 1 - 3 / (d (d + 2)): variance of the draws",
+        start,
+        limit[0],
+        1e-9,
+        note="sum over the sectors; round-off of the quadrature",
     )
     figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     for j, t in enumerate(times):
@@ -514,16 +481,14 @@ def _widths(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
         for j, t in enumerate(times)
         for i, m in enumerate(widths)
     ]
-    tables.append(
-        Table(
-            "Networks of width m on the sphere in 16 dimensions, k = 4",
-            ["t", "m", "networks", "loss", "loss, PDE", "m E (f^m - f)^2", "its limit", "m mean |w - twin|^2"],
-            cells,
-            "Widths are nested: narrower networks are parts of the widest one's neurons. Both sides take fourth-order "
-            f"steps of {dt:g}; a twin starts with its neuron and follows the mean field.",
-        )
+    study.table(
+        "Networks of width m on the sphere in 16 dimensions, k = 4",
+        ["t", "m", "networks", "loss", "loss, PDE", "m E (f^m - f)^2", "its limit", "m mean |w - twin|^2"],
+        cells,
+        "Widths are nested: narrower networks are parts of the widest one's neurons. Both sides take fourth-order "
+        f"steps of {dt:g}; a twin starts with its neuron and follows the mean field.",
     )
-    figures.append(Figure("widths", "Networks of finite width against the mean field, in 16 dimensions.", figure))
+    study.figure("widths", "Networks of finite width against the mean field, in 16 dimensions.", figure)
 
 
 def _slope(x: Array, y: Array, errors: Array) -> tuple[float, float]:
@@ -538,10 +503,10 @@ def _slope(x: Array, y: Array, errors: Array) -> tuple[float, float]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _growth(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _growth(study: Study) -> None:
     """On the angle: how differences grow, against the integrated local Hessian, and that against the speed."""
     # k = 2: the potential is a multiple of cos^2 at all times, so a difference grows as sin(2 theta) does
-    progress(0.0, "local Hessian, k = 2")
+    study.progress(0.0, "local Hessian, k = 2")
     problem = mf.problems.single_index(k=2, d=16)
     dt, end = 0.01, 2.0
     exact = mf.characteristics(problem, end, save=2, tolerance=1e-7, progress=False)
@@ -550,25 +515,25 @@ def _growth(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
     speed = np.abs(np.sin(2 * pairs.twins[0, :, :, 0]))
     expected = np.log(speed.max(axis=0) / speed[0])
     error = np.abs(pairs.growth_integral[0, -1] - expected).max()
-    rows.append(
-        Row(
-            "k = 2, d = 16: local Hessian integrated where positive, minus log(largest speed / first), largest of 256",
-            f"self-concordance is an identity for k = 2; {PAPER}",
-            0.0,
-            error,
-            2 * dt,
-            note="twins take Euler steps of 0.01: first order",
-        )
+    study.claim(
+        "k = 2, d = 16: local Hessian integrated where positive, minus log(largest speed / first), largest of 256",
+        f"self-concordance is an identity for k = 2; {PAPER}",
+        0.0,
+        error,
+        2 * dt,
+        note="twins take Euler steps of 0.01: first order",
     )
-    dims = (8, 16) if quick else (8, 16, 32, 64)
+    dims = (8, 16) if study.quick else (8, 16, 32, 64)
     cells: Cells = []
     peaks, typical, speeds = [], [], []
     for i, d in enumerate(dims):
-        progress((1 + i) / (1 + len(dims)), f"local Hessian, d = {d}")
+        study.progress((1 + i) / (1 + len(dims)), f"local Hessian, d = {d}")
         problem = mf.problems.single_index(k=4, d=d)
         end = 0.5 * d
         exact = mf.characteristics(problem, end, save=2, nodes=200, tolerance=1e-3, progress=False)
-        pairs = coupled(problem, exact, 512, dt=end / 160, t_end=end, save=41, seed=11, replicas=2 if quick else 8)
+        pairs = coupled(
+            problem, exact, 512, dt=end / 160, t_end=end, save=41, seed=11, replicas=2 if study.quick else 8
+        )
         assert pairs.growth_integral is not None
         scaled = np.sqrt(512 * (pairs.rms**2).mean(axis=0))
         twins = pairs.twins[..., 0]
@@ -585,29 +550,23 @@ def _growth(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
             ("sqrt(n) rms of the coupling error, largest in time", peaks),
             ("median exp(integrated local Hessian)", typical),
         ):
-            rows.append(
-                Row(
-                    f"k = 4: exponent in d of {name}",
-                    f"polynomial in d; {PAPER}",
-                    0.0,
-                    float(np.polyfit(np.log(dims), np.log(values), 1)[0]),
-                    kind=Kind.REPORTED,
-                    note=f"d = {', '.join(map(str, dims))}, up to t = d/2",
-                )
+            study.report(
+                f"k = 4: exponent in d of {name}",
+                f"polynomial in d; {PAPER}",
+                float(np.polyfit(np.log(dims), np.log(values), 1)[0]),
+                note=f"d = {', '.join(map(str, dims))}, up to t = d/2",
             )
-    tables.append(
-        Table(
-            "Growth of errors on the angle, k = 4, up to t = d/2",
-            [
-                "d",
-                "end time",
-                "largest sqrt(n) rms",
-                "at t",
-                "exp(integrated local Hessian), median",
-                "growth of u^3 sqrt(1 - u^2), median",
-            ],
-            cells,
-            "The local Hessian is integrated along the twins over the times at which it is positive. The speed at the "
-            "start's potential is 4 u^3 sqrt(1 - u^2); its growth is the largest over the run relative to the start.",
-        )
+    study.table(
+        "Growth of errors on the angle, k = 4, up to t = d/2",
+        [
+            "d",
+            "end time",
+            "largest sqrt(n) rms",
+            "at t",
+            "exp(integrated local Hessian), median",
+            "growth of u^3 sqrt(1 - u^2), median",
+        ],
+        cells,
+        "The local Hessian is integrated along the twins over the times at which it is positive. The speed at the "
+        "start's potential is 4 u^3 sqrt(1 - u^2); its growth is the largest over the run relative to the start.",
     )

@@ -22,7 +22,9 @@ import mfpde as mf
 from mfpde import cli
 from validation import _damage
 from validation._damage import Attempt, Outcome
-from validation._runner import Kind, Progress, Row, Study, Table
+from validation._runner import Progress, Study
+
+HEADLINE = "damaged TOML files: tracebacks"
 
 HOME = Path(__file__).resolve().parents[1]
 SOURCE = "what the documentation promises"
@@ -36,44 +38,47 @@ CELLS = 20_000
 
 def run(quick: bool, progress: Progress) -> Study:
     """All kinds of files, and the property tests."""
-    rows: list[Row] = []
+    study = Study(
+        "Robustness",
+        "Valid files are damaged at random - bytes flipped, cut, moved; tokens, keys, types and shapes exchanged; "
+        "nested, enlarged, linked elsewhere - and handed to the command line in children of this process with a limit "
+        "on memory and time. Then the property tests of `tests/laws/test_properties.py` in their long profile.",
+        quick,
+        progress,
+    )
+    study.parts((_damaged, 0.6), (_properties, 0.4))
+    return study
+
+
+def _damaged(study: Study) -> None:
+    """All kinds of files."""
     lines: list[Sequence[str | float | int]] = []
     counts = {"TOML": 10_000, "HDF5": 1_000, "NPZ": 1_000, "CSV": 1_000, "particle": 1_000}
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        checks = prepared(place)
+        checks = prepared(Path(folder))
         for k, (kind, count) in enumerate(counts.items()):
-            n = count // 40 if quick else count
+            n = count // 40 if study.quick else count
             found: list[Attempt] = []
             peak = 0
             for first in range(0, n, 50):
-                progress(0.6 * (k + first / n) / len(counts), f"{kind} files")
+                study.progress((k + first / n) / len(counts), f"{kind} files")
                 some, used = _damage.attempts(
                     checks[kind], range(first, min(first + 50, n)), batch=50, limit=LIMIT, memory=MEMORY
                 )
                 found += some
                 peak = max(peak, used)
-            _judge(kind, found, peak, rows, lines)
-    _properties(quick, progress, rows)
-    progress(1.0, "")
-    tables = [
-        Table(
-            "Damaged files",
-            ("kind", "files", *(outcome.value for outcome in Outcome), "slowest, s", "memory, MiB"),
-            lines,
-            "*answer*: what was read is what a valid file says; a flipped bit in a number is another valid number, "
-            "which `mfpde verify` finds and reading does not. *refused*: one line, exit code 2.",
-        )
-    ]
-    summary = (
-        "Valid files are damaged at random - bytes flipped, cut, moved; tokens, keys, types and shapes exchanged; "
-        "nested, enlarged, linked elsewhere - and handed to the command line in children of this process with a limit "
-        "on memory and time. Then the property tests of `tests/laws/test_properties.py` in their long profile."
+            lines.append(_judge(study, kind, found, peak))
+    study.table(
+        "Damaged files",
+        ("kind", "files", *(outcome.value for outcome in Outcome), "slowest, s", "memory, MiB"),
+        lines,
+        "*answer*: what was read is what a valid file says; a flipped bit in a number is another valid number, "
+        "which `mfpde verify` finds and reading does not. *refused*: one line, exit code 2.",
     )
-    return Study("Robustness", summary, rows, tables)
 
 
-def _judge(kind: str, found: Sequence[Attempt], peak: int, rows: list[Row], lines: list[Any]) -> None:
+def _judge(study: Study, kind: str, found: Sequence[Attempt], peak: int) -> Sequence[str | float | int]:
+    """The claims on one kind of files, and its line in the table."""
     count = Counter(attempt.outcome for attempt in found)
     slowest = max(attempt.seconds for attempt in found)
     for attempt in found:
@@ -87,15 +92,11 @@ def _judge(kind: str, found: Sequence[Attempt], peak: int, rows: list[Row], line
         (Outcome.CRASH, "crashes"),
         (Outcome.UNCLEAR, "refused otherwise than in one line with exit code 2"),
     ):
-        rows.append(Row(f"{name}: {what}", SOURCE, 0, count[outcome], 0, Kind.AT_MOST))
+        study.at_most(f"{name}: {what}", SOURCE, 0, count[outcome])
     note = "resident; the address space is limited by the system to the same number"
-    rows.append(
-        Row(f"{name}: memory beyond the start, GiB", SOURCE, MEMORY / 2**30, peak / 2**30, 0, Kind.AT_MOST, note)
-    )
-    rows.append(Row(f"{name}: share that is refused", SOURCE, 0, count[Outcome.REFUSED] / len(found), 0, Kind.REPORTED))
-    lines.append(
-        (kind, len(found), *(count[outcome] for outcome in Outcome), round(slowest, 2), round(peak / 2**20, 1))
-    )
+    study.at_most(f"{name}: memory beyond the start, GiB", SOURCE, MEMORY / 2**30, peak / 2**30, note=note)
+    study.report(f"{name}: share that is refused", SOURCE, count[Outcome.REFUSED] / len(found))
+    return kind, len(found), *(count[outcome] for outcome in Outcome), round(slowest, 2), round(peak / 2**20, 1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -346,21 +347,21 @@ def _clouds(place: Path) -> dict[str, bytes]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _properties(quick: bool, progress: Progress, rows: list[Row]) -> None:
-    progress(0.6, "property tests")
+def _properties(study: Study) -> None:
+    study.progress(0.0, "property tests")
     began = time.monotonic()
-    environment = dict(os.environ, HYPOTHESIS_PROFILE="ci" if quick else "long", OMP_NUM_THREADS="1")
+    environment = dict(os.environ, HYPOTHESIS_PROFILE="ci" if study.quick else "long", OMP_NUM_THREADS="1")
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/laws/test_properties.py"]
     done = subprocess.run(words, cwd=HOME, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         print(done.stdout[-6000:], file=sys.stderr)
     from importlib import import_module
 
-    sys.path.insert(0, str(HOME / "tests"))
-    examples = import_module("test_properties").examples("ci" if quick else "long")
+    sys.path.insert(0, str(HOME / "tests" / "laws"))
+    examples = import_module("test_properties").examples("ci" if study.quick else "long")
     sys.path.pop(0)
     name = "property tests: mass, sign, energy, symmetry"
-    rows.append(Row(f"{name}: exit status", SOURCE, 0, done.returncode, 0, Kind.WITHIN))
-    least = 0 if quick else 10_000
-    rows.append(Row(f"{name}: random examples", SOURCE, least, examples, 0, Kind.AT_LEAST))
-    rows.append(Row(f"{name}: seconds", SOURCE, 0, time.monotonic() - began, 0, Kind.REPORTED))
+    study.claim(f"{name}: exit status", SOURCE, 0, done.returncode)
+    least = 0 if study.quick else 10_000
+    study.at_least(f"{name}: random examples", SOURCE, least, examples)
+    study.report(f"{name}: seconds", SOURCE, time.monotonic() - began)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 import mfpde as mf
 from mfpde.testing import ParticleRecorder, assert_converges
-from validation._runner import Figure, Kind, Progress, Row, Study, Table
+from validation._runner import Kind, Progress, Study
+
+HEADLINE = "diabetes, full gradient: `assert_converges`"
 
 Array = NDArray[np.float64]
 Recorders = list[ParticleRecorder]
@@ -42,22 +44,8 @@ def run(quick: bool, progress: Progress) -> Study:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    rows: list[Row] = []
-    tables: list[Table] = []
-    figures: list[Figure] = []
-    parts = [(_diabetes, 0.0), (_events, 0.5), (_gaussians, 0.6)]
-    ends = [start for _, start in parts[1:]] + [1.0]
-    try:
-        for (part, start), end in zip(parts, ends, strict=True):
-
-            def within(fraction: float, text: str, start: float = start, end: float = end) -> None:
-                progress(start + (end - start) * fraction, text)
-
-            part(quick, within, rows, tables, figures)
-    finally:
-        torch.set_num_threads(threads)
-    progress(1.0, "")
-    summary = (
+    study = Study(
+        TITLE,
         f"Networks are `torch.nn.Module`, gradients come from autograd and steps from `torch.optim.SGD` (PyTorch "
         f"{torch.__version__}, one thread). The output is a mean over n neurons and the learning rate is n eps, so "
         "that k steps are the time k eps. Neurons are recorded by `mfpde.testing.ParticleRecorder` and held against "
@@ -66,15 +54,22 @@ def run(quick: bool, progress: Progress) -> Study:
         "and the full gradient (or a wide one on the same samples); *step*, infinitely many neurons that take steps "
         "against the equation in continuous time. (1) Body-mass index against the progression of diabetes, 442 "
         "patients, tanh units, in double precision. (2) Birth-death in the parameters of that network. (3) Two "
-        "isotropic Gaussians in 40 dimensions, one fresh sample a step, in single precision."
+        "isotropic Gaussians in 40 dimensions, one fresh sample a step, in single precision.",
+        quick,
+        progress,
     )
-    return Study(TITLE, summary, rows, tables, figures)
+    try:
+        study.parts((_diabetes, 0.5), (_events, 0.1), (_gaussians, 0.4))
+    finally:
+        torch.set_num_threads(threads)
+    return study
 
 
 def not_run(reason: str) -> Study:
     """A study that claims nothing, and says why."""
-    row = Row(f"not run: {reason}", "the study", math.nan, math.nan, kind=Kind.REPORTED)
-    return Study(TITLE, f"Not run: {reason}.", [row], not_run=reason)
+    study = Study(TITLE, f"Not run: {reason}.", not_run=reason)
+    study.report(f"not run: {reason}", "the study", math.nan, expected=math.nan)
+    return study
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -321,9 +316,9 @@ def _set_up(quick: bool, alpha: float, *, rates: bool) -> tuple[_Trainer, list[f
 
 
 def _converges(
-    what: str, trainer: _Trainer, points: Array, late: Sequence[float], infinite: Mapping[str, Array], step: float,
-    runs: Mapping[int, Recorders],
-) -> Row:  # fmt: skip
+    study: Study, what: str, trainer: _Trainer, points: Array, late: Sequence[float], infinite: Mapping[str, Array],
+    step: float, runs: Mapping[int, Recorders],
+) -> None:  # fmt: skip
     """Full gradient against infinitely many neurons that take the same steps."""
     is_late = np.isin(trainer.times, late)
     at_late = {name: values if name == "energy" else values[is_late] for name, values in infinite.items()}
@@ -331,35 +326,35 @@ def _converges(
     worst, text = _checked(lambda: assert_converges(stepped, runs, false_alarm=FALSE_ALARM))
     claim = f"{what}, full gradient: `assert_converges` in n to infinitely many neurons with steps of {step:g}"
     note = f"largest difference in units of what is allowed; {text}, false alarm {FALSE_ALARM:g}"
-    return Row(claim, EULER, 1.0, worst, 0.0, Kind.AT_MOST, note)
+    study.at_most(claim, EULER, 1.0, worst, note=note)
 
 
-def _falls(what: str, late: Sequence[float], squares: Mapping[int, Array]) -> Iterator[Row]:
+def _falls(study: Study, what: str, late: Sequence[float], squares: Mapping[int, Array]) -> None:
     """How outputs of n neurons approach those of infinitely many."""
     for j, t in enumerate(late):
         found, error = slope(list(squares), [values[:, j] for values in squares.values()])
         claim = f"{what}, t = {t:g}: slope in n of the rms distance of outputs to n infinite"
-        yield Row(claim, "law of large numbers", -0.5, found, Z * error, note=f"{Z:g} standard errors")
+        study.claim(claim, "law of large numbers", -0.5, found, Z * error, note=f"{Z:g} standard errors")
 
 
-def _diabetes(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _diabetes(study: Study) -> None:
     """Widths, batches and steps of SGD on real data."""
-    progress(0.0, "diabetes, reference")
-    trainer, late, points = _set_up(quick, 0.0, rates=True)
+    study.progress(0.0, "diabetes, reference")
+    trainer, late, points = _set_up(study.quick, 0.0, rates=True)
     data, times, reference = trainer.data, trainer.times, trainer.reference
     step, batch = 0.1, 64
-    widths = [64, 256, 1024] if quick else [64, 128, 256, 512, 1024, 2048, 4096, 8192]
-    several = {n: (16 if quick else 64 if n < 512 else 32 if n < 1024 else 16 if n < 8192 else 8) for n in widths}
+    widths = [64, 256, 1024] if study.quick else [64, 128, 256, 512, 1024, 2048, 4096, 8192]
+    several = {n: (16 if study.quick else 64 if n < 512 else 32 if n < 1024 else 16 if n < 8192 else 8) for n in widths}
     controls = {n: min(several[n], max(4096 * 4 // n, 4)) for n in widths}
 
     # one network as people write it
-    progress(0.1, "diabetes, two linear layers")
-    rows.append(_same_as_layers(trainer, step, batch, quick))
+    study.progress(0.1, "diabetes, two linear layers")
+    _same_as_layers(study, trainer, step, batch)
 
     sgd: dict[int, Recorders] = {}
     full: dict[int, Recorders] = {}
     for k, n in enumerate(widths):
-        progress(0.1 + 0.5 * k / len(widths), f"diabetes, n = {n}")
+        study.progress(0.1 + 0.5 * k / len(widths), f"diabetes, n = {n}")
         sgd[n] = trainer.run(n, several[n], step, batch)
         full[n] = trainer.run(n, controls[n], step, None)
     infinite = {h: _euler(data, h, 0.0, times, points) for h in (0.2, 0.1, 0.05, 0.025)}
@@ -369,21 +364,20 @@ def _diabetes(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
     energy = {n: _energies(sgd[n]) for n in widths}
     outputs = {n: trainer.outputs(sgd[n]) for n in widths}
     controlled = {n: trainer.outputs(full[n]) for n in widths}
-    progress(0.6, "diabetes, central limit theorem")
+    study.progress(0.6, "diabetes, central limit theorem")
     limit = mf.fluctuations(
         data.problem(0.0, 1e-5), late[-1], save=late[1:], nodes=5, tolerance=1e-2, rtol=1e-4, progress=False
     )
     draws = _draws(data)
-    rows.append(
-        _converges("diabetes", trainer, points, late, here, step, {n: full[n] for n in widths if controls[n] >= 8})
-    )
+    enough = {n: full[n] for n in widths if controls[n] >= 8}
+    _converges(study, "diabetes", trainer, points, late, here, step, enough)
     # widths
     width_part = {n: _half_square(data, controlled[n] - here[_named(data.distinct)][is_late]) for n in widths}
     alike = min(controls.values())
     batch_part = {n: _half_square(data, outputs[n][: controls[n]] - controlled[n]) for n in widths}
     total = {n: _half_square(data, outputs[n] - reference[_named(data.distinct)].value) for n in widths}
     step_part = _half_square(data, here[_named(data.distinct)][is_late] - reference[_named(data.distinct)].value)
-    rows += _falls("diabetes, full gradient", late, width_part)
+    _falls(study, "diabetes, full gradient", late, width_part)
     for j, t in enumerate(late):
         mean, error = mean_error(np.concatenate([n * width_part[n][:, j] for n in widths if n >= 128]))
         expected = float(limit.gap[j]) if t else draws
@@ -391,26 +385,26 @@ def _diabetes(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
         note = f"{Z:g} standard errors" + ("; 1 % for its nodes" if t else "")
         note += f"; fresh draws would have {float(limit.resampling_gap[j]):.4g}" if t else ""
         source, own = (CENTRAL_LIMIT, 0.01 * expected) if t else (EXACT, 0.0)
-        rows.append(Row(claim, source, expected, mean, Z * error + own, note=note))
+        study.claim(claim, source, expected, mean, Z * error + own, note=note)
 
     # batches and steps at a fixed width
-    progress(0.75, "diabetes, steps")
-    n, count = 256, 16 if quick else 32
-    steps = list(infinite)[: 3 if quick else 4]
+    study.progress(0.75, "diabetes, steps")
+    n, count = 256, 16 if study.quick else 32
+    steps = list(infinite)[: 3 if study.quick else 4]
     scan = {h: (trainer.run(n, count, h, batch), trainer.run(n, count, h, None)) for h in steps}
     noise = {h: _half_square(data, trainer.outputs(a) - trainer.outputs(b)) for h, (a, b) in scan.items()}
     excess = {h: _energies(a) - _energies(b) for h, (a, b) in scan.items()}
     for j, t in list(enumerate(late))[1:]:
         found, error = slope(steps, [noise[h][:, j] for h in steps])
         claim = f"diabetes, n = {n}, t = {t:g}: slope in the step of the rms distance of SGD to full gradient"
-        rows.append(Row(claim, SCALING, 0.5, found, Z * error, note=f"{Z:g} standard errors; batches of {batch}"))
+        study.claim(claim, SCALING, 0.5, found, Z * error, note=f"{Z:g} standard errors; batches of {batch}")
     sizes = {b: scan[step][0] if b == batch else trainer.run(n, count, step, b) for b in (16, batch, 256)}
     exact_outputs = trainer.outputs(scan[step][1])
     by_size = {b: _half_square(data, trainer.outputs(run) - exact_outputs) for b, run in sizes.items()}
     for j, t in list(enumerate(late))[1:]:
         found, error = slope(list(sizes), [values[:, j] for values in by_size.values()])
         claim = f"diabetes, n = {n}, t = {t:g}: slope in the batch of the rms distance of SGD to full gradient"
-        rows.append(Row(claim, SCALING, -0.5, found, Z * error, note=f"{Z:g} standard errors"))
+        study.claim(claim, SCALING, -0.5, found, Z * error, note=f"{Z:g} standard errors")
     bias = np.array([infinite[h]["energy"] - reference["energy"].value for h in infinite])
     paired = _energies(scan[0.2][1]) - _energies(scan[0.1][1])
     for t in late[1:]:
@@ -419,13 +413,13 @@ def _diabetes(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
         expected = float(infinite[0.2]["energy"][i] - infinite[0.1]["energy"][i])
         claim = f"diabetes, full gradient, n = {n}: E({t:g}) with steps of 0.2 less that with steps of 0.1"
         note = f"{Z:g} standard errors; 2 % for n = {n}"
-        rows.append(Row(claim, EULER, expected, mean, Z * error + 0.02 * abs(expected), note=note))
+        study.claim(claim, EULER, expected, mean, Z * error + 0.02 * abs(expected), note=note)
     for t in late[1:]:
         i = int(np.argmin(np.abs(times - t)))
         found = math.log(bias[0, i] / bias[-1, i]) / math.log(8.0)
         claim = f"diabetes, n infinite, t = {t:g}: order in the step of the difference of E to the reference"
         note = "from steps of 0.2 to 0.025"
-        rows.append(Row(claim, "Euler's method", 1.0, found, 0.1, note=note))
+        study.claim(claim, "Euler's method", 1.0, found, 0.1, note=note)
 
     # SGD against the reference: what each cause may do
     lines: list[tuple[Any, ...]] = []
@@ -442,7 +436,7 @@ def _diabetes(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
                 f"step {abs(by_step):.1e}, batch {abs(by_batch):.1e}, width {draws / n:.1e} (what the draws add at the "
                 f"start) and {Z:g} standard errors"
             )
-            rows.append(Row(claim, REFERENCE, expected, mean, allowed, note=note))
+            study.claim(claim, REFERENCE, expected, mean, allowed, note=note)
     for k, (start, end) in enumerate(itertools.pairwise(late[1:])):
         n = widths[-1]
         i, j = (int(np.argmin(np.abs(times - t))) for t in (start, end))
@@ -454,7 +448,7 @@ def _diabetes(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
         allowed = (share / reference["energy"].value)[[i, j]].sum() / (end - start) + abs(by_step) + Z * error
         claim = f"diabetes, SGD, n = {n}: rate of decay of E from t = {start:g} to {end:g}"
         note = "as for E: step, batch, width, standard errors, over the time between"
-        rows.append(Row(claim, REFERENCE, expected, mean, float(allowed), note=note))
+        study.claim(claim, REFERENCE, expected, mean, float(allowed), note=note)
     j = len(late) - 1
     for n in widths:
         parts = [float(np.sqrt(v[:, j].mean())) for v in (total[n], width_part[n])]
@@ -469,13 +463,13 @@ def _diabetes(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
         f"replicas; steps of {step:g}, batches of {batch}. *Batch* at n > {widths[0]} is in "
         f"proportion to n = {widths[0]}, by the {alike} streams that all widths have."
     )
-    tables.append(Table("Diabetes: three causes", header, lines, text))
-    _draw_energy(figures, "energy", "Diabetes", reference, times, energy, here["energy"])
-    _draw_width(figures, late[-1], widths, lines)
-    _draw_steps(figures, late[-1], steps, noise, excess, bias, infinite, times, j)
+    study.table("Diabetes: three causes", header, lines, text)
+    _draw_energy(study, "energy", "Diabetes", reference, times, energy, here["energy"])
+    _draw_width(study, late[-1], widths, lines)
+    _draw_steps(study, late[-1], steps, noise, excess, bias, infinite, times, j)
 
 
-def _same_as_layers(trainer: _Trainer, step: float, batch: int, quick: bool) -> Row:
+def _same_as_layers(study: Study, trainer: _Trainer, step: float, batch: int) -> None:
     """Two `torch.nn.Linear`, trained alone, and replica 0 of a stack, parameter by parameter."""
     import torch
 
@@ -507,7 +501,7 @@ def _same_as_layers(trainer: _Trainer, step: float, batch: int, quick: bool) -> 
     worst = max(float(np.abs(p - q).max()) for p, q in zip(recorder.positions, stacked.positions, strict=True))
     claim = "two torch.nn.Linear and torch.optim.SGD, against a replica of the stack: largest difference"
     note = f"round-off of {steps} steps of parameters of order one; parameter by parameter, at all times"
-    return Row(claim, "the same steps", 0.0, worst, 1e-13 * steps, Kind.AT_MOST, note)
+    study.at_most(claim, "the same steps", 0.0, worst, 1e-13 * steps, note=note)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -515,24 +509,24 @@ def _same_as_layers(trainer: _Trainer, step: float, batch: int, quick: bool) -> 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _events(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _events(study: Study) -> None:
     """Birth-death in the parameters of the network: V by torch, copies in place between two steps of the optimizer."""
     alpha, step = 5.0, 0.1
-    progress(0.0, "birth-death, reference")
-    trainer, late, points = _set_up(quick, alpha, rates=False)
+    study.progress(0.0, "birth-death, reference")
+    trainer, late, points = _set_up(study.quick, alpha, rates=False)
     data, times, reference = trainer.data, trainer.times, trainer.reference
-    several = {64: 16, 256: 16} if quick else {64: 64, 256: 32, 1024: 16, 4096: 4}
+    several = {64: 16, 256: 16} if study.quick else {64: 64, 256: 32, 1024: 16, 4096: 4}
     full: dict[int, Recorders] = {}
     for k, (n, count) in enumerate(several.items()):
-        progress(0.2 + 0.5 * k / len(several), f"birth-death, n = {n}")
+        study.progress(0.2 + 0.5 * k / len(several), f"birth-death, n = {n}")
         full[n] = trainer.run(n, count, step, None, alpha)
     here = _euler(data, step, alpha, times, points)
     is_late = np.isin(times, late)
     few = {n: runs for n, runs in full.items() if len(runs) >= 16}
-    rows.append(_converges("birth-death", trainer, points, late, here, step, few))
+    _converges(study, "birth-death", trainer, points, late, here, step, few)
     infinite = here[_named(data.distinct)][is_late]
     parts = {n: _half_square(data, trainer.outputs(runs) - infinite) for n, runs in full.items()}
-    rows += _falls("birth-death", late, parts)
+    _falls(study, "birth-death", late, parts)
     for t in late[1:]:
         i = int(np.argmin(np.abs(times - t)))
         fine = [_euler(data, h, alpha, times, points)["energy"][i] for h in (0.05, 0.025)]
@@ -541,12 +535,12 @@ def _events(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
         claim = f"birth-death, n infinite, steps to zero: E({t:g})"
         note = "two steps, 0.05 and 0.025; a quarter of their difference and the bar"
         allowed = 0.25 * abs(fine[1] - fine[0]) + float(reference["energy"].bar[i])
-        rows.append(Row(claim, REFERENCE, expected, float(first), allowed, note=note))
+        study.claim(claim, REFERENCE, expected, float(first), allowed, note=note)
     draws = _draws(data)
     energy = {n: _energies(runs) for n, runs in full.items()}
-    n = 256 if quick else 8192
-    progress(0.75, f"birth-death, SGD, n = {n}")
-    sgd = trainer.run(n, 16 if quick else 8, step, 64, alpha)
+    n = 256 if study.quick else 8192
+    study.progress(0.75, f"birth-death, SGD, n = {n}")
+    sgd = trainer.run(n, 16 if study.quick else 8, step, 64, alpha)
     without = trainer.run(256, 16, step, 64, alpha)
     control = trainer.run(256, 16, step, None, alpha)
     last = _energies(sgd)
@@ -563,9 +557,9 @@ def _events(quick: bool, progress: Progress, rows: list[Row], tables: list[Table
             f"step {abs(by_step):.1e}, batch {abs(by_batch):.1e} (both measured apart), width {draws / n:.1e} and "
             f"{Z:g} standard errors"
         )
-        rows.append(Row(claim, REFERENCE, expected, mean, allowed, note=note))
+        study.claim(claim, REFERENCE, expected, mean, allowed, note=note)
     energy[n] = last
-    _draw_energy(figures, "events", f"Birth-death, alpha = {alpha:g}", reference, times, energy, here["energy"])
+    _draw_energy(study, "events", f"Birth-death, alpha = {alpha:g}", reference, times, energy, here["energy"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -614,17 +608,17 @@ def _responses(problem: mf.Problem, runs: Recorders) -> Array:
     return np.stack([[bound.response(x, w) for x, w in zip(run.positions, run.weights, strict=True)] for run in runs])
 
 
-def _gaussians(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _gaussians(study: Study) -> None:
     """One fresh sample a step in 40 dimensions."""
     problem = mf.problems.isotropic_gaussians(DELTA, DIMENSION, KAPPA)
-    times = 3.2e-4 * np.array([0, 100, 200] + ([] if quick else [400, 800]))
+    times = 3.2e-4 * np.array([0, 100, 200] + ([] if study.quick else [400, 800]))
     scales = np.linspace(0.2, 2.2, 101)
-    progress(0.0, "Gaussians, reference")
+    study.progress(0.0, "Gaussians, reference")
     observables = [mf.EnergyAt(times), mf.OutputAt(scales, times), mf.DecayRate(times[1:])]
     reference = mf.reference(problem, 1e-5, observables, budget=15)
     limit = mf.fluctuations(problem, float(times[-1]), save=times[1:], progress=False)
     shares = problem.energy.loss.weights  # type: ignore[attr-defined]
-    if quick:
+    if study.quick:
         steps, several, middle, wide = (32e-5, 16e-5, 8e-5), {64: 16, 128: 16, 512: 8}, 128, 512
     else:
         several = {64: 32, 128: 32, 256: 16, 512: 16, 1024: 8, 2048: 8, 4096: 8, 8192: 4}
@@ -633,11 +627,11 @@ def _gaussians(quick: bool, progress: Progress, rows: list[Row], tables: list[Ta
     runs: dict[int, Recorders] = {}
     networks: dict[int, Any] = {}
     for k, (n, count) in enumerate(several.items()):
-        progress(0.05 + 0.6 * k / len(several), f"Gaussians, n = {n}")
+        study.progress(0.05 + 0.6 * k / len(several), f"Gaussians, n = {n}")
         runs[n], networks[n] = _stream(reference, n, count, step, times)
     pairs: dict[float, tuple[Recorders, Recorders]] = {}
     for h in steps:
-        progress(0.65, f"Gaussians, steps of {h:g}")
+        study.progress(0.65, f"Gaussians, steps of {h:g}")
         if h == step:
             pairs[h] = runs[64][:16], runs[middle]
         else:
@@ -654,7 +648,7 @@ def _gaussians(quick: bool, progress: Progress, rows: list[Row], tables: list[Ta
     draws = float(limit.gap[0])
     claim = "Gaussians, t = 0: n times half the mean square distance of outputs, averaged over directions"
     note = f"{Z:g} standard errors"
-    rows.append(Row(claim, EXACT, draws, mean, Z * error, note=note))
+    study.claim(claim, EXACT, draws, mean, Z * error, note=note)
     unit = mf.problems.PiecewiseLinearUnit((0.5, 1.5), (-2.5, 7.5))
     r = points[:, 0]
     same = 0.5 * weights @ (unit.gaussian_square((1 + DELTA) * r) + unit.gaussian_square((1 - DELTA) * r))
@@ -665,7 +659,7 @@ def _gaussians(quick: bool, progress: Progress, rows: list[Row], tables: list[Ta
     mean, error = mean_error(np.concatenate(found))
     claim = "Gaussians, t = 0: n times half the mean square distance of outputs, at single inputs"
     note = f"{Z:g} standard errors; 2 % for 4000 inputs: directions of the weights count here, and not above"
-    rows.append(Row(claim, EXACT, every, mean, Z * error + 0.02 * every, note=note))
+    study.claim(claim, EXACT, every, mean, Z * error + 0.02 * every, note=note)
 
     # steps to zero, at a fixed width
     scanned = np.stack([_energies(pair[1]) for pair in pairs.values()])
@@ -679,13 +673,13 @@ def _gaussians(quick: bool, progress: Progress, rows: list[Row], tables: list[Ta
         own = (abs(own) + Z * own_error) / middle
         note = f"{Z:g} standard errors of lines through {len(h)} steps, {own:.1e} for n (from n = 64); at steps of "
         note += f"{step:g} the difference is {abs(slopes[i]) * step:.1e}"
-        rows.append(Row(claim, REFERENCE, float(value[i]), mean, Z * error + own, note=note))
+        study.claim(claim, REFERENCE, float(value[i]), mean, Z * error + own, note=note)
     for k in range(len(times) - 2):
         rates = -np.diff(np.log(scanned[:, :, k + 1 : k + 3]), axis=2)[:, :, 0] / (times[k + 2] - times[k + 1])
         mean, error = mean_error(_toward_zero(h, rates[:, :, None])[:, 0])
         claim = f"Gaussians, n = {middle}, steps to zero: rate of decay of E, t = {times[k + 1]:g} to {times[k + 2]:g}"
         expected = float(reference["decay rate of the energy"].value[k])
-        rows.append(Row(claim, REFERENCE, expected, mean, Z * error, note=f"{Z:g} standard errors"))
+        study.claim(claim, REFERENCE, expected, mean, Z * error, note=f"{Z:g} standard errors")
     near = [
         centred(_responses(problem, a) - _responses(problem, b), shares) / (1 / 64 + 1 / middle)
         for a, b in pairs.values()
@@ -695,7 +689,7 @@ def _gaussians(quick: bool, progress: Progress, rows: list[Row], tables: list[Ta
         mean, error = mean_error(toward_gap[:, i])
         claim = f"Gaussians, same samples, steps to zero, t = {t:g}: n times half the variance of outputs"
         note = f"{Z:g} standard errors; n = 64 less {middle}; {near[-1][:, i].mean():.2e} at steps of {step:g}"
-        rows.append(Row(claim, CENTRAL_LIMIT, float(limit.gap[i]), mean, Z * error, note=note))
+        study.claim(claim, CENTRAL_LIMIT, float(limit.gap[i]), mean, Z * error, note=note)
 
     # widths
     spread = energy[middle].std(axis=0, ddof=1)
@@ -709,7 +703,7 @@ def _gaussians(quick: bool, progress: Progress, rows: list[Row], tables: list[Ta
         claim = f"Gaussians, same samples: n times the bias of E({times[last]:g}), n = {n} against n = 64"
         note = f"{Z:g} standard errors of both, and 10 % for the next order at n = 64"
         allowed = Z * math.hypot(error, first_error) + 0.1 * abs(first)
-        rows.append(Row(claim, "a bias of first order in 1/n", first, mean, allowed, note=note))
+        study.claim(claim, "a bias of first order in 1/n", first, mean, allowed, note=note)
     for i in sorted({2, last}):
         by_step, uncertain = abs(slopes[i]) * step, float(np.std((scanned[-1] - toward)[:, i], ddof=1)) / 4.0
         bias, bias_error = mean_error(excess[64][:, i])
@@ -721,7 +715,7 @@ def _gaussians(quick: bool, progress: Progress, rows: list[Row], tables: list[Ta
             allowed = by_step + by_width + Z * math.hypot(error, uncertain)
             claim = f"Gaussians, SGD, n = {n}: E({times[i]:g})"
             note = f"steps of {step:g} {by_step:.1e}, width {by_width:.1e} (from n = 64), {Z:g} standard errors"
-            rows.append(Row(claim, REFERENCE, float(value[i]), mean, allowed, note=note))
+            study.claim(claim, REFERENCE, float(value[i]), mean, allowed, note=note)
     apart = {n: centred(responses[n][:count] - responses[wide][:count], shares) for n, count in pairs_of.items()}
     effective = [1 / (1 / n + 1 / wide) for n in narrow]
     for i, t in enumerate(times):
@@ -729,22 +723,22 @@ def _gaussians(quick: bool, progress: Progress, rows: list[Row], tables: list[Ta
         claim = f"Gaussians, same samples, t = {t:g}: slope in n of the deviation of outputs, less those of n = {wide}"
         note = f"{Z:g} standard errors; against 1/(1/n + 1/{wide})"
         kind = Kind.WITHIN if len(narrow) > 2 else Kind.REPORTED
-        rows.append(Row(claim, "law of large numbers", -0.5, got, Z * error, kind, note))
+        study.claim(claim, "law of large numbers", -0.5, got, Z * error, kind=kind, note=note)
 
     # what does not agree
-    progress(0.95, "Gaussians, batches")
+    study.progress(0.95, "Gaussians, batches")
     larger = _energies(_stream(reference, middle, 16, 16 * step, times, batch=16)[0])
     mean, error = mean_error(larger[:, -1] - toward[:, -1])
     claim = f"Gaussians: n times the bias of E({times[last]:g}) of networks of n neurons"
     note = f"standard error {first_error:.1e}, from n = 64. At the start independent draws add {draws:.3g} to E, as "
     note += f"recorded from the radii, and {every:.3g} to half the risk at single inputs, where directions count"
-    rows.append(Row(claim, "measured", 0.0, first, kind=Kind.REPORTED, note=note))
+    study.report(claim, "measured", first, note=note)
     claim = (
         f"Gaussians, n = {middle}: E({times[-1]:g}), 16 samples in steps of {16 * step:g}, less that of steps to zero"
     )
     note = f"standard error {error:.1e}; one sample in steps of {step:g}: {slopes[-1] * step:.1e}. "
     note += "The gradient noise is the same, the larger step adds its own"
-    rows.append(Row(claim, "measured", 0.0, mean, kind=Kind.REPORTED, note=note))
+    study.report(claim, "measured", mean, note=note)
     lines = []
     for n in widths:
         radial = math.sqrt(float(np.mean(apart[n][:, -1]))) if n in apart else math.nan
@@ -769,9 +763,9 @@ def _gaussians(quick: bool, progress: Progress, rows: list[Row], tables: list[Ta
         "what the starts alone leave of it, without gradient noise. *Single inputs*: the network's output against the "
         "reference's, with the directions of the weights; *fresh draws*: what that is at the start."
     )
-    tables.append(Table(f"Gaussians: widths at t = {times[-1]:g}", header, lines, text))
-    _draw_energy(figures, "gaussians", "Isotropic Gaussians, one sample a step", reference, times, energy, None)
-    _draw_gaussians(figures, times, effective, apart, limit.gap, h, scanned, value, middle, wide)
+    study.table(f"Gaussians: widths at t = {times[-1]:g}", header, lines, text)
+    _draw_energy(study, "gaussians", "Isotropic Gaussians, one sample a step", reference, times, energy, None)
+    _draw_gaussians(study, times, effective, apart, limit.gap, h, scanned, value, middle, wide)
 
 
 def _start(n: int, replicas: int) -> Array:
@@ -807,7 +801,7 @@ def _toward_zero(h: Array, values: Array) -> Array:
 
 
 def _draw_energy(
-    figures: list[Figure],
+    study: Study,
     name: str,
     title: str,
     reference: mf.Reference,
@@ -836,10 +830,10 @@ def _draw_energy(
     right.set(xlabel="t", ylabel="rms difference of E to the reference", yscale="log", ylim=(0.3 * lowest, None))
     right.legend(fontsize="x-small")
     caption = f"{title}. Left: energies of all widths and the reference. Right: root-mean-square differences."
-    figures.append(Figure(name, caption, figure))
+    study.figure(name, caption, figure)
 
 
-def _draw_width(figures: list[Figure], t: float, widths: Sequence[int], lines: Sequence[Sequence[Any]]) -> None:
+def _draw_width(study: Study, t: float, widths: Sequence[int], lines: Sequence[Sequence[Any]]) -> None:
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(6.4, 4), constrained_layout=True)
@@ -851,11 +845,11 @@ def _draw_width(figures: list[Figure], t: float, widths: Sequence[int], lines: S
     axis.loglog(widths, table[:, 4], "C3:", label="step: n infinite to reference")
     axis.set(xlabel="n", ylabel=f"distance of outputs at t = {t:g}", ylim=(0.1 * table[:, 1].min(), None))
     axis.legend(fontsize="small", loc="lower left")
-    figures.append(Figure("width", "Diabetes: distance of outputs against width, by cause.", figure))
+    study.figure("width", "Diabetes: distance of outputs against width, by cause.", figure)
 
 
 def _draw_steps(
-    figures: list[Figure],
+    study: Study,
     t: float,
     steps: Sequence[float],
     noise: Mapping[float, Array],
@@ -886,11 +880,11 @@ def _draw_steps(
         axis.set_xticks(every, [f"{k:g}" for k in every], minor=False)
         axis.set_xticks([], minor=True)
     caption = "Diabetes: what batches and steps do, against the step. Bars: two standard errors."
-    figures.append(Figure("steps", caption, figure))
+    study.figure("steps", caption, figure)
 
 
 def _draw_gaussians(
-    figures: list[Figure],
+    study: Study,
     times: Array,
     effective: Sequence[float],
     apart: Mapping[int, Array],
@@ -923,4 +917,4 @@ def _draw_gaussians(
     right.set(xlabel=r"step $\epsilon$, in $10^{-5}$", ylabel="E of SGD less reference", title=f"n = {middle}")
     right.legend(fontsize="small")
     caption = "Isotropic Gaussians. Left: width. Right: steps of one sample; bars: two standard errors."
-    figures.append(Figure("gaussians-causes", caption, figure))
+    study.figure("gaussians-causes", caption, figure)

@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 import mfpde as mf
-from validation._runner import Kind, Progress, Row, Study
+from validation._runner import Progress, Study
 
 __all__ = ["run"]
+
+HEADLINE = "final results that differ in a bit"
 
 SOURCE = "by construction: everything a step depends on is in the file"
 
@@ -117,22 +119,22 @@ print(json.dumps(count))
 
 def run(quick: bool, progress: Progress) -> Study:
     """Kill, resume, compare; a soak; thread counts."""
-    kills, steps = (12, 20_000) if quick else (100, 1_000_000)
-    rows: list[Row] = []
-    share = 0.0
-    for name, kind, threads, count in (
-        ("grid, 1 thread", "grid", 1, kills),
-        ("grid, 2 threads", "grid", 2, kills),
-        ("particles, 2 workers", "cloud", 2, max(6, kills // 4)),
+    study = Study("Survival", (__doc__ or "").split("\n\n", 1)[1], quick, progress)
+    study.parts((_kills, 0.6), (_soak, 0.3), (_threads, 0.1))
+    return study
+
+
+def _kills(study: Study) -> None:
+    kills = 12 if study.quick else 100
+    for k, (name, kind, threads, count) in enumerate(
+        (
+            ("grid, 1 thread", "grid", 1, kills),
+            ("grid, 2 threads", "grid", 2, kills),
+            ("particles, 2 workers", "cloud", 2, max(6, kills // 4)),
+        )
     ):
-        progress(share, f"killing: {name}")
-        rows += _killed(name, kind, threads, count, 0.3 if quick else 1.0)
-        share += 0.2
-    progress(share, f"{steps} steps")
-    rows += _soak(steps)
-    progress(0.9, "thread counts")
-    rows += _threads()
-    return Study("Survival", (__doc__ or "").split("\n\n", 1)[1], rows)
+        study.progress(k / 3, f"killing: {name}")
+        _killed(study, name, kind, threads, count)
 
 
 def _run(script: str, *arguments: object) -> dict[str, Any]:
@@ -144,20 +146,18 @@ def _run(script: str, *arguments: object) -> dict[str, Any]:
     return found
 
 
-def _killed(name: str, kind: str, threads: int, kills: int, share: float) -> list[Row]:
+def _killed(study: Study, name: str, kind: str, threads: int, kills: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        found = _run(DRIVER, folder, kind, threads, kills, share)
+        found = _run(DRIVER, folder, kind, threads, kills, 0.3 if study.quick else 1.0)
     note = f"{found['kills']} kills in {found['runs']} runs of {found['length']:.2f} s"
-    return [
-        Row(f"{name}: {what}", SOURCE, 0, found[key], 0, Kind.AT_MOST, note)
-        for key, what in (
-            ("unreadable", "files that cannot be opened after a kill"),
-            ("errors", "runs that could not go on"),
-            ("different", "final results that differ in a bit"),
-            ("left", "files left behind"),
-        )
-        if kind == "grid" or key != "unreadable"
-    ]
+    for key, what in (
+        ("unreadable", "files that cannot be opened after a kill"),
+        ("errors", "runs that could not go on"),
+        ("different", "final results that differ in a bit"),
+        ("left", "files left behind"),
+    ):
+        if kind == "grid" or key != "unreadable":
+            study.at_most(f"{name}: {what}", SOURCE, 0, found[key], note=note)
 
 
 SOAK = """
@@ -188,34 +188,32 @@ print(json.dumps({
 """
 
 
-def _soak(steps: int) -> list[Row]:
+def _soak(study: Study) -> None:
+    steps = 20_000 if study.quick else 1_000_000
+    study.progress(0.0, f"{steps} steps")
     found = _run(SOAK, steps)
     memory = np.array(found["memory"][1:], dtype=float)
     # arrays grow by an eighth at a time
     growth = (memory[-1] - memory[0]) / (0.8 * steps)
-    return [
-        Row(f"{steps} steps: made", "the controller", steps, found["steps"], 6, Kind.WITHIN, "saves cut steps in two"),
-        Row(
-            "bytes a step that memory grows by",
-            "8 bytes a recorded number, an eighth to spare",
-            found["recorded"] * 1.125,
-            growth,
-            2**21 / steps,
-            Kind.AT_MOST,
-            f"{found['recorded']} bytes are recorded; 2 MiB in all for pages",
-        ),
-        Row("drift of the mass", "stated bound", 1e-11, found["drift"], 0, Kind.AT_MOST),
-        Row("save times: distance from what was asked for", "they are hit", 0, found["off"], 0, Kind.AT_MOST),
-        Row("end time", "it is hit", 1.0, found["end"], 0, Kind.WITHIN),
-        Row("largest |t_(k+1) - t_k - dt_k|", "round-off", 0, found["grid"], 2.3e-16, Kind.AT_MOST),
-        Row("largest rise of the energy, of its scale", "decay of the semi-discrete energy", 1e-13, found["rise"], 0,
-            Kind.AT_MOST),
-        Row("smallest density", "sign is kept", 0, found["minimum"], 0, Kind.AT_LEAST),
-    ]  # fmt: skip
+    study.claim(f"{steps} steps: made", "the controller", steps, found["steps"], 6, note="saves cut steps in two")
+    study.at_most(
+        "bytes a step that memory grows by",
+        "8 bytes a recorded number, an eighth to spare",
+        found["recorded"] * 1.125,
+        growth,
+        2**21 / steps,
+        note=f"{found['recorded']} bytes are recorded; 2 MiB in all for pages",
+    )
+    study.at_most("drift of the mass", "stated bound", 1e-11, found["drift"])
+    study.at_most("save times: distance from what was asked for", "they are hit", 0, found["off"])
+    study.claim("end time", "it is hit", 1.0, found["end"])
+    study.at_most("largest |t_(k+1) - t_k - dt_k|", "round-off", 0, found["grid"], 2.3e-16)
+    study.at_most("largest rise of the energy, of its scale", "decay of the semi-discrete energy", 1e-13, found["rise"])
+    study.at_least("smallest density", "sign is kept", 0, found["minimum"])
 
 
-def _threads() -> list[Row]:
-    rows = []
+def _threads(study: Study) -> None:
+    study.progress(0.0, "thread counts")
     for name, problem, settings in (
         ("three-gaussians 400 x 300", mf.problems.three_gaussians(), {"shape": (400, 300), "t_end": 0.2}),
         ("torus-langevin, implicit, 120000 cells", mf.problems.torus_langevin(), {"shape": 120_000, "t_end": 0.02}),
@@ -224,8 +222,5 @@ def _threads() -> list[Row]:
         largest = float(np.abs(np.asarray(one.density)).max())
         apart = float(np.abs(np.asarray(one.density) - np.asarray(two.density)).max()) / largest
         other = int(np.sum(np.asarray(one.density) != np.asarray(again.density)))
-        rows += [
-            Row(f"{name}: 1 against 2 threads, of the maximum", "stated bound", 1e-12, apart, 0, Kind.AT_MOST),
-            Row(f"{name}: values that differ when run again", "determinism", 0, other, 0, Kind.AT_MOST),
-        ]
-    return rows
+        study.at_most(f"{name}: 1 against 2 threads, of the maximum", "stated bound", 1e-12, apart)
+        study.at_most(f"{name}: values that differ when run again", "determinism", 0, other)

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mfpde as mf
-from validation._runner import Figure, Kind, Progress, Row, Study, Table
+from validation._runner import Kind, Progress, Study
+
+HEADLINE = "E* of the stationary solver"
 
 Array = NDArray[np.float64]
 
@@ -22,25 +24,25 @@ LINEAR = "eigenvalue of the linearised equation, another discretisation"
 
 def run(quick: bool, progress: Progress) -> Study:
     """All parts; minutes in full, under one in the quick version."""
-    rows: list[Row] = []
-    tables: list[Table] = []
-    figures: list[Figure] = []
-    parts = [(_gaussian, 0.0), (_sampling, 0.15), (_time, 0.25), (_decay, 0.35), (_torus, 0.45), (_barriers, 0.55)]
-    parts += [(_particles, 0.75), (_cost, 0.95)]
-    ends = [start for _, start in parts[1:]] + [1.0]
-    for (part, start), end in zip(parts, ends, strict=True):
-
-        def within(fraction: float, text: str, start: float = start, end: float = end) -> None:
-            progress(start + (end - start) * fraction, text)
-
-        part(quick, within, rows, tables, figures)
-    progress(1.0, "")
-    summary = (
+    study = Study(
+        "Temperature",
         "Runs with a temperature against Gaussian closed forms, against eigenvalues of the linearised equation, and "
         "against exact formulas for finitely many particles. SG stands for Scharfetter-Gummel fluxes with implicit "
-        "steps of order 2 (`ImplicitStrang`), Weno5 for the explicit high-order path."
+        "steps of order 2 (`ImplicitStrang`), Weno5 for the explicit high-order path.",
+        quick,
+        progress,
     )
-    return Study("Temperature", summary, rows, tables, figures)
+    study.parts(
+        (_gaussian, 0.15),
+        (_sampling, 0.1),
+        (_time, 0.1),
+        (_decay, 0.1),
+        (_torus, 0.1),
+        (_barriers, 0.2),
+        (_particles, 0.2),
+        (_cost, 0.05),
+    )
+    return study
 
 
 SG: dict[str, Any] = {"scheme": mf.ScharfetterGummel(), "method": mf.ImplicitStrang()}
@@ -69,13 +71,13 @@ def _errors(solution: mf.Solution, problem: mf.Problem) -> tuple[float, float, f
     return energy, moments, density
 
 
-def _gaussian(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _gaussian(study: Study) -> None:
     """Drift, noise, interaction and birth-death at once, by refinement."""
     cells: dict[str, tuple[int, ...]] = {"SG": (50, 100, 200, 400), "Weno5": (60, 90, 120, 160)}
-    if not quick:
+    if not study.quick:
         cells["SG"] += (800,)
         cells["Weno5"] += (240,)
-    claims = {"SG": (2.0, 0.15, 1e-3), "Weno5": (4.0, 0.0, 2e-5 if quick else 2e-6)}
+    claims = {"SG": (2.0, 0.15, 1e-3), "Weno5": (4.0, 0.0, 2e-5 if study.quick else 2e-6)}
     for k, reaction in enumerate(("free-energy", "balanced")):
         lines = []
         for route, settings in ROUTES.items():
@@ -83,7 +85,7 @@ def _gaussian(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
             problem = mf.problems.gaussian_langevin(temperature=tau, reaction=reaction)
             errors = []
             for n in cells[route]:
-                progress(0.5 * k, f"{reaction}, {route}, {n} cells")
+                study.progress(0.5 * k, f"{reaction}, {route}, {n} cells")
                 controller = mf.FixedStep(1e-3) if route == "SG" else mf.ErrorControl(1e-9)
                 solution = mf.solve(problem, (n,), 0.4, controller=controller, save=3, progress=False, **settings)
                 found = _errors(solution, problem)
@@ -92,63 +94,50 @@ def _gaussian(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
             order = _order([1 / n for n in cells[route]], errors)
             least, width, cap = claims[route]
             kind = Kind.WITHIN if route == "SG" else Kind.AT_LEAST
-            rows.append(
-                Row(f"{reaction} reaction, {route}: order in h of the density", CLOSED, least, order, width, kind)
+            study.claim(
+                f"{reaction} reaction, {route}: order in h of the density", CLOSED, least, order, width, kind=kind
             )
-            rows.append(
-                Row(f"{reaction} reaction, {route}: L1 error, finest mesh", CLOSED, 0.0, errors[-1], cap, Kind.AT_MOST)
-            )
-        tables.append(
-            Table(
-                f"Gaussian with everything on, {reaction} reaction",
-                ("fluxes", "tau", "cells", "energy", "mean, variance", "density, L1", "steps"),
-                lines,
-                "Largest errors over t = 0, 0.2, 0.4; a = 1.3, b = 0.7, alpha = 0.9, from N(1.5, 0.3).",
-            )
+            study.at_most(f"{reaction} reaction, {route}: L1 error, finest mesh", CLOSED, 0.0, errors[-1], cap)
+        study.table(
+            f"Gaussian with everything on, {reaction} reaction",
+            ("fluxes", "tau", "cells", "energy", "mean, variance", "density, L1", "steps"),
+            lines,
+            "Largest errors over t = 0, 0.2, 0.4; a = 1.3, b = 0.7, alpha = 0.9, from N(1.5, 0.3).",
         )
 
 
-def _sampling(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _sampling(study: Study) -> None:
     """The flow of KL between Gaussians."""
     lines = []
     cases = [(0.0, 1.0, 20.0, 100.0), (0.0, 100.0, 20.0, 1.0), (1.0, 0.7, -0.5, 0.7), (-1.0, 0.4, 1.0, 2.0)]
     for k, case in enumerate(cases):
         problem = mf.problems.gaussian_sampling(*case)
         shape = problem.shape or (200,)
-        progress(k / len(cases), f"sampling {case}")
+        study.progress(k / len(cases), f"sampling {case}")
         errors = []
-        for factor in (1, 2) if quick else (1, 2, 4):
+        for factor in (1, 2) if study.quick else (1, 2, 4):
             n = factor * int(shape[0])
             solution = mf.solve(problem, (n,), 2.0, controller=mf.ErrorControl(1e-7), save=5, progress=False, **SG)
             errors.append((*_errors(solution, problem), problem.exact["energy"](0.0)))
             lines.append((str(case), n, *(f"{e:.2e}" for e in errors[-1][:3]), solution.stats["steps"]))
         rate = _order([1 / 2**i for i in range(len(errors))], [e[2] for e in errors])
-        rows.append(Row(f"(m0, C0, mp, Cp) = {case}: order in h of the density", SAMPLING, 2.0, rate, 0.2))
-        rows.append(
-            Row(
-                f"(m0, C0, mp, Cp) = {case}: error of KL over its start",
-                SAMPLING,
-                0.0,
-                errors[-1][0] / errors[0][3],
-                2e-3,
-                Kind.AT_MOST,
-            )
+        study.claim(f"(m0, C0, mp, Cp) = {case}: order in h of the density", SAMPLING, 2.0, rate, 0.2)
+        study.at_most(
+            f"(m0, C0, mp, Cp) = {case}: error of KL over its start", SAMPLING, 0.0, errors[-1][0] / errors[0][3], 2e-3
         )
-    tables.append(
-        Table(
-            "Wasserstein-Fisher-Rao flow of KL between Gaussians",
-            ("m0, C0, mp, Cp", "cells", "KL", "mean, variance", "density, L1", "steps"),
-            lines,
-            "Largest errors over t = 0, 0.5, .. 2.",
-        )
+    study.table(
+        "Wasserstein-Fisher-Rao flow of KL between Gaussians",
+        ("m0, C0, mp, Cp", "cells", "KL", "mean, variance", "density, L1", "steps"),
+        lines,
+        "Largest errors over t = 0, 0.5, .. 2.",
     )
 
 
-def _time(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _time(study: Study) -> None:
     """Orders in time with the non-local potential, on one mesh."""
     problem, shape = mf.problems.torus_langevin(alpha=1.0), (100,)
     steps = [0.1, 0.05, 0.025, 0.0125]
-    fine = 0.8 / (640 if quick else 2560)
+    fine = 0.8 / (640 if study.quick else 2560)
 
     def end(method: Any, dt: float) -> Array:
         settings: dict[str, Any] = {"controller": mf.FixedStep(dt), "save": 2, "progress": False}
@@ -159,23 +148,23 @@ def _time(quick: bool, progress: Progress, rows: list[Row], tables: list[Table],
     lines = []
     for method, order in ((mf.ImplicitEuler(), 1.0), (mf.ImplicitStrang(), 2.0)):
         name = type(method).__name__
-        progress(0.5 * (order - 1), name)
+        study.progress(0.5 * (order - 1), name)
         errors = [float(np.abs(end(method, dt) - reference).sum()) * volume for dt in steps]
-        rows.append(Row(f"{name}: order in time", "construction", order, _order(steps, errors), 0.15))
+        study.claim(f"{name}: order in time", "construction", order, _order(steps, errors), 0.15)
         lines.append((name, *(f"{e:.2e}" for e in errors)))
-    tables.append(Table("Errors of time steps, L1", ("method", *(f"dt = {dt:g}" for dt in steps)), lines))
+    study.table("Errors of time steps, L1", ("method", *(f"dt = {dt:g}" for dt in steps)), lines)
 
 
-def _decay(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _decay(study: Study) -> None:
     """The free energy step by step, at large steps; and what breaks it."""
     for weight, name in ((3.0, "convex"), (-1.0, "concave")):
         for alpha in (0.0, 1.0):
             worst = -math.inf
             for dt in (0.01, 0.1, 1.0):
-                progress(0.5 * (weight < 0), f"{name} interaction, dt = {dt:g}")
+                study.progress(0.5 * (weight < 0), f"{name} interaction, dt = {dt:g}")
                 solution = mf.solve(
                     mf.problems.torus_langevin(weight=weight, alpha=alpha),
-                    t_end=(20 if quick else 200) * dt,
+                    t_end=(20 if study.quick else 200) * dt,
                     controller=mf.FixedStep(dt),
                     save=2,
                     progress=False,
@@ -184,7 +173,7 @@ def _decay(quick: bool, progress: Progress, rows: list[Row], tables: list[Table]
                 energy = solution.diagnostics["energy"]
                 worst = max(worst, float(np.diff(energy).max() / np.abs(energy).max()))
             claim = f"{name} interaction, alpha = {alpha:g}: rise of the free energy in a step, dt = 0.01 to 1"
-            rows.append(Row(claim, "theorem for the frozen average", 0.0, worst, 1e-13, Kind.AT_MOST))
+            study.at_most(claim, "theorem for the frozen average", 0.0, worst, 1e-13)
     import warnings
 
     with warnings.catch_warnings():
@@ -200,12 +189,10 @@ def _decay(quick: bool, progress: Progress, rows: list[Row], tables: list[Table]
         )
     rise = float(np.diff(solution.diagnostics["energy"]).max())
     note = "a strongly convex interaction at dt = 1: what the average of both ends is for"
-    rows.append(
-        Row("rise with the potential of the start alone", "counter-example", 1e-3, rise, 0.0, Kind.AT_LEAST, note)
-    )
+    study.at_least("rise with the potential of the start alone", "counter-example", 1e-3, rise, note=note)
 
 
-def _torus(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _torus(study: Study) -> None:
     """The sandwich at every step, and how fast the torus problem converges."""
     problem = mf.problems.torus_langevin()
     best = mf.stationary(problem)
@@ -216,42 +203,34 @@ def _torus(quick: bool, progress: Progress, rows: list[Row], tables: list[Table]
         lower.append(0.15 * float(np.vdot(snapshot.mu, ratio)) * best.grid.cell_volume)
         return False
 
-    progress(0.1, "sandwich")
+    study.progress(0.1, "sandwich")
     solution = mf.solve(problem, t_end=30.0, save=[1.5], stop=watch, progress=False)
     d = solution.diagnostics
     excess = d["energy"] - best.energy
     below = float((np.array(lower) - excess[1:]).max())
     above = float((excess - d["optimality_gap"]).max())
     source = "convexity, exact on the mesh"
-    rows += [
-        Row(
-            "E* of the stationary solver",
-            "dual problem in 8 harmonics",
-            problem.exact["minimum_energy"],
-            best.energy,
-            1e-11,
-        ),
-        Row("tau KL(mu|mu*) - (E - E*), largest of all steps", source, 0.0, below, 1e-13, Kind.AT_MOST),
-        Row("(E - E*) - tau KL(mu|p_mu), largest of all steps", source, 0.0, above, 1e-13, Kind.AT_MOST),
-    ]
+    study.claim(
+        "E* of the stationary solver",
+        "dual problem in 8 harmonics",
+        problem.exact["minimum_energy"],
+        best.energy,
+        1e-11,
+    )
+    study.at_most("tau KL(mu|mu*) - (E - E*), largest of all steps", source, 0.0, below, 1e-13)
+    study.at_most("(E - E*) - tau KL(mu|p_mu), largest of all steps", source, 0.0, above, 1e-13)
     at = int(np.flatnonzero(d["time"] == 1.5)[0])
-    progress(0.5, "asymptotic rate")
+    study.progress(0.5, "asymptotic rate")
     times = (500.0, 600.0)  # E - E* also has a part e^{-3 lambda t}, gone by then
     late = mf.solve(problem, t_end=times[1], save=times, controller=mf.FixedStep(1.0), progress=False, **SG)
     rate = math.log((late.energy[1] - best.energy) / (late.energy[2] - best.energy)) / (times[1] - times[0])
     expected, poincare = _torus_rate(int(best.grid.size))
-    rows.append(Row("rate of E - E* in the end, 200 cells", LINEAR, expected, rate, 2e-5))
-    rows.append(
-        Row(
-            "rate of E - E* over 2 tau lambda_P", "log-Sobolev theory", 1.0, rate / (0.3 * poincare), 0.0, Kind.AT_LEAST
-        )
-    )
-    tables.append(
-        Table(
-            "Torus, tau = 0.15, at t = 1.5",
-            ("tau KL(mu|mu*)", "E - E*", "tau KL(mu|p_mu)", "E*"),
-            [(lower[at - 1], float(excess[at]), float(d["optimality_gap"][at]), best.energy)],
-        )
+    study.claim("rate of E - E* in the end, 200 cells", LINEAR, expected, rate, 2e-5)
+    study.at_least("rate of E - E* over 2 tau lambda_P", "log-Sobolev theory", 1.0, rate / (0.3 * poincare))
+    study.table(
+        "Torus, tau = 0.15, at t = 1.5",
+        ("tau KL(mu|mu*)", "E - E*", "tau KL(mu|p_mu)", "E*"),
+        [(lower[at - 1], float(excess[at]), float(d["optimality_gap"][at]), best.energy)],
     )
 
 
@@ -290,17 +269,17 @@ def _chain(V: Array, h: float, periodic: bool = False) -> Array:
     return T
 
 
-def _barriers(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _barriers(study: Study) -> None:
     """Double wells: Langevin waits for Kramers, birth-death does not."""
     import matplotlib.pyplot as plt
     from scipy import special
 
     tau, n = 0.1, 400
-    barriers = (0.4, 0.8, 1.2) if quick else (0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5)
+    barriers = (0.4, 0.8, 1.2) if study.quick else (0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5)
     lines: list[tuple[Any, ...]] = []
     curves: dict[float, tuple[Array, Array]] = {}
     for k, barrier in enumerate(barriers):
-        progress(k / len(barriers), f"barrier {barrier:g}")
+        study.progress(k / len(barriers), f"barrier {barrier:g}")
         found = {}
         for alpha in (0.0, 10.0):
             problem = mf.problems.double_well_sampling(barrier, 0.02, tau, alpha)
@@ -325,31 +304,25 @@ def _barriers(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
         height = problem.exact["barriers"][1] / tau
         lines.append((barrier, f"{height:.2f}", kramers, gap, found[0.0], found[10.0], 1.0 + gap))
         source = "spectral gap on the same mesh"
-        rows.append(Row(f"barrier {height:.1f} tau: rate of Langevin / gap", source, 1.0, found[0.0] / gap, 0.01))
-        rows.append(
-            Row(f"barrier {height:.1f} tau: rate with birth-death", "alpha tau + gap", 1.0 + gap, found[10.0], 0.01)
-        )
+        study.claim(f"barrier {height:.1f} tau: rate of Langevin / gap", source, 1.0, found[0.0] / gap, 0.01)
+        study.claim(f"barrier {height:.1f} tau: rate with birth-death", "alpha tau + gap", 1.0 + gap, found[10.0], 0.01)
     ratio = [line[5] for line in lines]
-    rows.append(
-        Row("birth-death: largest over smallest rate", "independent of the barrier", 1.0, max(ratio) / min(ratio), 0.05)
+    study.claim(
+        "birth-death: largest over smallest rate", "independent of the barrier", 1.0, max(ratio) / min(ratio), 0.05
     )
     last = lines[-1]
-    rows.append(
-        Row(
-            "numerical gap over Kramers' rate, highest barrier",
-            "Laplace's method, error (3/8) tau/h",
-            1.0,
-            last[3] / last[2],
-            0.05,
-        )
+    study.claim(
+        "numerical gap over Kramers' rate, highest barrier",
+        "Laplace's method, error (3/8) tau/h",
+        1.0,
+        last[3] / last[2],
+        0.05,
     )
-    tables.append(
-        Table(
-            "Rates in double wells, half the decay rate of KL",
-            ("h", "height / tau", "Kramers", "gap", "Langevin, measured", "birth-death, measured", "alpha tau + gap"),
-            lines,
-            "V = h (x^2 - 1)^2 + 0.02 x, tau = 0.1, from the right well; birth-death with alpha = 1/tau.",
-        )
+    study.table(
+        "Rates in double wells, half the decay rate of KL",
+        ("h", "height / tau", "Kramers", "gap", "Langevin, measured", "birth-death, measured", "alpha tau + gap"),
+        lines,
+        "V = h (x^2 - 1)^2 + 0.02 x, tau = 0.1, from the right well; birth-death with alpha = 1/tau.",
     )
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6), constrained_layout=True)
     heights = [float(line[1]) for line in lines]
@@ -363,15 +336,15 @@ def _barriers(quick: bool, progress: Progress, rows: list[Row], tables: list[Tab
     right.set(xlabel="t", ylabel=r"KL$(\mu\,|\,\pi)$, with birth-death", ylim=(1e-8, None))
     right.legend(fontsize="small")
     caption = "Left: rates against the barrier. Right: with birth-death all barriers decay alike."
-    figures.append(Figure("barriers", caption, figure))
+    study.figure("barriers", caption, figure)
 
 
-def _particles(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _particles(study: Study) -> None:
     """N Langevin particles in the quadratic problem have known second moments, time steps included."""
     from mfpde.particles import simulate
 
     a, b, tau, s0, m0, t = 1.3, 2.0, 0.4, 0.3, 1.0, 2.0
-    dt, replicas = (2e-2, 1000) if quick else (1e-2, 4000)
+    dt, replicas = (2e-2, 1000) if study.quick else (1e-2, 4000)
     steps = round(t / dt)
 
     def moments(n: int, inverse: float) -> tuple[float, float, float]:
@@ -391,7 +364,7 @@ def _particles(quick: bool, progress: Progress, rows: list[Row], tables: list[Ta
 
     lines = []
     for k, n in enumerate((2, 5, 20)):
-        progress(k / 3, f"{n} particles")
+        study.progress(k / 3, f"{n} particles")
         cloud = simulate(
             mf.problems.gaussian_langevin(a, b, tau, 0.0, mean=m0, variance=s0),
             n,
@@ -412,35 +385,23 @@ def _particles(quick: bool, progress: Progress, rows: list[Row], tables: list[Ta
             sample = np.asarray(cloud.observed[name])[:, -1]
             found, error = float(sample.mean()), float(sample.std(ddof=1)) / math.sqrt(replicas)
             claim, source = f"{n} particles: {label}", "exact for N particles and Euler steps"
-            rows.append(Row(claim, source, expected, found, 4 * error, note="four standard errors"))
+            study.claim(claim, source, expected, found, 4 * error, note="four standard errors")
             lines.append((n, label, expected, found, error, without))
             if label == "E X^2" and n < 20:
                 seen = (without - found) / error
                 claim = f"{n} particles: bias of E X^2, in standard errors"
-                rows.append(Row(claim, "b > 0 lowers it by tau b/(N a (a + b))", 4.0, seen, 0.0, Kind.AT_LEAST))
+                study.at_least(claim, "b > 0 lowers it by tau b/(N a (a + b))", 4.0, seen)
         note = "how much of the exact value is the time step's"
-        rows.append(
-            Row(
-                f"{n} particles: E X^2, Euler steps - continuous",
-                "formulas",
-                0.0,
-                exact[1] - limit,
-                0.0,
-                Kind.REPORTED,
-                note,
-            )
-        )
-    tables.append(
-        Table(
-            "Second moments of N Langevin particles",
-            ("N", "moment", "exact", "measured", "standard error", "N to infinity"),
-            lines,
-            f"a = {a}, b = {b}, tau = {tau}, t = {t:g}, {replicas} replicas, dt = {dt:g}.",
-        )
+        study.report(f"{n} particles: E X^2, Euler steps - continuous", "formulas", exact[1] - limit, note=note)
+    study.table(
+        "Second moments of N Langevin particles",
+        ("N", "moment", "exact", "measured", "standard error", "N to infinity"),
+        lines,
+        f"a = {a}, b = {b}, tau = {tau}, t = {t:g}, {replicas} replicas, dt = {dt:g}.",
     )
 
 
-def _cost(quick: bool, progress: Progress, rows: list[Row], tables: list[Table], figures: list[Figure]) -> None:
+def _cost(study: Study) -> None:
     """Implicit steps against explicit Weno5 steps on the same mesh, in one run and one thread."""
     from threadpoolctl import threadpool_limits
 
@@ -450,26 +411,23 @@ def _cost(quick: bool, progress: Progress, rows: list[Row], tables: list[Table],
         (mf.problems.gaussian_bumps([[-1.0, 0.5], [1.5, -1.0]], (0.6, 0.4), temperature=0.1), (256, 256)),
     ]
     for k, (problem, shape) in enumerate(cases):
-        progress(k / len(cases), f"cost, {shape}")
+        study.progress(k / len(cases), f"cost, {shape}")
         with threadpool_limits(limits=1):
             times = _times(problem, shape)
         name = " x ".join(map(str, shape))
         source = "both measured in this run"
         ratio = times["ImplicitEuler step"] / times["Weno5 step"]
-        rows.append(Row(f"{name}: implicit step / explicit Weno5 step", source, 3.0, ratio, 0.0, Kind.AT_MOST))
-        rows.append(
-            Row(
-                f"{name}: implicit solves along all axes / one Weno5 evaluation",
-                source,
-                3.0,
-                times["implicit solves, all axes"] / times["Weno5 rate"],
-                0.0,
-                Kind.AT_MOST if len(shape) > 1 else Kind.REPORTED,
-                "" if len(shape) > 1 else "the recurrence of a single line runs cell by cell, not many lines at once",
-            )
+        study.at_most(f"{name}: implicit step / explicit Weno5 step", source, 3.0, ratio)
+        study.claim(
+            f"{name}: implicit solves along all axes / one Weno5 evaluation",
+            source,
+            3.0,
+            times["implicit solves, all axes"] / times["Weno5 rate"],
+            kind=Kind.AT_MOST if len(shape) > 1 else Kind.REPORTED,
+            note="" if len(shape) > 1 else "the recurrence of a single line runs cell by cell, not many lines at once",
         )
         lines += [(name, what, f"{1e3 * seconds:.3f}") for what, seconds in times.items()]
-    tables.append(Table("Time of a step", ("mesh", "what", "ms"), lines, "One thread; least of seven."))
+    study.table("Time of a step", ("mesh", "what", "ms"), lines, "One thread; least of seven.")
 
 
 def _times(problem: mf.Problem, shape: tuple[int, ...]) -> dict[str, float]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib
+from shared import ROOT, python
 
 matplotlib.use("Agg")
 
@@ -19,11 +18,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-
-from validation import _runner  # noqa: E402
-from validation._runner import Figure, Kind, Row, Study, Table, Verdict, main, report, studies  # noqa: E402
+from validation import _runner
+from validation._runner import Kind, Row, Study, Verdict, headlines, main, report, studies
 
 
 def row(expected: float, measured: float, tolerance: float = 0.0, kind: Kind = Kind.WITHIN) -> Row:
@@ -76,26 +72,70 @@ def test_rows_refuse_empty_texts() -> None:
         Row("a claim", "", 1.0, 1.0)
 
 
+def test_a_study_says_its_claims_in_their_order() -> None:
+    study = Study("Title", "Text.", quick=True)
+    study.claim("within", "a source", 1.0, 1.5, 0.5, note="a note")
+    study.at_most("most", "a source", 1.0, 2.0, 0.5)
+    study.at_least("least", "a source", 1.0, 0.5, 0.5)
+    study.report("told", "a source", 7.0, expected=3.0)
+    study.claim("as asked", "a source", 1.0, 5.0, kind=Kind.REPORTED)
+    assert study.rows == [
+        Row("within", "a source", 1.0, 1.5, 0.5, Kind.WITHIN, "a note"),
+        Row("most", "a source", 1.0, 2.0, 0.5, Kind.AT_MOST),
+        Row("least", "a source", 1.0, 0.5, 0.5, Kind.AT_LEAST),
+        Row("told", "a source", 3.0, 7.0, 0.0, Kind.REPORTED),
+        Row("as asked", "a source", 1.0, 5.0, 0.0, Kind.REPORTED),
+    ]
+    assert study.counts() == {Verdict.PASS: 2, Verdict.FAIL: 1, Verdict.REPORTED: 2}
+
+
+def test_parts_have_their_share_of_the_progress() -> None:
+    """A part that is half done counts by its share; a section within it by its part of that."""
+    seen: list[tuple[float, str]] = []
+    study = Study("Title", "Text.", progress=lambda fraction, text: seen.append((fraction, text)))
+
+    def first(study: Study) -> None:
+        study.progress(0.5, "first")
+
+    def second(study: Study) -> None:
+        study.progress(0.0, "second")
+        with study.section(0.5, 1.0):
+            study.progress(0.5, "its second half")
+        study.progress(1.0, "second done")
+
+    study.parts((first, 0.2), (second, 0.8))
+    study.progress(0.25, "outside")
+    # 0.5 * 0.2; 0.2; 0.2 + 0.8 * 0.75; 1
+    expected = [(0.1, "first"), (0.2, "second"), (0.8, "its second half"), (1.0, "second done"), (1.0, "")]
+    assert seen == [(pytest.approx(fraction), text) for fraction, text in [*expected, (0.25, "outside")]]
+
+
 GOOD = """'''A study that holds.'''
 import matplotlib.pyplot as plt
-from validation._runner import Figure, Kind, Row, Study, Table
+from validation._runner import Study
+
+HEADLINE = "the other"
 
 def run(quick, progress):
-    progress(0.5, "half")
+    study = Study("Good study", "It holds.", quick, progress)
+    study.progress(0.5, "half")
     figure, axis = plt.subplots()
     axis.plot([1, 2])
-    rows = [
-        Row("one | bar", "arithmetic", 1.0, 1.0 + 1e-9, 1e-8),
-        Row("quick", "itself", 0.0, float(quick), kind=Kind.REPORTED),
-    ]
-    return Study("Good study", "It holds.", rows, [Table("Numbers", ["a", "b"], [[1, 2.5], ["x", 1e-7]])],
-                 [Figure("line", "A line.", figure)])
+    study.claim("one | bar", "arithmetic", 1.0, 1.0 + 1e-9, 1e-8)
+    study.report("quick", "itself", float(quick))
+    study.at_most("the other one", "arithmetic", 1.0, 0.5, 0.25)
+    study.table("Numbers", ["a", "b"], [[1, 2.5], ["x", 1e-7]])
+    study.figure("line", "A line.", figure)
+    return study
 """
 BAD = """'''A study that fails.'''
-from validation._runner import Row, Study
+from validation._runner import Study
 
 def run(quick, progress):
-    return Study("Bad study", "It fails.", [Row("one is one", "arithmetic", 1.0, 1.0), Row("two is one", "hope", 1, 2)])
+    study = Study("Bad study", "It fails.")
+    study.claim("one is one", "arithmetic", 1.0, 1.0)
+    study.claim("two is one", "hope", 1, 2)
+    return study
 """
 RAISES = """'''A study that raises.'''
 def run(quick, progress):
@@ -105,7 +145,7 @@ EMPTY = """'''A study without a claim.'''
 from validation._runner import Study
 
 def run(quick, progress):
-    return Study("Empty", "Nothing.", [])
+    return Study("Empty", "Nothing.")
 """
 
 
@@ -143,9 +183,9 @@ def test_a_study_that_holds(package: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["good_one", "--quick", "--output", str(out)], package) == 0
     record = json.loads((out / "results" / "good-one.json").read_text())
-    assert record["counts"] == {"pass": 1, "FAIL": 0, "reported": 1}
+    assert record["counts"] == {"pass": 2, "FAIL": 0, "reported": 1}
     assert record["quick"] is True
-    assert [row["verdict"] for row in record["rows"]] == ["pass", "reported"]
+    assert [row["verdict"] for row in record["rows"]] == ["pass", "reported", "pass"]
     assert record["rows"][1]["measured"] == 1.0
     assert record["rows"][0]["measured"] == 1.0 + 1e-9
     assert {"python", "mfpde", "numpy"} <= set(record["machine"]["versions"])
@@ -153,8 +193,10 @@ def test_a_study_that_holds(package: str, tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size < 150_000
     text = (out / "REPORT.md").read_text()
-    assert "| [good-one](#good-one) (quick) | 1 | 0 | 1 |" in text
-    assert "one \\| bar" in text
+    assert "2 claims in 1 studies: 2 are confirmed, 0 fail." in text
+    # the page names the claim that HEADLINE is part of
+    assert "| [good-one](#good-one) (quick) | 2 | 0 | 1 | the other one: 0.5 (at most 1 + 0.25) |" in text
+    assert "| one \\| bar | 1 | 1 | 1.00e-08 | pass |" in text
     assert "![A line.](figures/good-one--line.png)" in text
     assert "## Failed" not in text
     assert str(tmp_path) not in text + json.dumps(record)
@@ -165,9 +207,13 @@ def test_a_failing_verdict_gives_a_failing_exit(package: str, tmp_path: Path) ->
     out = tmp_path / "out"
     assert main(["good-one", "bad", "--output", str(out)], package) == 1
     text = (out / "REPORT.md").read_text()
-    assert "## Failed" in text
+    assert "4 claims in 2 studies: 3 are confirmed, 1 fail." in text
+    # without a HEADLINE the first claim
+    assert "| [bad](#bad) | 1 | 1 | 0 | one is one: 1 (1 +- 0) |" in text
+    assert "| **all** | 3 | 1 | 1 |" in text
     assert "- **bad**: two is one: measured 2, expected within 1, tolerance 0" in text
-    assert "| **all** | 2 | 1 | 1 |" in text
+    # what fails stands on the page before the studies
+    assert text.index("## Failed") < text.index("## Bad study") < text.index("## Good study")
     # the report keeps what other runs left, and what is run again is replaced
     (out / "figures" / "good-one--old.png").write_bytes(b"")
     assert main(["good-one", "--output", str(out)], package) == 0
@@ -182,11 +228,13 @@ def test_no_study_passes_by_saying_nothing(name: str, package: str, tmp_path: Pa
     text = (out / "REPORT.md").read_text()
     assert "/home/someone" not in text
     assert ("OSError: cannot read <path>" in text) == (name == "raises")
-    assert json.loads((out / "results" / "good-one.json").read_text())["counts"]["pass"] == 1
+    assert json.loads((out / "results" / "good-one.json").read_text())["counts"]["pass"] == 2
 
 
 def test_numbers_that_are_not_finite_reach_json_and_report(tmp_path: Path) -> None:
-    study = Study("Title", "Text.", [row(1.0, math.nan)], [Table("T", ["a"], [[math.inf]])])
+    study = Study("Title", "Text.")
+    study.claim("a claim", "a source", 1.0, math.nan)
+    study.table("T", ["a"], [[math.inf]])
     record = _runner.write_study(tmp_path, "odd", study, 0.1, False)
     assert json.loads((tmp_path / "results" / "odd.json").read_text()) == record
     assert record["rows"][0]["measured"] == "nan"
@@ -198,7 +246,9 @@ def test_large_figures_are_drawn_smaller(tmp_path: Path, capsys: pytest.CaptureF
     for cells in (130, 700):
         figure, axis = plt.subplots(figsize=(4, 4))
         axis.imshow(np.random.default_rng(0).random((cells, cells)), interpolation="nearest")
-        study = Study("T", "S", [row(1, 1)], [], [Figure("x", "X.", figure)])
+        study = Study("T", "S")
+        study.claim("a claim", "a source", 1, 1)
+        study.figure("x", "X.", figure)
         record = _runner.write_study(tmp_path, f"noise-{cells}", study, 0, False)
         picture = tmp_path / record["figures"][0]["file"]
         sizes.append((picture.stat().st_size, plt.imread(picture).shape[0]))
@@ -209,10 +259,44 @@ def test_large_figures_are_drawn_smaller(tmp_path: Path, capsys: pytest.CaptureF
     assert not plt.get_fignums()
 
 
+def test_the_report_is_written_without_running(package: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    main(["good-one", "bad", "--output", str(out)], package)
+    before = (out / "REPORT.md").read_text()
+    (out / "REPORT.md").unlink()
+    stamps = {path: path.stat().st_mtime_ns for path in (out / "results").iterdir()}
+    assert main(["--report", "--output", str(out)], package) == 0
+    assert (out / "REPORT.md").read_text() == before
+    assert {path: path.stat().st_mtime_ns for path in (out / "results").iterdir()} == stamps
+
+
+def test_the_report_that_is_kept_is_that_of_the_results_that_are_kept() -> None:
+    """REPORT.md follows the results; every study has results, and a claim that names it."""
+    home = Path(_runner.__file__).parent
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((home / "results").glob("*.json"))]
+    assert [record["name"] for record in records] == list(studies())
+    assert (home / "REPORT.md").read_text(encoding="utf-8") == report(records, headlines())
+    for record in records:
+        wanted = headlines()[record["name"]]
+        assert wanted
+        assert any(wanted in row["claim"] and row["kind"] != "reported" for row in record["rows"])
+
+
+def test_the_study_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "validation" / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    folder = tmp_path / "studies_of_the_readme"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "line.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["--quick", "--output", str(tmp_path)], "studies_of_the_readme") == 0
+    record = json.loads((tmp_path / "results" / "line.json").read_text())
+    assert record["counts"] == {"pass": 1, "FAIL": 0, "reported": 1}
+
+
 def test_module_lists_the_studies() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "validation", "--list"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = python("-m", "validation", "--list", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
     assert "cross-validation" in done.stdout
     assert "sgd " in done.stdout
     assert "coverage " in done.stdout
@@ -565,8 +649,13 @@ def test_a_slow_first_call_may_compile_a_slow_second_one_may_not(monkeypatch: py
 
         monkeypatch.setattr(closed_forms, "_reference", reference)
         monkeypatch.setattr(closed_forms, "time", SimpleNamespace(perf_counter=lambda clock=clock: clock[0]))
-        table = closed_forms._timed(["linear-neuron"], lambda fraction, text: None)
-        assert (table.rows[0][1], table.rows[0][2], made) == (expected, "reached", [5.0] * calls)
+        study = Study("Title", "Text.")
+        closed_forms._timed(study, ["linear-neuron"])
+        (line,) = study.tables[0].rows
+        assert (line[1], line[2], made) == (expected, "reached", [5.0] * calls)
+        # a second over the budget of 5 s is allowed
+        assert study.rows[0].measured == expected
+        assert study.rows[0].verdict is (Verdict.PASS if expected <= 6.0 else Verdict.FAIL)
 
 
 @pytest.mark.parametrize(("module", "package"), [("torch", "torch"), ("sklearn", "scikit-learn")])
