@@ -1,8 +1,16 @@
-"""What all tests share."""
+"""What all tests share; what is no fixture is in `shared.py`."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
+
+# the studies in `validation/` are no part of the package that is installed
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -11,3 +19,30 @@ def levels_of_references_are_no_users(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MFPDE_CACHE_DIR", str(tmp_path_factory.mktemp("levels")))
         yield
+
+
+@pytest.fixture
+def strict_arithmetic():
+    """What is not a number, or is infinite, raises where it is made."""
+    with np.errstate(all="raise", under="ignore"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small products are slower on several threads, much slower on a busy machine."""
+    with threadpool_limits(limits=1):
+        yield
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A test works in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file for a run that is not there yet."""
+    return tmp_path / "run.h5"

@@ -75,12 +75,6 @@ Notes
     assert readable(text) == expected
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def invoke(*words, code=0):
     done = CliRunner().invoke(app, list(words))
     assert done.exit_code == code, done.output

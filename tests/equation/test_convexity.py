@@ -2,11 +2,11 @@
 
 import itertools
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import optimize, stats
+from shared import FILES
 
 import mfpde as mf
 from mfpde.equation.convexity import convex_on, no_certificate
@@ -15,7 +15,6 @@ from mfpde.equation.grid import box
 from mfpde.mesh import recorder
 
 QUIET = {"progress": False}
-FILES = Path(__file__).parents[1] / "files"
 
 
 def concave():

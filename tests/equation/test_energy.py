@@ -1,12 +1,10 @@
 """Energies against dense references: on grids, on points, by every path."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared import printed_by
 
 from mfpde.equation.energy import (
     CallableKernel,
@@ -32,11 +30,7 @@ from mfpde.equation.grid import Axis, End, Grid
 
 PI = np.pi
 
-
-@pytest.fixture(autouse=True)
-def strict_arithmetic():
-    with np.errstate(all="raise", under="ignore"):
-        yield
+pytestmark = pytest.mark.usefixtures("strict_arithmetic")
 
 
 def line(name="x", lower=-5.0, upper=5.0, ends=End.TRUNCATION):
@@ -686,8 +680,7 @@ def test_wrong_types(make):
 
 def test_importing_energies_costs_numpy_only():
     code = "import mfpde.equation.energy, sys; print([m for m in ('scipy', 'numba', 'sympy') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed_by(code) == "[]\n"
 
 
 @pytest.mark.parametrize("entries", [1, 200, 2**16])

@@ -21,12 +21,7 @@ from mfpde.equation.energy.activations import activation_named
 from mfpde.equation.energy.network import Skeleton
 from mfpde.equation.grid import Axis, End, Grid
 
-
-@pytest.fixture(autouse=True)
-def strict_arithmetic():
-    with np.errstate(all="raise", under="ignore"):
-        yield
-
+pytestmark = pytest.mark.usefixtures("strict_arithmetic")
 
 BOX = {
     "c": Axis("c", -3, 3),

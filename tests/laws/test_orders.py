@@ -11,7 +11,7 @@ from functools import cache, cached_property
 import numpy as np
 import pytest
 from scipy import integrate, interpolate, stats
-from threadpoolctl import threadpool_limits
+from shared import fitted_order
 
 import mfpde as mf
 from mfpde.mesh.reaction import exponential_step
@@ -19,16 +19,7 @@ from mfpde.problems.single_index import SphereAngle
 
 TERMS = 72
 
-
-def fitted_order(steps, errors):
-    return float(np.polyfit(np.log(steps), np.log(errors), 1)[0])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Small products are slower on several threads, much slower on a busy machine."""
-    with threadpool_limits(limits=1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def taylor(q, derivatives=1):

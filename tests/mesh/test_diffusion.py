@@ -6,39 +6,22 @@ import numpy as np
 import pytest
 import scipy.linalg
 from numba import njit
+from shared import EPS, EXPLICIT, box, name_of, wavy
 
 from mfpde.equation.gibbs import log_gibbs
 from mfpde.equation.grid import Axis, End, Grid
 from mfpde.mesh.compiled.bernoulli import bernoulli
-from mfpde.mesh.schemes import Limiter, Muscl, ScharfetterGummel, Upwind, Weno5
+from mfpde.mesh.schemes import Muscl, ScharfetterGummel, Upwind, Weno5
 from mfpde.mesh.transport import Transport
 
-EPS = np.finfo(float).eps
 GAMMA = 1.0 - 1.0 / math.sqrt(2.0)
 DTS = (1e-6, 1e-3, 1.0, 1e3)
 ENDS = (End.TRUNCATION, End.NATURAL, End.PERIODIC, (End.NATURAL, End.TRUNCATION))
-OTHERS = [Upwind(), *(Muscl(limiter) for limiter in Limiter), Weno5()]
-SCHEMES = [*OTHERS, ScharfetterGummel()]
-
-
-def name_of(value):
-    if isinstance(value, Muscl):
-        return f"{value.name}-{value.limiter.value}"
-    return value.name if hasattr(value, "name") else str(value)
+SCHEMES = [*EXPLICIT, ScharfetterGummel()]
 
 
 def end_name(ends):
     return "-".join(end.value for end in ends) if isinstance(ends, tuple) else ends.value
-
-
-def box(shape, ends):
-    ends = ends if isinstance(ends, list) else [ends] * len(shape)
-    return Grid([Axis(f"x{i}", -1.0, 1.0 + 0.5 * i, end) for i, end in enumerate(ends)], shape)
-
-
-def wavy(*coordinates):
-    """A rate that depends on all coordinates and has the period of no axis."""
-    return 1.2 + 0.9 * np.sin(3.0 * sum(coordinates))
 
 
 def operators(grid, seed, scheme=None):
@@ -872,6 +855,6 @@ def test_wrong_arguments_are_refused():
         transport.implicit(0, mu, V[0], 1.0, 0.1)
     with pytest.raises(ValueError, match="out must be"):
         transport.implicit(0, mu, V, 1.0, 0.1, out=np.empty((6, 8)))
-    for scheme in OTHERS:
+    for scheme in EXPLICIT:
         with pytest.raises(TypeError, match="ScharfetterGummel"):
             Transport(grid, scheme).implicit(0, mu, V, 1.0, 0.1)

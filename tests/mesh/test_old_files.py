@@ -1,13 +1,10 @@
 """Files that earlier versions wrote: committed, so that a change of the format cannot pass unseen."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from shared import FILES
 
 import mfpde as mf
-
-FILES = Path(__file__).parents[1] / "files"
 
 
 def test_schema_1():

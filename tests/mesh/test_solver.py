@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import os
 import signal
-import subprocess
 import sys
 import threading
 import warnings
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 from scipy.integrate import solve_ivp
+from shared import printed_by, python
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import mfpde as mf
@@ -1311,20 +1311,14 @@ with one_blas_thread():
     assert threads() == {1}
 print(threads() == before)
 """
-        environment = {**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        done = python("-c", code, environment={"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"})
         assert done.stdout == "True\n", done.stderr
 
 
 class TestImport:
-    def run(self, code):
-        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-
     def test_is_light(self):
         heavy = ("sympy", "matplotlib", "scipy", "scipy.stats", "numba", "h5py", "findiff", "pydantic")
-        out = self.run(f"import sys, mfpde; print([m for m in {heavy} if m in sys.modules])")
-        assert out.strip() == "[]"
+        assert printed_by(f"import sys, mfpde; print([m for m in {heavy} if m in sys.modules])") == "[]\n"
 
     def test_every_public_name_exists(self):
         for name in mf.__all__:

@@ -9,8 +9,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tracemalloc
 from collections import namedtuple
 from pathlib import Path
@@ -19,6 +17,7 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+from shared import Gone, assert_same_solution, content, die, printed_by, same_bits
 
 import mfpde as mf
 from mfpde.mesh import solution_writer
@@ -49,11 +48,6 @@ def reference() -> Solution:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.h5"
-
-
-@pytest.fixture
 def stays(monkeypatch):
     """Densities stay in the file however few they are."""
     monkeypatch.setattr(stored, "IN_MEMORY", 0)
@@ -63,48 +57,6 @@ def stays(monkeypatch):
 def no_room(monkeypatch):
     """The disk has no room for the file a second time."""
     monkeypatch.setattr(streaming, "ROOM_LEFT", 2**80)
-
-
-def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-
-
-def assert_same(a: Solution, b: Solution) -> None:
-    """Equality of all but date, duration and where the densities are."""
-    assert a.grid == b.grid
-    for name in ("times", "energy", "response"):
-        assert same_bits(getattr(a, name), getattr(b, name)), name
-    assert same_bits(np.asarray(a.density), np.asarray(b.density))
-    assert a.diagnostics.keys() == b.diagnostics.keys()
-    for name, values in a.diagnostics.items():
-        assert same_bits(values, b.diagnostics[name]), name
-    for name in ("result", "stats", "warnings", "configuration", "point_values", "name", "fingerprint"):
-        assert getattr(a, name) == getattr(b, name), name
-    assert {**a.provenance, "volatile": 0} == {**b.provenance, "volatile": 0}
-    for name in ("t", "n_steps", "length", "memory"):
-        assert getattr(a.state, name) == getattr(b.state, name), name
-    assert same_bits(a.state.mu, b.state.mu)
-
-
-def content(path: Path) -> dict[str, object]:
-    """Everything in a file but the values of the volatile group, as bytes where it is numbers."""
-    found: dict[str, object] = {}
-
-    def plain(value):
-        if isinstance(value, np.ndarray) and value.dtype.kind == "O":
-            return [str(v) if isinstance(v, str) else repr(type(v)) for v in value.ravel()]
-        return (value.dtype.str, value.tobytes()) if isinstance(value, (np.ndarray, np.generic)) else value
-
-    def visit(name, node):
-        if isinstance(node, h5py.Dataset):
-            found[name] = (node.shape, node.dtype.str, node[()].tobytes(), [list(d.keys()) for d in node.dims])
-        for key, value in node.attrs.items():
-            found[f"{name}@{key}"] = name == "volatile" or key == "REFERENCE_LIST" or plain(value)
-
-    with h5py.File(path, "r") as file:
-        visit("", file)
-        file.visititems(visit)
-    return found
 
 
 # ----- the file of a run
@@ -134,10 +86,10 @@ def test_the_file_is_what_save_would_write(path, monkeypatch, place, end):
 
     streamed = run(**changes, output=path)
     assert isinstance(streamed.density, np.ndarray if place == "memory" else StoredDensity)
-    assert_same(streamed, plain)
+    assert_same_solution(streamed, plain)
     loaded = mf.load(path)
     assert isinstance(loaded.density, np.ndarray if place == "memory" else StoredDensity)
-    assert_same(loaded, plain)
+    assert_same_solution(loaded, plain)
     assert streamed.provenance == loaded.provenance
     plain.save(path.with_name("saved.h5"))
     assert content(path) == content(path.with_name("saved.h5"))
@@ -160,7 +112,7 @@ def test_xarray_opens_it(path, reference, stays, no_room):
 def test_a_failure_that_raises_leaves_the_file(path):
     with pytest.raises(mf.SolveError, match="limit on the number of steps") as caught:
         run(max_steps=9, output=str(path))
-    assert_same(mf.load(path), caught.value.solution)
+    assert_same_solution(mf.load(path), caught.value.solution)
 
 
 def test_attempts_at_a_step_that_was_given_up_are_counted(path):
@@ -186,10 +138,10 @@ def test_frames_of_any_shape_and_chunk(path, shape, stays, no_room, monkeypatch)
     problem = LINE if centres is None else mf.problems.gaussian_bumps([c[: len(shape)] for c in centres])
     settings = {"shape": shape, "t_end": 0.02, "save": 8}
     plain = run(problem, **settings)
-    assert_same(run(problem, **settings, output=path), plain)
+    assert_same_solution(run(problem, **settings, output=path), plain)
     with h5py.File(path) as file:
         assert file["density"].chunks == {1: (3, 240), 2: (1, 8, 30), 3: (1, 3, 10, 8)}[len(shape)]
-    assert_same(mf.load(path), plain)
+    assert_same_solution(mf.load(path), plain)
 
 
 # ----- before anything runs
@@ -229,7 +181,7 @@ def test_places_that_cannot_be_written_are_refused_before_the_run(path, referenc
     )
     assert sorted(os.listdir(path.parent)) == ["folder.h5", "run.h5"]
     reference.save(path)
-    assert_same(mf.load(path), reference)
+    assert_same_solution(mf.load(path), reference)
 
 
 def test_an_old_file_stays_until_there_is_a_density(path, reference):
@@ -245,8 +197,8 @@ def test_an_old_file_stays_until_there_is_a_density(path, reference):
             mf.solve(LINE, **settings)
     assert path.read_bytes() == b"dear"
     assert os.listdir(path.parent) == ["run.h5"]
-    assert_same(mf.solve(LINE, **settings), reference)
-    assert_same(mf.load(path), reference)
+    assert_same_solution(mf.solve(LINE, **settings), reference)
+    assert_same_solution(mf.load(path), reference)
 
 
 def test_memory_that_is_not_there_is_asked_for_before_the_run():
@@ -258,21 +210,8 @@ def test_memory_that_is_not_there_is_asked_for_before_the_run():
 # ----- a run that does not end
 
 
-class Gone(Exception):
-    """What happens to a run in the middle."""
-
-
 def exit_with(error: type[Exception]) -> None:
     raise error
-
-
-def die(step: int):
-    def stop(snapshot):
-        if snapshot.step == step:
-            raise Gone
-        return False
-
-    return stop
 
 
 @pytest.mark.parametrize("place", ["memory", "file"])
@@ -318,7 +257,7 @@ def test_what_an_exception_leaves_can_be_loaded_and_continued(path, reference, m
     # what was saved can be made a file like others, also in its own place
     for other in (path.with_name("other.h5"), path):
         found.save(other)
-        assert_same(mf.load(other), found)
+        assert_same_solution(mf.load(other), found)
         with xr.open_dataset(other, engine="h5netcdf") as data:
             assert data.density.shape == (3, 60)
     assert same_bits(found.density[2], reference.density[2])
@@ -372,7 +311,7 @@ def test_a_file_that_loses_its_name_during_the_run(path, reference, stays, what)
     with pytest.raises(OSError, match="was changed" if what == "replaced" else "was moved or deleted"):
         solution.density[0]
     if what != "deleted":
-        assert_same(mf.load(path.with_name("moved.h5")), run(PLANE, shape=(30, 30)))
+        assert_same_solution(mf.load(path.with_name("moved.h5")), run(PLANE, shape=(30, 30)))
     assert path.exists() == (what == "replaced")
     if what == "replaced":
         assert content(path) == before
@@ -474,11 +413,7 @@ print(json.dumps(found))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_kill_9(path):
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(path), ""], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(printed_by(KILLED, path, ""))
     killed = [frames for result, frames in found if result == "UNFINISHED"]
     assert len(killed) >= 3
     assert max(killed) > 1
@@ -531,7 +466,7 @@ def test_a_disk_that_fills_up_is_named_and_what_was_saved_is_there(path, referen
     frames = {"frame": 3, "end": 7}[moment]
     assert same_bits(found.density, reference.density[:frames])
     if moment == "end":
-        assert_same(dataclasses.replace(found, result=reference.result), reference)
+        assert_same_solution(dataclasses.replace(found, result=reference.result), reference)
     assert os.listdir(path.parent) == ["run.h5"]
 
 
@@ -684,7 +619,7 @@ def test_a_loaded_solution_is_saved_frame_by_frame(path, reference, stays, monke
     assert content(path) == content(path.with_name("other.h5"))
     loaded.save(path)  # over the file it is read from
     assert same_bits(loaded.density[3], reference.density[3])
-    assert_same(mf.load(path), reference)
+    assert_same_solution(mf.load(path), reference)
 
 
 def test_small_densities_are_read_at_once(path):

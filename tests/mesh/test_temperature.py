@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import integrate, linalg, special, stats
-from threadpoolctl import threadpool_limits
+from shared import fitted_order
 
 import mfpde as mf
 from mfpde.equation.gibbs import log_gibbs
@@ -14,12 +14,7 @@ from mfpde.mesh.reaction import free_energy_step
 
 P = mf.problems
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Small products are slower on several threads, much slower on a busy machine."""
-    with threadpool_limits(limits=1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def integrated(rhs, start, t):
@@ -269,10 +264,6 @@ class TestOtherFacts:
 
 QUIET = {"progress": False}
 IMPLICIT = {"scheme": mf.ScharfetterGummel(), "method": mf.ImplicitStrang()}
-
-
-def fitted_order(steps, errors):
-    return float(np.polyfit(np.log(steps), np.log(errors), 1)[0])
 
 
 def gaussian_error(solution, problem):

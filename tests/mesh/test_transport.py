@@ -2,29 +2,17 @@
 
 import dataclasses
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from shared import EPS, EXPLICIT, box, name_of, printed_by, wavy
 
 from mfpde.equation.grid import Axis, End, Grid
 from mfpde.mesh.schemes import Limiter, Muscl, ScharfetterGummel, Upwind, Weno5
 from mfpde.mesh.transport import Transport
 from mfpde.support.threads import THREADED_SIZE
 
-EPS = np.finfo(float).eps
-SCHEMES = [Upwind(), *(Muscl(limiter) for limiter in Limiter), Weno5()]
 SHAPES = [(37,), (4,), (131,), (19, 23), (7, 129), (150, 5), (9, 8, 11), (6, 4, 5, 7)]
-
-
-def name_of(value):
-    return value.name + (f"-{value.limiter.value}" if isinstance(value, Muscl) else "")
-
-
-def box(shape, ends=End.TRUNCATION):
-    ends = ends if isinstance(ends, (list, tuple)) else [ends] * len(shape)
-    return Grid([Axis(f"x{i}", -1.0, 1.0 + 0.5 * i, end) for i, end in enumerate(ends)], shape)
 
 
 def rough(shape, seed):
@@ -50,11 +38,6 @@ def potentials(shape, seed):
 
 def mixed_ends(dimension):
     return [End.TRUNCATION, End.PERIODIC, End.NATURAL, (End.NATURAL, End.TRUNCATION)][:dimension]
-
-
-def rippled(*x):
-    """A rate that depends on all coordinates."""
-    return 1.2 + 0.9 * np.sin(3.0 * sum(x))
 
 
 # --- orders ---------------------------------------------------------------------------------------------------------
@@ -317,7 +300,7 @@ def test_coefficients_are_those_of_findiff():
 # --- conservation, faces --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("scheme", EXPLICIT, ids=name_of)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_conservation_and_one_flux_per_face(scheme, shape):
     grid = box(shape, mixed_ends(len(shape)))
@@ -342,7 +325,7 @@ def test_conservation_and_one_flux_per_face(scheme, shape):
             assert abs(rate.sum()) <= 4 * EPS * total
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("scheme", EXPLICIT, ids=name_of)
 def test_rate_writes_into_out_and_checks(scheme):
     grid = box((6, 9))
     transport = Transport(grid, scheme)
@@ -365,7 +348,7 @@ def test_dt_of_the_limiter_is_checked():
             transport.rate(np.ones(8), np.ones(8), dt=dt)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("scheme", EXPLICIT, ids=name_of)
 def test_not_a_number_is_not_hidden(scheme):
     transport = Transport(box((40,)), scheme)
     mu, v = np.ones(40), np.linspace(0, 1, 40) ** 2
@@ -384,7 +367,7 @@ def test_not_a_number_is_not_hidden(scheme):
 # --- positivity -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("scheme", EXPLICIT, ids=name_of)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_forward_euler_is_positive_at_the_bound(scheme, shape):
     for ends in (End.TRUNCATION, End.PERIODIC, End.NATURAL, mixed_ends(len(shape))):
@@ -508,7 +491,7 @@ def test_outflow_speed_of_every_cell(scheme, shape):
     grid = box(shape, mixed_ends(len(shape))[::-1])
     v = potentials(shape, 10)[0]
     coefficients = (75 / 64, -25 / 384, 3 / 640) if scheme.order == 5 else (1.0, 0.0, 0.0)
-    for metric, tau in (([None] * v.ndim, 0.0), ([None] * v.ndim, 0.7), ([rippled, lambda *x: 1.5 + x[1], 0.3], 0.7)):
+    for metric, tau in (([None] * v.ndim, 0.0), ([None] * v.ndim, 0.7), ([wavy, lambda *x: 1.5 + x[1], 0.3], 0.7)):
         transport = Transport(grid, scheme, metric[: v.ndim])
         total = np.zeros(shape)
         for i, h in enumerate(grid.spacing):
@@ -570,7 +553,7 @@ def test_outflow_rate_of_cells_that_count():
 # --- the energy law of Muscl ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", SCHEMES[:-1], ids=name_of)
+@pytest.mark.parametrize("scheme", EXPLICIT[:-1], ids=name_of)
 @pytest.mark.parametrize("ends", [End.TRUNCATION, End.PERIODIC])
 def test_discrete_energy_identity(scheme, ends):
     """dE_h/dt = -sum |v|^2 mu_f h^d / g, with E_h itself differentiated: it is quadratic, so the centred
@@ -617,7 +600,7 @@ def test_discrete_energy_identity(scheme, ends):
 # --- symmetries -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("scheme", EXPLICIT, ids=name_of)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_mirror_and_permutation_bit_for_bit(scheme, shape):
     dimension = len(shape)
@@ -646,7 +629,7 @@ def test_mirror_and_permutation_bit_for_bit(scheme, shape):
                     np.testing.assert_allclose(permuted, rate.transpose(order), rtol=0, atol=8 * EPS * scale)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("scheme", EXPLICIT, ids=name_of)
 @pytest.mark.parametrize(
     ("shape", "shift"),
     [((5000,), 1234), ((50_000,), 1234), ((300, 70), 41), ((70, 300), 41), ((140, 9, 10), 3), ((9, 10, 140), 3)],
@@ -664,7 +647,7 @@ def test_translation_bit_for_bit(scheme, shape, shift):
     np.testing.assert_array_equal(moved, np.roll(rate, shifts, axes))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("scheme", EXPLICIT, ids=name_of)
 @pytest.mark.parametrize("shape", [(4,), (4, 130)], ids=str)
 def test_four_cells_are_half_of_eight(scheme, shape):
     """More ghosts than rows. A period is a copy and a wall a mirror: the bits of the periodic mesh that has both."""
@@ -673,7 +656,7 @@ def test_four_cells_are_half_of_eight(scheme, shape):
     for end, turn, folded in ((End.PERIODIC, 1, lambda x: x % 1.0), (End.NATURAL, -1, lambda x: 1.0 - abs(1.0 - x))):
         grids = [Grid([Axis("x", 0.0, 1.0, end), *others], shape)]
         grids.append(Grid([Axis("x", 0.0, 2.0, End.PERIODIC), *others], [8, *shape[1:]]))
-        metric = [lambda x, *y, folded=folded: rippled(folded(x), *y), *[None] * len(others)]
+        metric = [lambda x, *y, folded=folded: wavy(folded(x), *y), *[None] * len(others)]
         for mu, g in itertools.product(rough(shape, 13)[:4:3], (None, metric)):
             once, twice = (Transport(grid, scheme, g) for grid in grids)
             a, b = (np.concatenate([values, values[::turn]]) for values in (mu, v))
@@ -682,7 +665,7 @@ def test_four_cells_are_half_of_eight(scheme, shape):
                 np.testing.assert_array_equal(once.rate(mu, v, **settings), twice.rate(a, b, **settings)[:4])
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("scheme", EXPLICIT, ids=name_of)
 @pytest.mark.parametrize("shape", [(10, 6), (10, 130)], ids=str)
 def test_a_share_keeps_to_its_rows(scheme, shape):
     """The bands of one thread: what is not in them is left as it was."""
@@ -701,7 +684,7 @@ def test_a_share_keeps_to_its_rows(scheme, shape):
         assert np.isnan(values[[0, 1, 2, 9]]).all()
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("scheme", EXPLICIT, ids=name_of)
 @pytest.mark.parametrize("shape", [(20, 150), (150, 140), (4, 5000), (150, 4)], ids=str)
 def test_a_line_of_a_mesh_is_a_line_alone(scheme, shape):
     """Whatever stands beside it: many lines share a buffer, and one of them may be guarded for all."""
@@ -722,7 +705,7 @@ def test_a_line_of_a_mesh_is_a_line_alone(scheme, shape):
         np.testing.assert_allclose(transport.rate(mu, v), x + y, rtol=0, atol=4 * EPS * scale)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("scheme", EXPLICIT, ids=name_of)
 @pytest.mark.parametrize("power", [-600, -60, 1, 100, 800])
 @pytest.mark.parametrize("shape", [(30, 20), (9, 130)], ids=str)
 def test_homogeneous_of_degree_one(scheme, shape, power):
@@ -742,7 +725,7 @@ def test_homogeneous_of_degree_one(scheme, shape, power):
         np.testing.assert_array_equal(transport.rate(scale * mu, v, dt=0.01), scale * transport.rate(mu, v, dt=0.01))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("scheme", EXPLICIT, ids=name_of)
 def test_constant_in_the_potential_is_nothing(scheme):
     rng = np.random.default_rng(3)
     grid = box((21, 18), [End.TRUNCATION, End.PERIODIC])
@@ -753,7 +736,7 @@ def test_constant_in_the_potential_is_nothing(scheme):
             np.testing.assert_array_equal(transport.rate(mu, v + constant, dt=0.1), transport.rate(mu, v, dt=0.1))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("scheme", EXPLICIT, ids=name_of)
 def test_threads_do_not_change_a_bit(scheme):
     shape = (520, 210)
     grid = box(shape, [End.TRUNCATION, End.PERIODIC])
@@ -881,7 +864,7 @@ def test_truncated_ends_do_not_reach_inside(shape):
         np.testing.assert_array_equal(cut.rate(mu, v, dt=dt)[8:-8], whole.rate(mu, v, dt=dt)[8:-8])
 
 
-@pytest.mark.parametrize("metric", [None, rippled], ids=["plain", "metric"])
+@pytest.mark.parametrize("metric", [None, wavy], ids=["plain", "metric"])
 @pytest.mark.parametrize("shape", [(14,), (14, 5), (14, 130)], ids=str)
 def test_guarded_faces_have_the_diffusion_of_muscl(shape, metric):
     """Between cells of which every fourth is empty all faces are guarded."""
@@ -894,7 +877,7 @@ def test_guarded_faces_have_the_diffusion_of_muscl(shape, metric):
     assert (a != muscl.fluxes(mu, v)[0]).mean() > 0.5
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("scheme", EXPLICIT, ids=name_of)
 def test_an_axis_along_which_nothing_changes_adds_nothing(scheme):
     """Two axes of the mesh are swept by rows, the second adds to what the first left: the bits of two dimensions."""
     shape = (5, 130)
@@ -912,7 +895,7 @@ def test_an_axis_along_which_nothing_changes_adds_nothing(scheme):
 # --- metric, construction -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
+@pytest.mark.parametrize("scheme", EXPLICIT, ids=name_of)
 def test_metric_forms_agree_bit_for_bit(scheme):
     grid = box((33, 80, 5), [End.PERIODIC, End.NATURAL, End.TRUNCATION])
     rng = np.random.default_rng(4)
@@ -966,7 +949,7 @@ def test_construction_is_checked():
 def test_import_is_cheap():
     heavy = "numba", "scipy", "findiff", "sympy"
     code = f"import sys, mfpde.mesh.transport; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    assert printed_by(code) == "[]\n"
 
 
 def test_outflow_tokens_change_nothing():

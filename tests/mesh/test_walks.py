@@ -2,27 +2,14 @@
 
 import numpy as np
 import pytest
+from shared import EXPLICIT, box, name_of, wavy
 
 from mfpde.equation.grid import Axis, End, Grid
-from mfpde.mesh.schemes import Limiter, Muscl, ScharfetterGummel, Upwind, Weno5
+from mfpde.mesh.schemes import Muscl, ScharfetterGummel, Weno5
 from mfpde.mesh.transport import Transport
 
-SCHEMES = [Upwind(), *(Muscl(limiter) for limiter in Limiter), Weno5(), ScharfetterGummel()]
+SCHEMES = [*EXPLICIT, ScharfetterGummel()]
 ENDS = [(End.NATURAL, End.TRUNCATION), End.PERIODIC, End.TRUNCATION]
-
-
-def name_of(value):
-    return value.name + (f"-{value.limiter.value}" if isinstance(value, Muscl) else "")
-
-
-def box(shape):
-    axes = [Axis(f"x{i}", -1.0, 1.0 + 0.5 * i, ends) for i, ends in enumerate(ENDS[: len(shape)])]
-    return Grid(axes, shape)
-
-
-def wavy(*coordinates):
-    """A rate that depends on all coordinates and has the period of no axis."""
-    return 1.2 + 0.9 * np.sin(3.0 * sum(coordinates))
 
 
 def fields(shape, seed=0):
@@ -43,7 +30,7 @@ def steps(transport, v, temperature):
 @pytest.mark.parametrize("shape", [(23,), (21, 4), (9, 4, 5), (8, 130), (4, 4, 130)], ids=str)
 def test_bands_do_not_show(scheme, shape):
     """Bands of few rows of the first axis give the bits of one band, and the rate is the difference of the fluxes."""
-    grid = box(shape)
+    grid = box(shape, ENDS[: len(shape)])
     mu, v = fields(shape)
     for metric, temperature in ((None, 0.0), (None, 0.3), ([wavy] * len(shape), 0.3)):
         transport = Transport(grid, scheme, metric)
@@ -64,7 +51,7 @@ def test_bands_do_not_show(scheme, shape):
 @pytest.mark.parametrize("shape", [(20, 4), (5, 6, 7), (4, 5, 130), (4, 2100)], ids=str)
 def test_every_line_is_swept_as_if_alone(scheme, shape):
     """With rates that depend on the place, and diffusion: by rows, by tiles of many lines, and one line by itself."""
-    grid = box(shape)
+    grid = box(shape, ENDS[: len(shape)])
     mu, v = fields(shape, 1)
     for metric in (None, [wavy] * len(shape)):
         for temperature in (0.0, 0.3):
@@ -125,7 +112,7 @@ def test_five_faces_are_guarded_at_a_truncated_end(shape, lower, upper):
 @pytest.mark.parametrize("shape", [(4, 4099), (33, 130)], ids=str)
 def test_last_tiles_are_smaller(scheme, shape):
     """Neither the rows of a line nor the lines of a mesh are a multiple of those of a tile."""
-    grid = box(shape)
+    grid = box(shape, ENDS[: len(shape)])
     mu, v = fields(shape, 3)
     transport = Transport(grid, scheme)
     x, y = (

@@ -11,6 +11,7 @@ import math
 import numpy as np
 import pytest
 from scipy import integrate, special, stats
+from shared import quiet
 
 import mfpde as mf
 from mfpde.particles import (
@@ -21,21 +22,12 @@ from mfpde.particles import (
     PopulationControl,
     Weights,
     coupled,
-    simulate,
 )
 
 Z = 4.0
 TAU = 2 * np.pi
 
-
-@pytest.fixture(autouse=True)
-def strict_arithmetic():
-    with np.errstate(all="raise", under="ignore"):
-        yield
-
-
-def quiet(problem, n, **arguments):
-    return simulate(problem, n, progress=False, **arguments)
+pytestmark = pytest.mark.usefixtures("strict_arithmetic")
 
 
 def last(cloud):

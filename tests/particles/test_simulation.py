@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from scipy import stats
+from shared import printed_by, quiet
 
 import mfpde as mf
 from mfpde.particles import (
@@ -25,7 +26,6 @@ from mfpde.particles import (
     PopulationControl,
     Weights,
     coupled,
-    simulate,
 )
 from mfpde.particles.ensemble import Batches, systematic
 from mfpde.particles.fields import DirectField, Mesh, MeshField, make_field, mesh_shape
@@ -33,15 +33,7 @@ from mfpde.particles.random_streams import generator
 
 Z = 5.0
 
-
-@pytest.fixture(autouse=True)
-def strict_arithmetic():
-    with np.errstate(all="raise", under="ignore"):
-        yield
-
-
-def quiet(problem, n, **arguments):
-    return simulate(problem, n, progress=False, **arguments)
+pytestmark = pytest.mark.usefixtures("strict_arithmetic")
 
 
 def quadratic(a=1.3, b=0.7, temperature=0.0, half_width=12.0, mean=1.5, std=0.6):
@@ -1018,16 +1010,13 @@ def test_evaluations_a_step(monkeypatch):
 
 
 def test_import_is_lazy():
-    import subprocess
-    import sys
-
     code = """
 import sys, mfpde
 assert 'mfpde.particles' not in sys.modules
 mfpde.particles.simulate
 assert 'numba' not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert printed_by(code) == ""
 
 
 def test_starts_across_the_seam_of_a_periodic_axis():

@@ -8,18 +8,13 @@ import math
 import numpy as np
 import pytest
 from scipy import integrate, special
-from threadpoolctl import threadpool_limits
 
 import mfpde as mf
 
 P = mf.problems
 WINNERS = {1: 1, 2: 2, 3: 2, 4: 3, 5: 3, 6: 3, 7: 4, 9: 4}
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    with threadpool_limits(limits=1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def harmonics(solution, i, count=8):

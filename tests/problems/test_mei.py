@@ -23,11 +23,7 @@ UNITS = {
     "crooked": ((-1.0, -0.3, 0.8), (1.0, 3.0, -0.5)),
 }
 
-
-@pytest.fixture(autouse=True)
-def strict_arithmetic():
-    with np.errstate(all="raise", under="ignore"):
-        yield
+pytestmark = pytest.mark.usefixtures("strict_arithmetic")
 
 
 def panels(knots, width, reach):

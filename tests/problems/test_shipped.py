@@ -7,18 +7,12 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 from scipy import integrate, special, stats
-from threadpoolctl import threadpool_limits
 
 import mfpde as mf
 
 P = mf.problems
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Small products are slower on several threads, much slower on a busy machine."""
-    with threadpool_limits(limits=1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def gaussian(problem):

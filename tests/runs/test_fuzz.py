@@ -18,12 +18,8 @@ from mfpde.runs.configuration import load_config, parse_value
 from mfpde.runs.tables import ConfigurationError
 from mfpde.support.files import untrusted
 from mfpde.support.files.hdf5 import FileFormatError
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-
-from validation._damage import Outcome, attempts  # noqa: E402
-from validation.robustness import prepared  # noqa: E402
+from validation._damage import Outcome, attempts
+from validation.robustness import prepared
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from scipy import stats
+from shared import Gone, content, die, printed_by
 
 import mfpde as mf
 from mfpde.mesh import stream
@@ -23,48 +23,11 @@ from mfpde.mesh.solution_writer import CHECKPOINT_COLUMNS
 from mfpde.support.files import frames, hdf5
 
 
-class Gone(Exception):
-    """What happens to a run in the middle."""
-
-
-def die(step: int):
-    def stop(snapshot):
-        if snapshot.step == step:
-            raise Gone
-        return False
-
-    return stop
-
-
-def content(path: Path) -> dict[str, object]:
-    """Everything in a file but the group that may differ."""
-    found: dict[str, object] = {}
-
-    def visit(name: str, node: h5py.Group | h5py.Dataset) -> None:
-        if name.startswith("volatile"):
-            return
-        if isinstance(node, h5py.Dataset):
-            found[name] = (node.dtype, node.shape, node[()].tobytes())
-        for key, value in node.attrs.items():
-            if key not in ("DIMENSION_LIST", "REFERENCE_LIST"):
-                found[f"{name}@{key}"] = np.asarray(value).tolist()
-
-    with h5py.File(path, "r") as file:
-        file.visititems(visit)
-        visit("", file)
-    return found
-
-
 def assert_same(one: Path, other: Path) -> None:
     a, b = content(one), content(other)
     assert a.keys() == b.keys()
     for name in a:
         assert a[name] == b[name], name
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.h5"
 
 
 def annealed() -> mf.Problem:
@@ -395,11 +358,7 @@ print(killed)
 def test_kill_9_and_again(path):
     whole = path.with_name("whole.h5")
     mf.solve(mf.problems.gaussian_bumps(), shape=200, t_end=1.0, save=4, progress=False, output=whole)
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(path), "1", "6"], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(json.loads(done.stdout)) >= 1
+    assert int(json.loads(printed_by(KILLED, path, 1, 6))) >= 1
     assert_same(path, whole)
 
 
@@ -422,12 +381,9 @@ except OSError as error:
 def test_a_disk_that_is_full_leaves_the_last_checkpoint(path):
     # the second block of diagnostics, of 2048 rows, does not fit any more
     size = 8 * (1024 + 1024) * 16
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, str(path), str(size)], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"cannot write {path}: ")
-    assert done.stdout.count("\n") == 1
+    said = printed_by(FULL, path, size)
+    assert said.startswith(f"cannot write {path}: ")
+    assert said.count("\n") == 1
     assert os.listdir(path.parent) == ["run.h5"]
     found = mf.load(path)
     assert found.result is Result.UNFINISHED

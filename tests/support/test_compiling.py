@@ -5,20 +5,16 @@ import importlib.util
 import json
 import os
 import pickle
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
+from shared import ROOT, python
 
 import mfpde as mf
 from mfpde.support import compiling
 from mfpde.support.interpreted import whole
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -223,10 +219,8 @@ found = [list(map(float, part)) for part in numbers()]
 
 @pytest.fixture(scope="module")
 def without_a_compiler(tmp_path_factory):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_DISABLE_JIT": "1", "OMP_NUM_THREADS": "1"}
     code = INTERPRETED + "print(json.dumps(found))"
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    return python("-c", code, timeout=300, environment={"NUMBA_DISABLE_JIT": "1"})
 
 
 def test_plain_python_gives_the_compiled_numbers(without_a_compiler):

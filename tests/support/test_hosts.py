@@ -7,22 +7,17 @@ import signal
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import pytest
+from shared import ROOT
 
 import mfpde as mf
 from mfpde.cli import main
 
-ROOT = Path(__file__).resolve().parents[2]
 RUN = ["run", "linear-neuron", "--shape", "40", "--t-end", "0.1", "--save", "2", "--no-plot", "-o", "run.h5"]
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """Every test works in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+# every test works in a folder of its own
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def command(*arguments):

@@ -37,11 +37,7 @@ from mfpde.verification.comparison.statistics import (
 Z = 5.0
 SIZES = [50, 200, 800]
 
-
-@pytest.fixture(autouse=True)
-def strict_arithmetic():
-    with np.errstate(all="raise", under="ignore"):
-        yield
+pytestmark = pytest.mark.usefixtures("strict_arithmetic")
 
 
 def compare(reference, particles=None, **arguments):

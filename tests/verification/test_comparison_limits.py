@@ -9,8 +9,6 @@ import dataclasses
 import json
 import math
 import re
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,9 +22,6 @@ from mfpde.verification.comparison.findings import MARGIN
 from mfpde.verification.comparison.mean_field import energy_scale, least_energy_is_zero
 from mfpde.verification.comparison.sensitivity import STEP, Fault, OnCells, OnNodes, Sensitivities, _widened, changed
 from mfpde.verification.comparison.statistics import Rules, _Data, _judge, combine
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from validation.particle_codes import DOUBLED, RIGHT, Code, Langevin, compared
 
 

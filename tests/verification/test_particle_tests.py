@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 import tomllib
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import special, stats
+from shared import ROOT, printed_by, python
 
 import mfpde as mf
 from mfpde import testing
@@ -20,7 +17,6 @@ from mfpde.verification.comparison.statistics import combine
 from mfpde.verification.particle_tests import cases, statistics
 from mfpde.verification.references.certified import Certified, Reference
 
-ROOT = Path(__file__).parents[2]
 CASE = mf.problems.linear_neuron(alpha=0.0)
 
 
@@ -862,9 +858,7 @@ def test_the_plugin_gives_references(tmp_path, reference):
     example = (ROOT / "docs" / "references.md").read_text().split("```python\n")[1].split("```")[0]
     for name, text in (("my_code.py", MY_CODE), ("test_example.py", example), ("test_fixture.py", FIXTURE)):
         (tmp_path / name).write_text(text)
-    command = [sys.executable, "-m", "pytest", "-p", "mfpde.pytest_plugin", "-p", "no:cacheprovider", "--color=no"]
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    found = python("-m", "pytest", "-p", "mfpde.pytest_plugin", "-p", "no:cacheprovider", "--color=no", cwd=tmp_path)
     assert "1 failed, 4 passed" in found.stdout, found.stdout + found.stderr
     assert "FAILED test_fixture.py::test_failure - AssertionError: particles do not" in found.stdout
     assert "what       time           mine" in found.stdout
@@ -878,13 +872,11 @@ def test_the_plugin_is_light():
         "names = 'numpy', 'scipy', 'numba', 'mfpde.testing', 'mfpde.verification.references.reference'\n"
         "print([name for name in names if name in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert found.stdout.strip() == "[]"
+    assert printed_by(code) == "[]\n"
     code = (
         "import sys, mfpde\nmfpde.testing\nprint([name for name in ('pytest', 'torch', 'jax') if name in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert found.stdout.strip() == "[]"
+    assert printed_by(code) == "[]\n"
 
 
 def test_the_plugin_is_found_by_the_name_of_its_module():
