@@ -21,11 +21,10 @@ import typer
 from typer.core import TyperGroup
 
 from mfpde import __version__
+from mfpde.cli.cite import cite
 from mfpde.cli.compare import compare
-from mfpde.cli.look import cite, info, list_problems, plot, verify
-from mfpde.cli.references import reference
-from mfpde.cli.runs import resume, run
-from mfpde.cli.words import (
+from mfpde.cli.look import info, list_problems, plot, verify
+from mfpde.cli.output import (
     BAD_INPUT,
     INTERRUPTED,
     UNWRITTEN,
@@ -36,6 +35,8 @@ from mfpde.cli.words import (
     silence,
     unwritten,
 )
+from mfpde.cli.references import reference
+from mfpde.cli.runs import resume, run
 
 __all__ = ["app", "main"]
 
@@ -137,31 +138,6 @@ def _top(
     if context.invoked_subcommand is None:
         say(context.get_help())
         raise typer.Exit
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# run
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# problems, info, plot
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# compare
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# reference
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# cite
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 app.command()(run)

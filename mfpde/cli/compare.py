@@ -1,108 +1,121 @@
-"""The command that compares particles with the mean field."""
+"""The command `compare`: particles, simulated or recorded, against the mean field of a solution."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mfpde.cli.words import (
-    DATA_SUFFIXES,
+from mfpde.cli.files import PICTURE_SUFFIXES, check_suffix, check_target
+from mfpde.cli.options import Force, SolutionFile, floats, integers
+from mfpde.cli.output import (
     FAILED,
     INCONSISTENT,
-    PICTURE_SUFFIXES,
     UNDECIDED,
     RefusedError,
-    check_target,
     complain,
-    floats,
-    integers,
-    load_file,
     one_line_warnings,
     refusing,
     say,
 )
+from mfpde.cli.solutions import load_file
+from mfpde.support.files import SUFFIXES
+from mfpde.support.words import suggestion
+
+if TYPE_CHECKING:
+    from mfpde.equation.problem import Problem
+    from mfpde.mesh.solution import Solution
+    from mfpde.verification.comparison.records import ParticleRecord
+    from mfpde.verification.comparison.report import Comparison
 
 __all__ = ["compare"]
 
 
+_Particles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--particles",
+        metavar="FILE",
+        help="Your own particles, NPZ or HDF5 (docs/your-particles.md). Repeatable. Without it some are simulated.",
+        show_default=False,
+    ),
+]
+_Sizes = Annotated[str, typer.Option(help="Numbers of particles.", metavar="N,N,..")]
+_Replicas = Annotated[int, typer.Option(help="Independent runs of each size.")]
+_Step = Annotated[float, typer.Option(help="Time step of the simulations.")]
+_Dynamics = Annotated[
+    str | None,
+    typer.Option(
+        help="What a step is made of: gradient-descent, langevin, birth-death, weights [default: the problem's].",
+        metavar="NAME,NAME,..",
+        show_default=False,
+    ),
+]
+_Times = Annotated[
+    str | None,
+    typer.Option(help="Save times to compare at [default: up to six].", metavar="T,T,..", show_default=False),
+]
+_NoControl = Annotated[bool, typer.Option("--no-control", help="Do not run the longer steps.")]
+_Uncertainty = Annotated[
+    str | None,
+    typer.Option(
+        help="The solution's error: a fraction, or the file of a second solution [default: half the cells].",
+        metavar="X|FILE",
+        show_default=False,
+    ),
+]
+_Tolerance = Annotated[float, typer.Option(help="Bias that does not matter, a fraction of the scale.")]
+_FalseAlarm = Annotated[float, typer.Option(help="Probability that a right scheme fails, at most.")]
+_NoSensitivities = Annotated[
+    bool, typer.Option("--no-sensitivities", help="Do not find which errors would have been seen: no further runs.")
+]
+_Seed = Annotated[int, typer.Option(help="Seed of the simulations.")]
+_Workers = Annotated[int, typer.Option(help="Threads of the simulations.")]
+_Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Write all numbers to this file (JSON).", show_default=False)
+]
+_Picture = Annotated[
+    Path | None, typer.Option("--plot", help="Draw the gaps against n (.png, .pdf, .svg).", show_default=False)
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON instead of the table.")]
+_Strict = Annotated[bool, typer.Option("--strict", help="Exit code 6 if it is undecided.")]
+_VerdictOnly = Annotated[bool, typer.Option("-q", "--quiet", help="Print the verdict only.")]
+
+
 def compare(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A solution's file.")],
-    particles: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--particles",
-            metavar="FILE",
-            help="Your own particles, NPZ or HDF5 (docs/your-particles.md). Repeatable. Without it some are simulated.",
-            show_default=False,
-        ),
-    ] = None,
-    sizes: Annotated[str, typer.Option(help="Numbers of particles.", metavar="N,N,..")] = "100,1000,10000",
-    replicas: Annotated[int, typer.Option(help="Independent runs of each size.")] = 32,
-    dt: Annotated[float, typer.Option(help="Time step of the simulations.")] = 1e-2,
-    dynamics: Annotated[
-        str | None,
-        typer.Option(
-            help="What a step is made of: gradient-descent, langevin, birth-death, weights [default: the problem's].",
-            metavar="NAME,NAME,..",
-            show_default=False,
-        ),
-    ] = None,
-    times: Annotated[
-        str | None,
-        typer.Option(help="Save times to compare at [default: up to six].", metavar="T,T,..", show_default=False),
-    ] = None,
-    no_control: Annotated[bool, typer.Option("--no-control", help="Do not run the longer steps.")] = False,
-    uncertainty: Annotated[
-        str | None,
-        typer.Option(
-            help="The solution's error: a fraction, or the file of a second solution [default: half the cells].",
-            metavar="X|FILE",
-            show_default=False,
-        ),
-    ] = None,
-    tolerance: Annotated[float, typer.Option(help="Bias that does not matter, a fraction of the scale.")] = 1e-3,
-    false_alarm: Annotated[float, typer.Option(help="Probability that a right scheme fails, at most.")] = 1e-3,
-    no_sensitivities: Annotated[
-        bool, typer.Option("--no-sensitivities", help="Do not find which errors would have been seen: no further runs.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the simulations.")] = 0,
-    workers: Annotated[int, typer.Option(help="Threads of the simulations.")] = 1,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write all numbers to this file (JSON).", show_default=False)
-    ] = None,
-    picture: Annotated[
-        Path | None, typer.Option("--plot", help="Draw the gaps against n (.png, .pdf, .svg).", show_default=False)
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print all numbers as JSON instead of the table.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit code 6 if it is undecided.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the verdict only.")] = False,
-    force: Annotated[bool, typer.Option("-f", "--force", help="Overwrite files.")] = False,
+    file: SolutionFile,
+    particles: _Particles = None,
+    sizes: _Sizes = "100,1000,10000",
+    replicas: _Replicas = 32,
+    dt: _Step = 1e-2,
+    dynamics: _Dynamics = None,
+    times: _Times = None,
+    no_control: _NoControl = False,
+    uncertainty: _Uncertainty = None,
+    tolerance: _Tolerance = 1e-3,
+    false_alarm: _FalseAlarm = 1e-3,
+    no_sensitivities: _NoSensitivities = False,
+    seed: _Seed = 0,
+    workers: _Workers = 1,
+    output: _Output = None,
+    picture: _Picture = None,
+    json: _Json = False,
+    strict: _Strict = False,
+    quiet: _VerdictOnly = False,
+    force: Force = False,
 ) -> None:
     """Compare particles with a solution: rates in n, bias, a verdict with its limit.
 
     Exit code 4 if they are inconsistent; with --strict 6 if that is undecided.
     """
+    import mfpde as mf
+
     with one_line_warnings(), refusing():
-        if output is not None:
-            check_target(output, force=force, example="report.json")
-        if picture is not None:
-            if picture.suffix.lower() not in PICTURE_SUFFIXES:
-                raise RefusedError(f"{picture}: a picture must end in {' or '.join(PICTURE_SUFFIXES)}")
-            check_target(picture, force=force, example="gaps.png")
-        solution = load_file(file)
-        if solution.problem is None:
-            from mfpde.runs.loading import data_of
-
-            if data := data_of(solution):
-                raise RefusedError(f"{file}: the data of its network, {data}, have changed or are gone; put them back")
-            raise RefusedError(f"{file} holds a problem built of user code; use mfpde.compare in Python")
-        import mfpde as mf
-
-        records = None
-        if particles:
-            records = [r for path in particles for r in mf.load_particles(path, solution.problem.axes)]
+        _check_targets(output, picture, force=force)
+        solution, problem = _reference(file)
+        records = _records(particles, problem)
         try:
             found = mf.compare(
                 solution,
@@ -124,13 +137,7 @@ def compare(
         except FloatingPointError as error:
             complain(error)
             raise typer.Exit(FAILED) from None
-        written = []
-        if output is not None:
-            found.to_json(output)
-            written.append(output)
-        if picture is not None:
-            found.plot(picture)
-            written.append(picture)
+        written = _write(found, output, picture)
     say(found.to_json().rstrip() if json else found.verdict.value if quiet else str(found))
     if written and not quiet and not json:
         say(f"written: {', '.join(map(str, written))}")
@@ -140,10 +147,46 @@ def compare(
         raise typer.Exit(UNDECIDED)
 
 
+def _check_targets(output: Path | None, picture: Path | None, *, force: bool) -> None:
+    """Refuse, before anything is computed, what could not be written after it."""
+    if output is not None:
+        check_target(output, force=force, example="report.json")
+    if picture is not None:
+        check_suffix(picture, PICTURE_SUFFIXES, "a picture")
+        check_target(picture, force=force, example="gaps.png")
+
+
+def _reference(file: Path) -> tuple[Solution, Problem]:
+    """The solution that is compared with, and its problem, without which nothing can be simulated or measured."""
+    from mfpde.runs.loading import data_of
+
+    solution = load_file(file)
+    if solution.problem is not None:
+        return solution, solution.problem
+    if data := data_of(solution):
+        raise RefusedError(f"{file}: the data of its network, {data}, have changed or are gone; put them back")
+    raise RefusedError(f"{file} holds a problem built of user code; use mfpde.compare in Python")
+
+
+def _records(files: Sequence[Path] | None, problem: Problem) -> list[ParticleRecord] | None:
+    """The particles in the files; None where there are none, and some are simulated."""
+    from mfpde.verification.comparison.records import load_particles
+
+    return [record for path in files for record in load_particles(path, problem.axes)] if files else None
+
+
+def _write(found: Comparison, output: Path | None, picture: Path | None) -> list[Path]:
+    """Write the numbers and the picture where they are asked for; the files written."""
+    if output is not None:
+        found.to_json(output)
+    if picture is not None:
+        found.plot(picture)
+    return [path for path in (output, picture) if path is not None]
+
+
 def _dynamics(text: str) -> list[Any]:
     """The parts of a particle scheme, by name."""
     from mfpde import particles
-    from mfpde.runs.tables import suggestion
 
     parts = {
         "gradient-descent": particles.GradientDescent,
@@ -160,7 +203,7 @@ def _dynamics(text: str) -> list[Any]:
 
 def _second(text: str) -> Any:
     """A fraction, or a second solution."""
-    if Path(text).suffix.lower() in DATA_SUFFIXES:
+    if Path(text).suffix.lower() in SUFFIXES:
         return load_file(Path(text))
     try:
         return float(text)

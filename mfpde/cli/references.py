@@ -1,109 +1,126 @@
-"""The command of references."""
+"""The command `reference`: numbers with error bars, and the references that come with the package."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mfpde.cli.words import (
-    DATA_SUFFIXES,
+from mfpde.cli.files import check_suffix, check_target, configuration_of, is_file
+from mfpde.cli.options import floats, given, parse_seconds, setting_changes
+from mfpde.cli.output import (
     FAILED,
     INCONSISTENT,
     RefusedError,
-    check_target,
     complain,
-    configuration_of,
-    floats,
-    is_file,
     one_line_warnings,
-    parse_seconds,
     refusing,
     say,
-    setting_changes,
-    to_stderr,
+    say_progress,
 )
+from mfpde.support.files import SUFFIXES
 
 if TYPE_CHECKING:
     from mfpde.runs.configuration import Configuration
+    from mfpde.verification.observables import Observable
+    from mfpde.verification.references.certified import Reference
 
 __all__ = ["reference"]
 
 
+_Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME|FILE.toml",
+        help="A problem's name, or a TOML file. With --show, --check, --rebuild: names of references, or files.",
+        show_default=False,
+    ),
+]
+_List = Annotated[bool, typer.Option("--list", help="List the references that come with mfpde.")]
+_Show = Annotated[bool, typer.Option("--show", help="Print references, by name or file.")]
+_Check = Annotated[
+    bool,
+    typer.Option(
+        "--check",
+        help="Compute references [default: all that come with mfpde] again, by name or file, and compare them "
+        "within both bars. Exit code 4 if one does not hold. A larger --tolerance is quicker and says less.",
+    ),
+]
+_Rebuild = Annotated[
+    bool,
+    typer.Option(
+        "--rebuild", help="Compute references [default: all that come with mfpde] again, and write their files."
+    ),
+]
+_Into = Annotated[
+    Path | None,
+    typer.Option(help="Folder for --rebuild [default: in the package].", metavar="FOLDER", show_default=False),
+]
+_GoOn = Annotated[
+    bool, typer.Option("--resume", help="With --rebuild: leave references that are already there, to go on.")
+]
+_Tolerance = Annotated[
+    float | None, typer.Option(help="Largest relative error bar [default: 1e-4].", show_default=False)
+]
+_Times = Annotated[
+    str | None, typer.Option(help="Times [default: the problem's end].", metavar="T,T,..", show_default=False)
+]
+_Moments = Annotated[
+    list[str] | None,
+    typer.Option("--moment", metavar="AXIS^K", help="A moment besides the energy, such as c^2. Repeatable."),
+]
+_Inputs = Annotated[
+    str | None,
+    typer.Option(
+        "--output-at", metavar="X,X,..", help="Inputs at which the network's output is wanted.", show_default=False
+    ),
+]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the problem. Repeatable.", show_default=False),
+]
+_Budget = Annotated[
+    float | None,
+    typer.Option(
+        parser=parse_seconds,
+        metavar="TIME",
+        help="When to stop refining: 90s, 15m [default: 2m].",
+        show_default=False,
+    ),
+]
+_SaveTo = Annotated[
+    Path | None,
+    typer.Option(help="Write the result to this file (.h5), for mfpde.load_reference.", show_default=False),
+]
+_ForceSave = Annotated[bool, typer.Option("-f", "--force", help="Overwrite the file of --save.")]
+_Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep levels on disk, so that a second call goes on.")]
+_ResultOnly = Annotated[bool, typer.Option("-q", "--quiet", help="Print the result only.")]
+
+
 def reference(
-    what: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="NAME|FILE.toml",
-            help="A problem's name, or a TOML file. With --show, --check, --rebuild: names of references, or files.",
-            show_default=False,
-        ),
-    ] = None,
-    listing: Annotated[bool, typer.Option("--list", help="List the references that come with mfpde.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print references, by name or file.")] = False,
-    checking: Annotated[
-        bool,
-        typer.Option(
-            "--check",
-            help="Compute references [default: all that come with mfpde] again, by name or file, and compare them "
-            "within both bars. Exit code 4 if one does not hold. A larger --tolerance is quicker and says less.",
-        ),
-    ] = False,
-    rebuilding: Annotated[
-        bool,
-        typer.Option(
-            "--rebuild", help="Compute references [default: all that come with mfpde] again, and write their files."
-        ),
-    ] = False,
-    into: Annotated[
-        Path | None,
-        typer.Option(help="Folder for --rebuild [default: in the package].", metavar="FOLDER", show_default=False),
-    ] = None,
-    again: Annotated[
-        bool, typer.Option("--resume", help="With --rebuild: leave references that are already there, to go on.")
-    ] = False,
-    tolerance: Annotated[
-        float | None, typer.Option(help="Largest relative error bar [default: 1e-4].", show_default=False)
-    ] = None,
-    times: Annotated[
-        str | None, typer.Option(help="Times [default: the problem's end].", metavar="T,T,..", show_default=False)
-    ] = None,
-    moments: Annotated[
-        list[str] | None,
-        typer.Option("--moment", metavar="AXIS^K", help="A moment besides the energy, such as c^2. Repeatable."),
-    ] = None,
-    inputs: Annotated[
-        str | None,
-        typer.Option(
-            "--output-at", metavar="X,X,..", help="Inputs at which the network's output is wanted.", show_default=False
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the problem. Repeatable.", show_default=False),
-    ] = None,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            parser=parse_seconds,
-            metavar="TIME",
-            help="When to stop refining: 90s, 15m [default: 2m].",
-            show_default=False,
-        ),
-    ] = None,
-    save: Annotated[
-        Path | None,
-        typer.Option(help="Write the result to this file (.h5), for mfpde.load_reference.", show_default=False),
-    ] = None,
-    force: Annotated[bool, typer.Option("-f", "--force", help="Overwrite the file of --save.")] = False,
-    cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Keep levels on disk, so that a second call goes on.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the result only.")] = False,
+    what: _Names = None,
+    listing: _List = False,
+    show: _Show = False,
+    checking: _Check = False,
+    rebuilding: _Rebuild = False,
+    into: _Into = None,
+    go_on: _GoOn = False,
+    tolerance: _Tolerance = None,
+    times: _Times = None,
+    moments: _Moments = None,
+    inputs: _Inputs = None,
+    settings: _Settings = None,
+    budget: _Budget = None,
+    save: _SaveTo = None,
+    force: _ForceSave = False,
+    cache: _Cache = False,
+    quiet: _ResultOnly = False,
 ) -> None:
     """Numbers with error bars, borne out by other nodes and confirmed by a second discretisation.
 
@@ -112,91 +129,141 @@ def reference(
     With --list, --show, --check or --rebuild: the references that come with mfpde (mfpde.load_reference).
     """
     modes = {"--list": listing, "--show": show, "--check": checking, "--rebuild": rebuilding}
-    chosen = [option for option, given in modes.items() if given]
+    chosen = [option for option, wanted in modes.items() if wanted]
     own: dict[str, Any] = {
-        "--times": times, "--moment": moments, "--output-at": inputs, "--set": settings, "--save": save,
+        "--times": times, "--moment": moments or None, "--output-at": inputs, "--set": settings or None,
+        "--save": save, "--force": force or None, "--into": into, "--resume": go_on or None,
+        "--tolerance": tolerance, "--budget": budget,
     }  # fmt: skip
-    own |= {"--force": force or None}
-    for allowed, option, given in (
-        *((not chosen, option, given) for option, given in own.items()),
-        (rebuilding, "--into", into),
-        (rebuilding, "--resume", again or None),
-        (not chosen or checking, "--tolerance", tolerance),
-        (not chosen or checking, "--budget", budget),
-    ):
-        if given not in (None, []) and not allowed:
+    _check_together(chosen, given(own))
+    names = what or []
+    if listing:
+        _list_references(names)
+    elif show:
+        _show_references(names)
+    elif checking:
+        _check_references(names, 0.0 if tolerance is None else tolerance, budget, quiet=quiet)
+    elif rebuilding:
+        _rebuild_references(names, into, go_on=go_on, quiet=quiet)
+    else:
+        bar = 1e-4 if tolerance is None else tolerance
+        wanted = _Wanted(_only(names), bar, times, moments or [], inputs, settings or [], budget)
+        _compute_reference(wanted, save, force=force, cache=cache, quiet=quiet)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# which options go together
+# ---------------------------------------------------------------------------------------------------------------------
+
+COMPUTING = ""
+"""The mode without an option of its own."""
+MODES = {
+    "--into": ("--rebuild",),
+    "--resume": ("--rebuild",),
+    "--tolerance": (COMPUTING, "--check"),
+    "--budget": (COMPUTING, "--check"),
+}
+"""The modes that an option belongs to; those that are not named belong to computing."""
+
+
+def _check_together(chosen: Sequence[str], options: Iterable[str]) -> None:
+    """Refuse options that mean nothing in the chosen mode, and several modes at once."""
+    for option in options:
+        allowed = MODES.get(option, (COMPUTING,))
+        if not any(mode in allowed for mode in chosen or [COMPUTING]):
             raise RefusedError(f"{option} does not go with {chosen[0]}" if chosen else f"{option} needs --rebuild")
     if len(chosen) > 1:
         raise RefusedError(f"{' and '.join(chosen)} do not go together")
-    if listing:
-        if what:
-            raise RefusedError("--list takes no names; --show prints a reference")
-        _list_references()
-        return
-    if show:
-        _show_references(what or [])
-        return
-    if checking:
-        _check_references(what or [], 0.0 if tolerance is None else tolerance, budget, quiet=quiet)
-        return
-    if rebuilding:
-        _rebuild_references(what or [], into, again=again, quiet=quiet)
-        return
-    if not what or len(what) > 1:
-        given = f"got {len(what)}: {' '.join(what)}" if what else "or --list, --show, --check, --rebuild"
-        raise RefusedError(f"reference needs one problem's name or TOML file, {given}")
-    _compute_reference(
-        what[0], 1e-4 if tolerance is None else tolerance, times, moments, inputs, settings, budget, save,
-        force=force, cache=cache, quiet=quiet,
-    )  # fmt: skip
 
 
-def _compute_reference(
-    what: str, tolerance: float, times: str | None, moments: list[str] | None, inputs: str | None,
-    settings: list[str] | None, budget: float | None, save: Path | None, *, force: bool, cache: bool, quiet: bool,
-) -> None:  # fmt: skip
+def _only(names: Sequence[str]) -> str:
+    """The one problem whose reference is to be computed."""
+    if len(names) == 1:
+        return names[0]
+    said = f"got {len(names)}: {' '.join(names)}" if names else "or --list, --show, --check, --rebuild"
+    raise RefusedError(f"reference needs one problem's name or TOML file, {said}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# computing
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A reference that is to be computed, as the command line names it.
+
+    Attributes
+    ----------
+    what : str
+        A problem's name, or a TOML file.
+    tolerance : float
+        Largest relative bar.
+    times, inputs : str, optional
+        Numbers with commas between them.
+    moments, settings : sequence of str
+        ``axis^power`` and ``key=value``.
+    budget : float, optional
+        Seconds.
+    """
+
+    what: str
+    tolerance: float
+    times: str | None
+    moments: Sequence[str]
+    inputs: str | None
+    settings: Sequence[str]
+    budget: float | None
+
+    def observables(self) -> list[Observable]:
+        """The energy, the moments, and the output at the inputs."""
+        import mfpde as mf
+
+        wanted: list[Observable] = [mf.EnergyAt()]
+        for text in self.moments:
+            axis, _, power = text.partition("^")
+            if not (power or "1").isdecimal():
+                raise RefusedError(f"--moment {text!r}: needs an axis and a power, such as c^2")
+            wanted.append(mf.Moment(axis, int(power or 1)))
+        if self.inputs is not None:
+            wanted.append(mf.OutputAt(floats(self.inputs, "--output-at")))
+        return wanted
+
+    @property
+    def command(self) -> str:
+        """The command line that computes the same again."""
+        options = {"--tolerance": f"{self.tolerance:g}", "--times": self.times, "--output-at": self.inputs}
+        options |= {"--budget": None if self.budget is None else f"{self.budget:g}"}
+        words = [word for option, value in given(options).items() for word in (option, value)]
+        words += [word for text in self.moments for word in ("--moment", text)]
+        words += [word for text in self.settings for word in ("--set", text)]
+        return shlex.join(["mfpde", "reference", self.what, *words])
+
+
+def _compute_reference(wanted: _Wanted, save: Path | None, *, force: bool, cache: bool, quiet: bool) -> None:
+    """Compute a reference, write it where that is asked for, and print it."""
     with one_line_warnings(), refusing():
         import mfpde as mf
         from mfpde.support.session import shows_progress
 
         if save is not None:
-            if save.suffix.lower() not in DATA_SUFFIXES:
-                raise RefusedError(f"{save}: a reference's file must end in {' or '.join(DATA_SUFFIXES)}")
+            check_suffix(save, SUFFIXES, "a reference's file")
             check_target(save, force=force, example="reference.h5")
-        configuration = configuration_of(what, setting_changes(settings or []), from_file=is_file(what))
+        changes = setting_changes(wanted.settings)
+        configuration = configuration_of(wanted.what, changes, from_file=is_file(wanted.what))
         problem = configuration.problem()
-        wanted: list[Any] = [mf.EnergyAt()]
-        for text in moments or []:
-            axis, _, power = text.partition("^")
-            if not (power or "1").isdecimal():
-                raise RefusedError(f"--moment {text!r}: needs an axis and a power, such as c^2")
-            wanted.append(mf.Moment(axis, int(power or 1)))
-        if inputs is not None:
-            wanted.append(mf.OutputAt(floats(inputs, "--output-at")))
-        try:
+        with _best_so_far():
             found = mf.reference(
                 problem,
-                tolerance,
-                wanted,
-                times=None if times is None else floats(times, "--times"),
-                budget=120.0 if budget is None else budget,
+                wanted.tolerance,
+                wanted.observables(),
+                times=None if wanted.times is None else floats(wanted.times, "--times"),
+                budget=120.0 if wanted.budget is None else wanted.budget,
                 progress=False if quiet else None if shows_progress(None) else functools.partial(say, err=True),
                 cache=cache,
             )
-        except mf.Disagreement as error:
-            complain(error)
-            raise typer.Exit(INCONSISTENT) from None
-        except KeyboardInterrupt as interrupt:
-            if (best := getattr(interrupt, "reference", None)) is not None:
-                say(str(best))
-            raise
         if save is not None:
-            options = {"--tolerance": f"{tolerance:g}", "--times": times, "--output-at": inputs}
-            options |= {"--budget": None if budget is None else f"{budget:g}"}
-            words = [word for option, value in options.items() if value is not None for word in (option, value)]
-            words += [word for text in moments or [] for word in ("--moment", text)]
-            words += [word for text in settings or [] for word in ("--set", text)]
-            _save_reference(found, configuration, save, ["mfpde", "reference", what, *words])
+            _save_reference(found, configuration, save, wanted.command)
     say(found)
     if save is not None and not quiet:
         say(f"written: {save}")
@@ -204,10 +271,24 @@ def _compute_reference(
         raise typer.Exit(FAILED)
 
 
-def _save_reference(found: Any, configuration: Configuration, target: Path, words: Sequence[str]) -> None:
-    """Keep what was computed, with what names its problem and what computes it again."""
-    import shlex
+@contextlib.contextmanager
+def _best_so_far() -> Iterator[None]:
+    """Exit where routes disagree; print what is known at an interrupt."""
+    import mfpde as mf
 
+    try:
+        yield
+    except mf.Disagreement as error:
+        complain(error)
+        raise typer.Exit(INCONSISTENT) from None
+    except KeyboardInterrupt as interrupt:
+        if (best := getattr(interrupt, "reference", None)) is not None:
+            say(str(best))
+        raise
+
+
+def _save_reference(found: Reference, configuration: Configuration, target: Path, command: str) -> None:
+    """Keep what was computed, with what names its problem and what computes it again."""
     from mfpde.support.files.untrusted import parse_toml
     from mfpde.verification.references.file import save_reference
 
@@ -215,10 +296,18 @@ def _save_reference(found: Any, configuration: Configuration, target: Path, word
     if configuration.tables.network is not None:  # its data are named, relative to the file
         tables = parse_toml(configuration.completed(found.problem).toml(target.parent))
         tables = {name: tables[name] for name in ("network", "dynamics", "t_end") if name in tables}
-    save_reference(found, target, configuration=tables, command=shlex.join(words))
+    save_reference(found, target, configuration=tables, command=command)
 
 
-def _list_references() -> None:
+# ---------------------------------------------------------------------------------------------------------------------
+# the references that come with the package
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _list_references(names: Sequence[str]) -> None:
+    """Print a table of the references that come with the package."""
+    if names:
+        raise RefusedError("--list takes no names; --show prints a reference")
     from mfpde.verification.references import pack, recipes
 
     table = [("name", "problem", "observables", "times", "largest bar", "size")]
@@ -249,6 +338,7 @@ def _list_references() -> None:
 
 
 def _show_references(names: Sequence[str]) -> None:
+    """Print references, with when they were made and what computes them again."""
     from mfpde.verification.references import pack, recipes
 
     if not names:
@@ -265,6 +355,7 @@ def _show_references(names: Sequence[str]) -> None:
 
 
 def _check_references(names: Sequence[str], tolerance: float, budget: float | None, *, quiet: bool) -> None:
+    """Compute references again and print a table of how they compare with their files."""
     from mfpde.support.files.hdf5 import FileFormatError
     from mfpde.verification.references import pack, recipes
 
@@ -278,7 +369,7 @@ def _check_references(names: Sequence[str], tolerance: float, budget: float | No
     say(f"{'name':<{width}}  {'seconds':>7}  {'apart':>7}  verdict")
     for name in names:
         with one_line_warnings(), refusing():
-            found = pack.check(name, tolerance=tolerance, budget=budget, progress=None if quiet else to_stderr)
+            found = pack.check(name, tolerance=tolerance, budget=budget, progress=None if quiet else say_progress)
         verdict = "the same bit for bit" if found.identical else "within the bars"
         say(
             f"{name:<{width}}  {found.seconds:7.1f}  {found.apart:7.2g}  "
@@ -291,7 +382,8 @@ def _check_references(names: Sequence[str], tolerance: float, budget: float | No
         raise typer.Exit(INCONSISTENT)
 
 
-def _rebuild_references(names: Sequence[str], into: Path | None, *, again: bool, quiet: bool) -> None:
+def _rebuild_references(names: Sequence[str], into: Path | None, *, go_on: bool, quiet: bool) -> None:
+    """Compute references again and write their files."""
     import time
 
     from mfpde.verification.references import pack, recipes
@@ -307,12 +399,12 @@ def _rebuild_references(names: Sequence[str], into: Path | None, *, again: bool,
     failed, short = [], []
     for name in names:
         with one_line_warnings(), refusing():
-            if again and pack.is_built(name, folder):
+            if go_on and pack.is_built(name, folder):
                 say(f"{name}: is there already")
                 continue
             began = time.perf_counter()
             try:
-                found = pack.rebuild(name, folder, progress=None if quiet else to_stderr)
+                found = pack.rebuild(name, folder, progress=None if quiet else say_progress)
             except Disagreement as error:
                 complain(error)
                 failed.append(name)

@@ -1,192 +1,290 @@
-"""Commands that run."""
+"""The commands that compute: `run` and `resume`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mfpde.cli.words import (
+from mfpde.cli.files import check_targets, configuration_of, is_file, picture_path, target_path
+from mfpde.cli.options import (
+    CheckpointEvery,
+    Force,
+    NoPlot,
+    Quiet,
+    RunName,
+    Threads,
+    TimeLimit,
+    given,
+    integers,
+    save_times,
+    setting_changes,
+)
+from mfpde.cli.output import (
     FAILED,
     INTERRUPTED,
     OUT_OF_TIME,
-    CheckpointEvery,
-    NoPlot,
-    Quiet,
     RefusedError,
-    TimeLimit,
-    check_targets,
     complain,
-    configuration_of,
-    draw,
-    integers,
-    is_file,
-    load_file,
     one_line_warnings,
-    picture_path,
     reason,
     refusing,
-    report,
-    save_times,
     say,
-    setting_changes,
-    target_path,
 )
+from mfpde.cli.solutions import draw, load_file, report
 
 if TYPE_CHECKING:
+    from mfpde.equation.problem import Problem
     from mfpde.mesh.solution import Solution
     from mfpde.mesh.stream import Stream
 
 __all__ = ["resume", "run"]
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# run
+# ---------------------------------------------------------------------------------------------------------------------
+
+_Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="HDF5 file to write [default: NAME.h5].", show_default=False)
+]
+_Shape = Annotated[
+    str | None, typer.Option(help="Cells along each axis, such as 96,96.", metavar="N,N,..", show_default=False)
+]
+_EndTime = Annotated[float | None, typer.Option(help="Time to run to.", show_default=False)]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A parameter of the problem, or any key of a TOML file: alpha=0, scheme.tolerance=1e-7. Repeatable.",
+        show_default=False,
+    ),
+]
+_Scheme = Annotated[str | None, typer.Option(help="weno5, muscl, upwind or scharfetter-gummel.", show_default=False)]
+_Method = Annotated[
+    str | None,
+    typer.Option(
+        help="exponential-ssprk3, strang, lie, or (with scharfetter-gummel) implicit-strang, implicit-euler.",
+        show_default=False,
+    ),
+]
+_Save = Annotated[
+    str | None,
+    typer.Option(help="Number of save times, or the times: 0.5,1,2.", metavar="N|T,T,..", show_default=False),
+]
+_MaxSteps = Annotated[int | None, typer.Option(help="Limit on the number of steps.", show_default=False)]
+_OnEndMass = Annotated[
+    str | None,
+    typer.Option(
+        metavar="warn|stop|extend",
+        help="When mass reaches an end of the mesh: warn, stop, or start again on a larger one [default: warn].",
+        show_default=False,
+    ),
+]
+_GoOn = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on if the file holds this run, not at its end; for jobs that are restarted."),
+]
+
+
 def run(
-    what: Annotated[str, typer.Argument(metavar="NAME|FILE.toml", help="A problem's name, or a TOML file.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="HDF5 file to write [default: NAME.h5].", show_default=False)
-    ] = None,
-    shape: Annotated[
-        str | None, typer.Option(help="Cells along each axis, such as 96,96.", metavar="N,N,..", show_default=False)
-    ] = None,
-    t_end: Annotated[float | None, typer.Option(help="Time to run to.", show_default=False)] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="A parameter of the problem, or any key of a TOML file: alpha=0, scheme.tolerance=1e-7. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    scheme: Annotated[
-        str | None, typer.Option(help="weno5, muscl, upwind or scharfetter-gummel.", show_default=False)
-    ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            help="exponential-ssprk3, strang, lie, or (with scharfetter-gummel) implicit-strang, implicit-euler.",
-            show_default=False,
-        ),
-    ] = None,
-    save: Annotated[
-        str | None,
-        typer.Option(help="Number of save times, or the times: 0.5,1,2.", metavar="N|T,T,..", show_default=False),
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="Number of threads.", show_default=False)] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Limit on the number of steps.", show_default=False)] = None,
+    what: RunName,
+    output: _Output = None,
+    shape: _Shape = None,
+    t_end: _EndTime = None,
+    settings: _Settings = None,
+    scheme: _Scheme = None,
+    method: _Method = None,
+    save: _Save = None,
+    threads: Threads = None,
+    max_steps: _MaxSteps = None,
     checkpoint_every: CheckpointEvery = None,
     time_limit: TimeLimit = None,
-    on_end_mass: Annotated[
-        str | None,
-        typer.Option(
-            metavar="warn|stop|extend",
-            help="When mass reaches an end of the mesh: warn, stop, or start again on a larger one [default: warn].",
-            show_default=False,
-        ),
-    ] = None,
-    again: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on if the file holds this run, not at its end; for jobs that are restarted."),
-    ] = False,
+    on_end_mass: _OnEndMass = None,
+    go_on: _GoOn = False,
     no_plot: NoPlot = False,
     quiet: Quiet = False,
-    force: Annotated[bool, typer.Option("-f", "--force", help="Overwrite files.")] = False,
+    force: Force = False,
 ) -> None:
     """Solve a problem; write the solution (HDF5) and a picture, print a table."""
     with one_line_warnings():
         with refusing():
-            from_file = is_file(what)
             changes = setting_changes(settings or [])
-            if scheme is not None:
-                changes["scheme.transport"] = scheme
-            for key, value in (
-                ("scheme.method", method),
-                ("t_end", t_end),
-                ("threads", threads),
-                ("output.checkpoint", checkpoint_every),
-                ("time_limit", time_limit),
-                ("on_end_mass", on_end_mass),
-            ):
-                if value is not None:
-                    changes[key] = value
-            if max_steps is not None:
-                changes["max_steps"] = max_steps
-            if shape is not None:
-                changes["shape"] = integers(shape, "--shape")
-            if save is not None:
-                changes["output.save"] = save_times(save)
-            if no_plot:
-                changes["output.plot"] = False
-            configuration = configuration_of(what, changes, from_file=from_file)
-            target = target_path(configuration, what, output, from_file=from_file)
-            picture = None if configuration.plot is None else target.with_suffix(f".{configuration.plot}")
-            going_on = again and target.exists() and not force
-            check_targets([target, picture], force=force or going_on)
-            problem = configuration.problem()
-            arguments = configuration.solve_arguments()
-            text = configuration.completed(problem).toml(target.parent)
-            import mfpde as mf
-            from mfpde.mesh.stream import Stream
-            from mfpde.support.session import check_memory
+            changes |= given(
+                {
+                    "scheme.transport": scheme,
+                    "scheme.method": method,
+                    "t_end": t_end,
+                    "threads": threads,
+                    "output.checkpoint": checkpoint_every,
+                    "time_limit": time_limit,
+                    "on_end_mass": on_end_mass,
+                    "max_steps": max_steps,
+                    "shape": None if shape is None else integers(shape, "--shape"),
+                    "output.save": None if save is None else save_times(save),
+                    "output.plot": False if no_plot else None,
+                }
+            )
+            job = _job(what, changes, output, force=force, go_on=go_on)
+            if job.goes_on and _is_done(job, quiet=quiet):
+                return
+            solution = _solution(job, quiet=quiet)
+        _conclude(solution, job.target, job.picture, quiet=quiet)
 
-            if going_on:
-                earlier = load_file(target)
-                _check_same(target, earlier, text)
-                if earlier.result is mf.Result.SUCCESS:
-                    if not quiet:
-                        say(report(earlier))
-                        say(f"nothing to do: {target} holds the whole run")
-                    return
-            shape_ = problem.grid(arguments.get("shape")).shape
-            check_memory(math.prod(shape_))
-            stream = Stream(target, overwrite=force or going_on, configuration={"toml": text})
-            saves = arguments["save"]
-            stream.check_room(saves if isinstance(saves, int) else len(saves) + 2, shape_)
-            arguments |= {"progress": False if quiet else None, "throw": False, "output": stream}
-            if going_on:
-                own = ("max_steps", "threads", "time_limit", "checkpoint", "progress", "throw", "output")
-                arguments = {name: arguments[name] for name in own if name in arguments}
-                solution = _computed(stream, lambda: mf.resume(target, problem=problem, **arguments))
-            else:
-                solution = _computed(stream, lambda: mf.solve(problem, **arguments))
-        _conclude(solution, target, picture, quiet=quiet)
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A run that is to be made.
+
+    Attributes
+    ----------
+    problem : Problem
+    arguments : dict
+        Of `mfpde.solve`, but for the file and the progress.
+    text : str
+        Its configuration as TOML, with all defaults; the file keeps it.
+    target, picture : Path, Path or None
+        Where the solution and its picture go.
+    goes_on : bool
+        Whether the file is there, and the run goes on from it.
+    overwrite : bool
+        Whether a file that is there may be replaced.
+    """
+
+    problem: Problem
+    arguments: dict[str, Any]
+    text: str
+    target: Path
+    picture: Path | None
+    goes_on: bool
+    overwrite: bool
+
+
+def _job(what: str, changes: Mapping[str, Any], output: Path | None, *, force: bool, go_on: bool) -> _Job:
+    """What a problem's name or a TOML file, with changes, asks for; refused if its files could not be written."""
+    from_file = is_file(what)
+    configuration = configuration_of(what, changes, from_file=from_file)
+    target = target_path(configuration, what, output, from_file=from_file)
+    picture = picture_path(configuration, target)
+    goes_on = go_on and target.exists() and not force
+    check_targets([target, picture], force=force or goes_on)
+    problem = configuration.problem()
+    arguments = configuration.solve_arguments()
+    text = configuration.completed(problem).toml(target.parent)
+    return _Job(problem, arguments, text, target, picture, goes_on, force or goes_on)
+
+
+def _is_done(job: _Job, *, quiet: bool) -> bool:
+    """Whether the file holds the whole run, which then is printed; another run than this one is refused."""
+    from mfpde.mesh.record import Result
+
+    earlier = load_file(job.target)
+    _check_same(job.target, earlier, job.text)
+    if earlier.result is not Result.SUCCESS:
+        return False
+    if not quiet:
+        say(report(earlier))
+        say(f"nothing to do: {job.target} holds the whole run")
+    return True
+
+
+_OWN = ("max_steps", "threads", "time_limit", "checkpoint", "progress", "throw", "output")
+"""The arguments of `mfpde.solve` that a run which goes on has, too: the others are in its file."""
+
+
+def _solution(job: _Job, *, quiet: bool) -> Solution:
+    """Compute a run, or go on with it, into its file."""
+    import mfpde as mf
+    from mfpde.mesh.stream import Stream
+    from mfpde.support.session import check_memory
+
+    shape = job.problem.grid(job.arguments.get("shape")).shape
+    check_memory(math.prod(shape))
+    stream = Stream(job.target, overwrite=job.overwrite, configuration={"toml": job.text})
+    saves = job.arguments["save"]
+    stream.check_room(saves if isinstance(saves, int) else len(saves) + 2, shape)
+    arguments = job.arguments | {"progress": False if quiet else None, "throw": False, "output": stream}
+    if not job.goes_on:
+        return _computed(stream, lambda: mf.solve(job.problem, **arguments))
+    own = {name: arguments[name] for name in _OWN if name in arguments}
+    return _computed(stream, lambda: mf.resume(job.target, problem=job.problem, **own))
+
+
+MANNER = ("threads", "max_steps", "time_limit", "output.checkpoint", "output.plot", "output.path")
+"""What may change when a run goes on: not what is computed, but how."""
+
+
+def _check_same(target: Path, earlier: Solution, text: str) -> None:
+    """Refuse to go on with another run than the one in the file."""
+    from mfpde.support.files.untrusted import parse_toml
+
+    then = earlier.configuration.get("toml")
+    if not isinstance(then, str):
+        raise RefusedError(f"{target} was not written by mfpde run; use mfpde resume")
+    was, now = _flat(parse_toml(then)), _flat(parse_toml(text))
+    differ = [key for key in {**was, **now} if was.get(key) != now.get(key) and key not in MANNER]
+    if differ:
+        said = "; ".join(f"{key} was {was.get(key, 'not given')} and is {now.get(key, 'not given')}" for key in differ)
+        raise RefusedError(f"{target} holds another run: {said}; use another file, or --force without --resume")
+
+
+def _flat(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tables.items():
+        found |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# resume
+# ---------------------------------------------------------------------------------------------------------------------
+
+_Unfinished = Annotated[
+    Path, typer.Argument(metavar="FILE", help="The file of a run that was killed, stopped, or is over.")
+]
+_Until = Annotated[float | None, typer.Option(help="Time to run to [default: where it was to go].", show_default=False)]
+_FurtherSaves = Annotated[
+    str | None,
+    typer.Option(
+        help="Save times beyond the old end: how many, or the times [default: as far apart as the last two].",
+        metavar="N|T,T,..",
+        show_default=False,
+    ),
+]
+_OtherFile = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Another file to write [default: FILE].", show_default=False)
+]
+_ForceOutput = Annotated[bool, typer.Option("-f", "--force", help="Overwrite OUTPUT.")]
 
 
 def resume(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The file of a run that was killed, stopped, or is over.")
-    ],
-    until: Annotated[
-        float | None, typer.Option(help="Time to run to [default: where it was to go].", show_default=False)
-    ] = None,
-    save: Annotated[
-        str | None,
-        typer.Option(
-            help="Save times beyond the old end: how many, or the times [default: as far apart as the last two].",
-            metavar="N|T,T,..",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Another file to write [default: FILE].", show_default=False)
-    ] = None,
+    file: _Unfinished,
+    until: _Until = None,
+    save: _FurtherSaves = None,
+    output: _OtherFile = None,
     checkpoint_every: CheckpointEvery = None,
     time_limit: TimeLimit = None,
-    threads: Annotated[int | None, typer.Option(help="Number of threads.", show_default=False)] = None,
+    threads: Threads = None,
     no_plot: NoPlot = False,
     quiet: Quiet = False,
-    force: Annotated[bool, typer.Option("-f", "--force", help="Overwrite OUTPUT.")] = False,
+    force: _ForceOutput = False,
 ) -> None:
     """Go on with a run: the file then holds all of it, as if it had never stopped."""
     with one_line_warnings():
         with refusing():
+            from mfpde.runs.configuration import Configuration
+
             earlier = load_file(file)
             target = file if output is None else output
             text = earlier.configuration.get("toml")
-            picture = None if no_plot or not isinstance(text, str) else picture_path(text, target)
+            picture = None
+            if isinstance(text, str) and not no_plot:
+                picture = picture_path(Configuration.from_toml(text, target.parent), target)
             check_targets([target], force=force or target == file)
             import mfpde as mf
             from mfpde.mesh.stream import Stream
@@ -195,7 +293,6 @@ def resume(
             if isinstance(text, str):
                 configuration["toml"] = text if until is None and save is None else _longer(text, earlier, until, save)
             stream = Stream(target, overwrite=force or target == file, configuration=configuration)
-            every = 60.0 if checkpoint_every is None else checkpoint_every or None
             solution = _computed(
                 stream,
                 lambda: mf.resume(
@@ -203,7 +300,7 @@ def resume(
                     until,
                     save=None if save is None else save_times(save),
                     output=stream,
-                    checkpoint=every,
+                    checkpoint=60.0 if checkpoint_every is None else checkpoint_every or None,
                     time_limit=time_limit,
                     threads=threads,
                     progress=False if quiet else None,
@@ -211,6 +308,23 @@ def resume(
                 ),
             )
         _conclude(solution, target, picture, quiet=quiet)
+
+
+def _longer(text: str, earlier: Solution, until: float | None, save: str | None) -> str:
+    """The configuration of a run that goes further than it was to go."""
+    from mfpde.runs.configuration import Configuration
+    from mfpde.runs.resuming import save_targets
+    from mfpde.support.files.untrusted import parse_toml
+
+    targets = save_targets(earlier, until, None if save is None else save_times(save))
+    tables = parse_toml(text)
+    output = {**tables.get("output", {}), "save": targets}
+    return Configuration.from_tables({**tables, "t_end": targets[-1], "output": output}, ".", "the run's text").toml()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the end of both
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def _computed(stream: Stream, compute: Callable[[], Solution]) -> Solution:
@@ -243,40 +357,3 @@ def _conclude(solution: Solution, target: Path, picture: Path | None, *, quiet: 
         raise typer.Exit(OUT_OF_TIME if out_of_time else INTERRUPTED)
     complain(f"the run failed {where}: {solution.result.value}; what was computed is in {target}")
     raise typer.Exit(FAILED)
-
-
-MANNER = ("threads", "max_steps", "time_limit", "output.checkpoint", "output.plot", "output.path")
-"""What may change when a run goes on: not what is computed, but how."""
-
-
-def _check_same(target: Path, earlier: Solution, text: str) -> None:
-    """Refuse to go on with another run than the one in the file."""
-    from mfpde.support.files.untrusted import parse_toml
-
-    then = earlier.configuration.get("toml")
-    if not isinstance(then, str):
-        raise RefusedError(f"{target} was not written by mfpde run; use mfpde resume")
-    was, now = _flat(parse_toml(then)), _flat(parse_toml(text))
-    differ = [key for key in {**was, **now} if was.get(key) != now.get(key) and key not in MANNER]
-    if differ:
-        said = "; ".join(f"{key} was {was.get(key, 'not given')} and is {now.get(key, 'not given')}" for key in differ)
-        raise RefusedError(f"{target} holds another run: {said}; use another file, or --force without --resume")
-
-
-def _flat(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tables.items():
-        found |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return found
-
-
-def _longer(text: str, earlier: Solution, until: float | None, save: str | None) -> str:
-    """The configuration of a run that goes further than it was to go."""
-    from mfpde.runs.configuration import Configuration
-    from mfpde.runs.resuming import save_targets
-    from mfpde.support.files.untrusted import parse_toml
-
-    targets = save_targets(earlier, until, None if save is None else save_times(save))
-    tables = parse_toml(text)
-    output = {**tables.get("output", {}), "save": targets}
-    return Configuration.from_tables({**tables, "t_end": targets[-1], "output": output}, ".", "the run's text").toml()

@@ -36,11 +36,11 @@ from mfpde.support.files.hdf5 import (
     Reader,
     as_numbers,
     crc,
-    one_line,
     reading,
     sha256,
 )
 from mfpde.support.files.untrusted import check_heaps, elsewhere, extents, parse_toml, stored_bytes
+from mfpde.support.words import one_line
 
 if TYPE_CHECKING:
     import h5py

@@ -33,19 +33,18 @@ from numpy.typing import NDArray
 
 from mfpde.mesh import solution_writer
 from mfpde.mesh.record import Record, Result, State
+from mfpde.support.files import SUFFIXES, hdf5
 from mfpde.support.files import frames as stored
-from mfpde.support.files import hdf5
 from mfpde.support.files.frames import StoredDensity, file_stamp
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["SUFFIXES", "Stream"]
+__all__ = ["Stream"]
 
 Rows = Sequence[float] | NDArray[Any]
 Responses = Any  # rows that can be cut: an array, or those of a `Recorder`
 
-SUFFIXES = (".h5", ".hdf5")
 _CHUNK = 2**16
 """Bytes of frames that lie together, where frames are smaller."""
 _LARGEST_CHUNK = 2**30

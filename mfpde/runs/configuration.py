@@ -40,12 +40,11 @@ from mfpde.runs.tables import (
     ScheduleTable,
     arguments_of,
     explain,
-    one_line,
     short,
-    suggestion,
     typed_parameters,
 )
 from mfpde.support.files.untrusted import parse_toml
+from mfpde.support.words import one_line, suggestion
 
 __all__ = ["Configuration", "load_config", "named_config", "parse_value"]
 

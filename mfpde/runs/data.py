@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mfpde.equation.energy.losses import check_size
-from mfpde.runs.tables import ConfigurationError, NetworkTable, one_line, short, suggestion
+from mfpde.runs.tables import ConfigurationError, NetworkTable, short
 from mfpde.support.arrays import Array
 from mfpde.support.files.untrusted import read_npz
+from mfpde.support.words import one_line, suggestion
 
 __all__ = ["Data", "read_data", "read_file"]
 

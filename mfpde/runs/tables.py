@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import math
 import re
 import typing
@@ -30,6 +29,7 @@ from mfpde.mesh.methods.splitting import Lie, Strang
 from mfpde.mesh.schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
 from mfpde.mesh.stopping import OnEndMass
 from mfpde.problems import constructor, names
+from mfpde.support.words import one_line, suggestion
 
 __all__ = [
     "CONTROLLERS",
@@ -48,9 +48,7 @@ __all__ = [
     "SchemeTable",
     "arguments_of",
     "explain",
-    "one_line",
     "short",
-    "suggestion",
     "typed_parameters",
 ]
 
@@ -92,20 +90,6 @@ class ConfigurationError(ValueError):
 # ---------------------------------------------------------------------------------------------------------------------
 # words
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def suggestion(value: Any, valid: Iterable[Any]) -> str:
-    """``did you mean 'x'? valid: ...``, the first half for near misses only."""
-    options = [str(option) for option in valid]
-    folded = {option.casefold(): option for option in options}
-    near = difflib.get_close_matches(str(value).casefold(), folded, n=1, cutoff=0.6)
-    hint = f"did you mean {folded[near[0]]!r}? " if near else ""
-    return f"{hint}valid: {', '.join(map(repr, options)) if options else 'none'}"
-
-
-def one_line(text: object) -> str:
-    """The text without line breaks."""
-    return " ".join(str(text).split())
 
 
 def short(value: Any) -> str:

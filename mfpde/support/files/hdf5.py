@@ -27,6 +27,7 @@ from mfpde.support.arguments import shown
 from mfpde.support.arrays import Array
 from mfpde.support.files.frames import open_file
 from mfpde.support.files.untrusted import elsewhere, parse_toml, stored_bytes
+from mfpde.support.words import one_line
 
 if TYPE_CHECKING:
     import h5py
@@ -51,7 +52,6 @@ __all__ = [
     "crc",
     "frames_at_once",
     "holds_reference",
-    "one_line",
     "reading",
     "replacing",
     "reporting",
@@ -447,8 +447,3 @@ def as_numbers(values: Any) -> Any:
 
 def _where(group: h5py.Group, name: str) -> str:
     return f"{group.name.rstrip('/')}/{name}"
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an error in one line."""
-    return " ".join(str(error.args[0] if error.args else error).split()) or type(error).__name__

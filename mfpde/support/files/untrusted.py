@@ -20,6 +20,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.support.words import one_line
+
 if TYPE_CHECKING:
     import h5py
 
@@ -215,7 +217,7 @@ def read_npz(source: str | os.PathLike[str] | IO[bytes], wanted: Sequence[str], 
     except (ValueError, OSError):
         raise
     except Exception as error:  # a damaged archive fails in many ways
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+        raise ValueError(one_line(error)) from None
     return arrays
 
 

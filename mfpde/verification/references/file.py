@@ -10,6 +10,7 @@ import re
 import time
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,14 @@ from mfpde.support.arguments import shown
 from mfpde.support.arrays import Array
 from mfpde.support.files import hdf5
 from mfpde.support.files.untrusted import check_heaps
+from mfpde.support.words import one_line
 from mfpde.verification.references.certified import Certified, Reference
 from mfpde.verification.references.file_observables import ARRAYS, KINDS, OTHER, described, observable_named
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["StoredReference", "read_reference", "save_reference"]
+__all__ = ["Origin", "StoredReference", "read_reference", "save_reference"]
 
 
 SCHEMA = 1
@@ -36,13 +38,36 @@ MAX_BYTES = 2**28
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# observables as data
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # what a file gives
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a file says of a reference besides its numbers.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    title : str
+        The problem's name.
+    configuration : dict
+        What names the problem, as in a TOML file of a run.
+    command : str
+        What computes the same numbers again.
+    fingerprint : str
+        Of the problem.
+    provenance : dict
+        Versions of Python and of the packages; under ``"volatile"`` date and platform.
+    """
+
+    path: Path = Path()
+    title: str = ""
+    configuration: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
+    fingerprint: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 class StoredReference(Reference):
@@ -52,16 +77,8 @@ class StoredReference(Reference):
     ----------
     problem : Problem
         Built from the name and the parameters in the file, and held against the fingerprint there.
-    path : Path
-        The file.
-    configuration : dict
-        What names the problem, as in a TOML file of a run.
-    command : str
-        What computes the same numbers again.
-    fingerprint : str
-        Of the problem.
-    provenance : dict
-        Versions of Python and of the packages; under ``"volatile"`` date and platform.
+    path, title, configuration, command, fingerprint, provenance
+        What the file says besides, see `Origin`.
 
     See Also
     --------
@@ -69,6 +86,7 @@ class StoredReference(Reference):
     """
 
     path: Path
+    title: str
     configuration: dict[str, Any]
     command: str
     fingerprint: str
@@ -83,12 +101,7 @@ class StoredReference(Reference):
         reached: bool,
         ancestral_mass: float | None = None,
         *,
-        path: Path = Path(),
-        title: str = "",
-        configuration: dict[str, Any] | None = None,
-        command: str = "",
-        fingerprint: str = "",
-        provenance: dict[str, Any] | None = None,
+        origin: Origin | None = None,
     ) -> None:
         # what is frozen is not set, it is there
         self.__dict__.update(
@@ -97,12 +110,7 @@ class StoredReference(Reference):
             levels=levels,
             reached=reached,
             ancestral_mass=ancestral_mass,
-            path=path,
-            configuration=configuration or {},
-            command=command,
-            fingerprint=fingerprint,
-            provenance=provenance or {},
-            _title=title,
+            **vars(origin or Origin()),
         )
         if problem is not None:
             self.__dict__["problem"] = problem
@@ -116,7 +124,7 @@ class StoredReference(Reference):
     @property
     def name(self) -> str:
         """The problem's name."""
-        return self._title or (self.problem.name if "problem" in self.__dict__ else "")
+        return self.title or (self.problem.name if "problem" in self.__dict__ else "")
 
 
 def _rebuilt(stored: StoredReference) -> Problem:
@@ -149,7 +157,7 @@ def _rebuilt(stored: StoredReference) -> Problem:
                 problem = problems.get(str(tables["problem"]), **parameters)
             found = problem.fingerprint()
         except Exception as error:  # parameters come from a file
-            raise ValueError(f"{stored.path}: its problem cannot be built: {hdf5.one_line(error)}") from None
+            raise ValueError(f"{stored.path}: its problem cannot be built: {one_line(error)}") from None
     if found != stored.fingerprint:
         raise ValueError(
             f"{stored.path}: {stored.name!r} is not the problem that it was (its fingerprint differs); "
@@ -451,12 +459,14 @@ class _Reader(hdf5.Reader):
             self.levels(),
             bool(self.number(file, "reached", integer=True)),
             self.number(file, "ancestral_mass") if "ancestral_mass" in file.attrs else None,
-            path=Path(self.path),
-            title=self.text(file, "problem"),
-            configuration=self.configuration(),
-            command=self.text(file, "command"),
-            fingerprint=self.text(file, "fingerprint"),
-            provenance=self.provenance(),
+            origin=Origin(
+                path=Path(self.path),
+                title=self.text(file, "problem"),
+                configuration=self.configuration(),
+                command=self.text(file, "command"),
+                fingerprint=self.text(file, "fingerprint"),
+                provenance=self.provenance(),
+            ),
         )
         for name in self.sums.keys() - self.seen - {"attributes"}:
             group, _, own = name.partition("/")
@@ -517,7 +527,7 @@ class _Reader(hdf5.Reader):
         try:
             observable = None if kind == OTHER else observable_named(kind, self.table(group, "parameters"), array)
         except ValueError as error:
-            self.fail(f"{group.name} is no {kind}: {hdf5.one_line(error)}")
+            self.fail(f"{group.name} is no {kind}: {one_line(error)}")
         return Certified(
             name=self.text(group, "name"),
             times=times,

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from mfpde.equation.problem import Problem
-from mfpde.support.files import hdf5
+from mfpde.support.files import SUFFIXES, hdf5
+from mfpde.support.words import one_line
 from mfpde.verification.observables import Observable
 from mfpde.verification.references.certified import Certified, Reference
 from mfpde.verification.references.file import StoredReference, read_reference, save_reference
@@ -35,7 +36,6 @@ __all__ = [
 
 FOLDER = Path(__file__).parent / "data"
 """Where the files of the pack are."""
-SUFFIXES = (".h5", ".hdf5")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def check(
     try:
         stored = load_reference(name)
     except hdf5.FileFormatError as error:
-        return Checked(str(name), (hdf5.one_line(error),))
+        return Checked(str(name), (one_line(error),))
     if made is None:
         parts: tuple[Part, ...] = (Part(stored.tolerance, tuple(_measured(stored)), 120.0),)
     elif wrong := differences(made, stored):
@@ -222,7 +222,7 @@ def check(
     try:
         found = computed(stored.problem, parts, progress, tolerance, budget)
     except Disagreement as error:
-        return Checked(str(name), (hdf5.one_line(error),), seconds=time.perf_counter() - began)
+        return Checked(str(name), (one_line(error),), seconds=time.perf_counter() - began)
     wrong = [
         f"{one.name} differs by {_apart(one, other):.3g} times the sum of both bars"
         for one, other in zip(stored.observables, found.observables, strict=True)

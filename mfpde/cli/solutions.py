@@ -1,0 +1,65 @@
+"""Solutions on the command line: read from a file, printed as a table, drawn."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mfpde.cli.output import aligned, reason, refusing, say
+
+if TYPE_CHECKING:
+    from mfpde.mesh.solution import Solution
+
+__all__ = ["any_numbers", "draw", "load_file", "report"]
+
+
+def load_file(path: Path) -> Solution:
+    """The solution in a file."""
+    from mfpde.runs.loading import load
+
+    with refusing():
+        return load(path)
+
+
+def report(solution: Solution) -> str:
+    """What a run has found: its summary, its notes, and a line a save time."""
+    rows = solution.summary()
+    width = max(map(len, rows))
+    lines = [f"Solution of {solution.name!r}", *(f"  {key:<{width}}  {value}" for key, value in rows.items())]
+    notes = [f"  note: {text}" for text in solution.notes if text != solution.no_certificate]
+    return "\n".join([*lines, *notes, "", *_saves(solution)])
+
+
+def _saves(solution: Solution) -> list[str]:
+    """A line a save time."""
+    import numpy as np
+
+    d = solution.diagnostics
+    at = np.minimum(np.searchsorted(d["time"], solution.times), len(d["time"]) - 1)
+    table = [("t", "energy", "optimality gap", "mass", "minimum")]
+    for i, t in zip(at, solution.times, strict=True):
+        gap, mass, least = (float(d[name][i]) for name in ("optimality_gap", "mass", "minimum"))
+        shown = "nan" if solution.no_certificate else f"{gap:.3g}"  # early versions wrote a number all the same
+        table.append((f"{t:g}", f"{float(d['energy'][i]):.9g}", shown, f"{mass:.12g}", f"{least:.3g}"))
+    return aligned(table)
+
+
+def draw(solution: Solution, path: Path) -> bool:
+    """Draw the picture; whether that worked. A run is not lost when it fails."""
+    from mfpde.runs.pictures import plot
+
+    try:
+        with any_numbers():
+            plot(solution, path)
+    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
+        say(f"warning: no picture: {reason(error)}", err=True)
+        return False
+    return True
+
+
+def any_numbers() -> contextlib.AbstractContextManager[Any]:
+    """Draw whatever a file holds: axes of 1e300 overflow where ticks are made, which is nobody's business."""
+    import numpy as np
+
+    return np.errstate(all="ignore")
