@@ -20,19 +20,16 @@ from mfpde import ParticleRecord, Quantity, Verdict
 from mfpde.mesh import run as integration
 from mfpde.particles import BirthDeath, GradientDescent, Langevin, Weights
 from mfpde.verification.comparison.distances import Quantile, circle_distance
-from mfpde.verification.comparison.mean_field import Field, exact_field, solution_field
-from mfpde.verification.comparison.procedure import _step
+from mfpde.verification.comparison.mean_field import Field, MeshDensities, exact_field, solution_field
+from mfpde.verification.comparison.replicas import common_step
 from mfpde.verification.comparison.statistics import (
-    Estimate,
     Rules,
     _Data,
     _extrapolate,
     _judge,
     _slope,
-    combine,
-    intercept,
-    line_weights,
 )
+from mfpde.verification.estimates import Estimate, combine, intercept, line_weights
 
 Z = 5.0
 SIZES = [50, 200, 800]
@@ -113,7 +110,7 @@ def test_marginals_of_a_mesh_are_accurate_to_high_order(point_values):
     for n in (40, 80):
         grid, measure = problem.grid((n,)), mf.Product(x=law).restrict(problem.axes)
         mu = measure.point_values(grid) if point_values else measure.cells(grid)
-        field = Field(problem, np.zeros(1), grid, [mu], point_values, None, np.zeros(1), [None])
+        field = Field(problem, np.zeros(1), np.zeros(1), [None], MeshDensities(grid, [mu], point_values))
         found = points.distances(field.marginal(0, 0)[0])
         errors.append(abs(math.sqrt(found[1]) - math.sqrt(exact[1])))
     assert errors[1] < 1e-4
@@ -269,14 +266,14 @@ def test_distances_are_judged_against_independent_draws():
     ],
 )
 def test_step_divides_the_times_twice_over(times, limit, dt):
-    step, end = _step(np.array(times), limit)
+    step, end = common_step(np.array(times), limit)
     assert step == pytest.approx(dt, rel=1e-12)
     assert end == times[-1]
 
 
 def test_step_refuses_times_without_a_common_one():
     with pytest.raises(ValueError, match=r"divides all times 0, 0\.3141\S+, 1"):
-        _step(np.array([0.0, 0.1 * math.pi, 1.0]), 0.01)
+        common_step(np.array([0.0, 0.1 * math.pi, 1.0]), 0.01)
 
 
 # ----- right schemes
@@ -851,8 +848,8 @@ def test_where_the_mass_comes_from_is_found_for_a_mesh_too():
 
 def test_an_excuse_is_for_gaps_where_no_particles_start_only():
     """The same gap, with enough particles where the mass comes from, is inconsistent."""
-    from mfpde.verification.comparison.findings import Verdict
-    from mfpde.verification.comparison.statistics import ANCESTORS, _excused, _Judgement
+    from mfpde.verification.comparison.findings import ANCESTORS, Verdict
+    from mfpde.verification.comparison.statistics import _excused, _Judgement
 
     one = np.ones(1)
     case = _Judgement(one, one, one, one, 9.0, 0.0, Verdict.INCONSISTENT, "a gap")

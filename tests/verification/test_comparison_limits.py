@@ -18,10 +18,10 @@ import mfpde as mf
 from mfpde import ParticleRecord, Verdict
 from mfpde.mesh.schemes import Limiter
 from mfpde.verification.comparison.diagnosis import Fit, VisibleError, in_words
-from mfpde.verification.comparison.findings import MARGIN
 from mfpde.verification.comparison.mean_field import energy_scale, least_energy_is_zero
 from mfpde.verification.comparison.sensitivity import STEP, Fault, OnCells, OnNodes, Sensitivities, _widened, changed
-from mfpde.verification.comparison.statistics import Rules, _Data, _judge, combine
+from mfpde.verification.comparison.statistics import Rules, _Data, _judge
+from mfpde.verification.estimates import MARGIN, combine
 from validation.particle_codes import DOUBLED, RIGHT, Code, Langevin, compared
 
 

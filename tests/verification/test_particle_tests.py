@@ -13,7 +13,7 @@ from shared import ROOT, printed_by, python
 
 import mfpde as mf
 from mfpde import testing
-from mfpde.verification.comparison.statistics import combine
+from mfpde.verification.estimates import combine
 from mfpde.verification.particle_tests import cases, statistics
 from mfpde.verification.references.certified import Certified, Reference
 

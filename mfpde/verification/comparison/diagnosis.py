@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.support.arrays import Array
-from mfpde.verification.comparison.findings import MARGIN, Finding
+from mfpde.verification.comparison.findings import Finding
 from mfpde.verification.comparison.mean_field import Quantity
+from mfpde.verification.comparison.replicas import Replicas
 from mfpde.verification.comparison.sensitivity import Fault, Sensitivities
-from mfpde.verification.comparison.statistics import Estimate, combine, intercept
+from mfpde.verification.estimates import MARGIN, Estimate, combine, intercept
 
 __all__ = ["Fit", "Gaps", "VisibleError", "explanation", "visible_errors"]
 
@@ -111,12 +112,8 @@ class Gaps:
     times : array, shape (m,)
     followed : array of int
         The numbers of the times that count: those whose limit particles can follow.
-    sizes : array, shape (K,)
-    groups : sequence of mapping of str to array (R, m, q)
-        Gaps of the replicas of each size.
-    control : mapping of str to array (R, m, q), optional
-    ratio : float
-        Of the steps of the control run and of the others.
+    replicas : Replicas
+        All gaps.
     sensitivities : Sensitivities
     """
 
@@ -125,27 +122,12 @@ class Gaps:
         findings: Mapping[str, Finding],
         times: Array,
         followed: NDArray[np.intp],
-        sizes: Array,
-        groups: Sequence[Mapping[str, Array]],
-        control: Mapping[str, Array] | None,
-        ratio: float,
+        replicas: Replicas,
         sensitivities: Sensitivities,
     ) -> None:
         self.names, self.followed = [name for name, f in findings.items() if f.signed], followed
         self.sensitivities = sensitivities
-        used = [k for k, group in enumerate(groups) if len(group[self.names[0]]) > 1]
-        rows = [self._vector(groups[k]) for k in used]
-        weights = intercept(1.0 / sizes[used], np.array([len(y) for y in rows]) * sizes[used])
-        self.groups = [w * y for w, y in zip(weights, rows, strict=True)]
-        if control is not None and len(control[self.names[0]]) > 1 and used[-1] == len(groups) - 1:
-            # at the start there is no step to correct for
-            moved = {n: np.zeros(groups[0][n].shape[1:]) + (times[:, None] > 0) for n in self.names}
-            first, other = self._vector(moved) / (ratio - 1.0), self._vector(control)
-            if len(other) == len(rows[-1]):
-                self.groups[-1] = self.groups[-1] + first * (rows[-1] - other)
-            else:
-                self.groups[-1] = self.groups[-1] + first * rows[-1]
-                self.groups.append(-first * other)
+        self._combine(times, replicas)
         self.limit = np.sum([g.mean(axis=0) for g in self.groups], axis=0)
         self.allowance = self._vector({name: findings[name].allowance for name in self.names})
         visible = {name: findings[name].visible - MARGIN * findings[name].limit_error for name in self.names}
@@ -154,6 +136,25 @@ class Gaps:
         variance = np.sum([g.var(axis=0, ddof=1) / len(g) for g in self.groups], axis=0)
         self.variance = variance + self.allowance**2 + (1e-12 * self.scale) ** 2 + 1e-300
         self.slopes = {fault: self._vector(sensitivities.slopes[fault]) for fault in sensitivities.faults}
+
+    def _combine(self, times: Array, replicas: Replicas) -> None:
+        """Groups of independent vectors: their means add up to the limit for many particles and short steps."""
+        sizes, control = np.array(replicas.sizes, dtype=float), replicas.control
+        groups = [replicas.groups[n] for n in replicas.sizes]
+        used = [k for k, group in enumerate(groups) if len(group[self.names[0]]) > 1]
+        rows = [self._vector(groups[k]) for k in used]
+        weights = intercept(1.0 / sizes[used], np.array([len(y) for y in rows]) * sizes[used])
+        self.groups = [w * y for w, y in zip(weights, rows, strict=True)]
+        if control is None or not len(control[self.names[0]]) > 1 or used[-1] != len(groups) - 1:
+            return
+        # at the start there is no step to correct for
+        moved = {n: np.zeros(groups[0][n].shape[1:]) + (times[:, None] > 0) for n in self.names}
+        first, other = self._vector(moved) / (replicas.control_ratio - 1.0), self._vector(control)
+        if len(other) == len(rows[-1]):
+            self.groups[-1] = self.groups[-1] + first * (rows[-1] - other)
+        else:
+            self.groups[-1] = self.groups[-1] + first * rows[-1]
+            self.groups.append(-first * other)
 
     def _vector(self, parts: Mapping[str, Array]) -> Array:
         """Times that count and components of the observables, flat; replicas, where there are any, first."""

@@ -1,4 +1,4 @@
-"""What is found of one quantity."""
+"""What a comparison says of one observable: verdicts, the finding with all its numbers, the levels it is judged by."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from dataclasses import dataclass
 
 from mfpde.support.arrays import Array
 
-__all__ = ["DOUBT", "FEWEST", "Finding", "MARGIN", "STEP_SHARE", "Verdict", "WELCH", "overall"]
+__all__ = ["ANCESTORS", "DOUBT", "FEWEST", "Finding", "STEP_SHARE", "Verdict", "overall"]
 
 
 STEP_SHARE = 0.05
 """Bias, as a fraction of an observable's scale, put down to time steps where no run with other steps says."""
-MARGIN = 3.0
-"""Standard errors by which a gap that is sure to be seen lies above what is just significant."""
 DOUBT = 3.0
 """Score against a fall slower than 1/n that a significant gap needs to be called lasting."""
 FEWEST = 4
 """Replicas from which on a variance has an error bar: of two, both centred squares are the same number."""
-WELCH = 8
-"""Replicas from which on degrees of freedom may be estimated where other groups have twice as many and more."""
+ANCESTORS = 10.0
+"""So many particles have to start where half of the mass descends from; a gap with fewer is no fault of the scheme."""
 
 
 class Verdict(enum.Enum):

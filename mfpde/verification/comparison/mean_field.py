@@ -1,4 +1,8 @@
-"""The mean field as a reference, what is compared of it, and the gaps of particles to it."""
+"""The mean field that particles are compared with: which quantities of it, and how large they are.
+
+A `Field` has what a comparison asks of the mean field at its times: energies, responses, moments, marginals, samples,
+whether it comes from a solution on a mesh, from characteristics or from a law in closed form.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import enum
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ExactLaw",
     "Field",
+    "MeshDensities",
     "Quantity",
     "characteristics_field",
     "energy_scale",
@@ -164,42 +170,137 @@ class _Cells(Sequence[tuple[Array, Array]]):
         return self.centres, (self.density[j] * self.grid.cell_volume).ravel()
 
 
+class MeshDensities:
+    """Densities on a mesh, one for each of the compared times: their marginals, projections and samples.
+
+    Parameters
+    ----------
+    grid : Grid
+    frames : sequence of array, shape (m, *grid.shape)
+        Cell averages, or values at the centres.
+    point_values : bool
+        Which of the two.
+    """
+
+    def __init__(self, grid: Grid, frames: Sequence[Array], point_values: bool) -> None:
+        self.grid, self.frames, self.point_values = grid, frames, point_values
+        self._marginals: dict[tuple[int, int], tuple[Quantile, tuple[Array, Array]]] = {}
+
+    def points(self) -> Sequence[tuple[Array, Array]]:
+        """The centres of the cells and their masses, at each time."""
+        return _Cells(self.grid, self.frames)
+
+    def marginal(self, i: int, j: int) -> tuple[Quantile, tuple[Array, Array]]:
+        """Along axis `i` at time number `j`: the quantile function, and the distribution function as a curve."""
+        if (i, j) not in self._marginals:
+            self._marginals[i, j] = self._marginal(i, j)
+        return self._marginals[i, j]
+
+    def _marginal(self, i: int, j: int) -> tuple[Quantile, tuple[Array, Array]]:
+        others = tuple(k for k in range(self.grid.dimension) if k != i)
+        f = np.asarray(self.frames[j].sum(axis=others))
+        if self.point_values:  # averages of the cells from values at their centres
+            padded = np.pad(f, 1, mode="wrap" if self.grid.axes[i].periodic else "edge")
+            f = np.maximum(f + (padded[2:] - 2 * f + padded[:-2]) / 24.0, 0.0)
+        faces = self.grid.faces(i)
+        c = np.concatenate([[0.0], np.cumsum(f)])
+        c /= c[-1]
+        from scipy.interpolate import PchipInterpolator
+
+        x = np.interp(np.arange(REFINE * len(f) + 1) / REFINE, np.arange(len(f) + 1), faces)
+        curve = (x, np.clip(PchipInterpolator(faces, c)(x), 0.0, 1.0))
+        return Quantile.of_curve(*curve), curve
+
+    @cached_property
+    def _centres(self) -> Array:
+        return self.grid.points()
+
+    def projected(self, direction: Array, j: int) -> Quantile:
+        """The quantile function of the projection on a direction at time number `j`.
+
+        The masses of the cells lie at their centres, spread as widely as a cell is.
+        """
+        w = self.frames[j].ravel()
+        keep = w > 1e-12 * w.max()
+        along, w = self._centres[keep] @ direction, w[keep]
+        order = np.argsort(along, kind="stable")
+        along, w = along[order], w[order] / w.sum()
+        mass = np.concatenate([[0.0], np.cumsum(w)])
+        moment = np.concatenate([[0.0], np.cumsum(w * along)])
+        width = math.sqrt(sum((e * h) ** 2 for e, h in zip(direction, self.grid.spacing, strict=True)))
+
+        def integral(y: Array) -> Array:  # of the distribution function
+            k = np.searchsorted(along, y, side="right")
+            return np.asarray(y * mass[k] - moment[k])
+
+        low, high = along[0] - 0.5 * width, along[-1] + 0.5 * width
+        x = np.linspace(low, high, min(4096, 4 * math.ceil((high - low) / width) + 1))
+        return Quantile.of_curve(x, (integral(x + 0.5 * width) - integral(x - 0.5 * width)) / width)
+
+    def sample(self, j: int, n: int, rng: np.random.Generator) -> Array:
+        """Independent draws at time number `j`, shape (n, d): in one dimension by the quantile function."""
+        if self.grid.dimension > 1:
+            return GridMeasure(self.grid, self.frames[j]).restrict(self.grid.axes).sample(n, rng)
+        q = self.marginal(0, j)[0]
+        u = rng.random(n)
+        s = np.clip(np.searchsorted(q.c, u, side="right") - 1, 0, len(q.low) - 1)
+        share = (u - q.c[s]) / (q.c[s + 1] - q.c[s])
+        return np.asarray(q.low[s] + share * (q.high[s] - q.low[s]))[:, None]
+
+
 class Field:
     """What `compare` knows of ``mu_t`` at its times: numbers, marginals, samples.
 
-    `density` holds masses of the cells of `grid`, or is None where no density is known; then distances are left out.
+    Parameters
+    ----------
+    problem : Problem
+    times : array, shape (m,)
+    energy : array, shape (m,)
+        ``E[mu_t]``, without entropy.
+    laws : sequence of RestrictedMeasure or None
+        ``mu_t`` where it can be sampled itself.
+    mesh : MeshDensities, optional
+        Its densities; without them distances are left out.
+    source : sequence of (array, array), optional
+        Points, shape (n, d), and weights, shape (n,), at each time. Default: the cells of the mesh.
+
+    Attributes
+    ----------
+    mass : array, shape (m,)
+    response : array, shape (m, r), or None
+        ``u = int Phi dmu_t``; None where the energy has none.
     """
 
     def __init__(
         self,
         problem: Problem,
         times: Array,
-        grid: Grid | None,
-        density: Sequence[Array] | None,
-        point_values: bool,
-        source: Sequence[tuple[Array, Array]] | None,
         energy: Array,
         laws: Sequence[RestrictedMeasure | None],
+        mesh: MeshDensities | None,
+        source: Sequence[tuple[Array, Array]] | None = None,
     ) -> None:
-        self.problem, self.times, self.grid, self.energy = problem, times, grid, np.asarray(energy, dtype=float)
-        self.density, self.point_values = density, point_values
-        self.laws = laws
+        self.problem, self.times, self.energy = problem, times, np.asarray(energy, dtype=float)
+        self.mesh, self.laws = mesh, laws
         self.axes = tuple(problem.axes)
         bound = problem.bound_energy
         if source is None:
-            assert grid is not None
-            assert density is not None
-            source = _Cells(grid, density)
+            source = self.densities.points()
         self.source = source
-        self._points: Array | None = None
-        self._marginals: dict[tuple[int, int], tuple[Quantile, tuple[Array, Array]]] = {}
         self._moments: dict[tuple[int, int], tuple[float, float]] = {}
         self.mass = np.array([float(w.sum()) for _, w in source])
         self.response = None
         if bound.response_size > 0 and not bound.direct:
             self.response = np.stack([bound.response(x, w) for x, w in source])
 
+    @property
+    def densities(self) -> MeshDensities:
+        """The densities on a mesh, where it is known that there are some."""
+        assert self.mesh is not None
+        return self.mesh
+
     def moments(self, i: int, j: int) -> tuple[float, float]:
+        """Mean and mean square along axis `i` at time number `j`; of a periodic axis those of cosine and sine."""
         if (i, j) not in self._moments:
             x, w = self.source[j]
             self._moments[i, j] = moments_along(self.axes[i], x[:, i], w)
@@ -216,75 +317,25 @@ class Field:
 
     def marginal(self, i: int, j: int) -> tuple[Quantile, tuple[Array, Array]]:
         """The quantile function of a marginal, and its distribution function as a curve."""
-        if (i, j) not in self._marginals:
-            self._marginals[i, j] = self._marginal(i, j)
-        return self._marginals[i, j]
-
-    def _marginal(self, i: int, j: int) -> tuple[Quantile, tuple[Array, Array]]:
-        assert self.grid is not None
-        assert self.density is not None
-        others = tuple(k for k in range(len(self.axes)) if k != i)
-        f = np.asarray(self.density[j].sum(axis=others))
-        if self.point_values:  # averages of the cells from values at their centres
-            padded = np.pad(f, 1, mode="wrap" if self.axes[i].periodic else "edge")
-            f = np.maximum(f + (padded[2:] - 2 * f + padded[:-2]) / 24.0, 0.0)
-        faces = self.grid.faces(i)
-        c = np.concatenate([[0.0], np.cumsum(f)])
-        c /= c[-1]
-        from scipy.interpolate import PchipInterpolator
-
-        x = np.interp(np.arange(REFINE * len(f) + 1) / REFINE, np.arange(len(f) + 1), faces)
-        curve = (x, np.clip(PchipInterpolator(faces, c)(x), 0.0, 1.0))
-        return Quantile.of_curve(*curve), curve
+        return self.densities.marginal(i, j)
 
     def projected(self, direction: Array, j: int) -> Quantile:
-        """The quantile function of the projection on a direction.
-
-        The masses of the cells lie at their centres, spread as widely as a cell is.
-        """
-        assert self.grid is not None
-        assert self.density is not None
-        w = self.density[j].ravel()
-        keep = w > 1e-12 * w.max()
-        along, w = self._centres()[keep] @ direction, w[keep]
-        order = np.argsort(along, kind="stable")
-        along, w = along[order], w[order] / w.sum()
-        mass = np.concatenate([[0.0], np.cumsum(w)])
-        moment = np.concatenate([[0.0], np.cumsum(w * along)])
-        width = math.sqrt(sum((e * h) ** 2 for e, h in zip(direction, self.grid.spacing, strict=True)))
-
-        def integral(y: Array) -> Array:  # of the distribution function
-            k = np.searchsorted(along, y, side="right")
-            return np.asarray(y * mass[k] - moment[k])
-
-        low, high = along[0] - 0.5 * width, along[-1] + 0.5 * width
-        x = np.linspace(low, high, min(4096, 4 * math.ceil((high - low) / width) + 1))
-        return Quantile.of_curve(x, (integral(x + 0.5 * width) - integral(x - 0.5 * width)) / width)
-
-    def _centres(self) -> Array:
-        assert self.grid is not None
-        if self._points is None:
-            self._points = self.grid.points()
-        return self._points
+        """The quantile function of the projection on a direction."""
+        return self.densities.projected(direction, j)
 
     def sample(self, j: int, n: int, rng: np.random.Generator) -> Array:
         """Independent draws from ``mu_t``, normalised."""
         law = self.laws[j]
         if law is not None:
             return law.sample(n, rng)
-        if self.grid is not None and self.density is not None:
-            if len(self.axes) == 1:
-                q = self.marginal(0, j)[0]
-                u = rng.random(n)
-                s = np.clip(np.searchsorted(q.c, u, side="right") - 1, 0, len(q.low) - 1)
-                share = (u - q.c[s]) / (q.c[s + 1] - q.c[s])
-                return np.asarray(q.low[s] + share * (q.high[s] - q.low[s]))[:, None]
-            return GridMeasure(self.grid, self.density[j]).restrict(self.axes).sample(n, rng)
+        if self.mesh is not None:
+            return self.mesh.sample(j, n, rng)
         x, w = self.source[j]
         return np.asarray(x[rng.choice(len(w), n, p=w / w.sum())])
 
 
 def moments_along(axis: Axis, x: Array, w: Array) -> tuple[float, float]:
+    """Mean and mean square of coordinates `x` with weights `w`; along a periodic axis those of cosine and sine."""
     if axis.periodic:
         angle = (2 * math.pi / axis.length) * (x - axis.lower)
         return float(w @ np.cos(angle)), float(w @ np.sin(angle))
@@ -292,16 +343,14 @@ def moments_along(axis: Axis, x: Array, w: Array) -> tuple[float, float]:
 
 
 def solution_field(solution: Solution, problem: Problem, times: Array) -> Field:
+    """The mean field at save times of a solution."""
     index = [solution.index(float(t)) for t in times]
     return Field(
         problem,
         times,
-        solution.grid,
-        _Frames(solution.density, index),
-        solution.point_values,
-        None,
         solution.energy_without_entropy[index],
         [problem.mu_0 if t == 0 and starts_at_mu_0(solution, problem) else None for t in times],
+        MeshDensities(solution.grid, _Frames(solution.density, index), solution.point_values),
     )
 
 
@@ -313,46 +362,54 @@ def starts_at_mu_0(solution: Solution, problem: Problem) -> bool:
 
 
 def characteristics_field(found: Characteristics, times: Array, distances: bool) -> tuple[Field, list[str]]:
-    problem, notes = found.problem, []
+    """The mean field along characteristics, and notes; with a density for `distances` where there is a good one."""
+    problem = found.problem
     source = [found.nodes_at(float(t)) for t in times]
     bound = problem.bound_energy
     energy = np.array([bound.energy(x, w) for x, w in source])
-    grid, density = None, None
+    mesh, notes = _density_of(found, times, source) if distances else (None, [])
+    laws = [problem.mu_0 if t == 0 else None for t in times]
+    return Field(problem, times, energy, laws, mesh, source), notes
+
+
+def _density_of(
+    found: Characteristics, times: Array, source: Sequence[tuple[Array, Array]]
+) -> tuple[MeshDensities | None, list[str]]:
+    """The density of characteristics on a mesh; None, and a note why, where there is none of the right mass."""
+    problem = found.problem
     d = len(problem.axes)
-    if distances and d <= 2:
-        grid = problem.grid(problem.shape if problem.shape is not None else (400,) if d == 1 else (96, 96))
-        points = grid.points()
-        try:
-            problem.mu_0.log_density(points[:1])
-        except ValueError as error:
-            notes.append(f"no distances: {error}")
-            grid = None
-    if grid is not None:
-        density = [found.density_at(points, float(t)).reshape(grid.shape) for t in times]
-        off = max(
-            abs(float(mu.sum()) * grid.cell_volume / float(w.sum()) - 1)
-            for mu, (_, w) in zip(density, source, strict=True)
-        )
-        if off > 1e-3:
-            notes.append(
-                f"the density of the characteristics on a mesh of {' x '.join(map(str, grid.shape))} has a mass that "
-                f"is off by {off:.1g}; distances are left out (compare with a solution on a mesh)"
-            )
-            grid = density = None
-    elif distances and d > 2:
-        notes.append(
+    if d > 2:
+        why = (
             "no distances: characteristics give a density on a mesh in one and two dimensions only; "
             "compare with a solution on a mesh"
         )
-    laws = [problem.mu_0 if t == 0 else None for t in times]
-    return Field(problem, times, grid, density, True, source, energy, laws), notes
+        return None, [why]
+    grid = problem.grid(problem.shape if problem.shape is not None else (400,) if d == 1 else (96, 96))
+    points = grid.points()
+    try:
+        problem.mu_0.log_density(points[:1])
+    except ValueError as error:
+        return None, [f"no distances: {error}"]
+    density = [found.density_at(points, float(t)).reshape(grid.shape) for t in times]
+    off = max(
+        abs(float(mu.sum()) * grid.cell_volume / float(w.sum()) - 1) for mu, (_, w) in zip(density, source, strict=True)
+    )
+    if off > 1e-3:
+        why = (
+            f"the density of the characteristics on a mesh of {' x '.join(map(str, grid.shape))} has a mass that "
+            f"is off by {off:.1g}; distances are left out (compare with a solution on a mesh)"
+        )
+        return None, [why]
+    return MeshDensities(grid, density, point_values=True), []
 
 
 def exact_field(exact: ExactLaw, times: Array, shape: Sequence[int] | None = None) -> Field:
+    """The mean field of a law in closed form, its distances on a mesh of `shape` (default: that of the law)."""
     problem = exact.problem
     grid = problem.grid(shape if shape is not None else exact.shape)
     laws = [exact.law(float(t)).restrict(problem.axes) for t in times]
     count = {1: 400, 2: 60, 3: 24, 4: 12}[len(problem.axes)]
     source = [law.nodes(count) for law in laws]
     energy = np.array([problem.bound_energy.energy(x, w) for x, w in source])
-    return Field(problem, times, grid, [law.cells(grid) for law in laws], False, source, energy, laws)
+    mesh = MeshDensities(grid, [law.cells(grid) for law in laws], point_values=False)
+    return Field(problem, times, energy, laws, mesh, source)

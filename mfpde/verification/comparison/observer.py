@@ -1,4 +1,7 @@
-"""What is measured of clouds and of the mean field."""
+"""The gaps of particles, or of another mean field, to the mean field that they are compared with.
+
+An `Observer` knows the observables that a problem and a field have, and how large each of them is.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,7 @@ class Observer:
             add(f"mean square of {axis.name}", True, max(spread[i] * root, 1e-3 * root**2, 1e-300))
         self.distances: set[Quantity] = set()
         self.directions = np.empty((0, d))
-        if field.density is not None:
+        if field.mesh is not None:
             self.distances = wanted & {Quantity.W1, Quantity.W2}
             for i, axis in enumerate(self.axes):
                 for quantity in (Quantity.W1, Quantity.W2):
@@ -141,7 +144,7 @@ class Observer:
                 value = other.response[j] - field.response[j]
             elif o.name == "mass":
                 value = other.mass[j] - field.mass[j]
-            elif not o.signed and other.density is None:
+            elif not o.signed and other.mesh is None:
                 value = math.nan
             elif o.name == "sliced W2":
                 squares = [self._along(k, j).distances(other.projected(e, j))[1] for k, e in enumerate(self.directions)]

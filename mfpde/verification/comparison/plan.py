@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from mfpde.support.arrays import Array
-from mfpde.verification.comparison.findings import DOUBT, FEWEST, Finding, Verdict
-from mfpde.verification.comparison.statistics import ANCESTORS, line_weights
+from mfpde.verification.comparison.findings import ANCESTORS, DOUBT, FEWEST, Finding, Verdict
+from mfpde.verification.estimates import line_weights
 
 __all__ = ["Plan", "plan"]
 

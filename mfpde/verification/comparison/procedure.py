@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from mfpde.lagrangian.characteristics import Characteristics
 from mfpde.lagrangian.node_flow import NodeFlow
 from mfpde.lagrangian.nodes import OutOfTime
 from mfpde.mesh.solution import Solution
-from mfpde.particles import Cloud, Dynamics, simulate
+from mfpde.particles import Cloud, Dynamics
 from mfpde.support.arguments import (
     COUNT,
     COUNTS,
@@ -32,8 +32,9 @@ from mfpde.support.arguments import (
 )
 from mfpde.support.arrays import Array
 from mfpde.support.saves import distinct_times
+from mfpde.support.words import one_line
 from mfpde.verification.comparison.diagnosis import Fit, Gaps, VisibleError, explanation, visible_errors
-from mfpde.verification.comparison.findings import Finding
+from mfpde.verification.comparison.findings import ANCESTORS, Finding
 from mfpde.verification.comparison.mean_field import (
     ExactLaw,
     Field,
@@ -45,14 +46,21 @@ from mfpde.verification.comparison.mean_field import (
     starts_at_mu_0,
 )
 from mfpde.verification.comparison.observer import Observable, Observer
-from mfpde.verification.comparison.records import ParticleRecord, checked_record, weights_of
+from mfpde.verification.comparison.records import ParticleRecord, checked_record
+from mfpde.verification.comparison.replicas import (
+    Groups,
+    Replicas,
+    Simulations,
+    recorded,
+    resampled,
+    simulated,
+    single_out,
+)
 from mfpde.verification.comparison.report import Comparison
 from mfpde.verification.comparison.sensitivity import Fault, OnCells, OnNodes, Sensitivities
-from mfpde.verification.comparison.statistics import ANCESTORS, Rules, make_finding
+from mfpde.verification.comparison.statistics import Observed, Rules, make_finding
 
 __all__ = ["compare"]
-
-Groups = dict[int, dict[str, Array]]
 
 RESAMPLES = 64
 """Independent samples of the mean field that give the law-of-large-numbers band, at least."""
@@ -210,21 +218,18 @@ def compare(
     if not observer.observables:
         raise ValueError(f"none of {', '.join(q.value for q in chosen)} exists for this problem and reference")
     runs = _runs(reference, truth, at)
-    errors, error_text = _uncertainty(reference, uncertainty, observer, at, runs)
-    if any(np.isnan(value).any() for error in errors for value in error.values()):
-        own, own_text = _uncertainty(reference, None, observer, at, runs)
-        errors = [_filled(error, other) for error, other in zip(errors, own, strict=True)]
-        notes.append(f"the characteristics of uncertainty= have no density on a mesh: of distances, {own_text}")
+    error = _whole_uncertainty(reference, uncertainty, observer, runs, notes)
     if records is None:
-        data = _simulated(problem, observer, at, sizes, replicas, dynamics, dt, control, seed, workers, progress)
+        how = Simulations(sizes, replicas, dynamics, dt, control, seed, workers, progress)
+        data = simulated(observer, how)
     else:
-        data, more = _recorded(records, observer, at)
+        data, more = recorded(records, observer)
         notes += more
-    notes += _single_out(data, problem)
-    resampled = _resampled(observer, data.sizes, max(RESAMPLES, replicas), seed)
+    notes += single_out(data, problem)
+    draws = resampled(observer, data.sizes, max(RESAMPLES, replicas), seed)
     answers = _answers(runs, chosen, at, notes) if sensitivities else None
 
-    measured = _Measured(observer, data, resampled, errors, error_text, answers)
+    measured = _Measured(observer, data, draws, error, answers)
     return _judged(reference, measured, tolerance, false_alarm, bootstrap, seed, notes)
 
 
@@ -245,37 +250,14 @@ def _checked(
     return [checked_record(item, problem, notes) for item in given]
 
 
-@dataclass(eq=False)
-class _Particles:
-    """Gaps of all replicas, arrays (R, m, q) by size and observable, and those of the control run at the largest."""
-
-    groups: Groups
-    control: dict[str, Array] | None
-    dt: float | None
-    control_dt: float | None
-    effective: dict[int, Array]
-    scheme: str = ""
-
-    @property
-    def sizes(self) -> list[int]:
-        return sorted(self.groups)
-
-    def replicas(self, n: int) -> int:
-        return len(next(iter(self.groups[n].values())))
-
-    def components(self, name: str) -> int:
-        return int(self.groups[self.sizes[0]][name].shape[2])
-
-
 @dataclass(frozen=True, eq=False)
 class _Measured:
     """All that is judged: gaps of particles and of draws, the reference's errors by time, the answers to faults."""
 
     observer: Observer
-    data: _Particles
+    data: Replicas
     resampled: Groups
-    errors: Sequence[dict[str, Array]]
-    error_text: str
+    error: _Uncertainty
     answers: Sensitivities | None
 
     @property
@@ -318,7 +300,7 @@ def _judged(
         threshold=threshold,
         tests=measured.tests,
         false_alarm=false_alarm,
-        reference_error=measured.error_text,
+        reference_error=measured.error.text,
         scheme=data.scheme,
         effective_size=np.array([data.effective[n] for n in data.sizes]),
         notes=tuple(dict.fromkeys(notes)),
@@ -345,34 +327,29 @@ def _runs(reference: Solution | Characteristics | ExactLaw, truth: Field, at: Ar
     """What computes the mean field again, a little changed."""
     if isinstance(reference, Characteristics):
         return OnNodes(reference, at)
-    assert truth.grid is not None
-    return OnCells(reference, truth.problem, truth.grid.shape, at)
+    return OnCells(reference, truth.problem, truth.densities.grid.shape, at)
 
 
 def _answers(runs: OnCells | OnNodes, chosen: set[Quantity], at: Array, notes: list[str]) -> Sensitivities | None:
     try:
         return Sensitivities(runs, chosen, at)
     except (ValueError, RuntimeError, ArithmeticError) as error:
-        notes.append(f"no sensitivities: {' '.join(str(error).split())}")
+        notes.append(f"no sensitivities: {one_line(error)}")
         return None
 
 
 def _finding(o: Observable, measured: _Measured, rules: Rules, rng: np.random.Generator, bootstrap: int) -> Finding:
     data = measured.data
-    return make_finding(
-        o,
-        measured.observer.field.times,
+    observed = Observed(
         np.array(data.sizes, dtype=float),
         [data.groups[n][o.name] for n in data.sizes],
         [measured.resampled[n][o.name] for n in data.sizes],
         None if data.control is None else data.control[o.name],
-        data.dt,
         data.control_dt,
-        np.stack([error[o.name] for error in measured.errors]),
-        rules,
-        rng,
-        bootstrap,
+        data.dt,
+        np.stack([error[o.name] for error in measured.error.by_time]),
     )
+    return make_finding(o, measured.observer.field.times, observed, rules, rng, bootstrap)
 
 
 def _together(
@@ -390,16 +367,7 @@ def _together(
     followed = np.flatnonzero([rules.follows(sizes, j) >= ANCESTORS for j in range(len(at))])
     if not any(o.signed for o in observer.observables) or not len(followed):
         return visible_errors(findings, at, answers, None, threshold), {}, ""
-    gaps = Gaps(
-        findings,
-        at,
-        followed,
-        sizes,
-        [data.groups[n] for n in data.sizes],
-        data.control,
-        1.0 if data.dt is None or data.control_dt is None else data.control_dt / data.dt,
-        answers,
-    )
+    gaps = Gaps(findings, at, followed, data, answers)
     fits = {fault: gaps.fit(fault) for fault in answers.faults if gaps.answers(fault)}
     seen = any(np.any(np.append(f.z[followed], f.slope_z[followed]) > threshold) for f in findings.values())
     seen = seen or any(fit.z > threshold for fit in fits.values())
@@ -432,26 +400,6 @@ def _ancestral(reference: Solution | Characteristics | ExactLaw, problem: Proble
         return np.array([now.ancestral for now in flow.run(counts, 1e-4, time.perf_counter() + SECONDS)])
     except (ValueError, RuntimeError, ArithmeticError, OutOfTime):
         return None
-
-
-def _single_out(data: _Particles, problem: Problem) -> list[str]:
-    """Keep one of replicas that are equal to the last digit: together they are one; and say so.
-
-    Where all start at one point they have to be equal, and one is as good as many.
-    """
-    draws = problem.mu_0.sample(8, np.random.default_rng(0))
-    if problem.noiseless and np.all(draws == draws[0]):
-        return []
-    equal = []
-    named = {f"n = {n}": group for n, group in data.groups.items()}
-    for name, values in (named | {"the control run": data.control or {}}).items():
-        count = max((len(gaps) for gaps in values.values()), default=1)
-        if count > 1 and all(np.all(gaps == gaps[:1]) for gaps in values.values()):
-            values.update({key: gaps[:1] for key, gaps in values.items()})
-            equal.append(name)
-    if not equal:
-        return []
-    return [f"replicas that do not differ count as one ({', '.join(equal)}); give each a seed of its own"]
 
 
 def _check_numbers(sizes: Sequence[int], replicas: int, tolerance: float, false_alarm: float, bootstrap: int) -> None:
@@ -520,43 +468,62 @@ def _times(
     return np.unique(result)  # two that are one but for rounding are the same of the reference
 
 
+class _Uncertainty(NamedTuple):
+    """What the reference is uncertain of.
+
+    Attributes
+    ----------
+    by_time : list of dict of str to array, shape (q,)
+        For each time that of every observable; NaN of distances from characteristics whose density is not known.
+    text : str
+        Where it comes from.
+    """
+
+    by_time: list[dict[str, Array]]
+    text: str
+
+
+def _whole_uncertainty(
+    reference: Solution | Characteristics | ExactLaw,
+    given: Solution | Characteristics | float | None,
+    observer: Observer,
+    runs: OnCells | OnNodes,
+    notes: list[str],
+) -> _Uncertainty:
+    """The reference's uncertainty; where the one that is given says nothing of an observable, its own."""
+    error = _uncertainty(reference, given, observer, runs)
+    if not any(np.isnan(value).any() for at_time in error.by_time for value in at_time.values()):
+        return error
+    own = _uncertainty(reference, None, observer, runs)
+    notes.append(f"the characteristics of uncertainty= have no density on a mesh: of distances, {own.text}")
+    return error._replace(by_time=[_filled(*both) for both in zip(error.by_time, own.by_time, strict=True)])
+
+
 def _uncertainty(
     reference: Solution | Characteristics | ExactLaw,
     given: Solution | Characteristics | float | None,
     observer: Observer,
-    at: Array,
     runs: OnCells | OnNodes,
-) -> tuple[list[dict[str, Array]], str]:
-    """For each time the reference's uncertainty of every observable, and where it comes from.
-
-    It is NaN of distances from characteristics whose density is not known.
-    """
-    problem, truth = observer.field.problem, observer.field
-    sizes = {o.name: 1 for o in observer.observables}
-    if truth.response is not None:
-        sizes["response"] = truth.response.shape[1]
-
-    def fraction(value: float) -> list[dict[str, Array]]:
-        return [{o.name: np.full(sizes[o.name], value * o.scale) for o in observer.observables} for _ in at]
-
+) -> _Uncertainty:
+    """What a second solution, a fraction, or the reference itself says of its error."""
+    problem, at = observer.field.problem, observer.field.times
     other: Field
-    if isinstance(given, (Solution, Characteristics)):
-        if isinstance(given, Solution):
-            other = solution_field(given, problem, at)
-            text = f"error from a second solution, on {' x '.join(map(str, given.grid.shape))} cells"
-        else:
-            other, _ = characteristics_field(given, at, bool(observer.distances))
-            text = "error from characteristics"
+    if isinstance(given, Solution):
+        other = solution_field(given, problem, at)
+        text = f"error from a second solution, on {' x '.join(map(str, given.grid.shape))} cells"
+    elif isinstance(given, Characteristics):
+        other, _ = characteristics_field(given, at, bool(observer.distances))
+        text = "error from characteristics"
     elif given is not None:
         if not (isinstance(given, (int, float)) and 0 <= given < 1):
             raise ValueError(f"uncertainty is a fraction in [0, 1), a Solution or Characteristics, not {given!r}")
-        return fraction(float(given)), f"error given as {given:g} of each observable's scale"
+        return _Uncertainty(_fraction(observer, float(given)), f"error given as {given:g} of each observable's scale")
     elif isinstance(reference, Characteristics):
         value = float(reference.error_estimate)
-        return fraction(value), f"error of the characteristics' own estimate, {value:.1g} of each scale"
+        text = f"error of the characteristics' own estimate, {value:.1g} of each scale"
+        return _Uncertainty(_fraction(observer, value), text)
     elif isinstance(reference, ExactLaw):
-        assert truth.grid is not None
-        other = exact_field(reference, at, [max(4, n // 2) for n in truth.grid.shape])
+        other = exact_field(reference, at, [max(4, n // 2) for n in observer.field.densities.grid.shape])
         text = "an exact law; error of its mesh from half the cells"
     else:
         assert isinstance(runs, OnCells)
@@ -568,139 +535,18 @@ def _uncertainty(
             ) from None
         other = solution_field(coarse, problem, at)
         text = f"error from a run on half the cells ({' x '.join(map(str, coarse.grid.shape))}), an estimate from above"
-    return [observer.between(other, j) for j in range(len(at))], text
+    return _Uncertainty([observer.between(other, j) for j in range(len(at))], text)
+
+
+def _fraction(observer: Observer, value: float) -> list[dict[str, Array]]:
+    """At every time a fraction of each observable's scale."""
+    field = observer.field
+    sizes = {o.name: 1 for o in observer.observables}
+    if field.response is not None:
+        sizes["response"] = field.response.shape[1]
+    return [{o.name: np.full(sizes[o.name], value * o.scale) for o in observer.observables} for _ in field.times]
 
 
 def _filled(error: dict[str, Array], other: dict[str, Array]) -> dict[str, Array]:
     """An uncertainty whose NaN are replaced by another one."""
     return {name: np.where(np.isnan(value), other[name], value) for name, value in error.items()}
-
-
-def _step(times: Array, limit: float) -> tuple[float, float]:
-    """The largest step up to `limit` of whose double all times are multiples; and the last time."""
-    if not (math.isfinite(limit) and limit > 0):
-        raise ValueError(f"dt must be finite and positive, not {limit!r}")
-    end = float(times[-1])
-    if end == 0:
-        return limit, limit
-    first = max(1, math.ceil(end / (2 * limit) * (1 - 1e-9)))
-    for count in range(first, 20 * first + 2000):
-        k = times * (count / end)
-        if np.all(np.abs(k - np.round(k)) <= 4e-7):
-            return end / (2 * count), end
-    raise ValueError(
-        f"no step near {limit:g} divides all times {', '.join(f'{t:g}' for t in times)}; give times= that one does"
-    )
-
-
-def _simulated(
-    problem: Problem,
-    observer: Observer,
-    at: Array,
-    sizes: Sequence[int],
-    replicas: int,
-    dynamics: Dynamics | Sequence[Dynamics] | None,
-    limit: float,
-    control: bool,
-    seed: int,
-    workers: int,
-    progress: bool | None,
-) -> _Particles:
-    dt, end = _step(at, limit)
-    names: list[str] = []
-
-    def run(n: int, step: float, key: int) -> tuple[dict[str, Array], Array]:
-        # sizes are independent of each other; the control run shares starts and seeds with the run it controls
-        own = int(np.random.SeedSequence([seed, 1, key]).generate_state(1)[0])
-        cloud = simulate(
-            problem,
-            n,
-            dynamics=dynamics,
-            dt=step,
-            t_end=end,
-            save=[float(t) for t in at],
-            seed=own,
-            replicas=replicas,
-            workers=workers,
-            progress=progress,
-        )
-        parts = (cloud.scheme.drift, cloud.scheme.noise, cloud.scheme.reaction)
-        names[:] = [repr(part) for part in parts if part is not None]
-        index = [int(np.argmin(np.abs(cloud.times - t))) for t in at]
-        assert cloud.positions is not None
-        return _observe(observer, cloud.positions, weights_of(cloud), index), cloud.ess[:, index].mean(axis=0)
-
-    groups: Groups = {}
-    effective = {}
-    order = sorted(int(n) for n in sizes)
-    for key, n in enumerate(order):
-        groups[n], effective[n] = run(n, dt, key)
-    coarse = run(order[-1], 2 * dt, len(order) - 1)[0] if control and at[-1] > 0 else None
-    return _Particles(groups, coarse, dt, 2 * dt if coarse is not None else None, effective, ", ".join(names))
-
-
-def _observe(observer: Observer, positions: Array, weights: Array | None, index: Sequence[int]) -> dict[str, Array]:
-    """All gaps: for every observable an array (R, m, q)."""
-    rows = [
-        [observer(x[i], None if weights is None else weights[r, i], j) for j, i in enumerate(index)]
-        for r, x in enumerate(positions)
-    ]
-    return {
-        o.name: np.stack([np.stack([found[o.name] for found in row]) for row in rows]) for o in observer.observables
-    }
-
-
-def _resampled(observer: Observer, sizes: Sequence[int], count: int, seed: int) -> Groups:
-    """Gaps of independent draws from ``mu_t``."""
-    groups: Groups = {}
-    for key, n in enumerate(sizes):
-        rows = []
-        for j in range(len(observer.field.times)):
-            rng = np.random.default_rng(np.random.SeedSequence([seed, 3, key, j]))
-            mass = observer.field.mass[j]
-            # draws carry the mass of the field: what remains is sampling
-            w = None if abs(mass - 1.0) < 1e-9 else np.full(n, mass / n)
-            rows.append([observer(observer.field.sample(j, n, rng), w, j) for _ in range(count)])
-        groups[n] = {
-            o.name: np.stack([np.stack([found[o.name] for found in row]) for row in rows], axis=1)
-            for o in observer.observables
-        }
-    return groups
-
-
-def _recorded(records: Sequence[ParticleRecord], observer: Observer, at: Array) -> tuple[_Particles, list[str]]:
-    """Replicas of one n and dt together; of two steps the shorter one counts and the longer one is its control."""
-    notes: list[str] = []
-    found: dict[float | None, Groups] = {}
-    ess: dict[int, list[Array]] = {}
-    for record in records:
-        index = [int(np.argmin(np.abs(record.times - t))) for t in at]
-        values = _observe(observer, record.positions, record.weights, index)
-        group = found.setdefault(record.dt, {})
-        if record.n in group:
-            group[record.n] = {name: np.concatenate([group[record.n][name], v]) for name, v in values.items()}
-        else:
-            group[record.n] = values
-        w = np.ones(record.positions.shape[:3]) if record.weights is None else record.weights
-        w = w[:, index]
-        ess.setdefault(record.n, []).append(np.mean(w.sum(axis=2) ** 2 / (w**2).sum(axis=2), axis=0))
-    steps = sorted(dt for dt in found if dt is not None)
-    if None in found and steps:
-        raise ValueError("some records have a dt and some have none; give all of them theirs, or none")
-    if len(steps) > 2:
-        raise ValueError(f"records with {len(steps)} different dt {steps}; give those of one, or of two for a control")
-    effective = {n: np.mean(rows, axis=0) for n, rows in ess.items()}
-    if not steps:
-        notes.append("the records have no dt: a bias of time steps cannot be told from one of the scheme")
-        return _Particles(found[None], None, None, None, effective), notes
-    groups = found[steps[0]]
-    if len(steps) == 1:
-        notes.append("one dt: a bias of time steps cannot be told from one of the scheme; add records of another dt")
-        return _Particles(groups, None, steps[0], None, effective), notes
-    largest = max(groups)
-    if largest not in found[steps[1]]:
-        raise ValueError(
-            f"the records with dt = {steps[1]:g} control the step at the largest n = {largest}, "
-            f"but have n = {', '.join(map(str, sorted(found[steps[1]])))}; record them with that n"
-        )
-    return _Particles(groups, found[steps[1]][largest], steps[0], steps[1], effective), notes

@@ -19,6 +19,8 @@ from mfpde.support.arguments import PATH, TEXT, numbers, one_of, real, require, 
 from mfpde.support.arguments import entries as entries_of
 from mfpde.support.arrays import Array
 from mfpde.support.files.untrusted import check_heaps, elsewhere, read_npz, stored_bytes
+from mfpde.support.words import one_line
+from mfpde.verification.walls import beyond_walls, check_inside, within_walls
 
 if TYPE_CHECKING:
     import h5py
@@ -29,8 +31,6 @@ __all__ = ["ParticleRecord", "checked_record", "load_particles", "weights_of"]
 MAX_BYTES = 2**33
 """Largest content of a file of particles."""
 _PARTS = ("positions", "times", "weights", "dt", "axes")
-OUTSIDE = 0.01
-"""Fraction of recorded particles outside the box above which they are refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +212,7 @@ def _entries(path: Path) -> dict[str, Any]:
     except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         # a damaged file fails in many ways
         what = "is no NPZ file of plain arrays" if suffix == ".npz" else "cannot be read as HDF5"
-        raise ValueError(f"{path} {what}: {' '.join(str(error).split()) or type(error).__name__}") from None
+        raise ValueError(f"{path} {what}: {one_line(error)}") from None
 
 
 def _hdf5_entries(file: h5py.File) -> dict[str, Any]:
@@ -289,21 +289,8 @@ def checked_record(item: Cloud | ParticleRecord, problem: Problem, notes: list[s
     if item.positions.shape[3] != d:
         names = ", ".join(axis.name for axis in problem.axes)
         raise ValueError(f"{item.label}: {item.positions.shape[3]} coordinates for the {d} axes {names}")
-    x = item.positions.copy()
-    outside = np.zeros(x.shape[:3], dtype=bool)
-    for i, axis in enumerate(problem.axes):
-        if axis.periodic:
-            x[..., i] = axis.lower + np.mod(x[..., i] - axis.lower, axis.length)
-        else:
-            slack = 1e-9 * axis.length
-            outside |= (x[..., i] < axis.lower - slack) | (x[..., i] > axis.upper + slack)
-            np.clip(x[..., i], axis.lower, axis.upper, out=x[..., i])
-    share = float(outside.mean())
-    if share > OUTSIDE:
-        raise ValueError(
-            f"{item.label}: {100 * share:.2g} % of the particles are outside the box (at most {100 * OUTSIDE:g} %); "
-            "enlarge the axes of the problem, or check the order of the columns"
-        )
+    share = float(beyond_walls(item.positions, problem.axes).mean())
+    check_inside(share, f"{item.label}: ")
     if share > 0:
         notes.append(f"{item.label}: {100 * share:.2g} % of the particles were outside the box, moved to its walls")
-    return replace(item, positions=x)
+    return replace(item, positions=within_walls(item.positions, problem.axes))

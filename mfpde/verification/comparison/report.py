@@ -16,10 +16,9 @@ import numpy as np
 from mfpde.support.arguments import NONE, NUMBER, PATH, require
 from mfpde.support.arrays import Array
 from mfpde.verification.comparison.diagnosis import Fit, VisibleError
-from mfpde.verification.comparison.findings import DOUBT, Finding, Verdict, overall
+from mfpde.verification.comparison.findings import ANCESTORS, DOUBT, Finding, Verdict, overall
 from mfpde.verification.comparison.plan import Plan, plan
 from mfpde.verification.comparison.sensitivity import ABSENT
-from mfpde.verification.comparison.statistics import ANCESTORS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

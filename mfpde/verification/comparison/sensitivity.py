@@ -24,7 +24,8 @@ from mfpde.mesh.methods.base import Method
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.solution import Solution
 from mfpde.support.arrays import Array
-from mfpde.verification.comparison.mean_field import ExactLaw, Field, Quantity, starts_at_mu_0
+from mfpde.support.words import one_line
+from mfpde.verification.comparison.mean_field import ExactLaw, Field, MeshDensities, Quantity, starts_at_mu_0
 from mfpde.verification.comparison.observer import Observer
 
 __all__ = ["ABSENT", "Fault", "OnCells", "OnNodes", "Sensitivities"]
@@ -115,7 +116,7 @@ class Sensitivities:
             try:
                 found = self.change(fault, STEP)
             except (ValueError, RuntimeError, ArithmeticError) as error:
-                self.left_out[fault] = " ".join(str(error).split())
+                self.left_out[fault] = one_line(error)
                 continue
             self.slopes[fault] = {name: value / math.log(STEP) for name, value in found.items()}
         self.faults = list(self.slopes)
@@ -225,8 +226,8 @@ class OnCells:
         problem = self.problem
         density = [np.asarray(solution.density[solution.index(float(t))]) for t in self.at]
         energy = np.array([self._energy.evaluate(mu)[1] for mu in density])
-        laws = [None] * len(density)
-        return Field(problem, self.at, solution.grid, density, solution.point_values, None, energy, laws)
+        mesh = MeshDensities(solution.grid, density, solution.point_values)
+        return Field(problem, self.at, energy, [None] * len(density), mesh)
 
     @cached_property
     def _energy(self) -> GridEnergy:
@@ -276,7 +277,7 @@ class OnNodes:
     def _field(self, source: list[tuple[Array, Array]]) -> Field:
         problem = self.problem
         energy = np.array([problem.bound_energy.energy(x, w) for x, w in source])
-        return Field(problem, self.at, None, None, False, source, energy, [None] * len(source))
+        return Field(problem, self.at, energy, [None] * len(source), None, source)
 
 
 def _widened(density: Array, grid: Grid, factor: float) -> Array:

@@ -1,4 +1,8 @@
-"""What replicas say of gaps: limits in n with errors, slopes, and a verdict with its false alarm."""
+"""What the replicas of one observable say: its limit for many particles, how gaps fall with n, and a verdict.
+
+`make_finding` judges an observable at every time. A gap is tested against what is allowed (`_limits`), variances and
+mean squares against their fall with n (`_falls`); `_verdict` puts the scores into a word and a reason.
+"""
 
 from __future__ import annotations
 
@@ -9,81 +13,19 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mfpde.support.arrays import Array
-from mfpde.verification.comparison.findings import DOUBT, FEWEST, MARGIN, STEP_SHARE, WELCH, Finding, Verdict, overall
+from mfpde.verification.comparison.findings import (
+    ANCESTORS,
+    DOUBT,
+    FEWEST,
+    STEP_SHARE,
+    Finding,
+    Verdict,
+    overall,
+)
 from mfpde.verification.comparison.observer import Observable
+from mfpde.verification.estimates import Estimate, combine, line_weights
 
-__all__ = ["ANCESTORS", "Estimate", "Rules", "combine", "intercept", "line_weights", "make_finding"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A linear combination of means of independent groups: value, standard error, degrees of freedom."""
-
-    value: float
-    error: float
-    freedom: float
-
-    def __rmul__(self, sign: float) -> Estimate:
-        return Estimate(sign * self.value, self.error, self.freedom)
-
-    def z(self, allowance: float, *, one_sided: bool = True) -> float:
-        """The excess over the allowance as a normal score, of the same tail probability as its t statistic."""
-        from scipy import stats
-
-        excess = (self.value if one_sided else abs(self.value)) - allowance
-        if excess <= 0:
-            return 0.0
-        if not self.error > 0:
-            return math.inf
-        tail = float(stats.t.logsf(excess / self.error, self.freedom))
-        # beyond the range of doubles a score of 37 is as good as any
-        return 37.0 if tail < -690 else float(stats.norm.isf(math.exp(tail)))
-
-    def beyond(self, threshold: float) -> float:
-        """The excess over an allowance that has a score above the threshold in 999 of 1000 draws."""
-        from scipy import special
-
-        return (MARGIN - float(special.stdtrit(self.freedom, special.ndtr(-threshold)))) * self.error
-
-
-def combine(groups: Sequence[Array], floor: float) -> Estimate:
-    """The sum of the means of groups of independent values; errors after Welch and Satterthwaite.
-
-    A few values may have a small variance by chance. Beside groups of many they would seem not to matter then, and the
-    degrees of freedom were those of the others; the least degrees of freedom of all are always on the safe side.
-    """
-    value = sum(float(g.mean()) for g in groups)
-    parts = np.array([float(g.var(ddof=1)) / len(g) for g in groups])
-    total = float(parts.sum())
-    counts = np.array([len(g) - 1 for g in groups], dtype=float)
-    freedom = total**2 / float((parts**2 / counts).sum()) if total > 0 else float(counts.sum())
-    few = (counts + 1 < WELCH) & (counts + 1 <= (counts.max() + 1) / 2)
-    freedom = min(freedom, float(counts[few].min(initial=math.inf)))
-    return Estimate(value, math.sqrt(total) + floor, freedom)
-
-
-def intercept(x: Array, precision: Array) -> Array:
-    """Weights w of the groups' means with ``sum w y`` the value at x = 0 of the fitted line; one group: as it is."""
-    if len(x) == 1:
-        return np.ones(1)
-    x = x / x.max()
-    X = np.stack([np.ones_like(x), x], axis=1)
-    return np.asarray(np.linalg.solve(X.T @ (precision[:, None] * X), X.T * precision)[0])
-
-
-def line_weights(x: Array, precision: Array, power: float) -> list[Array]:
-    """Weights of the limit of many particles: the line in x; and, if gaps fall slower, in ``x^power``.
-
-    The first is what a right scheme has where n is large enough. A gap is only called lasting if the others see it
-    too, the last of them through the two largest sizes alone.
-    """
-    slow = x**power
-    lines = [intercept(x, precision), intercept(slow, precision)]
-    if len(x) > 2:
-        last = np.zeros_like(x)
-        last[-2:] = intercept(slow[-2:], precision[-2:])
-        lines.append(last)
-    return lines
+__all__ = ["Observed", "Rules", "make_finding"]
 
 
 def _extrapolate(
@@ -111,6 +53,45 @@ def _extrapolate(
         slope = max(0.0, (float(y[0].mean()) - sum(float(g.mean()) for g in groups)) / x[0])
         extra += [slope * w * (x_k - d) for w, x_k, d in zip(weights, x, draws, strict=True)]
     return combine([*groups, *extra], floor)
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """All gaps of one observable. ``K`` sizes, ``m`` times, ``q`` components.
+
+    Attributes
+    ----------
+    sizes : array, shape (K,)
+    gaps : sequence of array, shape (R, m, q)
+        Those of the replicas, for each size.
+    resampled : sequence of array, shape (S, m, q)
+        Those of independent draws from the mean field, for each size.
+    control : array, shape (R, m, q), or None
+        Those of the control run at the largest size.
+    control_dt, dt : float or None
+        The steps of the control run and of the others.
+    uncertainty : array, shape (m, q)
+        What the reference itself is uncertain of.
+    """
+
+    sizes: Array
+    gaps: Sequence[Array]
+    resampled: Sequence[Array]
+    control: Array | None
+    control_dt: float | None
+    dt: float | None
+    uncertainty: Array
+
+    def at(self, j: int) -> _Data:
+        """The gaps at time number `j`."""
+        return _Data(
+            self.sizes,
+            [g[:, j] for g in self.gaps],
+            [g[:, j] for g in self.resampled],
+            None if self.control is None else self.control[:, j],
+            math.nan if self.control_dt is None else self.control_dt,
+            math.nan if self.dt is None else self.dt,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +127,7 @@ class Rules:
 
 
 def _slope(sizes: Array, squares: Sequence[Array], rng: np.random.Generator, count: int) -> tuple[float, Array]:
+    """The slope of the log mean square in log n, and its bootstrap interval; NaN where there is none."""
     nothing = math.nan, np.full(2, math.nan)
     means = np.array([s.mean() for s in squares])
     if len(sizes) < 2 or np.any(means <= 0):
@@ -624,48 +606,33 @@ def _standard_error(x: Array) -> Array:
 
 
 def make_finding(
-    o: Observable,
-    at: Array,
-    sizes: Array,
-    gaps: Sequence[Array],
-    resampled: Sequence[Array],
-    control: Array | None,
-    dt: float | None,
-    control_dt: float | None,
-    uncertainty: Array,
-    rules: Rules,
-    rng: np.random.Generator,
-    bootstrap: int,
+    o: Observable, at: Array, observed: Observed, rules: Rules, rng: np.random.Generator, bootstrap: int
 ) -> Finding:
-    """Judge an observable at every time: gaps (R, m, q) at each size, resampled ones, those of the control run."""
-    judged, slopes, intervals = [], [], []
+    """Judge an observable at every time.
+
+    Parameters
+    ----------
+    o : Observable
+    at : array, shape (m,)
+        The times.
+    observed : Observed
+        Its gaps.
+    rules : Rules
+    rng : numpy.random.Generator
+        Draws the bootstrap.
+    bootstrap : int
+        How many draws.
+    """
+    gaps, sizes = observed.gaps, observed.sizes
     with np.errstate(under="ignore"):
-        for j, t in enumerate(at):
-            data = _Data(
-                sizes,
-                [g[:, j] for g in gaps],
-                [g[:, j] for g in resampled],
-                None if control is None else control[:, j],
-                math.nan if control_dt is None else control_dt,
-                math.nan if dt is None else dt,
-            )
-            case = _judge(data, o.signed, o.scale, uncertainty[j], rules, at_start=bool(t == 0))
-            judged.append(_excused(case, sizes, j, rules))
-            slope, interval = _slope(sizes, [np.sum(g[:, j] ** 2, axis=1) for g in gaps], rng, bootstrap)
-            slopes.append(slope)
-            intervals.append(interval)
         squares = [np.sum(g**2, axis=2) for g in gaps]
+        judged = [_at_time(o, observed, rules, j, at_start=bool(t == 0)) for j, t in enumerate(at)]
+        slopes = [_slope(sizes, [s[:, j] for s in squares], rng, bootstrap) for j in range(len(at))]
         mean_error = np.stack([_standard_error(g) for g in gaps])
         mean_square_error = np.stack([_standard_error(s) for s in squares])
     verdicts = tuple(case.verdict for case in judged)
     worst = overall(verdicts)
-    score = [
-        np.nan_to_num(np.nanmax([case.z, case.spread_z, case.slope_z, -1.0]), nan=-1.0)
-        if case.verdict is worst
-        else -2.0
-        for case in judged
-    ]
-    j = int(np.argmax(score))
+    j = _most_telling(judged, worst)
     return Finding(
         name=o.name,
         signed=o.signed,
@@ -674,13 +641,13 @@ def make_finding(
         mean_error=mean_error,
         mean_square=np.stack([s.mean(axis=0) for s in squares]),
         mean_square_error=mean_square_error,
-        resampled=np.stack([np.mean(np.sum(g**2, axis=2), axis=0) for g in resampled]),
-        slope=np.array(slopes),
-        slope_interval=np.array(intervals),
+        resampled=np.stack([np.mean(np.sum(g**2, axis=2), axis=0) for g in observed.resampled]),
+        slope=np.array([slope for slope, _ in slopes]),
+        slope_interval=np.array([interval for _, interval in slopes]),
         limit=np.stack([case.limit for case in judged]),
         limit_error=np.stack([case.error for case in judged]),
         step_bias=np.stack([case.step for case in judged]),
-        uncertainty=uncertainty,
+        uncertainty=observed.uncertainty,
         allowance=np.stack([case.allowance for case in judged]),
         z=np.array([case.z for case in judged]),
         spread_z=np.array([case.spread_z for case in judged]),
@@ -693,5 +660,18 @@ def make_finding(
     )
 
 
-ANCESTORS = 10.0
-"""So many particles have to start where half of the mass descends from; a gap with fewer is no fault of the scheme."""
+def _at_time(o: Observable, observed: Observed, rules: Rules, j: int, *, at_start: bool) -> _Judgement:
+    """The outcome at time number `j`."""
+    case = _judge(observed.at(j), o.signed, o.scale, observed.uncertainty[j], rules, at_start)
+    return _excused(case, observed.sizes, j, rules)
+
+
+def _most_telling(judged: Sequence[_Judgement], worst: Verdict) -> int:
+    """The number of the time at which the worst verdict has the highest score."""
+    score = [
+        np.nan_to_num(np.nanmax([case.z, case.spread_z, case.slope_z, -1.0]), nan=-1.0)
+        if case.verdict is worst
+        else -2.0
+        for case in judged
+    ]
+    return int(np.argmax(score))

@@ -1,1 +1,1 @@
-"""What tests of particle codes are made of, see `mfpde.testing`."""
+"""Tests of particle codes: particles recorded, put beside a reference, judged and reported; `mfpde.testing` asserts."""

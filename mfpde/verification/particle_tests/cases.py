@@ -1,4 +1,7 @@
-"""Runs and the references that they are held against."""
+"""Cases of a test: the replicas that are handed in, in whatever form, beside the numbers of the reference.
+
+`make_case` sorts both by observable and size; `tolerances_of` adds up what bars and stated errors allow.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ from mfpde.verification.particle_tests.recorder import (
     ParticleRecorder,
     certified_named,
     not_of_particles,
-    observable_named,
+    observable_of,
+    read_array,
     restricted,
-    same,
-    taken,
+    same_time,
 )
 from mfpde.verification.particle_tests.report import Report, Row, Slope
 from mfpde.verification.references.certified import Certified, Reference
@@ -118,7 +121,7 @@ def _targets(
     if at is not None:
         known = {float(t) for found in reference.observables for t in found.times}
         for t in at:
-            if not any(same(t, other) for other in known):
+            if not any(same_time(t, other) for other in known):
                 raise ValueError(f"the reference has no t = {t:g}; it has {', '.join(f'{t:g}' for t in sorted(known))}")
     names = None
     if isinstance(runs[0], Mapping):
@@ -134,7 +137,7 @@ def _targets(
             left_out[found.name] = "no values are given"
             continue
         if names is None:
-            reason = not_of_particles(reference.problem, observable_named(found))
+            reason = not_of_particles(reference.problem, observable_of(found))
             if reason:
                 left_out[found.name] = reason
                 continue
@@ -159,7 +162,7 @@ def _given(reference: Reference, targets: Mapping[str, Certified], given: Sequen
         shape = target.value.shape
         arrays = []
         for run in given:
-            array, eps = taken(run[name], f"values[{name!r}]")
+            array, eps = read_array(run[name], f"values[{name!r}]")
             runs.rounding[name] = max(runs.rounding.get(name, 0.0), eps)
             several = len(given) == 1 and array.ndim == len(shape) + 1 and array.shape[1:] == shape and len(array)
             if not several and array.shape != shape:

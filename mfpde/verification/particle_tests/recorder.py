@@ -1,4 +1,8 @@
-"""What a particle code hands over."""
+"""The recorder that a particle code hands its particles to, and what becomes of arrays, times and names from outside.
+
+An array of any library is read as one of NumPy, with the rounding it came in; particles are measured in the box of
+the problem, with the observables of a reference.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import numpy as np
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.support.arguments import numbers, real, shown
 from mfpde.support.arrays import Array
+from mfpde.support.words import one_line
 from mfpde.verification.observables import (
     DecayRate,
     DensityAt,
@@ -21,24 +26,20 @@ from mfpde.verification.observables import (
     as_times,
 )
 from mfpde.verification.references.certified import Certified, Reference
+from mfpde.verification.walls import beyond_walls, check_inside, within_walls
 
 __all__ = [
-    "OUTSIDE",
     "ParticleRecorder",
     "certified_named",
     "not_of_particles",
-    "observable_named",
+    "observable_of",
+    "read_array",
     "restricted",
-    "same",
-    "taken",
+    "same_time",
 ]
 
 
-OUTSIDE = 0.01
-"""Share of particles outside the box above which they are no particles of the problem."""
-
-
-def taken(values: Any, what: str) -> tuple[Array, float]:
+def read_array(values: Any, what: str) -> tuple[Array, float]:
     """A copy of an array of any library in double precision, and the relative rounding of what it came in.
 
     No library is imported: NumPy asks the array for ``__array__``, its interface or its DLPack capsule.
@@ -58,9 +59,9 @@ def taken(values: Any, what: str) -> tuple[Array, float]:
             return np.array(array, dtype=np.float64), 2.0**-7
     except (TypeError, ValueError, RuntimeError, AttributeError, BufferError) as error:
         if isinstance(values, (list, tuple)) and len(values) > 0 and hasattr(values[0], "__array__"):
-            rows = [taken(row, what) for row in values]  # a list of tensors
+            rows = [read_array(row, what) for row in values]  # a list of tensors
             return numbers([row for row, _ in rows], what), max(eps for _, eps in rows)
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error)[:120]
         raise ValueError(
             f"{what} cannot be read as an array ({type(error).__name__}: {reason}); "
             "record outside of compiled functions, and move arrays to the host"
@@ -137,7 +138,7 @@ class ParticleRecorder:
             raise ValueError("only a recorder of a Reference knows which times it wants; this one is of a Problem")
         _check_time(t)
         wanted = {time for found in self.reference.observables for time in _times_of(found)}
-        return any(same(t, time) for time in wanted) and not any(same(t, time) for time in self._times)
+        return any(same_time(t, time) for time in wanted) and not any(same_time(t, time) for time in self._times)
 
     def record(self, t: float, positions: Any, weights: Any = None) -> None:
         """Copy the particles at a time.
@@ -177,7 +178,7 @@ class ParticleRecorder:
                 )
             w = np.full(n, 1.0 / n)
         else:
-            w, eps = taken(weights, "weights")
+            w, eps = read_array(weights, "weights")
             if w.shape != (n,):
                 raise ValueError(f"weights must have shape ({n},), one a particle, not {w.shape}")
             if not np.all(np.isfinite(w)) or np.any(w < 0) or not np.any(w > 0):
@@ -202,12 +203,7 @@ class ParticleRecorder:
             If one of its times is not recorded, if the particles are not in the problem's box, or if particles do
             not have it: the free energy of a problem with a temperature contains an entropy.
         """
-        share = self._outside()
-        if share > OUTSIDE:
-            raise ValueError(
-                f"{100 * share:.2g} % of the particles are outside the box (at most {100 * OUTSIDE:g} %); "
-                "enlarge the axes of the problem, or check the order of the columns"
-            )
+        check_inside(self._outside())
         if isinstance(what, Observable):
             return self._values(what, as_times(getattr(what, "times", None)) or self.times)
         if self.reference is not None:
@@ -220,7 +216,7 @@ class ParticleRecorder:
 
     def _of(self, target: Certified) -> Array:
         """What a reference has, measured here at the same times."""
-        observable = observable_named(target)
+        observable = observable_of(target)
         if not isinstance(observable, DecayRate):
             return self._values(observable, target.times.tolist())
         # each rate is between a time and the one before among those of the observable
@@ -239,38 +235,23 @@ class ParticleRecorder:
 
     def _at(self, t: float) -> Measured:
         """The particles at a time as a measure in the box."""
-        i = next((k for k, known in enumerate(self._times) if same(t, known)), None)
+        i = next((k for k, known in enumerate(self._times) if same_time(t, known)), None)
         if i is None:
             known = ", ".join(f"{time:g}" for time in self._times[:8]) + (", .." if len(self._times) > 8 else "")
             raise ValueError(f"t = {t:g} is not recorded (there are {known or 'none'}); record the reference's times")
         if i not in self._measured:
-            x = self._inside(self.positions[i])
+            x = within_walls(self.positions[i], self.problem.axes)
             energy = math.nan
             if self.problem.noiseless:
                 energy = self.problem.bound_energy.energy(x, self.weights[i])
             self._measured[i] = Measured(self.problem, tuple(x.T), self.weights[i], energy)
         return self._measured[i]
 
-    def _inside(self, x: Array) -> Array:
-        x = x.copy()
-        for i, axis in enumerate(self.problem.axes):
-            if axis.periodic:
-                x[:, i] = axis.lower + np.mod(x[:, i] - axis.lower, axis.length)
-            else:
-                np.clip(x[:, i], axis.lower, axis.upper, out=x[:, i])
-        return x
-
     def _outside(self) -> float:
         """The largest share of particles, over the records, that are outside the box."""
-        worst = 0.0
-        for x in self.positions:
-            outside = np.zeros(len(x), dtype=bool)
-            for column, axis in zip(x.T, self.problem.axes, strict=True):
-                if not axis.periodic:
-                    slack = max(1e-9, 4 * self._rounding) * axis.length
-                    outside |= (column < axis.lower - slack) | (column > axis.upper + slack)
-            worst = max(worst, float(outside.mean()))
-        return worst
+        axes = self.problem.axes
+        shares = [float(beyond_walls(x, axes, self._rounding).mean()) for x in self.positions]
+        return max(shares, default=0.0)
 
     def _columns(self, t: float, positions: Any) -> Array:
         names = [axis.name for axis in self.problem.axes]
@@ -278,7 +259,7 @@ class ParticleRecorder:
             if sorted(map(str, positions)) != sorted(names):
                 given = ", ".join(map(str, positions))
                 raise ValueError(f"positions name {given or 'nothing'}; the axes are {', '.join(names)}")
-            columns = [taken(positions[name], f"positions[{name!r}]") for name in names]
+            columns = [read_array(positions[name], f"positions[{name!r}]") for name in names]
             shapes = {column.shape for column, _ in columns}
             if len(shapes) > 1 or columns[0][0].ndim != 1:
                 raise ValueError(
@@ -286,7 +267,7 @@ class ParticleRecorder:
                 )
             x, eps = np.stack([column for column, _ in columns], axis=1), max(e for _, e in columns)
         else:
-            x, eps = taken(positions, "positions")
+            x, eps = read_array(positions, "positions")
             if x.ndim == 1 and len(names) == 1:
                 x = x[:, None]
         d = len(names)
@@ -307,7 +288,7 @@ def _check_time(t: Any) -> None:
         raise ValueError(f"the time of a record must be a number that is not negative, not {shown(t)}")
 
 
-def same(s: float, t: float) -> bool:
+def same_time(s: float, t: float) -> bool:
     """Whether two times are one, up to the rounding of many additions of a step."""
     return s == t or abs(s - t) <= 1e-9 * max(1.0, min(abs(s), abs(t)))
 
@@ -320,11 +301,18 @@ def _times_of(found: Certified) -> list[float]:
 
 def restricted(found: Certified, times: Sequence[float]) -> Certified:
     """At those of its times that are among the given ones."""
-    keep = [j for j, t in enumerate(found.times) if any(same(t, other) for other in times)]
+    keep = [j for j, t in enumerate(found.times) if any(same_time(t, other) for other in times)]
     return replace(found, times=found.times[keep], value=found.value[keep], bar=found.bar[keep])
 
 
 def certified_named(reference: Reference, name: Any) -> Certified:
+    """What a reference has under a name.
+
+    Raises
+    ------
+    ValueError
+        If it has nothing of that name; the names there are.
+    """
     for found in reference.observables:
         if isinstance(name, str) and found.name == name:
             return found
@@ -332,7 +320,14 @@ def certified_named(reference: Reference, name: Any) -> Certified:
     raise ValueError(f"the reference has no {shown(name)}; valid: {valid}")
 
 
-def observable_named(certified: Certified) -> Observable:
+def observable_of(certified: Certified) -> Observable:
+    """How something in a reference is measured.
+
+    Raises
+    ------
+    ValueError
+        If the reference does not say.
+    """
     if certified.observable is None:
         raise ValueError(f"the reference does not say how {certified.name!r} is measured; give its values yourself")
     return certified.observable

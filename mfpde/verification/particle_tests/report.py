@@ -1,4 +1,4 @@
-"""What a test says."""
+"""The report of a test: rows of numbers and slopes beside the reference, and the table of the worst of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What is judged, and how often a right code fails."""
+"""Which numbers and slopes of replicas are within what is allowed: a right code fails with a stated probability.
+
+The limit of many particles gets an interval after Student and Hall, a count of particles one after Bernstein, and a
+slope one from the law of sums of logarithms of squares.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,12 @@ import numpy as np
 
 from mfpde.equation.problem import Reaction
 from mfpde.support.arrays import Array
-from mfpde.verification.observables import (
-    Marginal,
-    MassIn,
-)
+from mfpde.verification.estimates import intercept
+from mfpde.verification.observables import Marginal, MassIn
 from mfpde.verification.particle_tests.cases import Case, Runs
-from mfpde.verification.particle_tests.recorder import (
-    OUTSIDE,
-)
 from mfpde.verification.particle_tests.report import POWER, Row, Slope
 from mfpde.verification.references.certified import Certified
+from mfpde.verification.walls import OUTSIDE
 
 __all__ = ["limit_rows", "sanity_rows", "slope_rows"]
 
@@ -88,8 +88,6 @@ def _combined(weights: Array, groups: Sequence[Array]) -> _Combined:
 
 def limit_rows(case: Case, tolerances: Mapping[str, Array], bias: Mapping[str, Array], tail: float) -> list[Row]:
     """The limit of many particles, or the mean at one size, beside the reference. `tail`: for each number, one side."""
-    from mfpde.verification.comparison.statistics import intercept
-
     rows, sizes = [], case.sizes
     for name, allowance in tolerances.items():
         certified = case.targets[name]
