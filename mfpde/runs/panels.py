@@ -1,4 +1,7 @@
-"""What pictures of runs are made of."""
+"""Parts of pictures: colours, scales, figures, labels, and what each panel of a run shows.
+
+`mfpde.runs.pictures` puts them together; reports of comparisons use the same colours and frames.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +72,13 @@ SCATTER = 2000
 
 
 def axis_names(solution: Solution, axes: Sequence[str] | None) -> list[str]:
+    """The axes that a picture is drawn over: those given, or all of a mesh of one or two.
+
+    Raises
+    ------
+    ValueError
+        If they are not one or two axes of the mesh.
+    """
     order = [axis.name for axis in solution.grid.axes]
     names = order if axes is None else [axes] if isinstance(axes, str) else list(axes)
     if not 1 <= len(names) <= 2 or len(set(names)) != len(names) or any(name not in order for name in names):
@@ -77,6 +87,7 @@ def axis_names(solution: Solution, axes: Sequence[str] | None) -> list[str]:
 
 
 def marginal(solution: Solution, names: Sequence[str], i: int) -> Array:
+    """The marginal density over the named axes at save time number `i`."""
     return solution.marginal(*names, t=float(solution.times[i]))
 
 
@@ -101,10 +112,12 @@ class Marginals(Sequence[Array]):
 
 
 def centres(solution: Solution, name: str) -> Array:
+    """The centres of the cells along an axis, shape (n,)."""
     return solution.grid.centres([axis.name for axis in solution.grid.axes].index(name))
 
 
 def density_label(solution: Solution, names: Sequence[str]) -> str:
+    """What a density over the named axes is called."""
     return "density" if len(names) == solution.grid.dimension else "marginal density"
 
 
@@ -140,6 +153,7 @@ def floor(low: float, high: float) -> float:
 
 
 def density_norm(values: Sequence[Array]) -> Normalize:
+    """The scale of colours of some densities: linear, or logarithmic where their peaks differ much."""
     from matplotlib.colors import LogNorm, Normalize
 
     low, high = peak_values(values)
@@ -149,6 +163,7 @@ def density_norm(values: Sequence[Array]) -> Normalize:
 
 
 def density_image(solution: Solution, names: Sequence[str], values: Array, norm: Normalize, ax: Axes) -> Any:
+    """Draw a density over two axes in colours."""
     import matplotlib as mpl
 
     colours = mpl.colormaps[DENSITY_MAP].with_extremes(bad=mpl.colormaps[DENSITY_MAP](0.0))
@@ -192,6 +207,7 @@ def zoom(solution: Solution, names: Sequence[str], values: Sequence[Array], ax: 
 
 
 def colour_bar(ax: Any, image: Any, label: str) -> None:
+    """A bar beside a panel, or beside several, that says what the colours of an image mean."""
     from matplotlib.colors import LogNorm
 
     owner = ax if not isinstance(ax, (list, np.ndarray)) else np.ravel(ax)[0]
@@ -203,6 +219,7 @@ def colour_bar(ax: Any, image: Any, label: str) -> None:
 
 
 def has_output(solution: Solution) -> bool:
+    """Whether there is a network's output to draw: one with inputs on a line, or with true values."""
     network = None if solution.problem is None else solution.problem.network
     if network is None or network.inputs is None:
         return False
@@ -238,6 +255,7 @@ def shown_inputs(solution: Solution) -> tuple[Array, Array | None, tuple[Array, 
 
 
 def output_lines(ax: Axes, x: Array, values: Array, alpha: float, label: str, style: str) -> list[Any]:
+    """Draw outputs, shape (m, q), over inputs on a line: a line for each component, three at most."""
     columns = values.reshape(len(x), -1)
     lines = []
     for j, colour in zip(range(columns.shape[1]), (BLUE, VERMILION, GREEN), strict=False):
@@ -260,6 +278,7 @@ def backdrop(x: Array, truth: Array | None, data: tuple[Array, Array] | None, ax
 
 
 def predicted_against_true(solution: Solution, i: int, x: Array, truth: Array | None, ax: Axes) -> None:
+    """Draw outputs at save time number `i` against their true values, where inputs have several components."""
     assert truth is not None
     truth = truth.reshape(len(x), -1)
     predicted = solution.predict(x, float(solution.times[i])).reshape(len(x), -1)
@@ -275,6 +294,7 @@ def predicted_against_true(solution: Solution, i: int, x: Array, truth: Array | 
 
 
 def new_figure(width: float, height: float) -> Figure:
+    """A figure of a size in inches that is independent of pyplot."""
     if "IPython" in sys.modules:
         import matplotlib.pyplot  # noqa: F401 -- notebooks learn from it how a figure is shown
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -289,14 +309,17 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def subfigures(figure: Any, rows: int, columns: int, **ratios: Sequence[float]) -> Any:
+    """Parts of a figure in rows and columns; `ratios` are their heights or widths."""
     return figure.subfigures(rows, columns, **ratios)
 
 
 def given_axes(ax: Axes | None) -> Axes:
+    """The axes given, or those of a new figure."""
     return new_figure(6.0, 4.2).subplots() if ax is None else ax
 
 
 def dress(ax: Axes) -> Axes:
+    """Give a panel of curves its frame, grid and labels."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(True, which="major", color="#dddddd", lw=0.6)
     ax.set_axisbelow(True)
@@ -336,6 +359,7 @@ def base_energy(solution: Solution) -> tuple[float, str]:
 
 
 def put_heading(figure: Any, solution: Solution) -> None:
+    """Write what was solved and how above a figure."""
     cells = " × ".join(map(str, solution.grid.shape))
     scheme = str(solution.configuration.get("scheme", "")).split("(")[0]
     steps = len(solution.diagnostics["time"]) - 1

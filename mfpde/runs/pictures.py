@@ -1,4 +1,4 @@
-"""Pictures of solutions.
+"""Pictures of solutions: a summary of a run, single panels, animations.
 
 Figures are made without pyplot: nothing global changes, no window opens, nothing has to be closed. A figure
 shows itself at the end of a notebook cell; elsewhere give ``path=`` or call ``figure.savefig``.
@@ -392,7 +392,7 @@ def plot_output(solution: Solution, t: float | None = None, *, ax: Axes | None =
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# density
+# parts of whole figures, and of animations
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -510,11 +510,6 @@ def _moving_density(solution: Solution, names: list[str], ax: Axes) -> Callable[
     return lambda i: line.set_ydata(positive_part(frames[i]) if logarithmic else frames[i])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# output
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 def _moving_output(solution: Solution, ax: Axes) -> Callable[[int], None]:
     x, truth, data = shown_inputs(solution)
     frames = [solution.predict(x, float(t)).reshape(len(x), -1) for t in solution.times]
@@ -547,8 +542,3 @@ def _moving_output(solution: Solution, ax: Axes) -> Callable[[int], None]:
             line.set_ydata(frames[i][:, j])
 
     return show
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# dress
-# ---------------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Numbers with their bars, and how they are known."""
+"""References as objects: values with error bars, what bears them out, and what confirms them independently."""
 
 from __future__ import annotations
 

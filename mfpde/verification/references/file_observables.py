@@ -1,4 +1,4 @@
-"""Observables as a file names them."""
+"""Observables as data: a kind, parameters and an array, as the file of a reference keeps them."""
 
 from __future__ import annotations
 

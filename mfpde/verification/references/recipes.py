@@ -1,4 +1,4 @@
-"""How the members of the pack are made."""
+"""Recipes of the references that come with the package: problem, observables, tolerances, budgets."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def computed(
 
 
 def _recipes() -> dict[str, Recipe]:
-    """The recipes by name, in the order in which they are listed."""
+    """The recipes by name, in the order in which they are listed. It is a list of data, however long."""
     late = (1.0, 2.5, 5.0, 10.0)
     x = np.linspace(-4.0, 4.0, 9)
     edges = np.linspace(-4.0, 4.0, 9)

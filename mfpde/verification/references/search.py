@@ -1,4 +1,9 @@
-"""The search for a value, for its check and for that of the implementation."""
+"""How a reference is found: which discretisation is refined next, until the bars are small or the budget is spent.
+
+A `Job` refines three sequences for some observables: the one that gives the value, the same discretisation on other
+nodes, which bears it out at the level of its bar, and an independent one, which confirms the implementation. A
+`Search` has what the jobs share.
+"""
 
 from __future__ import annotations
 
