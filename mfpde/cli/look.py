@@ -11,7 +11,7 @@ import typer
 
 from mfpde.cli.files import ANIMATION_SUFFIXES, PICTURE_SUFFIXES, check_suffix
 from mfpde.cli.options import SolutionFile
-from mfpde.cli.output import UNSOUND, RefusedError, one_line_warnings, refusing, say
+from mfpde.cli.output import UNSOUND, RefusedError, listed, one_line_warnings, refusing, say
 from mfpde.cli.readable import readable
 from mfpde.cli.solutions import any_numbers, load_file, report
 from mfpde.support.words import one_line, suggestion
@@ -103,11 +103,10 @@ def info(
         "versions": ", ".join(f"{key} {value}" for key, value in versions.items()) or "?",
         "fingerprint": solution.fingerprint or "none",
     }
-    width = max(map(len, rows))
     say(report(solution))
     say("")
-    for key, value in rows.items():
-        say(f"  {key:<{width}}  {value}")
+    for row in listed(rows):
+        say(row)
     for text in solution.warnings:
         say(f"  warning: {one_line(text)}")
 

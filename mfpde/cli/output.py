@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -23,8 +23,9 @@ __all__ = [
     "UNDECIDED",
     "UNSOUND",
     "UNWRITTEN",
-    "aligned",
+    "columns",
     "complain",
+    "listed",
     "one_line_warnings",
     "reason",
     "refusing",
@@ -80,10 +81,16 @@ def silence(stream: Any) -> None:
         os.close(nowhere)
 
 
-def aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    """The rows of a table as lines, every column as wide as its widest cell, on the right of it."""
+def columns(table: Sequence[Sequence[str]], justify: Callable[[str, int], str]) -> list[str]:
+    """The rows of a table as lines, every column as wide as its widest cell; `justify` is ``str.ljust`` or such."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    return ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+    return ["  ".join(justify(cell, width) for cell, width in zip(row, widths, strict=True)) for row in table]
+
+
+def listed(rows: Mapping[str, str]) -> list[str]:
+    """Names and values as lines, the values in one column."""
+    width = max(map(len, rows))
+    return [f"  {name:<{width}}  {value}" for name, value in rows.items()]
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from mfpde.cli.output import (
     FAILED,
     INCONSISTENT,
     RefusedError,
+    columns,
     complain,
     one_line_warnings,
     refusing,
@@ -330,9 +331,8 @@ def _list_references(names: Sequence[str]) -> None:
                 f"{path.stat().st_size / 1000:.0f} kB",
             )
         )
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    for row in table:
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for row in columns(table, str.ljust):
+        say(row.rstrip())
     for name in absent:
         complain(f"{name} has no file; mfpde reference --rebuild {name}")
 

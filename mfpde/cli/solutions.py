@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mfpde.cli.output import aligned, reason, refusing, say
+from mfpde.cli.output import columns, listed, reason, refusing, say
 
 if TYPE_CHECKING:
     from mfpde.mesh.solution import Solution
@@ -24,11 +24,9 @@ def load_file(path: Path) -> Solution:
 
 def report(solution: Solution) -> str:
     """What a run has found: its summary, its notes, and a line a save time."""
-    rows = solution.summary()
-    width = max(map(len, rows))
-    lines = [f"Solution of {solution.name!r}", *(f"  {key:<{width}}  {value}" for key, value in rows.items())]
     notes = [f"  note: {text}" for text in solution.notes if text != solution.no_certificate]
-    return "\n".join([*lines, *notes, "", *_saves(solution)])
+    head = f"Solution of {solution.name!r}"
+    return "\n".join([head, *listed(solution.summary()), *notes, "", *_saves(solution)])
 
 
 def _saves(solution: Solution) -> list[str]:
@@ -42,7 +40,7 @@ def _saves(solution: Solution) -> list[str]:
         gap, mass, least = (float(d[name][i]) for name in ("optimality_gap", "mass", "minimum"))
         shown = "nan" if solution.no_certificate else f"{gap:.3g}"  # early versions wrote a number all the same
         table.append((f"{t:g}", f"{float(d['energy'][i]):.9g}", shown, f"{mass:.12g}", f"{least:.3g}"))
-    return aligned(table)
+    return ["  " + row for row in columns(table, str.rjust)]
 
 
 def draw(solution: Solution, path: Path) -> bool:
