@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from mfpde.verification.observables import (
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["CONFIRMED", "Certified", "ROUND_OFF", "Reference"]
+__all__ = ["CONFIRMED", "Certified", "LevelRun", "ROUND_OFF", "Reference"]
 
 
 ROUND_OFF = 1e-13
@@ -122,6 +122,24 @@ class Certified:
         return "; ".join(said)
 
 
+class LevelRun(NamedTuple):
+    """A run that was made on the way to a reference.
+
+    Attributes
+    ----------
+    route : str
+        The discretisation.
+    cells : tuple of int
+        Cells or nodes along each axis.
+    seconds : float
+        How long it took; 0 where it was found on disk.
+    """
+
+    route: str
+    cells: tuple[int, ...]
+    seconds: float
+
+
 @dataclass(frozen=True, eq=False)
 class Reference:
     """The result of `mfpde.reference`.
@@ -131,8 +149,8 @@ class Reference:
     problem : Problem
     tolerance : float
     observables : tuple of Certified
-    levels : tuple of (str, tuple of int, float)
-        Route, cells and seconds of every run that was made; of those that were found on disk the seconds are 0.
+    levels : tuple of LevelRun
+        Every run that was made.
     reached : bool
         Whether all bars are within the tolerance, and borne out by differently placed nodes or cells.
     ancestral_mass : float, optional
@@ -143,7 +161,7 @@ class Reference:
     problem: Problem
     tolerance: float
     observables: tuple[Certified, ...]
-    levels: tuple[tuple[str, tuple[int, ...], float], ...]
+    levels: tuple[LevelRun, ...]
     reached: bool
     ancestral_mass: float | None = None
 
@@ -207,6 +225,6 @@ class Reference:
             last = float(times[np.isfinite(times)].max(initial=0.0))
             if said := descent_at(f"at some time up to t = {last:g}", self.ancestral_mass):
                 lines.append(f"  {said}")
-        seconds = sum(level[2] for level in self.levels)
+        seconds = sum(seconds for _, _, seconds in self.levels)
         lines.append(f"  {len(self.levels)} runs, {seconds:.3g} s")
         return "\n".join(lines)

@@ -22,7 +22,7 @@ from mfpde.support.arrays import Array
 from mfpde.support.files import hdf5
 from mfpde.support.files.untrusted import check_heaps
 from mfpde.support.words import one_line
-from mfpde.verification.references.certified import Certified, Reference
+from mfpde.verification.references.certified import Certified, LevelRun, Reference
 from mfpde.verification.references.file_observables import ARRAYS, KINDS, OTHER, described, observable_named
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class StoredReference(Reference):
         problem: Problem | None,
         tolerance: float,
         observables: tuple[Certified, ...],
-        levels: tuple[tuple[str, tuple[int, ...], float], ...],
+        levels: tuple[LevelRun, ...],
         reached: bool,
         ancestral_mass: float | None = None,
         *,
@@ -481,7 +481,7 @@ class _Reader(hdf5.Reader):
             )
         return found
 
-    def levels(self) -> tuple[tuple[str, tuple[int, ...], float], ...]:
+    def levels(self) -> tuple[LevelRun, ...]:
         """The runs that were made."""
         import h5py
 
@@ -493,7 +493,7 @@ class _Reader(hdf5.Reader):
         if not all(0 <= k < len(routes) for k in numbers):
             self.fail("/levels/route names no route")
         return tuple(
-            (routes[k], tuple(int(n) for n in row if n > 0), float(s))
+            LevelRun(routes[k], tuple(int(n) for n in row if n > 0), float(s))
             for k, row, s in zip(numbers, cells, seconds, strict=True)
         )
 

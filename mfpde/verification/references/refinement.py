@@ -85,11 +85,11 @@ class Spread(Observable):
 
     @property
     def name(self) -> str:
-        """See `Observable`."""
+        """What a level calls it."""
         return "moments"
 
     def measure(self, at: Measured) -> Array:
-        """See `Observable`."""
+        """Two numbers for each axis, shape (2 d,)."""
         found = []
         for axis, theta in zip(at.problem.axes, at.coordinates, strict=True):
             x = (theta - axis.lower) / axis.length

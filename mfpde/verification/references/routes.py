@@ -149,19 +149,27 @@ class MeshRoute(Route):
         self.method, _ = default_method(problem, problem.grid(self.cells(0 if dense else 4)), scheme)
 
     def cells(self, level: int) -> tuple[int, ...]:
-        """See `Route`."""
+        """Cells along each axis: at least a few, then by the ratio of the route more each time."""
         return tuple(round(n * self.ratio**level) for n in self.start)
 
     def bytes(self, level: int) -> float:
-        """See `Route`."""
+        """Memory of a level: some arrays of all cells."""
         return 8.0 * WORKING_ARRAYS * math.prod(self.cells(level))
 
     def other(self) -> Route:
-        """See `Route`."""
+        """The same scheme on cells of which none has the faces or the centres of these."""
         return MeshRoute(self.problem, self.times, self.scheme, self.order, True)
 
     def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
-        """See `Route`."""
+        """Solve on a mesh, with steps of which `step` bounds the error; the densities at each time.
+
+        Raises
+        ------
+        OutOfTime
+            At the deadline.
+        RouteError
+            If the run ends before its time, or the mesh is too fine for a dense kernel.
+        """
         from mfpde.mesh.controllers import ErrorControl
         from mfpde.mesh.record import Result
         from mfpde.mesh.run import solve, uninterrupted
@@ -219,34 +227,42 @@ class NodeRoute(Route):
         self.direct = problem.bound_energy.direct
 
     def prepare(self, deadline: float) -> None:
-        """See `Route`."""
+        """Look for the places that the mass descends from: along each axis every one of them gets nodes of its own."""
         self.places = min(self.flow.look(deadline), MOST_PLACES[len(self.problem.axes)])
 
     def size(self, level: int) -> str:
-        """See `Route`."""
+        """Nodes in words, or the points of a start that is made of some."""
         return f"{self.atoms} point{'s' * (self.atoms > 1)} of the start" if self.atoms else super().size(level)
 
     def cells(self, level: int) -> tuple[int, ...]:
-        """See `Route`."""
+        """Nodes along each axis: those of one place, for every place."""
         return (round(self.start * self.places * GROWTH**level),) * len(self.problem.axes)
 
     def bytes(self, level: int) -> float:
-        """See `Route`."""
+        """Memory of a level; infinite beyond `MOST_NODES` along an axis."""
         nodes = math.prod(self.cells(level))
         if max(self.cells(level)) > MOST_NODES:
             return math.inf
         return 8.0 * nodes * (40 + len(self.times)) * (len(self.problem.axes) + 1)
 
     def work(self, level: int) -> float:
-        """See `Route`."""
+        """The work of a level: its nodes, or their pairs where the energy is a sum over pairs."""
         return float(math.prod(self.cells(level)) ** (2 if self.direct else 1))
 
     def other(self) -> Route:
-        """See `Route`."""
+        """The same flow from other nodes, by a method of another order."""
         return NodeRoute(self.problem, self.times, True)
 
     def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
-        """See `Route`."""
+        """Follow the nodes; the measure that they are at each time.
+
+        Raises
+        ------
+        OutOfTime
+            At the deadline.
+        RouteError
+            If the nodes cannot be followed to the end.
+        """
         try:
             for at in self.flow.run(self.cells(level), step, deadline):
                 yield Measured(self.problem, tuple(at.points.T), at.weights, at.energy, evaluate=at.density)
@@ -271,15 +287,21 @@ class StationaryRoute(Route):
             self.fastest = GROWTH**-5
 
     def cells(self, level: int) -> tuple[int, ...]:
-        """See `Route`."""
+        """Cells or nodes along each axis, by the growth of all routes more each time."""
         return (round(self.start * GROWTH**level),) * len(self.problem.axes)
 
     def bytes(self, level: int) -> float:
-        """See `Route`."""
+        """Memory of a level: some arrays of all cells."""
         return 8.0 * WORKING_ARRAYS * math.prod(self.cells(level))
 
     def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
-        """See `Route`."""
+        """Minimise the free energy; the measure of the minimiser, once.
+
+        Raises
+        ------
+        OutOfTime
+            At the deadline.
+        """
         from mfpde.equation.equilibrium import stationary, stationary_on_nodes
 
         problem, left = self.problem, deadline - time.perf_counter()

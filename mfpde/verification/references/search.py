@@ -23,7 +23,7 @@ from mfpde.verification.observables import (
     Observable,
     as_times,
 )
-from mfpde.verification.references.certified import CONFIRMED, ROUND_OFF, Certified
+from mfpde.verification.references.certified import CONFIRMED, ROUND_OFF, Certified, LevelRun
 from mfpde.verification.references.level_cache import LevelCache
 from mfpde.verification.references.refinement import FLOOR, LEAST_LEVELS, SAFETY, SAFETY_IN_TIME, Ladder, Level, worst
 from mfpde.verification.references.routes import NodeRoute, Route, RouteError, another_mesh, routes
@@ -59,7 +59,7 @@ class Search:
         self.end = time.perf_counter() + budget
         self.deadline = self.end
         self.say: Callable[[str], None] = lambda text: None
-        self.levels: list[tuple[str, tuple[int, ...], float]] = []
+        self.levels: list[LevelRun] = []
 
     def run(self, ladder: Ladder, level: int, step: float) -> Level:
         """A level of a route: from the disk, or computed, by the deadline of the present phase."""
@@ -75,11 +75,11 @@ class Search:
             began = time.perf_counter()
             values = ladder.measure(level, step, self.deadline)
             found = Level(values, route.cost, route.blind, route.ancestral)
-            self.levels.append((route.name, cells, time.perf_counter() - began))
+            self.levels.append(LevelRun(route.name, cells, time.perf_counter() - began))
             if self.cache is not None:
                 self.cache.keep(key, found)
         else:
-            self.levels.append((route.name, cells, 0.0))
+            self.levels.append(LevelRun(route.name, cells, 0.0))
         return found
 
 
@@ -137,7 +137,7 @@ class Job:
 
     @staticmethod
     def advance(ladder: Ladder, goal: float) -> None:
-        """See `Ladder.advance`; a route that cannot go on has failed."""
+        """Compute the next level of a route; one that cannot go on has failed."""
         try:
             ladder.advance(goal)
         except RouteError as error:
@@ -145,7 +145,7 @@ class Job:
 
     @staticmethod
     def settle(ladder: Ladder, goal: float) -> None:
-        """See `Ladder.settle`, where that is still to be done."""
+        """Make the steps of the last level finer until they do not matter, where that is still to be done."""
         if ladder.levels and ladder.settled < len(ladder.levels) and not ladder.failed:
             try:
                 ladder.settle(goal)
