@@ -1,8 +1,9 @@
 """Particles against the mean field: gaps, rates in n, what stays as n grows, and a verdict with its false alarm.
 
-`records` and `reference` know nothing of each other; `statistics` judges the gaps of each observable, `sensitivity`
-runs the mean field a little changed, `diagnosis` says what all gaps look like together, `plan` what would decide,
-`report` shows the findings, and `procedure` has `compare`, which knows all of them. Importing costs numpy only.
+`records` reads particles, `mean_field` has what they are compared with, `observer` measures the gaps of both and
+`replicas` gathers them; `statistics` judges the gaps of each observable, `sensitivity` runs the mean field a little
+changed, `diagnosis` says what all gaps look like together, `plan` what would decide, `report` shows the findings, and
+`procedure` has `compare`, which knows all of them. Importing costs numpy only.
 """
 
 from __future__ import annotations

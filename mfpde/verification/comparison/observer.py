@@ -21,11 +21,29 @@ __all__ = ["Observable", "Observer"]
 
 @dataclass(frozen=True)
 class Observable:
-    """A name, whether its gaps have a sign, how large it is."""
+    """A quantity, or a part of one, that particles and the mean field both have.
+
+    Attributes
+    ----------
+    name : str
+    signed : bool
+        Whether its gaps have a sign, or are distances.
+    scale : float
+        How large it is.
+    quantity : Quantity
+        What it belongs to.
+    axis : int
+        Of a moment or a marginal.
+    second : bool
+        Of two moments along an axis the second: the mean square, or the sine.
+    """
 
     name: str
     signed: bool
     scale: float
+    quantity: Quantity
+    axis: int = 0
+    second: bool = False
 
 
 class Observer:
@@ -40,26 +58,27 @@ class Observer:
         spread = [field.spread(i) for i in range(d)]
         self.observables: list[Observable] = []
 
-        def add(name: str, signed: bool, scale: float) -> None:
-            self.observables.append(Observable(name, signed, scale))
+        def add(name: str, signed: bool, scale: float, quantity: Quantity, axis: int = 0, second: bool = False) -> None:
+            self.observables.append(Observable(name, signed, scale, quantity, axis, second))
 
         if Quantity.ENERGY in wanted:
-            add("energy", True, energy)
+            add("energy", True, energy, Quantity.ENERGY)
         self.response = Quantity.RESPONSE in wanted and field.response is not None
         if self.response:
             assert field.response is not None
-            add("response", True, max(float(np.abs(field.response).max()), 1e-300))
+            add("response", True, max(float(np.abs(field.response).max()), 1e-300), Quantity.RESPONSE)
         if Quantity.MASS in wanted:
-            add("mass", True, float(field.mass.max()))
+            add("mass", True, float(field.mass.max()), Quantity.MASS)
         self.moments = Quantity.MOMENTS in wanted
         for i, axis in enumerate(self.axes if self.moments else ()):
             if axis.periodic:
-                add(f"cosine of {axis.name}", True, 1.0)
-                add(f"sine of {axis.name}", True, 1.0)
+                add(f"cosine of {axis.name}", True, 1.0, Quantity.MOMENTS, i)
+                add(f"sine of {axis.name}", True, 1.0, Quantity.MOMENTS, i, True)
                 continue
             root = math.sqrt(max(field.moments(i, j)[1] for j in range(len(field.times))))
-            add(f"mean of {axis.name}", True, max(spread[i], 1e-3 * root, 1e-300))
-            add(f"mean square of {axis.name}", True, max(spread[i] * root, 1e-3 * root**2, 1e-300))
+            add(f"mean of {axis.name}", True, max(spread[i], 1e-3 * root, 1e-300), Quantity.MOMENTS, i)
+            square = max(spread[i] * root, 1e-3 * root**2, 1e-300)
+            add(f"mean square of {axis.name}", True, square, Quantity.MOMENTS, i, True)
         self.distances: set[Quantity] = set()
         self.directions = np.empty((0, d))
         if field.mesh is not None:
@@ -67,10 +86,11 @@ class Observer:
             for i, axis in enumerate(self.axes):
                 for quantity in (Quantity.W1, Quantity.W2):
                     if quantity in self.distances and not (axis.periodic and quantity is Quantity.W2):
-                        add(f"{quantity.value} of {axis.name}", False, max(spread[i], 1e-300))
+                        add(f"{quantity.value} of {axis.name}", False, max(spread[i], 1e-300), quantity, i)
             if Quantity.SLICED_W2 in wanted and d > 1 and not any(axis.periodic for axis in self.axes):
                 self.directions = directions(d)
-                add("sliced W2", False, max(math.sqrt(sum(s * s for s in spread) / d), 1e-300))
+                scale = max(math.sqrt(sum(s * s for s in spread) / d), 1e-300)
+                add("sliced W2", False, scale, Quantity.SLICED_W2)
         self._projected: dict[tuple[int, int], Quantile] = {}
 
     def __call__(self, points: Array, weights: Array | None, j: int) -> dict[str, Array]:
@@ -132,33 +152,29 @@ class Observer:
 
         A field without a density has no distance from this one: NaN.
         """
-        field, found = self.field, {}
-        for o in self.observables:
-            head, _, name = o.name.rpartition(" of ")
-            value: Any
-            if o.name == "energy":
-                value = other.energy[j] - field.energy[j]
-            elif o.name == "response":
-                assert field.response is not None
-                assert other.response is not None
-                value = other.response[j] - field.response[j]
-            elif o.name == "mass":
-                value = other.mass[j] - field.mass[j]
-            elif not o.signed and other.mesh is None:
-                value = math.nan
-            elif o.name == "sliced W2":
-                squares = [self._along(k, j).distances(other.projected(e, j))[1] for k, e in enumerate(self.directions)]
-                value = math.sqrt(max(float(np.mean(squares)), 0.0))
-            else:
-                i = [axis.name for axis in self.axes].index(name)
-                if head in ("W1", "W2"):
-                    if self.axes[i].periodic:
-                        value = circle_distance(field.marginal(i, j)[1], other.marginal(i, j)[1], steps=False)
-                    else:
-                        first, square = field.marginal(i, j)[0].distances(other.marginal(i, j)[0])
-                        value = first if head == "W1" else math.sqrt(max(square, 0.0))
-                else:
-                    k = 0 if head in ("mean", "cosine") else 1
-                    value = other.moments(i, j)[k] - field.moments(i, j)[k]
-            found[o.name] = np.atleast_1d(np.asarray(value, dtype=float))
-        return found
+        values = {o.name: self._change(o, other, j) for o in self.observables}
+        return {name: np.atleast_1d(np.asarray(value, dtype=float)) for name, value in values.items()}
+
+    def _change(self, o: Observable, other: Field, j: int) -> Any:
+        """The change of one observable."""
+        field, i = self.field, o.axis
+        if o.quantity is Quantity.ENERGY:
+            return other.energy[j] - field.energy[j]
+        if o.quantity is Quantity.RESPONSE:
+            assert field.response is not None
+            assert other.response is not None
+            return other.response[j] - field.response[j]
+        if o.quantity is Quantity.MASS:
+            return other.mass[j] - field.mass[j]
+        if o.quantity is Quantity.MOMENTS:
+            return other.moments(i, j)[o.second] - field.moments(i, j)[o.second]
+        if other.mesh is None:
+            return math.nan
+        if o.quantity is Quantity.SLICED_W2:
+            squares = [self._along(k, j).distances(other.projected(e, j))[1] for k, e in enumerate(self.directions)]
+            return math.sqrt(max(float(np.mean(squares)), 0.0))
+        (quantile, curve), (quantile_2, curve_2) = field.marginal(i, j), other.marginal(i, j)
+        if self.axes[i].periodic:
+            return circle_distance(curve, curve_2, steps=False)
+        first, square = quantile.distances(quantile_2)
+        return first if o.quantity is Quantity.W1 else math.sqrt(max(square, 0.0))

@@ -82,7 +82,7 @@ class _Design:
 
 
 class Compared(Protocol):
-    """What a plan asks of a comparison; see `Comparison`."""
+    """What a plan asks of a comparison: how it was made, what it found, and at which level it judged."""
 
     @property
     def times(self) -> Array: ...

@@ -210,7 +210,7 @@ def compare(
     known = np.asarray(reference.times, dtype=float)
     known = np.array(distinct_times(known, (known.min(), known.max())))
     records = None if particles is None else _checked(particles, problem, notes)
-    at = _times(known, times, records, reference, notes)
+    at = _times(known, times, records, notes)
 
     truth, more = _field(reference, at, bool(chosen & {Quantity.W1, Quantity.W2, Quantity.SLICED_W2}))
     notes += more
@@ -276,6 +276,7 @@ def _judged(
     seed: int,
     notes: list[str],
 ) -> Comparison:
+    """All that is measured, judged: a finding for each observable, what they say together, and the notes."""
     from scipy import stats
 
     observer, data, answers = measured.observer, measured.data, measured.answers
@@ -431,9 +432,10 @@ def _times(
     known: Array,
     wanted: Sequence[float] | None,
     records: Sequence[ParticleRecord] | None,
-    reference: Solution | Characteristics | ExactLaw,
     notes: list[str],
 ) -> Array:
+    """The times that are compared, out of those of the reference: the wanted ones, or some that the records have."""
+
     def among(values: Array, t: float) -> bool:
         return bool(np.any(np.abs(values - t) <= 1e-6 * max(1.0, abs(t))))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,40 +153,40 @@ def load_particles(path: str | os.PathLike[str], axes: Sequence[Axis | str] | No
             f"{path} holds no 'positions' (it has {', '.join(sorted(entries)) or 'nothing'}); "
             "save arrays positions (times, n, d) and times"
         )
-    records = []
-    for prefix in prefixes:
-        label = f"{path.name}:{prefix.rstrip('/')}" if prefix else path.name
-        if prefix + "times" not in entries:
-            raise ValueError(f"{label}: positions without 'times'; save the time of every frame beside them")
-        positions = _real(label, "positions", entries[prefix + "positions"])
-        names = entries.get(prefix + "axes", entries.get("axes"))
-        if names is not None and axes is not None:
-            given = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in np.ravel(names)]
-            wanted = [axis if isinstance(axis, str) else axis.name for axis in axes]
-            if sorted(given) != sorted(wanted):
-                found = ", ".join(given[:8]) + (", .." if len(given) > 8 else "")
-                raise ValueError(f"{label}: the columns are {found}, the problem's axes {', '.join(wanted)}")
-            if positions.ndim >= 3:
-                if positions.shape[-1] != len(given):
-                    raise ValueError(f"{label}: {positions.shape[-1]} columns, but 'axes' names {len(given)}")
-                positions = positions[..., [given.index(name) for name in wanted]]
-        times = _real(label, "times", entries[prefix + "times"])
-        weights, dt = (
-            None if prefix + name not in entries else _real(label, name, entries[prefix + name])
-            for name in ("weights", "dt")
-        )
-        if dt is not None and dt.size != 1:
-            raise ValueError(f"{label}: dt must be one number, not an array of shape {dt.shape}")
-        records.append(
-            ParticleRecord(
-                positions,
-                times,
-                weights,
-                None if dt is None else float(dt.ravel()[0]),
-                label,
-            )
-        )
-    return records
+    return [_record(path, prefix, entries, axes) for prefix in prefixes]
+
+
+def _record(path: Path, prefix: str, entries: Mapping[str, Any], axes: Sequence[Axis | str] | None) -> ParticleRecord:
+    """The record under a prefix, its columns in the order of the axes."""
+    label = f"{path.name}:{prefix.rstrip('/')}" if prefix else path.name
+    if prefix + "times" not in entries:
+        raise ValueError(f"{label}: positions without 'times'; save the time of every frame beside them")
+    positions = _real(label, "positions", entries[prefix + "positions"])
+    names = entries.get(prefix + "axes", entries.get("axes"))
+    if names is not None and axes is not None:
+        positions = _in_order(label, positions, names, axes)
+    times = _real(label, "times", entries[prefix + "times"])
+    weights, dt = (
+        None if prefix + name not in entries else _real(label, name, entries[prefix + name])
+        for name in ("weights", "dt")
+    )
+    if dt is not None and dt.size != 1:
+        raise ValueError(f"{label}: dt must be one number, not an array of shape {dt.shape}")
+    return ParticleRecord(positions, times, weights, None if dt is None else float(dt.ravel()[0]), label)
+
+
+def _in_order(label: str, positions: Array, names: Any, axes: Sequence[Axis | str]) -> Array:
+    """Positions whose columns, which have names, are in the order of the axes."""
+    given = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in np.ravel(names)]
+    wanted = [axis if isinstance(axis, str) else axis.name for axis in axes]
+    if sorted(given) != sorted(wanted):
+        found = ", ".join(given[:8]) + (", .." if len(given) > 8 else "")
+        raise ValueError(f"{label}: the columns are {found}, the problem's axes {', '.join(wanted)}")
+    if positions.ndim < 3:
+        return positions
+    if positions.shape[-1] != len(given):
+        raise ValueError(f"{label}: {positions.shape[-1]} columns, but 'axes' names {len(given)}")
+    return positions[..., [given.index(name) for name in wanted]]
 
 
 def _entries(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The result of a comparison: table, numbers, figure."""
+"""The result of a comparison: verdict with its limit, table, numbers, figure."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from mfpde.verification.comparison.plan import Plan, plan
 from mfpde.verification.comparison.sensitivity import ABSENT
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["Comparison", "Limit"]
@@ -347,7 +348,7 @@ class Comparison:
         t : float, optional
             One of `times`.
         """
-        from mfpde.runs.panels import BLUE, GREEN, GREY, ORANGE, VERMILION, dress, new_figure
+        from mfpde.runs.panels import new_figure
 
         require(path=(path, PATH | NONE), t=(t, NUMBER | NONE))
         j = len(self.times) - 1 if t is None else int(np.argmin(np.abs(self.times - t)))
@@ -358,37 +359,8 @@ class Comparison:
         rows = -(-len(found) // columns)
         figure = new_figure(4.2 * columns, 3.1 * rows + 0.5)
         panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
-        colours = {Verdict.CONSISTENT: GREEN, Verdict.INCONSISTENT: VERMILION, Verdict.UNDECIDED: ORANGE}
-        n = np.array(self.sizes, dtype=float)
         for ax, f in zip(panels, found, strict=False):
-            gap = np.sqrt(f.mean_square[:, j])
-            error = f.mean_square_error[:, j] / np.maximum(2 * gap, 1e-300)
-            ok = gap > 0
-            bars = np.stack([np.minimum(2 * error, 0.9 * gap), 2 * error])
-            dress(ax)
-            ax.set_xscale("log")
-            if ok.any():
-                ax.errorbar(n[ok], gap[ok], yerr=np.nan_to_num(bars[:, ok]), fmt="o", color=BLUE, capsize=3, ms=5)
-                ax.set_yscale("log")
-            band = np.sqrt(f.resampled[:, j])
-            if np.any(band > 0):
-                ax.plot(n, np.where(band > 0, band, np.nan), "--", color=GREY, lw=1.2, label="independent draws")
-            if ok.all() and np.isfinite(f.slope[j]):
-                middle = np.exp(np.mean(np.log(f.mean_square[:, j])))
-                line = middle * (n / np.exp(np.mean(np.log(n)))) ** f.slope[j]
-                ax.plot(
-                    n,
-                    np.sqrt(line),
-                    "-",
-                    color=BLUE,
-                    lw=1.0,
-                    alpha=0.6,
-                    label=f"its square falls like $n^{{{f.slope[j]:.2f}}}$",
-                )
-            ax.set_title(f"{f.name}: {f.verdict.value}", fontsize=10, color=colours[f.verdict])
-            ax.set_xlabel("particles n", fontsize=9)
-            if ax.get_legend_handles_labels()[0]:
-                ax.legend(fontsize=8, frameon=False)
+            _plot_gaps(ax, f, np.array(self.sizes, dtype=float), j)
         for ax in panels[len(found) :]:
             ax.set_visible(False)
         for ax in panels[::columns]:
@@ -397,3 +369,31 @@ class Comparison:
         if path is not None:
             figure.savefig(path, dpi=150)
         return figure
+
+
+def _plot_gaps(ax: Axes, f: Finding, n: Array, j: int) -> None:
+    """Draw the root mean squared gaps of an observable against n at time number `j`."""
+    from mfpde.runs.panels import BLUE, GREEN, GREY, ORANGE, VERMILION, dress
+
+    colours = {Verdict.CONSISTENT: GREEN, Verdict.INCONSISTENT: VERMILION, Verdict.UNDECIDED: ORANGE}
+    gap = np.sqrt(f.mean_square[:, j])
+    error = f.mean_square_error[:, j] / np.maximum(2 * gap, 1e-300)
+    ok = gap > 0
+    bars = np.stack([np.minimum(2 * error, 0.9 * gap), 2 * error])
+    dress(ax)
+    ax.set_xscale("log")
+    if ok.any():
+        ax.errorbar(n[ok], gap[ok], yerr=np.nan_to_num(bars[:, ok]), fmt="o", color=BLUE, capsize=3, ms=5)
+        ax.set_yscale("log")
+    band = np.sqrt(f.resampled[:, j])
+    if np.any(band > 0):
+        ax.plot(n, np.where(band > 0, band, np.nan), "--", color=GREY, lw=1.2, label="independent draws")
+    if ok.all() and np.isfinite(f.slope[j]):
+        middle = np.exp(np.mean(np.log(f.mean_square[:, j])))
+        line = middle * (n / np.exp(np.mean(np.log(n)))) ** f.slope[j]
+        label = f"its square falls like $n^{{{f.slope[j]:.2f}}}$"
+        ax.plot(n, np.sqrt(line), "-", color=BLUE, lw=1.0, alpha=0.6, label=label)
+    ax.set_title(f"{f.name}: {f.verdict.value}", fontsize=10, color=colours[f.verdict])
+    ax.set_xlabel("particles n", fontsize=9)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=8, frameon=False)

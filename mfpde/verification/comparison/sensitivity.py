@@ -181,7 +181,7 @@ class OnCells:
         return self._field(self.solution)
 
     def run(self, problem: Problem, width: float) -> Field:
-        """See `MeanFields.run`."""
+        """The mean field of a changed problem, solved on half the cells from a start `width` times as wide."""
         initial = self.initial
         if width != 1.0:
             base = self.solution
@@ -247,7 +247,7 @@ class OnNodes:
         return self.run(self.problem, 1.0)
 
     def run(self, problem: Problem, width: float) -> Field:
-        """See `MeanFields.run`; without densities."""
+        """The mean field of a changed problem along the nodes, moved apart by `width`; it has no densities."""
         x, w = self.start
         for i, axis in enumerate(problem.axes if width != 1.0 else ()):
             if not axis.periodic:

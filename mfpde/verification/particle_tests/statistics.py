@@ -125,14 +125,14 @@ def limit_rows(case: Case, tolerances: Mapping[str, Array], bias: Mapping[str, A
         for index in np.ndindex(certified.value.shape):
             rows.append(
                 Row(
-                    name,
-                    index[1:],
-                    float(certified.times[index[0]]),
-                    float(mine[index]),
-                    float(certified.value[index]),
-                    float(certified.bar[index]),
-                    float(allowed[index]),
-                    float(visible[index]),
+                    observable=name,
+                    component=index[1:],
+                    time=float(certified.times[index[0]]),
+                    mine=float(mine[index]),
+                    reference=float(certified.value[index]),
+                    bar=float(certified.bar[index]),
+                    allowed=float(allowed[index]),
+                    visible=float(visible[index]),
                 )
             )
     return rows
@@ -239,16 +239,17 @@ def slope_rows(case: Case, tolerances: Mapping[str, Array], rate: float, tail: f
             under = 0.5 * _log_chi_square(tuple(-c), nu, tail)
             miss = 0.5 * _log_chi_square(tuple(-c), nu, 1.0 - POWER)
             low, high = least - over, most + under
+            told = math.isfinite(least) and math.isfinite(slope)
             found.append(
                 Slope(
-                    name,
-                    float(t),
-                    slope if math.isfinite(slope) else -math.inf,
-                    low,
-                    high,
-                    rate,
-                    rate + over + miss + (slope - least) if math.isfinite(least) and math.isfinite(slope) else math.nan,
-                    low > rate or (two_sided and high < rate),
+                    what=name,
+                    time=float(t),
+                    slope=slope if math.isfinite(slope) else -math.inf,
+                    low=low,
+                    high=high,
+                    rate=rate,
+                    visible=rate + over + miss + (slope - least) if told else math.nan,
+                    fails=low > rate or (two_sided and high < rate),
                 )
             )
     return found
