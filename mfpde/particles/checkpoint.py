@@ -58,15 +58,16 @@ class Checkpoint:
         self._lock = threading.Lock()
         self._written = time.perf_counter()
         self._blocks: dict[int, dict[str, Array]] = {}
-        self.found: dict[str, Array] = {}
+        self.contents: dict[str, Array] = {}
+        """What the file holds; nothing where there is none yet."""
         if self._target.exists():
-            self.found = self._read()
+            self.contents = self._read()
 
     def _read(self) -> dict[str, Array]:
         try:
             with open(self._target, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                found = {name: archive[name] for name in archive.files}
-            then = json.loads(str(found.pop("run")))
+                contents = {name: archive[name] for name in archive.files}
+            then = json.loads(str(contents.pop("run")))
             assert isinstance(then, dict)
         except OSError:
             raise
@@ -82,12 +83,12 @@ class Checkpoint:
                 f"{self.path} is a checkpoint of another simulation: {'; '.join(differ)}; "
                 "remove it, or give another name"
             )
-        return found
+        return contents
 
     def restore(self, b: int, ensemble: Ensemble) -> None:
         """Put a block where it was."""
         prefix = f"block {b} "
-        state = {name.removeprefix(prefix): values for name, values in self.found.items() if name.startswith(prefix)}
+        state = {name.removeprefix(prefix): values for name, values in self.contents.items() if name.startswith(prefix)}
         if state:
             self._blocks[b] = state
             ensemble.restore(state)

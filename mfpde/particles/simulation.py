@@ -211,9 +211,9 @@ class _Blocks:
         seeds: list[np.random.SeedSequence],
         kept: Checkpoint | None,
     ) -> None:
-        if kept is not None and kept.found:
-            size = int(kept.found["block_size"])  # whoever works on them
-            record.restore(kept.found)
+        if kept is not None and kept.contents:
+            size = int(kept.contents["block_size"])  # whoever works on them
+            record.restore(kept.contents)
         self.scheme, self.steps, self.record, self.size, self.kept = scheme, steps, record, size, kept
         self.start, self.seeds = start, seeds
         self.blocks = [range(i, min(i + size, len(seeds))) for i in range(0, len(seeds), size)]

@@ -84,7 +84,7 @@ def test_wrong_by_one_part_in_ten_thousand(name):
     GIVEN[name](1.0 + 1e-6).bind([X, Y])
     for factor in (1.0 + 1e-4, 1.0 - 1e-4, -1.0, 0.0):
         with pytest.raises(
-            ValueError, match=r"along [xyts].* is \S+ at [xyts]=.*, where differences of the function give"
+            ValueError, match=r"along [xyts].* is \S+ at [xyts] = .*, where differences of the function give"
         ):
             GIVEN[name](factor).bind([X, Y])
 
@@ -94,7 +94,7 @@ def test_what_is_said():
     with pytest.raises(ValueError, match="differences") as caught:
         mf.External(np.sin, lambda x: (1.001 * np.cos(x),)).bind([X])
     text = str(caught.value)
-    at = float(text.partition("x=")[2].partition(",")[0])
+    at = float(text.partition("x = ")[2].partition(",")[0])
     # the numbers follow from the place, which is printed to six digits
     assert text.startswith("External(sin): the derivative along x is ")
     wrong, right = (float(text.partition(before)[2].split()[0].rstrip(";")) for before in ("x is ", "function give "))

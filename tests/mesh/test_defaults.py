@@ -147,7 +147,7 @@ class TestOutlook:
         problem = channel(4.0, 0.04, 0.8, 0.2)
         energy = mf.External(lambda y: np.where(y > 1.9, np.nan, y**2), lambda y: (2 * y,))
         problem = dataclasses.replace(problem, energy=energy)
-        with pytest.raises(ValueError, match="the external potential is nan at y=1"):
+        with pytest.raises(ValueError, match="the external potential is nan at y = 1"):
             mf.Solver(problem, 60)
 
 

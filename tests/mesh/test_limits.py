@@ -158,7 +158,7 @@ def test_a_box_that_cannot_be_extended_keeps_the_run(place, tmp_path):
     energy = mf.External(lambda x: 3.0 * np.sqrt(np.where(np.abs(x) <= 2.0, 2.0 + x, np.nan)))
     problem = mf.Problem(energy, axes, mf.Product(x=stats.norm(0.5, 0.2)), t_end=1.0)
     arguments = {"on_end_mass": "extend", "output": output, "progress": False}
-    reason = "could not be extended: the external potential is nan at x=-"
+    reason = "could not be extended: the external potential is nan at x = -"
     with pytest.warns(mf.RunWarning, match="lies at a truncation end"), pytest.warns(mf.RunWarning, match=reason):
         found = mf.solve(problem, 60, throw=False, **arguments)
     assert found.result is Result.END_MASS

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mfpde.equation.energy.gradients import check_gradient
+from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import entries, function, read_only, real, shown, values_of
 from mfpde.support.arrays import Array
@@ -656,10 +657,8 @@ class BoundExternal(BoundEnergy):
         mesh = grid.mesh()
         values = values_of(self._source.function, *(mesh[i] for i in self._positions))
         values = np.array(np.broadcast_to(values, grid.shape))
-        if not np.all(np.isfinite(values)):
-            where = np.unravel_index(int(np.argmin(np.isfinite(values))), grid.shape)
-            at = ", ".join(f"{a.name}={grid.centres(i)[where[i]]:g}" for i, a in enumerate(grid.axes))
-            raise ValueError(f"the external potential is {values[where]} at {at}; it must be finite inside the box")
+        if where := cell_not_finite(values, grid):
+            raise ValueError(f"the external potential is {where}; it must be finite inside the box")
         return ExternalOnGrid(grid, values, self._source.constant)
 
     def __repr__(self) -> str:

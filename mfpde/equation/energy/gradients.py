@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.equation.finite import place_of
 from mfpde.equation.grid import Axis
 from mfpde.support.arguments import read_only
 from mfpde.support.arrays import Array
@@ -94,8 +95,7 @@ def check_gradient(
             beside[:, i] += np.multiply(BESIDE, length[i]) * np.sign(middle[i] - points[k, i])
             if np.count_nonzero(test.at(beside)[0][j, :, i]) < 2:
                 continue
-            place = ", ".join(f"{a.name}={x:.6g}" for a, x in zip(axes, points[k], strict=True))
-            which = f" of {labels[j]}" if labels else ""
+            which, place = f" of {labels[j]}" if labels else "", place_of(axes, points[k])
             raise ValueError(
                 f"{what}: the derivative along {axis.name}{which} is {slopes[j, k, i]:.9g} at {place}, where "
                 f"differences of the function give {differences[j, k, i]:.9g}; correct the gradient, or leave it out"
