@@ -58,8 +58,8 @@ def no_certificate(convex: bool | None) -> str:
     """Why there is no certificate; empty where there is one."""
     if convex:
         return ""
-    known = "not convex" if convex is False else "not known to be convex on this mesh"
-    return f"{NO_CERTIFICATE} the energy is {known}"
+    kind = "not convex" if convex is False else "not known to be convex on this mesh"
+    return f"{NO_CERTIFICATE} the energy is {kind}"
 
 
 def convex_on(
@@ -89,8 +89,8 @@ def convex_on(
     hopeless = any(part.convex is False for part in unknown)
     if hopeless and _negative_curvature(plan, at, bound.quadratic, free_mass):
         return False
-    if bound.quadratic and (known := _by_eigenvalues(bound, grid, free_mass)) is not None:
-        return known
+    if bound.quadratic and (convex := _by_eigenvalues(bound, grid, free_mass)) is not None:
+        return convex
     if not hopeless and _negative_curvature(plan, at, bound.quadratic, free_mass):
         return False
     if not bound.quadratic and all(part.quadratic for part in unknown):

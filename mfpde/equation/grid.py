@@ -192,8 +192,8 @@ class Grid:
             raise ValueError(f"axis names must differ, got {names}")
         cells = (shape,) if isinstance(shape, (int, np.integer)) else entries(shape, "the shape of a grid")
         if len(cells) != len(axes):
-            found = f"shape {shown(cells)} has {len(cells)} entries"
-            raise ValueError(f"{found} for {len(axes)} axes {names}; give one an axis")
+            wrong = f"shape {shown(cells)} has {len(cells)} entries"
+            raise ValueError(f"{wrong} for {len(axes)} axes {names}; give one an axis")
         for name, n in zip(names, cells, strict=True):
             if not whole(n) or n < 4:
                 raise ValueError(f"axis {name!r}: the number of cells must be an integer of at least 4, not {shown(n)}")

@@ -299,7 +299,7 @@ def watch(blocks: Sequence[Block], weights: Array) -> Watch:
                 continue
             x, layer = _layers(block, part, i)
             layer = layer / total
-            lost = sum(held for _, held in _ends(x, layer, block.cut[i]))
+            lost = sum(tail for _, tail in _ends(x, layer, block.cut[i]))
             effective = share**2 / float(layer @ layer)
             beyond = max(beyond, lost)
             errors[i] = max(errors[i], LOST * lost + 2.0 * share * math.exp(-_ALIASING * effective**2))

@@ -248,10 +248,10 @@ def _find_shape(bound: BoundEnergy) -> tuple[int, ...] | None:
     responses = [bound.response(*cloud) for cloud in clouds]
     counts: list[int] = []
     for i in range(d):
-        found = _find_count(bound, i, responses, scattered(3), rng)
-        if found is None:
+        cells = _find_count(bound, i, responses, scattered(3), rng)
+        if cells is None:
             return None
-        counts.append(found)
+        counts.append(cells)
     if all(count == 4 for count in counts):
         counts[-1] = 16
     if sum(count != 4 for count in counts) > 2 or np.prod(counts) > 2**18:

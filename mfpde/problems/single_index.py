@@ -200,9 +200,9 @@ class _Quadratic:
         from scipy.integrate import quad
         from scipy.special import hyp2f1
 
-        found = math.exp(-2 * s) * float(hyp2f1(0.5 * self.d, 0.5, 0.5 * self.d + 1, -math.expm1(-4 * s)))
-        if math.isfinite(found):
-            return found
+        value = math.exp(-2 * s) * float(hyp2f1(0.5 * self.d, 0.5, 0.5 * self.d + 1, -math.expm1(-4 * s)))
+        if math.isfinite(value):
+            return value
         # beyond d = 300 or so: the Euler integral of the same function, the other way round
         G = math.expm1(4 * s)
 

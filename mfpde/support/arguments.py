@@ -227,13 +227,13 @@ def checked(constructor: Callable[P, T]) -> Callable[P, T]:
 @functools.cache
 def _hints(constructor: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
     """The types of each argument, unions taken apart."""
-    found = {}
+    parts_of = {}
     for name, hint in typing.get_type_hints(constructor).items():
         union = typing.get_origin(hint) in (types.UnionType, typing.Union)
         # of a sequence its kind: what is in it is counted as numbers
         parts = typing.get_args(hint) if union else (hint,)
-        found[name] = tuple(Sequence if typing.get_origin(part) is Sequence else part for part in parts)
-    return found
+        parts_of[name] = tuple(Sequence if typing.get_origin(part) is Sequence else part for part in parts)
+    return parts_of
 
 
 def _in_range(value: Any) -> bool:

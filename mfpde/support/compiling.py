@@ -217,10 +217,10 @@ class _Sealed:
         Exception
             Of any kind, if the files are damaged.
         """
-        found = self._files.load(key)
-        if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, bytes) for part in found)):
+        entry = self._files.load(key)
+        if not (isinstance(entry, tuple) and len(entry) == 2 and all(isinstance(part, bytes) for part in entry)):
             return None  # there is none, or it is of another version
-        checksum, content = found
+        checksum, content = entry
         if hashlib.sha256(content).digest() != checksum:
             raise ValueError("a checksum is not right")
         source, kept, data = pickle.loads(content)

@@ -67,16 +67,16 @@ def distinct_times(times: Iterable[float], preferred: Sequence[float] = ()) -> l
     list of float
         Any two of them are more than a rounding error apart.
     """
-    found, fixed = np.unique(np.fromiter(times, dtype=float)), [float(t) for t in preferred]
-    finite = [t for t in (*found[np.isfinite(found)][-1:].tolist(), *fixed) if math.isfinite(t)]
+    increasing, fixed = np.unique(np.fromiter(times, dtype=float)), [float(t) for t in preferred]
+    finite = [t for t in (*increasing[np.isfinite(increasing)][-1:].tolist(), *fixed) if math.isfinite(t)]
     t_end = max(finite, default=0.0)
-    every = np.union1d(found, fixed)
+    every = np.union1d(increasing, fixed)
     every = every[np.isfinite(every)]
     least = np.maximum(SAME_TIME * np.abs(every[1:]), SAME_UNITS * math.ulp(t_end))
     if np.all(np.diff(every) > least):  # as nearly always
-        return list(found.tolist())
+        return list(increasing.tolist())
     kept: list[float] = []
-    for t in found.tolist():
+    for t in increasing.tolist():
         t = next((other for other in fixed if same_time(t, other, t_end)), t)
         if not kept or not same_time(t, kept[-1], t_end):
             kept.append(t)

@@ -74,14 +74,14 @@ def check_memory(count: int, arrays: int = WORKING_ARRAYS, what: str = "cells") 
 
 def _memory() -> int | None:
     """Bytes of memory that this process may have, as far as that can be known."""
-    found = []
+    limits = []
     with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
-        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     # of a container, version 2 and version 1 of control groups; "max" is no limit
     for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError), open(name, encoding="ascii") as file:
-            found.append(int(file.read()))
-    return min(found, default=None)
+            limits.append(int(file.read()))
+    return min(limits, default=None)
 
 
 @contextlib.contextmanager

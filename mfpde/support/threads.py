@@ -108,9 +108,9 @@ def _blas(scipy: bool) -> tuple[list[Any], list[Any]]:
     """
     from threadpoolctl import ThreadpoolController
 
-    found = ThreadpoolController().select(user_api="blas").lib_controllers
-    own = [library for library in found if getattr(library, "threading_layer", "") == "openmp"]
-    return [library for library in found if library not in own], own
+    libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+    own = [library for library in libraries if getattr(library, "threading_layer", "") == "openmp"]
+    return [library for library in libraries if library not in own], own
 
 
 _limited = _Limited()

@@ -58,11 +58,11 @@ MEMORY_LIMIT = 2**30
 
 def axis_positions(names: Sequence[str], axes: Sequence[Axis], what: str) -> tuple[int, ...]:
     """Where the axes called `names` stand among `axes`."""
-    known = [axis.name for axis in axes]
+    own = [axis.name for axis in axes]
     for name in names:
-        if name not in known:
-            raise ValueError(f"{what} names the axis {name!r}, but the axes are {known}; rename one of them")
-    return tuple(known.index(name) for name in names)
+        if name not in own:
+            raise ValueError(f"{what} names the axis {name!r}, but the axes are {own}; rename one of them")
+    return tuple(own.index(name) for name in names)
 
 
 def as_points(points: Array, dimension: int) -> Array:
@@ -392,10 +392,10 @@ class EnergySum(Energy):
     @property
     def convex(self) -> bool | None:
         """True if all summands are convex, False if only one is not linear and that one is not convex."""
-        known = [term.convex for term in self.summands if not isinstance(term, External)]
-        if all(known):
+        flags = [term.convex for term in self.summands if not isinstance(term, External)]
+        if all(flags):
             return True
-        return False if known == [False] else None
+        return False if flags == [False] else None
 
     @property
     def terms(self) -> tuple[Energy, ...]:

@@ -274,9 +274,9 @@ def check_loss(loss: Loss, outputs: Callable[[int], Array]) -> bool:
     """
     if type(loss) in LOSSES.values():
         return True
-    given = np.asarray(outputs(12), dtype=float)
+    samples = np.asarray(outputs(12), dtype=float)
     # means of several, of one mass; a path that bends through them
-    few = np.stack([given[k::4].mean(axis=0) for k in range(4)] + [given[k::6].mean(axis=0) for k in range(6)])
+    few = np.stack([samples[k::4].mean(axis=0) for k in range(4)] + [samples[k::6].mean(axis=0) for k in range(6)])
     start, towards, bend = few[0], few[1] - few[0], few[2] - few[3]
 
     def value(s: Array) -> Array:

@@ -120,17 +120,17 @@ class TwoLayerNetwork(Energy):
         check_size("the sample weights", weights)
         weights = weights / weights.sum()
         names = (self.axes,) if isinstance(self.axes, str) else entries(self.axes, "the axes of a network")
-        given = (self.roles,) if isinstance(self.roles, (str, Role)) else entries(self.roles, "the roles of a network")
+        kinds = (self.roles,) if isinstance(self.roles, (str, Role)) else entries(self.roles, "the roles of a network")
         if not all(isinstance(name, str) for name in names):
             raise ValueError(f"the axes of a network are given by their names, not {shown(names)}")
-        if len(names) != len(given) or len(set(names)) != len(names):
-            found = f"{shown(names)}, {shown(given)}"
-            raise ValueError(f"the network needs one role for each of its differing axes: {found}")
+        if len(names) != len(kinds) or len(set(names)) != len(names):
+            both = f"{shown(names)}, {shown(kinds)}"
+            raise ValueError(f"the network needs one role for each of its differing axes: {both}")
         try:
-            roles = tuple(Role(role) for role in given)
+            roles = tuple(Role(role) for role in kinds)
         except ValueError as error:
-            known = ", ".join(role.value for role in Role)
-            raise ValueError(f"roles of the axes must be among {known}, not {given}") from error
+            valid = ", ".join(role.value for role in Role)
+            raise ValueError(f"roles of the axes must be among {valid}, not {kinds}") from error
         p, q = x.shape[1], 1 if y.ndim == 1 else y.shape[1]
         amplitudes, inputs = roles.count(Role.AMPLITUDE), roles.count(Role.WEIGHT)
         if inputs != p:
@@ -517,14 +517,14 @@ class BoundNetwork(BoundEnergy):
         x = self.network._inputs(x)
         moments = self._shaped(self._split(response)[0])
         if self._skeleton is None:
-            known = {row.tobytes(): j for j, row in enumerate(self._x)}
-            found = [known.get(row.tobytes(), -1) for row in np.ascontiguousarray(x)]
-            if -1 in found:
+            places = {row.tobytes(): j for j, row in enumerate(self._x)}
+            rows = [places.get(row.tobytes(), -1) for row in np.ascontiguousarray(x)]
+            if -1 in rows:
                 raise ValueError(
                     "this network is not compressed: its response holds the outputs at the data only; "
                     "sum network.unit(x, ...) over the density for other inputs"
                 )
-            return moments[found]
+            return moments[rows]
         box = [self.axes[i] for i in self._inner]
         checks = probe_points(box, 64)
         units = self._skeleton._units(checks, x)

@@ -189,13 +189,13 @@ class StoredDensity:
 
     def _dataset(self) -> _Opened:
         try:
-            found = file_stamp(self.path, growing=self._growing)
+            stamp = file_stamp(self.path, growing=self._growing)
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{self.path} holds the densities of this solution, but it was moved or deleted; "
                 "load the solution from where it is now"
             ) from None
-        if found != self._stamp:
+        if stamp != self._stamp:
             raise OSError(f"{self.path} holds the densities of this solution, but it was changed; load it again")
         return _Opened(self.path, self.shape)
 

@@ -89,10 +89,10 @@ def _signatures(file: IO[bytes], size: int, skip: Iterable[tuple[int, int]]) -> 
         while at < first:
             file.seek(at)
             block = file.read(min(_BLOCK, first - at) + len(_HEAP) - 1)
-            found = block.find(_HEAP)
-            while found >= 0:
-                yield at + found
-                found = block.find(_HEAP, found + 1)
+            place = block.find(_HEAP)
+            while place >= 0:
+                yield at + place
+                place = block.find(_HEAP, place + 1)
             at = min(at + _BLOCK, first)
         at = max(at, last)
 
@@ -156,15 +156,15 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 def _check_keys(text: str) -> None:
     at = dots = 0
-    while found := _TOML.match(text, at):  # no match: a quote that is never closed, and refused where it is read
-        if found.lastgroup == "dot":
+    while token := _TOML.match(text, at):  # no match: a quote that is never closed, and refused where it is read
+        if token.lastgroup == "dot":
             dots += 1
             if dots >= MAX_PARTS:
                 line = text.count("\n", 0, at) + 1
                 raise ValueError(f"a key in line {line} has more than {MAX_PARTS} parts")
-        elif found.lastgroup is None:  # neither text, word nor the space between them
+        elif token.lastgroup is None:  # neither text, word nor the space between them
             dots = 0
-        at = found.end()
+        at = token.end()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
