@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -63,10 +63,9 @@ def sparse_state(functional: Functional, V: Array, free_mass: bool, goal: float,
         Rounds of the active set.
     """
     grid, volume = functional.grid, functional.volume
-    mu = np.zeros(grid.shape)
     cells = np.empty(0, dtype=np.intp) if free_mass else np.array([int(np.argmin(V))])
     weights = np.ones(len(cells))
-    best: tuple[float, Array, Array, float] | None = None
+    best: SparseState | None = None
     stalled = 0
     for rounds in range(max_iterations + 1):
         mu = np.zeros(grid.shape)
@@ -75,8 +74,8 @@ def sparse_state(functional: Functional, V: Array, free_mass: bool, goal: float,
         mass, mean = float(weights.sum()), float(weights @ V.flat[cells])
         least = float(V.min())
         gap = abs(mean) + max(mass, 1.0) * max(0.0, -least) if free_mass else mean - mass * least
-        if best is None or gap < best[0]:
-            best, stalled = (max(gap, 0.0), mu, V, energy), 0
+        if best is None or gap < best.gap:
+            best, stalled = SparseState(mu, V, energy, max(gap, 0.0), rounds), 0
         else:
             stalled += 1
         if gap <= goal or stalled >= STALLED or rounds == max_iterations or functional.over:
@@ -87,8 +86,7 @@ def sparse_state(functional: Functional, V: Array, free_mass: bool, goal: float,
         weights = np.concatenate([weights, np.zeros(len(new))])
         cells, weights = _optimise_weights(functional, cells, weights, free_mass, 0.02 * goal)
     assert best is not None
-    gap, mu, V, energy = best
-    return SparseState(mu, V, energy, gap, rounds)
+    return replace(best, rounds=rounds)
 
 
 def _least_cells(V: Array, level: float) -> NDArray[np.intp]:
