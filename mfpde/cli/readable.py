@@ -40,6 +40,7 @@ def formula(tex: str) -> str:
 
 
 def _line(tex: str) -> str:
+    """One line of a formula in plain letters."""
     text = " ".join(tex.split()).replace("&", "")
     text = re.sub(r"\\(begin|end)\{\w+\*?\}", "", text)
     upright = r"\\(?:mathrm|text|operatorname\*?|mathbf|mathcal|mathbb|boldsymbol|textrm)"

@@ -234,6 +234,7 @@ def _check_same(target: Path, earlier: Solution, text: str) -> None:
 
 
 def _flat(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """The values of nested tables by dotted key."""
     found: dict[str, Any] = {}
     for key, value in tables.items():
         found |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}

@@ -149,6 +149,7 @@ class Configuration:
         return read_data(self.tables.network, self.directory)
 
     def _network_problem(self, table: NetworkTable, data: Data) -> Problem:
+        """The problem of a network on data, with the measure and the box that the tables say."""
         dynamics = self.tables.dynamics or DynamicsTable()
         loss: Callable[..., Any] = LOSSES[table.loss]
         if table.delta is not None:
@@ -166,20 +167,37 @@ class Configuration:
             t_end=5.0 if self.tables.t_end is None else self.tables.t_end,
             tolerance=table.tolerance,
         )
+        changes = self._box_changes(table, problem) | self._dynamics_changes(dynamics, problem)
+        # fields are replaced once all are known: in between the box may lose mass that it does not lose in the end
+        return dataclasses.replace(problem, **changes) if changes else problem
+
+    @staticmethod
+    def _by_axis(table: Mapping[str, Any] | None, axis_names: Sequence[str], key: str) -> dict[str, Any]:
+        for name in table or {}:
+            if name not in axis_names:
+                raise ConfigurationError(f"{key}.{name} names no axis; {suggestion(name, axis_names)}")
+        return dict(table or {})
+
+    def _box_changes(self, table: NetworkTable, problem: Problem) -> dict[str, Any]:
+        """The axes and the start that a table names, where it names any."""
+        axis_names = [axis.name for axis in problem.axes]
+        if table.axes is None and table.initial is None:
+            return {}
+        intervals = self._by_axis(table.axes, axis_names, "axes")
+        axes = [Axis(a.name, *intervals.get(a.name, (a.lower, a.upper))) for a in problem.axes]
+        # the default start has an eighth of the half width, centred, whatever the interval
+        laws = self._by_axis(table.initial, axis_names, "initial")
+        for axis in axes:
+            default = LawTable(
+                distribution="normal", mean=0.5 * (axis.lower + axis.upper), std=(axis.upper - axis.lower) / 16
+            )
+            laws.setdefault(axis.name, default)
+        return {"axes": axes, "initial": Product(**{name: laws[name].marginal() for name in axis_names})}
+
+    def _dynamics_changes(self, dynamics: DynamicsTable, problem: Problem) -> dict[str, Any]:
+        """The rates, the temperature and the reaction that a table names."""
         axis_names = [axis.name for axis in problem.axes]
         changes: dict[str, Any] = {}
-        if table.axes is not None or table.initial is not None:
-            intervals = self._by_axis(table.axes, axis_names, "axes")
-            axes = [Axis(a.name, *intervals.get(a.name, (a.lower, a.upper))) for a in problem.axes]
-            # the default start has an eighth of the half width, centred, whatever the interval
-            laws = self._by_axis(table.initial, axis_names, "initial")
-            for axis in axes:
-                default = LawTable(
-                    distribution="normal", mean=0.5 * (axis.lower + axis.upper), std=(axis.upper - axis.lower) / 16
-                )
-                laws.setdefault(axis.name, default)
-            changes["axes"] = axes
-            changes["initial"] = Product(**{name: laws[name].marginal() for name in axis_names})
         for name in ("alpha", "temperature", "schedule"):
             value = getattr(dynamics, name)
             if value is not None:
@@ -196,15 +214,7 @@ class Configuration:
         if dynamics.rates is not None:
             rates = self._by_axis(dynamics.rates, axis_names, "dynamics.rates")
             changes["metric"] = [rates.get(name) for name in axis_names]
-        # fields are replaced once all are known: in between the box may lose mass that it does not lose in the end
-        return dataclasses.replace(problem, **changes) if changes else problem
-
-    @staticmethod
-    def _by_axis(table: Mapping[str, Any] | None, axis_names: Sequence[str], key: str) -> dict[str, Any]:
-        for name in table or {}:
-            if name not in axis_names:
-                raise ConfigurationError(f"{key}.{name} names no axis; {suggestion(name, axis_names)}")
-        return dict(table or {})
+        return changes
 
     def solve_arguments(self) -> dict[str, Any]:
         """The keyword arguments of `mfpde.solve` besides the problem; what the file leaves open is left out."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,6 +120,7 @@ def _standardised(values: Array, what: str, path: Path) -> Array:
 
 
 def _read_npz(content: bytes, table: NetworkTable) -> tuple[Array, Array, Array | None]:
+    """Inputs, outputs and weights out of an archive of arrays."""
     for key in ("inputs", "outputs", "weights"):
         if getattr(table, key) is not None:
             raise ConfigurationError(f"{key} selects columns of a .csv file; an .npz file has arrays x, y[, weights]")
@@ -179,11 +182,53 @@ def _csv_rows(content: bytes) -> Iterator[tuple[int, list[str]]]:
 
 
 def _read_csv(content: bytes, table: NetworkTable) -> tuple[Array, Array, Array | None]:
+    """Inputs, outputs and weights out of the columns of a file."""
     rows = _csv_rows(content)
     first = next(rows, None)
     if first is None:
         raise ConfigurationError("is empty")
-    line, cells = first
+    columns = _columns(*first, table)
+    array, lines = _csv_numbers(itertools.chain([first], rows) if columns.header is None else rows, columns)
+    p, q = len(columns.inputs), len(columns.outputs)
+    weights = array[:, -1].copy() if columns.weights else None
+    if weights is not None and weights.min() < 0:
+        row = int(weights.argmin())
+        raise ConfigurationError(f"line {lines[row]} (row {row + 1}): the weight {weights[row]:g} is negative")
+    return array[:, :p].copy(), array[:, p : p + q].copy(), weights
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which columns of a CSV file hold what, by their numbers.
+
+    Attributes
+    ----------
+    inputs, outputs, weights : list of int
+        The last of them one at most.
+    header : list of str or None
+        The names of all columns, where there are some.
+    count : int
+        How many columns there are.
+    """
+
+    inputs: list[int]
+    outputs: list[int]
+    weights: list[int]
+    header: list[str] | None
+    count: int
+
+    @property
+    def wanted(self) -> list[int]:
+        """All that are read."""
+        return [*self.inputs, *self.outputs, *self.weights]
+
+    def label(self, i: int) -> str:
+        """What a column is called in messages."""
+        return f"column {i}" if self.header is None else f"column {self.header[i]!r}"
+
+
+def _columns(line: int, cells: list[str], table: NetworkTable) -> _Columns:
+    """What the first line of a file and a table say of its columns."""
     numeric = [_is_number(cell) for cell in cells]
     header = None if any(numeric) else cells
     if header is None and not all(numeric):
@@ -204,14 +249,15 @@ def _read_csv(content: bytes, table: NetworkTable) -> tuple[Array, Array, Array 
         inputs = [i for i in range(count) if i not in (*outputs, *weights)]
         if not inputs:
             raise ConfigurationError("no column is left for the inputs")
-    wanted = [*inputs, *outputs, *weights]
+    return _Columns(inputs, outputs, weights, header, count)
 
-    def label(i: int) -> str:
-        return f"column {i}" if header is None else f"column {header[i]!r}"
 
+def _csv_numbers(rows: Iterable[tuple[int, list[str]]], columns: _Columns) -> tuple[Array, list[int]]:
+    """The numbers in the wanted columns, a row a sample, and the lines that they stand in."""
+    wanted, count = columns.wanted, columns.count
     values: list[list[float]] = []
     lines: list[int] = []
-    for line, cells in rows if header is not None else _chain(first, rows):
+    for line, cells in rows:
         if len(cells) != count:
             raise ConfigurationError(f"line {line} has {len(cells)} columns, the first line {count}")
         try:
@@ -219,7 +265,7 @@ def _read_csv(content: bytes, table: NetworkTable) -> tuple[Array, Array, Array 
         except ValueError:
             i = next(i for i in wanted if not _is_number(cells[i]))
             what = f"{short(cells[i])} is not a number" if cells[i] else "is empty"
-            raise ConfigurationError(f"line {line} (row {len(values) + 1}), {label(i)}: {what}") from None
+            raise ConfigurationError(f"line {line} (row {len(values) + 1}), {columns.label(i)}: {what}") from None
         lines.append(line)
     if not values:
         raise ConfigurationError("has a header and no rows")
@@ -228,22 +274,14 @@ def _read_csv(content: bytes, table: NetworkTable) -> tuple[Array, Array, Array 
     if wrong.size:
         row, k = map(int, wrong[0])
         raise ConfigurationError(
-            f"line {lines[row]} (row {row + 1}), {label(wanted[k])}: {array[row, k]:g} is not finite; remove or fill it"
+            f"line {lines[row]} (row {row + 1}), {columns.label(wanted[k])}: {array[row, k]:g} is not finite; "
+            "remove or fill it"
         )
-    p, q = len(inputs), len(outputs)
-    sample_weights = array[:, -1].copy() if weights else None
-    if sample_weights is not None and sample_weights.min() < 0:
-        row = int(sample_weights.argmin())
-        raise ConfigurationError(f"line {lines[row]} (row {row + 1}): the weight {sample_weights[row]:g} is negative")
-    return array[:, :p].copy(), array[:, p : p + q].copy(), sample_weights
-
-
-def _chain(first: tuple[int, list[str]], rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
-    yield first
-    yield from rows
+    return array, lines
 
 
 def _column(column: str | int, key: str, header: list[str] | None, count: int) -> int:
+    """The number of a column that a table names by its number or its header."""
     if isinstance(column, int):
         if not 0 <= column < count:
             raise ConfigurationError(f"{key} names column {column}; the columns are 0 to {count - 1}")

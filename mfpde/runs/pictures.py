@@ -397,6 +397,7 @@ def plot_output(solution: Solution, t: float | None = None, *, ax: Axes | None =
 
 
 def _small_multiples(solution: Solution, shown: Sequence[int], figure: Any) -> None:
+    """The density over both axes, a panel a save time, with one scale of colours."""
     names = axis_names(solution, None)
     panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
     values = [marginal(solution, names, i) for i in shown]
@@ -410,6 +411,7 @@ def _small_multiples(solution: Solution, shown: Sequence[int], figure: Any) -> N
 
 
 def _curves(solution: Solution, name: str, shown: Sequence[int], ax: Axes) -> None:
+    """The density over one axis, a curve a save time."""
     import matplotlib as mpl
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
@@ -511,6 +513,7 @@ def _moving_density(solution: Solution, names: list[str], ax: Axes) -> Callable[
 
 
 def _moving_output(solution: Solution, ax: Axes) -> Callable[[int], None]:
+    """Draw the network's output and return what moves it to a save time."""
     x, truth, data = shown_inputs(solution)
     frames = [solution.predict(x, float(t)).reshape(len(x), -1) for t in solution.times]
     parity = x.ndim == 2 and x.shape[1] > 1

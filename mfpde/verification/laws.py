@@ -19,6 +19,7 @@ from mfpde.support.files.hdf5 import holds_reference
 if TYPE_CHECKING:
     from os import PathLike
 
+    from mfpde.equation.energy.base import GridEnergy
     from mfpde.equation.problem import Problem
 
 __all__ = ["Check", "Verified", "verify"]
@@ -146,6 +147,7 @@ def _checksums(path: str | PathLike[str], unchecked: list[str]) -> Iterator[Chec
 
 
 def _laws(solution: Solution, unchecked: list[str]) -> Iterator[Check]:
+    """The laws that a solution's numbers keep; what cannot be looked at is added to `unchecked`."""
     d, grid, problem = solution.diagnostics, solution.grid, solution.problem
     steps = np.searchsorted(d["time"], solution.times)
     known = steps < len(d["time"])
@@ -194,10 +196,11 @@ def _laws(solution: Solution, unchecked: list[str]) -> Iterator[Check]:
     yield from _balance(solution, unchecked)
 
 
-def _energy(mu: Array, bound: object, temperature: float, volume: float, log_base: Array | None) -> float:
+def _energy(mu: Array, bound: GridEnergy, temperature: float, volume: float, log_base: Array | None) -> float:
+    """The energy of a density; with a temperature the free energy."""
     from mfpde.equation.gibbs import entropy
 
-    value = float(bound.evaluate(mu)[1])  # type: ignore[attr-defined]
+    value = float(bound.evaluate(mu)[1])
     return value + temperature * entropy(mu, volume, log_base) if temperature > 0.0 else value
 
 

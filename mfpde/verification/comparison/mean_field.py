@@ -197,6 +197,7 @@ class MeshDensities:
         return self._marginals[i, j]
 
     def _marginal(self, i: int, j: int) -> tuple[Quantile, tuple[Array, Array]]:
+        """The distribution function interpolated monotonically between the faces, finer than the cells."""
         others = tuple(k for k in range(self.grid.dimension) if k != i)
         f = np.asarray(self.frames[j].sum(axis=others))
         if self.point_values:  # averages of the cells from values at their centres

@@ -66,6 +66,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Design:
+    """Sizes and replicas of each that could be compared."""
+
     sizes: Array
     replicas: Array
 

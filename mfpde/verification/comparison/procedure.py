@@ -340,6 +340,7 @@ def _answers(runs: OnCells | OnNodes, chosen: set[Quantity], at: Array, notes: l
 
 
 def _finding(o: Observable, measured: _Measured, rules: Rules, rng: np.random.Generator, bootstrap: int) -> Finding:
+    """What the replicas say of one observable."""
     data = measured.data
     observed = Observed(
         np.array(data.sizes, dtype=float),
@@ -404,6 +405,7 @@ def _ancestral(reference: Solution | Characteristics | ExactLaw, problem: Proble
 
 
 def _check_numbers(sizes: Sequence[int], replicas: int, tolerance: float, false_alarm: float, bootstrap: int) -> None:
+    """Refuse counts that are too small, sizes that repeat, and levels outside their ranges."""
     for name, values, least in (("sizes", sizes, 2), ("replicas", [replicas], 1), ("bootstrap", [bootstrap], 100)):
         if len(values) == 0:
             raise ValueError(f"{name} is empty; give at least one")
@@ -419,6 +421,7 @@ def _check_numbers(sizes: Sequence[int], replicas: int, tolerance: float, false_
 
 
 def _quantities(wanted: Sequence[Quantity] | None, problem: Problem) -> set[Quantity]:
+    """The quantities that are compared: the wanted ones, or all; the mass only where it changes."""
     if wanted is None:
         unbalanced = problem.reaction is Reaction.UNBALANCED or problem.reinjection is not None
         return {q for q in Quantity if q is not Quantity.MASS or unbalanced}

@@ -216,6 +216,7 @@ def _entries(path: Path) -> dict[str, Any]:
 
 
 def _hdf5_entries(file: h5py.File) -> dict[str, Any]:
+    """The arrays of an HDF5 file by their names; None for what is not read."""
     import h5py
 
     entries: dict[str, Any] = {}

@@ -228,6 +228,7 @@ class Comparison:
         return "\n".join(lines)
 
     def _settings(self) -> list[str]:
+        """How particles were simulated, what they were compared with, and what would have been seen."""
         ns = " ".join(f"{n} (x {r})" for n, r in zip(self.sizes, self.replicas, strict=True))
         step = "unknown" if self.dt is None else f"{self.dt:g}"
         control = "none" if self.control_dt is None else f"dt = {self.control_dt:g} at n = {self.sizes[-1]}"

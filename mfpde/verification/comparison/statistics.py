@@ -243,6 +243,7 @@ class _Terms:
 
 
 def _terms(case: _Case) -> _Terms:
+    """What is extrapolated: gaps in 1/n, or squared distances in those of independent draws."""
     counts = np.array([len(g) for g in case.gaps], dtype=float)
     if case.signed:
         x = 1.0 / case.sizes
@@ -297,6 +298,7 @@ class _Limits:
 
 
 def _limits(case: _Case, terms: _Terms) -> _Limits:
+    """The limit of every component, what it may be, and the scores of what exceeds that."""
     q, signed = case.components, case.signed
     limit, error, step, allowance, visible = (np.empty(q) for _ in range(5))
     z = lasting = 0.0

@@ -157,6 +157,7 @@ def _targets(
 
 
 def _given(reference: Reference, targets: Mapping[str, Certified], given: Sequence[Any], n: int | None) -> Runs:
+    """Replicas that are mappings of names to arrays, of the shapes of the reference."""
     runs = Runs(n, {})
     for name, target in targets.items():
         shape = target.value.shape
@@ -175,6 +176,7 @@ def _given(reference: Reference, targets: Mapping[str, Certified], given: Sequen
 
 
 def _recorded(reference: Reference, targets: Mapping[str, Certified], recorders: Sequence[Any], n: int | None) -> Runs:
+    """Replicas that are recorders, of the problem of the reference and with one number of particles."""
     for recorder in recorders:
         other = recorder.problem
         if other is not reference.problem and other.fingerprint() != reference.problem.fingerprint():

@@ -254,6 +254,7 @@ class ParticleRecorder:
         return max(shares, default=0.0)
 
     def _columns(self, t: float, positions: Any) -> Array:
+        """Positions as an array, shape (n, d), columns in the order of the axes."""
         names = [axis.name for axis in self.problem.axes]
         if isinstance(positions, Mapping):
             if sorted(map(str, positions)) != sorted(names):

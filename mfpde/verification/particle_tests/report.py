@@ -169,6 +169,7 @@ class Report:
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
+    """The rows as lines: what is wrong first, and of every observable the worst before the rest."""
     if not rows:
         return []
     ordered = sorted(rows, key=lambda row: (not row.fails, -row.in_bars if math.isfinite(row.in_bars) else -1e300))
@@ -190,6 +191,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
 
 
 def _slopes_table(slopes: Sequence[Slope]) -> list[str]:
+    """The slopes as lines: what is wrong first."""
     if not slopes:
         return []
     ordered = sorted(slopes, key=lambda slope: (not slope.fails, -slope.low))

@@ -9,7 +9,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,6 +224,7 @@ def save_reference(
 
 
 def _write(file: h5py.File, found: Reference, configuration: Mapping[str, Any] | None, command: str) -> None:
+    """Write a reference into an empty file."""
     # one that was read keeps what was said of it; `dataclasses.replace` leaves the numbers only
     stored = found if isinstance(found, StoredReference) and found.fingerprint else None
     if configuration is None:
@@ -254,24 +255,27 @@ def _write(file: h5py.File, found: Reference, configuration: Mapping[str, Any] |
     for name, certified in zip(names, found.observables, strict=True):
         _write_observable(file.create_group(name), certified)
 
-    routes = sorted({route for route, _, _ in found.levels})
-    width = max((len(cells) for _, cells, _ in found.levels), default=1)
-    levels = file.create_group("levels")
-    levels.attrs["routes"] = hdf5.texts(routes)
-    level = hdf5.add_scale(levels, "level", np.arange(len(found.levels)), "runs that were made, in order")
-    axis = hdf5.add_scale(levels, "axis", np.arange(width), "axis of the problem")
-    cells = np.zeros((len(found.levels), width), dtype=np.int64)
-    for row, (_, n, _) in zip(cells, found.levels, strict=True):
-        row[: len(n)] = n
-    numbers = np.array([routes.index(route) for route, _, _ in found.levels], dtype=np.int64)
-    hdf5.add_dataset(levels, "cells", cells, "cells or nodes along each axis", [level, axis])
-    hdf5.add_dataset(levels, "route", numbers, "which of the attribute 'routes'", [level])
-    again = hdf5.add_scale(volatile, "level", np.arange(len(found.levels)), "runs that were made, in order")
-    seconds = np.array([seconds for _, _, seconds in found.levels], dtype=np.float64)
-    hdf5.add_dataset(volatile, "seconds", seconds, "seconds of each run", [again])
-
+    _write_levels(file.create_group("levels"), volatile, found.levels)
     sums = {name: hdf5.sha256(file[name]) for name in _datasets(file)}
     file.attrs["checksums"] = hdf5.as_toml({**sums, "attributes": _attributes_sha256(file, names)})
+
+
+def _write_levels(levels: h5py.Group, volatile: h5py.Group, runs: Sequence[LevelRun]) -> None:
+    """The runs that were made; how long they took goes to what differs from one time to the next."""
+    routes = sorted({route for route, _, _ in runs})
+    width = max((len(cells) for _, cells, _ in runs), default=1)
+    levels.attrs["routes"] = hdf5.texts(routes)
+    level = hdf5.add_scale(levels, "level", np.arange(len(runs)), "runs that were made, in order")
+    axis = hdf5.add_scale(levels, "axis", np.arange(width), "axis of the problem")
+    cells = np.zeros((len(runs), width), dtype=np.int64)
+    for row, (_, n, _) in zip(cells, runs, strict=True):
+        row[: len(n)] = n
+    numbers = np.array([routes.index(route) for route, _, _ in runs], dtype=np.int64)
+    hdf5.add_dataset(levels, "cells", cells, "cells or nodes along each axis", [level, axis])
+    hdf5.add_dataset(levels, "route", numbers, "which of the attribute 'routes'", [level])
+    again = hdf5.add_scale(volatile, "level", np.arange(len(runs)), "runs that were made, in order")
+    seconds = np.array([seconds for _, _, seconds in runs], dtype=np.float64)
+    hdf5.add_dataset(volatile, "seconds", seconds, "seconds of each run", [again])
 
 
 def _named(problem: Problem) -> dict[str, Any]:
@@ -280,6 +284,7 @@ def _named(problem: Problem) -> dict[str, Any]:
 
 
 def _provenance() -> dict[str, Any]:
+    """Versions, and under ``volatile`` when and where."""
     import platform
 
     from mfpde.mesh.provenance import versions
@@ -316,6 +321,7 @@ def _group_names(observables: Iterable[Certified]) -> list[str]:
 
 
 def _write_observable(group: h5py.Group, certified: Certified) -> None:
+    """Write an observable with its numbers into an empty group."""
     kind, parameters, array = described(certified.observable)
     group.attrs["name"] = hdf5.as_text(certified.name)
     group.attrs["kind"] = kind
