@@ -186,9 +186,9 @@ def _recorded(reference: Reference, targets: Mapping[str, Certified], recorders:
         found = " and ".join(map(str, sorted(sizes)))
         raise ValueError(f"replicas of one size have {found} particles" + ("" if n is None else f", under the key {n}"))
     runs = Runs(sizes.pop(), {}, list(recorders))
-    eps = max(max(recorder._rounding, recorder._weights_rounding) for recorder in recorders)
+    eps = max(max(recorder.rounding, recorder.weights_rounding) for recorder in recorders)
     for name, target in targets.items():
-        runs.values[name] = np.stack([recorder._of(target) for recorder in recorders])
+        runs.values[name] = np.stack([recorder.values_of(target) for recorder in recorders])
         runs.rounding[name] = eps
     return runs
 

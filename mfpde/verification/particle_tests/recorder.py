@@ -94,6 +94,8 @@ class ParticleRecorder:
     positions : list of array, shape (n, d)
         Copies, in double precision.
     weights : list of array, shape (n,)
+    rounding, weights_rounding : float
+        The coarsest relative rounding of the arrays that positions and weights came in.
 
     Notes
     -----
@@ -119,8 +121,8 @@ class ParticleRecorder:
         self.weights: list[Array] = []
         self._times: list[float] = []
         self._measured: dict[int, Measured] = {}
-        self._rounding = 2.0**-52
-        self._weights_rounding = 2.0**-52
+        self.rounding = 2.0**-52
+        self.weights_rounding = 2.0**-52
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -183,7 +185,7 @@ class ParticleRecorder:
                 raise ValueError(f"weights must have shape ({n},), one a particle, not {w.shape}")
             if not np.all(np.isfinite(w)) or np.any(w < 0) or not np.any(w > 0):
                 raise ValueError(f"t = {t:g}: weights must be finite and not negative, with a positive sum")
-            self._weights_rounding = max(self._weights_rounding, eps)
+            self.weights_rounding = max(self.weights_rounding, eps)
         self._times.append(t)
         self.positions.append(x)
         self.weights.append(w)
@@ -203,18 +205,18 @@ class ParticleRecorder:
             If one of its times is not recorded, if the particles are not in the problem's box, or if particles do
             not have it: the free energy of a problem with a temperature contains an entropy.
         """
-        check_inside(self._outside())
+        check_inside(self.share_outside())
         if isinstance(what, Observable):
             return self._values(what, as_times(getattr(what, "times", None)) or self.times)
         if self.reference is not None:
             found = certified_named(self.reference, what)
             recorded = [t for t in found.times if math.isfinite(t) or t in self._times]
-            return self._of(restricted(found, recorded))
+            return self.values_of(restricted(found, recorded))
         if isinstance(what, str) and what == "energy":
             return self._values(EnergyAt(), self.times)
         raise ValueError(f"{shown(what)}: a recorder of a Problem knows 'energy'; pass an Observable, or a Reference")
 
-    def _of(self, target: Certified) -> Array:
+    def values_of(self, target: Certified) -> Array:
         """What a reference has, measured here at the same times."""
         observable = observable_of(target)
         if not isinstance(observable, DecayRate):
@@ -247,10 +249,10 @@ class ParticleRecorder:
             self._measured[i] = Measured(self.problem, tuple(x.T), self.weights[i], energy)
         return self._measured[i]
 
-    def _outside(self) -> float:
+    def share_outside(self) -> float:
         """The largest share of particles, over the records, that are outside the box."""
         axes = self.problem.axes
-        shares = [float(beyond_walls(x, axes, self._rounding).mean()) for x in self.positions]
+        shares = [float(beyond_walls(x, axes, self.rounding).mean()) for x in self.positions]
         return max(shares, default=0.0)
 
     def _columns(self, t: float, positions: Any) -> Array:
@@ -277,7 +279,7 @@ class ParticleRecorder:
             raise ValueError(
                 f"t = {t:g}: positions must have shape (n, {d}), columns {', '.join(names)}, not {x.shape}{hint}"
             )
-        self._rounding = max(self._rounding, eps)
+        self.rounding = max(self.rounding, eps)
         return x
 
     def __repr__(self) -> str:

@@ -171,9 +171,9 @@ def sanity_rows(case: Case) -> list[Row]:
     if not (problem.reacts and problem.reaction is Reaction.UNBALANCED):
         masses = [(float(w.sum()), t) for r in recorders for w, t in zip(r.weights, r.times, strict=True)]
         mass, t = max(masses, key=lambda pair: abs(pair[0] - 1.0))
-        allowed = max(MASS_DRIFT, *(64 * r._weights_rounding for r in recorders))
+        allowed = max(MASS_DRIFT, *(64 * r.weights_rounding for r in recorders))
         rows.append(Row("mass", (), t, mass, 1.0, 0.0, allowed, allowed, True))
-    outside = max(recorder._outside() for recorder in recorders)
+    outside = max(recorder.share_outside() for recorder in recorders)
     if outside > 0:
         t = recorders[0].times[-1]
         rows.append(Row("share of particles in the box", (), t, 1.0 - outside, 1.0, 0.0, OUTSIDE, OUTSIDE, True))
