@@ -86,8 +86,8 @@ def assert_same_solution(a: mf.Solution, b: mf.Solution, *, volatile: bool = Fal
     assert same_bits(a.state.mu, b.state.mu)
 
 
-def content(path: Path) -> dict[str, object]:
-    """Everything in a file but the values of the volatile group, as bytes where it is numbers."""
+def content(path: Path, *, volatile: bool = True) -> dict[str, object]:
+    """Everything in a file, as bytes where it is numbers; of the volatile group the names alone, or not even these."""
     found: dict[str, object] = {}
 
     def plain(value):
@@ -96,6 +96,8 @@ def content(path: Path) -> dict[str, object]:
         return (value.dtype.str, value.tobytes()) if isinstance(value, (np.ndarray, np.generic)) else value
 
     def visit(name, node):
+        if name.startswith("volatile") and not volatile:
+            return
         if isinstance(node, h5py.Dataset):
             found[name] = (node.shape, node.dtype.str, node[()].tobytes(), [list(d.keys()) for d in node.dims])
         for key, value in node.attrs.items():

@@ -24,7 +24,7 @@ from mfpde.support.files import frames, hdf5
 
 
 def assert_same(one: Path, other: Path) -> None:
-    a, b = content(one), content(other)
+    a, b = (content(path, volatile=False) for path in (one, other))
     assert a.keys() == b.keys()
     for name in a:
         assert a[name] == b[name], name
