@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
+from scipy import stats
 
 import mfpde as mf
 from mfpde.equation.grid import Axis, End, Grid
@@ -45,12 +48,40 @@ def wavy(*coordinates):
     return 1.2 + 0.9 * np.sin(3.0 * sum(coordinates))
 
 
+def patchy(shape, volume, seed=0):
+    """A density of mass 1 on cells of a volume: tall and low ones, and a fifth of them empty."""
+    rng = np.random.default_rng(seed)
+    mu = rng.random(shape) ** 4
+    mu[rng.random(shape) < 0.2] = 0.0
+    return mu / (mu.sum() * volume)
+
+
 def fitted_order(steps, errors):
     """The slope of log(errors) in log(steps)."""
     return float(np.polyfit(np.log(steps), np.log(errors), 1)[0])
 
 
-# ----- clouds
+# ----- problems and clouds
+
+
+def quadratic(a=1.3, b=0.7, temperature=0.0, *, mean=1.5, variance=0.36, half_width=12.0, **options):
+    """F = a x^2/2, K = b x y: every moment in closed form, for every number of particles."""
+    energy = mf.External(lambda x: 0.5 * a * x**2, lambda x: (a * x,))
+    if b != 0:
+        energy = energy + mf.Interaction(mf.SeparableKernel(x=mf.LinearKernel()), weight=b)
+    return mf.Problem(
+        energy=energy,
+        axes=[mf.Axis("x", -half_width, half_width)],
+        initial=mf.Product(x=stats.norm(mean, math.sqrt(variance))),
+        temperature=temperature,
+        **options,
+    )
+
+
+def reinjected(alpha, **changes):
+    """The three Gaussians, with neurons that are born from normal laws."""
+    measure = mf.Product(c=stats.norm(0, 1), y=stats.norm(0, 1))
+    return replace(mf.problems.three_gaussians(alpha=alpha), reinjection=mf.Reinjection(measure), **changes)
 
 
 def quiet(problem, n, **arguments):
@@ -145,6 +176,15 @@ def printed_by(code: str, *arguments) -> str:
     done = python("-c", code, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def invoke(*arguments):
+    """The command line in this process."""
+    from typer.testing import CliRunner
+
+    from mfpde.cli import app
+
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def assert_refused(result, *texts: str, code: int = 2) -> None:

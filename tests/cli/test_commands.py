@@ -9,21 +9,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from shared import ROOT, assert_refused, python
-from typer.testing import CliRunner
+from shared import ROOT, assert_refused, invoke, python
 
 import mfpde as mf
-from mfpde.cli import app
 from mfpde.mesh import run
 
 RUN = ["run", "linear-neuron", "--shape", "60", "--t-end", "0.2", "--save", "3", "--no-plot"]
 
 # every test works in a folder of its own
 pytestmark = pytest.mark.usefixtures("folder")
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def good(*arguments):

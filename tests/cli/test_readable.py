@@ -5,11 +5,10 @@ import re
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+import shared
 
 import mfpde as mf
 from mfpde import problems
-from mfpde.cli import app
 from mfpde.cli.readable import formula, readable
 
 NAMES = [*problems.names(), "network"]
@@ -76,7 +75,7 @@ Notes
 
 
 def invoke(*words, code=0):
-    done = CliRunner().invoke(app, list(words))
+    done = shared.invoke(*words)
     assert done.exit_code == code, done.output
     return done
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shared import printed_by
+from shared import patchy, printed_by
 
 from mfpde.equation.energy import (
     CallableKernel,
@@ -39,13 +39,6 @@ def line(name="x", lower=-5.0, upper=5.0, ends=End.TRUNCATION):
 
 def circle(name="x", length=2 * PI):
     return Axis(name, 0.0, length, End.PERIODIC)
-
-
-def density(shape, volume, seed=0):
-    rng = np.random.default_rng(seed)
-    mu = rng.random(shape) ** 4
-    mu[rng.random(shape) < 0.2] = 0.0
-    return mu / (mu.sum() * volume)
 
 
 def image_sum(d, variance, length):
@@ -231,7 +224,7 @@ def test_interaction_equals_the_dense_one(case, weight):
     grid = Grid(axes, shape)
     bound = Interaction(kernel, weight).bind(axes)
     plan = bound.on(grid)
-    mu = density(shape, grid.cell_volume)
+    mu = patchy(shape, grid.cell_volume)
     points, w = grid.points(), mu.ravel() * grid.cell_volume
     K = dense(points, points)
     V_exact = weight * (K @ w)
@@ -317,7 +310,7 @@ def test_discrepancy_equals_the_dense_one(case):
     a = np.array([0.6, -0.4, 1.1, 0.2])
     bound = Discrepancy(kernel, atoms, a).bind(axes)
     plan = bound.on(grid)
-    mu = density(shape, grid.cell_volume)
+    mu = patchy(shape, grid.cell_volume)
     points, w = grid.points(), mu.ravel() * grid.cell_volume
     V_exact = dense(points, points) @ w - dense(points, atoms) @ a
     E_exact = 0.5 * w @ dense(points, points) @ w - w @ dense(points, atoms) @ a + 0.5 * a @ dense(atoms, atoms) @ a
@@ -395,7 +388,7 @@ def test_the_tolerance_bounds_the_error(tolerance):
     axes, shape, _, dense, _ = CASES["three axes"]
     grid = Grid(axes, shape)
     kernel = SeparableKernel({name: GaussianKernel(2.0) for name in "xyz"})
-    mu = density(shape, grid.cell_volume)
+    mu = patchy(shape, grid.cell_volume)
     V = Interaction(kernel, tolerance=tolerance).bind(axes).on(grid).evaluate(mu)[0].ravel()
     error = np.abs(V - dense(grid.points(), grid.points()) @ mu.ravel() * grid.cell_volume).max()
     assert tolerance * 1e-3 < error < tolerance * 100
@@ -429,7 +422,7 @@ def test_sums_concatenate_and_add():
     total = (terms[0] + terms[1]) + (terms[2] + terms[3]) + terms[4] + terms[5]
     assert total.terms == tuple(terms)
     bound, parts = total.bind(axes), [term.bind(axes) for term in terms]
-    mu = density(shape, grid.cell_volume)
+    mu = patchy(shape, grid.cell_volume)
     points, w = grid.points(), mu.ravel() * grid.cell_volume
     V, energy, u = bound.on(grid).evaluate(mu)
     each = [part.on(grid).evaluate(mu) for part in parts]
@@ -455,7 +448,7 @@ def test_external_potential():
     grid = Grid(axes, (7, 9))
     F = lambda c, x: np.sin(x) * c + x**2  # noqa: E731
     dF = lambda c, x: (np.sin(x), c * np.cos(x) + 2 * x)  # noqa: E731
-    mu = density(grid.shape, grid.cell_volume)
+    mu = patchy(grid.shape, grid.cell_volume)
     points, w = grid.points(), mu.ravel() * grid.cell_volume
     exact = points[:, 0] * np.sin(points[:, 1]) + points[:, 1] ** 2
     for energy in (External(F, dF, 0.5), External(F, None, 0.5), External(lambda x, c: F(c, x), None, 0.5, ("x", "c"))):
@@ -511,7 +504,7 @@ def moments_gradient(x, y):
 def test_features(loss):
     axes = [line("x", -2, 2), line("y", -1, 2)]
     grid = Grid(axes, (11, 8))
-    mu = density(grid.shape, grid.cell_volume)
+    mu = patchy(grid.shape, grid.cell_volume)
     points, w = grid.points(), mu.ravel() * grid.cell_volume
     phi = moments(*points.T)
     for energy in (Features(moments, loss, moments_gradient), Features(moments, loss)):
@@ -536,7 +529,7 @@ def test_evaluate_writes_where_it_is_told_and_shares_nothing():
         axes, shape, kernel, _, _ = CASES[case]
         grid = Grid(axes, shape)
         plan = (Interaction(kernel) + Confinement({axes[0].name: 1.0})).bind(axes).on(grid)
-        mu, other = density(shape, grid.cell_volume), density(shape, grid.cell_volume, seed=9)
+        mu, other = patchy(shape, grid.cell_volume), patchy(shape, grid.cell_volume, seed=9)
         before = mu.copy()
         V, energy, u = plan.evaluate(mu)
         kept_V, kept_u = V.copy(), u.copy()
@@ -581,7 +574,7 @@ def test_permuted_axes_and_mirrored_measures():
     energy = Interaction(SeparableKernel(x=GaussianKernel(1.0), y=GaussianKernel(0.5)))
     energy += Confinement(x=1.0)
     grid, turned = Grid([x, y], (20, 14)), Grid([y, x], (14, 20))
-    mu = density(grid.shape, grid.cell_volume)
+    mu = patchy(grid.shape, grid.cell_volume)
     V, e, _ = energy.bind([x, y]).on(grid).evaluate(mu)
     V_turned, e_turned, _ = energy.bind([y, x]).on(turned).evaluate(np.ascontiguousarray(mu.T))
     np.testing.assert_allclose(V_turned.T, V, rtol=0, atol=1e-14)

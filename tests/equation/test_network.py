@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from shared import patchy
 
 from mfpde.equation.energy import (
     ACTIVATIONS,
@@ -54,10 +55,7 @@ LAYOUTS = {
 
 
 def density(grid, seed=0):
-    rng = np.random.default_rng(seed)
-    mu = rng.random(grid.shape) ** 4
-    mu[rng.random(grid.shape) < 0.2] = 0.0
-    return mu / (mu.sum() * grid.cell_volume)
+    return patchy(grid.shape, grid.cell_volume, seed)
 
 
 def data(layout, seed=2):

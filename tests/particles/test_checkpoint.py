@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
-from shared import Gone, printed_by
+from shared import Gone, printed_by, reinjected
 
 import mfpde as mf
 from mfpde.particles import SGD, BirthDeath, GradientDescent, Langevin, Weights, simulate
@@ -28,14 +26,9 @@ def network() -> mf.Problem:
     return mf.problems.network(x, np.tanh(x), alpha=1.0, t_end=0.5)
 
 
-def injected() -> mf.Problem:
-    measure = mf.Product(c=stats.norm(0, 1), y=stats.norm(0, 1))
-    return replace(mf.problems.three_gaussians(alpha=5.0), reinjection=mf.Reinjection(measure))
-
-
 KINDS = {
     "birth-death": (mf.problems.three_gaussians, {"dynamics": None}),
-    "reinjection": (injected, {"dynamics": None}),
+    "reinjection": (lambda: reinjected(5.0), {"dynamics": None}),
     "weights": (mf.problems.three_gaussians, {"dynamics": [GradientDescent(), Weights(resample=0.9)]}),
     "langevin": (mf.problems.torus_langevin, {"dynamics": [Langevin()]}),
     "batches": (network, {"dynamics": [SGD(batch=4), BirthDeath()]}),

@@ -11,7 +11,7 @@ import math
 import numpy as np
 import pytest
 from scipy import integrate, special, stats
-from shared import quiet
+from shared import quadratic, quiet
 
 import mfpde as mf
 from mfpde.particles import (
@@ -43,18 +43,8 @@ def near(sample, exact, allowance=0.0):
     return error
 
 
-def gaussian(a=1.3, b=0.0, tau=0.4, *, mean=1.5, variance=0.3, half_width=9.0, **options):
-    """F = a x^2/2, K = b x y at temperature tau."""
-    energy = mf.External(lambda x: 0.5 * a * x**2, lambda x: (a * x,))
-    if b != 0:
-        energy = energy + mf.Interaction(mf.SeparableKernel(x=mf.LinearKernel()), weight=b)
-    return mf.Problem(
-        energy=energy,
-        axes=[mf.Axis("x", -half_width, half_width)],
-        initial=mf.Product(x=stats.norm(mean, math.sqrt(variance))),
-        temperature=tau,
-        **options,
-    )
+def gaussian(a=1.3, b=0.0, tau=0.4, **options):
+    return quadratic(a, b, tau, **{"variance": 0.3, "half_width": 9.0, **options})
 
 
 def euler(a, tau, dt, steps, start):

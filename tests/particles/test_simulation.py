@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from scipy import stats
-from shared import printed_by, quiet
+from shared import printed_by, quadratic, quiet
 
 import mfpde as mf
 from mfpde.particles import (
@@ -34,18 +34,6 @@ from mfpde.particles.random_streams import generator
 Z = 5.0
 
 pytestmark = pytest.mark.usefixtures("strict_arithmetic")
-
-
-def quadratic(a=1.3, b=0.7, temperature=0.0, half_width=12.0, mean=1.5, std=0.6):
-    """F = a x^2/2, K = b x y: every moment in closed form, for every n."""
-    return mf.Problem(
-        energy=mf.External(lambda x: 0.5 * a * x**2, lambda x: (a * x,))
-        + mf.Interaction(mf.SeparableKernel(x=mf.LinearKernel()), weight=b),
-        axes=[mf.Axis("x", -half_width, half_width)],
-        initial=mf.Product(x=stats.norm(mean, std)),
-        temperature=temperature,
-        name="quadratic",
-    )
 
 
 def states(levels, alpha=1.0, **options):

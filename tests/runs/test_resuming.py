@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from scipy import stats
-from shared import Gone, content, die, printed_by
+from shared import Gone, content, die, printed_by, reinjected
 
 import mfpde as mf
 from mfpde.mesh import stream
@@ -36,12 +36,6 @@ def annealed() -> mf.Problem:
     )
 
 
-def reinjected() -> mf.Problem:
-    problem = mf.problems.three_gaussians(alpha=2.0)
-    measure = mf.Product(c=stats.norm(0, 1), y=stats.norm(0, 1))
-    return replace(problem, reinjection=mf.Reinjection(measure), t_end=0.3)
-
-
 RUNS = {
     "error control": (mf.problems.gaussian_bumps, {"shape": 60, "t_end": 1.0, "save": 7}),
     "courant": (
@@ -55,7 +49,7 @@ RUNS = {
     "two axes": (mf.problems.three_gaussians, {"shape": (24, 20), "t_end": 0.3, "save": 4}),
     "implicit": (mf.problems.torus_langevin, {"shape": 48, "t_end": 1.0, "save": 4}),
     "annealed": (annealed, {"shape": 64, "save": 4}),
-    "reinjection": (reinjected, {"shape": (24, 20), "save": 4}),
+    "reinjection": (lambda: reinjected(2.0, t_end=0.3), {"shape": (24, 20), "save": 4}),
     "a schedule": (
         lambda: replace(mf.problems.gaussian_bumps(), schedule=mf.ExponentialDecay(2.0, 0.5, 1.0)),
         {"shape": 50, "t_end": 0.8, "save": 3},

@@ -10,13 +10,12 @@ import time
 import h5py
 import numpy as np
 import pytest
+import shared
 import xarray as xr
 from scipy import stats
 from shared import assert_refused, printed_by
-from typer.testing import CliRunner
 
 import mfpde as mf
-from mfpde.cli import app
 from mfpde.support.files import hdf5
 from mfpde.support.files.hdf5 import FileFormatError
 from mfpde.verification.observables import Observable
@@ -196,7 +195,7 @@ def test_a_network_on_data(tmp_path, monkeypatch):
     (tmp_path / "points.csv").write_text("\n".join(f"{a},{math.sin(a)}" for a in x))
     text = 't_end = 0.1\n[network]\ndata = "points.csv"\nbias = false\nactivation = "tanh"\n'
     (tmp_path / "net.toml").write_text(text)
-    result = CliRunner().invoke(app, ["reference", "net.toml", "--tolerance", "0.1", "-q", "--save", "net.h5"])
+    result = invoke("net.toml", "--tolerance", "0.1", "-q", "--save", "net.h5")
     assert result.exit_code == 0, result.output
     found = mf.load_reference("net.h5")
     assert found.problem.network is not None
@@ -653,7 +652,7 @@ def test_a_member_is_rebuilt(tmp_path):
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(app, ["reference", *(str(argument) for argument in arguments)])
+    return shared.invoke("reference", *arguments)
 
 
 def test_list():
@@ -771,5 +770,5 @@ def test_verify(saved, path):
                               value=np.ones(2), bar=np.ones(2))  # fmt: skip
     save_reference(dataclasses.replace(one, observables=(off,)), path)
     assert not mf.verify(path).ok
-    result = CliRunner().invoke(app, ["verify", str(path)])
+    result = shared.invoke("verify", path)
     assert result.exit_code == 5
