@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
 import random
@@ -27,6 +28,7 @@ from validation._runner import Progress, Study
 HEADLINE = "damaged TOML files: tracebacks"
 
 HOME = Path(__file__).resolve().parents[1]
+PROPERTIES = HOME / "tests" / "laws" / "test_properties.py"
 SOURCE = "what the documentation promises"
 MEMORY = 2**31
 """Bytes that the reading of a damaged file may take at most; the system refuses more."""
@@ -351,17 +353,23 @@ def _properties(study: Study) -> None:
     study.progress(0.0, "property tests")
     began = time.monotonic()
     environment = dict(os.environ, HYPOTHESIS_PROFILE="ci" if study.quick else "long", OMP_NUM_THREADS="1")
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/laws/test_properties.py"]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(PROPERTIES)]
     done = subprocess.run(words, cwd=HOME, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         print(done.stdout[-6000:], file=sys.stderr)
-    from importlib import import_module
-
-    sys.path.insert(0, str(HOME / "tests" / "laws"))
-    examples = import_module("test_properties").examples("ci" if study.quick else "long")
-    sys.path.pop(0)
+    examples = _examples("ci" if study.quick else "long")
     name = "property tests: mass, sign, energy, symmetry"
     study.claim(f"{name}: exit status", SOURCE, 0, done.returncode)
     least = 0 if study.quick else 10_000
     study.at_least(f"{name}: random examples", SOURCE, least, examples)
     study.report(f"{name}: seconds", SOURCE, time.monotonic() - began)
+
+
+def _examples(profile: str) -> int:
+    """How many random examples the property tests try in a profile, as they say themselves."""
+    spec = importlib.util.spec_from_file_location("properties", PROPERTIES)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return int(module.examples(profile))

@@ -319,6 +319,16 @@ def test_cross_validation_says_what_the_limit_of_a_scheme_is() -> None:
     assert abs(error - 0.1 * math.sqrt(2) / (2 * math.log(10))) < 1e-14
 
 
+def test_robustness_finds_the_property_tests() -> None:
+    """Where they are now: 40 examples of each of at least five properties, and more than 10^4 in the long profile."""
+    from validation.robustness import PROPERTIES, _examples
+
+    text = PROPERTIES.read_text(encoding="utf-8")
+    assert _examples("ci") == 40 * text.count("\ndef test_")
+    assert text.count("\ndef test_") >= 5
+    assert _examples("long") >= 10_000
+
+
 def test_coverage_counts_what_it_says() -> None:
     """Values and observables within their bars, and those left out whose truth is not certain."""
     from validation.coverage import CLASSES, Judged, _shares, cases
