@@ -78,6 +78,15 @@ def quadratic(a=1.3, b=0.7, temperature=0.0, *, mean=1.5, variance=0.36, half_wi
     )
 
 
+TAILS = [
+    {"target": 4.0, "alpha": 5.0, "mean": -2.0, "variance": 0.2},
+    {"target": 4.0, "alpha": 4.0, "mean": -1.0, "variance": 0.25},
+    {"alpha": 30.0, "mean": -3.0, "variance": 0.01},
+    {"target": 20.0},
+]
+"""Linear neurons whose mass descends from six to sixteen spreads out in a tail of the start."""
+
+
 def reinjected(alpha, **changes):
     """The three Gaussians, with neurons that are born from normal laws."""
     measure = mf.Product(c=stats.norm(0, 1), y=stats.norm(0, 1))

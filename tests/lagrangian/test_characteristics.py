@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import pytest
 from scipy import integrate, special, stats
-from tails import TAILS
+from shared import TAILS
 
 import mfpde as mf
 from mfpde.equation.energy import base, features, kernels

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from tails import TAILS
+from shared import TAILS
 
 import mfpde as mf
 from mfpde.lagrangian.nodes import OutOfTime
