@@ -165,13 +165,13 @@ class KernelDensity:
                 f"the kernel density estimate needs a mesh of {sizes} nodes, more than {LARGEST_MESH}; "
                 "take a larger bandwidth"
             )
-        from mfpde.particles.kernels import gather, smooth, spread
+        from mfpde.particles.kernels import Nodes, gather, smooth, spread
 
         # three axes always; those that are missing have one node
         shape = np.ones(3, np.int64)
         shape[: len(lines)] = [line.size for line in lines]
         strides = np.array([shape[1] * shape[2], shape[2], 1], dtype=np.int64)
-        arguments = (
+        mesh = Nodes(
             np.array([axis.lower for axis in axes], dtype=float),
             np.array([1.0 / line.spacing for line in lines]),
             np.array([line.count for line in lines], dtype=np.int64),
@@ -180,13 +180,13 @@ class KernelDensity:
             np.array([axis.periodic for axis in axes]),
         )
         table = np.zeros(nodes)
-        spread(np.ascontiguousarray(points), np.ascontiguousarray(weights, dtype=float), *arguments, table)
+        spread(np.ascontiguousarray(points), np.ascontiguousarray(weights, dtype=float), mesh, table)
         for i, line in enumerate(lines):
             inner = int(strides[i])
             seen = table.reshape(nodes // (line.size * inner), line.size, inner)
             table = smooth(seen, line.kernel, line.axis.periodic, line.at_lower, line.at_upper).reshape(-1)
         result = np.empty(len(where))
-        gather(np.ascontiguousarray(where), table, *arguments, result)
+        gather(np.ascontiguousarray(where), table, mesh, result)
         return result
 
 

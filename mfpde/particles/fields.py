@@ -130,6 +130,8 @@ class Mesh:
     """Where the cells of a grid stand for `kernels`: polynomial axes have 4 of them."""
 
     def __init__(self, grid: Grid) -> None:
+        from mfpde.particles.kernels import Cells
+
         d = grid.dimension
         self.grid = grid
         shape = np.array(grid.shape)
@@ -141,7 +143,7 @@ class Mesh:
         places = np.zeros(1, np.int64)
         for i in poly:
             places = (places[:, None] + strides[i] * np.arange(4)).ravel()
-        self.arguments = (
+        self.cells = Cells(
             np.array([axis.lower for axis in grid.axes], dtype=float),
             np.array([1.0 / h for h in grid.spacing]),
             shape.astype(np.int64),
@@ -160,7 +162,7 @@ class Mesh:
         points = np.ascontiguousarray(points)
         V = np.empty((0, 0)) if slopes else np.empty(points.shape[:2])
         gradient = np.empty(points.shape) if slopes else np.empty((0, 0, 0))
-        interpolate(points, values, *self.arguments, V, gradient)
+        interpolate(points, values, self.cells, V, gradient)
         return gradient if slopes else V
 
     def deposit(self, points: Array, weights: Array) -> Array:
@@ -168,7 +170,7 @@ class Mesh:
         from mfpde.particles.kernels import deposit
 
         density = np.zeros((len(points), self.grid.size))
-        deposit(np.ascontiguousarray(points), np.ascontiguousarray(weights), density, *self.arguments)
+        deposit(np.ascontiguousarray(points), np.ascontiguousarray(weights), density, self.cells)
         return density
 
 

@@ -4,20 +4,23 @@ Along a *mesh* axis values at the cell centres are interpolated by the polynomia
 them; along a *polynomial* axis there are 4 cells and one cubic. A weight is a product over the axes, and
 `deposit` is the transpose of `interpolate`.
 
-Parameters of both: points (R, n, d); an array over cells (R, cells); for each axis its lower end, cells per length,
-cells, stride and whether it is periodic; ``poly``, the polynomial axes, and ``places``, where their 4^k combinations
-stand, the last axis fastest; the mesh axes ``first`` (-1 if there is one only) and ``second``.
+Parameters of both: points (R, n, d), an array over cells (R, cells), and the `Cells` of the mesh. `spread` and `gather`
+are another pair, of quadratic splines, for densities.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import uint64
+from numpy.typing import NDArray
 
+from mfpde.support.arrays import Array
 from mfpde.support.compiling import compiled
 from mfpde.support.pointers import whole
 
-__all__ = ["deposit", "gather", "interpolate", "smooth", "spread"]
+__all__ = ["Cells", "Nodes", "deposit", "gather", "interpolate", "smooth", "spread"]
 
 # 1 / prod_{k != j} (j - k), for 8 and for 4 points
 C0, C1, C2, C3 = -1.0 / 5040.0, 1.0 / 720.0, -1.0 / 240.0, 1.0 / 144.0
@@ -25,6 +28,67 @@ E0, E1 = -1.0 / 6.0, 0.5
 
 
 _jit = compiled(nogil=True, error_model="numpy")
+
+
+class Cells(NamedTuple):
+    """The cells of a mesh that is interpolated on, axis by axis.
+
+    Attributes
+    ----------
+    low, scale : (d,) array
+        The lower end of each axis, and its cells per length.
+    counts, strides : (d,) int array
+        Its cells, and the entries between neighbours.
+    periodic : (d,) bool array
+        Whether it is periodic.
+    poly : (k,) int array
+        The polynomial axes.
+    places : (4^k,) int array
+        Where the combinations of their cells stand, the last axis fastest.
+    first, second : int
+        The mesh axes; `first` is -1 if there is one only.
+    """
+
+    low: Array
+    scale: Array
+    counts: NDArray[np.int64]
+    strides: NDArray[np.int64]
+    periodic: NDArray[np.bool_]
+    poly: NDArray[np.int64]
+    places: NDArray[np.int64]
+    first: int
+    second: int
+
+
+class Nodes(NamedTuple):
+    """The nodes of a mesh that a density is estimated on, one to three axes, of which a part is kept.
+
+    Attributes
+    ----------
+    low, scale : (d,) array
+        The lower end of each axis, and its nodes per length.
+    counts, first : (d,) int array
+        The nodes of the whole axis, and the first that is kept.
+    strides : (3,) int array
+        The entries between neighbours.
+    periodic : (d,) bool array
+        Whether the axis is periodic.
+    """
+
+    low: Array
+    scale: Array
+    counts: NDArray[np.int64]
+    first: NDArray[np.int64]
+    strides: NDArray[np.int64]
+    periodic: NDArray[np.bool_]
+
+
+class _Weights(NamedTuple):
+    """The cubic weights of the polynomial axes at a point, (4, 4) `values` and `slopes`, and their `products`."""
+
+    values: Array
+    slopes: Array
+    products: Array
 
 
 @_jit
@@ -120,8 +184,25 @@ def _places(o, start, n, stride):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _products(point, low, scale, poly, cubic, slopes, product):  # type: ignore[no-untyped-def]
-    """The products of the cubic weights of all polynomial axes, the last of them fastest."""
+def _nearest(point, cells, axis, o):  # type: ignore[no-untyped-def]
+    """Where the 8 centres along an axis stand that are nearest to a point, and the point from their middle."""
+    x = (point[axis] - cells.low[axis]) * cells.scale[axis] - 0.5
+    start, t = _start(x, cells.counts[axis], cells.periodic[axis])
+    _places(o, start, cells.counts[axis], cells.strides[axis])
+    return t
+
+
+@_jit
+def _products(point, cells, weights):  # type: ignore[no-untyped-def]
+    """The cubic weights of all polynomial axes, and their products, the last axis fastest."""
+    low, scale, poly, cubic, slopes, product = (
+        cells.low,
+        cells.scale,
+        cells.poly,
+        weights.values,
+        weights.slopes,
+        weights.products,
+    )
     product[0] = 1.0
     size = 1
     for a in range(poly.size):
@@ -150,29 +231,42 @@ def _dot(w, f):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def interpolate(points, values, low, scale, counts, strides, periodic, poly, places, first, second, V, gradient):  # type: ignore[no-untyped-def]
+def _polynomial_slopes(cells, weights, inner, gradient):  # type: ignore[no-untyped-def]
+    """The gradient along the polynomial axes, of what the mesh axes give for each of their combinations."""
+    poly, cubic, slopes = cells.poly, weights.values, weights.slopes
+    for a in range(poly.size):
+        slope = 0.0
+        for c in range(inner.size):
+            # the slope of axis a, the weights of the others
+            share, rest = 1.0, c
+            for b in range(poly.size - 1, -1, -1):
+                share *= slopes[b, rest & 3] if b == a else cubic[b, rest & 3]
+                rest >>= 2
+            slope += share * inner[c]
+        gradient[poly[a]] = slope * cells.scale[poly[a]]
+
+
+@_jit
+def interpolate(points, values, cells, V, gradient):  # type: ignore[no-untyped-def]
     """Values (R, n) and gradients (R, n, d) of the interpolant at particles; either output may be empty."""
     replicas, n, _ = points.shape
     want_value, want_gradient = V.size > 0, gradient.size > 0
+    first, second, places, scale = cells.first, cells.second, cells.places, cells.scale
     w1, s1, o1, o2 = np.ones(8), np.zeros(8), np.zeros(8, np.int64), np.zeros(8, np.int64)
-    cubic, cubic_slopes = np.empty((4, 4)), np.empty((4, 4))
-    product, inner = np.empty(places.size), np.empty(places.size)
+    weights = _Weights(np.empty((4, 4)), np.empty((4, 4)), np.empty(places.size))
+    product, inner = weights.products, np.empty(places.size)
     rows = 8 if first >= 0 else 1
     for r in range(replicas):
         table = values[r]
         for i in range(n):
             point = points[r, i]
-            _products(point, low, scale, poly, cubic, cubic_slopes, product)
+            _products(point, cells, weights)
             if first >= 0:
-                x = (point[first] - low[first]) * scale[first] - 0.5
-                start, t = _start(x, counts[first], periodic[first])
+                t = _nearest(point, cells, first, o1)
                 _row(w1, t)
-                _places(o1, start, counts[first], strides[first])
                 if want_gradient:
                     _row_slopes(s1, t)
-            x = (point[second] - low[second]) * scale[second] - 0.5
-            start, t = _start(x, counts[second], periodic[second])
-            _places(o2, start, counts[second], strides[second])
+            t = _nearest(point, cells, second, o2)
             w2 = _octic(t)
             p0, p1, p2, p3, p4, p5, p6, p7 = o2[0], o2[1], o2[2], o2[3], o2[4], o2[5], o2[6], o2[7]
             if want_gradient:
@@ -209,40 +303,26 @@ def interpolate(points, values, low, scale, counts, strides, periodic, poly, pla
                 if first >= 0:
                     gradient[r, i, first] = along_first * scale[first]
                 gradient[r, i, second] = along_second * scale[second]
-                for a in range(poly.size):
-                    slope = 0.0
-                    for c in range(places.size):
-                        # the slope of axis a, the weights of the others
-                        share, rest = 1.0, c
-                        for b in range(poly.size - 1, -1, -1):
-                            share *= cubic_slopes[b, rest & 3] if b == a else cubic[b, rest & 3]
-                            rest >>= 2
-                        slope += share * inner[c]
-                    gradient[r, i, poly[a]] = slope * scale[poly[a]]
+                _polynomial_slopes(cells, weights, inner, gradient[r, i])
 
 
 @_jit
-def deposit(points, weights, density, low, scale, counts, strides, periodic, poly, places, first, second):  # type: ignore[no-untyped-def]
+def deposit(points, weights, density, cells):  # type: ignore[no-untyped-def]
     """Add the particles' weights (R, n) to density (R, cells)."""
     replicas, n, _ = points.shape
+    first, second, places = cells.first, cells.second, cells.places
     w1, o1, o2 = np.ones(8), np.zeros(8, np.int64), np.zeros(8, np.int64)
-    cubic, cubic_slopes = np.empty((4, 4)), np.empty((4, 4))
-    product = np.empty(places.size)
+    cubic = _Weights(np.empty((4, 4)), np.empty((4, 4)), np.empty(places.size))
+    product = cubic.products
     rows = 8 if first >= 0 else 1
     for r in range(replicas):
         table = density[r]
         for i in range(n):
             point = points[r, i]
-            _products(point, low, scale, poly, cubic, cubic_slopes, product)
+            _products(point, cells, cubic)
             if first >= 0:
-                x = (point[first] - low[first]) * scale[first] - 0.5
-                start, t = _start(x, counts[first], periodic[first])
-                _row(w1, t)
-                _places(o1, start, counts[first], strides[first])
-            x = (point[second] - low[second]) * scale[second] - 0.5
-            start, t = _start(x, counts[second], periodic[second])
-            _places(o2, start, counts[second], strides[second])
-            g0, g1, g2, g3, g4, g5, g6, g7 = _octic(t)
+                _row(w1, _nearest(point, cells, first, o1))
+            g0, g1, g2, g3, g4, g5, g6, g7 = _octic(_nearest(point, cells, second, o2))
             p0, p1, p2, p3, p4, p5, p6, p7 = o2[0], o2[1], o2[2], o2[3], o2[4], o2[5], o2[6], o2[7]
             for c in range(places.size):
                 share = weights[r, i] * product[c]
@@ -263,10 +343,11 @@ def deposit(points, weights, density, low, scale, counts, strides, periodic, pol
 
 
 @_jit
-def _splines(point, low, scale, counts, first, strides, periodic, places, w):  # type: ignore[no-untyped-def]
+def _splines(point, nodes, places, w):  # type: ignore[no-untyped-def]
     """For each axis the three nodes around a point, folded back at walls, and their quadratic splines."""
+    counts, first, strides, periodic = nodes.counts, nodes.first, nodes.strides, nodes.periodic
     for i in range(point.size):
-        x = (point[i] - low[i]) * scale[i] - 0.5
+        x = (point[i] - nodes.low[i]) * nodes.scale[i] - 0.5
         k = whole(np.floor(x + 0.5))
         t = x - k
         w[i, 0], w[i, 1], w[i, 2] = 0.5 * (0.5 - t) ** 2, 0.75 - t * t, 0.5 * (0.5 + t) ** 2
@@ -289,11 +370,11 @@ def _one_node(d):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def spread(points, weights, low, scale, counts, first, strides, periodic, table):  # type: ignore[no-untyped-def]
+def spread(points, weights, nodes, table):  # type: ignore[no-untyped-def]
     """Add the weights of particles (n, d) to the nodes of a mesh (one to three axes)."""
     places, w, reach = _one_node(points.shape[1])
     for i in range(points.shape[0]):
-        _splines(points[i], low, scale, counts, first, strides, periodic, places, w)
+        _splines(points[i], nodes, places, w)
         for a in range(reach[0]):
             for b in range(reach[1]):
                 share, start = weights[i] * w[0, a] * w[1, b], places[0, a] + places[1, b]
@@ -302,11 +383,11 @@ def spread(points, weights, low, scale, counts, first, strides, periodic, table)
 
 
 @_jit
-def gather(points, table, low, scale, counts, first, strides, periodic, result):  # type: ignore[no-untyped-def]
+def gather(points, table, nodes, result):  # type: ignore[no-untyped-def]
     """The transpose of `spread`: values at particles (n, d)."""
     places, w, reach = _one_node(points.shape[1])
     for i in range(points.shape[0]):
-        _splines(points[i], low, scale, counts, first, strides, periodic, places, w)
+        _splines(points[i], nodes, places, w)
         total = 0.0
         for a in range(reach[0]):
             for b in range(reach[1]):
