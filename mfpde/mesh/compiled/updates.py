@@ -3,13 +3,15 @@
 Imported when the first flow is made, never by ``import mfpde``. Sums run in lanes and blocks of fixed size, whose
 partial sums are added in order: they do not depend on the number of threads. Comparisons are written so that a NaN
 shows in the sums.
+
+Kernels have wide signatures: a structure takes as long on the way from Python as a pass over 200 cells.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,6 +103,7 @@ def _exponent(r, shift, factor, clip, start, stop, out):  # type: ignore[no-unty
 
 @_jit
 def _first(mu, rate, third, reacts, c, nu, first, last, out):  # type: ignore[no-untyped-def]
+    """The blocks ``first <= b < last`` of `first_stage`; wide, see the module."""
     for b in range(first, last):
         start, n = b * BLOCK, smaller(mu.size - b * BLOCK, BLOCK)
         p, q, t, to = pointer(mu, start), pointer(rate, start), pointer(third, start), pointer(nu, start)
@@ -132,6 +135,7 @@ def _largest(r, r_0, alpha, alpha_0, constant, first, last, out):  # type: ignor
 
 @_jit
 def _second(mu, nu, third, r, r_0, reacts, alpha, alpha_0, constant, h, slope, first, last, out):  # type: ignore[no-untyped-def]
+    """The blocks ``first <= b < last`` of `second_stage`; wide, see the module."""
     for b in range(first, last):
         start, n = b * BLOCK, smaller(mu.size - b * BLOCK, BLOCK)
         p, q, t, to = pointer(mu, start), pointer(nu, start), pointer(third, start), pointer(slope, start)
@@ -154,6 +158,7 @@ def _second(mu, nu, third, r, r_0, reacts, alpha, alpha_0, constant, h, slope, f
 
 @_jit
 def _final(mu, nu, third, r, r_0, reacts, alpha, alpha_0, constant, h, rate, before, slope, first, last, out):  # type: ignore[no-untyped-def]
+    """The blocks ``first <= b < last`` of `final_stage`; wide, see the module."""
     for b in range(first, last):
         start, n = b * BLOCK, smaller(mu.size - b * BLOCK, BLOCK)
         p, q, t, to = pointer(mu, start), pointer(nu, start), pointer(third, start), pointer(slope, start)
@@ -178,6 +183,7 @@ def _final(mu, nu, third, r, r_0, reacts, alpha, alpha_0, constant, h, rate, bef
 
 @_jit
 def _combine(first_mu, mu, rate, old, new, step, to, first, last, out):  # type: ignore[no-untyped-def]
+    """The blocks ``first <= b < last`` of `combine`; wide, see the module."""
     for b in range(first, last):
         start, n = b * BLOCK, smaller(mu.size - b * BLOCK, BLOCK)
         p, q, t, o = pointer(mu, start), pointer(rate, start), pointer(first_mu, start), pointer(to, start)
@@ -276,19 +282,29 @@ def first_stage(mu: Array, rate: Array, third: Array | None, c: float, nu: Array
     return _sum(out, 0), _sum(out, 1)
 
 
-class Change:
-    """``delta = alpha r - alpha_0 r_0 - constant``: what the integrating factor of a step has left out."""
+class Change(NamedTuple):
+    """``delta = alpha r - alpha_0 r_0 - constant``: what the integrating factor of a step has left out.
 
-    __slots__ = ("alpha", "alpha_0", "constant", "r", "r_0")
+    Attributes
+    ----------
+    r, r_0 : (grid.shape) array
+        The rates now and at the start.
+    alpha, alpha_0 : float
+        Their factors now and at the start.
+    constant : float
+        What is taken off so that the mass stays.
+    """
 
-    def __init__(self, r: Array, r_0: Array, alpha: float, alpha_0: float, constant: float) -> None:
-        self.r, self.r_0 = _flat(r), _flat(r_0)
-        self.alpha, self.alpha_0, self.constant = alpha, alpha_0, constant
+    r: Array
+    r_0: Array
+    alpha: float
+    alpha_0: float
+    constant: float
 
 
 def largest_change(change: Change) -> float:
     """The largest ``delta``."""
-    out = _run(_largest, 1, change.r, change.r_0, change.alpha, change.alpha_0, change.constant)
+    out = _run(_largest, 1, _flat(change.r), _flat(change.r_0), change.alpha, change.alpha_0, change.constant)
     return float(out[0, 0]) if len(out) == 1 else float(out.max())
 
 
@@ -330,7 +346,7 @@ def finish(mu: Array, factor: float) -> Array:
 def _reaction(a: Array, third: Array | None, change: Change | None) -> tuple[Any, ...]:
     if third is None or change is None:
         return a, a, a, False, 0.0, 0.0, 0.0
-    return _flat(third), change.r, change.r_0, True, change.alpha, change.alpha_0, change.constant
+    return _flat(third), _flat(change.r), _flat(change.r_0), True, change.alpha, change.alpha_0, change.constant
 
 
 def _sum(out: Array, column: int) -> float:
