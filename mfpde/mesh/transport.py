@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mfpde.equation.grid import End, Grid
+from mfpde.equation.grid import Axis, End, Grid
+from mfpde.mesh.compiled import structures
 from mfpde.mesh.schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
 from mfpde.support.arguments import COUNT, NONE, one_of, real, require, shown, values_of
 from mfpde.support.arguments import entries as entries_of
@@ -57,6 +60,110 @@ def _metric_on_faces(grid: Grid, axis: int, rate: Any) -> float | Array:
         value = float(np.broadcast_to(values, shape)[where])
         raise ValueError(f"metric of axis {name!r} is {value} at the face {point}; {remedy}, finite on every face")
     return float(values) if values.ndim == 0 else values
+
+
+class _Rates(NamedTuple):
+    """The rates g on the faces across one axis, as compiled code reads them.
+
+    Attributes
+    ----------
+    scale : float
+        The rate, where it is constant; else 1.
+    values : array
+        Where it is not, the rates, flat.
+    strides : tuple of int
+        How far they are apart from line to line, from face to face and from column to column.
+    largest : float
+        The largest rate.
+    """
+
+    scale: float
+    values: Array
+    strides: tuple[int, int, int]
+    largest: float
+
+
+def _rates(grid: Grid, i: int, rate: Any) -> _Rates:
+    """The checked rates across axis `i`."""
+    g = _metric_on_faces(grid, i, rate)
+    if isinstance(g, float):
+        return _Rates(g, np.empty(0), (0, 0, 0), g)
+    n, inner, most = grid.shape[i], math.prod(grid.shape[i + 1 :]), float(np.max(g))
+    g = g.reshape((1,) * (grid.dimension - g.ndim) + g.shape)
+    if all(size == 1 for j, size in enumerate(g.shape) if j != i) and g.shape[i] == n + 1:
+        return _Rates(1.0, np.ascontiguousarray(g).ravel(), (0, 1, 0), most)
+    values = np.ascontiguousarray(np.broadcast_to(g, _face_shape(grid, i))).ravel()
+    return _Rates(1.0, values, ((n + 1) * inner, inner, 1), most)
+
+
+def _face_shape(grid: Grid, i: int) -> tuple[int, ...]:
+    """The shape of an array of the faces across axis `i`."""
+    return (*grid.shape[:i], grid.shape[i] + 1, *grid.shape[i + 1 :])
+
+
+def _describe(mesh: structures.Mesh, i: int, axis: Axis, h: float, rates: _Rates) -> None:
+    """Fill the row of `mesh` that says what the ends, the spacing and the rates of axis `i` are."""
+    ints, floats = mesh.ints[i], mesh.floats[i]
+    ints[structures.PERIODIC] = axis.periodic
+    ints[structures.LOWER_TRUNCATED] = axis.lower_end is End.TRUNCATION
+    ints[structures.UPPER_TRUNCATED] = axis.upper_end is End.TRUNCATION
+    ints[[structures.METRIC_OUTER, structures.METRIC_FACE, structures.METRIC_INNER]] = rates.strides
+    floats[structures.INVERSE_H], floats[structures.SPACING] = 1.0 / h, h
+    floats[structures.SPEED] = -rates.scale / h
+
+
+def _mesh(grid: Grid, rates: Sequence[_Rates], band: int) -> structures.Mesh:
+    """The description of all axes that compiled code reads."""
+    d = grid.dimension
+    metric = np.concatenate([r.values for r in rates])
+    mesh = structures.Mesh(np.zeros((d, 11), dtype=np.int64), np.zeros((d, 3)), metric, band)
+    used = offset = 0
+    for i, (axis, h, r) in enumerate(zip(grid.axes, grid.spacing, rates, strict=True)):
+        _describe(mesh, i, axis, h, r)
+        ints = mesh.ints[i]
+        ints[structures.OUTER], ints[structures.INNER] = math.prod(grid.shape[:i]), math.prod(grid.shape[i + 1 :])
+        ints[structures.ROWS] = grid.shape[i]
+        ints[structures.METRIC_OFFSET] = used if r.values.size else -1
+        ints[structures.FACE_OFFSET] = offset
+        used += r.values.size
+        offset += math.prod(_face_shape(grid, i))
+    return mesh
+
+
+def _rows_of_band(grid: Grid, threads: int | None) -> int:
+    """Rows of the first axis that are swept along all axes before the next ones."""
+    row = grid.size // grid.shape[0]
+    bands = -(-grid.shape[0] // max(_BAND_ROWS, _BAND_SIZE // row))
+    if grid.size >= THREADED_SIZE:
+        shares = available() if threads is None else threads
+        bands = -(-bands // shares) * shares  # the same for each thread
+    return -(-grid.shape[0] // bands)
+
+
+_Compiled = structures.Upwind | structures.Muscl | structures.Weno | structures.Fitted
+
+
+def _compiled_scheme(scheme: Scheme) -> _Compiled:
+    """What compiled code knows of a scheme."""
+    if isinstance(scheme, Upwind):
+        return structures.Upwind()
+    if isinstance(scheme, ScharfetterGummel):
+        return structures.Fitted()
+    if isinstance(scheme, Weno5):
+        return structures.Weno(scheme.tail_ratio)
+    if isinstance(scheme, Muscl):
+        options = _kernels().options
+        codes = {Limiter.MINMOD: options.MINMOD, Limiter.VAN_LEER: options.VAN_LEER, Limiter.MC: options.MC}
+        return structures.Muscl(codes[scheme.limiter])
+    raise TypeError(f"scheme must be Upwind(), Muscl(), Weno5() or ScharfetterGummel(), not {shown(scheme)}")
+
+
+@functools.cache
+def _kernels() -> ModuleType:
+    """The compiled kernels. They bring numba, which takes longer to import than all the rest: not before a sweep."""
+    from mfpde.mesh.compiled import kernels
+
+    return kernels
 
 
 class Transport:
@@ -122,85 +229,27 @@ class Transport:
         *,
         threads: int | None = None,
     ) -> None:
-        from mfpde.mesh.compiled import options
-
         require(grid=(grid, one_of(Grid)), threads=(threads, COUNT | NONE))
         self.grid = grid
         self.scheme = scheme
-        # None where it does not apply: see kernels.sweep
-        self._limiter: int | None = None
-        self._ratio: float | None = None
-        self._fitted: bool | None = None
-        self._wide: bool | None = True if grid.size // grid.shape[0] >= options.LONG else None
-        if isinstance(scheme, Muscl):
-            self._limiter = {
-                Limiter.MINMOD: options.MINMOD,
-                Limiter.VAN_LEER: options.VAN_LEER,
-                Limiter.MC: options.MC,
-            }[scheme.limiter]
-        elif isinstance(scheme, Weno5):
-            self._limiter, self._ratio = options.VAN_LEER, scheme.tail_ratio
-        elif isinstance(scheme, ScharfetterGummel):
-            self._fitted = True
-        elif not isinstance(scheme, Upwind):
-            raise TypeError(f"scheme must be Upwind(), Muscl(), Weno5() or ScharfetterGummel(), not {shown(scheme)}")
+        self._scheme = _compiled_scheme(scheme)
+        self._limits = isinstance(scheme, Weno5)
         self.threads = threads
 
-        dimension = grid.dimension
-        entries = [None] * dimension if metric is None else list(entries_of(metric, "metric"))
-        if len(entries) != dimension:
+        entries = [None] * grid.dimension if metric is None else list(entries_of(metric, "metric"))
+        if len(entries) != grid.dimension:
             raise ValueError(
-                f"metric has {len(entries)} entries for {dimension} axes; give one per axis, None where the rate is 1"
+                f"metric has {len(entries)} entries for {grid.dimension} axes; "
+                "give one per axis, None where the rate is 1"
             )
-        ints = np.zeros((dimension, 11), dtype=np.int64)
-        floats = np.zeros((dimension, 3))
-        packed: list[Array] = []
-        used = 0
-        self._face_shapes = []
+        rates = [_rates(grid, i, entry) for i, entry in enumerate(entries)]
         self.diffusion_rate = 0.0
-        offset = 0
-        for i, (axis, n, h) in enumerate(zip(grid.axes, grid.shape, grid.spacing, strict=True)):
-            outer, inner = math.prod(grid.shape[:i]), math.prod(grid.shape[i + 1 :])
-            shape = (*grid.shape[:i], n + 1, *grid.shape[i + 1 :])
-            g = _metric_on_faces(grid, i, entries[i])
-            self.diffusion_rate += 2.0 * float(np.max(g)) / h**2
-            values, outer_stride, face_stride, inner_stride = np.empty(0), 0, 0, 0
-            scale = 1.0
-            if isinstance(g, float):
-                scale = g
-            else:
-                g = g.reshape((1,) * (dimension - g.ndim) + g.shape)
-                if all(size == 1 for j, size in enumerate(g.shape) if j != i) and g.shape[i] == n + 1:
-                    values, face_stride = np.ascontiguousarray(g).ravel(), 1
-                else:
-                    values = np.ascontiguousarray(np.broadcast_to(g, shape)).ravel()
-                    outer_stride, face_stride, inner_stride = (n + 1) * inner, inner, 1
-            ints[i, options.OUTER], ints[i, options.ROWS], ints[i, options.INNER] = outer, n, inner
-            ints[i, options.PERIODIC] = axis.periodic
-            ints[i, options.LOWER_TRUNCATED] = axis.lower_end is End.TRUNCATION
-            ints[i, options.UPPER_TRUNCATED] = axis.upper_end is End.TRUNCATION
-            ints[i, options.METRIC_OFFSET] = used if values.size else -1
-            ints[i, options.METRIC_OUTER] = outer_stride
-            ints[i, options.METRIC_FACE] = face_stride
-            ints[i, options.METRIC_INNER] = inner_stride
-            ints[i, options.FACE_OFFSET] = offset
-            floats[i, options.INVERSE_H] = 1.0 / h
-            floats[i, options.SPACING] = h
-            floats[i, options.SPEED] = -scale / h
-            packed.append(values)
-            used += values.size
-            self._face_shapes.append(shape)
-            offset += math.prod(shape)
-        self._ints, self._floats, self._metric = ints, floats, np.concatenate(packed)
-        self._face_count = offset
-
-        row = grid.size // grid.shape[0]
-        bands = -(-grid.shape[0] // max(_BAND_ROWS, _BAND_SIZE // row))
-        if grid.size >= THREADED_SIZE:
-            shares = available() if threads is None else threads
-            bands = -(-bands // shares) * shares  # the same for each thread
-        self._band = -(-grid.shape[0] // bands)
-        self._bands = -(-grid.shape[0] // self._band)
+        for r, h in zip(rates, grid.spacing, strict=True):
+            self.diffusion_rate += 2.0 * r.largest / h**2
+        self._face_shapes = [_face_shape(grid, i) for i in range(grid.dimension)]
+        self._mesh = _mesh(grid, rates, _rows_of_band(grid, threads))
+        self._wide = True if grid.size // grid.shape[0] >= _kernels().options.LONG else None
+        self._bands = -(-grid.shape[0] // self._mesh.band)
         self._speeds = np.empty(grid.size)
         self._no_speeds = np.empty(0)
         self._buffers: dict[int, Array] = {}
@@ -226,8 +275,7 @@ class Transport:
     def _work(self, start: int) -> Array:
         """Buffers (1.2 MB) for the share of the work that begins at `start`."""
         if start not in self._buffers:
-            from mfpde.mesh.compiled import options
-
+            options = _kernels().options
             raw = np.zeros(options.BUFFERS * options.BUFFER + options.LINE)
             # at the start of a cache line, so that no vector lies across two
             self._buffers[start] = raw[-(raw.ctypes.data // raw.itemsize) % options.LINE :]
@@ -237,11 +285,11 @@ class Transport:
         """`task` on all bands (or other pieces)."""
         return in_shares(task, self._bands if pieces is None else pieces, self.grid.size, self.threads)
 
-    def _driving(self, V: Array, temperature: float) -> tuple[Array, float, float]:
-        """The potential that drives the drift, ``V - tau log omega``, the temperature, and its inverse."""
+    def _driving(self, V: Array, temperature: float) -> tuple[Array, structures.Heat | None]:
+        """The potential that drives the drift, ``V - tau log omega``, and the temperature, if there is one."""
         potential = self._flat(V, "V")
         if temperature == 0.0:
-            return potential, 0.0, 0.0
+            return potential, None
         tau = float(temperature)
         if not (tau > 0.0 and math.isfinite(tau)):
             raise ValueError(f"temperature is {temperature}; it must be finite and not negative")
@@ -249,32 +297,16 @@ class Transport:
             np.multiply(self._log_base, -tau, out=self._drift)
             self._drift += potential
             potential = self._drift
-        return potential, tau, min(1.0 / tau if tau > 1e-300 else math.inf, _LARGEST)
+        inverse = min(1.0 / tau if tau > 1e-300 else math.inf, _LARGEST)
+        return potential, structures.Heat(tau, inverse, self.scheme.diffusion_share)
 
-    def _outflow(self, potential: Array, temperature: float, inverse: float) -> None:
+    def _outflow(self, potential: Array, heat: structures.Heat | None) -> None:
         """Fill the outflow speeds of all cells."""
-        from mfpde.mesh.compiled import outflow
-
+        outflow, mesh = _kernels().outflow, self._mesh
         self._token += 1
 
         def task(start: int, stop: int) -> None:
-            outflow.outflow(
-                self._wide,
-                True if self._ratio is not None else None,
-                self._fitted,
-                temperature if temperature > 0.0 else None,
-                inverse,
-                self.scheme.diffusion_share,
-                potential,
-                self._ints,
-                self._floats,
-                self._metric,
-                self._band,
-                start,
-                stop,
-                self._work(start),
-                self._speeds,
-            )
+            outflow(self._scheme, heat, self._wide, *mesh, potential, start, stop, self._work(start), self._speeds)
 
         self._run(task)
 
@@ -288,44 +320,21 @@ class Transport:
         out: Array,
         outflow: int | None = None,
     ) -> None:
-        from mfpde.mesh.compiled import sweep
-
         mu = self._flat(mu, "mu")
-        potential, tau, inverse = self._driving(V, temperature)
+        potential, heat = self._driving(V, temperature)
         speeds, step = self._no_speeds, 0.0
-        if dt is not None and self._ratio is not None:
+        if dt is not None and self._limits:
             step = float(dt)
             if not (step > 0.0 and math.isfinite(step)):
                 raise ValueError(f"dt is {dt}; the positivity limiter needs a positive step, or None to be off")
             if outflow is None or outflow != self._token:
-                self._outflow(potential, tau, inverse)
+                self._outflow(potential, heat)
             speeds = self._speeds
+        sweep, scheme, wide, mesh = _kernels().sweep, self._scheme, self._wide, self._mesh
+        fields = mu, potential, speeds
 
         def task(start: int, stop: int) -> None:
-            sweep.sweep(
-                self._wide,
-                self._limiter,
-                self._ratio,
-                True if self._limiter is not None and self._ratio is None else None,
-                True if self._limiter is None else None,
-                self._fitted,
-                tau if tau > 0.0 else None,
-                inverse,
-                self.scheme.diffusion_share,
-                step,
-                mu,
-                potential,
-                speeds,
-                self._ints,
-                self._floats,
-                self._metric,
-                self._band,
-                start,
-                stop,
-                to_faces,
-                self._work(start),
-                out,
-            )
+            sweep(scheme, heat, wide, *mesh, *fields, step, start, stop, to_faces, self._work(start), out)
 
         self._run(task)
 
@@ -399,9 +408,9 @@ class Transport:
         list of arrays
             One per axis, with one more entry along it: zero at both walls, or first equal to last on a periodic axis.
         """
-        flat = np.empty(self._face_count)
-        self._sweep(mu, V, dt, temperature, True, flat)
         stops = np.cumsum([math.prod(shape) for shape in self._face_shapes])
+        flat = np.empty(stops[-1])
+        self._sweep(mu, V, dt, temperature, True, flat)
         return [part.reshape(shape) for part, shape in zip(np.split(flat, stops[:-1]), self._face_shapes, strict=True)]
 
     def outflow_rate(self, V: Array, mu: Array | None = None, temperature: float = 0.0) -> tuple[float, int]:
@@ -429,19 +438,18 @@ class Transport:
         cell : int
             Flat index of the limiting cell (the first of equals).
         """
-        from mfpde.mesh.compiled import outflow
-
+        largest = _kernels().largest
         self._outflow(*self._driving(V, temperature))
         floor, density = 0.0, self._no_speeds
-        if mu is not None and self._ratio is not None:
+        if mu is not None and self._limits:
             density = self._flat(mu, "mu")
             floor = 1e-30 * float(density.max())
         row = self.grid.size // self.grid.shape[0]
 
         def task(start: int, stop: int) -> tuple[float, int]:
-            low = start * self._band * row
-            high = min(self.grid.size, stop * self._band * row)
-            return outflow.largest(self._speeds, density, floor, low, high)
+            low = start * self._mesh.band * row
+            high = min(self.grid.size, stop * self._mesh.band * row)
+            return largest(self._speeds, density, floor, low, high)
 
         value, cell = 0.0, 0
         for k, (part, index) in enumerate(self._run(task)):
@@ -513,7 +521,7 @@ class Transport:
           where the shares are 1, ``int (mu/p - 1)^2 dp`` to the Gibbs state ``p`` still does; for the free energy there
           is no proof then, though it did not rise in any of the steps tried, deltas at 10^5 times the number included.
         """
-        if self._fitted is None:
+        if not isinstance(self.scheme, ScharfetterGummel):
             raise TypeError(f"implicit steps need ScharfetterGummel(), this operator has {self.scheme!r}")
         if not 0 <= axis < self.grid.dimension:
             raise ValueError(f"axis is {axis}; the grid has axes 0 to {self.grid.dimension - 1}")
@@ -521,16 +529,17 @@ class Transport:
             raise ValueError(f"order is {order!r}; implicit steps have order 1 or 2")
         if not (dt >= 0.0 and math.isfinite(dt)):
             raise ValueError(f"dt is {dt}; the length of a step is finite and not negative")
-        from mfpde.mesh.compiled.tridiagonal import solve, tile_width
-
-        potential, tau, inverse = self._driving(V, temperature)
+        kernels = _kernels()
+        potential, heat = self._driving(V, temperature)
+        tau, inverse = (0.0, 0.0) if heat is None else (heat.temperature, heat.inverse)
         density, target = self._flat(mu, "mu"), self._target(out)
-        flat = target.reshape(-1)
-        ints, floats = self._ints[axis], self._floats[axis]
+        flat, (ints, floats, metric, _) = target.reshape(-1), self._mesh
 
         def task(start: int, stop: int) -> None:
-            solve(order, float(dt), tau, inverse, density, potential, ints, floats, self._metric, start, stop, flat)
+            kernels.solve(
+                order, float(dt), tau, inverse, ints, floats, metric, axis, density, potential, start, stop, flat
+            )
 
         lines = self.grid.size // self.grid.shape[axis]
-        self._run(task, -(-lines // tile_width(lines)))
+        self._run(task, -(-lines // kernels.tile_width(lines)))
         return target

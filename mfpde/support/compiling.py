@@ -22,7 +22,7 @@ import numpy as np
 
 from mfpde.support.sources import PACKAGE
 
-__all__ = ["compiled", "interpreted", "primitive"]
+__all__ = ["by_class", "compiled", "interpreted", "primitive"]
 
 _said: set[str] = set()
 
@@ -79,6 +79,49 @@ def primitive(plain: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     from numba.extending import intrinsic
 
     return intrinsic
+
+
+def by_class(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A decorator for a function of several variants, of which compiled callers get one by their first argument.
+
+    Parameters
+    ----------
+    **options
+        As `numba.njit` takes them, for all variants.
+
+    Returns
+    -------
+    callable
+        It takes a function, of which only the name and the docstring count, and gives it ``register(*classes)``: a
+        decorator of the variant for first arguments of these classes of named tuples. The choice is made when the
+        caller is compiled, or, with ``NUMBA_DISABLE_JIT=1``, at every call.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        variants: dict[type, Callable[..., Any]] = {}
+
+        def register(*classes: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+            def add(variant: Callable[..., Any]) -> Callable[..., Any]:
+                variants.update(dict.fromkeys(classes, getattr(variant, "py_func", variant)))
+                return variant
+
+            return add
+
+        @functools.wraps(function)
+        def chosen(first: Any, *others: Any) -> Any:
+            return variants[type(first)](first, *others)
+
+        if not interpreted():
+            from numba.extending import overload
+
+            @overload(chosen, jit_options=options, strict=False)  # type: ignore[arg-type]
+            def choose(first: Any, *others: Any) -> Any:
+                return variants.get(getattr(first, "instance_class", None))  # type: ignore[arg-type]
+
+        chosen.register = register  # type: ignore[attr-defined]
+        return chosen
+
+    return decorate
 
 
 def _as_compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -512,7 +512,7 @@ def test_outflow_speed_of_every_cell(scheme, shape):
             out = np.maximum(speed[1:], 0) - np.minimum(speed[:-1], 0) + weight[1:] + weight[:-1]
             total += np.moveaxis(out, 0, i) / h
         for rows in (shape[0], 3):
-            transport._band, transport._bands = rows, -(-shape[0] // rows)
+            transport._mesh, transport._bands = transport._mesh._replace(band=rows), -(-shape[0] // rows)
             fastest, cell = transport.outflow_rate(v, temperature=tau)
             speeds = transport._speeds.reshape(shape)
             np.testing.assert_allclose(speeds, total, rtol=1e-12, atol=1e-14 * total.max())
@@ -545,7 +545,7 @@ def test_outflow_rate_of_cells_that_count():
     rate, cell = transport.outflow_rate(v)
     assert cell < 20
     assert transport.outflow_rate(v, mu) == (rate, cell + 20)
-    transport._band, transport._bands = 10, 4
+    transport._mesh, transport._bands = transport._mesh._replace(band=10), 4
     transport._run = lambda task, pieces=None: [task(0, 2)]
     assert transport.outflow_rate(v, mu)[0] == 0.0
 
@@ -674,7 +674,7 @@ def test_a_share_keeps_to_its_rows(scheme, shape):
     expected = transport.rate(mu, v)
     transport.outflow_rate(v)
     speeds = transport._speeds.copy().reshape(shape)
-    transport._band, transport._bands = 3, 4
+    transport._mesh, transport._bands = transport._mesh._replace(band=3), 4
     transport._run = lambda task, pieces=None: [task(1, 3)]
     transport._speeds[:] = np.nan
     assert transport.outflow_rate(v)[0] >= speeds[3:9].max()

@@ -35,13 +35,13 @@ def test_bands_do_not_show(scheme, shape):
     for metric, temperature in ((None, 0.0), (None, 0.3), ([wavy] * len(shape), 0.3)):
         transport = Transport(grid, scheme, metric)
         for dt in steps(transport, v, temperature):
-            transport._band, transport._bands = shape[0], 1
+            transport._mesh, transport._bands = transport._mesh._replace(band=shape[0]), 1
             fluxes = transport.fluxes(mu, v, dt=dt, temperature=temperature)
             rate = np.zeros(shape)
             for i, (flux, h) in enumerate(zip(fluxes, grid.spacing, strict=True)):
                 rate -= np.diff(flux, axis=i) * (1.0 / h)
             np.testing.assert_array_equal(transport.rate(mu, v, dt=dt, temperature=temperature), rate)
-            transport._band, transport._bands = 3, -(-shape[0] // 3)
+            transport._mesh, transport._bands = transport._mesh._replace(band=3), -(-shape[0] // 3)
             np.testing.assert_array_equal(transport.rate(mu, v, dt=dt, temperature=temperature), rate)
             for a, b in zip(fluxes, transport.fluxes(mu, v, dt=dt, temperature=temperature), strict=True):
                 np.testing.assert_array_equal(a, b)

@@ -1,15 +1,14 @@
-"""Fluxes through faces."""
+"""The formulae of fluxes through faces, on `n` entries that pointers lead to.
+
+Several rows side by side are a tuple of pointers: of the six rows ``k - 3 .. k + 2`` around a face, say.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from mfpde.mesh.compiled.bernoulli import as_double, as_integer, bernoulli
-from mfpde.mesh.compiled.lines import (
-    fill,
-    ghost_row,
-    moving,
-)
+from mfpde.mesh.compiled.lines import ghost_row, moving
 from mfpde.mesh.compiled.options import (
     EXPONENT,
     FLUSH,
@@ -35,13 +34,11 @@ from mfpde.support.pointers import (
     put_fourth,
     put_second,
     put_third,
-    shift,
     smaller,
 )
 
 __all__ = [
     "conductance",
-    "conductance_of",
     "correct",
     "difference",
     "flux_driven",
@@ -67,15 +64,16 @@ EPSILON = 1e-40  # of the WENO weights, for stencils scaled to order one; sixth 
 
 
 @jit
-def velocity_two(a, b, n, speed, v):  # type: ignore[no-untyped-def]
+def velocity_two(lower, upper, n, speed, v):  # type: ignore[no-untyped-def]
     """``v = speed (V_k - V_(k-1))`` with ``speed = -g/h``."""
     for j in range(n):
-        put(v, j, speed * (at(b, j) - at(a, j)))
+        put(v, j, speed * (at(upper, j) - at(lower, j)))
 
 
 @contracted
-def velocity_six(p0, p1, p2, p3, p4, p5, n, speed, v):  # type: ignore[no-untyped-def]
-    """Sixth-order staggered difference; differences first, so that a constant drops out exactly."""
+def velocity_six(rows, n, speed, v):  # type: ignore[no-untyped-def]
+    """Sixth-order staggered difference of six rows; differences first, so that a constant drops out exactly."""
+    p0, p1, p2, p3, p4, p5 = rows
     for j in range(n):
         d1 = at(p3, j) - at(p2, j)
         d3 = at(p4, j) - at(p1, j)
@@ -84,10 +82,10 @@ def velocity_six(p0, p1, p2, p3, p4, p5, n, speed, v):  # type: ignore[no-untype
 
 
 @jit
-def conductance(a, b, n, factor, inverse_temperature, weight):  # type: ignore[no-untyped-def]
+def conductance(lower, upper, n, factor, inverse_temperature, weight):  # type: ignore[no-untyped-def]
     """``factor B(|d|)``, ``d = (V_k - V_(k-1))/tau``."""
     for j in range(n):
-        put(weight, j, factor * bernoulli(abs(at(b, j) - at(a, j)) * inverse_temperature))
+        put(weight, j, factor * bernoulli(abs(at(upper, j) - at(lower, j)) * inverse_temperature))
 
 
 @jit
@@ -107,6 +105,7 @@ def _upwind(s, x, y):  # type: ignore[no-untyped-def]
 
 @jit
 def flux_upwind(left, right, v, n, flux):  # type: ignore[no-untyped-def]
+    """``v^+ mu_(k-1) + v^- mu_k``."""
     for j in range(n):
         put(flux, j, _upwind(at(v, j), at(left, j), at(right, j)))
 
@@ -148,16 +147,20 @@ def half_slopes(u0, u1, u2, n, limiter, slope):  # type: ignore[no-untyped-def]
 
 
 @jit
-def flux_muscl(left, right, rise, fall, v, n, flux):  # type: ignore[no-untyped-def]
+def flux_muscl(sides, v, n, flux):  # type: ignore[no-untyped-def]
+    """Upwind fluxes of the densities at the face: half a slope from the cells on both sides."""
+    left, right, rise, fall = sides.left, sides.right, sides.rise, sides.fall
     for j in range(n):
         put(flux, j, _upwind(at(v, j), at(left, j) + at(rise, j), at(right, j) - at(fall, j)))
 
 
 @jit
-def flux_driven(left, right, rise, fall, a, b, n, speed, flux):  # type: ignore[no-untyped-def]
+def flux_driven(sides, n, speed, flux):  # type: ignore[no-untyped-def]
     """`velocity_two` and `flux_muscl` in one."""
+    left, right, rise, fall = sides.left, sides.right, sides.rise, sides.fall
+    lower, upper = sides.lower, sides.upper
     for j in range(n):
-        s = speed * (at(b, j) - at(a, j))
+        s = speed * (at(upper, j) - at(lower, j))
         put(flux, j, _upwind(s, at(left, j) + at(rise, j), at(right, j) - at(fall, j)))
 
 
@@ -169,42 +172,45 @@ def _face_muscl(u0, u1, u2, rise, s):  # type: ignore[no-untyped-def]
 
 
 @jit
-def pass_muscl(  # type: ignore[no-untyped-def]
-    left, right, source, rise, a, b, before, n, speed, inverse_h, add, after, slope, flux, out
-):
-    """One row of everything for van Leer: from `source` the row `after` of the density, `slope` of the row on the right
-    of a face, its `flux`, and with that `before`, through the face before, the divergence of the row on the left.
+def pass_muscl(rows, c, n, axis, add):  # type: ignore[no-untyped-def]
+    """From entry `c` on, one row of everything for van Leer: of `rows`, a `MusclRows`, from `source` the row `after` of
+    the density, `fall` of the row on the right of a face, the flux `through` it, and with that `before`, through the
+    face before, the divergence of the row on the left.
 
-    The formulae of `_copy`, `velocity_two`, `half_slopes`, `flux_muscl` and `difference`, whose divisions hide
+    The formulae of `copy`, `velocity_two`, `half_slopes`, `flux_muscl` and `difference`, whose divisions hide
     behind the loads and stores of each other.
     """
-    for j in range(n):
+    left, right, source, lower, upper = rows.left, rows.right, rows.source, rows.lower, rows.upper
+    rise, before, out = rows.rise, rows.before, rows.out
+    speed, inverse_h = axis.speed, axis.inverse_h
+    for j in range(c, c + n):
         x = moving(at(source, j), FLUSH)
-        s = speed * (at(b, j) - at(a, j))
+        s = speed * (at(upper, j) - at(lower, j))
         fall, through = _face_muscl(at(left, j), at(right, j), x, at(rise, j), s)
-        put_second(slope, j, fall)
-        put_third(flux, j, through)
-        put_fourth(after, j, x)
+        put_second(rows.fall, j, fall)
+        put_third(rows.through, j, through)
+        put_fourth(rows.after, j, x)
         change = (at(before, j) - through) * inverse_h
         put(out, j, peek(out, j) + change if add else change)
 
 
 @jit
-def line_muscl(u, p, n, periodic, i0, i1, speed, inverse_h, add, out):  # type: ignore[no-untyped-def]
-    """As `pass_muscl`, cells ``i0 .. i1`` of a line of `n`: what is on the left goes from hand to hand."""
+def line_muscl(u, p, axis, i0, i1, add, out):  # type: ignore[no-untyped-def]
+    """As `pass_muscl`, cells ``i0 .. i1`` of one line: what is on the left goes from hand to hand."""
+    n, periodic, speed, inverse_h = axis.rows, axis.periodic, axis.speed, axis.inverse_h
     g0, g1, g3 = ghost_row(i0 - 2, n, periodic), ghost_row(i0 - 1, n, periodic), ghost_row(i0 + 1, n, periodic)
     u0, u1, u2 = moving(at(u, g1), FLUSH), moving(at(u, i0), FLUSH), moving(at(u, g3), FLUSH)
     rise = _van_leer(u0 - moving(at(u, g0), FLUSH), u1 - u0)
     rise, before = _face_muscl(u0, u1, u2, rise, speed * (at(p, i0) - at(p, g1)))
     u0, u1 = u1, u2
-    inside = larger(i0, smaller(i1, n - 2))
-    for j in range(i0, inside):
+    inner = larger(i0, smaller(i1, n - 2))
+    for j in range(i0, inner):
         u2 = moving(at(u, j + 2), FLUSH)
         fall, through = _face_muscl(u0, u1, u2, rise, speed * (at(p, j + 1) - at(p, j)))
         change = (before - through) * inverse_h
         put(out, j, peek(out, j) + change if add else change)
         u0, u1, rise, before = u1, u2, fall, through
-    for j in range(inside, i1):
+    for j in range(inner, i1):
         u2 = moving(at(u, ghost_row(j + 2, n, periodic)), FLUSH)
         s = speed * (at(p, ghost_row(j + 1, n, periodic)) - at(p, j))
         fall, through = _face_muscl(u0, u1, u2, rise, s)
@@ -230,8 +236,8 @@ def _extremes(x0, x1, x2, x3, x4, x5):  # type: ignore[no-untyped-def]
 
 
 @contracted
-def flux_points(e0, e1, e2, e3, e4, e5, v, n, ratio, flux, unsafe):  # type: ignore[no-untyped-def]
-    """``G = v mu_f``: WENO-Z interpolation (power 2) from the upwind side; where the stencil spans more than `ratio`.
+def flux_points(cells, v, c, n, ratio, flux, unsafe):  # type: ignore[no-untyped-def]
+    """``G = v mu_f`` from entry `c` on: WENO-Z interpolation (power 2) from the upwind side.
 
     Candidates ``(3 u0 - 10 u1 + 15 u2)/8``, ``(-u1 + 6 u2 + 3 u3)/8``, ``(3 u2 + 6 u3 - u4)/8`` with linear weights
     1/16, 10/16, 5/16 and ``alpha_k = d_k (1 + tau^2/b_k^2)``, brought to one denominator. Smoothness is measured
@@ -239,8 +245,9 @@ def flux_points(e0, e1, e2, e3, e4, e5, v, n, ratio, flux, unsafe):  # type: ign
     fits all. `unsafe` gets 1.0 where max/min of the six cells is above `ratio`; the answer is whether there was any:
     then `shade` says how far.
     """
+    e0, e1, e2, e3, e4, e5 = cells
     count = 0
-    for j in range(n):
+    for j in range(c, c + n):
         s = at(v, j)
         forward = s > 0.0
         x0 = at(e0, j)
@@ -292,13 +299,14 @@ def flux_points(e0, e1, e2, e3, e4, e5, v, n, ratio, flux, unsafe):  # type: ign
 
 
 @jit
-def shade(e0, e1, e2, e3, e4, e5, n, ratio, unsafe):  # type: ignore[no-untyped-def]
+def shade(cells, c, n, ratio, unsafe):  # type: ignore[no-untyped-def]
     """The share of the fallback: 0 up to max/min of the six cells of `ratio`, 1 from `TAIL_WIDTH` times that on.
 
     A switch without width would be a jump of the rate of change, which densities are drawn to and stay at: from there
     no step, however short, is better than first order.
     """
-    for j in range(n):
+    e0, e1, e2, e3, e4, e5 = cells
+    for j in range(c, c + n):
         high, low = _extremes(at(e0, j), at(e1, j), at(e2, j), at(e3, j), at(e4, j), at(e5, j))
         share = (high - ratio * low) / (high + TINY) * (TAIL_WIDTH / (TAIL_WIDTH - 1.0))
         share = 0.0 if share < 0.0 else share
@@ -306,8 +314,9 @@ def shade(e0, e1, e2, e3, e4, e5, n, ratio, unsafe):  # type: ignore[no-untyped-
 
 
 @contracted
-def correct(g0, g1, g2, g3, g4, n, flux):  # type: ignore[no-untyped-def]
+def correct(points, n, flux):  # type: ignore[no-untyped-def]
     """``F = G - d^2 G/24 + 3 d^4 G/640``."""
+    g0, g1, g2, g3, g4 = points
     for j in range(n):
         near = at(g1, j) + at(g3, j)
         far = at(g0, j) + at(g4, j)
@@ -315,24 +324,27 @@ def correct(g0, g1, g2, g3, g4, n, flux):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _any(f0, f1, f2, f3, f4, n):  # type: ignore[no-untyped-def]
-    """Whether one of the entries is not zero."""
+def _any(shares, c, n):  # type: ignore[no-untyped-def]
+    """Whether one of the entries ``c .. c + n`` is not zero."""
+    f0, f1, f2, f3, f4 = shares
     found = np.int64(0)
-    for j in range(n):
+    for j in range(c, c + n):
         found |= as_integer(at(f0, j)) | as_integer(at(f1, j)) | as_integer(at(f2, j))
         found |= as_integer(at(f3, j)) | as_integer(at(f4, j))
     return found != 0
 
 
 @jit
-def _replace(u0, u1, u2, u3, v, temperature, spread, f0, f1, f2, f3, f4, n, flux):  # type: ignore[no-untyped-def]
+def _replace(heat, cells, v, spread, shares, c, n, flux):  # type: ignore[no-untyped-def]
     """Blend in the flux of `Muscl` with van Leer's slopes, by the largest share that one of the five faces asks for."""
-    for j in range(n):
+    u0, u1, u2, u3 = cells
+    f0, f1, f2, f3, f4 = shares
+    for j in range(c, c + n):
         x1 = at(u1, j)
         x2 = at(u2, j)
         rise = _van_leer(x1 - at(u0, j), x2 - x1)
         _, low = _face_muscl(x1, x2, at(u3, j), rise, at(v, j))
-        if temperature is not None:
+        if heat is not None:
             low += at(spread, j)
         share = at(f0, j)
         share = at(f1, j) if at(f1, j) > share else share
@@ -344,27 +356,15 @@ def _replace(u0, u1, u2, u3, v, temperature, spread, f0, f1, f2, f3, f4, n, flux
 
 
 @jit
-def guard(u0, u1, u2, u3, v, temperature, spread, f0, f1, f2, f3, f4, n, flux):  # type: ignore[no-untyped-def]
-    """`_replace`, passing over pieces without an unsafe face."""
+def guard(heat, cells, v, spread, shares, n, flux):  # type: ignore[no-untyped-def]
+    """`_replace`, passing over pieces without an unsafe face.
+
+    `cells` are the four rows around a face, `shares` those of `shade` at the five faces that its flux is made of.
+    """
     for c in range(0, n, PIECE):
         k = smaller(PIECE, n - c)
-        if _any(shift(f0, c), shift(f1, c), shift(f2, c), shift(f3, c), shift(f4, c), k):
-            _replace(
-                shift(u0, c),
-                shift(u1, c),
-                shift(u2, c),
-                shift(u3, c),
-                shift(v, c),
-                temperature,
-                shift(spread, c),
-                shift(f0, c),
-                shift(f1, c),
-                shift(f2, c),
-                shift(f3, c),
-                shift(f4, c),
-                k,
-                shift(flux, c),
-            )
+        if _any(shares, c, k):
+            _replace(heat, cells, v, spread, shares, c, k, flux)
 
 
 @jit
@@ -387,16 +387,17 @@ def largest_entry(values, n):  # type: ignore[no-untyped-def]
 
 
 @jit
-def limit(left, right, near, far, v, spread, diffusive, dt, most, room, n, flux):  # type: ignore[no-untyped-def]
+def limit(sides, bound, v, spread, diffusive, n, flux):  # type: ignore[no-untyped-def]
     """Cut the flux so that no donor gives away more than it has in a forward Euler step.
 
     ``|F| <= mu (kappa |v_out| + slack)`` with ``kappa = min(2, 1/nu)``, ``slack = room (1 - kappa nu)``,
     ``nu = dt * outflow`` the donor's and ``room = h / (2 d dt)``: summed over the 2 d faces
     and times dt/h that is ``mu (kappa nu + 1 - kappa nu)``. Both `v` and `nu` are those of the six-point velocity,
     also where the flux is the fallback. With diffusion its conductance, `spread`, is part of ``v_out`` to both sides
-    and of `nu`; without, `spread` is not read. No outflow here is above `most`.
+    and of `nu`; without, `spread` is not read. `bound` is a `Bound`; no outflow here is above its `most`.
     """
-    if dt * most <= 0.5 and not diffusive:
+    left, right, near, far, dt, room = sides.left, sides.right, bound.near, bound.far, bound.dt, bound.room
+    if dt * bound.most <= 0.5 and not diffusive:
         # no kappa below 2, no division
         for j in range(n):
             s = at(v, j)
@@ -446,11 +447,3 @@ def leaving_spread(left, right, near, far, n, factor, add, out):  # type: ignore
         drift = (0.0 if y < 0.0 else y) - (0.0 if x > 0.0 else x)
         value = (drift + (at(near, j) + at(far, j))) * factor
         put(out, j, peek(out, j) + value if add else value)
-
-
-@jit
-def conductance_of(fitted, a, b, n, factor, inverse_temperature, weight):  # type: ignore[no-untyped-def]
-    if fitted is not None:
-        conductance(a, b, n, factor, inverse_temperature, weight)
-    else:
-        fill(factor, n, weight)

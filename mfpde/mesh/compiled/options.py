@@ -1,69 +1,36 @@
-"""Compiled line sweeps. Imported when the first sweep is made, never by ``import mfpde``.
-
-One kernel serves every dimension and axis. An array is seen as ``(outer, n, inner)`` along the axis in hand. A pass
-is a flat loop over entries whose neighbours along the axis are reached by pointers of their own, so that it vectorises
-the same way whatever lies between them. There are two ways through the mesh:
-
-- **by rows**, where `inner` is long: strips of columns are walked along the axis. The last rows of whatever is needed
-  again stand in rings of `RING` rows, in the second cache; the potential is read where it is. Memory for the rows to
-  come is asked for a piece at a time, between pieces of computing.
-- **by tiles**, where `inner` is short: lines with their ghost rows are copied into a buffer of `TILE` entries, in
-  which the neighbour along the axis is `inner` entries away. Entries across the seam of two lines are computed and
-  never used. Long lines of van Leer's `Muscl` need no buffer.
-
-Entry ``k`` of a face buffer is the face on the left of cell ``k``. Ghost rows wrap on periodic axes and mirror
-at walls; every formula is written so that mirrored data give the mirrored flux bit for bit, hence the flux
-through a wall is exactly zero without being told, and the face shared by two tiles has one value. That needs
-IEEE arithmetic as written, without reassociation; products and sums are contracted only where the mirrored formula is
-the same one. Selections are written so that a NaN stays one.
-
-Arguments that may be None are settled when a kernel is compiled: each scheme compiles what it uses.
-"""
+"""Constants of the compiled sweeps, and how their functions are compiled; how they work is told in the package."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from mfpde.support.compiling import compiled
+from mfpde.support.compiling import by_class, compiled
 
 __all__ = [
     "AHEAD",
     "BUFFER",
     "BUFFERS",
     "EXPONENT",
-    "FACE_OFFSET",
     "FLUSH",
-    "INNER",
-    "INVERSE_H",
     "LINE",
     "LONG",
-    "LOWER_TRUNCATED",
     "MAGNITUDE",
     "MC",
-    "METRIC_FACE",
-    "METRIC_INNER",
-    "METRIC_OFFSET",
-    "METRIC_OUTER",
     "MINMOD",
     "ONE_HALF_UP",
     "ONE_UP",
-    "OUTER",
-    "PERIODIC",
     "PIECE",
     "RING",
-    "ROWS",
     "SAFE",
     "SHORT",
-    "SPACING",
-    "SPEED",
     "STAGGERED_1",
     "STAGGERED_3",
     "STAGGERED_5",
     "TILE",
     "TINY",
-    "UPPER_TRUNCATED",
     "VAN_LEER",
     "WIDTH",
+    "by_structure",
     "contracted",
     "inlined",
     "jit",
@@ -71,11 +38,6 @@ __all__ = [
 ]
 
 MINMOD, VAN_LEER, MC = 0, 1, 2
-
-# columns of the integer and float description of an axis (see mesh/transport.py)
-OUTER, ROWS, INNER, PERIODIC, LOWER_TRUNCATED, UPPER_TRUNCATED = 0, 1, 2, 3, 4, 5
-METRIC_OFFSET, METRIC_OUTER, METRIC_FACE, METRIC_INNER, FACE_OFFSET = 6, 7, 8, 9, 10
-INVERSE_H, SPACING, SPEED = 0, 1, 2
 
 TILE = 4096  # entries of a buffer
 SHORT = 16  # cells from which a line of van Leer's `Muscl` is swept without a buffer
@@ -108,3 +70,4 @@ kernel = compiled(**_OPTIONS, no_cfunc_wrapper=True)
 jit = compiled(**_OPTIONS, **_INNER)
 inlined = compiled(**_OPTIONS, **_INNER, inline="always")
 contracted = compiled(**(_OPTIONS | _INNER | {"fastmath": {"nsz", "contract"}}))
+by_structure = by_class(**_OPTIONS)

@@ -5,253 +5,182 @@ from __future__ import annotations
 import numpy as np
 
 from mfpde.mesh.compiled.bernoulli import as_integer
-from mfpde.mesh.compiled.faces import (
-    conductance_of,
-    leaving,
-    leaving_spread,
-    velocity_six,
-    velocity_two,
-)
+from mfpde.mesh.compiled.faces import conductance, leaving, leaving_spread, velocity_six, velocity_two
 from mfpde.mesh.compiled.lines import (
+    axis_of,
     band_of,
+    buffers_of,
     close_walls,
+    fill,
     gather,
-    ghost_row,
     prefetch,
     row,
-    scale_row,
-    scale_tile,
+    row_of,
+    scale,
     shape,
+    six_mesh_rows,
+    six_rows,
+    with_ghosts,
 )
-from mfpde.mesh.compiled.options import (
-    AHEAD,
-    BUFFER,
-    INNER,
-    INVERSE_H,
-    MAGNITUDE,
-    METRIC_OFFSET,
-    PERIODIC,
-    PIECE,
-    ROWS,
-    SPEED,
-    inlined,
-    kernel,
+from mfpde.mesh.compiled.options import AHEAD, MAGNITUDE, PIECE, by_structure, inlined, kernel
+from mfpde.mesh.compiled.structures import (
+    Ahead,
+    Block,
+    Fitted,
+    Mesh,
+    Muscl,
+    Task,
+    Upwind,
+    Weno,
 )
-from mfpde.support.pointers import (
-    at,
-    larger,
-    pointer,
-    shift,
-    smaller,
-)
+from mfpde.support.pointers import at, pointer, shift, smaller
 
 __all__ = ["largest", "outflow"]
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# stencils
+# ---------------------------------------------------------------------------------------------------------------------
+
+
 @inlined
-def _outflow_strip(  # type: ignore[no-untyped-def]
-    six,
-    fitted,
-    temperature,
-    inverse_temperature,
-    share,
-    potential,
-    ints,
-    floats,
-    rates,
-    i0,
-    i1,
-    o,
-    c,
-    w,
-    add,
-    work,
-    out,
-):
-    """Outflow speeds of rows ``i0 .. i1`` of a strip of columns."""
-    n, inner, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]
-    scaled = ints[METRIC_OFFSET] >= 0
-    one = np.int64(1)  # a literal would compile the same functions again
-    v, spread = work, shift(work, BUFFER)
-    corner = o * n * inner + c
-    here = shift(potential, corner)
-    for f in range(i0, i1 + 1):
-        face, before = row(v, f), row(v, f - 1)
-        a = shift(here, ghost_row(f - 1, n, periodic) * inner)
-        b = shift(here, ghost_row(f, n, periodic) * inner)
-        if six is not None:
-            p0 = shift(here, ghost_row(f - 3, n, periodic) * inner)
-            p1 = shift(here, ghost_row(f - 2, n, periodic) * inner)
-            p4 = shift(here, ghost_row(f + 1, n, periodic) * inner)
-            p5 = shift(here, ghost_row(f + 2, n, periodic) * inner)
-            for d in range(0, w, PIECE):
-                k = smaller(PIECE, w - d)
-                if f + AHEAD <= i1:
-                    s = corner + (f + AHEAD) * inner + d
-                    prefetch(shift(potential, s + 2 * inner), k)
-                    prefetch(shift(out, s - inner), k)
-                velocity_six(
-                    shift(p0, d),
-                    shift(p1, d),
-                    shift(a, d),
-                    shift(b, d),
-                    shift(p4, d),
-                    shift(p5, d),
-                    k,
-                    floats[SPEED],
-                    shift(face, d),
-                )
-        else:
-            velocity_two(a, b, w, floats[SPEED], face)
-        if scaled:
-            scale_row(rates, ints, o, f, c, w, face)
-        if temperature is not None:
-            weight = row(spread, f)
-            conductance_of(fitted, a, b, w, -share * temperature * floats[SPEED], inverse_temperature, weight)
-            if scaled:
-                scale_row(rates, ints, o, f, c, w, weight)
-            if not periodic:
-                close_walls(n, f, one, one, w, weight)
-        if f > i0:
-            target = shift(out, corner + (f - 1) * inner)
-            if temperature is not None:
-                leaving_spread(before, face, row(spread, f - 1), weight, w, floats[INVERSE_H], add, target)
+def _ask(ahead, d, n):  # type: ignore[no-untyped-def]
+    """Ask for entries ``d .. d + n`` of the rows that will be read soon."""
+    if ahead.wanted:
+        prefetch(shift(ahead.potential, d), n)
+        prefetch(shift(ahead.out, d), n)
+
+
+@by_structure
+def _velocities(scheme, axis, block, potential, ahead, v):  # type: ignore[no-untyped-def]
+    """Velocities of faces with rates of one, from six rows of the potential around each."""
+
+
+@_velocities.register(Upwind, Muscl, Fitted)
+def _of_two(scheme, axis, block, potential, ahead, v):  # type: ignore[no-untyped-def]
+    velocity_two(potential[2], potential[3], block.size, axis.speed, v)
+
+
+@_velocities.register(Weno)
+def _of_six(scheme, axis, block, potential, ahead, v):  # type: ignore[no-untyped-def]
+    p0, p1, p2, p3, p4, p5 = potential
+    piece = block.size
+    if ahead is not None:
+        piece = PIECE
+    for d in range(0, block.size, piece):
+        k = smaller(piece, block.size - d)
+        if ahead is not None:
+            _ask(ahead, d, k)
+        rows = shift(p0, d), shift(p1, d), shift(p2, d), shift(p3, d), shift(p4, d), shift(p5, d)
+        velocity_six(rows, k, axis.speed, shift(v, d))
+
+
+@by_structure
+def _conductances(scheme, heat, axis, block, lower, upper, weight):  # type: ignore[no-untyped-def]
+    """What diffusion lets through faces with rates of one, from the potential on both sides, times the share of it."""
+
+
+@_conductances.register(Upwind, Muscl, Weno)
+def _of_temperature(scheme, heat, axis, block, lower, upper, weight):  # type: ignore[no-untyped-def]
+    fill(-heat.share * heat.temperature * axis.speed, block.size, weight)
+
+
+@_conductances.register(Fitted)
+def _of_drift(scheme, heat, axis, block, lower, upper, weight):  # type: ignore[no-untyped-def]
+    factor = -heat.share * heat.temperature * axis.speed
+    conductance(lower, upper, block.size, factor, heat.inverse, weight)
+
+
+@inlined
+def _faces(scheme, heat, axis, block, potential, ahead, v, spread):  # type: ignore[no-untyped-def]
+    """Velocities of the faces of a block and, with `heat`, their conductances."""
+    _velocities(scheme, axis, block, potential, ahead, shift(v, block.start))
+    if axis.scaled:
+        scale(axis, block, v)
+    if heat is not None:
+        _conductances(scheme, heat, axis, block, potential[2], potential[3], shift(spread, block.start))
+        if axis.scaled:
+            scale(axis, block, spread)
+        if not axis.periodic:
+            close_walls(axis, block, spread)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# walks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@inlined
+def _strip(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    """Outflow speeds of the rows and columns of a block of one line."""
+    low, high, w, inner = block.first, block.first + block.rows, block.width, axis.inner
+    corner = block.line * axis.rows * inner + block.column
+    here, v, spread = shift(task.potential, corner), buffers.v, buffers.spread
+    for f in range(low, high + 1):
+        s = corner + (f + AHEAD) * inner
+        to_read = shift(task.potential, s + 2 * inner)
+        ahead = Ahead(f + AHEAD <= high, False, to_read, to_read, to_read, shift(task.out, s - inner))
+        around = six_mesh_rows(here, axis, f)
+        _faces(scheme, heat, axis, row_of(block, f), around, ahead, row(v, f), row(spread, f))
+        if f > low:
+            target = shift(task.out, corner + (f - 1) * inner)
+            if heat is not None:
+                near, far = row(spread, f - 1), row(spread, f)
+                leaving_spread(row(v, f - 1), row(v, f), near, far, w, axis.inverse_h, task.add, target)
             else:
-                leaving(before, face, w, floats[INVERSE_H], add, target)
+                leaving(row(v, f - 1), row(v, f), w, axis.inverse_h, task.add, target)
 
 
 @inlined
-def _outflow_tile(  # type: ignore[no-untyped-def]
-    six,
-    fitted,
-    temperature,
-    inverse_temperature,
-    share,
-    potential,
-    ints,
-    floats,
-    rates,
-    r,
-    rows,
-    o,
-    batch,
-    add,
-    work,
-    out,
-):
-    """Outflow speeds of rows ``r .. r + rows`` of `batch` lines."""
-    n, w, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]
-    scaled = ints[METRIC_OFFSET] >= 0
-    ghost = 1
-    if six is not None:
-        ghost = 3
-    pv, v, spread = work, shift(work, BUFFER), shift(work, 2 * BUFFER)
-    count = rows + 2 * ghost
-    faces = (batch * count - 2 * ghost + 1) * w
-    first = ghost * w
-    gather(0.0, shift(potential, o * n * w), n, w, r - ghost, count, batch, periodic, pv)
-    a, b = shift(pv, first - w), shift(pv, first)
-    if six is not None:
-        p4, p5 = shift(pv, 4 * w), shift(pv, 5 * w)
-        velocity_six(pv, shift(pv, w), a, b, p4, p5, faces, floats[SPEED], shift(v, first))
-    else:
-        velocity_two(a, b, faces, floats[SPEED], shift(v, first))
-    if scaled:
-        scale_tile(rates, ints, o, batch, r - ghost, count, w, v)
-    if temperature is not None:
-        factor = -share * temperature * floats[SPEED]
-        conductance_of(fitted, a, b, faces, factor, inverse_temperature, shift(spread, first))
-        if scaled:
-            scale_tile(rates, ints, o, batch, r - ghost, count, w, spread)
-        if not periodic:
-            close_walls(n, r - ghost, count, batch, w, spread)
-    for k in range(batch):
-        t = (k * count + ghost) * w
-        left, right = shift(v, t), shift(v, t + w)
-        target = shift(out, ((o + k) * n + r) * w)
-        if temperature is not None:
-            near, far = shift(spread, t), shift(spread, t + w)
-            leaving_spread(left, right, near, far, rows * w, floats[INVERSE_H], add, target)
+def _tile(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    """Outflow speeds of a block of whole rows."""
+    w, faces, potential = block.width, with_ghosts(block, scheme.reach), buffers.potential
+    gather(0.0, task.potential, axis, faces, potential)
+    around = six_rows(shift(potential, faces.start - 3 * w), w)
+    _faces(scheme, heat, axis, faces, around, None, buffers.v, buffers.spread)
+    for k in range(block.batch):
+        t = (k * faces.rows + scheme.reach) * w
+        left, right = shift(buffers.v, t), shift(buffers.v, t + w)
+        target = shift(task.out, ((block.line + k) * axis.rows + block.first) * w)
+        if heat is not None:
+            near, far = shift(buffers.spread, t), shift(buffers.spread, t + w)
+            leaving_spread(left, right, near, far, block.rows * w, axis.inverse_h, task.add, target)
         else:
-            leaving(left, right, rows * w, floats[INVERSE_H], add, target)
+            leaving(left, right, block.rows * w, axis.inverse_h, task.add, target)
+
+
+@inlined
+def _strips(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    """The strips of columns of a line, as wide as `block` is."""
+    for c in range(0, axis.inner, block.width):
+        w = smaller(block.width, axis.inner - c)
+        _strip(scheme, heat, axis, Block(block.line, 1, block.first, block.rows, c, w, 0, w), task, buffers)
 
 
 @kernel
-def outflow(  # type: ignore[no-untyped-def]
-    wide,
-    six,
-    fitted,
-    temperature,
-    inverse_temperature,
-    share,
-    potential,
-    ints,
-    floats,
-    metric,
-    band,
-    start,
-    stop,
-    work,
-    out,
-):
+def outflow(scheme, heat, wide, ints, floats, metric, band, potential, start, stop, work, out):  # type: ignore[no-untyped-def]
     """``sum_axes (v^+_right + v^-_left)/h`` of the cells of bands ``start <= j < stop``.
 
-    With a `temperature` the conductances of both faces, times `share`, are added. `wide`, `six`, `fitted` and
-    `temperature` are None where they do not apply: an axis swept by rows, six-point velocities, Scharfetter-Gummel.
+    With `heat` the conductances of both faces, times its share, are added. The parameters are those of `sweep`, and the
+    signature is wide for the same reason; `potential` is the one that drives the drift, (cells,), and `out` gets the
+    speeds of the cells.
     """
-    ghost = 1
-    if six is not None:
-        ghost = 3
-    p, q, b = pointer(potential, 0), pointer(out, 0), pointer(work, 0)
+    mesh, buffers = Mesh(ints, floats, metric, band), buffers_of(pointer(work, 0))
+    p, q = pointer(potential, 0), pointer(out, 0)
     for j in range(start, stop):
-        for axis in range(ints.shape[0]):
-            inner, rates = ints[axis, INNER], pointer(metric, larger(0, ints[axis, METRIC_OFFSET]))
-            o0, o1, i0, i1 = band_of(ints, axis, j * band, smaller(ints[0, ROWS], (j + 1) * band))
-            width, depth, batch = shape(o1 - o0, i1 - i0, inner, ghost)
+        for i in range(ints.shape[0]):
+            axis = axis_of(mesh, i)
+            task = Task(p, p, p, q, 0.0, 0.0, i > 0, False)
+            o0, o1, i0, i1 = band_of(mesh, i, j)
+            width, depth, batch = shape(o1 - o0, i1 - i0, axis.inner, scheme.reach)
             for o in range(o0, o1, batch):
                 if wide is not None and depth == 0:
-                    for c in range(0, inner, width):
-                        w = smaller(width, inner - c)
-                        _outflow_strip(
-                            six,
-                            fitted,
-                            temperature,
-                            inverse_temperature,
-                            share,
-                            p,
-                            ints[axis],
-                            floats[axis],
-                            rates,
-                            i0,
-                            i1,
-                            o,
-                            c,
-                            w,
-                            axis > 0,
-                            b,
-                            q,
-                        )
+                    _strips(scheme, heat, axis, Block(o, 1, i0, i1 - i0, 0, width, 0, width), task, buffers)
                 else:
                     for r in range(i0, i1, depth):
                         rows, lines = smaller(depth, i1 - r), smaller(batch, o1 - o)
-                        _outflow_tile(
-                            six,
-                            fitted,
-                            temperature,
-                            inverse_temperature,
-                            share,
-                            p,
-                            ints[axis],
-                            floats[axis],
-                            rates,
-                            r,
-                            rows,
-                            o,
-                            lines,
-                            axis > 0,
-                            b,
-                            q,
-                        )
+                        block = Block(o, lines, r, rows, 0, width, 0, lines * rows * width)
+                        _tile(scheme, heat, axis, block, task, buffers)
 
 
 @kernel

@@ -1,493 +1,417 @@
-"""The rate of change that transport along one axis makes."""
+"""The rate of change that transport along the axes makes: the two walks through the mesh."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from mfpde.mesh.compiled.faces import (
-    conductance,
     correct,
     difference,
-    flux_driven,
-    flux_muscl,
-    flux_points,
-    flux_upwind,
-    flux_weighted,
     guard,
     half_slopes,
     largest_entry,
-    limit,
     line_muscl,
     pass_muscl,
-    shade,
-    velocity_six,
-    velocity_two,
 )
 from mfpde.mesh.compiled.lines import (
-    add_term,
+    axis_of,
     band_of,
+    buffers_of,
     copy,
-    fill,
+    five_rows,
+    four_rows,
     gather,
-    ghost_row,
-    mark_truncated,
-    prefetch,
+    inside,
+    mesh_row,
     row,
-    scale_row,
-    scale_tile,
+    row_of,
     shape,
+    six_mesh_rows,
+    six_ring_rows,
+    six_rows,
+    with_ghosts,
 )
 from mfpde.mesh.compiled.options import (
     AHEAD,
-    BUFFER,
-    FACE_OFFSET,
     FLUSH,
-    INNER,
-    INVERSE_H,
-    LOWER_TRUNCATED,
-    METRIC_OFFSET,
-    PERIODIC,
     PIECE,
-    ROWS,
     SHORT,
-    SPACING,
-    SPEED,
-    UPPER_TRUNCATED,
     VAN_LEER,
-    jit,
+    by_structure,
+    inlined,
     kernel,
 )
-from mfpde.support.pointers import (
-    larger,
-    pointer,
-    shift,
-    smaller,
+from mfpde.mesh.compiled.stencils import ask, fitted_flux, limited, low_order, muscl_flux, points, upwind_flux
+from mfpde.mesh.compiled.structures import (
+    Ahead,
+    Block,
+    Bound,
+    Fitted,
+    Mesh,
+    Muscl,
+    MusclRows,
+    Sides,
+    Task,
+    Upwind,
+    Weno,
+    WenoRows,
 )
+from mfpde.support.pointers import larger, pointer, shift, smaller
 
 __all__ = ["sweep"]
 
 
-@jit
-def _strip_muscl(  # type: ignore[no-untyped-def]
-    limiter, mu, potential, n, inner, periodic, speed, inverse_h, i0, i1, corner, w, add, work, out
-):
-    """Divergence of rows ``i0 .. i1`` of a strip of columns for van Leer, with rates of one and no diffusion."""
-    density, slope, flux, nowhere = work, shift(work, BUFFER), shift(work, 2 * BUFFER), shift(work, 3 * BUFFER)
-    values, here, target = shift(mu, corner), shift(potential, corner), shift(out, corner)
-    for r in range(i0 - 2, i0 + 1):
-        copy(shift(values, ghost_row(r, n, periodic) * inner), w, FLUSH, row(density, r & 3))
-    u0, u1, u2 = row(density, (i0 - 2) & 3), row(density, (i0 - 1) & 3), row(density, i0 & 3)
-    half_slopes(u0, u1, u2, w, limiter, row(slope, (i0 - 1) & 1))
-    for f in range(i0, i1 + 1):
-        left, right, after = row(density, (f - 1) & 3), row(density, f & 3), row(density, (f + 1) & 3)
-        source = shift(values, ghost_row(f + 1, n, periodic) * inner)
-        a = shift(here, ghost_row(f - 1, n, periodic) * inner)
-        b = shift(here, ghost_row(f, n, periodic) * inner)
-        rise, fall = row(slope, (f - 1) & 1), row(slope, f & 1)
-        before, through = row(flux, (f - 1) & 1), row(flux, f & 1)
-        divergence = nowhere
-        if f > i0:
+# ---------------------------------------------------------------------------------------------------------------------
+# by rows
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@by_structure
+def _strip(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    """Fluxes of the rows and columns of a block of one line, or their divergence."""
+
+
+@_strip.register(Upwind)
+def _upwind_strip(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    for f in range(block.first - 1, block.first + block.rows + 1):
+        _take_row(axis, block, task, 0, f, row(buffers.density, f))
+        if f >= block.first:
+            sides = _row_sides(axis, block, task, buffers, f)
+            upwind_flux(heat, axis, row_of(block, f), sides, buffers, row(buffers.flux, f))
+            _write_row(axis, block, task, buffers.flux, f)
+
+
+@_strip.register(Fitted)
+def _fitted_strip(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    for f in range(block.first - 1, block.first + block.rows + 1):
+        _take_row(axis, block, task, 0, f, row(buffers.density, f))
+        if f >= block.first:
+            sides = _row_sides(axis, block, task, buffers, f)
+            fitted_flux(heat, axis, row_of(block, f), sides, buffers, row(buffers.flux, f))
+            _write_row(axis, block, task, buffers.flux, f)
+
+
+@_strip.register(Muscl)
+def _muscl_strip(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    if heat is None and _unaided(scheme, axis, task):
+        _van_leer_strip(scheme, axis, block, task, buffers)
+        return
+    density, slope = buffers.density, buffers.slope
+    for r in range(block.first - 2, block.first + block.rows + 2):
+        _take_row(axis, block, task, 1, r, row(density, r))
+        if r >= block.first:
+            before, here, after = row(density, r - 2), row(density, r - 1), row(density, r)
+            half_slopes(before, here, after, block.width, scheme.limiter, row(slope, r - 1))
+        f = r - 1
+        if f >= block.first:
+            sides = _row_sides(axis, block, task, buffers, f)
+            muscl_flux(heat, axis, row_of(block, f), sides, buffers, row(buffers.flux, f))
+            _write_row(axis, block, task, buffers.flux, f)
+
+
+@inlined
+def _row_sides(axis, block, task, buffers, f):  # type: ignore[no-untyped-def]
+    """What lies on both sides of the faces of row `f`."""
+    here = shift(task.potential, block.line * axis.rows * axis.inner + block.column)
+    return Sides(
+        row(buffers.density, f - 1),
+        row(buffers.density, f),
+        mesh_row(here, axis, f - 1),
+        mesh_row(here, axis, f),
+        row(buffers.slope, f - 1),
+        row(buffers.slope, f),
+    )
+
+
+@inlined
+def _take_row(axis, block, task, lag, r, target):  # type: ignore[no-untyped-def]
+    """Copy the density of row `r` into a row of a ring, asking for rows to come; faces are `lag` rows behind."""
+    inner, w = axis.inner, block.width
+    corner = block.line * axis.rows * inner + block.column
+    ahead = _rows_ahead(axis, block, task, lag, r, 0)
+    source = mesh_row(shift(task.mu, corner), axis, r)
+    for d in range(0, w, PIECE):
+        k = smaller(PIECE, w - d)
+        ask(ahead, d, k)
+        copy(shift(source, d), k, FLUSH, shift(target, d))
+
+
+@inlined
+def _rows_ahead(axis, block, task, lag, r, deep):  # type: ignore[no-untyped-def]
+    """What is read `AHEAD` rows on, where faces are `lag` rows behind, and the potential `deep` rows before them."""
+    last = block.first + block.rows + lag
+    s = (block.line * axis.rows + r + AHEAD) * axis.inner + block.column
+    return Ahead(
+        r + AHEAD <= last and r + AHEAD < axis.rows,
+        task.dt > 0.0,
+        shift(task.mu, s),
+        shift(task.potential, s - (lag - deep) * axis.inner),
+        shift(task.speeds, s - lag * axis.inner),
+        shift(task.out, s - (lag + 1) * axis.inner),
+    )
+
+
+@inlined
+def _write_row(axis, block, task, flux, f):  # type: ignore[no-untyped-def]
+    """Write the fluxes through the faces of row `f`, or the divergence in the row before them."""
+    n, inner, w, through = axis.rows, axis.inner, block.width, row(flux, f)
+    if task.to_faces:
+        s = axis.face_offset + (block.line * (n + 1) + f) * inner + block.column
+        if f < block.first + block.rows or f == n:
+            copy(through, w, 0.0, shift(task.out, s))
+    elif f > block.first:
+        s = (block.line * n + f - 1) * inner + block.column
+        difference(row(flux, f - 1), through, w, axis.inverse_h, task.add, shift(task.out, s))
+
+
+@inlined
+def _unaided(scheme, axis, task):  # type: ignore[no-untyped-def]
+    """Whether the passes that do all of van Leer's `Muscl` at once will do, which know neither rates nor fluxes."""
+    return scheme.limiter == VAN_LEER and not axis.scaled and not task.to_faces
+
+
+@inlined
+def _van_leer_strip(scheme, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    """Divergence for van Leer, with rates of one and no diffusion."""
+    low, high, inner, w = block.first, block.first + block.rows, axis.inner, block.width
+    corner = block.line * axis.rows * inner + block.column
+    values, here, target = shift(task.mu, corner), shift(task.potential, corner), shift(task.out, corner)
+    density, slope, flux = buffers.density, buffers.slope, buffers.flux
+    for r in range(low - 2, low + 1):
+        copy(mesh_row(values, axis, r), w, FLUSH, row(density, r & 3))
+    u0, u1, u2 = row(density, (low - 2) & 3), row(density, (low - 1) & 3), row(density, low & 3)
+    half_slopes(u0, u1, u2, w, scheme.limiter, row(slope, (low - 1) & 1))
+    for f in range(low, high + 1):
+        divergence = buffers.v  # of the row before the first one, which nobody reads
+        if f > low:
             divergence = shift(target, (f - 1) * inner)
+        # four rows of a ring, or two, leave more of the second cache
+        rows = MusclRows(
+            row(density, (f - 1) & 3),
+            row(density, f & 3),
+            mesh_row(values, axis, f + 1),
+            mesh_row(here, axis, f - 1),
+            mesh_row(here, axis, f),
+            row(slope, (f - 1) & 1),
+            row(flux, (f - 1) & 1),
+            row(density, (f + 1) & 3),
+            row(slope, f & 1),
+            row(flux, f & 1),
+            divergence,
+        )
+        s = (f + AHEAD) * inner
+        ahead = Ahead(
+            f + AHEAD <= high,
+            False,
+            shift(values, s + inner),
+            shift(here, s),
+            here,
+            shift(target, s - inner),
+        )
         for c in range(0, w, PIECE):
             k = smaller(PIECE, w - c)
-            if f + AHEAD <= i1:
-                s = (f + AHEAD) * inner + c
-                prefetch(shift(values, s + inner), k)
-                prefetch(shift(here, s), k)
-                prefetch(shift(target, s - inner), k)
-            pass_muscl(
-                shift(left, c),
-                shift(right, c),
-                shift(source, c),
-                shift(rise, c),
-                shift(a, c),
-                shift(b, c),
-                shift(before, c),
-                k,
-                speed,
-                inverse_h,
-                add,
-                shift(after, c),
-                shift(fall, c),
-                shift(through, c),
-                shift(divergence, c),
-            )
+            ask(ahead, c, k)
+            pass_muscl(rows, c, k, axis, task.add)
 
 
-@jit
-def _strip(  # type: ignore[no-untyped-def]
-    limiter,
-    ratio,
-    alone,
-    bare,
-    fitted,
-    temperature,
-    inverse_temperature,
-    share,
-    dt,
-    mu,
-    potential,
-    speeds,
-    ints,
-    floats,
-    rates,
-    i0,
-    i1,
-    o,
-    c,
-    w,
-    dimension,
-    add,
-    to_faces,
-    work,
-    out,
-):
-    """Fluxes of rows ``i0 .. i1`` of a strip of columns."""
-    n, inner, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]
-    speed = floats[SPEED]
-    scaled = ints[METRIC_OFFSET] >= 0
-    corner = o * n * inner + c
-    plain = limiter == VAN_LEER and not scaled and not to_faces
-    if alone is not None and temperature is None and plain:
-        inverse_h = floats[INVERSE_H]
-        _strip_muscl(limiter, mu, potential, n, inner, periodic, speed, inverse_h, i0, i1, corner, w, add, work, out)
+@_strip.register(Weno)
+def _weno_strip(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    low, high = block.first, block.first + block.rows
+    corner = block.line * axis.rows * axis.inner + block.column
+    values = shift(task.mu, corner)
+    alarm = low - 9  # the last row with a face that asks for the fallback
+    most = np.inf  # the largest outflow speed of the last row
+    for r in range(low - 5, high + 5):
+        copy(mesh_row(values, axis, r), block.width, FLUSH, row(buffers.density, r))
+        if r >= low and _points_row(scheme, heat, axis, block, task, buffers, r - 2):
+            alarm = r - 2
+        f = r - 4
+        if f >= low:
+            most = _weno_row(heat, axis, block, task, buffers, f, alarm >= f - 2, most)
+            _write_row(axis, block, task, buffers.flux, f)
+
+
+@inlined
+def _points_row(scheme, heat, axis, block, task, buffers, f):  # type: ignore[no-untyped-def]
+    """Fluxes at the middle of the faces of row `f`; whether one of them asks for the fallback."""
+    here = shift(task.potential, block.line * axis.rows * axis.inner + block.column)
+    rows = WenoRows(row(buffers.v, f), row(buffers.points, f), row(buffers.unsafe, f), buffers.spread)
+    cells, potential = six_ring_rows(buffers.density, f), six_mesh_rows(here, axis, f)
+    ahead = _rows_ahead(axis, block, task, 4, f + 2, 4)
+    alarm, truncated = points(scheme, heat, axis, row_of(block, f), cells, potential, rows, ahead)
+    return alarm or truncated
+
+
+@inlined
+def _weno_row(heat, axis, block, task, buffers, f, alarm, behind):  # type: ignore[no-untyped-def]
+    """The fluxes of row `f`; the largest outflow speed of the cells there, where `behind` is that of the row before."""
+    n, face = block.width, row_of(block, f)
+    corner = block.line * axis.rows * axis.inner + block.column
+    sides = _row_sides(axis, block, task, buffers, f)
+    middle, unsafe, flux = buffers.points, buffers.unsafe, row(buffers.flux, f)
+    correct((row(middle, f - 2), row(middle, f - 1), row(middle, f), row(middle, f + 1), row(middle, f + 2)), n, flux)
+    if alarm:
+        low_order(heat, axis, face, sides, buffers)
+        cells = row(buffers.density, f - 2), sides.left, sides.right, row(buffers.density, f + 1)
+        shares = row(unsafe, f - 2), row(unsafe, f - 1), row(unsafe, f), row(unsafe, f + 1), row(unsafe, f + 2)
+        guard(heat, cells, buffers.low, buffers.spread, shares, n, flux)
+    most = behind
+    if task.dt > 0.0:
+        speeds = shift(task.speeds, corner)
+        near, far = mesh_row(speeds, axis, f - 1), mesh_row(speeds, axis, f)
+        most = largest_entry(far, n)
+        bound = Bound(near, far, max(most, behind), task.dt, task.room)
+        limited(heat, axis, face, sides, bound, row(buffers.v, f), buffers.spread, flux)
+    return most
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# by tiles
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@by_structure
+def _tile(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    """Fluxes of a block of whole rows, or their divergence."""
+
+
+@_tile.register(Upwind)
+def _upwind_tile(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    faces = _take_tile(axis, block, task, scheme.ghost, buffers)
+    upwind_flux(heat, axis, faces, _tile_sides(faces, buffers), buffers, shift(buffers.flux, faces.start))
+    _write_tile(axis, block, task, scheme.ghost, buffers.flux)
+
+
+@_tile.register(Fitted)
+def _fitted_tile(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    faces = _take_tile(axis, block, task, scheme.ghost, buffers)
+    fitted_flux(heat, axis, faces, _tile_sides(faces, buffers), buffers, shift(buffers.flux, faces.start))
+    _write_tile(axis, block, task, scheme.ghost, buffers.flux)
+
+
+@_tile.register(Muscl)
+def _muscl_tile(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    short = axis.inner > 1 or block.rows < SHORT
+    if heat is None and not short and _unaided(scheme, axis, task):
+        for k in range(block.batch):
+            s = (block.line + k) * axis.rows
+            u, p, cells = shift(task.mu, s), shift(task.potential, s), shift(task.out, s)
+            line_muscl(u, p, axis, block.first, block.first + block.rows, task.add, cells)
         return
-    size = BUFFER
-    density, flux, v, slope = work, shift(work, size), shift(work, 2 * size), shift(work, 3 * size)
-    spread, low = shift(work, 4 * size), shift(work, 5 * size)
-    one = np.int64(1)  # a literal would compile the same function again
-    lag = 0
-    if limiter is not None:
-        lag = 1
-    if ratio is not None:
-        lag = 4
-        points, unsafe = shift(work, 6 * size), shift(work, 7 * size)
-        alarm = i0 - 9
-        most = np.inf  # the largest outflow speed of the row in hand, and of the one behind
-        truncated = ints[LOWER_TRUNCATED] or ints[UPPER_TRUNCATED]
-        room = floats[SPACING] / (2.0 * dimension * dt) if dt > 0.0 else 0.0
-    here = shift(potential, corner)
-    for r in range(i0 - lag - 1, i1 + lag + 1):
-        source, target = shift(mu, corner + ghost_row(r, n, periodic) * inner), row(density, r)
-        if ratio is not None:
-            copy(source, w, FLUSH, target)
-        else:
-            for d in range(0, w, PIECE):
-                k = smaller(PIECE, w - d)
-                if r + AHEAD < i1 + lag + 1 and r + AHEAD < n:
-                    s = corner + (r + AHEAD) * inner + d
-                    prefetch(shift(mu, s), k)
-                    prefetch(shift(potential, s - lag * inner), k)
-                    prefetch(shift(out, s - (lag + 1) * inner), k)
-                copy(shift(source, d), k, FLUSH, shift(target, d))
-        f = r - 2
-        if ratio is not None and f >= i0 - 2:
-            e0, e1, e2 = row(density, f - 3), row(density, f - 2), row(density, f - 1)
-            e3, e4, e5 = row(density, f), row(density, f + 1), row(density, f + 2)
-            p0 = shift(here, ghost_row(f - 3, n, periodic) * inner)
-            p1 = shift(here, ghost_row(f - 2, n, periodic) * inner)
-            p2 = shift(here, ghost_row(f - 1, n, periodic) * inner)
-            p3 = shift(here, ghost_row(f, n, periodic) * inner)
-            p4 = shift(here, ghost_row(f + 1, n, periodic) * inner)
-            p5 = shift(here, ghost_row(f + 2, n, periodic) * inner)
-            face, g, bad = row(v, f), row(points, f), row(unsafe, f)
-            velocity_six(p0, p1, p2, p3, p4, p5, w, speed, face)
-            if scaled:
-                scale_row(rates, ints, o, f, c, w, face)
-            for d in range(0, w, PIECE):
-                k = smaller(PIECE, w - d)
-                if r + AHEAD < i1 + lag + 1 and r + AHEAD < n:
-                    s = corner + (r + AHEAD) * inner + d
-                    prefetch(shift(mu, s), k)
-                    prefetch(shift(potential, s), k)
-                    prefetch(shift(out, s - (lag + 1) * inner), k)
-                    if dt > 0.0:
-                        prefetch(shift(speeds, s - lag * inner), k)
-                if flux_points(
-                    shift(e0, d),
-                    shift(e1, d),
-                    shift(e2, d),
-                    shift(e3, d),
-                    shift(e4, d),
-                    shift(e5, d),
-                    shift(face, d),
-                    k,
-                    ratio,
-                    shift(g, d),
-                    shift(bad, d),
-                ):
-                    alarm = f
-                    shade(
-                        shift(e0, d),
-                        shift(e1, d),
-                        shift(e2, d),
-                        shift(e3, d),
-                        shift(e4, d),
-                        shift(e5, d),
-                        k,
-                        ratio,
-                        shift(bad, d),
-                    )
-            if truncated and mark_truncated(ints, one, f, one, w, bad):
-                alarm = f
-            if temperature is not None:
-                velocity_six(e0, e1, e2, e3, e4, e5, w, temperature * speed, spread)
-                if scaled:
-                    scale_row(rates, ints, o, f, c, w, spread)
-                add_term(spread, w, g)
-        if alone is not None and r >= i0:
-            u0, u1, u2 = row(density, r - 2), row(density, r - 1), row(density, r)
-            half_slopes(u0, u1, u2, w, limiter, row(slope, r - 1))
-        f = r - lag
-        if f < i0:
-            continue
-        target = row(flux, f)
-        left, right = row(density, f - 1), row(density, f)
-        a = shift(here, ghost_row(f - 1, n, periodic) * inner)
-        b = shift(here, ghost_row(f, n, periodic) * inner)
-        if ratio is not None:
-            g0, g1, g2 = row(points, f - 2), row(points, f - 1), row(points, f)
-            g3, g4 = row(points, f + 1), row(points, f + 2)
-            correct(g0, g1, g2, g3, g4, w, target)
-            if alarm >= f - 2:
-                velocity_two(a, b, w, speed, low)
-                if scaled:
-                    scale_row(rates, ints, o, f, c, w, low)
-                if temperature is not None:
-                    velocity_two(left, right, w, temperature * speed, spread)
-                    if scaled:
-                        scale_row(rates, ints, o, f, c, w, spread)
-                u0, u3 = row(density, f - 2), row(density, f + 1)
-                f0, f1, f2 = row(unsafe, f - 2), row(unsafe, f - 1), row(unsafe, f)
-                f3, f4 = row(unsafe, f + 1), row(unsafe, f + 2)
-                guard(u0, left, right, u3, low, temperature, spread, f0, f1, f2, f3, f4, w, target)
-            if dt > 0.0:
-                near = shift(speeds, corner + ghost_row(f - 1, n, periodic) * inner)
-                far = shift(speeds, corner + ghost_row(f, n, periodic) * inner)
-                most, behind = largest_entry(far, w), most
-                diffusive = False
-                if temperature is not None:
-                    diffusive = True
-                    fill(-share * temperature * speed, w, spread)
-                    if scaled:
-                        scale_row(rates, ints, o, f, c, w, spread)
-                limit(left, right, near, far, row(v, f), spread, diffusive, dt, max(most, behind), room, w, target)
-        if alone is not None or bare is not None:
-            velocity_two(a, b, w, speed, v)
-            if scaled:
-                scale_row(rates, ints, o, f, c, w, v)
-            if temperature is not None:
-                if fitted is not None:
-                    conductance(a, b, w, -temperature * speed, inverse_temperature, spread)
-                else:
-                    velocity_two(left, right, w, temperature * speed, spread)
-                if scaled:
-                    scale_row(rates, ints, o, f, c, w, spread)
-            if alone is not None:
-                flux_muscl(left, right, row(slope, f - 1), row(slope, f), v, w, target)
-            if bare is not None:
-                if temperature is not None and fitted is not None:
-                    flux_weighted(left, right, v, spread, w, target)
-                else:
-                    flux_upwind(left, right, v, w, target)
-            if temperature is not None and fitted is None:
-                add_term(spread, w, target)
-        if to_faces:
-            s = ints[FACE_OFFSET] + (o * (n + 1) + f) * inner + c
-            if f < i1 or f == n:
-                copy(target, w, 0.0, shift(out, s))
-        elif f > i0:
-            difference(row(flux, f - 1), target, w, floats[INVERSE_H], add, shift(out, corner + (f - 1) * inner))
+    faces = _take_tile(axis, block, task, scheme.ghost, buffers)
+    w, density = faces.width, buffers.density
+    n = (faces.batch * faces.rows - 2) * w
+    half_slopes(density, shift(density, w), shift(density, 2 * w), n, scheme.limiter, shift(buffers.slope, w))
+    muscl_flux(heat, axis, faces, _tile_sides(faces, buffers), buffers, shift(buffers.flux, faces.start))
+    _write_tile(axis, block, task, scheme.ghost, buffers.flux)
 
 
-@jit
-def _tile(  # type: ignore[no-untyped-def]
-    limiter,
-    ratio,
-    alone,
-    bare,
-    fitted,
-    temperature,
-    inverse_temperature,
-    share,
-    dt,
-    mu,
-    potential,
-    speeds,
-    ints,
-    floats,
-    rates,
-    r,
-    rows,
-    o,
-    batch,
-    dimension,
-    add,
-    to_faces,
-    work,
-    out,
-):
-    """Fluxes of rows ``r .. r + rows`` of `batch` lines."""
-    n, w, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]
-    speed = floats[SPEED]
-    scaled = ints[METRIC_OFFSET] >= 0
-    plain = limiter == VAN_LEER and not scaled and not to_faces
-    if alone is not None and temperature is None and plain and w == 1 and rows >= SHORT:
-        for k in range(batch):
-            s = (o + k) * n
-            u, p, cells = shift(mu, s), shift(potential, s), shift(out, s)
-            line_muscl(u, p, n, periodic, r, r + rows, speed, floats[INVERSE_H], add, cells)
-        return
-    size = BUFFER
-    density, flux, v, slope = work, shift(work, size), shift(work, 2 * size), shift(work, 3 * size)
-    spread, low = shift(work, 4 * size), shift(work, 5 * size)
-    ghost = 1
-    if limiter is not None:
-        ghost = 2
-    if ratio is not None:
-        ghost = 5
-    count = rows + 2 * ghost
-    m = batch * count * w
-    first = o * n * w
-    pv = shift(work, 8 * size)
-    gather(FLUSH, shift(mu, first), n, w, r - ghost, count, batch, periodic, density)
-    gather(0.0, shift(potential, first), n, w, r - ghost, count, batch, periodic, pv)
-    if ratio is not None:
-        points, unsafe = shift(work, 6 * size), shift(work, 7 * size)
-        inside, t = m - 5 * w, 3 * w
-        e1, e2, e3 = shift(density, w), shift(density, 2 * w), shift(density, 3 * w)
-        e4, e5 = shift(density, 4 * w), shift(density, 5 * w)
-        p1, p2, p3, p4, p5 = shift(pv, w), shift(pv, 2 * w), shift(pv, 3 * w), shift(pv, 4 * w), shift(pv, 5 * w)
-        velocity_six(pv, p1, p2, p3, p4, p5, inside, speed, shift(v, t))
-        if scaled:
-            scale_tile(rates, ints, o, batch, r - ghost, count, w, v)
-        alarm = flux_points(density, e1, e2, e3, e4, e5, shift(v, t), inside, ratio, shift(points, t), shift(unsafe, t))
-        if alarm:
-            shade(density, e1, e2, e3, e4, e5, inside, ratio, shift(unsafe, t))
-        truncated = False
-        if ints[LOWER_TRUNCATED] or ints[UPPER_TRUNCATED]:
-            truncated = mark_truncated(ints, batch, r - ghost, count, w, unsafe)
-        if temperature is not None:
-            velocity_six(density, e1, e2, e3, e4, e5, inside, temperature * speed, shift(spread, t))
-            if scaled:
-                scale_tile(rates, ints, o, batch, r - ghost, count, w, spread)
-            add_term(shift(spread, t), inside, shift(points, t))
-        inside, t = m - 9 * w, 5 * w
-        g0, g1, g2 = shift(points, 3 * w), shift(points, 4 * w), shift(points, t)
-        correct(g0, g1, g2, shift(points, 6 * w), shift(points, 7 * w), inside, shift(flux, t))
-    if alone is not None and temperature is None and not scaled:
-        u1, u2, t, inside = shift(density, w), shift(density, 2 * w), 2 * w, m - 3 * w
-        half_slopes(density, u1, u2, m - 2 * w, limiter, shift(slope, w))
-        p1, p2 = shift(pv, w), shift(pv, t)
-        flux_driven(u1, u2, shift(slope, w), shift(slope, t), p1, p2, inside, speed, shift(flux, t))
-    elif ratio is None or alarm or truncated:
-        face = v
-        if ratio is not None:
-            face = low
-        velocity_two(pv, shift(pv, w), m - w, speed, shift(face, w))
-        if scaled:
-            scale_tile(rates, ints, o, batch, r - ghost, count, w, face)
-        if temperature is not None:
-            if fitted is not None:
-                conductance(pv, shift(pv, w), m - w, -temperature * speed, inverse_temperature, shift(spread, w))
-            else:
-                velocity_two(density, shift(density, w), m - w, temperature * speed, shift(spread, w))
-            if scaled:
-                scale_tile(rates, ints, o, batch, r - ghost, count, w, spread)
-        if alone is not None:
-            u1, u2, t = shift(density, w), shift(density, 2 * w), 2 * w
-            inside = m - 3 * w
-            half_slopes(density, u1, u2, m - 2 * w, limiter, shift(slope, w))
-            flux_muscl(u1, u2, shift(slope, w), shift(slope, t), shift(v, t), inside, shift(flux, t))
-        if bare is not None:
-            inside, t = m - w, w
-            if temperature is not None and fitted is not None:
-                flux_weighted(density, shift(density, w), shift(v, w), shift(spread, w), inside, shift(flux, w))
-            else:
-                flux_upwind(density, shift(density, w), shift(v, w), inside, shift(flux, w))
-        if ratio is None and temperature is not None and fitted is None:
-            add_term(shift(spread, t), inside, shift(flux, t))
-    if ratio is not None:
-        inside, t = m - 9 * w, 5 * w
-        if alarm or truncated:
-            # without alarm only the faces within two of a marked one: where one line ends and the next begins
-            whole = alarm
-            for k in range(1 if whole else batch + 1):
-                begin, end = 5, batch * count - 4
-                if not whole and k > 0:
-                    begin = larger(begin, (k - 1) * count + ghost + n - 4 - r)
-                if not whole and k < batch:
-                    end = smaller(end, k * count + ghost + 5 - r)
-                q = begin * w
-                guard(
-                    shift(density, q - 2 * w),
-                    shift(density, q - w),
-                    shift(density, q),
-                    shift(density, q + w),
-                    shift(low, q),
-                    temperature,
-                    shift(spread, q),
-                    shift(unsafe, q - 2 * w),
-                    shift(unsafe, q - w),
-                    shift(unsafe, q),
-                    shift(unsafe, q + w),
-                    shift(unsafe, q + 2 * w),
-                    (end - begin) * w,
-                    shift(flux, q),
-                )
-        if dt > 0.0:
-            gather(0.0, shift(speeds, first), n, w, r - ghost, count, batch, periodic, pv)
-            diffusive = False
-            if temperature is not None:
-                diffusive = True
-                fill(-share * temperature * speed, m, spread)
-                if scaled:
-                    scale_tile(rates, ints, o, batch, r - ghost, count, w, spread)
-            room = floats[SPACING] / (2.0 * dimension * dt)
-            left, right, near, far = shift(density, 4 * w), shift(density, t), shift(pv, 4 * w), shift(pv, t)
-            limit(
-                left,
-                right,
-                near,
-                far,
-                shift(v, t),
-                shift(spread, t),
-                diffusive,
-                dt,
-                largest_entry(pv, m),
-                room,
-                inside,
-                shift(flux, t),
-            )
-    for k in range(batch):
-        left = shift(flux, (k * count + ghost) * w)
-        if to_faces:
-            s = ints[FACE_OFFSET] + ((o + k) * (n + 1) + r) * w
-            copy(left, (rows + (1 if r + rows == n else 0)) * w, 0.0, shift(out, s))
+@inlined
+def _take_tile(axis, block, task, ghost, buffers):  # type: ignore[no-untyped-def]
+    """Copy density and potential of a block and `ghost` more rows at each end into buffers; that larger block."""
+    faces = with_ghosts(block, ghost)
+    gather(FLUSH, task.mu, axis, faces, buffers.density)
+    gather(0.0, task.potential, axis, faces, buffers.potential)
+    return faces
+
+
+@inlined
+def _tile_sides(faces, buffers):  # type: ignore[no-untyped-def]
+    """What lies on both sides of the faces of a tile."""
+    before, here = faces.start - faces.width, faces.start
+    return Sides(
+        shift(buffers.density, before),
+        shift(buffers.density, here),
+        shift(buffers.potential, before),
+        shift(buffers.potential, here),
+        shift(buffers.slope, before),
+        shift(buffers.slope, here),
+    )
+
+
+@_tile.register(Weno)
+def _weno_tile(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    faces = _take_tile(axis, block, task, scheme.ghost, buffers)
+    w, t = faces.width, faces.start
+    m = faces.batch * faces.rows * w
+    density, potential, flux = buffers.density, buffers.potential, shift(buffers.flux, t)
+    wide = inside(faces, 3 * w, m - 5 * w)
+    rows = WenoRows(buffers.v, buffers.points, buffers.unsafe, buffers.spread)
+    around, driving = six_rows(density, w), six_rows(potential, w)
+    alarm, truncated = points(scheme, heat, axis, wide, around, driving, rows, None)
+    correct(five_rows(shift(buffers.points, t - 2 * w), w), faces.size, flux)
+    sides = _tile_sides(faces, buffers)
+    if alarm or truncated:
+        low_order(heat, axis, faces, sides, buffers)
+        _guard_tile(heat, axis, faces, alarm, buffers)
+    if task.dt > 0.0:
+        gather(0.0, task.speeds, axis, faces, potential)
+        bound = Bound(sides.lower, sides.upper, largest_entry(potential, m), task.dt, task.room)
+        limited(heat, axis, faces, sides, bound, buffers.v, buffers.spread, flux)
+    _write_tile(axis, block, task, scheme.ghost, buffers.flux)
+
+
+@inlined
+def _guard_tile(heat, axis, faces, alarm, buffers):  # type: ignore[no-untyped-def]
+    """Blend in the fallback where faces ask for it.
+
+    Without `alarm` only the faces within two of one near a truncation end do: where one line ends and the next begins.
+    """
+    w, count, batch = faces.width, faces.rows, faces.batch
+    n, r = axis.rows, faces.first
+    for k in range(1 if alarm else batch + 1):
+        begin, end = 5, batch * count - 4
+        if not alarm and k > 0:
+            begin = larger(begin, (k - 1) * count + n - 4 - r)
+        if not alarm and k < batch:
+            end = smaller(end, k * count + 5 - r)
+        q = begin * w
+        cells = four_rows(shift(buffers.density, q - 2 * w), w)
+        shares = five_rows(shift(buffers.unsafe, q - 2 * w), w)
+        v, spread, flux = shift(buffers.low, q), shift(buffers.spread, q), shift(buffers.flux, q)
+        guard(heat, cells, v, spread, shares, (end - begin) * w, flux)
+
+
+@inlined
+def _write_tile(axis, block, task, ghost, flux):  # type: ignore[no-untyped-def]
+    """Write the fluxes of a block, whose buffer has `ghost` rows more at each end, or the divergence in its cells."""
+    n, w, r, rows = axis.rows, block.width, block.first, block.rows
+    for k in range(block.batch):
+        left = shift(flux, (k * (rows + 2 * ghost) + ghost) * w)
+        if task.to_faces:
+            s = axis.face_offset + ((block.line + k) * (n + 1) + r) * w
+            copy(left, (rows + (1 if r + rows == n else 0)) * w, 0.0, shift(task.out, s))
         else:
-            s = ((o + k) * n + r) * w
-            difference(left, shift(left, w), rows * w, floats[INVERSE_H], add, shift(out, s))
+            s = ((block.line + k) * n + r) * w
+            difference(left, shift(left, w), rows * w, axis.inverse_h, task.add, shift(task.out, s))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# all axes
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@inlined
+def _strips(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    """The strips of columns of a line, as wide as `block` is."""
+    for c in range(0, axis.inner, block.width):
+        w = smaller(block.width, axis.inner - c)
+        _strip(scheme, heat, axis, Block(block.line, 1, block.first, block.rows, c, w, 0, w), task, buffers)
 
 
 @kernel
 def sweep(  # type: ignore[no-untyped-def]
+    scheme,
+    heat,
     wide,
-    limiter,
-    ratio,
-    alone,
-    bare,
-    fitted,
-    temperature,
-    inverse_temperature,
-    share,
-    dt,
-    mu,
-    potential,
-    speeds,
     ints,
     floats,
     metric,
     band,
+    mu,
+    potential,
+    speeds,
+    dt,
     start,
     stop,
     to_faces,
@@ -496,82 +420,47 @@ def sweep(  # type: ignore[no-untyped-def]
 ):
     """Fluxes and their divergence on bands ``start <= j < stop`` of the first axis, all axes.
 
-    With a `ratio` the scheme is `Weno5`, else with a `limiter` it is `Muscl`, else upwind, which `fitted` together
-    with `temperature` turns into Scharfetter-Gummel; each is None where it does not apply. `alone` is None but where
-    there is a limiter and no ratio, `bare` but where there is neither: a branch is only left out by an argument that
-    is None, never by one that is not. `speeds` holds the outflow speeds of the cells where ``dt > 0`` (the limiter of
-    `Weno5`). With `to_faces`, `out` is the concatenation of the face arrays; otherwise the cells. `potential` is the
-    one that drives the drift.
+    The signature is wide because structures take their time on the way from Python, see `structures`.
+
+    Parameters
+    ----------
+    scheme : Upwind, Muscl, Weno or Fitted
+        How fluxes are made.
+    heat : Heat or None
+        None at temperature 0.
+    wide : True or None
+        None where no axis is swept by rows: that half of the code is not compiled then, which halves the time.
+    ints, floats, metric, band
+        A `Mesh`.
+    mu, potential : (cells,) array
+        The density, and the potential that drives the drift.
+    speeds : (cells,) array
+        The outflow speeds, where ``dt > 0``.
+    dt : float
+        The step for which the limiter of `Weno` keeps the density positive; 0 without the limiter.
+    start, stop : int
+        Bands, of `band` rows.
+    to_faces : bool
+        Whether the fluxes are asked for, as the concatenation of the face arrays, or their divergence on the cells.
+    work : (BUFFERS * BUFFER,) array
+        Scratch space of this call alone.
+    out : (n,) array
+        The answer.
     """
-    dimension = ints.shape[0]
-    ghost = 1
-    if limiter is not None:
-        ghost = 2
-    if ratio is not None:
-        ghost = 5
-    m, p, s, q, b = pointer(mu, 0), pointer(potential, 0), pointer(speeds, 0), pointer(out, 0), pointer(work, 0)
+    mesh, dimension, buffers = Mesh(ints, floats, metric, band), ints.shape[0], buffers_of(pointer(work, 0))
+    m, p, s, q = pointer(mu, 0), pointer(potential, 0), pointer(speeds, 0), pointer(out, 0)
     for j in range(start, stop):
-        for axis in range(dimension):
-            inner, rates = ints[axis, INNER], pointer(metric, larger(0, ints[axis, METRIC_OFFSET]))
-            o0, o1, i0, i1 = band_of(ints, axis, j * band, smaller(ints[0, ROWS], (j + 1) * band))
-            width, depth, batch = shape(o1 - o0, i1 - i0, inner, ghost)
+        for i in range(dimension):
+            axis = axis_of(mesh, i)
+            room = axis.spacing / (2.0 * dimension * dt) if dt > 0.0 else 0.0
+            task = Task(m, p, s, q, dt, room, i > 0, to_faces)
+            o0, o1, i0, i1 = band_of(mesh, i, j)
+            width, depth, batch = shape(o1 - o0, i1 - i0, axis.inner, scheme.ghost)
             for o in range(o0, o1, batch):
                 if wide is not None and depth == 0:
-                    for c in range(0, inner, width):
-                        w = smaller(width, inner - c)
-                        _strip(
-                            limiter,
-                            ratio,
-                            alone,
-                            bare,
-                            fitted,
-                            temperature,
-                            inverse_temperature,
-                            share,
-                            dt,
-                            m,
-                            p,
-                            s,
-                            ints[axis],
-                            floats[axis],
-                            rates,
-                            i0,
-                            i1,
-                            o,
-                            c,
-                            w,
-                            dimension,
-                            axis > 0,
-                            to_faces,
-                            b,
-                            q,
-                        )
+                    _strips(scheme, heat, axis, Block(o, 1, i0, i1 - i0, 0, width, 0, width), task, buffers)
                 else:
                     for r in range(i0, i1, depth):
                         rows, lines = smaller(depth, i1 - r), smaller(batch, o1 - o)
-                        _tile(
-                            limiter,
-                            ratio,
-                            alone,
-                            bare,
-                            fitted,
-                            temperature,
-                            inverse_temperature,
-                            share,
-                            dt,
-                            m,
-                            p,
-                            s,
-                            ints[axis],
-                            floats[axis],
-                            rates,
-                            r,
-                            rows,
-                            o,
-                            lines,
-                            dimension,
-                            axis > 0,
-                            to_faces,
-                            b,
-                            q,
-                        )
+                        block = Block(o, lines, r, rows, 0, width, 0, lines * rows * width)
+                        _tile(scheme, heat, axis, block, task, buffers)

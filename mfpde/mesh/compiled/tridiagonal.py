@@ -14,24 +14,16 @@ however deep the tail, and mass is kept.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from mfpde.mesh.compiled.bernoulli import bernoulli
-from mfpde.mesh.compiled.options import (
-    INNER,
-    INVERSE_H,
-    METRIC_FACE,
-    METRIC_INNER,
-    METRIC_OFFSET,
-    METRIC_OUTER,
-    OUTER,
-    PERIODIC,
-    ROWS,
-    SAFE,
-    SPEED,
-    jit,
-    kernel,
-)
+from mfpde.mesh.compiled.lines import axis_of
+from mfpde.mesh.compiled.options import SAFE, jit, kernel
+from mfpde.mesh.compiled.structures import Axis, Heat, Mesh
+from mfpde.support.arrays import Array
+from mfpde.support.pointers import at
 
 __all__ = ["solve", "tile_width"]
 
@@ -42,6 +34,100 @@ GAMMA = 1.0 - 1.0 / np.sqrt(2.0)  # of the L-stable SDIRK method of two stages
 KEEP = np.sqrt(2.0)  # the second stage starts from (1 + KEEP) Y_1 - KEEP mu
 
 
+class _System(NamedTuple):
+    """The equations of all lines of an axis.
+
+    Attributes
+    ----------
+    axis : Axis
+        Along which.
+    heat : Heat
+        The temperature, which may be 0 here.
+    mu, potential : (cells,) array
+        The density, and the potential that drives the drift.
+    """
+
+    axis: Axis
+    heat: Heat
+    mu: Array
+    potential: Array
+
+
+class _Carried(NamedTuple):
+    """What the elimination carries from row to row, (width,) arrays.
+
+    Attributes
+    ----------
+    c, b : array
+        The column sum and the right-hand side of the row in hand.
+    p, s : array
+        On a periodic axis the rates from the row in hand to the last one and back.
+    last, e : array
+        The column sum of the last row, and on a periodic axis its right-hand side.
+    """
+
+    c: Array
+    b: Array
+    p: Array
+    s: Array
+    last: Array
+    e: Array
+
+
+class _Factors(NamedTuple):
+    """An eliminated matrix, entry ``j * width + q`` for row ``j`` of line ``q``, in units of the pivots ``D``.
+
+    Attributes
+    ----------
+    up, inverse : array
+        The rate from a row to the next one, and ``1/D``; before the elimination the rates there and back. Of a block
+        of rows, or of all where another right-hand side follows.
+    home : array
+        On a periodic axis the rate from a row to the last one; of as many rows.
+    down : array
+        The rate from a row to the one before, of all rows.
+    away : array
+        On a periodic axis the rate from the last row to this one, of all rows.
+    """
+
+    up: Array
+    inverse: Array
+    home: Array
+    down: Array
+    away: Array
+
+
+class _Workspace(NamedTuple):
+    """Scratch arrays of a tile.
+
+    Attributes
+    ----------
+    cells, potential : array
+        A block of rows, and one row more.
+    factors : _Factors
+        For all rows.
+    carried : _Carried
+        For one row.
+    solution : array
+        Of all rows.
+    rates : (2, width) array
+        The rates through face 0, ahead and back.
+    seam : (width,) array
+        The flux through face 0.
+    line : (4, rows + 1) array
+        For single lines.
+    """
+
+    cells: Array
+    potential: Array
+    factors: _Factors
+    carried: _Carried
+    solution: Array
+    rates: Array
+    seam: Array
+    line: Array
+
+
 @jit
 def _copy(source, target):  # type: ignore[no-untyped-def]
     for j in range(target.size):
@@ -49,8 +135,9 @@ def _copy(source, target):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _move(mesh, line, width, n, inner, r0, rows, tile, inward):  # type: ignore[no-untyped-def]
+def _move(mesh, axis, line, width, r0, rows, tile, inward):  # type: ignore[no-untyped-def]
     """Copy rows ``r0 .. r0 + rows`` of lines ``line .. line + width`` into a tile (`inward`) or back."""
+    n, inner = axis.rows, axis.inner
     if inner == 1:
         for b in range(width):
             s = (line + b) * n + r0
@@ -78,8 +165,9 @@ def _move(mesh, line, width, n, inner, r0, rows, tile, inward):  # type: ignore[
 
 
 @jit
-def _rates(lower, upper, scale, temperature, inverse_temperature, ahead, back):  # type: ignore[no-untyped-def]
+def _rates(lower, upper, scale, heat, ahead, back):  # type: ignore[no-untyped-def]
     """``scale tau B(+-d)`` as drift plus conductance, ``tau B(-|d|) = tau B(|d|) + |dV|``."""
+    temperature, inverse_temperature = heat.temperature, heat.inverse
     for j in range(lower.size):
         x = upper[j] - lower[j]
         k = temperature * bernoulli(abs(x) * inverse_temperature)
@@ -88,32 +176,29 @@ def _rates(lower, upper, scale, temperature, inverse_temperature, ahead, back): 
 
 
 @jit
-def _scale_rates(metric, ints, line, width, face, faces, ahead, back):  # type: ignore[no-untyped-def]
+def _scale_rates(axis, line, width, face, faces, ahead, back):  # type: ignore[no-untyped-def]
     """Multiply the rates through faces ``face .. face + faces`` by the metric."""
-    inner, face_stride = ints[INNER], ints[METRIC_FACE]
     q = 0
     while q < width:
-        o = (line + q) // inner
-        c = (line + q) % inner
-        run = min(inner - c, width - q)
+        o = (line + q) // axis.inner
+        c = (line + q) % axis.inner
+        run = min(axis.inner - c, width - q)
         for k in range(faces):
-            s = ints[METRIC_OFFSET] + o * ints[METRIC_OUTER] + c * ints[METRIC_INNER] + (face + k) * face_stride
+            s = o * axis.line_stride + c * axis.column_stride + (face + k) * axis.face_stride
             t = k * width + q
             for b in range(run):
-                g = metric[s + b * ints[METRIC_INNER]]
+                g = at(axis.rates, s + b * axis.column_stride)
                 ahead[t + b] *= g
                 back[t + b] *= g
         q += run
 
 
 @jit
-def _eliminate(ahead, back, mu, rows, w, down, x, c, b):  # type: ignore[no-untyped-def]
-    """Eliminate some rows: face, right-hand side and `down` at ``j`` belong to the next row.
-
-    In place of the rates come, of the row in hand, `up`, its rate to the next one in units of ``D``, and ``1/D``.
-    `down` is the rate from the next row and `x` the right-hand side, in units of ``D``. `c` and `b`, the column sum and
-    right-hand side of the row in hand, are carried on.
+def _eliminate(rows, w, mu, factors, x, carried):  # type: ignore[no-untyped-def]
+    """Eliminate some rows: in `factors` and the solution `x` the first of them comes first, except that `down` and the
+    right-hand side `mu` belong to the next row.
     """
+    ahead, back, down, c, b = factors.up, factors.inverse, factors.down, carried.c, carried.b
     for j in range(rows):
         t = j * w
         # slices, because an index that might be negative does not vectorise; few at a time, since all are checked
@@ -135,12 +220,10 @@ def _eliminate(ahead, back, mu, rows, w, down, x, c, b):  # type: ignore[no-unty
 
 
 @jit
-def _eliminate_round(ahead, back, mu, rows, w, down, home, away, x, c, b, p, s, last, e):  # type: ignore[no-untyped-def]
-    """`_eliminate` on a periodic axis, against the last row too.
-
-    `p` and `s` are the rates from the row in hand to the last one and back, `last` and `e` the last column sum and
-    right-hand side; `home` and `away` keep `p` and `s` in units of ``D``.
-    """
+def _eliminate_round(rows, w, mu, factors, x, carried):  # type: ignore[no-untyped-def]
+    """`_eliminate` on a periodic axis, against the last row too."""
+    ahead, back, down, home, away = factors.up, factors.inverse, factors.down, factors.home, factors.away
+    c, b, p, s, last, e = carried
     for j in range(rows):
         t = j * w
         up, inverse, d_f = ahead[t : t + w], back[t : t + w], down[t : t + w]
@@ -169,88 +252,90 @@ def _eliminate_round(ahead, back, mu, rows, w, down, home, away, x, c, b, p, s, 
 
 
 @jit
-def _ascend(  # type: ignore[no-untyped-def]
-    mu,
-    potential,
-    ints,
-    floats,
-    metric,
-    temperature,
-    inverse_temperature,
-    dt,
-    line,
-    w,
-    keep,
-    block,
-    work,
-    up,
-    inverse,
-    home,
-    down,
-    away,
-    x,
-    seam,
-):
+def _begin(system, scale, line, w, space):  # type: ignore[no-untyped-def]
+    """Take the first row in hand, and on a periodic axis its rates to the last one and back, which are kept."""
+    axis, carried, pv = system.axis, space.carried, space.potential
+    n, zero, one = axis.rows, np.int64(0), np.int64(1)  # literals would compile the same functions again
+    _move(system.mu, axis, line, w, zero, one, carried.b, True)
+    if axis.periodic:
+        _move(system.potential, axis, line, w, n - one, one, pv, True)
+        _move(system.potential, axis, line, w, zero, one, pv[w:], True)
+        _move(system.mu, axis, line, w, n - one, one, carried.e, True)
+        _rates(pv[:w], pv[w : 2 * w], scale, system.heat, carried.s, carried.p)
+        if axis.scaled:
+            _scale_rates(axis, line, w, zero, one, carried.s, carried.p)
+    for q in range(w):
+        carried.c[q] = 1.0
+        carried.last[q] = 1.0
+        space.rates[0, q] = carried.s[q]
+        space.rates[1, q] = carried.p[q]
+
+
+@jit
+def _before_last(w, factors, x, carried):  # type: ignore[no-untyped-def]
+    """`_eliminate` the row before the last one of a periodic axis: the next row and the last are the same."""
+    for q in range(w):
+        factors.up[q] += carried.p[q]
+        factors.inverse[q] += carried.s[q]
+    _eliminate(np.int64(1), w, carried.e, factors, x, carried)
+    for q in range(w):
+        carried.last[q] += carried.c[q] - 1.0
+
+
+@jit
+def _from(factors, k, t, w):  # type: ignore[no-untyped-def]
+    """The factors from entry `t` on, those of a block from `k` on; `down` from the next row on."""
+    return _Factors(factors.up[k:], factors.inverse[k:], factors.home[k:], factors.down[t + w :], factors.away[t:])
+
+
+@jit
+def _ascend(system, dt, line, w, keep, space, x):  # type: ignore[no-untyped-def]
     """Set up and eliminate all rows of a tile, and find the last entry of the solution.
 
-    `up`, `inverse` and `home` are for all rows with `keep` and for a block without. `seam` gets the rates of face 0.
+    `up`, `inverse` and `home` are for all rows with `keep` and for a block without. The rates of face 0 are left in
+    `space.rates`.
     """
-    n, inner, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]
-    pv, right = block[0], block[1]
-    c, b, p, s, last, e = work[0], work[1], work[2], work[3], work[4], work[5]
-    scale = -floats[SPEED] * floats[INVERSE_H] * dt
-    scaled = ints[METRIC_OFFSET] >= 0
-    zero, one = np.int64(0), np.int64(1)  # literals would compile the same functions again
-    _move(mu, line, w, n, inner, zero, one, b, True)
-    if periodic:
-        _move(potential, line, w, n, inner, n - one, one, pv, True)
-        _move(potential, line, w, n, inner, zero, one, pv[w:], True)
-        _move(mu, line, w, n, inner, n - one, one, e, True)
-        _rates(pv[:w], pv[w : 2 * w], scale, temperature, inverse_temperature, s, p)
-        if scaled:
-            _scale_rates(metric, ints, line, w, zero, one, s, p)
-    for q in range(w):
-        c[q] = 1.0
-        last[q] = 1.0
-        seam[0, q] = s[q]
-        seam[1, q] = p[q]
+    axis, carried, pv, right = system.axis, space.carried, space.potential, space.cells
+    n, periodic = axis.rows, axis.periodic
+    scale = -axis.speed * axis.inverse_h * dt
+    _begin(system, scale, line, w, space)
     eliminated = n - 2 if periodic else n - 1
     for r in range(0, n - 1, BLOCK):
         faces = min(BLOCK, n - 1 - r)
         size = faces * w
         t = r * w
-        k = t if keep else 0
-        ahead, back = up[k : k + size], inverse[k : k + size]
-        _move(potential, line, w, n, inner, r, faces + 1, pv, True)
-        _move(mu, line, w, n, inner, r + 1, faces, right, True)
-        _rates(pv[:size], pv[w : size + w], scale, temperature, inverse_temperature, ahead, back)
-        if scaled:
-            _scale_rates(metric, ints, line, w, r + 1, faces, ahead, back)
+        factors = _from(space.factors, t if keep else 0, t, w)
+        ahead, back = factors.up[:size], factors.inverse[:size]
+        _move(system.potential, axis, line, w, r, faces + 1, pv, True)
+        _move(system.mu, axis, line, w, r + 1, faces, right, True)
+        _rates(pv[:size], pv[w : size + w], scale, system.heat, ahead, back)
+        if axis.scaled:
+            _scale_rates(axis, line, w, r + 1, faces, ahead, back)
         rows = min(faces, eliminated - r)
         if periodic:
-            _eliminate_round(ahead, back, right, rows, w, down[t + w :], home[k:], away[t:], x[t:], c, b, p, s, last, e)
+            _eliminate_round(rows, w, right, factors, x[t:], carried)
             if rows < faces:
-                # for the row before the last one the next row and the last are the same
                 u = rows * w
-                to, fro = ahead[u:], back[u:]
-                for q in range(w):
-                    to[q] += p[q]
-                    fro[q] += s[q]
-                _eliminate(to, fro, e, one, w, down[t + u + w :], x[t + u :], c, b)
-                for q in range(w):
-                    last[q] += c[q] - 1.0
+                _before_last(w, _from(factors, u, u, np.int64(0)), x[t + u :], carried)
         else:
-            _eliminate(ahead, back, right, rows, w, down[t + w :], x[t:], c, b)
+            _eliminate(rows, w, right, factors, x[t:], carried)
     end = x[(n - 1) * w : n * w]
     for q in range(w):
-        last[q] = last[q] if periodic else c[q]
-        end[q] = b[q] / last[q]
+        carried.last[q] = carried.last[q] if periodic else carried.c[q]
+        end[q] = carried.b[q] / carried.last[q]
 
 
 @jit
-def _ascend_again(up, inverse, home, n, w, periodic, work, x):  # type: ignore[no-untyped-def]
+def _ascend_again(axis, w, space, x):  # type: ignore[no-untyped-def]
     """Another right-hand side, in place, for a tile whose elimination was kept."""
-    b, last, e = work[1], work[4], work[5]
+    n, periodic, up, inverse, home = (
+        axis.rows,
+        axis.periodic,
+        space.factors.up,
+        space.factors.inverse,
+        space.factors.home,
+    )
+    b, last, e = space.carried.b, space.carried.last, space.carried.e
     t = (n - 1) * w
     for q in range(w):
         b[q] = x[q]
@@ -281,8 +366,9 @@ def _ascend_again(up, inverse, home, n, w, periodic, work, x):  # type: ignore[n
 
 
 @jit
-def _descend(down, away, n, w, periodic, low, high, x):  # type: ignore[no-untyped-def]
+def _descend(axis, w, factors, low, high, x):  # type: ignore[no-untyped-def]
     """Back substitution for rows ``high - 1 .. low``, those above being known."""
+    n, periodic, down, away = axis.rows, axis.periodic, factors.down, factors.away
     end = x[(n - 1) * w : n * w]
     for j in range(min(high, n - 1) - 1, low - 1, -1):
         t = j * w
@@ -297,11 +383,12 @@ def _descend(down, away, n, w, periodic, low, high, x):  # type: ignore[no-untyp
 
 
 @jit
-def _second_stage(mu, line, n, inner, w, before, stage):  # type: ignore[no-untyped-def]
+def _second_stage(system, line, w, before, stage):  # type: ignore[no-untyped-def]
     """``(1 + KEEP) Y - KEEP mu`` in place of ``Y``."""
+    n = system.axis.rows
     for r in range(0, n, BLOCK):
         rows = min(BLOCK, n - r)
-        _move(mu, line, w, n, inner, r, rows, before, True)
+        _move(system.mu, system.axis, line, w, r, rows, before, True)
         y = stage[r * w : (r + rows) * w]
         for j in range(rows * w):
             y[j] = y[j] + KEEP * (y[j] - before[j])
@@ -378,12 +465,13 @@ def _blend(have, want, n, periodic, seam, flux, keep):  # type: ignore[no-untype
 
 
 @jit
-def _make_positive(low, seam, rates, n, w, periodic, work, x):  # type: ignore[no-untyped-def]
+def _make_positive(axis, w, low, space, x):  # type: ignore[no-untyped-def]
     """Blend the lines of a tile that have negative entries with those of `low`, the implicit Euler step.
 
-    `seam` is the flux of `x` through face 0, `rates` are those of `low` there.
+    `space.seam` is the flux of `x` through face 0, `space.rates` are those of `low` there.
     """
-    euler, sdirk, flux, keep = work[0], work[1], work[2], work[3]
+    n, seam, rates = axis.rows, space.seam, space.rates
+    euler, sdirk, flux, keep = space.line[0], space.line[1], space.line[2], space.line[3]
     for q in range(w):
         negative = False
         for j in range(n):
@@ -392,9 +480,9 @@ def _make_positive(low, seam, rates, n, w, periodic, work, x):  # type: ignore[n
             negative = negative or sdirk[j] < 0.0
         if negative:
             difference = 0.0
-            if periodic:
+            if axis.periodic:
                 difference = seam[q] - (rates[0, q] * euler[n - 1] - rates[1, q] * euler[0])
-            _blend(euler, sdirk, n, periodic, difference, flux, keep)
+            _blend(euler, sdirk, n, axis.periodic, difference, flux, keep)
             for j in range(n):
                 x[j * w + q] = sdirk[j]
 
@@ -405,93 +493,110 @@ def tile_width(lines):  # type: ignore[no-untyped-def]
     return min(WIDTH, lines)
 
 
-@kernel
-def solve(order, dt, temperature, inverse_temperature, mu, potential, ints, floats, metric, start, stop, out):  # type: ignore[no-untyped-def]
-    """One implicit step on tiles ``start <= j < stop`` of the lines of an axis. `out` may be `mu`."""
-    n, inner, periodic = ints[ROWS], ints[INNER], ints[PERIODIC]
-    lines = ints[OUTER] * inner
-    width = tile_width(lines)
-    size = n * width
-    second = order == 2
-    step = GAMMA * dt if second else dt
-    zero = np.int64(0)  # a literal would compile the same function again
-    x, down = np.empty(size), np.empty(size)
-    away = np.empty(size if periodic else 0)
+@jit
+def _workspace(axis, width, second):  # type: ignore[no-untyped-def]
+    """Scratch arrays for tiles of `width` lines, and steps of first or `second` order."""
+    size = axis.rows * width
     kept = size if second else BLOCK * width
-    up, inverse = np.empty(kept), np.empty(kept)
-    home = np.empty(kept if periodic else 0)
-    block = np.empty((2, (BLOCK + 1) * width))
-    work = np.empty((6, width))
-    rates, seam = np.empty((2, width)), np.zeros(width)
-    low = np.empty(0)
-    line_work = np.empty((4, n + 1 if second else 0))
+    away, home = np.empty(size if axis.periodic else 0), np.empty(kept if axis.periodic else 0)
+    block, row = np.empty((2, (BLOCK + 1) * width)), np.empty((6, width))
+    return _Workspace(
+        block[1],
+        block[0],
+        _Factors(np.empty(kept), np.empty(kept), home, np.empty(size), away),
+        _Carried(row[0], row[1], row[2], row[3], row[4], row[5]),
+        np.empty(size),
+        np.empty((2, width)),
+        np.zeros(width),
+        np.empty((4, axis.rows + 1 if second else 0)),
+    )
+
+
+@jit
+def _euler(system, dt, line, w, space, out):  # type: ignore[no-untyped-def]
+    """Implicit Euler on a tile."""
+    axis, x = system.axis, space.solution
+    n = axis.rows
+    _ascend(system, dt, line, w, False, space, x)
+    for r in range(((n - 1) // BLOCK) * BLOCK, -1, -BLOCK):
+        high = min(n, r + BLOCK)
+        _descend(axis, w, space.factors, r, high, x)
+        _move(out, axis, line, w, r, high - r, x[r * w :], False)
+
+
+@jit
+def _sdirk(system, dt, line, w, space, out):  # type: ignore[no-untyped-def]
+    """The two-stage method on a tile; where it leaves a negative entry, blended with implicit Euler."""
+    axis, x, rates, seam = system.axis, space.solution, space.rates, space.seam
+    n, zero = axis.rows, np.int64(0)  # a literal would compile the same function again
+    _ascend(system, GAMMA * dt, line, w, True, space, x)
+    _descend(axis, w, space.factors, zero, n, x)
+    t = (n - 1) * w
+    if axis.periodic:
+        for q in range(w):
+            seam[q] = (1.0 + KEEP) * (rates[0, q] * x[t + q] - rates[1, q] * x[q])
+    _second_stage(system, line, w, space.potential, x)
+    _ascend_again(axis, w, space, x)
+    _descend(axis, w, space.factors, zero, n, x)
+    if _any_negative(x, n * w):
+        if axis.periodic:
+            for q in range(w):
+                seam[q] += rates[0, q] * x[t + q] - rates[1, q] * x[q]
+        low = np.empty(n * w)
+        _ascend(system, dt, line, w, True, space, low)
+        _descend(axis, w, space.factors, zero, n, low)
+        _make_positive(axis, w, low, space, x)
+    _move(out, axis, line, w, zero, n, x, False)
+
+
+@kernel
+def solve(  # type: ignore[no-untyped-def]
+    order,
+    dt,
+    temperature,
+    inverse_temperature,
+    ints,
+    floats,
+    metric,
+    i,
+    mu,
+    potential,
+    start,
+    stop,
+    out,
+):
+    """One implicit step on tiles ``start <= j < stop`` of the lines of an axis.
+
+    The signature is wide because structures take their time on the way from Python, see `structures`.
+
+    Parameters
+    ----------
+    order : int
+        1 or 2.
+    dt : float
+        Length of the step.
+    temperature, inverse_temperature : float
+        As in `Heat`, or both 0.
+    ints, floats, metric
+        As in `Mesh`.
+    i : int
+        The axis.
+    mu, potential : (cells,) array
+        The density, and the potential that drives the drift.
+    start, stop : int
+        Tiles of `tile_width` lines.
+    out : (cells,) array
+        Where the density goes; it may be `mu`.
+    """
+    axis, second = axis_of(Mesh(ints, floats, metric, 0), i), order == 2
+    system = _System(axis, Heat(temperature, inverse_temperature, 1.0), mu, potential)
+    lines = axis.outer * axis.inner
+    width = tile_width(lines)
+    space = _workspace(axis, width, second)
     for tile in range(start, stop):
         line = tile * width
         w = min(width, lines - line)
-        _ascend(
-            mu,
-            potential,
-            ints,
-            floats,
-            metric,
-            temperature,
-            inverse_temperature,
-            step,
-            line,
-            w,
-            second,
-            block,
-            work,
-            up,
-            inverse,
-            home,
-            down,
-            away,
-            x,
-            rates,
-        )
         if second:
-            _descend(down, away, n, w, periodic, zero, n, x)
-            t = (n - 1) * w
-            if periodic:
-                for q in range(w):
-                    seam[q] = (1.0 + KEEP) * (rates[0, q] * x[t + q] - rates[1, q] * x[q])
-            _second_stage(mu, line, n, inner, w, block[0], x)
-            _ascend_again(up, inverse, home, n, w, periodic, work, x)
-            _descend(down, away, n, w, periodic, zero, n, x)
-            if _any_negative(x, n * w):
-                if periodic:
-                    for q in range(w):
-                        seam[q] += rates[0, q] * x[t + q] - rates[1, q] * x[q]
-                if low.size == 0:
-                    low = np.empty(size)
-                _ascend(
-                    mu,
-                    potential,
-                    ints,
-                    floats,
-                    metric,
-                    temperature,
-                    inverse_temperature,
-                    dt,
-                    line,
-                    w,
-                    second,
-                    block,
-                    work,
-                    up,
-                    inverse,
-                    home,
-                    down,
-                    away,
-                    low,
-                    rates,
-                )
-                _descend(down, away, n, w, periodic, zero, n, low)
-                _make_positive(low, seam, rates, n, w, periodic, line_work, x)
-            _move(out, line, w, n, inner, zero, n, x, False)
+            _sdirk(system, dt, line, w, space, out)
         else:
-            for r in range(((n - 1) // BLOCK) * BLOCK, -1, -BLOCK):
-                high = min(n, r + BLOCK)
-                _descend(down, away, n, w, periodic, r, high, x)
-                _move(out, line, w, n, inner, r, high - r, x[r * w :], False)
+            _euler(system, dt, line, w, space, out)
