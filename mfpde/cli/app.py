@@ -24,17 +24,7 @@ from mfpde import __version__
 from mfpde.cli.cite import cite
 from mfpde.cli.compare import compare
 from mfpde.cli.look import info, list_problems, plot, verify
-from mfpde.cli.output import (
-    BAD_INPUT,
-    INTERRUPTED,
-    UNWRITTEN,
-    RefusedError,
-    complain,
-    reason,
-    say,
-    silence,
-    unwritten,
-)
+from mfpde.cli.output import BAD_INPUT, INTERRUPTED, UNWRITTEN, RefusedError, complain, reason, say, silence, unwritten
 from mfpde.cli.references import reference
 from mfpde.cli.runs import resume, run
 

@@ -10,16 +10,7 @@ import typer
 
 from mfpde.cli.files import PICTURE_SUFFIXES, check_suffix, check_target
 from mfpde.cli.options import Force, SolutionFile, floats, integers
-from mfpde.cli.output import (
-    FAILED,
-    INCONSISTENT,
-    UNDECIDED,
-    RefusedError,
-    complain,
-    one_line_warnings,
-    refusing,
-    say,
-)
+from mfpde.cli.output import FAILED, INCONSISTENT, UNDECIDED, RefusedError, complain, one_line_warnings, refusing, say
 from mfpde.cli.solutions import load_file
 from mfpde.support.files import SUFFIXES
 from mfpde.support.words import suggestion

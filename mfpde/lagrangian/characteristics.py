@@ -20,16 +20,7 @@ from numpy.typing import ArrayLike
 from mfpde.equation.grid import axis_number
 from mfpde.equation.measures.quadrature import Block
 from mfpde.equation.problem import Problem
-from mfpde.lagrangian.ancestry import (
-    Places,
-    Watch,
-    ancestral_mass,
-    descent,
-    nodes_of,
-    of_a_density,
-    watch,
-    worst,
-)
+from mfpde.lagrangian.ancestry import Places, Watch, ancestral_mass, descent, nodes_of, of_a_density, watch, worst
 from mfpde.lagrangian.node_flow import find_ancestors
 from mfpde.lagrangian.nodes import (
     RTOL_FLOOR,
@@ -44,18 +35,7 @@ from mfpde.lagrangian.nodes import (
     method,
     pieces,
 )
-from mfpde.support.arguments import (
-    COUNT,
-    COUNTS,
-    FLAG,
-    NONE,
-    NUMBER,
-    POSITIVE,
-    POWER,
-    numbers,
-    one_of,
-    require,
-)
+from mfpde.support.arguments import COUNT, COUNTS, FLAG, NONE, NUMBER, POSITIVE, POWER, numbers, one_of, require
 from mfpde.support.arrays import Array
 from mfpde.support.saves import same_time, save_times, within_run
 from mfpde.support.session import progress_bar, shows_progress, warn

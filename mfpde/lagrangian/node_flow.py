@@ -10,23 +10,8 @@ from functools import partial
 import numpy as np
 
 from mfpde.equation.problem import Problem
-from mfpde.lagrangian.ancestry import (
-    Places,
-    Watch,
-    ancestral_mass,
-    find_places,
-    nodes_of,
-    of_a_density,
-    worst,
-)
-from mfpde.lagrangian.nodes import (
-    STENCIL_STEP,
-    Dynamics,
-    Record,
-    Stepping,
-    density_back,
-    integrate,
-)
+from mfpde.lagrangian.ancestry import Places, Watch, ancestral_mass, find_places, nodes_of, of_a_density, worst
+from mfpde.lagrangian.nodes import STENCIL_STEP, Dynamics, Record, Stepping, density_back, integrate
 from mfpde.support.arrays import Array
 from mfpde.support.saves import distinct_times, nearest
 from mfpde.support.threads import one_blas_thread

@@ -14,15 +14,7 @@ from scipy import integrate, special, stats
 from shared import quadratic, quiet
 
 import mfpde as mf
-from mfpde.particles import (
-    BirthDeath,
-    GradientDescent,
-    KernelDensity,
-    Langevin,
-    PopulationControl,
-    Weights,
-    coupled,
-)
+from mfpde.particles import BirthDeath, GradientDescent, KernelDensity, Langevin, PopulationControl, Weights, coupled
 
 Z = 4.0
 TAU = 2 * np.pi

@@ -18,15 +18,7 @@ from scipy import stats
 from shared import printed_by, quadratic, quiet
 
 import mfpde as mf
-from mfpde.particles import (
-    SGD,
-    BirthDeath,
-    GradientDescent,
-    Langevin,
-    PopulationControl,
-    Weights,
-    coupled,
-)
+from mfpde.particles import SGD, BirthDeath, GradientDescent, Langevin, PopulationControl, Weights, coupled
 from mfpde.particles.ensemble import Batches, systematic
 from mfpde.particles.fields import DirectField, Mesh, MeshField, make_field, mesh_shape
 from mfpde.particles.random_streams import generator

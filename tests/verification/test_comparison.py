@@ -22,13 +22,7 @@ from mfpde.particles import BirthDeath, GradientDescent, Langevin, Weights
 from mfpde.verification.comparison.distances import Quantile, circle_distance
 from mfpde.verification.comparison.mean_field import Field, MeshDensities, exact_field, solution_field
 from mfpde.verification.comparison.replicas import common_step
-from mfpde.verification.comparison.statistics import (
-    Rules,
-    _Data,
-    _extrapolate,
-    _judge,
-    _slope,
-)
+from mfpde.verification.comparison.statistics import Rules, _Data, _extrapolate, _judge, _slope
 from mfpde.verification.estimates import Estimate, combine, intercept, line_weights
 
 Z = 5.0

@@ -10,12 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfpde.equation.energy.base import central_difference, difference_step
-from mfpde.equation.energy.factors import (
-    AxisFactor,
-    CosineFactor,
-    LinearFactor,
-    golden_points,
-)
+from mfpde.equation.energy.factors import AxisFactor, CosineFactor, LinearFactor, golden_points
 from mfpde.equation.energy.gradients import check_gradient
 from mfpde.equation.grid import Axis
 from mfpde.support import arguments

@@ -19,10 +19,7 @@ import numpy as np
 from mfpde.equation.energy.axis_kernels import OTHERS, AxisKernel, AxisKernelOnAxis
 from mfpde.equation.energy.base import MEMORY_LIMIT, axis_positions, central_difference, difference_step
 from mfpde.equation.energy.convolution import FFT_FROM, along, convolution, fft_differences
-from mfpde.equation.energy.factors import (
-    AxisFactor,
-    OneFactor,
-)
+from mfpde.equation.energy.factors import AxisFactor, OneFactor
 from mfpde.equation.energy.gradients import PLACES, check_gradient, probe_points
 from mfpde.equation.energy.nystrom import nystrom_factor
 from mfpde.equation.grid import Axis, Grid

@@ -5,11 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mfpde.equation.energy.axis_kernels import AxisKernelOnAxis
-from mfpde.equation.energy.factors import (
-    AxisFactor,
-    gauss_legendre,
-    golden_points,
-)
+from mfpde.equation.energy.factors import AxisFactor, gauss_legendre, golden_points
 from mfpde.support.arrays import Array
 
 __all__ = ["nystrom_factor"]

@@ -11,15 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mfpde.equation.grid import Axis, Grid, as_axes
-from mfpde.equation.measures.base import (
-    NEGLIGIBLE_MASS,
-    Empty,
-    Measure,
-    RestrictedMeasure,
-    midpoints,
-    outer,
-    tensor,
-)
+from mfpde.equation.measures.base import NEGLIGIBLE_MASS, Empty, Measure, RestrictedMeasure, midpoints, outer, tensor
 from mfpde.equation.measures.quadrature import Block, Place, density_rule
 from mfpde.support.arguments import shown, values_of
 from mfpde.support.arrays import Array

@@ -26,16 +26,7 @@ from mfpde.mesh.compiled.options import (
     contracted,
     jit,
 )
-from mfpde.support.pointers import (
-    at,
-    larger,
-    peek,
-    put,
-    put_fourth,
-    put_second,
-    put_third,
-    smaller,
-)
+from mfpde.support.pointers import at, larger, peek, put, put_fourth, put_second, put_third, smaller
 
 __all__ = [
     "conductance",

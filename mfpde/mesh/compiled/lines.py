@@ -22,16 +22,7 @@ from mfpde.mesh.compiled.structures import (
     Block,
     Buffers,
 )
-from mfpde.support.pointers import (
-    at,
-    fetch,
-    larger,
-    peek,
-    pointer,
-    put,
-    shift,
-    smaller,
-)
+from mfpde.support.pointers import at, fetch, larger, peek, pointer, put, shift, smaller
 
 __all__ = [
     "add_term",

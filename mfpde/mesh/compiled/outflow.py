@@ -23,16 +23,7 @@ from mfpde.mesh.compiled.lines import (
     with_ghosts,
 )
 from mfpde.mesh.compiled.options import AHEAD, MAGNITUDE, PIECE, by_structure, inlined, kernel
-from mfpde.mesh.compiled.structures import (
-    Ahead,
-    Block,
-    Fitted,
-    Mesh,
-    Muscl,
-    Task,
-    Upwind,
-    Weno,
-)
+from mfpde.mesh.compiled.structures import Ahead, Block, Fitted, Mesh, Muscl, Task, Upwind, Weno
 from mfpde.support.pointers import at, pointer, shift, smaller
 
 __all__ = ["largest", "outflow"]

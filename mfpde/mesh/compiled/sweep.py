@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mfpde.mesh.compiled.faces import (
-    correct,
-    difference,
-    guard,
-    half_slopes,
-    largest_entry,
-    line_muscl,
-    pass_muscl,
-)
+from mfpde.mesh.compiled.faces import correct, difference, guard, half_slopes, largest_entry, line_muscl, pass_muscl
 from mfpde.mesh.compiled.lines import (
     axis_of,
     band_of,
@@ -31,16 +23,7 @@ from mfpde.mesh.compiled.lines import (
     six_rows,
     with_ghosts,
 )
-from mfpde.mesh.compiled.options import (
-    AHEAD,
-    FLUSH,
-    PIECE,
-    SHORT,
-    VAN_LEER,
-    by_structure,
-    inlined,
-    kernel,
-)
+from mfpde.mesh.compiled.options import AHEAD, FLUSH, PIECE, SHORT, VAN_LEER, by_structure, inlined, kernel
 from mfpde.mesh.compiled.stencils import ask, fitted_flux, limited, low_order, muscl_flux, points, upwind_flux
 from mfpde.mesh.compiled.structures import (
     Ahead,

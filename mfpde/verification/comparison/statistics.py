@@ -13,15 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mfpde.support.arrays import Array
-from mfpde.verification.comparison.findings import (
-    ANCESTORS,
-    DOUBT,
-    FEWEST,
-    STEP_SHARE,
-    Finding,
-    Verdict,
-    overall,
-)
+from mfpde.verification.comparison.findings import ANCESTORS, DOUBT, FEWEST, STEP_SHARE, Finding, Verdict, overall
 from mfpde.verification.comparison.observer import Observable
 from mfpde.verification.estimates import Estimate, combine, line_weights
 

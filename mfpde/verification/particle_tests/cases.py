@@ -14,9 +14,7 @@ import numpy as np
 
 from mfpde.support.arguments import entries, numbers, shown, whole
 from mfpde.support.arrays import Array
-from mfpde.verification.observables import (
-    as_times,
-)
+from mfpde.verification.observables import as_times
 from mfpde.verification.particle_tests.recorder import (
     ParticleRecorder,
     certified_named,

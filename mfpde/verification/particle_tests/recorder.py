@@ -17,14 +17,7 @@ from mfpde.equation.problem import Problem, Reaction
 from mfpde.support.arguments import numbers, real, shown
 from mfpde.support.arrays import Array
 from mfpde.support.words import one_line
-from mfpde.verification.observables import (
-    DecayRate,
-    DensityAt,
-    EnergyAt,
-    Measured,
-    Observable,
-    as_times,
-)
+from mfpde.verification.observables import DecayRate, DensityAt, EnergyAt, Measured, Observable, as_times
 from mfpde.verification.references.certified import Certified, Reference
 from mfpde.verification.walls import beyond_walls, check_inside, within_walls
 

@@ -12,9 +12,7 @@ from mfpde.equation.problem import Problem
 from mfpde.lagrangian.ancestry import descent_at
 from mfpde.support.arguments import shown
 from mfpde.support.arrays import Array
-from mfpde.verification.observables import (
-    Observable,
-)
+from mfpde.verification.observables import Observable
 
 if TYPE_CHECKING:
     import pandas

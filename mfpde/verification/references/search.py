@@ -18,11 +18,7 @@ from mfpde.equation.problem import Problem
 from mfpde.lagrangian.nodes import OutOfTime
 from mfpde.support.arrays import Array
 from mfpde.support.saves import nearest
-from mfpde.verification.observables import (
-    DecayRate,
-    Observable,
-    as_times,
-)
+from mfpde.verification.observables import DecayRate, Observable, as_times
 from mfpde.verification.references.certified import CONFIRMED, ROUND_OFF, Certified, LevelRun
 from mfpde.verification.references.level_cache import LevelCache
 from mfpde.verification.references.refinement import FLOOR, LEAST_LEVELS, SAFETY, SAFETY_IN_TIME, Ladder, Level, worst
