@@ -20,7 +20,7 @@ import numpy as np
 
 from mfpde.mesh.compiled.bernoulli import bernoulli
 from mfpde.mesh.compiled.lines import axis_of
-from mfpde.mesh.compiled.options import SAFE, jit, kernel
+from mfpde.mesh.compiled.options import SAFE, inlined, jit, kernel
 from mfpde.mesh.compiled.structures import Axis, Heat, Mesh
 from mfpde.support.arrays import Array
 from mfpde.support.pointers import at
@@ -116,6 +116,8 @@ class _Workspace(NamedTuple):
         The flux through face 0.
     line : (4, rows + 1) array
         For single lines.
+    keep : bool
+        Whether all factors are for all rows, and not only `down` and `away`: another right-hand side follows.
     """
 
     cells: Array
@@ -126,6 +128,7 @@ class _Workspace(NamedTuple):
     rates: Array
     seam: Array
     line: Array
+    keep: bool
 
 
 @jit
@@ -251,7 +254,7 @@ def _eliminate_round(rows, w, mu, factors, x, carried):  # type: ignore[no-untyp
             b[q] = m[q] + up[q] * y
 
 
-@jit
+@inlined
 def _begin(system, scale, line, w, space):  # type: ignore[no-untyped-def]
     """Take the first row in hand, and on a periodic axis its rates to the last one and back, which are kept."""
     axis, carried, pv = system.axis, space.carried, space.potential
@@ -271,7 +274,7 @@ def _begin(system, scale, line, w, space):  # type: ignore[no-untyped-def]
         space.rates[1, q] = carried.p[q]
 
 
-@jit
+@inlined
 def _before_last(w, factors, x, carried):  # type: ignore[no-untyped-def]
     """`_eliminate` the row before the last one of a periodic axis: the next row and the last are the same."""
     for q in range(w):
@@ -282,18 +285,17 @@ def _before_last(w, factors, x, carried):  # type: ignore[no-untyped-def]
         carried.last[q] += carried.c[q] - 1.0
 
 
-@jit
+@inlined
 def _from(factors, k, t, w):  # type: ignore[no-untyped-def]
     """The factors from entry `t` on, those of a block from `k` on; `down` from the next row on."""
     return _Factors(factors.up[k:], factors.inverse[k:], factors.home[k:], factors.down[t + w :], factors.away[t:])
 
 
 @jit
-def _ascend(system, dt, line, w, keep, space, x):  # type: ignore[no-untyped-def]
+def _ascend(system, dt, line, w, space, x):  # type: ignore[no-untyped-def]
     """Set up and eliminate all rows of a tile, and find the last entry of the solution.
 
-    `up`, `inverse` and `home` are for all rows with `keep` and for a block without. The rates of face 0 are left in
-    `space.rates`.
+    The rates of face 0 are left in `space.rates`.
     """
     axis, carried, pv, right = system.axis, space.carried, space.potential, space.cells
     n, periodic = axis.rows, axis.periodic
@@ -304,7 +306,7 @@ def _ascend(system, dt, line, w, keep, space, x):  # type: ignore[no-untyped-def
         faces = min(BLOCK, n - 1 - r)
         size = faces * w
         t = r * w
-        factors = _from(space.factors, t if keep else 0, t, w)
+        factors = _from(space.factors, t if space.keep else 0, t, w)
         ahead, back = factors.up[:size], factors.inverse[:size]
         _move(system.potential, axis, line, w, r, faces + 1, pv, True)
         _move(system.mu, axis, line, w, r + 1, faces, right, True)
@@ -493,7 +495,7 @@ def tile_width(lines):  # type: ignore[no-untyped-def]
     return min(WIDTH, lines)
 
 
-@jit
+@inlined
 def _workspace(axis, width, second):  # type: ignore[no-untyped-def]
     """Scratch arrays for tiles of `width` lines, and steps of first or `second` order."""
     size = axis.rows * width
@@ -509,27 +511,28 @@ def _workspace(axis, width, second):  # type: ignore[no-untyped-def]
         np.empty((2, width)),
         np.zeros(width),
         np.empty((4, axis.rows + 1 if second else 0)),
+        second,
     )
 
 
-@jit
+@inlined
 def _euler(system, dt, line, w, space, out):  # type: ignore[no-untyped-def]
     """Implicit Euler on a tile."""
     axis, x = system.axis, space.solution
     n = axis.rows
-    _ascend(system, dt, line, w, False, space, x)
+    _ascend(system, dt, line, w, space, x)
     for r in range(((n - 1) // BLOCK) * BLOCK, -1, -BLOCK):
         high = min(n, r + BLOCK)
         _descend(axis, w, space.factors, r, high, x)
         _move(out, axis, line, w, r, high - r, x[r * w :], False)
 
 
-@jit
+@inlined
 def _sdirk(system, dt, line, w, space, out):  # type: ignore[no-untyped-def]
     """The two-stage method on a tile; where it leaves a negative entry, blended with implicit Euler."""
     axis, x, rates, seam = system.axis, space.solution, space.rates, space.seam
     n, zero = axis.rows, np.int64(0)  # a literal would compile the same function again
-    _ascend(system, GAMMA * dt, line, w, True, space, x)
+    _ascend(system, GAMMA * dt, line, w, space, x)
     _descend(axis, w, space.factors, zero, n, x)
     t = (n - 1) * w
     if axis.periodic:
@@ -543,7 +546,7 @@ def _sdirk(system, dt, line, w, space, out):  # type: ignore[no-untyped-def]
             for q in range(w):
                 seam[q] += rates[0, q] * x[t + q] - rates[1, q] * x[q]
         low = np.empty(n * w)
-        _ascend(system, dt, line, w, True, space, low)
+        _ascend(system, dt, line, w, space, low)
         _descend(axis, w, space.factors, zero, n, low)
         _make_positive(axis, w, low, space, x)
     _move(out, axis, line, w, zero, n, x, False)
