@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import warnings
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -237,3 +238,39 @@ def test_plain_python_gives_the_compiled_numbers(without_a_compiler):
 
 def test_plain_python_says_once_that_it_is_slow(without_a_compiler):
     assert without_a_compiler.stderr.count("NUMBA_DISABLE_JIT is set") == 1
+
+
+class One(NamedTuple):
+    x: float
+
+
+class Two(NamedTuple):
+    x: float
+    y: float
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["compiled", "interpreted"])
+def test_a_variant_is_chosen_by_the_class_of_a_structure(monkeypatch, plain):
+    monkeypatch.setattr(compiling, "interpreted", lambda: plain)
+
+    @compiling.by_class(error_model="numpy")
+    def area(shape, scale):
+        """The area of a shape."""
+
+    @area.register(One)
+    def of_one(shape, scale):
+        return scale * shape.x**2
+
+    @area.register(Two)
+    @compiling.compiled(cache=False)
+    def of_two(shape, scale):
+        return scale * shape.x * shape.y
+
+    def twice(shape):
+        return area(shape, 2.0)
+
+    called = twice if plain else numba.njit(twice)
+    assert (called(One(3.0)), called(Two(3.0, 5.0))) == (18.0, 30.0)
+    assert area.__doc__ == "The area of a shape."
+    with pytest.raises(KeyError if plain else numba.TypingError):
+        called((3.0, 5.0))
