@@ -3,7 +3,7 @@
 No numba here: the operator makes schemes, meshes and `Heat`, compiled code the others. The class of a structure is part
 of its type: functions are chosen by it when they are compiled (`compiling.by_class`). To hand one from Python to
 compiled code takes 0.6 microseconds, a tenth of a sweep over 200 cells: kernels take the scheme and the temperature as
-structures, and what there is one array of as it is. A pointer is that of `mfpde.support.pointers`.
+structures, and all else piece by piece. A pointer is that of `mfpde.support.pointers`.
 """
 
 from __future__ import annotations
