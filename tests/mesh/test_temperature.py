@@ -350,6 +350,25 @@ class TestGaussian:
         full = mf.solve(replace(problem, reaction="free-energy"), (200,), save=9, **QUIET)
         assert np.ptp(full.energy) < 1e-6
 
+    def test_order_in_time_while_it_cools(self):
+        """Third, of the unsplit method; frozen over a step it would be the first. Against 16 times the steps."""
+        problem = mf.Problem(
+            mf.External(lambda x: 0.5 * x**2, lambda x: (x,)), [mf.Axis("x", -5, 5)], mf.Product(x=stats.norm(1, 0.6)),
+            t_end=0.5, temperature=mf.ExponentialDecay(0.5, 2.0),
+        )  # fmt: skip
+
+        def end(steps):
+            found = mf.solve(
+                problem, 30, scheme=mf.Upwind(), method=mf.ExponentialSSPRK3(), save=2, progress=False,
+                controller=mf.FixedStep(problem.t_end / steps),
+            )  # fmt: skip
+            return found.density[-1]
+
+        coarse, fine, reference = (end(steps) for steps in (40, 80, 1280))
+        errors = [np.abs(density - reference).max() for density in (coarse, fine)]
+        assert np.log2(errors[0] / errors[1]) == pytest.approx(3.0, abs=0.15)
+        assert errors[1] < 5e-8
+
     def test_annealing(self):
         """s' = -2 a s + 2 tau(t) with a temperature that decays, scaled by a schedule and a metric."""
         tau = mf.ExponentialDecay(0.5, 0.8)
