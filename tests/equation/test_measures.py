@@ -250,6 +250,16 @@ def test_the_mean_of_an_atom_is_exact_away_from_the_walls(c, n, data):
     assert mean == pytest.approx(np.clip(c, -5 + half, 5 - half), abs=1e-13)
 
 
+@pytest.mark.parametrize("make", [lambda x: Dirac(x=x), lambda x: Particles(np.array([[x]]))], ids=["atom", "particle"])
+@pytest.mark.parametrize(("x", "cell"), [(-5.0, 0), (-4.7, 0), (4.7, -1), (5.0, -1)])
+def test_between_a_wall_and_its_nearest_centre_all_is_on_that_cell(make, x, cell):
+    grid = Grid([X], [10])
+    masses = make(x).restrict([X]).cells(grid) * grid.cell_volume
+    expected = np.zeros(10)
+    expected[cell] = 1.0
+    assert np.array_equal(masses, expected)
+
+
 def test_atoms_on_the_circle_wrap():
     grid = Grid([TURN], [16])
     h = grid.spacing[0]
