@@ -525,9 +525,10 @@ class TestEnergyBalance:
             {"alpha": Wave(), "schedule": Wave()},
             {"reaction": "unbalanced"},
             {"rate": np.tanh},
+            {"reaction": "unbalanced", "rate": np.tanh},
             {"metric": (lambda x: 1 + x**2 / 10,)},
         ],
-        ids=["balanced", "gradient-flow", "schedules", "unbalanced", "rate", "metric"],
+        ids=["balanced", "gradient-flow", "schedules", "unbalanced", "rate", "unbalanced-rate", "metric"],
     )
     def test_bumps(self, changes, scheme):
         problem = replace(mf.problems.gaussian_bumps(), **changes)
