@@ -8,9 +8,39 @@ True
 Names are imported when they are first used, so that importing the package costs numpy only.
 """
 
-import lazy_loader
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import sys
+from typing import Any
 
 __version__ = "0.1.0"
 
-# names and homes are in the stub beside this file, once
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+def _homes() -> dict[str, str]:
+    """Where each public name is, from the stub beside this file, which type checkers read as well: "" is a module."""
+    stub = ast.parse(pkgutil.get_data(__name__, "__init__.pyi") or b"")
+    imports = (node for node in stub.body if isinstance(node, ast.ImportFrom))
+    return {name.name: node.module or "" for node in imports for name in node.names}
+
+
+_HOMES = _homes()
+
+# the module of energies was none of the names that a star brings: an energy is what users call so
+__all__ = sorted(set(_HOMES) - {"energy"})
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mfpde' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+    if not _HOMES[name]:
+        return importlib.import_module(f"mfpde.{name}")
+    value = getattr(importlib.import_module(f"mfpde.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

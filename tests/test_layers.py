@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import grimp
@@ -73,3 +77,17 @@ def test_what_climbs_is_seen():
     assert circles(climber) == []
     climber.add_import(importer="mfpde.equation.grid", imported="mfpde.equation.problem")
     assert any({"mfpde.equation.grid", "mfpde.equation.problem"} <= set(circle) for circle in circles(climber))
+
+
+def test_the_package_is_found_in_a_zip(tmp_path):
+    """The stub of public names is read as data of the package, wherever that is."""
+    with zipfile.ZipFile(tmp_path / "package.zip", "w") as archive:
+        for path in (*PACKAGE.rglob("*.py"), PACKAGE / "__init__.pyi"):
+            archive.write(path, path.relative_to(PACKAGE.parent))
+    code = "import mfpde; print(mfpde.__file__, mfpde.Axis('x', 0, 1), mfpde.problems.names()[0], len(mfpde.__all__))"
+    found = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "package.zip")},
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith(str(tmp_path))

@@ -257,11 +257,9 @@ class Problem:
     def __post_init__(self) -> None:
         set_ = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
         if not isinstance(self.energy, Energy):
-            raise ValueError(f"energy must be an Energy, not {type(self.energy).__name__}; see mfpde.equation.energy")
+            raise ValueError(f"energy must be an Energy, not {type(self.energy).__name__}; see mfpde.energy")
         if not isinstance(self.initial, Measure):
-            raise ValueError(
-                f"initial must be a Measure, not {type(self.initial).__name__}; see mfpde.equation.measures.base"
-            )
+            raise ValueError(f"initial must be a Measure such as mfpde.Product, not {type(self.initial).__name__}")
         axes = (self.axes,) if isinstance(self.axes, Axis) else entries(self.axes, "the axes of a problem")
         Grid(axes, (4,) * len(axes))  # checks number and names
         set_("axes", axes)
@@ -453,7 +451,9 @@ class Problem:
         for values in energies:
             add(values)
         if not energies:
-            digest.update(f"|{type(self.energy).__module__}.{type(self.energy).__qualname__}".encode())
+            # files of earlier versions have the names from before the package was in wings
+            home = type(self.energy).__module__.replace("mfpde.equation.", "mfpde.")
+            digest.update(f"|{home}.{type(self.energy).__qualname__}".encode())
         add(self.mu_0.cells(Grid(tuple(self.axes), (8,) * len(self.axes))))
         times = np.array([0.1, 0.3, 0.7, 1.0]) * self.t_end
         for schedule in (self.alpha, self.temperature, self.schedule):
