@@ -28,7 +28,7 @@ def _homes() -> dict[str, str]:
 
 _HOMES = _homes()
 
-# the module of energies was none of the names that a star brings: an energy is what users call so
+# a star does not bring the module of energies: users call an energy so
 __all__ = sorted(set(_HOMES) - {"energy"})
 
 
