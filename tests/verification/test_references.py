@@ -17,7 +17,7 @@ import mfpde as mf
 from mfpde.lagrangian.nodes import OutOfTime
 from mfpde.mesh import run as integration
 from mfpde.verification import observables
-from mfpde.verification.references import certified, level_cache, reference, refinement, routes, search
+from mfpde.verification.references import certified, level_cache, refinement, routes, search
 
 
 def wide(problem):
@@ -124,7 +124,7 @@ def test_masses_in_intervals_are_of_fourth_order(point_values, end):
         grid = problem.grid(n)
         x, f = grid.centres(0), grid.faces(0)
         weights = law.pdf(x) * grid.cell_volume if point_values else np.diff(law.cdf(f))
-        at = reference.Measured(problem, (x,), weights, 0.0, grid, point_values)
+        at = observables.Measured(problem, (x,), weights, 0.0, grid, point_values)
         found = mf.Marginal("x", edges).measure(at) * np.diff(edges)
         assert found.sum() == pytest.approx(float(mf.MassIn({"x": (-1.0, 0.9)}).measure(at)), rel=1e-13)
         errors.append(np.abs(found - np.diff(law.cdf(edges))).max())
@@ -139,7 +139,7 @@ def test_boxes_over_several_axes():
     grid = problem.grid((120, 100))
     law = {"c": stats.norm(0.5, 0.8), "y": stats.norm(-0.5, 0.7)}
     mass = np.outer(*(np.diff(law[a.name].cdf(grid.faces(i))) for i, a in enumerate(grid.axes)))
-    at = reference.Measured(problem, tuple(grid.mesh()), mass, 0.0, grid)
+    at = observables.Measured(problem, tuple(grid.mesh()), mass, 0.0, grid)
     found = float(mf.MassIn({"c": (0.0, 1.0), "y": (-1.0, 0.3)}).measure(at))
     expected = np.prod([law["c"].cdf(1.0) - law["c"].cdf(0.0), law["y"].cdf(0.3) - law["y"].cdf(-1.0)])
     assert found == pytest.approx(expected, abs=2e-5)
@@ -168,15 +168,19 @@ def test_where_characteristics_do_not_apply_meshes_are_compared():
 
 
 def test_discretisations_that_differ_are_seen(monkeypatch):
-    measure = reference.EnergyAt.measure
-    monkeypatch.setattr(reference.EnergyAt, "measure", lambda self, at: measure(self, at) * (1.05 if at.grid else 1.0))
+    measure = observables.EnergyAt.measure
+    monkeypatch.setattr(
+        observables.EnergyAt, "measure", lambda self, at: measure(self, at) * (1.05 if at.grid else 1.0)
+    )
     with pytest.raises(mf.Disagreement, match=r"'quadratic-well', energy: characteristics says .* mesh, Weno5 "):
         mf.reference(mf.problems.quadratic_well(mean=0.3, alpha=0.0), 1e-5, memory=5e4)
 
 
 def test_between_agreement_and_error_the_bar_reaches_to_the_other_value(monkeypatch):
-    measure = reference.EnergyAt.measure
-    monkeypatch.setattr(reference.EnergyAt, "measure", lambda self, at: measure(self, at) * (1.05 if at.grid else 1.0))
+    measure = observables.EnergyAt.measure
+    monkeypatch.setattr(
+        observables.EnergyAt, "measure", lambda self, at: measure(self, at) * (1.05 if at.grid else 1.0)
+    )
     monkeypatch.setattr(search, "DOUBT", math.inf)
     found = mf.reference(mf.problems.quadratic_well(mean=0.3, alpha=0.0), 1e-5, memory=5e4)
     energy = found["energy"]
@@ -346,7 +350,7 @@ class TestLevelsOnDisk:
         route = routes.NodeRoute(mf.problems.quadratic_well(), np.array([1.0]))
 
         @dataclasses.dataclass(frozen=True)
-        class Own(reference.Observable):
+        class Own(observables.Observable):
             function: object
 
             name = "own"
@@ -422,7 +426,7 @@ class TestDensities:
         for n in (60, 120, 240):
             grid = problem.grid(n)
             weights = law.pdf(grid.centres(0)) * grid.cell_volume if point_values else np.diff(law.cdf(grid.faces(0)))
-            at = reference.Measured(problem, (grid.centres(0),), weights, 0.0, grid, point_values)
+            at = observables.Measured(problem, (grid.centres(0),), weights, 0.0, grid, point_values)
             errors.append(np.abs(mf.DensityAt(x).measure(at) - law.pdf(x)).max())
         assert np.log2(errors[0] / errors[-1]) / 2 > (5.5 if point_values else 3.8)
         assert errors[-1] < (1e-7 if point_values else 2e-5)
@@ -432,7 +436,7 @@ class TestDensities:
         grid = problem.grid((80, 90))
         law = [stats.norm(0.5, 0.8), stats.norm(-0.5, 0.7)]
         values = np.multiply.outer(law[0].pdf(grid.centres(0)), law[1].pdf(grid.centres(1)))
-        at = reference.Measured(problem, tuple(grid.mesh()), values * grid.cell_volume, 0.0, grid, True)
+        at = observables.Measured(problem, tuple(grid.mesh()), values * grid.cell_volume, 0.0, grid, True)
         points = np.array([[0.1, 0.2], [1.3, -0.9]])
         exact = law[0].pdf(points[:, 0]) * law[1].pdf(points[:, 1])
         np.testing.assert_allclose(mf.DensityAt(points).measure(at), exact, rtol=1e-5)
@@ -440,7 +444,7 @@ class TestDensities:
             mf.DensityAt([0.0, 0.1, 0.2]).measure(at)
         with pytest.raises(ValueError, match=r"must lie in \[.*\] along 'c'"):
             mf.DensityAt([[99.0, 0.0]]).measure(at)
-        cloud = reference.Measured(problem, tuple(points.T), np.full(2, 0.5), 0.0)
+        cloud = observables.Measured(problem, tuple(points.T), np.full(2, 0.5), 0.0)
         with pytest.raises(ValueError, match="a cloud of particles has no density"):
             mf.DensityAt(points).measure(cloud)
 
@@ -883,7 +887,7 @@ def test_what_does_not_fit_is_refused(arguments, match):
 
 
 @dataclasses.dataclass(frozen=True)
-class Untimed(reference.Observable):
+class Untimed(observables.Observable):
     name = "untimed"
 
     def measure(self, at):
@@ -891,7 +895,7 @@ class Untimed(reference.Observable):
 
 
 @dataclasses.dataclass(frozen=True)
-class Told(reference.Observable):
+class Told(observables.Observable):
     tell: object = None
     times: object = None
     name = "told"

@@ -18,32 +18,15 @@ from mfpde.support.arrays import Array
 from mfpde.support.session import budget_bar
 from mfpde.verification.observables import (
     DecayRate,
-    DensityAt,
     EnergyAt,
-    Marginal,
-    MassIn,
-    Measured,
-    Moment,
     Observable,
-    OutputAt,
     as_times,
 )
 from mfpde.verification.references.certified import Certified, Reference
 from mfpde.verification.references.level_cache import LevelCache, cache_folder
 from mfpde.verification.references.search import Job, Search
 
-__all__ = [
-    "DecayRate",
-    "DensityAt",
-    "EnergyAt",
-    "Marginal",
-    "MassIn",
-    "Measured",
-    "Moment",
-    "Observable",
-    "OutputAt",
-    "reference",
-]
+__all__ = ["reference"]
 
 
 def reference(
