@@ -431,7 +431,7 @@ def _cost(study: Study) -> None:
 
 
 def _times(problem: mf.Problem, shape: tuple[int, ...]) -> dict[str, float]:
-    from mfpde.mesh.methods.base import Coefficients
+    from mfpde.mesh.semidiscrete import Coefficients
 
     tau, alpha = problem.temperature(0.0), problem.alpha(0.0)
     at = Coefficients(lambda c: alpha, lambda c: tau)

@@ -231,6 +231,7 @@ def _check(
     """Refuse arguments of `stationary` that do not fit, each with the value and the remedy."""
     if not isinstance(problem, Problem):
         raise ValueError(f"stationary needs a Problem, not {shown(problem)}; see mfpde.problems")
+    problem.refuse_terms("minimisers")
     require(
         tolerance=(tolerance, NUMBER), max_iterations=(max_iterations, WHOLE), time_limit=(time_limit, POSITIVE | NONE)
     )

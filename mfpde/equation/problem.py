@@ -23,6 +23,7 @@ from mfpde.equation.finite import place_of
 from mfpde.equation.grid import Axis, Grid, box
 from mfpde.equation.measures.base import Measure, RestrictedMeasure
 from mfpde.equation.schedules import Constant, Schedule, as_schedule
+from mfpde.equation.terms import Frozen, Term
 from mfpde.support.arguments import entries, function, member, numbers, read_only, real, shown, values_of
 from mfpde.support.arrays import Array
 from mfpde.support.threads import one_blas_thread
@@ -199,6 +200,8 @@ class Problem:
         An increasing ``f``: the reaction is ``(f(V) - mean f(V)) mu`` instead of ``(V - Vbar) mu``.
     reinjection : Reinjection, optional
         Birth from a fixed measure.
+    terms : sequence of Term, optional
+        Operators of your own that are added to transport and reaction, see `Term`; on a mesh only.
     schedule : float or Schedule or callable, optional
         ``s(t) >= 0``, a common factor of everything: a learning-rate schedule.
     metric : sequence of (None or float or callable), optional
@@ -253,6 +256,7 @@ class Problem:
     network: Network | None = None
     exact: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] | None = None
+    terms: Sequence[Term] = ()
 
     def __post_init__(self) -> None:
         set_ = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
@@ -276,6 +280,7 @@ class Problem:
         set_("reaction", member(Reaction, self.reaction, "reaction"))
         if self.metric is not None:
             set_("metric", _as_metric(self.metric, axes))
+        set_("terms", _as_terms(self.terms))
         self._check_kinds()
         self._check_reaction()
         if self.shape is not None:
@@ -407,6 +412,12 @@ class Problem:
             raise ValueError(f"problem {self.name!r} names no network; give Problem(network=Network(unit))")
         return self.network.output(x, coordinates, weights)
 
+    def refuse_terms(self, what: str) -> None:
+        """Raise a `ValueError` where the problem has terms of its own, which `what` cannot carry."""
+        if self.terms:
+            names = ", ".join(map(repr, self.terms))
+            raise ValueError(f"terms of the problem's own ({names}) act on a mesh only, not on {what}; use mfpde.solve")
+
     def grid(self, shape: Sequence[int] | int | None = None) -> Grid:
         """A mesh on the box: `shape`, or the one the problem suggests.
 
@@ -464,9 +475,14 @@ class Problem:
             add(self.mobility(i, *points.T))
         if self.base is not None:
             add(self.log_base(*points.T))
+        small = Grid(tuple(self.axes), (8,) * len(self.axes))
         if self.reinjection is not None:
-            born = self.reinjection.measure.restrict(tuple(self.axes))
-            add(born.cells(Grid(tuple(self.axes), (8,) * len(self.axes))))
+            add(self.reinjection.measure.restrict(tuple(self.axes)).cells(small))
+        if self.terms:
+            V, mu = rng.standard_normal(small.shape), self.mu_0.cells(small)
+            at = Frozen(small, V, 1.0, lambda measure: measure.restrict(tuple(self.axes)).cells(small))
+            for term in self.terms:
+                add(term.rate(mu, at))
         return digest.hexdigest()
 
     def _energy_at(self, points: Array, weights: Array) -> list[Any]:
@@ -504,6 +520,8 @@ class Problem:
         lines.append(f"  energy       {self.energy!r}")
         reaction = f"reinjection ({self.reinjection.kind.value})" if self.reinjection else self.reaction.value
         lines.append(f"  dynamics     alpha {_show(self.alpha)}, {reaction}, temperature {_show(self.temperature)}")
+        if self.terms:
+            lines.append(f"  terms        {', '.join(map(repr, self.terms))}")
         if self.caveat:
             lines.append(f"  note         {self.caveat}")
         if self.metric is not None:
@@ -514,6 +532,15 @@ class Problem:
             lines.append(f"  schedule     {_show(self.schedule)}")
         lines.append(f"  t_end        {self.t_end:g}")
         return "\n".join(lines)
+
+
+def _as_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
+    """The terms of a problem's own."""
+    found = (terms,) if isinstance(terms, Term) else entries(terms, "the terms of a problem")
+    for term in found:
+        if not isinstance(term, Term):
+            raise ValueError(f"terms must be Term objects, not {shown(term)}; see mfpde.Term")
+    return found
 
 
 def _as_metric(metric: Sequence[Any], axes: Sequence[Axis]) -> tuple[Any, ...]:

@@ -64,6 +64,7 @@ class Dynamics:
     """
 
     def __init__(self, problem: Problem) -> None:
+        problem.refuse_terms("nodes")
         temperature = problem.temperature
         if not (isinstance(temperature, Constant) and temperature(0.0) == 0.0):
             raise ValueError(f"temperature {temperature!r}: characteristics exist at temperature 0 only")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mfpde.mesh.methods.base import Coefficients, Method, Outcome
-from mfpde.mesh.semidiscrete import Evaluation, Flow
+from mfpde.mesh.methods.base import Method
+from mfpde.mesh.semidiscrete import Coefficients, Evaluation, Flow, Outcome
 from mfpde.support.arguments import real, shown
 from mfpde.support.arrays import Array
 

@@ -191,9 +191,11 @@ def default_method(problem: Problem, grid: Grid, scheme: Scheme, t_end: float | 
     """The time stepping for a run of a problem with a scheme to `t_end`, by default the problem's, and why.
 
     `ImplicitStrang` for `ScharfetterGummel`. Otherwise `ExponentialSSPRK3` where it applies, unless diffusion is stiff:
-    then, and for reinjection and the free-energy reaction, `Strang`.
+    then, and for reinjection, the free-energy reaction and terms of the problem's own, `Strang`.
     """
     tau = coldest(problem, t_end)
+    if problem.terms:
+        return Strang(), "terms of the problem's own"
     if isinstance(scheme, ScharfetterGummel):
         return ImplicitStrang(), "steps of any length keep sign, mass and Gibbs states"
     if problem.reinjection is not None:

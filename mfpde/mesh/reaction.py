@@ -12,6 +12,7 @@ import numpy as np
 
 from mfpde.equation.grid import Grid
 from mfpde.equation.problem import Problem, Reaction, Reinjection, ReinjectionKind
+from mfpde.mesh.algebra import Algebra
 from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 
@@ -157,8 +158,10 @@ class ReactionStep:
         point_values: bool = False,
         free_energy: bool = False,
         log_base: Array | None = None,
+        algebra: Algebra | None = None,
     ) -> None:
         self.grid = grid
+        self._algebra = algebra
         self.balanced = balanced
         self.free_energy = free_energy
         self.log_base = log_base
@@ -219,9 +222,9 @@ class ReactionStep:
         if not self.balanced:
             return float(np.vdot(V * rate, mu)) * volume
         if rate is V:
-            from mfpde.mesh.compiled.updates import second_moment
-
-            return second_moment(mu, V, mean) * volume
+            if self._algebra is not None:
+                return self._algebra.second_moment(mu, V, mean) * volume
+            return float(np.vdot(mu, (V - mean) ** 2)) * volume
         centred = V - mean
         # Cov(f, V) = int f (V - Vbar) dmu, with f shifted by its value at Vbar against cancellation
         centred *= rate - float(self.rate_of(np.array([mean]))[0])
@@ -257,7 +260,13 @@ class ReactionStep:
         return float(np.vdot(slope, change)) * volume
 
 
-def make_reaction(problem: Problem, grid: Grid, point_values: bool, log_base: Array | None = None) -> ReactionStep:
+def make_reaction(
+    problem: Problem,
+    grid: Grid,
+    point_values: bool,
+    log_base: Array | None = None,
+    algebra: Algebra | None = None,
+) -> ReactionStep:
     """The `ReactionStep` of a problem."""
     return ReactionStep(
         grid,
@@ -267,4 +276,5 @@ def make_reaction(problem: Problem, grid: Grid, point_values: bool, log_base: Ar
         point_values=point_values,
         free_energy=problem.reaction is Reaction.FREE_ENERGY,
         log_base=log_base,
+        algebra=algebra,
     )

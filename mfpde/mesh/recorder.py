@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mfpde.equation.grid import End, Grid
 from mfpde.mesh.record import COLUMNS
-from mfpde.mesh.semidiscrete import Evaluation, Flow, FreeEnergy
+from mfpde.mesh.semidiscrete import Departure, Evaluation, Flow, FreeEnergy
 from mfpde.support.arrays import Array
 
-__all__ = ["COLUMNS", "Recorder", "end_mass", "end_shares", "optimality_gap"]
-
-
-LEAVING = ("dissipation_transport", "dissipation_reaction", "relative_fisher_information", "limiting_cell")
-"""What is known of a state only when it is left."""
+__all__ = ["COLUMNS", "Recorded", "Recorder", "StepMade", "end_mass", "end_shares", "optimality_gap"]
 
 
 def optimality_gap(evaluation: Evaluation) -> float:
@@ -83,80 +78,121 @@ class Responses:
         return self[:]
 
 
-@dataclass
+class StepMade(NamedTuple):
+    """The step that led to a state.
+
+    Attributes
+    ----------
+    dt : float
+        Its length in time.
+    error : float or None
+        Its estimated L1 error, where there is one.
+    redone : int
+        Attempts thrown away.
+    """
+
+    dt: float
+    error: float | None
+    redone: int
+
+
+class Recorded(NamedTuple):
+    """What a recorder answers when a state arrives.
+
+    Attributes
+    ----------
+    energy : float
+        With the entropy at a temperature above 0.
+    gap : float
+        The optimality gap; NaN where there is none.
+    """
+
+    energy: float
+    gap: float
+
+
 class Recorder:
-    """Collects one row a step.
+    """Collects one row a step: what is known of a state when it arrives, and what when it is left.
+
+    Parameters
+    ----------
+    flow : Flow
 
     Attributes
     ----------
     rows : dict
-        Numbers for each name in `COLUMNS`.
+        Numbers for each name in `COLUMNS`, one for every state. Of the last one those that belong to its departure are
+        NaN, and -1 for the cell, until it is left.
     responses : Responses
         ``u`` at every recorded time.
     """
 
-    flow: Flow
-    rows: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in COLUMNS})
-    responses: Responses = field(default_factory=Responses)
-
-    def __post_init__(self) -> None:
-        self._layers = end_layers(self.flow.grid)
-        self._certified = self.flow.convex is True
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self.rows: dict[str, array[float]] = {name: array("d") for name in COLUMNS}
+        self.responses = Responses()
+        self._layers = end_layers(flow.grid)
+        self._certified = flow.convex is True and flow.scheme.positive
 
     def go_on(self, diagnostics: Mapping[str, Array], responses: Sequence[Array] | Array) -> None:
         """Take over what a run has recorded up to its last state, which is left anew."""
         unknown = np.full(len(diagnostics["time"]), np.nan)  # of a column that an early file does not have
         for name in self.rows:
-            self.rows[name] = array("d", diagnostics.get(name, unknown)[: -1 if name in LEAVING else None])
+            self.rows[name] = array("d", diagnostics.get(name, unknown))
         for u in responses:
             self.responses.append(u)
 
-    def state(
-        self, time: float, at: Evaluation, free: FreeEnergy | None, temperature: float, info: tuple[float, Any, int]
-    ) -> float:
-        """Record a state; its dissipation and limiting cell follow by `departure`. Returns the gap, or nan.
+    def arrive(
+        self, time: float, at: Evaluation, free: FreeEnergy | None, temperature: float, step: StepMade | None = None
+    ) -> Recorded:
+        """Record a state.
 
         Parameters
         ----------
+        time : float
+        at : Evaluation
+            The state.
         free : FreeEnergy or None
             None at temperature 0.
-        info : (float, float or None, int)
-            Length, estimated error and number of thrown away attempts of the step that led here.
+        temperature : float
+            ``tau``.
+        step : StepMade, optional
+            The step that led here; None for the first state.
         """
-        dt, error, redone = info
-        gap = (optimality_gap(at) if free is None else free.gap) if self._certified else np.nan
-        rows = self.rows
-        rows["time"].append(time)
-        rows["dt"].append(dt)
-        rows["mass"].append(at.mass)
-        rows["minimum"].append(at.survey.least)
-        rows["energy"].append(at.energy if free is None else free.energy)
-        rows["entropy"].append(np.nan if free is None else free.entropy)
-        rows["temperature"].append(temperature)
-        rows["optimality_gap"].append(gap)
-        rows["end_mass"].append(end_mass(at.mu, self.flow.grid, self._layers) if self._layers else 0.0)
-        rows["error"].append(np.nan if error is None else error)
-        rows["redone"].append(redone)
+        gap, energy, step = np.nan, at.energy if free is None else free.energy, step or StepMade(0.0, None, 0)
+        if self._certified:
+            gap = optimality_gap(at) if free is None else free.gap
+        row = {
+            "time": time,
+            "dt": step.dt,
+            "mass": at.mass,
+            "minimum": at.survey.least,
+            "energy": energy,
+            "entropy": np.nan if free is None else free.entropy,
+            "temperature": temperature,
+            "optimality_gap": gap,
+            "end_mass": end_mass(at.mu, self._flow.grid, self._layers) if self._layers else 0.0,
+            "error": np.nan if step.error is None else step.error,
+            "redone": step.redone,
+            "limiting_cell": -1,
+        }
+        for name, values in self.rows.items():
+            values.append(row.get(name, np.nan))
         self.responses.append(at.response)
-        return gap
+        return Recorded(energy, gap)
 
-    def departure(
-        self, at: Evaluation, free: FreeEnergy | None, rate: Array, speed: float, alpha: float, cell: int
-    ) -> float:
-        """Record the dissipation at the last state, from the transport rate of the step that leaves it."""
-        flow, rows = self.flow, self.rows
-        slope = at.V if free is None else free.slope
-        transport = -float(np.vdot(slope, rate)) * flow.grid.cell_volume
-        temperature = rows["temperature"][-1]
-        rows["relative_fisher_information"].append(np.nan if free is None else transport / temperature / temperature)
-        reaction = 0.0
-        if alpha and free is None:
-            reaction = alpha * flow.reaction.dissipation(at.mu, at.V, at.mean)
-        elif alpha:
-            reaction = alpha * flow.reaction.free_dissipation(at.mu, at.V, slope, temperature)
-        rows["dissipation_transport"].append(speed * transport if transport else 0.0)
-        rows["dissipation_reaction"].append(speed * reaction if reaction else 0.0)
-        rows["limiting_cell"].append(cell)
+    def leave(self, departure: Departure) -> float:
+        """Complete the last state's row, when a step leaves it; ``-dE/dt`` there."""
+        flow, rows = self._flow, self.rows
+        lost = {"dissipation_transport": 0.0, "dissipation_reaction": 0.0}
+        for part in flow.parts.values():
+            lost[part.column] += part.dissipation(flow, departure)
+        for column, value in lost.items():
+            rows[column][-1] = departure.speed * value if value else 0.0
+        tau = departure.temperature
+        fisher = np.nan if departure.free is None else lost["dissipation_transport"] / tau / tau
+        rows["relative_fisher_information"][-1] = fisher
+        rows["limiting_cell"][-1] = departure.cell
         return rows["dissipation_transport"][-1] + rows["dissipation_reaction"][-1]
 
     def arrays(self) -> dict[str, Array]:

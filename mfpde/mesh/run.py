@@ -19,6 +19,7 @@ from mfpde.equation.grid import Grid
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.equation.schedules import Constant
+from mfpde.mesh.algebra import Algebra
 from mfpde.mesh.box import MOST_EXTENSIONS, extended
 from mfpde.mesh.controllers import Controller
 from mfpde.mesh.defaults import coldest, outlook
@@ -27,11 +28,11 @@ from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.implicit import Potential
 from mfpde.mesh.provenance import described, provenance, versions
 from mfpde.mesh.record import Result, State, run_stats
-from mfpde.mesh.recorder import Recorder
+from mfpde.mesh.recorder import Recorder, StepMade
 from mfpde.mesh.schemes import Scheme
-from mfpde.mesh.semidiscrete import Evaluation, FreeEnergy
+from mfpde.mesh.semidiscrete import Departure, Evaluation, FreeEnergy
 from mfpde.mesh.solution import Solution
-from mfpde.mesh.solver import Solver
+from mfpde.mesh.solver import Solver, StepInfo
 from mfpde.mesh.stopping import GapBelow, Limits, OnEndMass, Snapshot, StopCondition
 from mfpde.support.arguments import (
     ARRAY,
@@ -97,6 +98,7 @@ def solve(
     time_limit: float | None = None,
     limits: Limits | None = None,
     on_end_mass: OnEndMass | str = OnEndMass.WARN,
+    algebra: Algebra | None = None,
 ) -> Solution:
     """Integrate a problem on a mesh.
 
@@ -151,6 +153,9 @@ def solve(
         What to do when more than ``limits.end_mass`` lies at truncation ends of the mesh: ``"warn"`` (default),
         ``"stop"`` with ``END_MASS``, or ``"extend"``: those axes get a quarter more cells of the same size there, and
         the run starts again.
+    algebra : Algebra, optional
+        What arrays are worked on with: `CompiledAlgebra` (default), or `NumpyAlgebra`, which compiles nothing and is
+        slow. They agree to round-off.
 
     Returns
     -------
@@ -200,7 +205,9 @@ def solve(
         cells = problem.grid(shape).size if isinstance(problem, Problem) else 1  # the solver refuses anything else
         check_memory(cells)
         with thread_limit(threads, cells):
-            solver = Solver(problem, shape, scheme=scheme, method=method, controller=controller, t_end=t_end)
+            solver = Solver(
+                problem, shape, scheme=scheme, method=method, controller=controller, t_end=t_end, algebra=algebra
+            )
             state = solver.init(initial)
             targets = save_times(save, state.t, end_time(problem, t_end, state.t))
             return Integration(solver, state, targets, manner, stream, notes=notes)
@@ -296,8 +303,14 @@ class Integration:
         self.solver, self.state, self.targets, self.manner, self.stream = solver, state, targets, manner, stream
         if stream is not None:
             stream.check_room(len(targets) + 1, solver.grid.shape)
-        if isinstance(manner.stop, GapBelow) and not solver.flow.convex:
-            raise ValueError(manner.stop.refusal(solver.flow.convex))
+        if isinstance(manner.stop, GapBelow):
+            if not solver.flow.convex:
+                raise ValueError(manner.stop.refusal(solver.flow.convex))
+            if not solver.scheme.positive:
+                raise ValueError(
+                    f"GapBelow({manner.stop.value:g}): {solver.scheme!r} does not keep mu >= 0, so there is no "
+                    "gap; use SteadyState or EnergyBelow"
+                )
         # whatever the end of the run will ask for is asked for now: what fails then would lose the run
         self.fingerprint = solver.problem.fingerprint()
         self.configuration = self._configuration()
@@ -316,7 +329,8 @@ class Integration:
         self.scale = 0.0
         self.written = self.began
         self.before: dict[str, Any] = {}
-        self.free: FreeEnergy | None = None  # of the present state
+        self.at: Evaluation  # of the present state, and what a temperature adds to it
+        self.free: FreeEnergy | None = None
         self.history = history
         if history is not None:
             self._go_on(history)
@@ -354,6 +368,7 @@ class Integration:
             "method": described(solver.method),
             "controller": described(solver.controller),
             "save": [float(t) for t in self.targets],
+            **({} if solver.scheme.positive else {"positive": False}),
             **({} if manner.limits == Limits() else {"limits": described(manner.limits)}),
             **({} if manner.on_end_mass is OnEndMass.WARN else {"on_end_mass": manner.on_end_mass.value}),
             **({} if self.stream is None else self.stream.configuration),
@@ -363,7 +378,7 @@ class Integration:
 
     def _solution(self, result: Result, density: Any, diagnostics: dict[str, Array], seconds: float | None) -> Solution:
         solver, problem = self.solver, self.solver.problem
-        balanced = solver.flow.reaction.balanced
+        balanced = solver.flow.balanced
         stats = run_stats(diagnostics, balanced=balanced, evaluations=solver.flow.evaluations, leak=self.leak)
         return Solution(
             grid=solver.grid,
@@ -415,7 +430,7 @@ class Integration:
 
     def complete(self) -> Solution:
         """Run to the end, whatever that is."""
-        solver, problem, recorder = self.solver, self.solver.problem, self.recorder
+        solver, problem = self.solver, self.solver.problem
         start = self.times[0] if self.times else self.state.t
         with (
             thread_limit(self.manner.threads, solver.grid.size),
@@ -425,84 +440,88 @@ class Integration:
         ):
             if self.stream is not None:
                 leaving.callback(self.stream.abandon)
-            at = solver.evaluate(self.state)
-            if not (math.isfinite(at.energy) and np.all(np.isfinite(at.V))):
-                where = cell_not_finite(at.V, solver.grid)
-                raise ValueError(
-                    "the potential of the initial measure is not finite; look at the energy's functions"
-                    + (f" (V is {where})" if where else f" (the energy is {at.energy:g})")
-                )
-            tau = problem.temperature(self.state.t)
-            self.free = solver.free_energy(at, tau)
-            if self.times:
-                if self.stream is not None:
-                    self._start_stream()
-            else:
-                recorder.state(self.state.t, at, self.free, tau, (0.0, None, 0))
-                self._note_layers("the start", self.state.mu)
-                self._keep()
+            self._begin()
             result = Result.SUCCESS
-            del at
             for target in self.targets:
-                if self.times[-1] >= target:
-                    continue
-                result = self._advance(target, show, interrupted)
+                while result is Result.SUCCESS and self.state.t < target:
+                    if self.steps == self.manner.max_steps:
+                        result = Result.MAX_STEPS
+                        break
+                    result = self._taken(*solver.step(self.state, target), show)
+                    if result is Result.SUCCESS:
+                        result = self._between_steps(target, interrupted)
                 if result is not Result.SUCCESS:
                     break
-                self._keep()
+                if self.times[-1] < target:
+                    self._keep()
             return self._end(result)
 
-    def _advance(self, target: float, show: Any, interrupted: Any) -> Result:
-        """Step to a save time; how that went."""
+    def _begin(self) -> None:
+        """Evaluate the state that the run starts from, and record it unless it goes on from there."""
+        solver, state = self.solver, self.state
+        at = solver.evaluate(state)
+        if not (math.isfinite(at.energy) and np.all(np.isfinite(at.V))):
+            where = cell_not_finite(at.V, solver.grid)
+            raise ValueError(
+                "the potential of the initial measure is not finite; look at the energy's functions"
+                + (f" (V is {where})" if where else f" (the energy is {at.energy:g})")
+            )
+        tau = solver.problem.temperature(state.t)
+        self.at, self.free = at, solver.free_energy(at, tau)
+        if not self.times:
+            self.recorder.arrive(state.t, at, self.free, tau)
+            self._note_layers("the start", state.mu)
+            self._keep()
+        elif self.stream is not None:
+            self._start_stream()
+
+    def _taken(self, new: State, info: StepInfo, show: Any) -> Result:
+        """Record a step: the state that it leaves, and the new one; how the run stands."""
         solver, problem, recorder, manner = self.solver, self.solver.problem, self.recorder, self.manner
-        rows = recorder.rows
-        at = solver.evaluate(self.state)
-        while self.state.t < target:
-            if self.steps == manner.max_steps:
-                return Result.MAX_STEPS
-            before, state = at, self.state
-            new, info = solver.step(state, target)
-            self.redone += info.redone
-            if info.result is not None:
-                return info.result
-            speed, alpha = problem.schedule(state.t), problem.alpha(state.t)
-            dissipation = recorder.departure(before, self.free, info.first_rate, speed, alpha, info.cell)
-            dt, done = info.dt, (info.dt, info.error, info.redone)
-            self.leak += info.leak
-            self.steps += 1
-            self.state = state = new
-            # of the step's arrays nothing is kept while the next ones are made
-            del info, new
-            at = solver.evaluate(state)
-            if solver.flow.reaction.balanced:
-                state, at = self._without_rounding(state, at)
-            tau = problem.temperature(state.t)
-            self.free = None
-            if at.mass > 0.0:
-                self.free = solver.free_energy(at, tau)
-            gap = recorder.state(state.t, at, self.free, tau, done)
-            energy = rows["energy"][-1]
-            show(state.t, energy)
-            if not at.mass > 0.0:
-                return Result.EXTINCT
-            result = self._within_limits()
-            if manner.stop is not None and result is Result.SUCCESS:
-                change = _distance(state.mu, before.mu) / (dt * float(before.mu.sum()))
-                mu, V = read_only(state.mu, at.V)
-                if manner.stop(Snapshot(state.t, state.n_steps, mu, V, energy, gap, dissipation, change)):
-                    result = Result.STOPPED
-            del before
-            if interrupted():
-                result = Result.INTERRUPTED
-            if result is not Result.SUCCESS:
-                return result
-            now = time.perf_counter()
-            if manner.time_limit is not None and now - self.began > manner.time_limit and state.t < self.targets[-1]:
-                return Result.TIME_LIMIT
-            if self._checkpoint_is_due(now) and state.t < target:
-                assert self.stream is not None
-                self.stream.checkpoint(state, rows, recorder.responses, self._counts())
-                self.written = time.perf_counter()
+        self.redone += info.redone
+        if info.result is not None:
+            return info.result
+        before = self.at
+        dissipation = self._leave(info.first_rate, info.cell)
+        self.leak += info.leak
+        self.steps += 1
+        self.state = state = new
+        at = solver.evaluate(state)
+        if solver.flow.balanced:
+            state, at = self._without_rounding(state, at)
+        self.at, tau = at, problem.temperature(state.t)
+        self.free = solver.free_energy(at, tau) if at.mass > 0.0 else None
+        recorded = recorder.arrive(state.t, at, self.free, tau, StepMade(info.dt, info.error, info.redone))
+        show(state.t, recorded.energy)
+        if not at.mass > 0.0:
+            return Result.EXTINCT
+        result = self._within_limits()
+        if manner.stop is not None and result is Result.SUCCESS:
+            change = _distance(state.mu, before.mu) / (info.dt * float(before.mu.sum()))
+            mu, V = read_only(state.mu, at.V)
+            if manner.stop(Snapshot(state.t, state.n_steps, mu, V, *recorded, dissipation, change)):
+                result = Result.STOPPED
+        return result
+
+    def _leave(self, rate: Array, cell: int) -> float:
+        """Record what is known of the present state when it is left, with the transport's rate of change there."""
+        problem, t = self.solver.problem, self.state.t
+        departure = Departure(
+            self.at, self.free, rate, problem.schedule(t), problem.alpha(t), problem.temperature(t), cell
+        )
+        return self.recorder.leave(departure)
+
+    def _between_steps(self, target: float, interrupted: Any) -> Result:
+        """What ends a run from outside, and checkpoints."""
+        manner, now = self.manner, time.perf_counter()
+        if interrupted():
+            return Result.INTERRUPTED
+        if manner.time_limit is not None and now - self.began > manner.time_limit and self.state.t < self.targets[-1]:
+            return Result.TIME_LIMIT
+        if self._checkpoint_is_due(now) and self.state.t < target:
+            assert self.stream is not None
+            self.stream.checkpoint(self.state, self.recorder.rows, self.recorder.responses, self._counts())
+            self.written = time.perf_counter()
         return Result.SUCCESS
 
     def _without_rounding(self, state: State, at: Evaluation) -> tuple[State, Evaluation]:
@@ -542,6 +561,21 @@ class Integration:
         if note := unresolved(ahead, grid, "the state that drift and diffusion lead to"):
             self.notes.append(note)
 
+    def _note_undershoot(self) -> None:
+        """Say so where a scheme has turned the density negative."""
+        least = np.array(self.recorder.rows["minimum"])
+        if self.solver.scheme.positive or not least.min() < 0.0:
+            return
+        k = int(np.argmin(least))
+        t, mean = (
+            self.recorder.rows["time"][k],
+            self.recorder.rows["mass"][k] / (self.solver.grid.cell_volume * self.solver.grid.size),
+        )
+        self.notes.append(
+            f"{self.solver.scheme!r} does not keep the sign: the density fell to {least[k]:.2g} at t = {t:g}, "
+            f"where its mean over the box is {mean:.2g}"
+        )
+
     def _checkpoint_is_due(self, now: float) -> bool:
         every = self.manner.checkpoint
         return self.stream is not None and every is not None and now - self.written > every
@@ -553,7 +587,7 @@ class Integration:
         self.scale = max(self.scale, abs(energy[-1]), abs(energy[-2]))
         if energy[-1] - energy[-2] > limits.energy_increase * self.scale:
             return Result.ENERGY_ROSE
-        if self.solver.flow.reaction.balanced and abs(mass[-1] / mass[0] - 1.0) > limits.mass_drift:
+        if self.solver.flow.balanced and abs(mass[-1] / mass[0] - 1.0) > limits.mass_drift:
             return Result.MASS_DRIFTED
         if self.manner.on_end_mass is not OnEndMass.WARN and ends[-1] > max(limits.end_mass, 2.0 * ends[0]):
             return Result.END_MASS
@@ -564,15 +598,14 @@ class Integration:
         solver, problem, recorder, state = self.solver, self.solver.problem, self.recorder, self.state
         if self.times[-1] < state.t:
             self._keep()
-        last = solver.evaluate(state)
-        tau = problem.temperature(state.t)
-        _, cell = solver.flow.outflow(last, tau)
-        rate = solver.flow.rate(last, tau, recorder.rows["dt"][-1] or None)
-        recorder.departure(last, self.free, rate, problem.schedule(state.t), problem.alpha(state.t), cell)
-        del last, rate
+        flow, last, tau = solver.flow, self.at, problem.temperature(state.t)
+        outflow, dt = flow.outflow(last, tau), recorder.rows["dt"][-1] or None
+        self._leave(flow.transport.rate(last.mu, last.V, None, dt, tau, outflow=outflow), outflow.cell)
+        del last, self.at
         self.free = None
         self._note_layers(f"the density at t = {state.t:g}", state.mu)
         self._note_layers_ahead()
+        self._note_undershoot()
         diagnostics = recorder.arrays()
         density = np.empty((0, *solver.grid.shape)) if self.frames is None else self.frames[: len(self.times)]
         seconds = time.perf_counter() - self.began + self.before.pop("seconds", 0.0)
@@ -675,6 +708,8 @@ def _notes(solution: Solution, limits: Limits, *, rises: bool, remedy: str) -> l
 
 def decays(problem: Problem) -> bool:
     """Whether the energy of the equation cannot rise: with a temperature, not for every reaction or schedule."""
+    if problem.terms:
+        return False
     if problem.noiseless:
         return True
     full = not problem.reacts or problem.reaction is Reaction.FREE_ENERGY

@@ -1,26 +1,29 @@
-"""The semi-discrete flow: energy, transport and reaction of one problem on one mesh."""
+"""The semi-discrete flow: energy, transport, reaction and other terms of one problem on one mesh."""
 
 from __future__ import annotations
 
+import enum
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from mfpde.equation.convexity import convex_on
+from mfpde.equation.energy.base import GridEnergy
 from mfpde.equation.gibbs import log_gibbs, relative_entropy
 from mfpde.equation.grid import Grid
 from mfpde.equation.problem import Problem
-from mfpde.mesh.reaction import make_reaction
+from mfpde.mesh.algebra import Algebra, Survey
+from mfpde.mesh.reaction import ReactionStep
 from mfpde.mesh.schemes import Scheme
-from mfpde.mesh.transport import Transport
+from mfpde.mesh.transport_operator import Outflow, TransportOperator
 from mfpde.support.arrays import Array
 
-if TYPE_CHECKING:
-    from mfpde.mesh.compiled.updates import Survey
-
-__all__ = ["Evaluation", "Flow", "FreeEnergy"]
+__all__ = ["Coefficients", "Departure", "Evaluation", "Flow", "FreeEnergy", "Operator", "Outcome", "Part", "Substep"]
 
 
 EMPTY = 1e-300
@@ -54,9 +57,8 @@ class Evaluation:
     mass: float
     mean: float
     survey: Survey
-    known: dict[float, tuple[tuple[float, int], int]] = field(default_factory=dict, repr=False)
-    """By temperature, once `Flow.outflow` has been asked: its answer, and what the transport operator calls the speeds
-    behind it (see `Transport.rate`)."""
+    outflow: dict[float, Outflow] = field(default_factory=dict, repr=False)
+    """By temperature, once `Flow.outflow` has been asked: how fast the cells empty."""
 
 
 @dataclass(slots=True)
@@ -82,8 +84,142 @@ class FreeEnergy:
     gap: float
 
 
+@dataclass(frozen=True, slots=True)
+class Coefficients:
+    """What varies within a step.
+
+    Attributes
+    ----------
+    alpha, temperature : callable
+        The birth-death rate and ``tau`` at a fraction in [0, 1] of the step.
+    """
+
+    alpha: Callable[[float], float]
+    temperature: Callable[[float], float]
+
+    def part(self, start: float, fraction: float) -> Coefficients:
+        """Those of a part of the step."""
+        return Coefficients(
+            lambda c: self.alpha(start + fraction * c), lambda c: self.temperature(start + fraction * c)
+        )
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a step gave.
+
+    Attributes
+    ----------
+    mu : array or None
+        The new density; None when a stage's velocity outgrew the positivity bound.
+    leak : float
+        The relative mass that the transport created, measured before any rescaling; round-off.
+    error : float or None
+        Estimate of the step's error in L1 relative to the mass.
+    bound : float
+        The step length that the fastest stage would have allowed.
+    end : Evaluation or None
+        What is known about the new density where the method has evaluated it.
+    """
+
+    mu: Array | None
+    leak: float = 0.0
+    error: float | None = None
+    bound: float = math.inf
+    end: Evaluation | None = None
+
+
+class Operator(enum.Enum):
+    """A part of the flow."""
+
+    TRANSPORT = "transport"
+    REACTION = "reaction"
+    OWN = "own"
+    """The terms of the problem's own, all of them."""
+
+
+class Substep(NamedTuple):
+    """What a part of the flow is to do within a step.
+
+    Attributes
+    ----------
+    length : float
+        For how long, in the clock ``S``.
+    at : Coefficients
+        ``alpha`` and ``tau`` meanwhile.
+    first_rate : array or None
+        The transport's rate of change at the start, if it is known.
+    corrector : bool
+        Whether a potential that is frozen is the average of those at the start and at a predicted end (second order) or
+        that at the start (first order).
+    stabilised : bool
+        Whether the transport may take a step beyond its positivity bound with more stages.
+    """
+
+    length: float
+    at: Coefficients
+    first_rate: Array | None = None
+    corrector: bool = True
+    stabilised: bool = True
+
+
+class Departure(NamedTuple):
+    """What is known of a state when a step leaves it.
+
+    Attributes
+    ----------
+    at : Evaluation
+        The state.
+    free : FreeEnergy or None
+        What a temperature adds; None at temperature 0.
+    rate : array
+        The transport's rate of change there.
+    speed, alpha, temperature : float
+        The common schedule, the birth-death rate and ``tau``.
+    cell : int
+        The cell whose outflow limits the step.
+    """
+
+    at: Evaluation
+    free: FreeEnergy | None
+    rate: Array
+    speed: float
+    alpha: float
+    temperature: float
+    cell: int
+
+    @property
+    def slope(self) -> Array:
+        """The first variation of the energy with its entropy."""
+        return self.at.V if self.free is None else self.free.slope
+
+
+class Part(ABC):
+    """One operator of the flow: how it advances a density by itself, and what energy it takes away.
+
+    Attributes
+    ----------
+    column : str
+        The column of the record that its dissipation belongs to.
+    """
+
+    column: ClassVar[str]
+
+    def acts(self, substep: Substep) -> bool:
+        """Whether it changes anything in a substep."""
+        return True
+
+    @abstractmethod
+    def advance(self, flow: Flow, start: Evaluation, substep: Substep) -> Outcome:
+        """The density after a step of this operator alone."""
+
+    @abstractmethod
+    def dissipation(self, flow: Flow, departure: Departure) -> float:
+        """``-dE/dt`` by this operator, divided by the common schedule."""
+
+
 class Flow:
-    """Everything that does not change during a run.
+    """Everything that does not change during a run, as parts that are handed in; see `mfpde.mesh.flow.make_flow`.
 
     Parameters
     ----------
@@ -92,27 +228,44 @@ class Flow:
         A mesh on the problem's axes.
     scheme : Scheme
         The transport scheme.
+    algebra : Algebra
+        The operations on arrays.
+    energy : GridEnergy
+        The energy on the mesh.
+    transport : TransportOperator
+        Drift and diffusion.
+    reaction : ReactionStep
+        Birth and death.
+    parts : mapping of Operator to Part
+        The operators, for methods that take one after the other.
+    balanced : bool
+        Whether mass is conserved.
 
     Attributes
     ----------
+    log_base : array or None
+        ``log omega`` on the cells.
     evaluations : int
         How often the potential has been evaluated.
     """
 
-    def __init__(self, problem: Problem, grid: Grid, scheme: Scheme) -> None:
-        if grid.axes != tuple(problem.axes):
-            raise ValueError("the grid's axes are not the problem's; use problem.grid(shape)")
-        self.problem = problem
-        self.grid = grid
-        self.scheme = scheme
-        self.energy = problem.bound_energy.on(grid)
-        self.log_base = problem.log_base(*grid.mesh())
-        self.transport = Transport(grid, scheme, problem.metric, self.log_base)
-        self.reaction = make_reaction(problem, grid, scheme.point_values, self.log_base)
+    def __init__(
+        self,
+        problem: Problem,
+        grid: Grid,
+        scheme: Scheme,
+        algebra: Algebra,
+        energy: GridEnergy,
+        transport: TransportOperator,
+        reaction: ReactionStep,
+        parts: Mapping[Operator, Part],
+        balanced: bool,
+    ) -> None:
+        self.problem, self.grid, self.scheme, self.algebra = problem, grid, scheme, algebra
+        self.energy, self.transport, self.reaction = energy, transport, reaction
+        self.parts, self.balanced = parts, balanced
+        self.log_base = reaction.log_base
         self.evaluations = 0
-        from mfpde.mesh.compiled.updates import survey
-
-        self._survey = survey
         self._scratch: dict[str, Array] = {}
 
     @cached_property
@@ -126,28 +279,21 @@ class Flow:
         """The potential and what follows from it; ``V`` is written into `out` if given."""
         self.evaluations += 1
         V, energy, response = self.energy.evaluate(mu, out)
-        known = self._survey(mu, V)
+        known = self.algebra.survey(mu, V)
         mean = known.moment / known.total if known.total > 0 else 0.0
         return Evaluation(mu, V, energy, response, known.total * self.grid.cell_volume, mean, known)
 
     def scratch(self, name: str) -> Array:
         """An array of the mesh's shape that is kept for a purpose; its contents do not last beyond a step."""
         if name not in self._scratch:
-            self._scratch[name] = np.empty(self.grid.shape)
+            self._scratch[name] = self.algebra.empty(self.grid.shape)
         return self._scratch[name]
 
-    def outflow(self, at: Evaluation, temperature: float = 0.0) -> tuple[float, int]:
-        """The largest rate at which a cell empties by drift and diffusion, and which cell."""
-        if temperature not in at.known:
-            at.known[temperature] = self.transport.outflow_rate(at.V, at.mu, temperature), self.transport.outflow_token
-        return at.known[temperature][0]
-
-    def rate(
-        self, at: Evaluation, temperature: float, dt: float | None, mu: Array | None = None, out: Array | None = None
-    ) -> Array:
-        """The transport's rate of change of `mu` (default ``at.mu``) in the potential of `at`; see `Transport.rate`."""
-        token = at.known[temperature][1] if temperature in at.known else None
-        return self.transport.rate(at.mu if mu is None else mu, at.V, out, dt, temperature, outflow=token)
+    def outflow(self, at: Evaluation, temperature: float = 0.0) -> Outflow:
+        """How fast the cells empty by drift and diffusion."""
+        if temperature not in at.outflow:
+            at.outflow[temperature] = self.transport.outflow(at.V, at.mu, temperature)
+        return at.outflow[temperature]
 
     def growth(self, rate_sum: float, mass: float) -> float:
         """The relative rate at which a rate of change with this sum creates mass: zero but for round-off."""
@@ -162,7 +308,7 @@ class Flow:
         np.log(slope, out=slope)
         if self.log_base is not None:
             slope -= self.log_base
-        entropy = float(np.vdot(mu, slope)) * volume
+        entropy = self.algebra.dot(mu, slope) * volume
         slope *= temperature
         slope += at.V
         return FreeEnergy(at.energy + temperature * entropy, entropy, slope, max(gap, 0.0))

@@ -13,12 +13,14 @@ from mfpde.equation.grid import Grid
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.problem import Problem
 from mfpde.equation.schedules import Constant, Schedule, invert_clock
+from mfpde.mesh.algebra import Algebra
 from mfpde.mesh.controllers import Controller, ErrorControl, FixedStep, step_doubling
 from mfpde.mesh.defaults import default_method, default_scheme
-from mfpde.mesh.methods.base import Coefficients, Method
+from mfpde.mesh.flow import make_flow
+from mfpde.mesh.methods.base import Method
 from mfpde.mesh.record import Result, State
 from mfpde.mesh.schemes import Scheme
-from mfpde.mesh.semidiscrete import Evaluation, Flow, FreeEnergy
+from mfpde.mesh.semidiscrete import Coefficients, Evaluation, FreeEnergy
 from mfpde.mesh.solution import Solution
 from mfpde.support.arguments import NUMBER, numbers, one_of, real, require, shown
 from mfpde.support.arrays import Array
@@ -27,7 +29,12 @@ from mfpde.support.threads import one_blas_thread
 __all__ = ["Solver", "StepInfo"]
 
 
-EXAMPLES = {"scheme": "mf.Weno5()", "method": "mf.Strang()", "controller": "mf.ErrorControl()"}
+EXAMPLES = {
+    "scheme": "mf.Weno5()",
+    "method": "mf.Strang()",
+    "controller": "mf.ErrorControl()",
+    "algebra": "mf.NumpyAlgebra()",
+}
 DT_FLOOR = 1e-13
 """Smallest step relative to the run's length."""
 
@@ -85,6 +92,8 @@ class Solver:
     t_end : float, optional
         Until when it is to step, a time above 0: the scheme and the method that are taken where none is named depend
         on it. Default: the problem's.
+    algebra : Algebra, optional
+        What the operations on arrays are done with: `CompiledAlgebra` (default), `NumpyAlgebra`.
 
     Examples
     --------
@@ -105,6 +114,7 @@ class Solver:
         method: Method | None = None,
         controller: Controller | None = None,
         t_end: float | None = None,
+        algebra: Algebra | None = None,
     ) -> None:
         if not isinstance(problem, Problem):
             what = "a file that holds none (load it with problem=)" if problem is None else shown(problem)
@@ -113,6 +123,7 @@ class Solver:
             ("scheme", scheme, Scheme),
             ("method", method, Method),
             ("controller", controller, Controller),
+            ("algebra", algebra, Algebra),
         ):
             if thing is not None and not isinstance(thing, kind):
                 raise ValueError(
@@ -132,10 +143,12 @@ class Solver:
         self.method: Method = method
         self.controller: Controller = ErrorControl() if controller is None else controller
         with one_blas_thread():
-            self.flow = Flow(problem, self.grid, self.scheme)
+            self.flow = make_flow(problem, self.grid, self.scheme, algebra)
         self._last: Evaluation | None = None
 
     def __repr__(self) -> str:
+        algebra_is_default = self.flow.algebra.name == "compiled"
+
         def line(name: str, value: Any) -> str:
             reason = self._reasons.get(name)
             return f"  {name:<11} {value!r}" + (f"  ({reason})" if reason else "")
@@ -147,6 +160,7 @@ class Solver:
                 line("scheme", self.scheme),
                 line("method", self.method),
                 line("controller", self.controller),
+                *([] if algebra_is_default else [line("algebra", self.flow.algebra)]),
                 *([f"  {'note':<11} {self.problem.caveat}"] if self.problem.caveat else []),
             ]
         )
@@ -178,7 +192,7 @@ class Solver:
             raise ValueError(f"the initial density has shape {mu.shape}, the mesh {self.grid.shape}")
         if not np.all(np.isfinite(mu)):
             raise ValueError("the initial density has entries that are not finite")
-        if mu.min() < 0:
+        if mu.min() < 0 and self.scheme.positive:
             raise ValueError(f"the initial density is negative somewhere (minimum {mu.min():.3g})")
         if not mu.sum() > 0:
             raise ValueError("the initial density has no mass")
@@ -220,7 +234,8 @@ class Solver:
         clock, alpha = problem.schedule, problem.alpha
         temperature = problem.temperature(state.t)
         start = self.evaluate(state)
-        _, cell = flow.outflow(start, temperature)
+        outflow = flow.outflow(start, temperature)
+        cell = outflow.cell
         bound = method.bound(flow, start, temperature)
         stiffness = 0.0
         if not method.consistent:
@@ -238,7 +253,7 @@ class Solver:
             dt = t_new - state.t
             if first_rate is None:
                 euler = length / method.ssp if math.isfinite(length) and length > 0 else None
-                first_rate = flow.rate(start, temperature, euler)
+                first_rate = flow.transport.rate(start.mu, start.V, None, euler, temperature, outflow=outflow)
             if length == 0.0 and dt > 0.0:  # the clock stands still, and so does the density
                 self._last = start
                 new = State(t_new, state.mu, state.n_steps + 1, state.length, state.memory)

@@ -233,13 +233,9 @@ class Stream:
         self._synced = time.perf_counter()
 
     def _put_rows(self, group: h5py.Group, rows: Mapping[str, Rows], responses: Responses) -> None:
-        first, last = max(self._rows - 1, 0), len(rows["time"])  # the last row that was written was not whole
-        values = np.full((last - first, len(self._columns)), np.nan)
-        for i, name in enumerate(self._columns):
-            column = rows[name][first:last]
-            values[: len(column), i] = column
-            values[len(column) :, i] = -1 if name in self._integers else np.nan
-        values = np.concatenate([values, np.asarray(responses[first:last]).reshape(last - first, -1)], axis=1)
+        first, last = max(self._rows - 1, 0), len(rows["time"])  # the last row that was written is whole by now
+        columns = [np.asarray(rows[name][first:last], dtype=np.float64) for name in self._columns]
+        values = np.column_stack([*columns, np.asarray(responses[first:last]).reshape(last - first, -1)])
         start, i = 0, 0  # of the block
         while start < last:
             stop = start + (_ROWS << i)

@@ -141,6 +141,7 @@ def simulate(
     """
     if not isinstance(problem, Problem):
         raise ValueError(f"simulate needs a Problem, not {shown(problem)}; see mfpde.problems")
+    problem.refuse_terms("particles")
     check_cloud(problem, n, replicas, seed)
     require(
         workers=(workers, COUNT),

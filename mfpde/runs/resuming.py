@@ -15,11 +15,12 @@ from mfpde.mesh.controllers import Controller, CourantControl, ErrorControl, Fix
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.exponential import ExponentialSSPRK3
 from mfpde.mesh.methods.implicit import ImplicitEuler, ImplicitStrang, Potential
-from mfpde.mesh.methods.splitting import Lie, Operator, Strang
+from mfpde.mesh.methods.splitting import Lie, Strang
 from mfpde.mesh.provenance import described, versions
 from mfpde.mesh.record import Result
 from mfpde.mesh.run import Integration, Manner, conclude
 from mfpde.mesh.schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
+from mfpde.mesh.semidiscrete import Operator
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver
 from mfpde.mesh.stopping import Limits, OnEndMass, StopCondition

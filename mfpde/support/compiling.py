@@ -218,6 +218,7 @@ class _Tolerant:
 _SOURCES = (
     "equation/energy/gaussian_sums.py",
     "mesh/compiled/*.py",
+    "mesh/constants.py",
     "particles/kernels.py",
     "support/pointers.py",
 )

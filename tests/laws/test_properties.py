@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import mfpde as mf
-from mfpde.mesh.semidiscrete import Flow
+from mfpde.mesh.flow import make_flow
 
 EXAMPLES = {"ci": 40, "long": 1500}
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
@@ -94,7 +94,7 @@ def test_runs_keep_mass_and_sign(case):
 def test_mirrored_problem_gives_the_mirrored_rate(case):
     """Bit for bit, one application of the local operators."""
     problem, n, density, scheme, _ = case
-    flow = Flow(problem, problem.grid(n), scheme)
+    flow = make_flow(problem, problem.grid(n), scheme)
     V = flow.evaluate(density).V
     rate = flow.transport.rate(density, V, dt=1e-3)
     mirrored = flow.transport.rate(density[::-1].copy(), V[::-1].copy(), dt=1e-3)
@@ -124,7 +124,7 @@ def test_a_constant_in_the_potential_changes_nothing(case, constant):
 def test_gradient_flow_lowers_the_energy_of_its_own_mesh(case):
     """Muscl's two-point velocity makes the semi-discrete energy fall; a Courant step keeps that."""
     problem, n, density, _, _ = case
-    flow = Flow(problem, problem.grid(n), mf.Muscl())
+    flow = make_flow(problem, problem.grid(n), mf.Muscl())
     at = flow.evaluate(density)
     rate = flow.transport.rate(at.mu, at.V)
     assert float(np.vdot(at.V, rate)) <= 1e-13 * float(np.abs(at.V * rate).sum())
@@ -163,7 +163,7 @@ def test_the_order_of_the_axes_does_not_matter(case):
     rates = []
     for order, mu in (((0, 1), density), ((1, 0), np.ascontiguousarray(density.T))):
         problem = make(order)
-        flow = Flow(problem, problem.grid(mu.shape), scheme)
+        flow = make_flow(problem, problem.grid(mu.shape), scheme)
         V = problem.energy.terms[0].bind(problem.axes).on(flow.grid).evaluate(mu)[0]
         rates.append(flow.transport.rate(mu, V, dt=1e-4, temperature=problem.temperature(0.0)))
     assert np.all(np.isfinite(rates[0]))

@@ -18,11 +18,12 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import mfpde as mf
 from mfpde.equation.schedules import invert_clock
 from mfpde.mesh.controllers import step_doubling
+from mfpde.mesh.flow import make_flow
 from mfpde.mesh.methods import implicit
-from mfpde.mesh.methods.base import Coefficients, Outcome
-from mfpde.mesh.methods.splitting import Operator, Splitting
+from mfpde.mesh.methods.splitting import Splitting
 from mfpde.mesh.record import COLUMNS
-from mfpde.mesh.semidiscrete import Flow
+from mfpde.mesh.semidiscrete import Coefficients, Flow, Operator, Outcome
+from mfpde.mesh.transport_operator import Outflow
 
 
 def blas_threads():
@@ -428,7 +429,7 @@ class TestFormulae:
 
     def prepare(self, scheme=None, **changes):
         problem = dataclasses.replace(mf.problems.gaussian_bumps(temperature=0.02), alpha=1.5, **changes)
-        flow = Flow(problem, problem.grid(40), mf.Muscl() if scheme is None else scheme)
+        flow = make_flow(problem, problem.grid(40), mf.Muscl() if scheme is None else scheme)
         mu = 0.8 * problem.mu_0.cells(flow.grid)
         mu[:2] = 0.0
         return flow, flow.evaluate(mu), Coefficients(self.ALPHA, self.TAU)
@@ -451,17 +452,17 @@ class TestFormulae:
         }.get(name, self.ALPHA)
         at = Coefficients(alpha, self.TAU)
         f, mu, balanced = flow.reaction.rate_of, start.mu, flow.reaction.balanced
-        sums, steps, growth, rate = [], [], [0.3, -0.2, 0.1], Flow.rate
+        sums, steps, growth, rate = [], [], [0.3, -0.2, 0.1], flow.transport.rate
 
-        def watched(self, stage, temperature, dt, *rest):
+        def watched(mu, V, out, dt, temperature, **known):
             steps.append(dt)
-            return rate(self, stage, temperature, dt, *rest)
+            return rate(mu, V, out, dt, temperature, **known)
 
         def grown(self, total, mass):
             sums.append(mass)
             return growth[len(sums) - 1]
 
-        monkeypatch.setattr(Flow, "rate", watched)
+        monkeypatch.setattr(flow.transport, "rate", watched)
         monkeypatch.setattr(Flow, "growth", grown)
 
         def mean(r, density):
@@ -475,12 +476,12 @@ class TestFormulae:
                 delta = alpha(c) * f(stage.V) - alpha(0.0) * f(start.V)
             speed = flow.transport.outflow_rate(stage.V, stage.mu, self.TAU(c))[0]
             excess = max(delta.max(), 0.0)
-            return flow.transport.rate(nu, stage.V, temperature=self.TAU(c)) - delta * nu, speed / 0.5 + excess, excess
+            return rate(nu, stage.V, temperature=self.TAU(c)) - delta * nu, speed / 0.5 + excess, excess
 
         h = 0.5 * method.bound(flow, start, self.TAU(0.0))
         low = np.min(f(start.V), where=mu > 0, initial=np.inf) if balanced else 0.0
         E = np.exp(-alpha(0.0) * h / 3 * (f(start.V) - low))
-        N_0 = flow.transport.rate(mu, start.V, temperature=self.TAU(0.0))
+        N_0 = rate(mu, start.V, temperature=self.TAU(0.0))
         nu_1 = E**2 * (mu + 2 / 3 * h * N_0)
         N_1, speed_1, excess_1 = change(nu_1, 2 / 3)
         nu_2 = 2 / 3 * E**2 * mu + 1 / 3 * (nu_1 + 4 / 3 * h * N_1)
@@ -527,7 +528,7 @@ class TestFormulae:
         method = mf.ExponentialSSPRK3()
         flow, start, at = self.prepare()
         bound = method.bound(flow, start, self.TAU(0.0))
-        assert bound == pytest.approx(0.75 * 0.5 / flow.outflow(start, self.TAU(0.0))[0], rel=1e-15)
+        assert bound == pytest.approx(0.75 * 0.5 / flow.outflow(start, self.TAU(0.0)).rate, rel=1e-15)
         outcome = method.step(flow, start, 1.01 * bound, at)
         assert outcome.mu is None
         assert outcome.bound == bound
@@ -637,7 +638,7 @@ class TestFormulae:
             mf.Product(x=stats.uniform(0, 2 * np.pi)),
             temperature=tau,
         )
-        flow = Flow(problem, problem.grid(n), mf.Muscl())
+        flow = make_flow(problem, problem.grid(n), mf.Muscl())
         x, spacing = flow.grid.centres(0), flow.grid.spacing[0]
         wave = np.cos(3 * x)
         start = flow.evaluate(1.0 + 0.5 * wave)
@@ -669,20 +670,20 @@ class TestFormulae:
     def test_runge_kutta_legendre_refuses_what_turns_negative(self, monkeypatch):
         """One cell below zero, or not a number: half the step is tried next. Small masses pass."""
         flow, start, at = self.prepare()
-        method, tau = mf.Strang(), 1e4 * flow.outflow(start)[0] / flow.transport.diffusion_rate
+        method, tau = mf.Strang(), 1e4 * flow.outflow(start).rate / flow.transport.diffusion_rate
         at, h = Coefficients(lambda c: 0.0, lambda c: tau), 0.5 * method.bound(flow, start, tau)
         assert method.step(flow, flow.evaluate(1e-6 * start.mu), h, at).mu is not None
         for value in (-2.0 * start.mu[20] / h, np.nan):
             rate = np.zeros(40)
             rate[20] = value
-            monkeypatch.setattr(Flow, "rate", lambda *arguments, rate=rate: rate.copy())
+            monkeypatch.setattr(flow.transport, "rate", lambda *arguments, rate=rate: rate.copy())
             outcome = method.step(flow, start, h, at)
             assert outcome.mu is None
             assert outcome.bound == 0.5 * h
 
     def test_runge_kutta_legendre_is_bound_by_the_drift(self, monkeypatch):
         flow, start, at = self.prepare()
-        drift = flow.outflow(start)[0]
+        drift = flow.outflow(start).rate
         limit, diffusion = 0.5 * 0.5 / drift, flow.transport.diffusion_rate
         method = mf.Strang()
         tau = 100 * drift / diffusion
@@ -742,7 +743,7 @@ class TestFormulae:
 
         def faster(self, stage, temperature=0.0):
             calls.append(temperature)
-            return (0.5 * 0.75 / (0.8 * h), 0) if len(calls) == 2 else outflow(self, stage, temperature)
+            return Outflow(0.5 * 0.75 / (0.8 * h), 0) if len(calls) == 2 else outflow(self, stage, temperature)
 
         monkeypatch.setattr(Flow, "outflow", faster)
         outcome = method.step(flow, start, h, none)
@@ -755,7 +756,7 @@ class TestImplicit:
 
     def prepare(self, monkeypatch, fails):
         problem = mf.problems.torus_langevin()
-        flow = Flow(problem, problem.grid(40), mf.ScharfetterGummel())
+        flow = make_flow(problem, problem.grid(40), mf.ScharfetterGummel())
         method = mf.ImplicitStrang()
         solve, lengths = mf.ImplicitStrang._solve, []
 
@@ -910,7 +911,7 @@ class TestRefused:
 
     def test_a_mesh_of_another_problem(self, well):
         with pytest.raises(ValueError, match=r"use problem\.grid\(shape\)"):
-            Flow(well, mf.Grid([mf.Axis("other", 0, 1)], [8]), mf.Muscl())
+            make_flow(well, mf.Grid([mf.Axis("other", 0, 1)], [8]), mf.Muscl())
 
     @pytest.mark.parametrize("name", ["scheme", "method", "controller"])
     def test_kinds(self, well, name):

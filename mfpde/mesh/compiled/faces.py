@@ -11,21 +11,18 @@ from mfpde.mesh.compiled.bernoulli import as_double, as_integer, bernoulli
 from mfpde.mesh.compiled.lines import ghost_row, moving
 from mfpde.mesh.compiled.options import (
     EXPONENT,
-    FLUSH,
     MAGNITUDE,
-    MINMOD,
     ONE_HALF_UP,
     ONE_UP,
     PIECE,
-    SAFE,
     STAGGERED_1,
     STAGGERED_3,
     STAGGERED_5,
-    TINY,
-    VAN_LEER,
     contracted,
     jit,
 )
+from mfpde.mesh.compiled.structures import MINMOD, VAN_LEER
+from mfpde.mesh.constants import EPSILON, FLUSH, SAFE, TAIL_WIDTH, TINY
 from mfpde.support.pointers import at, larger, peek, put, put_fourth, put_second, put_third, smaller
 
 __all__ = [
@@ -49,9 +46,6 @@ __all__ = [
     "velocity_six",
     "velocity_two",
 ]
-
-TAIL_WIDTH = 10.0  # factor of max/min over a stencil within which `Weno5` goes over to its fallback
-EPSILON = 1e-40  # of the WENO weights, for stencils scaled to order one; sixth powers stay normal numbers
 
 
 @jit

@@ -45,6 +45,7 @@ __all__ = [
     "row_of",
     "scale",
     "shape",
+    "two_rows",
     "six_mesh_rows",
     "six_ring_rows",
     "six_rows",
@@ -177,6 +178,12 @@ def row(buffer, r):  # type: ignore[no-untyped-def]
 def mesh_row(cells, axis, r):  # type: ignore[no-untyped-def]
     """Row `r` of the mesh, ghosts included, from a pointer to row 0."""
     return shift(cells, ghost_row(r, axis.rows, axis.periodic) * axis.inner)
+
+
+@inlined
+def two_rows(first, w):  # type: ignore[no-untyped-def]
+    """Two rows of a buffer, `w` entries apart."""
+    return first, shift(first, w)
 
 
 @inlined

@@ -11,33 +11,27 @@ __all__ = [
     "BUFFER",
     "BUFFERS",
     "EXPONENT",
-    "FLUSH",
     "LINE",
     "LONG",
     "MAGNITUDE",
-    "MC",
-    "MINMOD",
     "ONE_HALF_UP",
     "ONE_UP",
     "PIECE",
     "RING",
-    "SAFE",
     "SHORT",
     "STAGGERED_1",
     "STAGGERED_3",
     "STAGGERED_5",
     "TILE",
-    "TINY",
-    "VAN_LEER",
     "WIDTH",
     "by_structure",
     "contracted",
     "inlined",
     "jit",
     "kernel",
+    "uncached",
 ]
 
-MINMOD, VAN_LEER, MC = 0, 1, 2
 
 TILE = 4096  # entries of a buffer
 SHORT = 16  # cells from which a line of van Leer's `Muscl` is swept without a buffer
@@ -50,9 +44,6 @@ PAD = RING * LINE  # entries between buffers: equal addresses modulo 4096 wait f
 BUFFER = max(TILE, RING * (WIDTH + LINE)) + PAD
 AHEAD = 2  # rows asked for before they are read
 PIECE = 64  # entries worked on between requests: few enough that computing does not wait until all are on their way
-FLUSH = 1e-290  # smaller densities do not move: round-off there would not be relative any more
-TINY = 2.2250738585072014e-308
-SAFE = 1.0 - 1e-13  # room for round-off in the positivity limiter
 
 STAGGERED_1, STAGGERED_3, STAGGERED_5 = 75.0 / 64.0, -25.0 / 384.0, 3.0 / 640.0
 
@@ -71,3 +62,8 @@ jit = compiled(**_OPTIONS, **_INNER)
 inlined = compiled(**_OPTIONS, **_INNER, inline="always")
 contracted = compiled(**(_OPTIONS | _INNER | {"fastmath": {"nsz", "contract"}}))
 by_structure = by_class(**_OPTIONS)
+
+
+def uncached(function: Any) -> Any:
+    """A kernel once more, of which nothing is kept in files."""
+    return compiled(cache=False, **_OPTIONS, no_cfunc_wrapper=True)(getattr(function, "py_func", function))

@@ -26,7 +26,7 @@ from mfpde.mesh.compiled.options import AHEAD, MAGNITUDE, PIECE, by_structure, i
 from mfpde.mesh.compiled.structures import Ahead, Block, Fitted, Mesh, Muscl, Task, Upwind, Weno
 from mfpde.support.pointers import at, pointer, shift, smaller
 
-__all__ = ["largest", "outflow"]
+__all__ = ["conductances", "largest", "of_temperature", "of_two", "outflow", "velocities"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -43,16 +43,17 @@ def _ask(ahead, d, n):  # type: ignore[no-untyped-def]
 
 
 @by_structure
-def _velocities(scheme, axis, block, potential, ahead, v):  # type: ignore[no-untyped-def]
+def velocities(scheme, axis, block, potential, ahead, v):  # type: ignore[no-untyped-def]
     """Velocities of faces with rates of one, from six rows of the potential around each."""
 
 
-@_velocities.register(Upwind, Muscl, Fitted)
-def _of_two(scheme, axis, block, potential, ahead, v):  # type: ignore[no-untyped-def]
+@velocities.register(Upwind, Muscl, Fitted)
+def of_two(scheme, axis, block, potential, ahead, v):  # type: ignore[no-untyped-def]
+    """``-g dV/h`` from the two rows beside a face."""
     velocity_two(potential[2], potential[3], block.size, axis.speed, v)
 
 
-@_velocities.register(Weno)
+@velocities.register(Weno)
 def _of_six(scheme, axis, block, potential, ahead, v):  # type: ignore[no-untyped-def]
     p0, p1, p2, p3, p4, p5 = potential
     piece = block.size
@@ -67,16 +68,17 @@ def _of_six(scheme, axis, block, potential, ahead, v):  # type: ignore[no-untype
 
 
 @by_structure
-def _conductances(scheme, heat, axis, block, lower, upper, weight):  # type: ignore[no-untyped-def]
+def conductances(scheme, heat, axis, block, lower, upper, weight):  # type: ignore[no-untyped-def]
     """What diffusion lets through faces with rates of one, from the potential on both sides, times the share of it."""
 
 
-@_conductances.register(Upwind, Muscl, Weno)
-def _of_temperature(scheme, heat, axis, block, lower, upper, weight):  # type: ignore[no-untyped-def]
+@conductances.register(Upwind, Muscl, Weno)
+def of_temperature(scheme, heat, axis, block, lower, upper, weight):  # type: ignore[no-untyped-def]
+    """``tau g / h`` times the scheme's share of it."""
     fill(-heat.share * heat.temperature * axis.speed, block.size, weight)
 
 
-@_conductances.register(Fitted)
+@conductances.register(Fitted)
 def _of_drift(scheme, heat, axis, block, lower, upper, weight):  # type: ignore[no-untyped-def]
     factor = -heat.share * heat.temperature * axis.speed
     conductance(lower, upper, block.size, factor, heat.inverse, weight)
@@ -85,11 +87,11 @@ def _of_drift(scheme, heat, axis, block, lower, upper, weight):  # type: ignore[
 @inlined
 def _faces(scheme, heat, axis, block, potential, ahead, v, spread):  # type: ignore[no-untyped-def]
     """Velocities of the faces of a block and, with `heat`, their conductances."""
-    _velocities(scheme, axis, block, potential, ahead, shift(v, block.start))
+    velocities(scheme, axis, block, potential, ahead, shift(v, block.start))
     if axis.scaled:
         scale(axis, block, v)
     if heat is not None:
-        _conductances(scheme, heat, axis, block, potential[2], potential[3], shift(spread, block.start))
+        conductances(scheme, heat, axis, block, potential[2], potential[3], shift(spread, block.start))
         if axis.scaled:
             scale(axis, block, spread)
         if not axis.periodic:
@@ -149,7 +151,7 @@ def _strips(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untype
 
 
 @kernel
-def outflow(scheme, heat, wide, ints, floats, metric, band, potential, start, stop, work, out):  # type: ignore[no-untyped-def]
+def outflow(scheme, heat, wide, ints, floats, metric, band, potential, out, work, start, stop):  # type: ignore[no-untyped-def]
     """``sum_axes (v^+_right + v^-_left)/h`` of the cells of bands ``start <= j < stop``.
 
     With `heat` the conductances of both faces, times its share, are added. The parameters are those of `sweep`, and the

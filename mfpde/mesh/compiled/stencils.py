@@ -19,10 +19,11 @@ from mfpde.mesh.compiled.faces import (
     velocity_two,
 )
 from mfpde.mesh.compiled.lines import add_term, fill, mark_truncated, prefetch, scale
-from mfpde.mesh.compiled.options import PIECE, inlined, jit
+from mfpde.mesh.compiled.options import PIECE, by_structure, inlined, jit
+from mfpde.mesh.compiled.structures import Fitted, Upwind
 from mfpde.support.pointers import shift, smaller
 
-__all__ = ["ask", "fitted_flux", "limited", "low_order", "muscl_flux", "points", "upwind_flux"]
+__all__ = ["ask", "limited", "low_order", "muscl_flux", "points", "two_cell_flux"]
 
 
 @jit
@@ -57,9 +58,13 @@ def _diffusion(heat, axis, block, sides, spread):  # type: ignore[no-untyped-def
         scale(axis, block, spread)
 
 
-@inlined
-def upwind_flux(heat, axis, block, sides, buffers, flux):  # type: ignore[no-untyped-def]
-    """The fluxes of `Upwind`, with two-point diffusion."""
+@by_structure
+def two_cell_flux(scheme, heat, axis, block, sides, buffers, flux):  # type: ignore[no-untyped-def]
+    """Fluxes from the two cells beside a face."""
+
+
+@two_cell_flux.register(Upwind)
+def _upwind_flux(scheme, heat, axis, block, sides, buffers, flux):  # type: ignore[no-untyped-def]
     _drift(axis, block, sides, buffers.v)
     flux_upwind(sides.left, sides.right, shift(buffers.v, block.start), block.size, flux)
     if heat is not None:
@@ -67,9 +72,9 @@ def upwind_flux(heat, axis, block, sides, buffers, flux):  # type: ignore[no-unt
         add_term(shift(buffers.spread, block.start), block.size, flux)
 
 
-@inlined
-def fitted_flux(heat, axis, block, sides, buffers, flux):  # type: ignore[no-untyped-def]
-    """The fluxes of `Fitted`: upwind ones plus a conductance that depends on the drift."""
+@two_cell_flux.register(Fitted)
+def _fitted_flux(scheme, heat, axis, block, sides, buffers, flux):  # type: ignore[no-untyped-def]
+    # upwind fluxes plus a conductance that depends on the drift
     n, v, spread = block.size, shift(buffers.v, block.start), shift(buffers.spread, block.start)
     _drift(axis, block, sides, buffers.v)
     if heat is not None:

@@ -47,6 +47,8 @@ __all__ = [
     "WenoRows",
 ]
 
+MINMOD, VAN_LEER, MC = 0, 1, 2
+
 # columns of `Mesh.ints` and of `Mesh.floats`
 OUTER, ROWS, INNER, PERIODIC, LOWER_TRUNCATED, UPPER_TRUNCATED = 0, 1, 2, 3, 4, 5
 METRIC_OFFSET, METRIC_OUTER, METRIC_FACE, METRIC_INNER, FACE_OFFSET = 6, 7, 8, 9, 10
@@ -86,7 +88,7 @@ class Muscl(NamedTuple):
     Attributes
     ----------
     limiter : int
-        `options.MINMOD`, `options.VAN_LEER` or `options.MC`.
+        `MINMOD`, `VAN_LEER` or `MC`.
     ghost, reach : int
         As in `Upwind`.
     """

@@ -23,9 +23,10 @@ from mfpde.mesh.compiled.lines import (
     six_rows,
     with_ghosts,
 )
-from mfpde.mesh.compiled.options import AHEAD, FLUSH, PIECE, SHORT, VAN_LEER, by_structure, inlined, kernel
-from mfpde.mesh.compiled.stencils import ask, fitted_flux, limited, low_order, muscl_flux, points, upwind_flux
+from mfpde.mesh.compiled.options import AHEAD, PIECE, SHORT, by_structure, inlined, kernel
+from mfpde.mesh.compiled.stencils import ask, limited, low_order, muscl_flux, points, two_cell_flux
 from mfpde.mesh.compiled.structures import (
+    VAN_LEER,
     Ahead,
     Block,
     Bound,
@@ -39,9 +40,10 @@ from mfpde.mesh.compiled.structures import (
     Weno,
     WenoRows,
 )
+from mfpde.mesh.constants import FLUSH
 from mfpde.support.pointers import larger, pointer, shift, smaller
 
-__all__ = ["sweep"]
+__all__ = ["strip", "sweep", "take_row", "take_tile", "tile", "write_row", "write_tile"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -50,38 +52,28 @@ __all__ = ["sweep"]
 
 
 @by_structure
-def _strip(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+def strip(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
     """Fluxes of the rows and columns of a block of one line, or their divergence."""
 
 
-@_strip.register(Upwind)
-def _upwind_strip(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+@strip.register(Upwind, Fitted)
+def _two_cell_strip(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
     for f in range(block.first - 1, block.first + block.rows + 1):
-        _take_row(axis, block, task, 0, f, row(buffers.density, f))
+        take_row(axis, block, task, 0, f, row(buffers.density, f))
         if f >= block.first:
             sides = _row_sides(axis, block, task, buffers, f)
-            upwind_flux(heat, axis, row_of(block, f), sides, buffers, row(buffers.flux, f))
-            _write_row(axis, block, task, buffers.flux, f)
+            two_cell_flux(scheme, heat, axis, row_of(block, f), sides, buffers, row(buffers.flux, f))
+            write_row(axis, block, task, buffers.flux, f)
 
 
-@_strip.register(Fitted)
-def _fitted_strip(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
-    for f in range(block.first - 1, block.first + block.rows + 1):
-        _take_row(axis, block, task, 0, f, row(buffers.density, f))
-        if f >= block.first:
-            sides = _row_sides(axis, block, task, buffers, f)
-            fitted_flux(heat, axis, row_of(block, f), sides, buffers, row(buffers.flux, f))
-            _write_row(axis, block, task, buffers.flux, f)
-
-
-@_strip.register(Muscl)
+@strip.register(Muscl)
 def _muscl_strip(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
     if heat is None and _unaided(scheme, axis, task):
         _van_leer_strip(scheme, axis, block, task, buffers)
         return
     density, slope = buffers.density, buffers.slope
     for r in range(block.first - 2, block.first + block.rows + 2):
-        _take_row(axis, block, task, 1, r, row(density, r))
+        take_row(axis, block, task, 1, r, row(density, r))
         if r >= block.first:
             before, here, after = row(density, r - 2), row(density, r - 1), row(density, r)
             half_slopes(before, here, after, block.width, scheme.limiter, row(slope, r - 1))
@@ -89,7 +81,7 @@ def _muscl_strip(scheme, heat, axis, block, task, buffers):  # type: ignore[no-u
         if f >= block.first:
             sides = _row_sides(axis, block, task, buffers, f)
             muscl_flux(heat, axis, row_of(block, f), sides, buffers, row(buffers.flux, f))
-            _write_row(axis, block, task, buffers.flux, f)
+            write_row(axis, block, task, buffers.flux, f)
 
 
 @inlined
@@ -107,7 +99,7 @@ def _row_sides(axis, block, task, buffers, f):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _take_row(axis, block, task, lag, r, target):  # type: ignore[no-untyped-def]
+def take_row(axis, block, task, lag, r, target):  # type: ignore[no-untyped-def]
     """Copy the density of row `r` into a row of a ring, asking for rows to come; faces are `lag` rows behind."""
     inner, w = axis.inner, block.width
     corner = block.line * axis.rows * inner + block.column
@@ -135,7 +127,7 @@ def _rows_ahead(axis, block, task, lag, r, deep):  # type: ignore[no-untyped-def
 
 
 @inlined
-def _write_row(axis, block, task, flux, f):  # type: ignore[no-untyped-def]
+def write_row(axis, block, task, flux, f):  # type: ignore[no-untyped-def]
     """Write the fluxes through the faces of row `f`, or the divergence in the row before them."""
     n, inner, w, through = axis.rows, axis.inner, block.width, row(flux, f)
     if task.to_faces:
@@ -197,7 +189,7 @@ def _van_leer_strip(scheme, axis, block, task, buffers):  # type: ignore[no-unty
             pass_muscl(rows, c, k, axis, task.add)
 
 
-@_strip.register(Weno)
+@strip.register(Weno)
 def _weno_strip(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
     low, high = block.first, block.first + block.rows
     corner = block.line * axis.rows * axis.inner + block.column
@@ -211,7 +203,7 @@ def _weno_strip(scheme, heat, axis, block, task, buffers):  # type: ignore[no-un
         f = r - 4
         if f >= low:
             most = _weno_row(heat, axis, block, task, buffers, f, alarm >= f - 2, most)
-            _write_row(axis, block, task, buffers.flux, f)
+            write_row(axis, block, task, buffers.flux, f)
 
 
 @inlined
@@ -254,25 +246,18 @@ def _weno_row(heat, axis, block, task, buffers, f, alarm, behind):  # type: igno
 
 
 @by_structure
-def _tile(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+def tile(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
     """Fluxes of a block of whole rows, or their divergence."""
 
 
-@_tile.register(Upwind)
-def _upwind_tile(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
-    faces = _take_tile(axis, block, task, scheme.ghost, buffers)
-    upwind_flux(heat, axis, faces, _tile_sides(faces, buffers), buffers, shift(buffers.flux, faces.start))
-    _write_tile(axis, block, task, scheme.ghost, buffers.flux)
+@tile.register(Upwind, Fitted)
+def _two_cell_tile(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
+    faces = take_tile(axis, block, task, scheme.ghost, buffers)
+    two_cell_flux(scheme, heat, axis, faces, _tile_sides(faces, buffers), buffers, shift(buffers.flux, faces.start))
+    write_tile(axis, block, task, scheme.ghost, buffers.flux)
 
 
-@_tile.register(Fitted)
-def _fitted_tile(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
-    faces = _take_tile(axis, block, task, scheme.ghost, buffers)
-    fitted_flux(heat, axis, faces, _tile_sides(faces, buffers), buffers, shift(buffers.flux, faces.start))
-    _write_tile(axis, block, task, scheme.ghost, buffers.flux)
-
-
-@_tile.register(Muscl)
+@tile.register(Muscl)
 def _muscl_tile(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
     short = axis.inner > 1 or block.rows < SHORT
     if heat is None and not short and _unaided(scheme, axis, task):
@@ -281,16 +266,16 @@ def _muscl_tile(scheme, heat, axis, block, task, buffers):  # type: ignore[no-un
             u, p, cells = shift(task.mu, s), shift(task.potential, s), shift(task.out, s)
             line_muscl(u, p, axis, block.first, block.first + block.rows, task.add, cells)
         return
-    faces = _take_tile(axis, block, task, scheme.ghost, buffers)
+    faces = take_tile(axis, block, task, scheme.ghost, buffers)
     w, density = faces.width, buffers.density
     n = (faces.batch * faces.rows - 2) * w
     half_slopes(density, shift(density, w), shift(density, 2 * w), n, scheme.limiter, shift(buffers.slope, w))
     muscl_flux(heat, axis, faces, _tile_sides(faces, buffers), buffers, shift(buffers.flux, faces.start))
-    _write_tile(axis, block, task, scheme.ghost, buffers.flux)
+    write_tile(axis, block, task, scheme.ghost, buffers.flux)
 
 
 @inlined
-def _take_tile(axis, block, task, ghost, buffers):  # type: ignore[no-untyped-def]
+def take_tile(axis, block, task, ghost, buffers):  # type: ignore[no-untyped-def]
     """Copy density and potential of a block and `ghost` more rows at each end into buffers; that larger block."""
     faces = with_ghosts(block, ghost)
     gather(FLUSH, task.mu, axis, faces, buffers.density)
@@ -312,9 +297,9 @@ def _tile_sides(faces, buffers):  # type: ignore[no-untyped-def]
     )
 
 
-@_tile.register(Weno)
+@tile.register(Weno)
 def _weno_tile(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untyped-def]
-    faces = _take_tile(axis, block, task, scheme.ghost, buffers)
+    faces = take_tile(axis, block, task, scheme.ghost, buffers)
     w, t = faces.width, faces.start
     m = faces.batch * faces.rows * w
     density, potential, flux = buffers.density, buffers.potential, shift(buffers.flux, t)
@@ -331,7 +316,7 @@ def _weno_tile(scheme, heat, axis, block, task, buffers):  # type: ignore[no-unt
         gather(0.0, task.speeds, axis, faces, potential)
         bound = Bound(sides.lower, sides.upper, largest_entry(potential, m), task.dt, task.room)
         limited(heat, axis, faces, sides, bound, buffers.v, buffers.spread, flux)
-    _write_tile(axis, block, task, scheme.ghost, buffers.flux)
+    write_tile(axis, block, task, scheme.ghost, buffers.flux)
 
 
 @inlined
@@ -356,7 +341,7 @@ def _guard_tile(heat, axis, faces, alarm, buffers):  # type: ignore[no-untyped-d
 
 
 @inlined
-def _write_tile(axis, block, task, ghost, flux):  # type: ignore[no-untyped-def]
+def write_tile(axis, block, task, ghost, flux):  # type: ignore[no-untyped-def]
     """Write the fluxes of a block, whose buffer has `ghost` rows more at each end, or the divergence in its cells."""
     n, w, r, rows = axis.rows, block.width, block.first, block.rows
     for k in range(block.batch):
@@ -379,7 +364,7 @@ def _strips(scheme, heat, axis, block, task, buffers):  # type: ignore[no-untype
     """The strips of columns of a line, as wide as `block` is."""
     for c in range(0, axis.inner, block.width):
         w = smaller(block.width, axis.inner - c)
-        _strip(scheme, heat, axis, Block(block.line, 1, block.first, block.rows, c, w, 0, w), task, buffers)
+        strip(scheme, heat, axis, Block(block.line, 1, block.first, block.rows, c, w, 0, w), task, buffers)
 
 
 @kernel
@@ -395,11 +380,11 @@ def sweep(  # type: ignore[no-untyped-def]
     potential,
     speeds,
     dt,
+    to_faces,
+    out,
+    work,
     start,
     stop,
-    to_faces,
-    work,
-    out,
 ):
     """Fluxes and their divergence on bands ``start <= j < stop`` of the first axis, all axes.
 
@@ -421,14 +406,14 @@ def sweep(  # type: ignore[no-untyped-def]
         The outflow speeds, where ``dt > 0``.
     dt : float
         The step for which the limiter of `Weno` keeps the density positive; 0 without the limiter.
-    start, stop : int
-        Bands, of `band` rows.
     to_faces : bool
         Whether the fluxes are asked for, as the concatenation of the face arrays, or their divergence on the cells.
-    work : (BUFFERS * BUFFER,) array
-        Scratch space of this call alone.
     out : (n,) array
         The answer.
+    work : (BUFFERS * BUFFER,) array
+        Scratch space of this call alone.
+    start, stop : int
+        Bands, of `band` rows.
     """
     mesh, dimension, buffers = Mesh(ints, floats, metric, band), ints.shape[0], buffers_of(pointer(work, 0))
     m, p, s, q = pointer(mu, 0), pointer(potential, 0), pointer(speeds, 0), pointer(out, 0)
@@ -446,4 +431,4 @@ def sweep(  # type: ignore[no-untyped-def]
                     for r in range(i0, i1, depth):
                         rows, lines = smaller(depth, i1 - r), smaller(batch, o1 - o)
                         block = Block(o, lines, r, rows, 0, width, 0, lines * rows * width)
-                        _tile(scheme, heat, axis, block, task, buffers)
+                        tile(scheme, heat, axis, block, task, buffers)

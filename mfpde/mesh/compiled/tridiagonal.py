@@ -20,8 +20,9 @@ import numpy as np
 
 from mfpde.mesh.compiled.bernoulli import bernoulli
 from mfpde.mesh.compiled.lines import axis_of
-from mfpde.mesh.compiled.options import SAFE, inlined, jit, kernel
+from mfpde.mesh.compiled.options import inlined, jit, kernel
 from mfpde.mesh.compiled.structures import Axis, Heat, Mesh
+from mfpde.mesh.constants import SAFE
 from mfpde.support.arrays import Array
 from mfpde.support.pointers import at
 

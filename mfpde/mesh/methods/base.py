@@ -11,60 +11,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from mfpde.equation.problem import Problem
 from mfpde.mesh.schemes import Scheme
-from mfpde.mesh.semidiscrete import Evaluation, Flow
+from mfpde.mesh.semidiscrete import Coefficients, Evaluation, Flow, Outcome
 from mfpde.support.arrays import Array
 
-__all__ = ["Coefficients", "Method", "Outcome"]
-
-
-@dataclass(frozen=True, slots=True)
-class Coefficients:
-    """What varies within a step.
-
-    Attributes
-    ----------
-    alpha, temperature : callable
-        The birth-death rate and ``tau`` at a fraction in [0, 1] of the step.
-    """
-
-    alpha: Callable[[float], float]
-    temperature: Callable[[float], float]
-
-    def part(self, start: float, fraction: float) -> Coefficients:
-        """Those of a part of the step."""
-        return Coefficients(
-            lambda c: self.alpha(start + fraction * c), lambda c: self.temperature(start + fraction * c)
-        )
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a step gave.
-
-    Attributes
-    ----------
-    mu : array or None
-        The new density; None when a stage's velocity outgrew the positivity bound.
-    leak : float
-        The relative mass that the transport created, measured before any rescaling; round-off.
-    error : float or None
-        Estimate of the step's error in L1 relative to the mass.
-    bound : float
-        The step length that the fastest stage would have allowed.
-    end : Evaluation or None
-        What is known about the new density where the method has evaluated it.
-    """
-
-    mu: Array | None
-    leak: float = 0.0
-    error: float | None = None
-    bound: float = math.inf
-    end: Evaluation | None = None
+__all__ = ["Method"]
 
 
 class Method(ABC):
@@ -88,14 +41,15 @@ class Method(ABC):
     consistent: bool = False
 
     def check(self, problem: Problem, scheme: Scheme) -> None:
-        """Refuse what the method does not integrate.
+        """Refuse what the method does not integrate: unless it says otherwise, terms of the problem's own.
 
         Raises
         ------
         ValueError
             With the remedy.
         """
-        return
+        if problem.terms:
+            raise ValueError(f"{type(self).__name__} does not integrate terms of the problem's own; use Strang()")
 
     @abstractmethod
     def step(
@@ -118,5 +72,5 @@ class Method(ABC):
 
     def bound(self, flow: Flow, at: Evaluation, temperature: float) -> float:
         """The longest step with positive stages, from the rate at which the fastest cell empties."""
-        outflow = flow.outflow(at, temperature)[0]
+        outflow = flow.outflow(at, temperature).rate
         return math.inf if outflow == 0.0 else self.ssp * flow.scheme.positivity / outflow

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from mfpde.equation.problem import Problem, Reaction
-from mfpde.mesh.methods.base import Coefficients, Method, Outcome
+from mfpde.mesh.algebra import Change, Sums
+from mfpde.mesh.methods.base import Method
 from mfpde.mesh.schemes import Scheme
-from mfpde.mesh.semidiscrete import Evaluation, Flow
+from mfpde.mesh.semidiscrete import Coefficients, Evaluation, Flow, Outcome
+from mfpde.mesh.transport_operator import Outflow
 from mfpde.support.arrays import Array
 
 __all__ = ["ExponentialSSPRK3"]
@@ -49,7 +52,8 @@ class ExponentialSSPRK3(Method):
     embedded: bool = field(default=True, init=False, repr=False)
 
     def check(self, problem: Problem, scheme: Scheme) -> None:
-        """See `Method.check`."""
+        """Refuse reinjection, the free-energy reaction, and terms of the problem's own."""
+        super().check(problem, scheme)
         if problem.reinjection is not None:
             raise ValueError("ExponentialSSPRK3 does not integrate reinjection; use Strang()")
         if problem.reacts and problem.reaction is Reaction.FREE_ENERGY and not problem.noiseless:
@@ -60,79 +64,128 @@ class ExponentialSSPRK3(Method):
     def step(
         self, flow: Flow, start: Evaluation, length: float, at: Coefficients, first_rate: Array | None = None
     ) -> Outcome:
-        """See `Method.step`."""
-        from mfpde.mesh.compiled import updates
-
-        reaction, volume = flow.reaction, flow.grid.cell_volume
-        balanced = reaction.balanced
-        h = length
-        euler = h / self.ssp
-        mu = start.mu
-
-        bound = self.bound(flow, start, at.temperature(0.0))
+        """Three stages and the end, see the class."""
+        algebra, transport, balanced = flow.algebra, flow.transport, flow.reaction.balanced
+        h, euler, mu, tau = length, length / self.ssp, start.mu, at.temperature(0.0)
+        bound = self.bound(flow, start, tau)
         if h > bound:
             return Outcome(None, bound=bound)
-
-        alpha, alpha_0 = at.alpha(2 / 3), at.alpha(0.0)
-        r_0, mean_0, third = start.V, start.mean, None
-        if alpha_0 != 0.0 or alpha != 0.0:
-            r_0 = reaction.rate_of(start.V)
-            mean_0 = _mean(flow, r_0, start)
-            shift = _support_minimum(r_0, start) if balanced else 0.0
-            # with the mean removed, empty cells may lie below the minimum on the support
-            third = updates.exponential(r_0, shift, -alpha_0 * h / 3, balanced, flow.scratch("third"))
-
+        factor = _integrating_factor(flow, start, h, at)
+        third = None if factor is None else factor.third
         rate_0 = first_rate
         if rate_0 is None:
-            rate_0 = flow.rate(start, at.temperature(0.0), euler)
-
+            rate_0 = transport.rate(mu, start.V, None, euler, tau, outflow=start.outflow.get(tau))
         # nu_1 = e^{2/3 L} (mu + 2/3 h N_0)
         nu = flow.scratch("nu")
-        total, growth = updates.first_stage(mu, rate_0, third, 2 / 3 * h, nu)
-        leak = 0.25 * flow.growth(growth, start.mass)
-
-        slope, before = rate_0, flow.scratch("slope")
-        error = math.nan
+        sums = algebra.first_stage(mu, rate_0, third, 2 / 3 * h, nu)
+        leak = 0.25 * flow.growth(sums.growth, start.mass)
+        slope, before, tau = rate_0, flow.scratch("slope"), at.temperature(2 / 3)
         for last in (False, True):
-            mass = total * volume
-            if not (mass > 0.0 and math.isfinite(mass)):
+            stage = _evaluated(flow, start, nu, sums, tau, factor)
+            if stage is None:
                 return Outcome(None, bound=0.5 * h)
-            # the potential sees the normalised measure where mass is conserved, the measure itself elsewhere
-            scale = start.mass / mass if balanced else 1.0
-            stage = flow.evaluate(np.multiply(nu, scale, out=flow.scratch("stage")), flow.scratch("V"))
-            temperature = at.temperature(2 / 3)
-            outflow = flow.outflow(stage, temperature)[0]
-            change, excess = None, 0.0
-            if third is not None:
-                r = reaction.rate_of(stage.V)
-                constant = alpha * _mean(flow, r, stage) - alpha_0 * mean_0 if balanced else 0.0
-                change = updates.Change(r, r_0, alpha, alpha_0, constant)
-                excess = max(updates.largest_change(change), 0.0)
             # a stage is positive while euler * (outflow / positivity + excess) <= 1
-            rate = outflow / flow.scheme.positivity + excess
+            rate = stage.outflow.rate / flow.scheme.positivity + stage.excess
             bound = min(bound, math.inf if rate == 0.0 else self.ssp / rate)
             if not h <= bound:  # NaN included
                 return Outcome(None, bound=bound)
-            euler_dt = euler / (1.0 - euler * excess)
-            slope = flow.rate(stage, temperature, euler_dt, nu, None if last else before)
+            step = euler / (1.0 - euler * stage.excess)
+            slope = transport.rate(nu, stage.V, None if last else before, step, tau, outflow=stage.outflow)
             if last:
                 # nu_3 = e^{L} (74/128 mu + 5/32 h N_0) + 27/64 e^{1/3 L} (nu_2 + 4/3 h N_2)
-                total, growth, error = updates.final_stage(mu, nu, third, change, h, rate_0, before, slope)
+                sums = algebra.final_stage(mu, nu, third, stage.change, h, rate_0, before, slope)
             else:
                 # nu_2 = 2/3 e^{2/3 L} mu + 1/3 nu_1 + 4/9 h N_1
-                total, growth = updates.second_stage(mu, nu, third, change, h, slope)
-            leak += (9 / 16 if last else 3 / 16) * flow.growth(growth, mass)
-
-        error = (9 / 16) * h * error / total if total > 0 else math.nan
+                sums = algebra.second_stage(mu, nu, third, stage.change, h, slope)
+            leak += (9 / 16 if last else 3 / 16) * flow.growth(sums.growth, stage.mass)
         leak *= h
-        factor = start.mass * (1.0 + leak) / (total * volume) if balanced and total > 0 else 1.0
-        return Outcome(updates.finish(slope, factor), leak, error=error, bound=bound)
+        total = sums.total
+        error = (9 / 16) * h * sums.error / total if total > 0 else math.nan
+        kept = start.mass * (1.0 + leak) / (total * flow.grid.cell_volume) if balanced and total > 0 else 1.0
+        return Outcome(algebra.finish(slope, kept), leak, error=error, bound=bound)
+
+
+class _Factor(NamedTuple):
+    """The reaction's part that a step integrates exactly.
+
+    Attributes
+    ----------
+    third : array
+        ``exp(-alpha_0 h (r_0 - min r_0) / 3)``.
+    r_0, mean_0 : array, float
+        The rate of the reaction at the start, and its mean.
+    alpha, alpha_0 : float
+        The birth-death rate at the stages and at the start.
+    """
+
+    third: Array
+    r_0: Array
+    mean_0: float
+    alpha: float
+    alpha_0: float
+
+
+def _integrating_factor(flow: Flow, start: Evaluation, h: float, at: Coefficients) -> _Factor | None:
+    """What is integrated exactly; None where nothing reacts."""
+    alpha, alpha_0 = at.alpha(2 / 3), at.alpha(0.0)
+    if alpha_0 == 0.0 and alpha == 0.0:
+        return None
+    reaction = flow.reaction
+    r_0 = reaction.rate_of(start.V)
+    mean_0 = _mean(flow, r_0, start)
+    shift = _support_minimum(r_0, start) if reaction.balanced else 0.0
+    # with the mean removed, empty cells may lie below the minimum on the support
+    third = flow.algebra.exponential(r_0, shift, -alpha_0 * h / 3, reaction.balanced, flow.scratch("third"))
+    return _Factor(third, r_0, mean_0, alpha, alpha_0)
+
+
+class _Stage(NamedTuple):
+    """What a step needs to know of a stage: every number that comes back from its arrays.
+
+    Attributes
+    ----------
+    V : array
+        The potential.
+    mass : float
+        The stage's mass.
+    outflow : Outflow
+        How fast cells empty by transport.
+    change : Change or None
+        What the integrating factor has left of the reaction.
+    excess : float
+        The largest rate at which that empties a cell.
+    """
+
+    V: Array
+    mass: float
+    outflow: Outflow
+    change: Change | None
+    excess: float
+
+
+def _evaluated(
+    flow: Flow, start: Evaluation, nu: Array, sums: Sums, temperature: float, factor: _Factor | None
+) -> _Stage | None:
+    """What is known of the stage `nu`; None where it has no finite mass."""
+    mass, balanced = sums.total * flow.grid.cell_volume, flow.reaction.balanced
+    if not (mass > 0.0 and math.isfinite(mass)):
+        return None
+    # the potential sees the normalised measure where mass is conserved, the measure itself elsewhere
+    scale = start.mass / mass if balanced else 1.0
+    at = flow.evaluate(np.multiply(nu, scale, out=flow.scratch("stage")), flow.scratch("V"))
+    outflow = flow.outflow(at, temperature)
+    if factor is None:
+        return _Stage(at.V, mass, outflow, None, 0.0)
+    r = flow.reaction.rate_of(at.V)
+    constant = factor.alpha * _mean(flow, r, at) - factor.alpha_0 * factor.mean_0 if balanced else 0.0
+    change = Change(r, factor.r_0, factor.alpha, factor.alpha_0, constant)
+    return _Stage(at.V, mass, outflow, change, max(flow.algebra.largest_change(change), 0.0))
 
 
 def _mean(flow: Flow, r: Array, at: Evaluation) -> float:
     if r is at.V:
         return at.mean
-    return float(np.vdot(r, at.mu)) * flow.grid.cell_volume / at.mass
+    return flow.algebra.dot(r, at.mu) * flow.grid.cell_volume / at.mass
 
 
 def _support_minimum(r: Array, at: Evaluation) -> float:

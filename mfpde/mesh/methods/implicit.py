@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mfpde.equation.problem import Problem
-from mfpde.mesh.methods.base import Coefficients, Method, Outcome
+from mfpde.mesh.methods.base import Method
 from mfpde.mesh.schemes import ScharfetterGummel, Scheme
-from mfpde.mesh.semidiscrete import Evaluation, Flow
+from mfpde.mesh.semidiscrete import Coefficients, Evaluation, Flow, Outcome
 from mfpde.support.arguments import real, shown
 from mfpde.support.arrays import Array
 
@@ -67,7 +67,8 @@ class _Implicit(Method):
             object.__setattr__(self, "order", 1)  # only the average of both ends is of order 2
 
     def check(self, problem: Problem, scheme: Scheme) -> None:
-        """See `Method.check`."""
+        """Refuse other schemes than `ScharfetterGummel`, and terms of the problem's own."""
+        super().check(problem, scheme)
         if not isinstance(scheme, ScharfetterGummel):
             raise ValueError(f"{type(self).__name__} needs scheme=ScharfetterGummel(), not {scheme!r}")
 
@@ -82,7 +83,7 @@ class _Implicit(Method):
     def step(
         self, flow: Flow, start: Evaluation, length: float, at: Coefficients, first_rate: Array | None = None
     ) -> Outcome:
-        """See `Method.step`."""
+        """A step with its potential found by iteration; two of half the length where that fails."""
         return self._step(flow, start, length, at, MOST_HALVINGS)
 
     def _step(self, flow: Flow, start: Evaluation, length: float, at: Coefficients, halvings: int) -> Outcome:
@@ -107,8 +108,7 @@ class _Implicit(Method):
         self, flow: Flow, start: Evaluation, length: float, at: Coefficients
     ) -> tuple[Array | None, Evaluation | None]:
         """The end of the step, or None where the iteration for the potential does not converge."""
-        from mfpde.mesh.compiled.updates import finish
-
+        finish = flow.algebra.finish
         V, tau = start.V, at.temperature(0.5)
         mu = finish(self._compose(flow, start.mu, V, length, at), 1.0)
         if self.potential is Potential.START:

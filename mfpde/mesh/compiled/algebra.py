@@ -1,4 +1,4 @@
-"""Compiled passes over cell arrays: what a step does besides fluxes and potentials, each array read once.
+"""The operations of a step, compiled: each array is read once.
 
 Imported when the first flow is made, never by ``import mfpde``. Sums run in lanes and blocks of fixed size, whose
 partial sums are added in order: they do not depend on the number of threads. Comparisons are written so that a NaN
@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
+from mfpde.equation.grid import Grid
+from mfpde.mesh.algebra import Algebra, Change, Sums, Survey
 from mfpde.mesh.compiled.lanes import (
     flushed,
     greater,
@@ -28,26 +30,18 @@ from mfpde.mesh.compiled.lanes import (
     summed,
     where,
 )
-from mfpde.mesh.compiled.options import FLUSH  # densities below are about to become subnormal: no mass, and slow
+from mfpde.mesh.constants import FLUSH
+from mfpde.mesh.numpy_transport import NumpyTransport
+from mfpde.mesh.schemes import Scheme
+from mfpde.mesh.transport import Transport
+from mfpde.mesh.transport_operator import Metric, TransportOperator
 from mfpde.support.arrays import Array
 from mfpde.support.compiling import compiled
 from mfpde.support.interpreted import COUNT
 from mfpde.support.pointers import at, pointer, put, smaller
 from mfpde.support.threads import THREADED_SIZE, in_shares
 
-__all__ = [
-    "Change",
-    "Survey",
-    "combine",
-    "exponential",
-    "final_stage",
-    "finish",
-    "first_stage",
-    "largest_change",
-    "second_moment",
-    "second_stage",
-    "survey",
-]
+__all__ = ["CompiledAlgebra"]
 
 
 BLOCK = 2048  # entries of a block; few enough that a lane's sum keeps its digits
@@ -219,128 +213,96 @@ def _run(kernel: Callable[..., Any], columns: int, *arrays: Any) -> Array:
     return out
 
 
-class Survey:
-    """Sums and extremes of a density and its potential.
+class CompiledAlgebra(Algebra):
+    """Every operation in one pass over its arrays, on all threads from 10^5 cells on; the default.
 
-    Attributes
-    ----------
-    total, moment : float
-        Sums of ``mu`` and ``mu V``.
-    low, high : float
-        Extremes of V.
-    held : float
-        The least V where ``mu > 0``; inf for an empty density.
-    least : float
-        The least entry of ``mu``.
+    Transport is that of `Transport` for schemes that bring a compiled row, and of `NumpyTransport` for others.
     """
 
-    __slots__ = ("held", "high", "least", "low", "moment", "total")
+    name: ClassVar[str] = "compiled"
 
-    def __init__(self, total: float, moment: float, low: float, high: float, held: float, least: float) -> None:
-        self.total, self.moment, self.low, self.high, self.held, self.least = total, moment, low, high, held, least
+    def transport(
+        self, grid: Grid, scheme: Scheme, metric: Metric | None = None, log_base: Array | None = None
+    ) -> TransportOperator:
+        """The operator of `Transport`, or where the scheme has no compiled row, of `NumpyTransport`."""
+        operator = Transport if scheme.compiled else NumpyTransport
+        return operator(grid, scheme, metric, log_base)
 
+    def survey(self, mu: Array, V: Array) -> Survey:
+        """What a step and its record need to know, in one pass."""
+        out = _run(_survey, 6, _flat(mu), _flat(V))
+        if len(out) == 1:
+            return Survey(*out[0].tolist())
+        least, most = out.min(axis=0), out.max(axis=0)
+        total, moment = float(out[:, 0].sum()), float(out[:, 1].sum())
+        return Survey(total, moment, float(least[2]), float(most[3]), float(least[4]), float(least[5]))
 
-def survey(mu: Array, V: Array) -> Survey:
-    """What a step and its record need to know, in one pass."""
-    flat, potential = _flat(mu), _flat(V)
-    out = _run(_survey, 6, flat, potential)
-    if len(out) == 1:
-        return Survey(*out[0].tolist())
-    return Survey(
-        float(out[:, 0].sum()),
-        float(out[:, 1].sum()),
-        float(out[:, 2].min()),
-        float(out[:, 3].max()),
-        float(out[:, 4].min()),
-        float(out[:, 5].min()),
-    )
+    def second_moment(self, mu: Array, V: Array, about: float) -> float:
+        """The sum of ``mu (V - about)^2``."""
+        return _sum(_run(_moment, 1, _flat(mu), _flat(V), about), 0)
 
+    def exponential(self, r: Array, shift: float, factor: float, clip: bool, out: Array) -> Array:
+        """``exp(factor (r - shift))``, at most 1 where `clip` is set."""
+        flat, target = _flat(r), _flat(out)
 
-def second_moment(mu: Array, V: Array, about: float) -> float:
-    """The sum of ``mu (V - about)^2``."""
-    return _sum(_run(_moment, 1, _flat(mu), _flat(V), about), 0)
+        def task(first: int, last: int) -> None:
+            start, stop = first * BLOCK, min(flat.size, last * BLOCK)
+            _exponent(flat, shift, factor, clip, start, stop, target)
+            np.exp(target[start:stop], out=target[start:stop])
 
+        in_shares(task, -(-flat.size // BLOCK), flat.size)
+        return out
 
-def exponential(r: Array, shift: float, factor: float, clip: bool, out: Array) -> Array:
-    """``exp(factor (r - shift))``, at most 1 where `clip` is set."""
-    flat, target = _flat(r), _flat(out)
+    def first_stage(self, mu: Array, rate: Array, third: Array | None, c: float, nu: Array) -> Sums:
+        """``nu = third^2 (mu + c rate)``."""
+        a, b, n = _flat(mu), _flat(rate), _flat(nu)
+        t = a if third is None else _flat(third)
+        out = _run(_first, 2, a, b, t, third is not None, c, n)
+        return Sums(_sum(out, 0), _sum(out, 1))
 
-    def task(first: int, last: int) -> None:
-        start, stop = first * BLOCK, min(flat.size, last * BLOCK)
-        _exponent(flat, shift, factor, clip, start, stop, target)
-        np.exp(target[start:stop], out=target[start:stop])
+    def largest_change(self, change: Change) -> float:
+        """The largest ``delta``."""
+        out = _run(_largest, 1, _flat(change.r), _flat(change.r_0), change.alpha, change.alpha_0, change.constant)
+        return float(out[0, 0]) if len(out) == 1 else float(out.max())
 
-    in_shares(task, -(-flat.size // BLOCK), flat.size)
-    return out
+    def second_stage(
+        self, mu: Array, nu: Array, third: Array | None, change: Change | None, h: float, slope: Array
+    ) -> Sums:
+        """The second stage of `ExponentialSSPRK3`, see `Algebra.second_stage`."""
+        a, n, s = _flat(mu), _flat(nu), _flat(slope)
+        out = _run(_second, 2, a, n, *_reaction(a, third, change), h, s)
+        return Sums(_sum(out, 0), _sum(out, 1))
 
+    def final_stage(
+        self,
+        mu: Array,
+        nu: Array,
+        third: Array | None,
+        change: Change | None,
+        h: float,
+        rate: Array,
+        before: Array,
+        slope: Array,
+    ) -> Sums:
+        """The end of a step of `ExponentialSSPRK3`, see `Algebra.final_stage`."""
+        a, n, f, b, s = _flat(mu), _flat(nu), _flat(rate), _flat(before), _flat(slope)
+        out = _run(_final, 3, a, n, *_reaction(a, third, change), h, f, b, s)
+        return Sums(_sum(out, 0), _sum(out, 1), _sum(out, 2))
 
-def first_stage(mu: Array, rate: Array, third: Array | None, c: float, nu: Array) -> tuple[float, float]:
-    """``nu = third^2 (mu + c rate)``; the sums of ``nu`` and of the rate."""
-    a, b, n = _flat(mu), _flat(rate), _flat(nu)
-    t = a if third is None else _flat(third)
-    out = _run(_first, 2, a, b, t, third is not None, c, n)
-    return _sum(out, 0), _sum(out, 1)
+    def combine(self, start: Array, mu: Array, rate: Array, old: float, new: float, step: float, out: Array) -> float:
+        """``out = old start + new (mu + step rate)``; the sum of the rate."""
+        arrays = [_flat(a) for a in (start, mu, rate)]
+        return _sum(_run(_combine, 1, *arrays, old, new, step, _flat(out)), 0)
 
+    def finish(self, mu: Array, factor: float) -> Array:
+        """Scale in place, and set to zero what is about to become subnormal."""
+        flat = _flat(mu)
 
-class Change(NamedTuple):
-    """``delta = alpha r - alpha_0 r_0 - constant``: what the integrating factor of a step has left out.
+        def task(first: int, last: int) -> None:
+            _finish(flat, factor, first * BLOCK, min(flat.size, last * BLOCK))
 
-    Attributes
-    ----------
-    r, r_0 : (grid.shape) array
-        The rates now and at the start.
-    alpha, alpha_0 : float
-        Their factors now and at the start.
-    constant : float
-        What is taken off so that the mass stays.
-    """
-
-    r: Array
-    r_0: Array
-    alpha: float
-    alpha_0: float
-    constant: float
-
-
-def largest_change(change: Change) -> float:
-    """The largest ``delta``."""
-    out = _run(_largest, 1, _flat(change.r), _flat(change.r_0), change.alpha, change.alpha_0, change.constant)
-    return float(out[0, 0]) if len(out) == 1 else float(out.max())
-
-
-def second_stage(
-    mu: Array, nu: Array, third: Array | None, change: Change | None, h: float, slope: Array
-) -> tuple[float, float]:
-    """``slope -= delta nu``, then ``nu = (2 third^2 mu + nu + 4/3 h slope) / 3``; sums of ``nu``, of the slope."""
-    a, n, s = _flat(mu), _flat(nu), _flat(slope)
-    out = _run(_second, 2, a, n, *_reaction(a, third, change), h, s)
-    return _sum(out, 0), _sum(out, 1)
-
-
-def final_stage(
-    mu: Array, nu: Array, third: Array | None, change: Change | None, h: float, rate: Array, before: Array, slope: Array
-) -> tuple[float, float, float]:
-    """The end of the step, written over `slope`; sums of it, of the slope, and of the error estimate."""
-    a, n, f, b, s = _flat(mu), _flat(nu), _flat(rate), _flat(before), _flat(slope)
-    out = _run(_final, 3, a, n, *_reaction(a, third, change), h, f, b, s)
-    return _sum(out, 0), _sum(out, 1), _sum(out, 2)
-
-
-def combine(start: Array, mu: Array, rate: Array, old: float, new: float, step: float, out: Array) -> float:
-    """``out = old start + new (mu + step rate)``, a stage in Shu and Osher's form; the sum of the rate."""
-    arrays = [_flat(a) for a in (start, mu, rate)]
-    return _sum(_run(_combine, 1, *arrays, old, new, step, _flat(out)), 0)
-
-
-def finish(mu: Array, factor: float) -> Array:
-    """Scale in place, and set to zero what is about to become subnormal."""
-    flat = _flat(mu)
-
-    def task(first: int, last: int) -> None:
-        _finish(flat, factor, first * BLOCK, min(flat.size, last * BLOCK))
-
-    in_shares(task, -(-flat.size // BLOCK), flat.size)
-    return mu
+        in_shares(task, -(-flat.size // BLOCK), flat.size)
+        return mu
 
 
 def _reaction(a: Array, third: Array | None, change: Change | None) -> tuple[Any, ...]:

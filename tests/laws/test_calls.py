@@ -1,0 +1,78 @@
+"""How far it is from `solve` to the flux through a face, counted while it happens."""
+
+import pytest
+from shared import python
+
+TRACE = '''
+import sys, warnings
+warnings.simplefilter("ignore")
+import mfpde as mf
+import mfpde.mesh.schemes
+from mfpde.mesh.compiled import stencils
+found = []
+
+def watch(frame, event, argument):
+    """The calls of the package from `solve` to a function that makes fluxes."""
+    if event != "call" or (frame.f_code.co_filename, frame.f_code.co_name) not in wanted:
+        return
+    calls = []
+    while frame is not None:
+        # what stands in for the compiler, which resolves such calls before anything runs
+        if "/mfpde/" in frame.f_code.co_filename and not frame.f_code.co_filename.endswith("support/compiling.py"):
+            calls.append((frame.f_code.co_filename.rpartition("/mfpde/")[2], frame.f_code.co_name))
+        if calls and calls[-1] == ("mesh/run.py", "solve"):
+            found.append(calls[::-1])
+            break
+        frame = frame.f_back
+
+wanted = {(stencils.__file__, name) for name in ("points", "muscl_flux", "_upwind_flux", "_fitted_flux")}
+wanted.add((sys.modules["mfpde.mesh.schemes"].__file__, "faces"))
+sys.setprofile(watch)
+try:
+    mf.solve(mf.problems.get(sys.argv[1]), int(sys.argv[2]), max_steps=1, throw=False, progress=False, scheme=SCHEME)
+finally:
+    sys.setprofile(None)
+for file, name in max(found, key=len):
+    print(file, name)
+'''
+
+
+@pytest.mark.parametrize(
+    ("scheme", "calls"),
+    [
+        (
+            "mf.Weno5()",
+            [
+                "mesh/run.py solve",
+                "mesh/run.py complete",
+                "mesh/solver.py step",
+                "mesh/methods/exponential.py step",
+                "mesh/transport.py rate",
+                "mesh/compiled/sweep.py sweep",
+                "mesh/compiled/sweep.py _weno_tile",
+                "mesh/compiled/stencils.py points",
+            ],
+        ),
+        (
+            "mf.Upwind()",
+            [
+                "mesh/run.py solve",
+                "mesh/run.py complete",
+                "mesh/solver.py step",
+                "mesh/methods/exponential.py step",
+                "mesh/transport.py rate",
+                "mesh/compiled/sweep.py sweep",
+                "mesh/compiled/sweep.py _two_cell_tile",
+                "mesh/compiled/stencils.py _upwind_flux",
+            ],
+        ),
+    ],
+)
+def test_from_solve_to_a_face_flux(scheme, calls):
+    """Eight calls in six files. Compiled functions run as plain Python here, to be seen."""
+    done = python("-c", TRACE.replace("SCHEME", scheme), "linear-neuron", "12", environment={"NUMBA_DISABLE_JIT": "1"})
+    assert done.returncode == 0, done.stderr
+    seen = done.stdout.split("\n")[:-1]
+    assert len(seen) <= 8
+    assert len({line.split()[0] for line in seen}) <= 6
+    assert seen == calls
