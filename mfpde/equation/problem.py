@@ -26,6 +26,7 @@ from mfpde.equation.schedules import Constant, Schedule, as_schedule
 from mfpde.equation.terms import Frozen, Term
 from mfpde.support.arguments import entries, function, member, numbers, read_only, real, shown, values_of
 from mfpde.support.arrays import Array
+from mfpde.support.callables import on_shape, values_at
 from mfpde.support.threads import one_blas_thread
 
 __all__ = ["Network", "Problem", "Reaction", "Reinjection", "ReinjectionKind", "TruncationWarning", "beside"]
@@ -100,7 +101,7 @@ class Network:
     unit : callable
         ``unit(x, *coordinates)``, the response of single neurons: ``x`` of shape ``(m,)`` or ``(m, p)``, the
         parameters as arrays that broadcast to some shape ``(...)``, in the order of the axes; the result has
-        shape ``(m, ...)``, or ``(m, ..., q)`` for ``q > 1`` outputs.
+        shape ``(m, ...)``, or ``(m, ..., q)`` for ``q > 1`` outputs. See ``docs/functions.md``.
     target : callable, optional
         ``target(x)``, what the network is trained to.
     inputs : array, optional
@@ -205,11 +206,11 @@ class Problem:
     schedule : float or Schedule or callable, optional
         ``s(t) >= 0``, a common factor of everything: a learning-rate schedule.
     metric : sequence of (None or float or callable), optional
-        ``g_i(theta) >= 0`` for each axis, the diagonal of ``G``: learning rates, or the inverse
-        metric of curved coordinates.
+        ``g_i(*coordinates) >= 0`` for each axis, the diagonal of ``G``: learning rates, or the inverse
+        metric of curved coordinates. For functions of the coordinates see ``docs/functions.md``.
     base : callable, optional
-        ``omega(theta) > 0``, the measure against which the entropy ``int log(mu/omega) dmu`` is taken: the volume
-        element of curved coordinates (``sin(theta)**(d-2)`` of an angle, ``r**(d-1)`` of a radius), or a prior.
+        ``omega(*coordinates) > 0``, the measure against which the entropy ``int log(mu/omega) dmu`` is taken: the
+        volume element of curved coordinates (``sin(theta)**(d-2)`` of an angle, ``r**(d-1)`` of a radius), or a prior.
         Called with the coordinates of cell centres, faces and particles, never at the ends. Default: 1. It plays no
         part at temperature 0.
     name : str, optional
@@ -352,7 +353,7 @@ class Problem:
         """
         if self.base is None:
             return None
-        omega = _broadcast(values_of(self.base, *map(np.asarray, coordinates)), coordinates, "base")
+        omega = values_at(self.base, tuple(map(np.asarray, coordinates)), "base")
         fine = np.isfinite(omega) & (omega > 0)
         if not fine.all():
             where = _first_place(self.axes, coordinates, omega, fine)
@@ -374,7 +375,7 @@ class Problem:
         fine = np.isfinite(rate) & (rate >= 0.0)
         if np.count_nonzero(fine) < fine.size:
             name = f"the metric of axis {self.axes[i].name!r}"
-            where = _first_place(self.axes, coordinates, _broadcast(rate, coordinates, name), fine)
+            where = _first_place(self.axes, coordinates, on_shape(rate, np.broadcast(*coordinates).shape, name), fine)
             raise ValueError(f"{name} is {where}; it must be finite and not negative in the box")
         return rate
 
@@ -566,15 +567,6 @@ def _network_of(energy: Energy, axes: Sequence[Axis]) -> Network | None:
     order = [names.index(name) for name in term.axes]
     inputs = term.x[:, 0] if term.x.shape[1] == 1 else term.x
     return Network(lambda x, *coordinates: term.unit(x, *(coordinates[i] for i in order)), None, inputs)
-
-
-def _broadcast(values: Array, coordinates: Sequence[Array], what: str) -> Array:
-    """What a function gave at coordinates, on the shape that these broadcast to."""
-    shape = np.broadcast_shapes(*(np.shape(x) for x in coordinates))
-    try:
-        return np.broadcast_to(values, shape)
-    except ValueError:
-        raise ValueError(f"{what} returned shape {values.shape}, which does not broadcast to {shape}") from None
 
 
 def _first_place(axes: Sequence[Axis], coordinates: Sequence[Array], values: Array, fine: NDArray[np.bool_]) -> str:

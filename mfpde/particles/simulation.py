@@ -96,7 +96,8 @@ def simulate(
     initial : Measure or array, optional
         Another start than the problem's: a measure to sample, or the positions, (n, d) or (replicas, n, d).
     observe : mapping of str to callable, optional
-        ``function(points (n, d), weights (n,)) -> number or array``, evaluated at the save times.
+        ``function(points (n, d), weights (n,)) -> number or array``, evaluated at the save times: of a whole cloud, not
+        of a place, see ``docs/functions.md``.
     keep_positions : bool
         Whether the positions are kept; without them memory does not grow with n.
     workers : int

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfpde.equation.energy.base import central_difference
-from mfpde.support.arguments import shown, values_of, whole
+from mfpde.support.arguments import shown, whole
 from mfpde.support.arrays import Array
+from mfpde.support.callables import values_at
 
 __all__ = ["ACTIVATIONS", "Activation", "activation_named", "hermite"]
 
@@ -50,13 +51,13 @@ class Activation:
 
     def __call__(self, t: Array) -> Array:
         """sigma(t)."""
-        return values_of(self.function, np.asarray(t))
+        return values_at(self.function, (np.asarray(t),), f"the function of {self!r}")
 
     def slope(self, t: Array) -> Array:
         """sigma'(t)."""
         if self.derivative is None:
             return central_difference(self.__call__, t, 5e-3)
-        return values_of(self.derivative, np.asarray(t))
+        return values_at(self.derivative, (np.asarray(t),), f"the derivative of {self!r}")
 
     def __repr__(self) -> str:
         return f"Activation({self.name})"

@@ -16,6 +16,7 @@ from mfpde.equation.grid import Axis
 from mfpde.support import arguments
 from mfpde.support.arguments import numbers, real, shown, values_of
 from mfpde.support.arrays import Array
+from mfpde.support.callables import values_at
 
 __all__ = [
     "AxisKernel",
@@ -207,7 +208,7 @@ class CallableKernel(AxisKernel):
     Parameters
     ----------
     function : callable
-        ``function(x, y) -> array``; symmetric. On a periodic axis it must be periodic.
+        ``function(x, y) -> array``; symmetric. On a periodic axis it must be periodic. See ``docs/functions.md``.
     derivative : callable, optional
         ``derivative(x, y)``, along x. Without it, 6-th order central differences.
     translation_invariant : bool
@@ -233,8 +234,7 @@ class CallableKernel(AxisKernel):
     def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
         """The kernel on an axis, once it has proved symmetric, finite, and periodic where the axis is."""
         x = golden_points(axis.lower, axis.upper, 23)
-        values: Array = values_of(self.function, x[:, None], x[None, :])
-        values = np.array(np.broadcast_to(values, (x.size, x.size)))
+        values = values_at(self.function, (x[:, None], x[None, :]), f"the kernel of axis {axis.name!r}")
         if not np.all(np.isfinite(values)):
             raise ValueError(f"the kernel of axis {axis.name!r} is not finite on [{axis.lower:g}, {axis.upper:g}]")
         scale = max(float(np.max(np.abs(values))), 1e-300)

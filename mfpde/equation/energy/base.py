@@ -23,8 +23,9 @@ import numpy as np
 from mfpde.equation.energy.gradients import check_gradient
 from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.grid import Axis, Grid, as_axes
-from mfpde.support.arguments import entries, function, read_only, real, shown, values_of
+from mfpde.support.arguments import entries, function, real, shown, values_of
 from mfpde.support.arrays import Array
+from mfpde.support.callables import slopes_of, values_at
 
 __all__ = [
     "BoundEnergy",
@@ -511,10 +512,11 @@ class External(Energy):
     ----------
     function : callable
         ``F(*coordinates) -> array``: the coordinates come as arrays that broadcast, one an axis, in the order of
-        the axes (or of `axes`), and so must the result.
+        the axes (or of `axes`), and so must the result; see ``docs/functions.md``.
     gradient : callable, optional
-        ``gradient(*coordinates)`` gives a tuple with the derivative of F along each of those axes. Without it, 6-th
-        order central differences of step 0.002 times the axis' length are used (points beyond the ends are evaluated).
+        ``gradient(*coordinates)`` gives the derivative of F along each of those axes, a sequence of arrays, of one
+        axis the array will do. Without it, 6-th order central differences of step 0.002 times the axis' length are
+        used (points beyond the ends are evaluated).
     constant : float
         Added to the energy; it does not depend on the mass.
     axes : sequence of str, optional
@@ -627,17 +629,14 @@ class BoundExternal(BoundEnergy):
             )
 
     def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
-        values = values_of(self._source.function, *(points[:, i] for i in self._positions))
-        return np.array(np.broadcast_to(values, (len(points),)))
+        x = [points[:, i] for i in self._positions]
+        return np.array(values_at(self._source.function, x, "the external potential"))
 
     def _gradient(self, points: Array, moments: Array, source: Source | None) -> Array:
-        x = read_only(*(points[:, i] for i in self._positions))
+        x = [points[:, i] for i in self._positions]
         result = np.zeros(points.shape)
         if self._source.gradient is not None:
-            slopes = self._source.gradient(*x)
-            if isinstance(slopes, np.ndarray) and slopes.ndim == 1 and len(x) == 1:
-                slopes = (slopes,)  # a lone array for one axis is meant well
-            for i, values in zip(self._positions, slopes, strict=True):
+            for i, values in zip(self._positions, slopes_of(self._source.gradient, *x), strict=True):
                 result[:, i] = values
             return result
         for j, i in enumerate(self._positions):
@@ -655,7 +654,7 @@ class BoundExternal(BoundEnergy):
         """The potential at the centres of a grid."""
         self._check_grid(grid)
         mesh = grid.mesh()
-        values = values_of(self._source.function, *(mesh[i] for i in self._positions))
+        values = values_at(self._source.function, [mesh[i] for i in self._positions], "the external potential")
         values = np.array(np.broadcast_to(values, grid.shape))
         if where := cell_not_finite(values, grid):
             raise ValueError(f"the external potential is {where}; it must be finite inside the box")

@@ -26,6 +26,7 @@ from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import function, numbers, read_only, shown, values_of
 from mfpde.support.arrays import Array
+from mfpde.support.callables import on_shape, slopes_of
 from mfpde.support.threads import product
 
 __all__ = ["Features", "FeaturesOnGrid", "LossForm", "QuadraticForm", "ResponseForm", "check_loss", "check_memory"]
@@ -42,12 +43,14 @@ class Features(Energy):
     ----------
     function : callable
         ``function(*coordinates) -> (M, ...) array``: the coordinates come as arrays that broadcast, one an axis in
-        the order of the box; the result has the features along its *first* axis, then the shape they broadcast to.
+        the order of the box; the result has the features along its *first* axis, then the shape they broadcast to. See
+        ``docs/functions.md``.
     loss : Loss
         L, on responses of shape (M,): `SquaredLoss`, `LogisticLoss`, `HuberLoss` or a subclass of `Loss`.
     gradient : callable, optional
-        ``gradient(*coordinates)`` gives one array like that of `function` for each axis. Without it, 6-th order
-        central differences of step 0.002 times the axis' length are used (points beyond the ends are evaluated).
+        ``gradient(*coordinates)`` gives one array like that of `function` for each axis, of one axis alone or in a
+        sequence. Without it, 6-th order central differences of step 0.002 times the axis' length are used (points
+        beyond the ends are evaluated).
     inputs : (M,) or (M, p) array, optional
         Then `function` is the unit of a network of one output, ``function(x, *coordinates) -> (m, ...) array`` for
         inputs x (m,) or (m, p), and `gradient` takes x first too. The features are its outputs at these inputs, and a
@@ -106,7 +109,7 @@ class Features(Energy):
     def slopes(self, *coordinates: Array) -> Sequence[Array]:
         """The same of `gradient`, an array an axis."""
         assert self.gradient is not None
-        return self.gradient(*coordinates) if self.inputs is None else self.gradient(self.inputs, *coordinates)
+        return slopes_of(self.gradient, *coordinates, data=() if self.inputs is None else (self.inputs,), before=1)
 
     @property
     def convex(self) -> bool | None:
@@ -208,7 +211,7 @@ class BoundFeatures(BoundEnergy):
         values = np.asarray(values, dtype=float)
         missing = 1 + len(shape) - values.ndim  # constants such as np.array([1., 2.]) are features too
         values = values.reshape(values.shape[:1] + (1,) * max(missing, 0) + values.shape[1:])
-        return np.broadcast_to(values, (self.response_size, *shape))
+        return on_shape(values, (self.response_size, *shape), "features")
 
     def _phi(self, points: Array) -> Array:
         return self._shaped(values_of(self._source.values, *points.T), (len(points),))

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from mfpde.equation.grid import Axis, Grid
 from mfpde.support import arguments
 from mfpde.support.arguments import read_only, shown, values_of
 from mfpde.support.arrays import Array
+from mfpde.support.callables import Form, in_its_form, on_shape, slopes_of, values_at
 
 if TYPE_CHECKING:
     from mfpde.equation.energy.gaussian_sums import GaussianSums
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 MAX_FEATURES = 2**18
+GRADIENT = "the gradient of the pair kernel"
 
 
 @dataclass(frozen=True)
@@ -243,9 +245,10 @@ class TranslationInvariantKernel(Kernel):
     function : callable
         ``function(*differences) -> array``: one array an axis, in the order of the axes, that broadcast; even under
         a change of sign of all of them. On a periodic axis the differences are the least ones, in
-        [-length/2, length/2], and the function must close smoothly there.
+        [-length/2, length/2], and the function must close smoothly there. See ``docs/functions.md``.
     gradient : callable, optional
-        ``gradient(*differences)`` gives the derivative along each axis. Without it, 6-th order central differences.
+        ``gradient(*differences)`` gives the derivative along each axis, of one axis alone or in a sequence. Without
+        it, 6-th order central differences.
 
     Raises
     ------
@@ -310,8 +313,7 @@ class BoundTranslationInvariant(BoundKernel):
 
     def at_differences(self, differences: Sequence[Array]) -> Array:
         """The kernel at differences, one array an axis, that broadcast."""
-        shape = np.broadcast_shapes(*(d.shape for d in differences))
-        return np.broadcast_to(values_of(self._kernel.function, *differences), shape)
+        return values_at(self._kernel.function, differences, "the translation-invariant kernel")
 
     def matrix(self, points: Array, others: Array) -> Array:
         """The kernel at the differences of points, the short way round on periodic axes, shape ``(n, m)``."""
@@ -321,7 +323,7 @@ class BoundTranslationInvariant(BoundKernel):
         """The derivative of `matrix` along axis i of `points`, by differences where no gradient is given."""
         d = self._differences(points, others)
         if self._kernel.gradient is not None:
-            return np.asarray(self._kernel.gradient(*read_only(*d))[i], dtype=float)
+            return np.asarray(slopes_of(self._kernel.gradient, *d)[i], dtype=float)
 
         def value(t: Array) -> Array:
             return values_of(self._kernel.function, *d[:i], t, *d[i + 1 :])
@@ -337,24 +339,35 @@ class BoundTranslationInvariant(BoundKernel):
 
 
 class PairKernel(Kernel):
-    """An arbitrary symmetric kernel ``K(points (n, d), points (m, d)) -> (n, m)``: a dense matrix.
+    """An arbitrary symmetric kernel: a dense matrix.
 
     Parameters
     ----------
     function : callable
-        ``function(points, others) -> (n, m) array``, symmetric.
+        ``function(*coordinates, *others) -> array``, symmetric: ``k(x, other_x)`` on one axis, ``k(x, y, other_x,
+        other_y)`` on two. The coordinates have shape (n, 1), the others (1, m), the result (n, m). Taken as well:
+        ``function(points, others) -> (n, m) array`` of points (n, d) and (m, d); see ``docs/functions.md``.
     gradient : callable, optional
-        ``gradient(points, others) -> (n, m, d) array``, along `points`. Without it, 6-th order central differences.
+        ``gradient(*coordinates, *others)`` gives the derivative along each axis of the coordinates, of one axis alone
+        or in a sequence. Taken as well: ``gradient(points, others) -> (n, m, d) array``. Without it, 6-th order
+        central differences.
 
     Raises
     ------
     ValueError
-        When bound: a kernel that is not symmetric or not finite; on a grid: a matrix of more than 1 GiB.
+        When bound: a kernel that is not symmetric or not finite, or has another shape; on a grid: a matrix of more
+        than 1 GiB.
+
+    Examples
+    --------
+    >>> from mfpde.equation.energy import Interaction
+    >>> energy = Interaction(PairKernel(lambda x, y, other_x, other_y: np.exp(-np.hypot(x - other_x, y - other_y))))
+    >>> bound = energy.bind([Axis("x", -1, 1), Axis("y", -1, 1)])
+    >>> round(bound.energy(np.array([[0.0, 0.0], [0.3, 0.4]]), np.array([1.0, 1.0])), 6)
+    1.606531
     """
 
-    def __init__(
-        self, function: Callable[[Array, Array], Array], gradient: Callable[[Array, Array], Array] | None = None
-    ) -> None:
+    def __init__(self, function: Callable[..., Array], gradient: Callable[..., Any] | None = None) -> None:
         arguments.function(function, "PairKernel: the kernel")
         arguments.function(gradient, "PairKernel: the gradient", optional=True)
         self.function, self.gradient = function, gradient
@@ -367,12 +380,34 @@ class PairKernel(Kernel):
         return f"PairKernel({getattr(self.function, '__name__', self.function)!s})"
 
 
+def _forms(name: str, axes: Sequence[Axis], of_pairs: Callable[..., Array]) -> tuple[Form, Form]:
+    """How a function of two places may be called: with the coordinates of all pairs, or with the points."""
+    names = [axis.name for axis in axes]
+    text = ", ".join([*names, *(f"other_{axis}" for axis in names)])
+    return Form(f"{name}({text})", 2 * len(axes), of_pairs), Form(f"{name}(points, others)", 2, values_of)
+
+
+def _of_pairs(function: Callable[..., Any], points: Array, others: Array) -> Array:
+    """A kernel of the coordinates, (n, 1) and (1, m), at points (n, d) and (m, d)."""
+    return values_of(function, *points.T[:, :, None], *others.T[:, None, :])
+
+
+def _slopes_of_pairs(gradient: Callable[..., Any], points: Array, others: Array) -> Array:
+    """Its gradient there, shape (n, m, d)."""
+    slopes = slopes_of(lambda *x: gradient(*x, *read_only(*others.T[:, None, :])), *points.T[:, :, None])
+    shape = len(points), len(others)
+    return np.stack([on_shape(np.asarray(slope, dtype=float), shape, GRADIENT) for slope in slopes], axis=-1)
+
+
 class BoundPair(BoundKernel):
     """An arbitrary kernel on a box."""
 
     def __init__(self, kernel: PairKernel, axes: tuple[Axis, ...]) -> None:
-        self.axes, self._kernel = axes, kernel
+        self.axes = axes
+        self._gradient: Callable[..., Array] | None = None
         probes = probe_points(axes, 32)
+        few = probes[:5], probes[5:8]
+        self._matrix = in_its_form(kernel.function, _forms("k", axes, _of_pairs), few, (5, 3), "the pair kernel")
         values = self.matrix(probes, probes)
         if not np.all(np.isfinite(values)):
             raise ValueError("the pair kernel is not finite on the box")
@@ -382,10 +417,12 @@ class BoundPair(BoundKernel):
                 "an energy needs a symmetric kernel, pass the mean of the two"
             )
         if kernel.gradient is not None:
+            forms = _forms("gradient", axes, _slopes_of_pairs)
+            self._gradient = in_its_form(kernel.gradient, forms, few, (5, 3, len(axes)), GRADIENT)
             check_kernel_gradient(self, "the pair kernel")
 
     def matrix(self, points: Array, others: Array) -> Array:
-        values = values_of(self._kernel.function, points, others)
+        values = self._matrix(points, others)
         if values.shape != (len(points), len(others)):
             raise ValueError(
                 f"the pair kernel must return shape {(len(points), len(others))} for so many points, not {values.shape}"
@@ -393,8 +430,8 @@ class BoundPair(BoundKernel):
         return values
 
     def derivatives(self, points: Array, others: Array, i: int) -> Array:
-        if self._kernel.gradient is not None:
-            return values_of(self._kernel.gradient, points, others)[:, :, i]
+        if self._gradient is not None:
+            return self._gradient(points, others)[:, :, i]
 
         def value(t: Array) -> Array:
             moved = points.copy()

@@ -15,6 +15,7 @@ from mfpde.equation.measures.base import NEGLIGIBLE_MASS, Empty, Measure, Restri
 from mfpde.equation.measures.quadrature import Block, Place, density_rule
 from mfpde.support.arguments import shown, values_of
 from mfpde.support.arrays import Array
+from mfpde.support.callables import Form, in_its_form
 
 __all__ = ["Density", "Envelope"]
 
@@ -36,8 +37,9 @@ class Density(Measure):
     Parameters
     ----------
     function : callable
-        Takes points of shape (n, d), rows in the order of the axes, and returns n density values
-        (non-negative, up to a constant factor) or, with ``log``, their logarithms (``-inf`` allowed).
+        ``function(*coordinates) -> (n,) array`` of coordinates (n,), one array an axis, in the order of the axes:
+        density values (non-negative, up to a constant factor) or, with ``log``, their logarithms (``-inf`` allowed).
+        Taken as well: ``function(points) -> (n,) array`` of points (n, d); see ``docs/functions.md``.
     log : bool
         Whether `function` returns logarithms. Needed for tails below 1e-308.
 
@@ -50,42 +52,25 @@ class Density(Measure):
     Samples are exact, by rejection from a piecewise constant bound: the largest of the values on a lattice of
     1025, 257, 65, 29 points along each axis, times 1.25. A draw that breaks the bound raises it and starts again.
     The mass outside the box is unknown: ``lost_mass`` is 0.
+
+    Examples
+    --------
+    >>> ring = Density(lambda x, y: np.exp(-8 * (np.hypot(x, y) - 1) ** 2))
+    >>> axes = (Axis("x", -2, 2), Axis("y", -2, 2))
+    >>> ring.restrict(axes).cells(Grid(axes, (4, 4)))[0].round(3)
+    array([0.002, 0.051, 0.051, 0.002])
     """
 
-    function: Callable[[Array], ArrayLike]
+    function: Callable[..., ArrayLike]
     log: bool = False
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise ValueError(f"a Density needs a function of points (n, d), not {shown(self.function)}")
+            raise ValueError(f"a Density needs a function of the coordinates, not {shown(self.function)}")
 
     def restrict(self, axes: Sequence[Axis]) -> RestrictedMeasure:
         """Restrict to the box of `axes`, coordinates in their order; see `Measure.restrict`."""
         return _RestrictedDensity(as_axes(axes), self)
-
-    def log_values(self, points: Array) -> Array:
-        """Return the checked logarithms of the density, up to a constant, shape (n,)."""
-        logs = np.empty(len(points))
-        for start in range(0, len(points), _CHUNK):
-            rows = points[start : start + _CHUNK]
-            values = values_of(self.function, rows)
-            if values.shape != (len(rows),):
-                raise ValueError(
-                    f"the density must return one value a point, shape ({len(rows)},), not {values.shape} "
-                    f"for points of shape {rows.shape}"
-                )
-            bad = np.isnan(values) | (values == np.inf)
-            if not self.log:
-                bad |= values < 0.0
-            if np.any(bad):
-                j = int(np.argmax(bad))
-                allowed = "a number below +inf" if self.log else "finite and non-negative"
-                raise ValueError(f"the density at {rows[j].tolist()} is {values[j]}; it must be {allowed}")
-            if not self.log:
-                with np.errstate(divide="ignore"):
-                    values = np.log(values)
-            logs[start : start + _CHUNK] = values
-        return logs
 
 
 class Envelope:
@@ -162,13 +147,15 @@ class _RestrictedDensity(RestrictedMeasure):
     lost_mass = 0.0
 
     def __init__(self, axes: tuple[Axis, ...], density: Density) -> None:
-        self.axes, self.density = axes, density
+        self.axes, self.log = axes, density.log
         d = len(axes)
         lower, upper = np.array([axis.lower for axis in axes]), np.array([axis.upper for axis in axes])
+        few = lower + (upper - lower) * np.linspace(0.13, 0.91, 5)[:, None]
+        self._values = in_its_form(density.function, _forms(axes), (few,), (len(few),), "the density")
         panels = _PANELS[d]
         for _ in range(8):
             rules = [_panel_gauss(a, b, panels, _ORDER[d]) for a, b in zip(lower, upper, strict=True)]
-            logs = density.log_values(tensor([x for x, _ in rules])).reshape([len(x) for x, _ in rules])
+            logs = self.log_values(tensor([x for x, _ in rules])).reshape([len(x) for x, _ in rules])
             shift = float(logs.max())
             if shift == -np.inf:
                 raise Empty(
@@ -195,6 +182,30 @@ class _RestrictedDensity(RestrictedMeasure):
             _bulk(x, masses.sum(axis=tuple(j for j in range(d) if j != i)) / w) for i, (x, w) in enumerate(rules)
         ]
 
+    def log_values(self, points: Array) -> Array:
+        """Return the checked logarithms of the density, up to a constant, shape (n,)."""
+        logs = np.empty(len(points))
+        for start in range(0, len(points), _CHUNK):
+            rows = points[start : start + _CHUNK]
+            values = self._values(rows)
+            if values.shape != (len(rows),):
+                raise ValueError(
+                    f"the density must return one value a point, shape ({len(rows)},), not {values.shape} "
+                    f"for {len(rows)} points"
+                )
+            bad = np.isnan(values) | (values == np.inf)
+            if not self.log:
+                bad |= values < 0.0
+            if np.any(bad):
+                j = int(np.argmax(bad))
+                allowed = "a number below +inf" if self.log else "finite and non-negative"
+                raise ValueError(f"the density at {rows[j].tolist()} is {values[j]}; it must be {allowed}")
+            if not self.log:
+                with np.errstate(divide="ignore"):
+                    values = np.log(values)
+            logs[start : start + _CHUNK] = values
+        return logs
+
     def _cells(self, grid: Grid) -> Array:
         d = grid.dimension
         coordinates, weights, order = [], [], _ORDER[d]
@@ -209,7 +220,7 @@ class _RestrictedDensity(RestrictedMeasure):
         for start in range(0, grid.shape[0], slab):
             stop = min(start + slab, grid.shape[0])
             rows = tensor([coordinates[0][start * per_cell : stop * per_cell], *coordinates[1:]])
-            block = np.exp(self.density.log_values(rows) - self.shift)
+            block = np.exp(self.log_values(rows) - self.shift)
             cells = (stop - start, *grid.shape[1:])
             block = block.reshape([k for n, w in zip(cells, weights, strict=True) for k in (n, len(w))])
             for i in range(d):
@@ -218,12 +229,12 @@ class _RestrictedDensity(RestrictedMeasure):
         return values
 
     def _point_values(self, grid: Grid) -> Array:
-        values = np.exp(self.density.log_values(grid.points()) - self.shift).reshape(grid.shape)
+        values = np.exp(self.log_values(grid.points()) - self.shift).reshape(grid.shape)
         total = values.sum() * grid.cell_volume / self.total
         return values if abs(total - 1.0) < 0.1 else self._cells(grid)
 
     def _log_density(self, points: Array) -> Array:
-        return self.density.log_values(points) - (self.shift + math.log(self.total))
+        return self.log_values(points) - (self.shift + math.log(self.total))
 
     def _block(self, share: float, counts: tuple[int, ...], places: Sequence[Sequence[Place]], other: bool) -> Block:
         rules, cuts = [], []
@@ -247,15 +258,26 @@ class _RestrictedDensity(RestrictedMeasure):
 
     def _weigh(self, rules: list[tuple[Array, Array]]) -> tuple[Array, Array, float]:
         points = tensor([x for x, _ in rules])
-        logs = self.density.log_values(points) - self.shift + np.log(outer([w for _, w in rules]).ravel())
+        logs = self.log_values(points) - self.shift + np.log(outer([w for _, w in rules]).ravel())
         return points, logs, abs(float(np.exp(logs).sum()) / self.total - 1.0)
 
     @cached_property
     def _envelope(self) -> Envelope:
-        return Envelope(self.density.log_values, self.lower, self.upper)
+        return Envelope(self.log_values, self.lower, self.upper)
 
     def _sample(self, n: int, rng: np.random.Generator) -> Array:
         return self._envelope.sample(n, rng)
+
+
+def _forms(axes: Sequence[Axis]) -> tuple[Form, Form]:
+    """How the function of a density may be called."""
+    text = f"f({', '.join(axis.name for axis in axes)})"
+    return Form(text, len(axes), _of_columns), Form("f(points)", 1, values_of)
+
+
+def _of_columns(function: Callable[..., ArrayLike], points: Array) -> Array:
+    """What a function of the coordinates gives at points (n, d)."""
+    return values_of(function, *points.T)
 
 
 def _bulk(x: Array, density: Array) -> tuple[Place, float]:
