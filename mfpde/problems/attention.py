@@ -110,8 +110,7 @@ def self_attention(
         growth = math.log(max(0.3 / max(abs(perturbation), 1e-12), math.e))
         t_end = growth / max(rates) if max(rates) > 0 else 1.0
 
-    def start(points: Array) -> Array:
-        theta = points[:, 0]
+    def start(theta: Array) -> Array:
         return 1 + perturbation * sum((np.cos(k * theta - k * k) for k in range(1, modes + 1)), np.zeros_like(theta))
 
     squares = 0.25 * perturbation**2 * 2 * float(sum(scale * ive(k, beta) for k in range(1, modes + 1)))

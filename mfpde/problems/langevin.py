@@ -589,8 +589,7 @@ def sphere_langevin(
     def base(theta: Array) -> Array:
         return np.sin(theta) ** power
 
-    def start(points: Array) -> Array:
-        theta = points[:, 0]
+    def start(theta: Array) -> Array:
         with np.errstate(divide="ignore"):
             area = power * np.log(np.maximum(np.sin(theta), 0.0)) if power else 0.0
         return area + concentration * np.cos(theta)

@@ -77,7 +77,7 @@ class _Wave:
 
     def initial(self) -> Measure:
         """The start."""
-        return Density(lambda points: self.pdf(points[:, 0]))
+        return Density(self.pdf)
 
     def cdf(self, x: Array) -> Array:
         """The distribution function at the start."""
