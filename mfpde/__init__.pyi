@@ -49,6 +49,7 @@ from .equation.schedules import PowerLaw as PowerLaw
 from .equation.schedules import Schedule as Schedule
 from .equation.terms import Frozen as Frozen
 from .equation.terms import Term as Term
+from .equation.trajectory import Trajectory as Trajectory
 from .lagrangian.characteristics import Characteristics as Characteristics
 from .lagrangian.characteristics import characteristics as characteristics
 from .lagrangian.fluctuations import Fluctuations as Fluctuations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mfpde.equation.grid import axis_number
+from mfpde.equation.measures.particles import Particles
 from mfpde.equation.measures.quadrature import Block
 from mfpde.equation.problem import Problem
+from mfpde.equation.trajectory import integral, integrand
 from mfpde.lagrangian.ancestry import Places, Watch, ancestral_mass, descent, nodes_of, of_a_density, watch, worst
 from mfpde.lagrangian.node_flow import find_ancestors
 from mfpde.lagrangian.nodes import (
@@ -35,9 +36,9 @@ from mfpde.lagrangian.nodes import (
     method,
     pieces,
 )
-from mfpde.support.arguments import COUNT, COUNTS, FLAG, NONE, NUMBER, POSITIVE, POWER, numbers, one_of, require
+from mfpde.support.arguments import COUNT, COUNTS, FLAG, NONE, NUMBER, POSITIVE, numbers, one_of, require
 from mfpde.support.arrays import Array
-from mfpde.support.saves import same_time, save_times, within_run
+from mfpde.support.saves import same_time, save_index, save_times, within_run
 from mfpde.support.session import progress_bar, shows_progress, warn
 from mfpde.support.threads import one_blas_thread
 
@@ -95,7 +96,9 @@ class Refinement:
 
 @dataclass(frozen=True, eq=False)
 class Characteristics:
-    r"""The result of `mfpde.characteristics`: ``mu_t = sum_j w_j(t) delta_{theta_j(t)}`` for integrals, and a density.
+    r"""The result of `mfpde.characteristics`, a `Trajectory` of nodes, ``mu_t = sum_j w_j(t) delta_{theta_j(t)}``.
+
+    The nodes give integrals; `density_at` gives the density.
 
     Attributes
     ----------
@@ -153,6 +156,11 @@ class Characteristics:
     _dynamics: Dynamics = field(repr=False)
     _start: tuple[Array, Array] = field(repr=False)
     _smooth: bool = field(repr=False, default=True)
+
+    @property
+    def energy_without_entropy(self) -> Array:
+        """``E[mu]``, of which the entropy is no part: there is no temperature."""
+        return self.energy
 
     @property
     def evaluations(self) -> int:
@@ -237,18 +245,29 @@ class Characteristics:
                 y = solver.y
         return np.ascontiguousarray(dynamics.place(y[: n * d].reshape(d, n))), weights * np.exp(y[n * d :])
 
-    def moment(self, name: str, power: int = 1, t: float | None = None) -> float:
-        """``int theta_name^power dmu`` at any time (default: the last)."""
-        require(power=(power, POWER))
-        i = axis_number(tuple(self.problem.axes), name)
-        points, weights = self.nodes_at(t)
-        return float(weights @ points[:, i] ** power)
+    def index(self, t: float | None) -> int:
+        """The position of save time `t` (the last one for None).
 
-    def mean(self, name: str, t: float | None = None) -> float:
-        """The mean of a coordinate, ``int theta_name dmu / int dmu``, at any time (default: the last)."""
-        i = axis_number(tuple(self.problem.axes), name)
+        Raises
+        ------
+        ValueError
+            If `t` is no save time.
+        """
+        return save_index(self.times, t, "characteristics")
+
+    def measure(self, t: float | None = None) -> Particles:
+        """The nodes at any time (default: the last), normalised, as a `Measure`."""
+        return Particles(*self.nodes_at(t))
+
+    def moment(self, name: str | Callable[..., Any], power: int = 1, t: float | None = None) -> float:
+        """``int f^power dmu`` of a coordinate or of ``f(*coordinates)`` at any time, see `Trajectory.moment`."""
         points, weights = self.nodes_at(t)
-        return float(weights @ points[:, i] / weights.sum())
+        return integral(integrand(self.problem.axes, name, power, points.T), weights)
+
+    def mean(self, name: str | Callable[..., Any], t: float | None = None) -> float:
+        """``int f dmu / int dmu`` of a coordinate or of ``f(*coordinates)`` at any time (default: the last)."""
+        points, weights = self.nodes_at(t)
+        return integral(integrand(self.problem.axes, name, 1, points.T), weights) / float(weights.sum())
 
     def dissipation(self, t: float | None = None) -> tuple[float, float]:
         r"""``-dE/dt`` at any time: of the transport, ``s int sum_i g_i (d_i V)^2 dmu``, and of the reaction.

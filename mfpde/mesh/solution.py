@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde.equation.convexity import NO_CERTIFICATE, convex_on, no_certificate
-from mfpde.equation.grid import axis_number, box
+from mfpde.equation.grid import box
+from mfpde.equation.measures.on_mesh import GridMeasure
+from mfpde.equation.trajectory import integral, integrand
 from mfpde.mesh.record import Record, Result, State
-from mfpde.support.arguments import FLAG, NUMBER, PATH, POWER, require, shown
+from mfpde.support.arguments import FLAG, NUMBER, PATH, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.saves import save_index, within_run
 
@@ -26,7 +28,7 @@ __all__ = ["Result", "Solution", "State"]
 
 @dataclass(eq=False)
 class Solution(Record):
-    """The result of `mfpde.solve`.
+    """The result of `mfpde.solve`, a `Trajectory`.
 
     Attributes
     ----------
@@ -101,11 +103,23 @@ class Solution(Record):
         kept = [name for name in order if name in names]
         return np.transpose(reduced, [kept.index(name) for name in names])
 
-    def moment(self, name: str, power: int = 1, t: float | None = None) -> float:
-        """``int theta_name^power dmu`` at a save time (default: the last)."""
-        require(power=(power, POWER))
-        i = axis_number(self.grid.axes, name)
-        return float(np.vdot(self.grid.centres(i) ** power, self.marginal(name, t=t)) * self.grid.spacing[i])
+    def nodes_at(self, t: float | None = None) -> tuple[Array, Array]:
+        """The centres of the cells, shape (cells, d), and their masses, shape (cells,), at a save time."""
+        return self.grid.points(), (self.density[self.index(t)] * self.grid.cell_volume).ravel()
+
+    def measure(self, t: float | None = None) -> GridMeasure:
+        """The normalised density at a save time (default: the last), as a `Measure`."""
+        return GridMeasure(self.grid, self.density[self.index(t)])
+
+    def moment(self, name: str | Callable[..., Any], power: int = 1, t: float | None = None) -> float:
+        """``int f^power dmu`` of a coordinate or of ``f(*coordinates)`` at a save time, see `Trajectory.moment`."""
+        values = integrand(self.grid.axes, name, power, self.grid.mesh())
+        return integral(values, self.density[self.index(t)]) * self.grid.cell_volume
+
+    def mean(self, name: str | Callable[..., Any], t: float | None = None) -> float:
+        """``int f dmu / int dmu`` of a coordinate or of ``f(*coordinates)`` at a save time (default: the last)."""
+        mu = self.density[self.index(t)]
+        return integral(integrand(self.grid.axes, name, 1, self.grid.mesh()), mu) / float(mu.sum())
 
     @property
     def energy_without_entropy(self) -> Array:
@@ -180,11 +194,7 @@ class Solution(Record):
                 f"the file of {self.name!r} does not hold its problem (user code or data); "
                 "give it with mfpde.load(path, problem=...)"
             )
-        network = self.problem.network
-        if network is None:
-            raise ValueError(f"problem {self.name!r} names no network; give Problem(network=Network(unit))")
-        mu = self.density[self.index(t)] * self.grid.cell_volume
-        return network.output(x, self.grid.mesh(), mu)
+        return self.problem.output(x, self.grid.mesh(), self.density[self.index(t)] * self.grid.cell_volume)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = True) -> None:
         """Write an HDF5 file that `mfpde.load` and xarray read.

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.equation.grid import axis_number
 from mfpde.equation.measures.particles import Particles
 from mfpde.equation.problem import Problem
+from mfpde.equation.trajectory import integral, integrand
 from mfpde.particles.dynamics import Scheme
 from mfpde.particles.ensemble import Ensemble, effective_size
-from mfpde.support.arguments import POWER, require, shown, whole
+from mfpde.support.arguments import shown, whole
 from mfpde.support.arrays import Array
 from mfpde.support.saves import save_index
 
@@ -26,7 +26,7 @@ Observable = Callable[[Array, Array], Any]
 
 @dataclass(eq=False)
 class Cloud:
-    """The result of `simulate`: R replicas of n particles at m save times.
+    """The result of `simulate`, a `Trajectory`: R replicas of n particles at m save times.
 
     Attributes
     ----------
@@ -73,6 +73,11 @@ class Cloud:
     observed: dict[str, Array] = field(default_factory=dict)
 
     @property
+    def energy_without_entropy(self) -> Array:
+        """`energy`: a cloud has no entropy."""
+        return self.energy
+
+    @property
     def replicas(self) -> int:
         """R."""
         return len(self.energy)
@@ -87,7 +92,19 @@ class Cloud:
         """
         return save_index(self.times, t, "simulate")
 
-    def points(self, t: float | None = None, replica: int = 0) -> tuple[Array, Array]:
+    def response_at(self, t: float) -> Array:
+        """``u = int Phi dmu`` of every replica at a save time, shape (R, r).
+
+        Raises
+        ------
+        ValueError
+            If `t` is no save time, or the energy has no response.
+        """
+        if self.response.shape[2] == 0:
+            raise ValueError("this energy has no response (its kernel does not factorise)")
+        return self.response[:, self.index(t)].copy()
+
+    def nodes_at(self, t: float | None = None, replica: int = 0) -> tuple[Array, Array]:
         """Positions (n, d) and weights (n,) of a replica at a save time (default: the last)."""
         if self.positions is None:
             raise ValueError("the positions were not kept; pass keep_positions=True to simulate")
@@ -98,20 +115,29 @@ class Cloud:
             return self.positions[replica, i], np.full(self.n, self.mass[replica, i] / self.n)
         return self.positions[replica, i], self.weights[replica, i]
 
-    def measure(self, t: float | None = None, replica: int = 0) -> Particles:
-        """A replica at a save time (default: the last), as a `Measure`."""
-        return Particles(*self.points(t, replica))
+    def points(self, t: float | None = None, replica: int = 0) -> tuple[Array, Array]:
+        """`nodes_at` by its older name."""
+        return self.nodes_at(t, replica)
 
-    def moment(self, name: str, power: int = 1, t: float | None = None) -> Array:
-        """``int theta_name^power dmu`` of every replica at a save time (default: the last), shape (R,)."""
-        require(power=(power, POWER))
-        column = axis_number(tuple(self.problem.axes), name)
-        pairs = [self.points(t, r) for r in range(self.replicas)]
-        return np.array([float(w @ x[:, column] ** power) for x, w in pairs])
+    def measure(self, t: float | None = None, replica: int = 0) -> Particles:
+        """A replica at a save time (default: the last), normalised, as a `Measure`."""
+        return Particles(*self.nodes_at(t, replica))
+
+    def moment(self, name: str | Callable[..., Any], power: int = 1, t: float | None = None) -> Array:
+        """``int f^power dmu`` of a coordinate or of ``f(*coordinates)`` at a save time, of every replica, shape (R,).
+
+        See `Trajectory.moment`.
+        """
+        clouds = [self.nodes_at(t, r) for r in range(self.replicas)]
+        return np.array([integral(integrand(self.problem.axes, name, power, x.T), w) for x, w in clouds])
+
+    def mean(self, name: str | Callable[..., Any], t: float | None = None) -> Array:
+        """``int f dmu / int dmu`` of a coordinate or of ``f(*coordinates)`` at a save time, of every replica."""
+        return self.moment(name, 1, t) / self.mass[:, self.index(t)]
 
     def predict(self, x: Any, t: float | None = None, replica: int = 0) -> Array:
-        """The output of the network whose neurons are a replica's particles; see `Solution.predict`."""
-        points, weights = self.points(t, replica)
+        """The output of the network whose neurons are a replica's particles; see `Trajectory.predict`."""
+        points, weights = self.nodes_at(t, replica)
         return self.problem.output(x, list(points.T), weights)
 
     def __str__(self) -> str:

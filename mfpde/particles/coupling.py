@@ -12,6 +12,7 @@ from mfpde.equation.energy import BoundEnergy
 from mfpde.equation.energy.base import difference_along
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.problem import Problem
+from mfpde.particles.cloud import Cloud
 from mfpde.particles.dynamics import Langevin, zero
 from mfpde.particles.fields import make_field
 from mfpde.particles.motion import Motion
@@ -162,7 +163,7 @@ def _driving(problem: Problem, solution: Any, steps: Steps) -> Array:
     ValueError
         If the problem's particles have no twins, or the solution is none of it.
     """
-    if not callable(getattr(solution, "response_at", None)) or isinstance(solution, type):
+    if not callable(getattr(solution, "response_at", None)) or isinstance(solution, (type, Cloud)):
         raise ValueError(f"solution must be a Solution or Characteristics of the problem, not {shown(solution)}")
     if not zero(problem.alpha):
         raise ValueError("coupled particles follow gradient descent; use a problem with alpha=0")

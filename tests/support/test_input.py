@@ -411,8 +411,13 @@ def entries_by_name(tmp_path_factory):
         ),
         "Solution.moment": (solution.moment, {"name": "theta", "power": 1, "t": 0.1}),
         "Solution.response_at": (solution.response_at, {"t": 0.05}),
+        "Solution.nodes_at": (solution.nodes_at, {"t": 0.1}),
+        "Solution.measure": (solution.measure, {"t": 0.1}),
+        "Solution.mean": (solution.mean, {"name": "theta", "t": 0.1}),
         "Solution.predict": (solution.predict, {"x": np.ones(3), "t": 0.1}),
         "Solution.save": (solution.save, {"path": folder / "b.h5", "overwrite": True}),
+        "Characteristics.index": (nodes.index, {"t": 0.05}),
+        "Characteristics.measure": (nodes.measure, {"t": 0.05}),
         "Characteristics.response_at": (nodes.response_at, {"t": 0.05}),
         "Characteristics.nodes_at": (nodes.nodes_at, {"t": 0.05}),
         "Characteristics.moment": (nodes.moment, {"name": "theta", "power": 1, "t": 0.1}),
@@ -424,6 +429,9 @@ def entries_by_name(tmp_path_factory):
         "Cloud.points": (cloud.points, {"t": 0.1, "replica": 0}),
         "Cloud.measure": (cloud.measure, {"t": 0.1, "replica": 0}),
         "Cloud.moment": (cloud.moment, {"name": "theta", "power": 1, "t": 0.1}),
+        "Cloud.response_at": (cloud.response_at, {"t": 0.1}),
+        "Cloud.nodes_at": (cloud.nodes_at, {"t": 0.1, "replica": 0}),
+        "Cloud.mean": (cloud.mean, {"name": "theta", "t": 0.1}),
         "Cloud.predict": (cloud.predict, {"x": np.ones(3), "t": 0.1, "replica": 0}),
         "Comparison.to_json": (comparison.to_json, {"path": folder / "c.json"}),
         "Comparison.plot": (comparison.plot, {"path": folder / "c.png", "t": 0.1}),
@@ -487,6 +495,8 @@ ENTRIES = (
     "solve resume Solver Solver.init Solver.evaluate Solver.free_energy Solver.step load verify load_particles "
     "load_reference characteristics fluctuations stationary reference compare plot animate simulate coupled "
     "Solution.index Solution.marginal Solution.marginal_of Solution.moment Solution.response_at Solution.predict "
+    "Solution.nodes_at Solution.measure Solution.mean Characteristics.index Characteristics.measure "
+    "Cloud.response_at Cloud.nodes_at Cloud.mean "
     "Solution.save Characteristics.response_at Characteristics.nodes_at Characteristics.moment Characteristics.mean "
     "Characteristics.dissipation Characteristics.predict Characteristics.density_at Cloud.index Cloud.points "
     "Cloud.measure Cloud.moment Cloud.predict Comparison.to_json Comparison.plot Fluctuations.between Reference[] "
