@@ -128,7 +128,7 @@ def _good(study: Study) -> None:
             )
         share = 0.02 * 240 / n
         for t in (2.0, 5.0, 10.0):
-            i, j = exact[variant].times.tolist().index(t), meshes[variant].index(t)
+            i, j = exact[variant].index(t), meshes[variant].index(t)
             reference, error = exact[variant].energy[i], exact[variant].energy_error[i]
             note = (
                 f"{share:.0%} of E on {n} x {n} cells: 2 % on 240 x 240, in proportion to the cells, as the jumps of "
@@ -158,7 +158,7 @@ def _good(study: Study) -> None:
         claim = f"{variant}: E of gradient flow over E at t = 10, mesh"
         note = "their figure: 0.007 for gradient descent at step 1000, below 0.001 for both others by step 800"
         study.at_least(claim, AUTHORS, 7.0, factor, note=note)
-    i, j = exact["gradient flow"].times.tolist().index(10.0), descent.index(10.0)
+    i, j = exact["gradient flow"].index(10.0), descent.index(10.0)
     along = float(exact["gradient flow"].energy[i] / exact["birth-death"].energy[i])
     mesh = float(descent.energy[j] / meshes["birth-death"].energy[j])
     note = "both energies as above"

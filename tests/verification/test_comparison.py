@@ -20,7 +20,7 @@ from mfpde import ParticleRecord, Quantity, Verdict
 from mfpde.mesh import run as integration
 from mfpde.particles import BirthDeath, GradientDescent, Langevin, Weights
 from mfpde.verification.comparison.distances import Quantile, circle_distance
-from mfpde.verification.comparison.mean_field import Field, MeshDensities, exact_field, solution_field
+from mfpde.verification.comparison.mean_field import Field, MeshDensities, exact_field, mean_field
 from mfpde.verification.comparison.replicas import common_step
 from mfpde.verification.comparison.statistics import Rules, _Data, _extrapolate, _judge, _slope
 from mfpde.verification.estimates import Estimate, combine, intercept, line_weights
@@ -104,7 +104,7 @@ def test_marginals_of_a_mesh_are_accurate_to_high_order(point_values):
     for n in (40, 80):
         grid, measure = problem.grid((n,)), mf.Product(x=law).restrict(problem.axes)
         mu = measure.point_values(grid) if point_values else measure.cells(grid)
-        field = Field(problem, np.zeros(1), np.zeros(1), [None], MeshDensities(grid, [mu], point_values))
+        field = Field(problem, np.zeros(1), [None], MeshDensities(grid, [mu], point_values))
         found = points.distances(field.marginal(0, 0)[0])
         errors.append(abs(math.sqrt(found[1]) - math.sqrt(exact[1])))
     assert errors[1] < 1e-4
@@ -339,7 +339,7 @@ def test_the_bias_of_the_step_is_found_and_no_bias_of_the_scheme():
 def test_the_error_of_the_reference_is_not_taken_for_bias(bumps):
     """Draws from a fine solution are right particles; a crude solution is wrong, not they."""
     crude = mf.solve(bumps.problem, (20,), scheme=mf.Upwind(), save=[1.0, 2.0], progress=False)
-    field = solution_field(bumps, bumps.problem, np.array([1.0, 2.0]))
+    field, _ = mean_field(bumps, bumps.problem, np.array([1.0, 2.0]))
     rng = np.random.default_rng(12)
     records = [
         ParticleRecord([[field.sample(j, n, rng) for j in range(2)] for _ in range(32)], [1.0, 2.0], dt=dt)
@@ -724,7 +724,7 @@ def test_a_seed_reproduces_and_workers_do_not_matter(bumps):
 
 
 def test_samples_of_the_field_have_its_moments(bumps):
-    field = solution_field(bumps, bumps.problem, bumps.times)
+    field, _ = mean_field(bumps, bumps.problem, bumps.times)
     rng = np.random.default_rng(11)
     for j in (0, 3):
         x = field.sample(j, 40000, rng)[:, 0]

@@ -33,11 +33,10 @@ __all__ = [
     "Field",
     "MeshDensities",
     "Quantity",
-    "characteristics_field",
     "energy_scale",
     "exact_field",
+    "mean_field",
     "moments_along",
-    "solution_field",
     "starts_at_mu_0",
 ]
 
@@ -125,10 +124,7 @@ def energy_scale(
     The energy itself where its least value is known to be 0, but not less than `LEAST_ENERGY` of how far it falls over
     the run; otherwise that fall.
     """
-    if isinstance(reference, Solution):
-        path = reference.energy_without_entropy
-    else:
-        path = reference.energy if isinstance(reference, Characteristics) else energy
+    path = energy if isinstance(reference, ExactLaw) else reference.energy_without_entropy
     fall = max(float(np.ptp(path)), float(np.ptp(energy)))
     if least_energy_is_zero(problem):
         return np.maximum(np.abs(energy), LEAST_ENERGY * fall), "E"
@@ -256,14 +252,14 @@ class Field:
     ----------
     problem : Problem
     times : array, shape (m,)
-    energy : array, shape (m,)
-        ``E[mu_t]``, without entropy.
     laws : sequence of RestrictedMeasure or None
         ``mu_t`` where it can be sampled itself.
     mesh : MeshDensities, optional
         Its densities; without them distances are left out.
     source : sequence of (array, array), optional
         Points, shape (n, d), and weights, shape (n,), at each time. Default: the cells of the mesh.
+    energy : array, shape (m,), optional
+        ``E[mu_t]``, without entropy. Default: that of the source.
 
     Attributes
     ----------
@@ -276,18 +272,18 @@ class Field:
         self,
         problem: Problem,
         times: Array,
-        energy: Array,
         laws: Sequence[RestrictedMeasure | None],
         mesh: MeshDensities | None,
         source: Sequence[tuple[Array, Array]] | None = None,
+        energy: Array | None = None,
     ) -> None:
-        self.problem, self.times, self.energy = problem, times, np.asarray(energy, dtype=float)
-        self.mesh, self.laws = mesh, laws
+        self.problem, self.times, self.mesh, self.laws = problem, times, mesh, laws
         self.axes = tuple(problem.axes)
         bound = problem.bound_energy
         if source is None:
             source = self.densities.points()
         self.source = source
+        self.energy = np.array([bound.energy(x, w) for x, w in source]) if energy is None else np.asarray(energy)
         self._moments: dict[tuple[int, int], tuple[float, float]] = {}
         self.mass = np.array([float(w.sum()) for _, w in source])
         self.response = None
@@ -343,16 +339,20 @@ def moments_along(axis: Axis, x: Array, w: Array) -> tuple[float, float]:
     return float(w @ x), float(w @ (x * x))
 
 
-def solution_field(solution: Solution, problem: Problem, times: Array) -> Field:
-    """The mean field at save times of a solution."""
-    index = [solution.index(float(t)) for t in times]
-    return Field(
-        problem,
-        times,
-        solution.energy_without_entropy[index],
-        [problem.mu_0 if t == 0 and starts_at_mu_0(solution, problem) else None for t in times],
-        MeshDensities(solution.grid, _Frames(solution.density, index), solution.point_values),
-    )
+def mean_field(
+    reference: Solution | Characteristics | ExactLaw, problem: Problem, times: Array, distances: bool = True
+) -> tuple[Field, list[str]]:
+    """The mean field that a reference has at some of its times, and notes; with densities where `distances` ask."""
+    if isinstance(reference, ExactLaw):
+        return exact_field(reference, times), []
+    if isinstance(reference, Characteristics):
+        source = [reference.nodes_at(float(t)) for t in times]
+        mesh, notes = _density_of(reference, times, source) if distances else (None, [])
+        return Field(problem, times, [problem.mu_0 if t == 0 else None for t in times], mesh, source), notes
+    index = [reference.index(float(t)) for t in times]
+    laws = [problem.mu_0 if t == 0 and starts_at_mu_0(reference, problem) else None for t in times]
+    mesh = MeshDensities(reference.grid, _Frames(reference.density, index), reference.point_values)
+    return Field(problem, times, laws, mesh, energy=reference.energy_without_entropy[index]), []
 
 
 def starts_at_mu_0(solution: Solution, problem: Problem) -> bool:
@@ -360,17 +360,6 @@ def starts_at_mu_0(solution: Solution, problem: Problem) -> bool:
     mu_0 = problem.mu_0
     own = mu_0.point_values(solution.grid) if solution.point_values else mu_0.cells(solution.grid)
     return bool(np.abs(solution.density[0] - own).sum() * solution.grid.cell_volume < 1e-6)
-
-
-def characteristics_field(found: Characteristics, times: Array, distances: bool) -> tuple[Field, list[str]]:
-    """The mean field along characteristics, and notes; with a density for `distances` where there is a good one."""
-    problem = found.problem
-    source = [found.nodes_at(float(t)) for t in times]
-    bound = problem.bound_energy
-    energy = np.array([bound.energy(x, w) for x, w in source])
-    mesh, notes = _density_of(found, times, source) if distances else (None, [])
-    laws = [problem.mu_0 if t == 0 else None for t in times]
-    return Field(problem, times, energy, laws, mesh, source), notes
 
 
 def _density_of(
@@ -410,7 +399,5 @@ def exact_field(exact: ExactLaw, times: Array, shape: Sequence[int] | None = Non
     grid = problem.grid(shape if shape is not None else exact.shape)
     laws = [exact.law(float(t)).restrict(problem.axes) for t in times]
     count = {1: 400, 2: 60, 3: 24, 4: 12}[len(problem.axes)]
-    source = [law.nodes(count) for law in laws]
-    energy = np.array([problem.bound_energy.energy(x, w) for x, w in source])
     mesh = MeshDensities(grid, [law.cells(grid) for law in laws], point_values=False)
-    return Field(problem, times, energy, laws, mesh, source)
+    return Field(problem, times, laws, mesh, [law.nodes(count) for law in laws])

@@ -39,10 +39,9 @@ from mfpde.verification.comparison.mean_field import (
     ExactLaw,
     Field,
     Quantity,
-    characteristics_field,
     energy_scale,
     exact_field,
-    solution_field,
+    mean_field,
     starts_at_mu_0,
 )
 from mfpde.verification.comparison.observer import Observable, Observer
@@ -212,7 +211,7 @@ def compare(
     records = None if particles is None else _checked(particles, problem, notes)
     at = _times(known, times, records, notes)
 
-    truth, more = _field(reference, at, bool(chosen & {Quantity.W1, Quantity.W2, Quantity.SLICED_W2}))
+    truth, more = mean_field(reference, problem, at, bool(chosen & {Quantity.W1, Quantity.W2, Quantity.SLICED_W2}))
     notes += more
     observer = Observer(truth, chosen)
     if not observer.observables:
@@ -313,15 +312,6 @@ def _judged(
         looks_like=looks_like,
         ancestral_mass=ancestral,
     )
-
-
-def _field(reference: Solution | Characteristics | ExactLaw, at: Array, distances: bool) -> tuple[Field, list[str]]:
-    if isinstance(reference, Characteristics):
-        return characteristics_field(reference, at, distances)
-    if isinstance(reference, ExactLaw):
-        return exact_field(reference, at), []
-    assert reference.problem is not None
-    return solution_field(reference, reference.problem, at), []
 
 
 def _runs(reference: Solution | Characteristics | ExactLaw, truth: Field, at: Array) -> OnCells | OnNodes:
@@ -513,12 +503,11 @@ def _uncertainty(
     """What a second solution, a fraction, or the reference itself says of its error."""
     problem, at = observer.field.problem, observer.field.times
     other: Field
-    if isinstance(given, Solution):
-        other = solution_field(given, problem, at)
-        text = f"error from a second solution, on {' x '.join(map(str, given.grid.shape))} cells"
-    elif isinstance(given, Characteristics):
-        other, _ = characteristics_field(given, at, bool(observer.distances))
+    if isinstance(given, (Solution, Characteristics)):
+        other, _ = mean_field(given, problem, at, bool(observer.distances))
         text = "error from characteristics"
+        if isinstance(given, Solution):
+            text = f"error from a second solution, on {' x '.join(map(str, given.grid.shape))} cells"
     elif given is not None:
         if not (isinstance(given, (int, float)) and 0 <= given < 1):
             raise ValueError(f"uncertainty is a fraction in [0, 1), a Solution or Characteristics, not {given!r}")
@@ -538,7 +527,7 @@ def _uncertainty(
             raise ValueError(
                 f"{error}; it tells the error: pass uncertainty=, a second solution or a fraction"
             ) from None
-        other = solution_field(coarse, problem, at)
+        other, _ = mean_field(coarse, problem, at)
         text = f"error from a run on half the cells ({' x '.join(map(str, coarse.grid.shape))}), an estimate from above"
     return _Uncertainty([observer.between(other, j) for j in range(len(at))], text)
 

@@ -227,7 +227,7 @@ class OnCells:
         density = [np.asarray(solution.density[solution.index(float(t))]) for t in self.at]
         energy = np.array([self._energy.evaluate(mu)[1] for mu in density])
         mesh = MeshDensities(solution.grid, density, solution.point_values)
-        return Field(problem, self.at, energy, [None] * len(density), mesh)
+        return Field(problem, self.at, [None] * len(density), mesh, energy=energy)
 
     @cached_property
     def _energy(self) -> GridEnergy:
@@ -275,9 +275,7 @@ class OnNodes:
         return self._field([found.nodes_at(float(t)) for t in self.at])
 
     def _field(self, source: list[tuple[Array, Array]]) -> Field:
-        problem = self.problem
-        energy = np.array([problem.bound_energy.energy(x, w) for x, w in source])
-        return Field(problem, self.at, energy, [None] * len(source), None, source)
+        return Field(self.problem, self.at, [None] * len(source), None, source)
 
 
 def _widened(density: Array, grid: Grid, factor: float) -> Array:
