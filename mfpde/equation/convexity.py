@@ -13,8 +13,9 @@ which a certificate may be off; *None* says that neither was found, and there is
 
 1. by construction (`mfpde.equation.energy.Energy.convex`): convex losses, and positive definite kernels of positive
    weight;
-2. a kernel that is a product over the axes is positive where the matrices of its axes are, one of differences where its
-   Fourier coefficients on a torus around the box are;
+2. by what the energy knows of itself on the mesh (`BoundEnergy.sign_on`): a kernel that is a product over the axes is
+   positive where the matrices of its axes are, one of differences where its Fourier coefficients on a torus around the
+   box are;
 3. of energies that are quadratic in the measure, the eigenvalues of the second variation: in the space of the response
    where there is one, else by a Cholesky factorisation of the matrix of at most `MOST_CELLS` cells;
 4. a direction of negative curvature, from a Lanczos process, refutes convexity.
@@ -27,9 +28,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mfpde.equation.energy.base import BoundEnergy, BoundSum, GridEnergy
-from mfpde.equation.energy.interaction import BoundDirect
-from mfpde.equation.energy.kernels import BoundSeparable, BoundTranslationInvariant
+from mfpde.equation.energy.base import BoundEnergy, BoundSum
+from mfpde.equation.energy.definite import MOST_CELLS, NEGATIVE, ROUNDING, positive_matrix
+from mfpde.equation.energy.on_grid import GridEnergy
 from mfpde.equation.grid import Grid
 from mfpde.support.arrays import Array
 
@@ -38,24 +39,28 @@ __all__ = ["NO_CERTIFICATE", "convex_on", "no_certificate", "second_variation"]
 
 NO_CERTIFICATE = "no certificate:"
 """How it is said that an optimality gap would certify nothing."""
-NEGATIVE = 1e-10
-"""Size of a negative eigenvalue, relative to the largest entry of the second variation, that counts."""
-ROUNDING = 1e-14
-"""Round-off of an entry of the second variation, relative to the largest before the mean is taken out."""
 LANCZOS_STEPS = 80
 """Steps of the process that looks for negative curvature."""
-MOST_CELLS = 2048
-"""Cells of a matrix that is factorised: a tenth of a second."""
+MOST_COLUMNS = 512
+"""Cells of a matrix that is made column by column, an evaluation on the mesh each."""
 MOST_FEATURES = 1024
 MOST_WORK = 4 * 10**9
 MOST_ENTRIES = 2**26
 """Multiplications for the eigenvalues in the space of the response, and features times cells."""
-MOST_MODES = 2**22
-"""Fourier coefficients of a torus around the box."""
 
 
-def no_certificate(convex: bool | None) -> str:
-    """Why there is no certificate; empty where there is one."""
+def no_certificate(convex: bool | None, lyapunov: bool = True) -> str:
+    """Why there is no certificate; empty where there is one.
+
+    Parameters
+    ----------
+    convex : bool or None
+        Whether the energy is convex, as `convex_on` says it.
+    lyapunov : bool
+        Whether the potential is the first variation of an energy at all.
+    """
+    if not lyapunov:
+        return f"{NO_CERTIFICATE} the potential is not said to be the first variation of an energy"
     if convex:
         return ""
     kind = "not convex" if convex is False else "not known to be convex on this mesh"
@@ -80,8 +85,10 @@ def convex_on(
     at : array, shape ``grid.shape``, optional
         Where curvature is looked for if it differs from measure to measure; default: the uniform measure.
     """
+    if not bound.lyapunov:  # no value falls, so there is no minimum to be near to
+        return None
     unknown = [part for part in bound.parts if part.convex is not True]
-    if all(_positive(part, grid, free_mass) for part in unknown):
+    if all(part.sign_on(grid, free_mass) > 0 for part in unknown):
         return True
     at = np.full(grid.shape, 1.0 / (grid.size * grid.cell_volume)) if at is None else at
     plan = bound.on(grid) if plan is None else plan
@@ -100,7 +107,7 @@ def convex_on(
 
 
 def second_variation(
-    potential: Callable[[Array], Array], mu: Array, V: Array, volume: float, quadratic: bool
+    potential: Callable[[Array], Array], mu: Array, V: Array, volume: float, quadratic: bool, mass: float = 1.0
 ) -> Callable[[Array], Array]:
     """``h -> K h``, the derivative of the potential at `mu`, where it is `V`, along a change of density.
 
@@ -112,7 +119,9 @@ def second_variation(
     volume : float
         Of a cell.
     quadratic : bool
-        Whether V is affine in mu: then one evaluation is exact.
+        Whether V is affine in mu: then one evaluation is exact; else central differences stand in.
+    mass : float
+        Of which the differences take 1e-5 as their step.
     """
     if quadratic:
         return lambda h: potential(mu + h) - V
@@ -122,8 +131,8 @@ def second_variation(
         if size == 0.0:
             return np.zeros_like(h)
         # third root of round-off: balances it against the third derivative of the loss
-        h = h * (1e-5 / size)
-        return (potential(mu + h) - potential(mu - h)) * (size / 2e-5)
+        h = h * (1e-5 * mass / size)
+        return (potential(mu + h) - potential(mu - h)) * (size / (2e-5 * mass))
 
     return difference
 
@@ -135,9 +144,11 @@ def _negative_curvature(plan: GridEnergy, mu: Array, quadratic: bool, free_mass:
         return plan.evaluate(density)[0]
 
     grid, n, V = plan.grid, mu.size, potential(mu)
-    K = second_variation(potential, mu, V, grid.cell_volume, quadratic)
+    closed = None if quadratic else plan.curvature(mu)
+    K = second_variation(potential, mu, V, grid.cell_volume, quadratic) if closed is None else closed
     # what differences of V carry of round-off
-    noise = (1e-14 if quadratic else 1e-10 * math.sqrt(n) * grid.cell_volume) * float(np.max(np.abs(V)))
+    differences = closed is None and not quadratic
+    noise = (1e-10 * math.sqrt(n) * grid.cell_volume if differences else 1e-14) * float(np.max(np.abs(V)))
     steps = min(n - 1, LANCZOS_STEPS, max(10, 2**25 // n))
     uniform = np.full(n, n**-0.5)
     scale = float(np.linalg.norm(K(uniform.reshape(grid.shape))))
@@ -167,27 +178,17 @@ def _negative_curvature(plan: GridEnergy, mu: Array, quadratic: bool, free_mass:
 def _by_eigenvalues(bound: BoundEnergy, grid: Grid, free_mass: bool) -> bool | None:
     """Whether a quadratic energy is convex, from the eigenvalues of its second variation, where these can be had."""
     r, n = bound.response_size, grid.size
-    if not bound.direct and r <= min(MOST_FEATURES, n) and r * r * n <= MOST_WORK and r * n <= MOST_ENTRIES:
+    factorised = "response" in bound.capabilities
+    if factorised and r <= min(MOST_FEATURES, n) and r * r * n <= MOST_WORK and r * n <= MOST_ENTRIES:
         return _positive_in_response(bound, grid, free_mass)
-    if n > MOST_CELLS or not all(isinstance(part, BoundDirect) or not part.direct for part in bound.parts):
-        return None
-    points = grid.points()
-    matrix = np.zeros((n, n))
-    for part in bound.parts:
-        if isinstance(part, BoundDirect):
-            matrix += part.weight * part.kernel.matrix(points, points)
-        elif part.response_size:
-            features = part.features(points)
-            matrix += features.T @ _second_derivative(part) @ features
-    return _positive_matrix(matrix, free_mass)
-
-
-def _second_derivative(bound: BoundEnergy) -> Array:
-    """The second derivative of a quadratic energy in its response."""
-    r = bound.response_size
-    at_zero = bound.slope(np.zeros(r))
-    H = np.array([bound.slope(unit) - at_zero for unit in np.eye(r)]).reshape(r, r)
-    return 0.5 * (H + H.T)
+    if n <= MOST_CELLS and "points" in bound.capabilities:
+        return positive_matrix(bound.kernel_matrix(grid.points()), free_mass)
+    if n <= MOST_COLUMNS:
+        plan = bound.on(grid)
+        zero = plan.evaluate(np.zeros(grid.shape))[0].copy()
+        units = np.eye(n).reshape(n, *grid.shape)
+        return positive_matrix(np.array([(plan.evaluate(unit)[0] - zero).ravel() for unit in units]), free_mass)
+    return None
 
 
 def _positive_in_response(bound: BoundEnergy, grid: Grid, free_mass: bool) -> bool:
@@ -198,96 +199,9 @@ def _positive_in_response(bound: BoundEnergy, grid: Grid, free_mass: bool) -> bo
     largest = float(np.max(np.abs(features)))
     if not free_mass:
         features = features - features.mean(axis=0)
-    H = _second_derivative(bound)
+    H = bound.curvature(np.zeros(bound.response_size))
     R = np.asarray(np.linalg.qr(features, mode="r"))
     least = float(np.linalg.eigvalsh(R @ H @ R.T)[0])
     entry = float(np.max(np.abs(np.einsum("ik,kl,il->i", features, H, features, optimize=True))))
     noise = ROUNDING * grid.size * largest**2 * float(np.max(np.abs(H)))
     return least >= -(NEGATIVE * entry + noise)
-
-
-def _positive_matrix(matrix: Array, free_mass: bool = True) -> bool:
-    """Whether a symmetric matrix is positive, but for round-off, along vectors that sum to 0 (or along all)."""
-    n = len(matrix)
-    rounding = ROUNDING * n * float(np.max(np.abs(matrix)))
-    matrix = 0.5 * (matrix + matrix.T)
-    if not free_mass:
-        means = matrix.mean(axis=0)
-        matrix += means.mean() - means[:, None] - means[None, :]
-    matrix.flat[:: n + 1] += NEGATIVE * float(np.max(np.abs(matrix))) + rounding + 1e-300
-    try:
-        np.linalg.cholesky(matrix)
-    except np.linalg.LinAlgError:
-        return False
-    return True
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# proofs for any number of cells
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _positive(part: BoundEnergy, grid: Grid, free_mass: bool) -> bool:
-    """Whether the second variation of a part is known not to be negative along any change on the mesh."""
-    if part.convex is True:
-        return True
-    if not isinstance(part, BoundDirect):
-        return False
-    kernel, sign = part.kernel, 0
-    if isinstance(kernel, BoundSeparable):
-        active = sum(on_axis is not None for on_axis in kernel.on_axes)
-        # a constant that is added to a kernel does nothing to changes of mass 0; to a factor of a product it does
-        level = free_mass or active > 1
-        sign = math.prod(_sign_along(kernel, grid, i, level) for i in range(grid.dimension))
-    elif isinstance(kernel, BoundTranslationInvariant):
-        sign = _sign_of_differences(kernel, grid, free_mass)
-    return sign * part.weight > 0.0
-
-
-def _sign_along(kernel: BoundSeparable, grid: Grid, i: int, level: bool) -> int:
-    """1 for a factor that is positive semidefinite on the mesh, -1 for the negative of one, 0 for not known."""
-    on_axis, n, x = kernel.on_axes[i], grid.shape[i], grid.centres(i)
-    if on_axis is None or on_axis.definite:
-        return 1 if on_axis is None else on_axis.definite
-    if on_axis.translation_invariant:
-        last = n // 2 + 1 if grid.axes[i].periodic else n
-        there = np.ravel(on_axis.value(x[:last], x[:1]))
-        # around a circle of twice the length, which is as even as the kernel
-        back = there[1 : n - last + 1] if grid.axes[i].periodic else there[1:-1]
-        if sign := _sign_of_spectrum(np.concatenate([there, back[::-1]]), level):
-            return sign
-    if n > MOST_CELLS:
-        return 0
-    matrix = np.array(np.broadcast_to(on_axis.value(x[:, None], x[None, :]), (n, n)))
-    return next((sign for sign in (1, -1) if _positive_matrix(sign * matrix, level)), 0)
-
-
-def _sign_of_differences(kernel: BoundTranslationInvariant, grid: Grid, level: bool) -> int:
-    """The sign of a kernel's Fourier coefficients on tori around the box: the mesh's matrix is a block of theirs."""
-    # of length 2 n - 2 only along one axis: there a function is as even as its kernel
-    for factor in (1, 2, 4, 8) if grid.dimension == 1 else (2, 4, 8):
-        sizes = [
-            n if axis.periodic else max(2 * n - 2, 1) if factor == 1 else factor * n
-            for n, axis in zip(grid.shape, grid.axes, strict=True)
-        ]
-        if math.prod(sizes) > MOST_MODES:
-            break
-        steps = [np.where(np.arange(n) <= n // 2, np.arange(n), np.arange(n) - n) for n in sizes]
-        with np.errstate(all="ignore"):  # it need not be defined beyond the box
-            samples = kernel.at_differences(np.ix_(*(h * k for h, k in zip(grid.spacing, steps, strict=True))))
-        if not np.all(np.isfinite(samples)):
-            break
-        if (sign := _sign_of_spectrum(samples, level)) or all(axis.periodic for axis in grid.axes):
-            return sign
-    return 0
-
-
-def _sign_of_spectrum(samples: Array, level: bool) -> int:
-    """The sign of all Fourier coefficients of an even function; that of its mean counts only if `level`."""
-    import scipy.fft
-
-    spectrum = scipy.fft.rfftn(samples).real.ravel()
-    slack = NEGATIVE * float(np.abs(samples).max()) + ROUNDING * float(np.abs(spectrum).max())
-    if not level:
-        spectrum = spectrum[1:]
-    return next((sign for sign in (1, -1) if np.all(sign * spectrum >= -slack)), 0)

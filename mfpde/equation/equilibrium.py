@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mfpde.equation.convexity import convex_on, no_certificate
+from mfpde.equation.energy import GridEnergy
+from mfpde.equation.energy.capabilities import require_capability, require_lyapunov
 from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.functional import Functional, NodalFunctional
 from mfpde.equation.gibbs import entropy
@@ -153,7 +155,7 @@ def stationary(
     ------
     ValueError
         On a temperature that is missing, negative, or above 0 with the unbalanced reaction; a missing shape; a
-        tolerance that is not positive; an energy that is not finite.
+        tolerance that is not positive; an energy that is not finite; a potential that is the first variation of none.
 
     Warns
     -----
@@ -186,6 +188,8 @@ def stationary(
     """
     _check(problem, tolerance, max_iterations, initial, time_limit)
     deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
+    require_lyapunov(problem.bound_energy, "stationary")
+    require_capability(problem.bound_energy, "mesh", "stationary")
     tau = _temperature(problem, temperature)
     unbalanced = problem.reaction is Reaction.UNBALANCED
     if unbalanced and tau > 0:
@@ -272,13 +276,15 @@ class Course(NamedTuple):
     V_end: Array
 
 
-def roughly_stationary(problem: Problem, grid: Grid, temperature: float, max_iterations: int = 10) -> Course:
+def roughly_stationary(
+    problem: Problem, grid: Grid, temperature: float, max_iterations: int = 10, plan: GridEnergy | None = None
+) -> Course:
     """The start and about where it goes: enough to know how wide and how steep both are, and cheap.
 
     The end is a Gibbs state near the minimiser of the free energy, exact where V does not depend on the density.
-    Nothing is checked.
+    Nothing is checked. `plan` is the energy on the mesh, if that is there already.
     """
-    functional = Functional(problem.bound_energy, grid)
+    functional = Functional(problem.bound_energy, grid, plan=plan)
     start = problem.mu_0.cells(grid)
     V = np.array(functional.evaluate(start)[0])
     point, _ = gibbs_state(functional, V, temperature, _log_base(problem, grid), 0.1 * temperature, max_iterations)
@@ -317,6 +323,8 @@ def stationary_on_nodes(
     deadline: float = math.inf,
 ) -> NodalState:  # fmt: skip
     """The end state on a tensor product of Gauss-Legendre nodes of the box, for a constant temperature above 0."""
+    require_lyapunov(problem.bound_energy, "the end state")
+    require_capability(problem.bound_energy, "points", "the end state on nodes")
     tau = _temperature(problem, None)
     lines = [np.polynomial.legendre.leggauss(n) for n in counts]
     places = [

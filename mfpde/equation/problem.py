@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mfpde.equation.energy import BoundEnergy, Energy, Features, TwoLayerNetwork
 from mfpde.equation.energy.base import axis_positions
+from mfpde.equation.energy.capabilities import has_points, plan_on
 from mfpde.equation.finite import place_of
 from mfpde.equation.grid import Axis, Grid, box
 from mfpde.equation.measures.base import Measure, RestrictedMeasure
@@ -446,6 +447,35 @@ class Problem:
         return self._fingerprint
 
     @cached_property
+    def energy_values(self) -> list[Array]:
+        """Values by which an energy is known: of 16 points, or of some densities on a mesh where it has no points.
+
+        Empty where it has values on no mesh that is tried, see `fingerprint`.
+        """
+        bound, d = self.bound_energy, len(self.axes)
+        if has_points(bound):
+            points, weights = self._probes(), np.full(16, 1 / 16)
+            u = bound.response(points, weights)
+            return [np.array(bound.energy(points, weights)), bound.potential(points, u)]
+        shapes = [(8,) * d, *([] if self.shape is None else [self.shape])]
+        plans = (plan_on(bound, self.grid(shape)) for shape in shapes)
+        plan = next((plan for plan in plans if plan is not None), None)
+        if plan is None:
+            return []
+        grid, rng, found = plan.grid, np.random.default_rng(0), []
+        for _ in range(3):
+            mu = rng.random(grid.shape)
+            V, energy, _ = plan.evaluate(mu / (mu.sum() * grid.cell_volume))
+            found += [np.array(energy), np.ravel(V)[:: -(-grid.size // 64)].copy()]
+        return found
+
+    def _probes(self) -> Array:
+        """16 points of the box, the same in every run."""
+        low = np.array([axis.lower for axis in self.axes])
+        unit = np.random.default_rng(0).random((16, len(self.axes)))
+        return low + unit * np.array([axis.length for axis in self.axes])
+
+    @cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
 
@@ -455,14 +485,10 @@ class Problem:
 
         digest.update("|".join(f"{a!r}" for a in self.axes).encode())
         digest.update(f"|{self.reaction.value}|{None if self.reinjection is None else self.reinjection.kind}".encode())
-        rng = np.random.default_rng(0)
-        low = np.array([axis.lower for axis in self.axes])
-        points = low + rng.random((16, len(self.axes))) * np.array([axis.length for axis in self.axes])
-        weights = np.full(16, 1 / 16)
-        energies = self._energy_at(points, weights) or self._energy_on_a_mesh()
-        for values in energies:
+        points = self._probes()
+        for values in self.energy_values:
             add(values)
-        if not energies:
+        if not self.energy_values:
             # files of earlier versions have the names from before the package was in wings
             home = type(self.energy).__module__.replace("mfpde.equation.", "mfpde.")
             digest.update(f"|{home}.{type(self.energy).__qualname__}".encode())
@@ -485,35 +511,6 @@ class Problem:
             for term in self.terms:
                 add(term.rate(mu, at))
         return digest.hexdigest()
-
-    def _energy_at(self, points: Array, weights: Array) -> list[Any]:
-        """The energy of points and its potential there; nothing where it has no values at points."""
-        try:
-            bound = self.bound_energy
-            u = bound.response(points, weights)
-            return [bound.energy(points, weights), bound.potential(points, u)]
-        except MemoryError:
-            raise
-        except Exception:  # whatever a class of the user's does in place of what it does not have
-            return []
-
-    def _energy_on_a_mesh(self) -> list[Any]:
-        """Energy and potential of some densities on a small mesh, or on the suggested one; nothing if on neither."""
-        for shape in ((8,) * len(self.axes), self.shape):
-            try:
-                grid = self.grid(shape)
-                plan = self.bound_energy.on(grid)
-                rng, energies = np.random.default_rng(0), []
-                for _ in range(3):
-                    mu = rng.random(grid.shape)
-                    V, energy, _ = plan.evaluate(mu / (mu.sum() * grid.cell_volume))
-                    energies += [energy, np.ravel(V)[:: -(-grid.size // 64)].copy()]
-            except MemoryError:
-                raise
-            except Exception:  # as above
-                continue
-            return energies
-        return []
 
     def __repr__(self) -> str:
         lines = [f"Problem {self.name!r}"]

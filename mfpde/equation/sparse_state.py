@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,21 +101,13 @@ def _optimise_weights(
     functional: Functional, cells: NDArray[np.intp], weights: Array, free_mass: bool, goal: float
 ) -> tuple[NDArray[np.intp], Array]:
     """Minimise over the weights of an active set, by Newton steps on the faces of the simplex (or orthant)."""
-    bound, grid = functional.bound, functional.grid
-    index = np.unravel_index(cells, grid.shape)
-    points = np.stack([grid.centres(i)[index[i]] for i in range(grid.dimension)], axis=1)
-
-    def potential(w: Array) -> Array:
-        # `points` shrinks with the active set
-        return bound.potential(points, bound.response(points, w))
-
+    at = functional.on_cells(cells)
     last = math.inf
     for _ in range(100 + len(cells)):
-        V = potential(weights)
+        V = at.potential(weights)
         if not len(weights):
             break
-        H = np.array([_row_of_hessian(potential, V, weights, j, functional.quadratic) for j in range(len(weights))])
-        H = 0.5 * (H + H.T)
+        H = at.curvature(weights, V)
         small = max(0.1 * goal / max(float(weights.sum()), 1.0), 1e-15 * float(np.max(np.abs(V))))
         keep = np.ones(len(weights), dtype=bool)
         while True:
@@ -137,7 +128,7 @@ def _optimise_weights(
         t = min(1.0, float(np.min(-weights[shrinking] / d[shrinking]))) if shrinking.any() else 1.0
         longest = t
         if not functional.quadratic:
-            t = _line_search(partial(bound.energy, points), potential, weights, d, t, rate)
+            t = _line_search(at.energy, at.potential, weights, d, t, rate)
             if t == 0.0:
                 break
         moved = weights + t * d
@@ -148,19 +139,10 @@ def _optimise_weights(
         if not free_mass:
             weights /= weights.sum()
         keep &= (weights > 0.0) | (d > 0.0)
-        cells, weights, points = cells[keep], weights[keep], points[keep]
+        cells, weights = cells[keep], weights[keep]
+        at = functional.on_cells(cells)
     keep = weights > 0.0
     return cells[keep], weights[keep]
-
-
-def _row_of_hessian(potential: Callable[[Array], Array], V: Array, weights: Array, j: int, quadratic: bool) -> Array:
-    """The derivative of V at the points by the weight of point j."""
-    unit = np.zeros(len(weights))
-    unit[j] = 1.0
-    if quadratic:
-        return potential(weights + unit) - V
-    unit *= 1e-5 * max(float(weights.sum()), 1e-3)
-    return (potential(weights + unit) - potential(weights - unit)) / (2.0 * unit[j])
 
 
 def _face_direction(H: Array, V: Array, free_mass: bool) -> Array:

@@ -13,7 +13,7 @@ from scipy import integrate, special, stats
 from shared import TAILS
 
 import mfpde as mf
-from mfpde.equation.energy import base, features, kernels
+from mfpde.equation.energy import external, features, kernels
 from mfpde.lagrangian import nodes
 from mfpde.lagrangian.ancestry import nodes_of
 from mfpde.lagrangian.node_flow import NodeFlow
@@ -752,7 +752,7 @@ class TestNotFinite:
     @pytest.fixture(autouse=True)
     def gradients_of_other_functions(self, monkeypatch):
         """What is not finite is placed by the gradient alone, so that it need not be that of the function."""
-        for module in (base, features, kernels):
+        for module in (external, features, kernels):
             monkeypatch.setattr(module, "check_gradient", lambda *arguments, **named: None)
 
     @pytest.mark.parametrize(

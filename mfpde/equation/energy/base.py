@@ -16,26 +16,21 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from mfpde.equation.energy.gradients import check_gradient
-from mfpde.equation.finite import cell_not_finite
-from mfpde.equation.grid import Axis, Grid, as_axes
-from mfpde.support.arguments import entries, function, real, shown, values_of
+from mfpde.equation.energy.on_grid import GridEnergy, GridSum
+from mfpde.equation.grid import Axis, Grid
 from mfpde.support.arrays import Array
-from mfpde.support.callables import slopes_of, values_at
 
 __all__ = [
     "BoundEnergy",
-    "BoundExternal",
     "BoundSum",
-    "Confinement",
+    "Capability",
     "Energy",
     "EnergySum",
-    "External",
-    "GridEnergy",
     "Last",
     "MEMORY_LIMIT",
     "Source",
@@ -44,12 +39,16 @@ __all__ = [
     "difference_along",
     "difference_step",
     "in_chunks",
-    "prepared_output",
 ]
 
 
 MEMORY_LIMIT = 2**30
 """Bytes above which a dense matrix is refused by name."""
+DIFFERENCE = 1e-4
+"""Step in the response, relative to its size, of the differences that stand in for a second derivative."""
+
+Capability = Literal["mesh", "points", "response", "curvature"]
+"""What an energy may have; see `BoundEnergy.capabilities`."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -101,17 +100,6 @@ def difference_along(function: Callable[[float], Array], h: float) -> Array:
     return (8.0 * near - far) / (12.0 * h)
 
 
-def prepared_output(grid: Grid, mu: Array, out: Array | None) -> Array:
-    """The array that an evaluation writes to, after the checks of shape and layout."""
-    if mu.shape != grid.shape:
-        raise ValueError(f"the density has shape {mu.shape}, the grid {grid.shape}")
-    if out is None:
-        return np.empty(grid.shape)
-    if out.shape != grid.shape or not out.flags.c_contiguous or out.dtype != np.float64:
-        raise ValueError(f"out must be a C-contiguous float64 array of shape {grid.shape}")
-    return out
-
-
 def in_chunks(n: int, width: int, limit: int = 2**21) -> list[slice]:
     """Slices of ``range(n)`` such that a chunk of rows of `width` numbers holds about `limit` of them."""
     step = max(16, limit // max(width, 1))
@@ -149,8 +137,22 @@ class Last:
 class Energy(ABC):
     """An energy E[mu] of a measure over named parameters, without the entropy.
 
-    Energies add: ``network + Confinement(c=0.1)``.
+    It is two things. Its *potential* ``V[mu]`` is what moves a measure. Its *value* is what a run lowers, a Lyapunov
+    function, where V is the first variation of it (`lyapunov`); where it is convex besides, there are certificates.
+
+    Energies add: ``network + Confinement(c=0.1)``. One of your own is a subclass of `MeshEnergy` (on a mesh only) or of
+    `PointEnergy` (everywhere), or a `Features` with your own `Loss`.
     """
+
+    @property
+    def lyapunov(self) -> bool:
+        """Whether the potential is the first variation of the value, so that gradient flow lowers it."""
+        return True
+
+    @property
+    def linear(self) -> bool:
+        """Whether the energy is linear in the measure, so that no measure changes the potential."""
+        return False
 
     @property
     def convex(self) -> bool | None:
@@ -183,7 +185,10 @@ class BoundEnergy(ABC):
     The first variation is ``V[mu](theta) = dE/dmu``, and everything that it needs to know of mu is the *response*
     ``u[mu]``, a vector of `response_size` moments of mu. Where an energy has no factorisation (`direct`), the measure
     itself is its response: `response` then appends ``weights`` and ``points.ravel()`` to the moments, so that
-    ``potential(points, response(sources, weights))`` is right for every energy.
+    ``potential(points, response(sources, weights))`` is right for every energy that has values at points.
+
+    Not every energy has everything; `capabilities` says what, and who computes asks before
+    (`mfpde.equation.energy.capabilities`).
 
     Attributes
     ----------
@@ -195,6 +200,8 @@ class BoundEnergy(ABC):
         Whether some part has no factorisation and sums over pairs of points.
     discontinuous_gradient : bool
         Whether grad V may jump (a ReLU unit): convergence is then of low order.
+    lyapunov : bool
+        Whether V is the first variation of E, so that gradient flow lowers E.
     convex : bool or None
         Whether the energy is known to be convex among all measures on the box, whatever their mass. Where it is not
         True, `mfpde.equation.convexity` looks at the mesh.
@@ -210,8 +217,46 @@ class BoundEnergy(ABC):
     offset: float = 0.0
     direct: bool = False
     discontinuous_gradient: bool = False
+    lyapunov: bool = True
     convex: bool | None = None
     quadratic: bool = False
+
+    @property
+    def label(self) -> str:
+        """What messages call the energy: the name of its class."""
+        return type(self).__name__
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the energy has, by what its class implements; a class may state something else.
+
+        ``"mesh"``
+            V and E of a density on a mesh: `on`.
+        ``"points"``
+            V, its gradient and E of weighted points: `potential`, `gradient` and `energy`.
+        ``"response"``
+            All that V has to know of a measure are `response_size` moments of it: `features` and `slope`.
+        ``"curvature"``
+            The second variation in closed form; without it `curvature` takes differences.
+        """
+        found: set[Capability] = set()
+        if self._implements("_potential") and self._implements("_energy"):
+            found.add("points")
+            if not self.direct and (not self.response_size or self._implements("_slope")):
+                found.add("response")
+        if self._implements("on"):
+            found.add("mesh")
+        if self.quadratic or self._implements("_curvature"):
+            found.add("curvature")
+        return frozenset(found)
+
+    def _implements(self, name: str) -> bool:
+        return getattr(type(self), name) is not getattr(BoundEnergy, name)
+
+    @property
+    def interacts(self) -> bool:
+        """Whether V depends on the measure, as far as is known."""
+        return self.direct or self.response_size > 0 or "response" not in self.capabilities
 
     @property
     def parts(self) -> tuple[BoundEnergy, ...]:
@@ -285,9 +330,66 @@ class BoundEnergy(ABC):
             raise ValueError(f"{self!r} has a part without a factorisation, hence no slope")
         return self._slope(self._split(response)[0]).reshape(-1)
 
-    @abstractmethod
+    def curvature(self, response: Array, changes: Array | None = None) -> Array:
+        """``L'' = d^2 L / du_k du_l`` at a response, or ``L''`` times changes of the response.
+
+        In closed form where ``"curvature"`` is among the `capabilities`; else by central differences of fourth order
+        of `slope`, good to about 1e-10 of its size.
+
+        Parameters
+        ----------
+        response : (response_size,) array
+        changes : (response_size, k) array, optional
+            Default: the identity.
+
+        Returns
+        -------
+        (response_size, k) array
+
+        Raises
+        ------
+        ValueError
+            Where `direct`.
+        """
+        if self.direct:
+            raise ValueError(f"{self!r} has a part without a factorisation, hence no curvature in its response")
+        moments = self._split(response)[0]
+        if changes is not None:
+            return self._curvature(moments, changes)
+        matrix = self._curvature(moments, np.eye(self.response_size))
+        return 0.5 * (matrix + matrix.T)
+
+    def kernel_matrix(self, points: Array) -> Array:
+        """The second variation of an energy that is quadratic, at pairs of points (n, d): shape ``(n, n)``.
+
+        Raises
+        ------
+        ValueError
+            For an energy that is not.
+        """
+        n = len(points)
+        if not self.quadratic:
+            raise ValueError(f"{self.label} is not known to be quadratic: its second variation depends on the measure")
+        if not self.interacts:
+            return np.zeros((n, n))
+        if "response" in self.capabilities:
+            features = self.features(points)
+            return np.asarray(features.T @ self.curvature(np.zeros(self.response_size), features))
+        none = self.potential(points, self.response(points[:1], np.zeros(1)))
+        units = (self.response(point[None], np.ones(1)) for point in points)
+        return np.stack([self.potential(points, unit) - none for unit in units], axis=1)
+
+    def sign_on(self, grid: Grid, free_mass: bool) -> int:
+        """1 where the second variation is known not to be negative along any change of a density on a mesh.
+
+        -1 where it is known not to be positive, 0 where neither is known; without `free_mass` along changes that keep
+        the mass.
+        """
+        return 1 if self.convex else 0
+
     def on(self, grid: Grid) -> GridEnergy:
         """The energy on a grid over the same axes."""
+        raise NotImplementedError(f"{self.label} has no values on a mesh")
 
     # what a kind of energy implements; `source` is (points, weights) of the measure where `direct`
 
@@ -303,14 +405,38 @@ class BoundEnergy(ABC):
             raise NotImplementedError(f"{type(self).__name__} does not give the slope of its energy in the response")
         return np.empty(0)
 
-    @abstractmethod
-    def _potential(self, points: Array, moments: Array, source: Source | None) -> Array: ...
+    def _curvature(self, moments: Array, changes: Array) -> Array:
+        def slope(u: Array) -> Array:
+            return self._slope(u).reshape(-1)
 
-    @abstractmethod
-    def _gradient(self, points: Array, moments: Array, source: Source | None) -> Array: ...
+        def along(change: Array) -> Array:
+            if self.quadratic:
+                return slope(change) - slope(np.zeros(len(moments)))
+            size = float(np.abs(change).max(initial=0.0))
+            if size == 0.0:
+                return np.zeros(len(moments))
+            h = DIFFERENCE * max(1.0, float(np.abs(moments).max(initial=0.0))) / size
+            return difference_along(lambda s: slope(moments + s * change), h)
 
-    @abstractmethod
-    def _energy(self, points: Array, weights: Array, moments: Array) -> float: ...
+        return np.array([along(change) for change in changes.T]).reshape(changes.T.shape).T
+
+    def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
+        raise NotImplementedError(f"{self.label} has no values at points")
+
+    def _gradient(self, points: Array, moments: Array, source: Source | None) -> Array:
+        result = np.empty(points.shape)
+        for i, axis in enumerate(self.axes):
+
+            def along(t: Array, i: int = i) -> Array:
+                moved = points.copy()
+                moved[:, i] = t
+                return self._potential(moved, moments, source)
+
+            result[:, i] = central_difference(along, points[:, i], difference_step(axis))
+        return result
+
+    def _energy(self, points: Array, weights: Array, moments: Array) -> float:
+        raise NotImplementedError(f"{self.label} has no values at points")
 
     def _split(self, response: Array) -> tuple[Array, Source | None]:
         response = np.asarray(response, dtype=float)
@@ -336,49 +462,6 @@ class BoundEnergy(ABC):
 Source = tuple[Array, Array]
 
 
-class GridEnergy(ABC):
-    """A plan: an energy on the cells of one grid, everything precomputed. ``repr`` shows it.
-
-    Attributes
-    ----------
-    grid : Grid
-        The grid.
-    response_size : int
-        The length of the response.
-    """
-
-    grid: Grid
-    response_size: int = 0
-
-    @abstractmethod
-    def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
-        """First variation, energy and response of a density.
-
-        Parameters
-        ----------
-        mu : array of shape ``grid.shape``
-            Density per Lebesgue volume.
-        out : array of shape ``grid.shape``, optional
-            Where to write V.
-
-        Returns
-        -------
-        V : array of shape ``grid.shape``
-            ``(dE/dmu_i) / cell_volume`` of the discrete energy, exactly.
-        energy : float
-            E including its constant.
-        response : (response_size,) array
-            Not shared with later calls.
-        """
-
-    @abstractmethod
-    def _describe(self) -> list[str]:
-        """The lines of the plan."""
-
-    def __repr__(self) -> str:
-        return "\n".join([f"{type(self).__name__} on {self.grid!r}", *("  " + line for line in self._describe())])
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # sums
 # ---------------------------------------------------------------------------------------------------------------------
@@ -393,10 +476,20 @@ class EnergySum(Energy):
     @property
     def convex(self) -> bool | None:
         """True if all summands are convex, False if only one is not linear and that one is not convex."""
-        flags = [term.convex for term in self.summands if not isinstance(term, External)]
+        flags = [term.convex for term in self.summands if not term.linear]
         if all(flags):
             return True
         return False if flags == [False] else None
+
+    @property
+    def lyapunov(self) -> bool:
+        """Whether every summand's potential is the first variation of its value."""
+        return all(term.lyapunov for term in self.summands)
+
+    @property
+    def linear(self) -> bool:
+        """Whether all summands are."""
+        return all(term.linear for term in self.summands)
 
     @property
     def terms(self) -> tuple[Energy, ...]:
@@ -420,6 +513,7 @@ class BoundSum(BoundEnergy):
         self.response_size = sum(part.response_size for part in parts)
         self.direct = any(part.direct for part in parts)
         self.discontinuous_gradient = any(part.discontinuous_gradient for part in parts)
+        self.lyapunov = all(part.lyapunov for part in parts)
         self.convex = True if all(part.convex for part in parts) else None
         self.quadratic = all(part.quadratic for part in parts)
         self.offset = sum(part.offset for part in parts)
@@ -430,6 +524,16 @@ class BoundSum(BoundEnergy):
         """The summands, bound."""
         return self._parts
 
+    @property
+    def label(self) -> str:
+        """The names of the summands."""
+        return " + ".join(part.label for part in self._parts)
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What all summands have."""
+        return frozenset.intersection(*(part.capabilities for part in self._parts))
+
     def _moments(self, points: Array, weights: Array) -> Array:
         return np.concatenate([part._moments(points, weights) for part in self._parts])
 
@@ -439,6 +543,14 @@ class BoundSum(BoundEnergy):
     def _slope(self, moments: Array) -> Array:
         pieces = zip(self._parts, self._slices, strict=True)
         return np.concatenate([part._slope(moments[piece]).reshape(-1) for part, piece in pieces])
+
+    def _curvature(self, moments: Array, changes: Array) -> Array:
+        pieces = zip(self._parts, self._slices, strict=True)
+        return np.concatenate([part._curvature(moments[piece], changes[piece]) for part, piece in pieces])
+
+    def kernel_matrix(self, points: Array) -> Array:
+        """The sum of those of the summands."""
+        return np.asarray(sum(part.kernel_matrix(points) for part in self._parts))
 
     def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
         pieces = zip(self._parts, self._slices, strict=True)
@@ -459,230 +571,3 @@ class BoundSum(BoundEnergy):
 
     def __repr__(self) -> str:
         return " + ".join(repr(part) for part in self._parts)
-
-
-class GridSum(GridEnergy):
-    """A sum on a grid; see `GridEnergy`."""
-
-    def __init__(self, grid: Grid, plans: Sequence[GridEnergy]) -> None:
-        self.grid = grid
-        self.response_size = sum(plan.response_size for plan in plans)
-        external = [plan for plan in plans if isinstance(plan, ExternalOnGrid)]
-        self._others = [plan for plan in plans if not isinstance(plan, ExternalOnGrid)]
-        self._external: ExternalOnGrid | None = None
-        if external:
-            values = np.sum([plan.values for plan in external], axis=0)
-            self._external = ExternalOnGrid(grid, values, sum(plan.constant for plan in external))
-        self._buffer = np.empty(grid.shape) if len(self._others) > 1 else None
-
-    def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
-        """V, E and response of a density: those of all parts together, V written to `out` if that is there."""
-        if not self._others:
-            assert self._external is not None
-            return self._external.evaluate(mu, out)
-        V, energy, response = self._others[0].evaluate(mu, out)
-        if len(self._others) > 1:
-            responses = [response]
-            for plan in self._others[1:]:
-                more, e, u = plan.evaluate(mu, self._buffer)
-                np.add(V, more, out=V)
-                energy += e
-                responses.append(u)
-            response = np.concatenate(responses)
-        if self._external is not None:
-            np.add(V, self._external.values, out=V)
-            energy += self._external.energy(mu)
-        return V, energy, response
-
-    def _describe(self) -> list[str]:
-        plans = self._others + ([self._external] if self._external is not None else [])
-        return [line for plan in plans for line in plan._describe()]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# external potentials
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class External(Energy):
-    """An external potential: ``E[mu] = int F dmu + constant``.
-
-    Parameters
-    ----------
-    function : callable
-        ``F(*coordinates) -> array``: the coordinates come as arrays that broadcast, one an axis, in the order of
-        the axes (or of `axes`), and so must the result; see ``docs/functions.md``.
-    gradient : callable, optional
-        ``gradient(*coordinates)`` gives the derivative of F along each of those axes, a sequence of arrays, of one
-        axis the array will do. Without it, 6-th order central differences of step 0.002 times the axis' length are
-        used (points beyond the ends are evaluated).
-    constant : float
-        Added to the energy; it does not depend on the mass.
-    axes : sequence of str, optional
-        The names of the axes F depends on. Default: all, in the order of the box.
-
-    Raises
-    ------
-    ValueError
-        When bound: an unknown axis; a gradient that differences of F, at 20 points of the box, show to be off by more
-        than 1e-5 of its largest value. On a grid: a value that is not finite inside the box.
-
-    Examples
-    --------
-    >>> from mfpde.equation.grid import Axis, Grid
-    >>> well = External(lambda x: (x**2 - 1) ** 2, lambda x: (4 * x * (x**2 - 1),))
-    >>> bound = well.bind([Axis("x", -2, 2)])
-    >>> float(bound.energy(np.array([[0.0], [1.0]]), np.array([0.5, 0.5])))
-    0.5
-    """
-
-    function: Callable[..., Array]
-    gradient: Callable[..., Sequence[Array]] | None = None
-    constant: float = 0.0
-    axes: tuple[str, ...] | None = field(default=None)
-
-    @property
-    def convex(self) -> bool:
-        """True: the energy is linear."""
-        return True
-
-    def __post_init__(self) -> None:
-        if not callable(self.function):
-            raise TypeError(f"an external potential needs a function of the coordinates, not {shown(self.function)}")
-        function(self.gradient, "the gradient of an external potential", optional=True)
-        if not real(self.constant):
-            raise ValueError(f"the constant of an external potential must be finite, not {shown(self.constant)}")
-        if self.axes is not None:
-            axes = (self.axes,) if isinstance(self.axes, str) else entries(self.axes, "the axes of a potential")
-            object.__setattr__(self, "axes", axes)
-
-    @property
-    def named_axes(self) -> tuple[str, ...]:
-        """The axes that it names: a box has to have them."""
-        return self.axes or ()
-
-    def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
-        """The potential on a box."""
-        return BoundExternal(self, as_axes(axes))
-
-    def __repr__(self) -> str:
-        name = getattr(self.function, "__name__", type(self.function).__name__)
-        return f"External({name}" + (f", constant={self.constant:.6g})" if self.constant else ")")
-
-
-class Confinement(External):
-    """A quadratic confinement (weight decay): ``F = sum_i 1/2 k_i theta_i^2`` over the axes named.
-
-    Parameters
-    ----------
-    strengths : mapping of str to float, optional
-        The strength k_i >= 0 of each axis, by name.
-    **named : float
-        The same as keywords: ``Confinement(c=0.1, a=0.01)``.
-
-    Raises
-    ------
-    ValueError
-        On no axis, or a strength that is negative or not finite.
-    """
-
-    def __init__(self, strengths: dict[str, float] | None = None, **named: float) -> None:
-        by_axis = {**(strengths or {}), **named}
-        if not by_axis:
-            raise ValueError("a confinement needs the strength of at least one axis, e.g. Confinement(c=0.1)")
-        for name, strength in by_axis.items():
-            if not (real(strength) and strength >= 0):
-                raise ValueError(f"confinement of axis {name!r}: the strength must be >= 0, not {shown(strength)}")
-        k = np.array(list(by_axis.values()), dtype=float)
-
-        def confinement(*x: Array) -> Array:
-            return np.asarray(sum(0.5 * ki * xi**2 for ki, xi in zip(k, x, strict=True)))
-
-        def gradient(*x: Array) -> tuple[Array, ...]:
-            return tuple(ki * xi for ki, xi in zip(k, x, strict=True))
-
-        object.__setattr__(self, "strengths", {name: float(value) for name, value in by_axis.items()})
-        super().__init__(confinement, gradient, 0.0, tuple(by_axis))
-
-    def __repr__(self) -> str:
-        strengths: dict[str, float] = self.strengths  # type: ignore[attr-defined]
-        return f"Confinement({', '.join(f'{name}={k:g}' for name, k in strengths.items())})"
-
-
-class BoundExternal(BoundEnergy):
-    """An external potential on a box; see `BoundEnergy`."""
-
-    convex = True
-    quadratic = True
-
-    def __init__(self, source: External, axes: tuple[Axis, ...]) -> None:
-        self.axes = axes
-        self._source = source
-        self.offset = abs(source.constant)
-        names = tuple(axis.name for axis in axes) if source.axes is None else source.axes
-        self._positions = axis_positions(names, axes, "the external potential")
-        if source.gradient is not None:
-            none = np.empty(0)
-            check_gradient(
-                repr(source), axes, lambda p: self._potential(p, none, None), lambda p: self._gradient(p, none, None)
-            )
-
-    def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
-        x = [points[:, i] for i in self._positions]
-        return np.array(values_at(self._source.function, x, "the external potential"))
-
-    def _gradient(self, points: Array, moments: Array, source: Source | None) -> Array:
-        x = [points[:, i] for i in self._positions]
-        result = np.zeros(points.shape)
-        if self._source.gradient is not None:
-            for i, values in zip(self._positions, slopes_of(self._source.gradient, *x), strict=True):
-                result[:, i] = values
-            return result
-        for j, i in enumerate(self._positions):
-
-            def along(t: Array, j: int = j) -> Array:
-                return values_of(self._source.function, *x[:j], t, *x[j + 1 :])
-
-            result[:, i] = central_difference(along, x[j], difference_step(self.axes[i]))
-        return result
-
-    def _energy(self, points: Array, weights: Array, moments: Array) -> float:
-        return float(weights @ self._potential(points, moments, None)) + self._source.constant
-
-    def on(self, grid: Grid) -> ExternalOnGrid:
-        """The potential at the centres of a grid."""
-        self._check_grid(grid)
-        mesh = grid.mesh()
-        values = values_at(self._source.function, [mesh[i] for i in self._positions], "the external potential")
-        values = np.array(np.broadcast_to(values, grid.shape))
-        if where := cell_not_finite(values, grid):
-            raise ValueError(f"the external potential is {where}; it must be finite inside the box")
-        return ExternalOnGrid(grid, values, self._source.constant)
-
-    def __repr__(self) -> str:
-        return repr(self._source)
-
-
-class ExternalOnGrid(GridEnergy):
-    """An external potential on a grid; see `GridEnergy`."""
-
-    def __init__(self, grid: Grid, values: Array, constant: float) -> None:
-        self.grid = grid
-        self.values = np.ascontiguousarray(values)
-        self.constant = float(constant)
-        self._flat = self.values.reshape(-1)
-        self._none = np.empty(0)
-
-    def energy(self, mu: Array) -> float:
-        """``int F dmu + constant``."""
-        return float(np.dot(self._flat, mu.reshape(-1))) * self.grid.cell_volume + self.constant
-
-    def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
-        """V, which is the potential itself, E, and an empty response; V is written to `out` if that is there."""
-        V = prepared_output(self.grid, mu, out)
-        np.copyto(V, self.values)
-        return V, self.energy(mu), self._none
-
-    def _describe(self) -> list[str]:
-        return [f"external potential: precomputed, {self.values.nbytes:,} bytes an evaluation"]

@@ -12,16 +12,16 @@ import numpy as np
 from mfpde.equation.energy.base import (
     MEMORY_LIMIT,
     BoundEnergy,
+    Capability,
     Energy,
-    GridEnergy,
     Source,
     central_difference,
     difference_step,
     in_chunks,
-    prepared_output,
 )
 from mfpde.equation.energy.gradients import check_derivative, check_gradient, probe_points
-from mfpde.equation.energy.losses import LOSSES, Loss, SquaredLoss
+from mfpde.equation.energy.losses import LOSSES, Loss, has_curvature, is_quadratic
+from mfpde.equation.energy.on_grid import GridEnergy, prepared_output
 from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import function, numbers, read_only, shown, values_of
@@ -130,9 +130,16 @@ class ResponseForm(ABC):
     quadratic: bool = False
     """Whether dL/du is affine in u."""
 
+    curved: bool = True
+    """Whether the second derivative has a closed form."""
+
     @abstractmethod
     def evaluate(self, u: Array) -> tuple[float, Array]:
         """L(u) and dL/du."""
+
+    @abstractmethod
+    def curvature(self, u: Array) -> Callable[[Array], Array]:
+        """``du -> L''(u) du``, of arrays of the shape of u, where `curved`."""
 
 
 class LossForm(ResponseForm):
@@ -140,7 +147,7 @@ class LossForm(ResponseForm):
 
     def __init__(self, loss: Loss, interpolation: Array | None = None) -> None:
         self._loss, self._interpolation = loss, interpolation
-        self.quadratic = type(loss) is SquaredLoss
+        self.quadratic, self.curved = is_quadratic(loss), has_curvature(loss)
 
     def evaluate(self, u: Array) -> tuple[float, Array]:
         """L(u) and dL/du."""
@@ -150,6 +157,22 @@ class LossForm(ResponseForm):
         size = self._interpolation.size
         (outputs,) = read_only(product(self._interpolation, u, size))
         return self._loss.value(outputs), product(self._interpolation.T, self._loss.gradient(outputs), size)
+
+    def curvature(self, u: Array) -> Callable[[Array], Array]:
+        """``du -> L''(u) du``."""
+        A = self._interpolation
+        (outputs,) = read_only(u if A is None else product(A, u, A.size))
+        second = self._loss.curvature(outputs)
+        assert second is not None
+
+        def of_outputs(change: Array) -> Array:
+            if second.shape == change.shape:
+                return second * change
+            return (second @ change.reshape(-1)).reshape(change.shape)
+
+        if A is None:
+            return of_outputs
+        return lambda du: product(A.T, of_outputs(product(A, du, A.size)), A.size)
 
 
 class QuadraticForm(ResponseForm):
@@ -167,6 +190,10 @@ class QuadraticForm(ResponseForm):
         excess -= self._target
         flat = excess.reshape(-1)
         return 0.5 * float(np.dot(flat, flat)) + self._constant, np.dot(self._transposed, excess)
+
+    def curvature(self, u: Array) -> Callable[[Array], Array]:
+        """``du -> R' R du``, the same everywhere."""
+        return lambda du: np.dot(self._transposed, np.dot(self._root, du))
 
 
 class BoundFeatures(BoundEnergy):
@@ -225,6 +252,22 @@ class BoundFeatures(BoundEnergy):
 
     def _slope(self, moments: Array) -> Array:
         return self._form.evaluate(moments)[1]
+
+    def _curvature(self, moments: Array, changes: Array) -> Array:
+        if not self._form.curved:
+            return super()._curvature(moments, changes)
+        along = self._form.curvature(moments)
+        return np.stack([along(change) for change in np.ascontiguousarray(changes.T)], axis=1)
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Everything; the curvature if its loss has one."""
+        return super().capabilities - (set() if self._form.curved or self.quadratic else {"curvature"})
+
+    @property
+    def label(self) -> str:
+        """What the user wrote."""
+        return "Features"
 
     def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
         slope = self._form.evaluate(moments)[1]
@@ -290,6 +333,8 @@ def check_loss(loss: Loss, outputs: Callable[[int], Array]) -> bool:
         return np.array([np.vdot(loss.gradient(*read_only(u)), direction) for u, direction in path])
 
     check_derivative(f"{type(loss).__name__}, along a path s of responses", value, slope, Axis("s", 0.0, 1.0))
+    if has_curvature(loss):
+        _check_curvature(loss, start, towards)
     slopes = [np.asarray(loss.gradient(*read_only(u)), dtype=float) for u in few]
     for i, j in itertools.combinations(range(len(few)), 2):
         steps, change = few[j] - few[i], slopes[j] - slopes[i]
@@ -297,6 +342,26 @@ def check_loss(loss: Loss, outputs: Callable[[int], Array]) -> bool:
         if not float(np.vdot(steps, change)) >= -1e-10 * size:
             return False
     return loss.convex
+
+
+def _check_curvature(loss: Loss, start: Array, towards: Array) -> None:
+    """Refuse a second derivative that is not that of the gradient, and one that says nothing."""
+    name = type(loss).__name__
+    probe = loss.curvature(*read_only(start))
+    if probe is None or np.shape(probe) not in (start.shape, (start.size, start.size)):
+        raise ValueError(
+            f"{name}: the curvature at a response of shape {start.shape} must have that shape, or "
+            f"{(start.size, start.size)}, not {None if probe is None else np.shape(probe)}; correct it, or leave it out"
+        )
+
+    def slope(s: Array) -> Array:
+        return np.array([np.vdot(loss.gradient(*read_only(start + t * towards)), towards) for t in s])
+
+    def second(s: Array) -> Array:
+        forms = [LossForm(loss).curvature(start + t * towards)(towards) for t in s]
+        return np.array([np.vdot(form, towards) for form in forms])
+
+    check_derivative(f"the curvature of {name}, along a line s of responses", slope, second, Axis("s", 0.0, 1.0))
 
 
 def check_memory(features: int, cells: int, remedy: str) -> None:
@@ -357,14 +422,32 @@ class FeaturesOnGrid(GridEnergy):
     def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
         """V, E and the response of a density, by products with the features' matrix; V is written to `out` if there."""
         V = prepared_output(self.grid, mu, out)
+        u = self._moments(mu)
+        energy, slope = self._form.evaluate(u)
+        self._spread(slope, V)
+        return V, energy, u.reshape(-1)
+
+    def curvature(self, mu: Array) -> Callable[[Array], Array] | None:
+        """The moments of the change, the second derivative of the form there, and the potential that this makes."""
+        if not self._form.curved:
+            return None
+        second = self._form.curvature(self._moments(mu))
+
+        def along(h: Array) -> Array:
+            result = np.empty(self.grid.shape)
+            self._spread(second(self._moments(np.ascontiguousarray(h))), result)
+            return result
+
+        return along
+
+    def _moments(self, mu: Array) -> Array:
+        """The response of a density, (r,) or, with q > 1 amplitudes, (r, q)."""
         n_outer, n_inner = self._cells
         size, C = self.grid.size, self._amplitudes
         if C is None:
             u = product(self._matrix, mu.reshape(-1), size)
             u *= self.grid.cell_volume
-            energy, slope = self._form.evaluate(u)
-            product(slope, self._matrix, size, V.reshape(-1))
-            return V, energy, u
+            return u
         single = self._outputs == 1
         if self._fast:  # (N_z, N_c)
             assert self._transposed is not None
@@ -379,7 +462,16 @@ class FeaturesOnGrid(GridEnergy):
             reduced = product(C[0], cells, size) if single else product(C, cells, size).T
         u = product(self._matrix, reduced, size)
         u *= self.grid.cell_volume
-        energy, slope = self._form.evaluate(u)
+        return u
+
+    def _spread(self, slope: Array, V: Array) -> None:
+        """Write ``sum_k slope_k Phi_k`` on the cells to V."""
+        n_outer, n_inner = self._cells
+        size, C = self.grid.size, self._amplitudes
+        if C is None:
+            product(slope, self._matrix, size, V.reshape(-1))
+            return
+        single = self._outputs == 1
         g = product(slope.T, self._matrix, size)
         if self._fast:
             target = V.reshape(n_inner, n_outer)
@@ -387,7 +479,7 @@ class FeaturesOnGrid(GridEnergy):
                 np.multiply(g[:, None], C, out=target)
             else:
                 product(g.T, C, size, target)
-            return V, energy, u.reshape(-1)
+            return
         target = (V if self._order is None else self._copy).reshape(n_outer, n_inner)
         assert self._transposed is not None
         if single:
@@ -396,7 +488,6 @@ class FeaturesOnGrid(GridEnergy):
             product(self._transposed, g, size, target)
         if self._order is not None:
             np.copyto(V, self._copy.transpose(self._back))
-        return V, energy, u.reshape(-1)
 
     def _describe(self) -> list[str]:
         r, n = self._matrix.shape

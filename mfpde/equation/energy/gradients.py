@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.equation.energy.base import difference_along
 from mfpde.equation.finite import place_of
 from mfpde.equation.grid import Axis
 from mfpde.support.arguments import read_only
 from mfpde.support.arrays import Array
 
-__all__ = ["PLACES", "check_derivative", "check_gradient", "probe_points"]
+__all__ = ["PLACES", "check_derivative", "check_first_variation", "check_gradient", "probe_points"]
 
 
 PLACES = 20
@@ -24,6 +25,10 @@ STEPS = (2e-3, 2.57e-4, 3.31e-5, 4.3e-6)
 each other, so that no periodic function looks constant to all of them."""
 STENCIL = ((1, 0.75), (2, -0.15), (3, 1.0 / 60.0))
 """Offsets and weights of the 6-th order central difference."""
+ALONG = 1e-5
+"""Step along a change of a measure, of about its size, of the differences of an energy."""
+OFF = 1e-4
+"""Difference of their slope and ``int V dh``, relative to ``int |V| d|h|``, from which V is not the first variation."""
 MARGIN = 0.01
 """Share of an axis at either end that is left alone: a function need not be defined beyond."""
 BESIDE = (0.0137, 0.0411, 0.0873, 0.1291)
@@ -38,6 +43,33 @@ def probe_points(axes: Sequence[Axis], n: int) -> Array:
     steps = golden ** -np.arange(1.0, len(axes) + 1)
     unit = (0.5 + np.arange(1, n + 1)[:, None] * steps) % 1.0
     return np.array([axis.lower for axis in axes]) + unit * np.array([axis.length for axis in axes])
+
+
+def check_first_variation(what: str, energy: Callable[[float], float], pieces: Array) -> None:
+    """Hold the potential that a user gives against differences of the energy, along one change h of a measure.
+
+    Parameters
+    ----------
+    what : str
+        Where V comes from, for the message.
+    energy : callable
+        ``energy(s)``, E of the measure ``mu + s h``.
+    pieces : array
+        ``V dh`` in all cells, or of all points. What is not finite is left to whoever runs it.
+
+    Raises
+    ------
+    ValueError
+        Where the slope of E is not ``int V dh``, by more than 1e-4 of ``int |V| d|h|``.
+    """
+    slope = float(difference_along(lambda s: np.array(energy(s)), ALONG))
+    expected = float(pieces.sum())
+    if abs(slope - expected) > OFF * float(np.abs(pieces).sum()) + 1e-9 * abs(energy(0.0)):
+        raise ValueError(
+            f"{what}: the potential is not the first variation of the energy: along a change h of a random measure the "
+            f"energy changes at the rate {slope:.9g}, where int V dh is {expected:.9g}; correct one of them, or state "
+            "lyapunov = False"
+        )
 
 
 def check_derivative(

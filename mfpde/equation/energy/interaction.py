@@ -9,20 +9,11 @@ from functools import reduce
 
 import numpy as np
 
-from mfpde.equation.energy.base import (
-    BoundEnergy,
-    BoundExternal,
-    BoundSum,
-    Energy,
-    External,
-    GridEnergy,
-    Last,
-    Source,
-    in_chunks,
-    prepared_output,
-)
+from mfpde.equation.energy.base import BoundEnergy, BoundSum, Energy, Last, Source, in_chunks
+from mfpde.equation.energy.external import BoundExternal, External
 from mfpde.equation.energy.factors import AxisFactor
 from mfpde.equation.energy.kernels import BoundKernel, Kernel
+from mfpde.equation.energy.on_grid import GridEnergy, prepared_output
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import numbers, real, shown
 from mfpde.support.arrays import Array
@@ -296,6 +287,9 @@ class BoundProductForm(BoundEnergy):
     def _slope(self, moments: Array) -> Array:
         return self.coefficients * (moments if self.target is None else moments - self.target)
 
+    def _curvature(self, moments: Array, changes: Array) -> Array:
+        return self.coefficients[:, None] * changes
+
     def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
         return self.products.values(points, self._slope(moments))
 
@@ -310,6 +304,11 @@ class BoundProductForm(BoundEnergy):
         """The form on a grid."""
         self._check_grid(grid)
         return ProductFormOnGrid(self, grid)
+
+    @property
+    def label(self) -> str:
+        """What it is made of."""
+        return self.name
 
     def __repr__(self) -> str:
         names = [axis.name for axis in self.axes]
@@ -345,21 +344,39 @@ class ProductFormOnGrid(GridEnergy):
     def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
         """V, E and the moments of a density, axis by axis; V is written to `out` if that is there."""
         V = prepared_output(self.grid, mu, out)
+        u = self._moments(mu)
+        excess = u if self._target is None else u - self._target
+        slope = self._coefficients * excess
+        energy = 0.5 * float(np.dot(slope, excess))
+        self._spread(slope, V)
+        return V, energy, u
+
+    def curvature(self, mu: Array) -> Callable[[Array], Array]:
+        """The moments of the change, and the potential that they make: the same everywhere."""
+
+        def along(h: Array) -> Array:
+            result = np.empty(self.grid.shape)
+            self._spread(self._coefficients * self._moments(np.ascontiguousarray(h)), result)
+            return result
+
+        return along
+
+    def _moments(self, mu: Array) -> Array:
         x = mu
         for down in self._down:
             x = down(x)
         u = x.reshape(-1) if self._index is None else x.reshape(-1)[self._index]
         u *= self._volume
-        excess = u if self._target is None else u - self._target
-        slope = self._coefficients * excess
-        energy = 0.5 * float(np.dot(slope, excess))
+        return u
+
+    def _spread(self, slope: Array, V: Array) -> None:
+        """Write ``sum_k slope_k psi_k`` on the cells to V."""
         if self._index is not None:
             self._full[self._index] = slope
             slope = self._full
         for up in self._up[:-1]:
             slope = up(slope, None)
         self._up[-1](slope, V)
-        return V, energy, u
 
     def _describe(self) -> list[str]:
         return [f"{self._bound!r}; axis by axis, {self._flops:,} flops an evaluation"]
@@ -455,6 +472,24 @@ class BoundDirect(BoundEnergy):
     def _energy(self, points: Array, weights: Array, moments: Array) -> float:
         return 0.5 * float(weights @ self._potential(points, moments, (points, weights)))
 
+    def _curvature(self, moments: Array, changes: Array) -> Array:
+        return changes  # there is no response: none at all
+
+    def kernel_matrix(self, points: Array) -> Array:
+        """The kernel times its weight, shape ``(n, n)``."""
+        return self.weight * self.kernel.matrix(points, points)
+
+    def sign_on(self, grid: Grid, free_mass: bool) -> int:
+        """By what the kernel is on the mesh."""
+        if self.convex:
+            return 1
+        return int(math.copysign(1, self.weight)) * self.kernel.sign_on(grid, free_mass)
+
+    @property
+    def label(self) -> str:
+        """What it is made of."""
+        return self.name
+
     def on(self, grid: Grid) -> GridEnergy:
         """The interaction on a grid."""
         self._check_grid(grid)
@@ -478,6 +513,10 @@ class DirectOnGrid(GridEnergy):
         np.multiply(self._operator.apply(mu), self._bound.weight, out=V)
         energy = 0.5 * self.grid.cell_volume * float(np.dot(V.reshape(-1), mu.reshape(-1)))
         return V, energy, self._none
+
+    def curvature(self, mu: Array) -> Callable[[Array], Array]:
+        """The operator times the weight: the same everywhere."""
+        return lambda h: self._bound.weight * self._operator.apply(h)
 
     def _describe(self) -> list[str]:
         return [f"{self._bound.name}: {self._operator.description}"]

@@ -19,6 +19,7 @@ import numpy as np
 from mfpde.equation.energy.axis_kernels import OTHERS, AxisKernel, AxisKernelOnAxis
 from mfpde.equation.energy.base import MEMORY_LIMIT, axis_positions, central_difference, difference_step
 from mfpde.equation.energy.convolution import FFT_FROM, along, convolution, fft_differences
+from mfpde.equation.energy.definite import MOST_CELLS, positive_matrix, sign_of_spectrum
 from mfpde.equation.energy.factors import AxisFactor, OneFactor
 from mfpde.equation.energy.gradients import PLACES, check_gradient, probe_points
 from mfpde.equation.energy.nystrom import nystrom_factor
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BoundKernel",
-    "BoundSeparable",
-    "BoundTranslationInvariant",
     "Kernel",
     "PairKernel",
     "SeparableKernel",
@@ -43,6 +42,8 @@ __all__ = [
 
 MAX_FEATURES = 2**18
 GRADIENT = "the gradient of the pair kernel"
+MOST_MODES = 2**22
+"""Fourier coefficients of a torus around the box."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,15 @@ class BoundKernel(ABC):
     @abstractmethod
     def operator(self, grid: Grid) -> GridOperator:
         """The kernel on a grid."""
+
+    def sign_on(self, grid: Grid, free_mass: bool) -> int:
+        """1 where the kernel is known to be positive semidefinite on a mesh, -1 its negative, 0 for not known.
+
+        Without `free_mass` that is asked of changes that sum to 0 only. It is known for any number of cells: a product
+        over the axes is positive where the matrices of its axes are, a kernel of differences where its Fourier
+        coefficients on a torus around the box are.
+        """
+        return 0
 
 
 class Kernel(ABC):
@@ -236,6 +246,30 @@ class BoundSeparable(BoundKernel):
 
         return GridOperator(apply, "axis by axis (" + ", ".join(words) + ")")
 
+    def sign_on(self, grid: Grid, free_mass: bool) -> int:
+        """The product of the signs of its factors."""
+        active = sum(on_axis is not None for on_axis in self.on_axes)
+        # a constant that is added to a kernel does nothing to changes of mass 0; to a factor of a product it does
+        level = free_mass or active > 1
+        return math.prod(self._sign_along(grid, i, level) for i in range(grid.dimension))
+
+    def _sign_along(self, grid: Grid, i: int, level: bool) -> int:
+        """1 for a factor that is positive semidefinite on the mesh, -1 for the negative of one, 0 for not known."""
+        on_axis, n, x = self.on_axes[i], grid.shape[i], grid.centres(i)
+        if on_axis is None or on_axis.definite:
+            return 1 if on_axis is None else on_axis.definite
+        if on_axis.translation_invariant:
+            last = n // 2 + 1 if grid.axes[i].periodic else n
+            there = np.ravel(on_axis.value(x[:last], x[:1]))
+            # around a circle of twice the length, which is as even as the kernel
+            back = there[1 : n - last + 1] if grid.axes[i].periodic else there[1:-1]
+            if sign := sign_of_spectrum(np.concatenate([there, back[::-1]]), level):
+                return sign
+        if n > MOST_CELLS:
+            return 0
+        matrix = np.array(np.broadcast_to(on_axis.value(x[:, None], x[None, :]), (n, n)))
+        return next((sign for sign in (1, -1) if positive_matrix(sign * matrix, level)), 0)
+
 
 class TranslationInvariantKernel(Kernel):
     """``K(theta, theta') = k(theta - theta')`` in any dimension, applied on a grid by real FFT.
@@ -336,6 +370,25 @@ class BoundTranslationInvariant(BoundKernel):
         samples = self.at_differences(differences)
         apply = convolution(samples * grid.cell_volume, tuple(range(grid.dimension)), grid.shape)
         return GridOperator(apply, "real FFT of " + " x ".join(map(str, samples.shape)))
+
+    def sign_on(self, grid: Grid, free_mass: bool) -> int:
+        """The sign of the Fourier coefficients on tori around the box: the mesh's matrix is a block of theirs."""
+        # of length 2 n - 2 only along one axis: there a function is as even as its kernel
+        for factor in (1, 2, 4, 8) if grid.dimension == 1 else (2, 4, 8):
+            sizes = [
+                n if axis.periodic else max(2 * n - 2, 1) if factor == 1 else factor * n
+                for n, axis in zip(grid.shape, grid.axes, strict=True)
+            ]
+            if math.prod(sizes) > MOST_MODES:
+                break
+            steps = [np.where(np.arange(n) <= n // 2, np.arange(n), np.arange(n) - n) for n in sizes]
+            with np.errstate(all="ignore"):  # it need not be defined beyond the box
+                samples = self.at_differences(np.ix_(*(h * k for h, k in zip(grid.spacing, steps, strict=True))))
+            if not np.all(np.isfinite(samples)):
+                break
+            if (sign := sign_of_spectrum(samples, free_mass)) or all(axis.periodic for axis in grid.axes):
+                return sign
+        return 0
 
 
 class PairKernel(Kernel):

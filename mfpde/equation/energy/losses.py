@@ -11,7 +11,18 @@ import numpy as np
 from mfpde.support.arguments import numbers, real, shown
 from mfpde.support.arrays import Array
 
-__all__ = ["HuberLoss", "LOSSES", "LogisticLoss", "Loss", "LossFactory", "SquaredLoss", "check_size", "loss_named"]
+__all__ = [
+    "HuberLoss",
+    "LOSSES",
+    "LogisticLoss",
+    "Loss",
+    "LossFactory",
+    "SquaredLoss",
+    "check_size",
+    "has_curvature",
+    "is_quadratic",
+    "loss_named",
+]
 
 
 LARGEST = 1e100
@@ -31,9 +42,12 @@ class Loss(ABC):
     ----------
     convex : bool
         True. A subclass that is not convex says ``convex = False``: there are no certificates then.
+    quadratic : bool
+        False. A subclass whose gradient is affine says ``quadratic = True``: second variations are then exact.
     """
 
     convex: bool = True
+    quadratic: bool = False
 
     @abstractmethod
     def value(self, u: Array) -> float:
@@ -42,6 +56,16 @@ class Loss(ABC):
     @abstractmethod
     def gradient(self, u: Array) -> Array:
         """dL/du, the shape of u."""
+
+    def curvature(self, u: Array) -> Array | None:
+        """The second derivative of L at u, where you write it; None, the default: it is taken by differences.
+
+        Returns
+        -------
+        array or None
+            Of the shape of u where L is a sum over its entries, else of shape ``(u.size, u.size)``.
+        """
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +111,8 @@ class SquaredLoss(_DataLoss):
         w >= 0; default 1/M each.
     """
 
+    quadratic = True
+
     def value(self, u: Array) -> float:
         """L(u)."""
         excess = u - self.targets
@@ -95,6 +121,10 @@ class SquaredLoss(_DataLoss):
     def gradient(self, u: Array) -> Array:
         """``w (u - y)``."""
         return self._columns * (u - self.targets)
+
+    def curvature(self, u: Array) -> Array:
+        """``w``."""
+        return self._columns + np.zeros_like(u)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -124,6 +154,12 @@ class LogisticLoss(_DataLoss):
         from scipy.special import expit
 
         return np.asarray(-self._columns * self.targets * expit(-self.targets * u))
+
+    def curvature(self, u: Array) -> Array:
+        """``w p (1 - p)`` with ``p = 1 / (1 + exp(u))``, as ``y^2 = 1``."""
+        from scipy.special import expit
+
+        return np.asarray(self._columns * expit(u) * expit(-u))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -156,6 +192,27 @@ class HuberLoss(_DataLoss):
     def gradient(self, u: Array) -> Array:
         """``w clip(u - y, -delta, delta)``."""
         return self._columns * np.clip(u - self.targets, -self.delta, self.delta)
+
+    def curvature(self, u: Array) -> Array:
+        """``w`` where ``|u - y| < delta``, 0 elsewhere."""
+        return self._columns * (np.abs(u - self.targets) < self.delta)
+
+
+def _belongs_to_its_gradient(loss: Loss, name: str) -> bool:
+    """Whether what a loss says of its second derivative is of the class of its gradient, or of one below."""
+    classes = type(loss).__mro__
+    said, gradient = (next(i for i, c in enumerate(classes) if what in vars(c)) for what in (name, "gradient"))
+    return said <= gradient
+
+
+def is_quadratic(loss: Loss) -> bool:
+    """Whether the gradient of a loss is affine; a subclass with a gradient of its own has to say it anew."""
+    return bool(loss.quadratic) and ("quadratic" in vars(loss) or _belongs_to_its_gradient(loss, "quadratic"))
+
+
+def has_curvature(loss: Loss) -> bool:
+    """Whether a loss has its second derivative; a subclass with a gradient of its own has to give it anew."""
+    return type(loss).curvature is not Loss.curvature and _belongs_to_its_gradient(loss, "curvature")
 
 
 LossFactory = Callable[[Array, Array], Loss]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.equation.energy.activations import Activation, activation_named
-from mfpde.equation.energy.base import BoundEnergy, Energy, GridEnergy, Last, Source, axis_positions, in_chunks
+from mfpde.equation.energy.base import BoundEnergy, Capability, Energy, Last, Source, axis_positions, in_chunks
 from mfpde.equation.energy.features import (
     FeaturesOnGrid,
     LossForm,
@@ -21,6 +21,7 @@ from mfpde.equation.energy.features import (
 )
 from mfpde.equation.energy.gradients import check_derivative, probe_points
 from mfpde.equation.energy.losses import LossFactory, SquaredLoss, check_size, loss_named
+from mfpde.equation.energy.on_grid import GridEnergy
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import entries, numbers, real, shown
 from mfpde.support.arrays import Array
@@ -469,6 +470,23 @@ class BoundNetwork(BoundEnergy):
     def _slope(self, moments: Array) -> Array:
         slope = self._form.evaluate(self._shaped(moments))[1]
         return slope.reshape(len(self._x), -1)
+
+    def _curvature(self, moments: Array, changes: Array) -> Array:
+        if not self._form.curved:
+            return super()._curvature(moments, changes)
+        along = self._form.curvature(self._shaped(moments))
+        columns = [along(self._shaped(change)).reshape(-1) for change in np.ascontiguousarray(changes.T)]
+        return np.stack(columns, axis=1)
+
+    @property
+    def label(self) -> str:
+        """What the user wrote."""
+        return "TwoLayerNetwork"
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Everything; the curvature if its loss has one."""
+        return super().capabilities - (set() if self._form.curved or self.quadratic else {"curvature"})
 
     def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
         slope, factors = self._slope(moments), self._factors(points)

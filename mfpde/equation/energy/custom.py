@@ -1,0 +1,345 @@
+"""Energies of one's own: on a mesh only, or at points and thereby everywhere."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from mfpde.equation.energy.base import BoundEnergy, Capability, Energy, Source
+from mfpde.equation.energy.gradients import check_first_variation, check_gradient, probe_points
+from mfpde.equation.energy.on_grid import GridEnergy, prepared_output
+from mfpde.equation.grid import Axis, Grid, as_axes
+from mfpde.support.arguments import read_only, shown
+from mfpde.support.arrays import Array
+
+__all__ = ["MeshEnergy", "PointEnergy"]
+
+
+class _Stated(Energy):
+    """What the user's class states of its energy."""
+
+    convex: bool | None = None
+    quadratic: bool = False
+    lyapunov: bool = True
+
+    def _check(self) -> None:
+        name = type(self).__name__
+        for what, values in (
+            ("convex", (True, False, None)),
+            ("quadratic", (True, False)),
+            ("lyapunov", (True, False)),
+        ):
+            value = getattr(self, what)
+            if not any(value is allowed for allowed in values):
+                raise ValueError(f"{name}.{what} must be {' or '.join(map(str, values))}, not {shown(value)}")
+        if self.convex and not self.lyapunov:
+            raise ValueError(f"{name}: convex = True is said of an energy, and lyapunov = False says there is none")
+
+
+class MeshEnergy(_Stated):
+    r"""An energy of your own that has values on a mesh only: subclass it, and write `evaluate`.
+
+    Its potential may use anything of the density, its values in a cell and beside it included, which no cloud of
+    particles has. It adds to other energies; what needs a potential at points (`mfpde.particles`,
+    `mfpde.characteristics`, `mfpde.fluctuations`, `mfpde.compare`) refuses it, and a sum with it, before computing.
+
+    Attributes
+    ----------
+    convex : bool or None
+        Whether E is convex among all measures on a mesh, whatever their mass; with None, the default, the mesh decides.
+    quadratic : bool
+        Whether V is affine in the density. Default False.
+    lyapunov : bool
+        Whether V is the first variation of E. False for a potential that belongs to no energy: E is then whatever you
+        say; nobody warns that it rises, and there is no certificate. On a mesh and for particles ``float("nan")`` will
+        do; characteristics judge their error by it, too. Default True.
+
+    Raises
+    ------
+    ValueError
+        On a mesh: a V or E of the wrong shape; where `lyapunov`, a V that is not the first variation of E at a random
+        density, by more than 1e-4 of ``int |V h|`` along a random change ``h``.
+
+    Notes
+    -----
+    A problem with it is known (`mfpde.Problem.fingerprint`) by its values on a small mesh.
+
+    Examples
+    --------
+    The porous medium equation ``d_t mu = Laplace(mu^m)`` is the gradient flow of ``E = int mu^m / (m - 1)``, with the
+    first variation ``V = m / (m - 1) mu^(m - 1)``:
+
+    >>> from dataclasses import dataclass
+    >>> import mfpde as mf
+    >>> @dataclass(frozen=True)
+    ... class PorousMedium(mf.energy.MeshEnergy):
+    ...     m: float = 2.0
+    ...     convex = True
+    ...
+    ...     def evaluate(self, mu, grid):
+    ...         V = self.m / (self.m - 1) * mu ** (self.m - 1)
+    ...         return V, (mu**self.m).sum() * grid.cell_volume / (self.m - 1)
+    >>> bound = (PorousMedium() + mf.Confinement(x=1.0)).bind([mf.Axis("x", -2, 2)])
+    >>> sorted(bound.capabilities)
+    ['mesh']
+    """
+
+    @abstractmethod
+    def evaluate(self, mu: Array, grid: Grid) -> tuple[Array, float]:
+        """The potential and the energy of a density.
+
+        Parameters
+        ----------
+        mu : array, shape ``grid.shape``
+            Density per Lebesgue volume, cell averages; read-only.
+        grid : Grid
+            The mesh: ``grid.cell_volume``, ``grid.spacing``, ``grid.centres(i)``.
+
+        Returns
+        -------
+        V : array, shape ``grid.shape``
+            ``(dE/dmu_i) / grid.cell_volume`` of the energy on this mesh, exactly.
+        energy : float
+            E.
+        """
+
+    def second_variation(self, mu: Array, change: Array, grid: Grid) -> Array:
+        """The derivative of V at `mu` along a change of density, where you write it; without it differences serve."""
+        raise NotImplementedError
+
+    def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
+        """The energy on a box."""
+        self._check()
+        return BoundMeshEnergy(self, as_axes(axes))
+
+
+class BoundMeshEnergy(BoundEnergy):
+    """An energy of the user's that has values on a mesh only; see `BoundEnergy`."""
+
+    def __init__(self, source: MeshEnergy, axes: tuple[Axis, ...]) -> None:
+        self.axes, self.source = axes, source
+        self.convex, self.quadratic, self.lyapunov = source.convex, source.quadratic, source.lyapunov
+        self.curved = type(source).second_variation is not MeshEnergy.second_variation
+
+    @property
+    def label(self) -> str:
+        """The name of the user's class."""
+        return type(self.source).__name__
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """A mesh, and the curvature where the user says something of it."""
+        return frozenset({"mesh", "curvature"} if self.curved or self.quadratic else {"mesh"})
+
+    def on(self, grid: Grid) -> GridEnergy:
+        """The energy on a grid."""
+        self._check_grid(grid)
+        return OnMesh(self, grid)
+
+    def __repr__(self) -> str:
+        return repr(self.source)
+
+
+class OnMesh(GridEnergy):
+    """An energy of the user's on a grid; see `GridEnergy`."""
+
+    def __init__(self, bound: BoundMeshEnergy, grid: Grid) -> None:
+        self.grid, self._bound, self._source = grid, bound, bound.source
+        self._none = np.empty(0)
+        if bound.lyapunov:
+            self._check_variation()
+
+    def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
+        """V, E and an empty response of a density; V is written to `out` if that is there."""
+        V = prepared_output(self.grid, mu, out)
+        values, energy = self._values(mu)
+        np.copyto(V, values)
+        return V, energy, self._none
+
+    def _values(self, mu: Array) -> tuple[Array, float]:
+        (density,) = read_only(mu)
+        made = self._source.evaluate(density, self.grid)
+        if not isinstance(made, tuple) or len(made) != 2:
+            raise ValueError(f"{self._bound.label}.evaluate must return (V, energy), not {shown(made)}")
+        values = np.asarray(made[0], dtype=float)
+        if values.shape != self.grid.shape or np.ndim(made[1]):
+            raise ValueError(
+                f"{self._bound.label}.evaluate must return V of the mesh's shape {self.grid.shape} and a number, "
+                f"not of shapes {values.shape} and {np.shape(made[1])}"
+            )
+        return values, float(made[1])
+
+    def curvature(self, mu: Array) -> Callable[[Array], Array] | None:
+        """What the user wrote, or of an affine V its linear part."""
+        if self._bound.curved:
+            source, grid = self._source, self.grid
+
+            def along(h: Array) -> Array:
+                density, change = read_only(mu, h)
+                return np.asarray(source.second_variation(density, change, grid), dtype=np.float64)
+
+            return along
+        if not self._bound.quadratic:
+            return None
+        zero = self._values(np.zeros(self.grid.shape))[0].copy()
+        return lambda h: self._values(h)[0] - zero
+
+    def _check_variation(self) -> None:
+        """Hold V against differences of E along a random change of a random density: a handful of evaluations."""
+        rng = np.random.default_rng(0)
+        volume = self.grid.cell_volume
+        mu = (0.5 + rng.random(self.grid.shape)) / (self.grid.size * volume)
+        change = mu * rng.uniform(-1.0, 1.0, self.grid.shape)
+        with np.errstate(all="ignore"):  # what is not finite is named where a run comes upon it
+            pieces = self._values(mu)[0] * change * volume
+            what = f"{self._bound.label}.evaluate, V = (dE/dmu_i) / grid.cell_volume"
+            check_first_variation(what, lambda s: self._values(mu + s * change)[1], pieces)
+
+    def _describe(self) -> list[str]:
+        return [f"{self._source!r}: on the mesh, as its class has it"]
+
+
+class PointEnergy(_Stated):
+    r"""An energy of your own that has values at points, and thereby everywhere: subclass it.
+
+    Write `potential` and `energy` of weighted points. On a mesh the centres of the cells are the points, so that V is
+    the exact first variation there as well. Every evaluation sees the whole measure, n points at n points; where V
+    depends on finitely many moments of the measure only, `Features` with your own `Loss` is faster by far and has a
+    response, which `mfpde.fluctuations` and `mfpde.particles.coupled` need; for pairs there is `Interaction`.
+
+    Attributes
+    ----------
+    convex, quadratic, lyapunov
+        As in `MeshEnergy`.
+
+    Raises
+    ------
+    ValueError
+        When bound: values of the wrong shape; a `gradient` that differences of `potential` do not bear out; where
+        `lyapunov`, a potential that is not the first variation of the energy.
+
+    Examples
+    --------
+    Particles that follow others more than they are followed: no energy has this potential.
+
+    >>> from dataclasses import dataclass
+    >>> import mfpde as mf
+    >>> @dataclass(frozen=True)
+    ... class Chase(mf.energy.PointEnergy):
+    ...     ahead: float = 0.5
+    ...     lyapunov = False
+    ...
+    ...     def potential(self, points, others, weights):
+    ...         distance = points[:, None, 0] - others[None, :, 0] - self.ahead
+    ...         return 0.5 * distance**2 @ weights
+    ...
+    ...     def energy(self, others, weights):
+    ...         return float("nan")
+    >>> problem = mf.Problem(Chase(), [mf.Axis("x", -2, 2)], mf.Dirac(x=0.0))
+    >>> cloud = mf.particles.simulate(problem, 2, dt=0.5, t_end=0.5, progress=False)
+    >>> cloud.positions[0, -1, :, 0].round(12).tolist()  # at the speed of the distance ahead
+    [0.25, 0.25]
+    """
+
+    @abstractmethod
+    def potential(self, points: Array, others: Array, weights: Array) -> Array:
+        """V at points (n, d) of the measure ``sum_j weights_j delta_{others_j}``: shape ``(n,)``."""
+
+    @abstractmethod
+    def energy(self, others: Array, weights: Array) -> float:
+        """E of this measure."""
+
+    def gradient(self, points: Array, others: Array, weights: Array) -> Array:
+        """The gradient of V at points (n, d): shape ``(n, d)``. Without it, 6-th order central differences of V."""
+        raise NotImplementedError
+
+    def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
+        """The energy on a box."""
+        self._check()
+        return BoundPointEnergy(self, as_axes(axes))
+
+
+class BoundPointEnergy(BoundEnergy):
+    """An energy of the user's at points; see `BoundEnergy`."""
+
+    direct = True
+
+    def __init__(self, source: PointEnergy, axes: tuple[Axis, ...]) -> None:
+        self.axes, self.source = axes, source
+        self.convex, self.quadratic, self.lyapunov = source.convex, source.quadratic, source.lyapunov
+        self.sloped = type(source).gradient is not PointEnergy.gradient
+        rng = np.random.default_rng(0)
+        others, weights = probe_points(axes, 12), 0.5 + rng.random(12)
+        measure = others, weights / weights.sum()
+        if self.sloped:
+            none = np.empty(0)
+            check_gradient(
+                self.label,
+                axes,
+                lambda x: self._potential(x, none, measure),
+                lambda x: self._gradient(x, none, measure),
+            )
+        if self.lyapunov:
+            self._check_variation(measure, rng)
+
+    @property
+    def label(self) -> str:
+        """The name of the user's class."""
+        return type(self.source).__name__
+
+    def _check_variation(self, measure: Source, rng: np.random.Generator) -> None:
+        others, weights = measure
+        change = weights * rng.uniform(-1.0, 1.0, len(weights))
+        none = np.empty(0)
+        with np.errstate(all="ignore"):  # what is not finite is named where a run comes upon it
+            pieces = self._potential(others, none, measure) * change
+            check_first_variation(self.label, lambda s: self._energy(others, weights + s * change, none), pieces)
+
+    def _shaped(self, values: Array, shape: tuple[int, ...], what: str) -> Array:
+        values = np.asarray(values, dtype=float)
+        if values.shape != shape:
+            raise ValueError(f"{self.label}.{what} must return shape {shape} here, not {values.shape}")
+        return values.copy()
+
+    def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
+        assert source is not None
+        values = self.source.potential(*read_only(points, *source))
+        return self._shaped(values, (len(points),), "potential")
+
+    def _gradient(self, points: Array, moments: Array, source: Source | None) -> Array:
+        assert source is not None
+        if not self.sloped:
+            return super()._gradient(points, moments, source)
+        return self._shaped(self.source.gradient(*read_only(points, *source)), points.shape, "gradient")
+
+    def _energy(self, points: Array, weights: Array, moments: Array) -> float:
+        return float(self.source.energy(*read_only(points, weights)))
+
+    def on(self, grid: Grid) -> GridEnergy:
+        """The energy on a grid, whose centres of cells are its points."""
+        self._check_grid(grid)
+        return PointsOnGrid(self, grid)
+
+    def __repr__(self) -> str:
+        return repr(self.source)
+
+
+class PointsOnGrid(GridEnergy):
+    """An energy that has values at points, on a grid: the centres of the cells are its points."""
+
+    def __init__(self, bound: BoundEnergy, grid: Grid) -> None:
+        self.grid, self.response_size, self._bound = grid, bound.response_size, bound
+        self._points = grid.points()
+
+    def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
+        """V, E and the moments of a density; V is written to `out` if that is there."""
+        V = prepared_output(self.grid, mu, out)
+        weights = mu.reshape(-1) * self.grid.cell_volume
+        response = self._bound.response(self._points, weights)
+        V.reshape(-1)[:] = self._bound.potential(self._points, response)
+        return V, self._bound.energy(self._points, weights, response), response[: self.response_size].copy()
+
+    def _describe(self) -> list[str]:
+        return [f"{self._bound!r}; at the centres of the cells as points"]
