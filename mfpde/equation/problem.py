@@ -506,7 +506,7 @@ class Problem:
         if self.reinjection is not None:
             add(self.reinjection.measure.restrict(tuple(self.axes)).cells(small))
         if self.terms:
-            V, mu = rng.standard_normal(small.shape), self.mu_0.cells(small)
+            V, mu = np.random.default_rng(0).standard_normal(small.shape), self.mu_0.cells(small)
             at = Frozen(small, V, 1.0, lambda measure: measure.restrict(tuple(self.axes)).cells(small))
             for term in self.terms:
                 add(term.rate(mu, at))

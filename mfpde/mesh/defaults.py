@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mfpde.equation.energy import GridEnergy
+from mfpde.equation.energy.capabilities import plan_on
 from mfpde.equation.grid import Grid
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.mesh.layers import layer_widths
@@ -104,11 +107,13 @@ def outlook(problem: Problem, grid: Grid, temperature: float, t_end: float | Non
     if key not in known:
         known[key] = None
         for mesh in (Grid(grid.axes, cells), grid):
-            try:
-                known[key] = _outlook(problem, mesh, temperature)
-                break
-            except Exception:  # whatever a class of the user's does on a mesh that it does not know
+            with one_blas_thread():
+                plan = plan_on(problem.bound_energy, mesh)
+            if plan is None:
                 continue
+            with contextlib.suppress(ValueError, ArithmeticError):  # a metric or a base measure that is not there
+                known[key] = _outlook(problem, plan, temperature)
+                break
     found = known[key]
     if found is None:
         return None
@@ -124,11 +129,12 @@ def _cells_looked_at(problem: Problem, grid: Grid) -> tuple[int, ...]:
     return MESHES[d]
 
 
-def _outlook(problem: Problem, grid: Grid, temperature: float) -> Outlook:
+def _outlook(problem: Problem, plan: GridEnergy, temperature: float) -> Outlook:
     from mfpde.equation.equilibrium import roughly_stationary
 
+    grid = plan.grid
     with one_blas_thread(), np.errstate(all="ignore"):
-        start, V, end, V_end = roughly_stationary(problem, grid, temperature)
+        start, V, end, V_end = roughly_stationary(problem, grid, temperature, plan=plan)
     at_last = layer_widths(end, grid)
     layers = tuple(min(pair) for pair in zip(layer_widths(start, grid), at_last, strict=True))
     cells = [width / CELLS_OF_A_LAYER for width in layers]

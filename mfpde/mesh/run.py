@@ -305,7 +305,7 @@ class Integration:
             stream.check_room(len(targets) + 1, solver.grid.shape)
         if isinstance(manner.stop, GapBelow):
             if not solver.flow.convex:
-                raise ValueError(manner.stop.refusal(solver.flow.convex))
+                raise ValueError(manner.stop.refusal(solver.flow.convex, solver.problem.bound_energy.lyapunov))
             if not solver.scheme.positive:
                 raise ValueError(
                     f"GapBelow({manner.stop.value:g}): {solver.scheme!r} does not keep mu >= 0, so there is no "
@@ -390,7 +390,7 @@ class Integration:
             result=result,
             stats={**stats, "redone": self.redone},  # also those of a step that was given up
             warnings=list(self.notes),
-            remarks=[text for text in (no_certificate(solver.flow.convex), problem.caveat) if text],
+            remarks=[text for text in (self._no_certificate(), problem.caveat) if text],
             configuration=dict(self.configuration),
             provenance=provenance(seconds, self.before),
             state=self.state,
@@ -399,6 +399,9 @@ class Integration:
             name=problem.name,
             fingerprint=self.fingerprint,
         )
+
+    def _no_certificate(self) -> str:
+        return no_certificate(self.solver.flow.convex, self.solver.problem.bound_energy.lyapunov)
 
     def _counts(self) -> dict[str, float]:
         return {"evaluations": self.solver.flow.evaluations, "leak": self.leak}
@@ -460,7 +463,8 @@ class Integration:
         """Evaluate the state that the run starts from, and record it unless it goes on from there."""
         solver, state = self.solver, self.state
         at = solver.evaluate(state)
-        if not (math.isfinite(at.energy) and np.all(np.isfinite(at.V))):
+        valued = math.isfinite(at.energy) or not solver.problem.bound_energy.lyapunov
+        if not (valued and np.all(np.isfinite(at.V))):
             where = cell_not_finite(at.V, solver.grid)
             raise ValueError(
                 "the potential of the initial measure is not finite; look at the energy's functions"
@@ -707,8 +711,12 @@ def _notes(solution: Solution, limits: Limits, *, rises: bool, remedy: str) -> l
 
 
 def decays(problem: Problem) -> bool:
-    """Whether the energy of the equation cannot rise: with a temperature, not for every reaction or schedule."""
-    if problem.terms:
+    """Whether the energy of the equation cannot rise.
+
+    With a temperature not for every reaction or schedule, never where the potential is that of no energy, and not with
+    terms of the problem's own.
+    """
+    if problem.terms or not problem.bound_energy.lyapunov:
         return False
     if problem.noiseless:
         return True

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mfpde.equation.energy.capabilities import require_capability
 from mfpde.equation.grid import Grid
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.problem import Problem
@@ -131,6 +132,7 @@ class Solver:
                 )
         if t_end is not None and not (real(t_end) and t_end > 0.0):
             raise ValueError(f"t_end = {shown(t_end)} must be finite and lie after the start, t = 0")
+        require_capability(problem.bound_energy, "mesh", "solve")
         self.problem = problem
         self.grid: Grid = problem.grid(shape)
         self._reasons: dict[str, str] = {}
@@ -274,7 +276,7 @@ class Solver:
                     outcome = method.step(flow, start, length, at, first_rate)
                 end = None if outcome.mu is None else outcome.end or flow.evaluate(outcome.mu)
             accepted, following, memory = controller.after(length, outcome, state.memory)
-            finite = end is None or (math.isfinite(end.energy) and math.isfinite(end.mass))
+            finite = end is None or self._finite(end)
             if not finite:
                 accepted, following = False, 0.25 * length
             if accepted and end is not None:
@@ -290,6 +292,11 @@ class Solver:
         self._last = end
         new = State(t_new, end.mu, state.n_steps + 1, following, memory)
         return new, StepInfo(None, dt, outcome.error, outcome.leak, redone, first_rate, bound, cell)
+
+    def _finite(self, end: Evaluation) -> bool:
+        """Whether a step has led somewhere; a potential that belongs to no energy shows by its mean alone."""
+        judged = end.energy if self.problem.bound_energy.lyapunov else end.mean
+        return math.isfinite(judged) and math.isfinite(end.mass)
 
     @staticmethod
     def _length(

@@ -73,9 +73,10 @@ class GapBelow:
             raise ValueError(self.refusal(None))
         return snapshot.optimality_gap <= self.value
 
-    def refusal(self, convex: bool | None) -> str:
-        """What is said where the energy is not known to be convex."""
-        return f"GapBelow({self.value:g}): {no_certificate(convex)}; use SteadyState or EnergyBelow"
+    def refusal(self, convex: bool | None, lyapunov: bool = True) -> str:
+        """What is said where the energy is not known to be convex, or where there is none."""
+        other = "SteadyState or EnergyBelow" if lyapunov else "SteadyState"
+        return f"GapBelow({self.value:g}): {no_certificate(convex, lyapunov)}; use {other}"
 
 
 @dataclass(frozen=True)
