@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mfpde.equation.energy.capabilities import require_capability
 from mfpde.equation.finite import NotFiniteError, check_finite, place_of, response_culprit
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.equation.schedules import Constant, PiecewiseLinear, invert_clock
@@ -63,7 +64,7 @@ class Dynamics:
     on the wall after each step: the right-hand side stays continuous, so that nodes at walls do not cut the step.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, who: str = "characteristics") -> None:
         problem.refuse_terms("nodes")
         temperature = problem.temperature
         if not (isinstance(temperature, Constant) and temperature(0.0) == 0.0):
@@ -75,6 +76,7 @@ class Dynamics:
         self.problem = problem
         self.stencil_step = STENCIL_STEP
         self.bound = problem.bound_energy
+        require_capability(self.bound, "points", who)
         if self.bound.discontinuous_gradient:
             raise ValueError(
                 f"the velocity of {problem.name!r} is discontinuous (a unit such as relu), so characteristics are not "

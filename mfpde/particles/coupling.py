@@ -10,6 +10,7 @@ import numpy as np
 
 from mfpde.equation.energy import BoundEnergy
 from mfpde.equation.energy.base import difference_along
+from mfpde.equation.energy.capabilities import require_capability
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.problem import Problem
 from mfpde.particles.cloud import Cloud
@@ -168,8 +169,7 @@ def _driving(problem: Problem, solution: Any, steps: Steps) -> Array:
     if not zero(problem.alpha):
         raise ValueError("coupled particles follow gradient descent; use a problem with alpha=0")
     bound = problem.bound_energy
-    if bound.direct:
-        raise ValueError("the twins need a response, which this energy's kernel does not have (it does not factorise)")
+    require_capability(bound, "response", "particles.coupled")
     ends = (min(k * steps.dt, steps.t_end) for k in range(steps.count + 1))
     driving = np.stack([np.asarray(solution.response_at(t)) for t in ends])
     if driving.shape[1] != bound.response_size:

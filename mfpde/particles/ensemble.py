@@ -149,7 +149,7 @@ class Ensemble:
                 if not np.all(np.isfinite(self.points)):
                     raise FloatingPointError(f"some particles are not finite at t = {k * dt:g}; take a smaller dt")
                 self.energies = self.field.energies()
-                if not np.all(np.isfinite(self.energies)):
+                if self.problem.bound_energy.lyapunov and not np.all(np.isfinite(self.energies)):
                     self._finite(self.field.potential(self.points), "V", k * dt)
                     raise FloatingPointError(f"the energy of the particles is not finite at t = {k * dt:g}")
                 take(saved)

@@ -66,8 +66,8 @@ class DirectField(Field):
 
     def __init__(self, bound: BoundEnergy, parts: tuple[BoundEnergy, ...] | None = None) -> None:
         parts = bound.parts if parts is None else parts
-        self._fixed = [part for part in parts if part.response_size == 0 and not part.direct]
-        self._coupled = [part for part in parts if part.response_size or part.direct]
+        self._fixed = [part for part in parts if not part.interacts]
+        self._coupled = [part for part in parts if part.interacts]
         self.response_size = sum(part.response_size for part in parts)
         self._none = np.empty(0)
         self._responses: list[list[Array]] = []

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mfpde.equation.energy.capabilities import require_capability
 from mfpde.equation.measures.base import Measure, wrap
 from mfpde.equation.problem import Problem
 from mfpde.particles.checkpoint import Checkpoint, described
@@ -117,7 +118,8 @@ def simulate(
     Raises
     ------
     ValueError
-        For arguments that do not fit, each with the value and the remedy; for a checkpoint of another simulation.
+        For arguments that do not fit, each with the value and the remedy; for an energy without values at points; for
+        a checkpoint of another simulation.
     FloatingPointError
         If V, a derivative or a rate is not finite where particles are, with the place and the time; if all of them die
         in one step.
@@ -155,6 +157,7 @@ def simulate(
     for name, observable in (observe or {}).items():
         function(observable, f"observe[{name!r}]")
     steps = make_steps(dt, problem.t_end if t_end is None else t_end, save)
+    require_capability(problem.bound_energy, "points", "particles.simulate")
     scheme = make_scheme(problem, dynamics, steps.count)
     start = initial_positions(problem, initial, n, replicas)
     with one_blas_thread():

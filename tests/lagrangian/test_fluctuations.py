@@ -271,7 +271,7 @@ class TestRefusals:
                     axes=[mf.Axis("x", -1, 1)],
                     initial=mf.Product(x=stats.uniform(-0.5, 1)),
                 ),
-                "without a factorisation",
+                "does not factorise; fluctuations needs a response",
             ),
         ],
         ids=["birth-death", "temperature", "free", "direct"],

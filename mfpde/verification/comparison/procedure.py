@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mfpde.equation.energy.capabilities import require_capability
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.lagrangian.ancestry import descent
 from mfpde.lagrangian.characteristics import Characteristics
@@ -190,6 +191,7 @@ def compare(
     True
     """
     problem = _problem_of(reference)
+    require_capability(problem.bound_energy, "points", "compare")
     require(
         sizes=(sizes, COUNTS),
         dt=(dt, POSITIVE),

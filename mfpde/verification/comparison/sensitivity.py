@@ -13,7 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from mfpde.equation.energy.base import BoundEnergy, GridEnergy, Source
+from mfpde.equation.energy.base import BoundEnergy, Capability, Source
+from mfpde.equation.energy.on_grid import GridEnergy
 from mfpde.equation.grid import Axis, Grid
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.measures.particles import Particles
@@ -74,7 +75,7 @@ def faults(problem: Problem, at: Array) -> tuple[list[Fault], dict[Fault, str]]:
     if at[-1] == 0:
         left |= dict.fromkeys((f for f in Fault if f is not Fault.START), "only the start is compared")
         return [f for f in Fault if f not in left], left
-    if bound.response_size == 0 and not bound.direct:
+    if not bound.interacts:
         left[Fault.INTERACTION] = "the energy has none"
     if problem.noiseless:
         left[Fault.TEMPERATURE] = ABSENT
@@ -336,7 +337,15 @@ class _Stronger(BoundEnergy):
         self.axes: tuple[Axis, ...] = inner.axes
         self.response_size, self.direct = inner.response_size, inner.direct
         self.discontinuous_gradient = inner.discontinuous_gradient
-        self.convex, self.quadratic = inner.convex, inner.quadratic
+        self.convex, self.quadratic, self.lyapunov = inner.convex, inner.quadratic, inner.lyapunov
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Those of the inner energy."""
+        return self.inner.capabilities
+
+    def _curvature(self, moments: Array, changes: Array) -> Array:
+        return self.inner._curvature(moments, changes) / self.factor
 
     def _moments(self, points: Array, weights: Array) -> Array:
         return self.inner._moments(points, self.factor * weights)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mfpde.equation.energy.capabilities import has_points
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.support.arguments import numbers, real, shown
 from mfpde.support.arrays import Array
@@ -237,7 +238,7 @@ class ParticleRecorder:
         if i not in self._measured:
             x = within_walls(self.positions[i], self.problem.axes)
             energy = math.nan
-            if self.problem.noiseless:
+            if self.problem.noiseless and has_points(self.problem.bound_energy):
                 energy = self.problem.bound_energy.energy(x, self.weights[i])
             self._measured[i] = Measured(self.problem, tuple(x.T), self.weights[i], energy)
         return self._measured[i]
@@ -335,6 +336,8 @@ def not_of_particles(problem: Problem, observable: Observable) -> str:
         return (
             "with a temperature the energy contains an entropy, which particles do not have; compare moments, outputs"
         )
+    if isinstance(observable, (EnergyAt, DecayRate)) and not has_points(problem.bound_energy):
+        return f"{problem.bound_energy.label} has values on a mesh only; compare moments, outputs"
     if isinstance(observable, DensityAt):
         return "particles have no density; compare moments, outputs, masses"
     return ""

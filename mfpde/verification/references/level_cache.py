@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from mfpde.equation.energy.capabilities import has_points
 from mfpde.equation.problem import Problem
 from mfpde.support.sources import PACKAGE
 from mfpde.verification.observables import Observable, OutputAt
@@ -129,8 +130,10 @@ def _identity(problem: Problem) -> str:
     digest = hashlib.sha256(problem.fingerprint().encode())
     digest.update(repr((problem.t_end, problem.shape, problem.axes)).encode())
     points, weights = problem.mu_0.nodes(5)
-    bound = problem.bound_energy
-    for array in (points, weights, bound.potential(points, bound.response(points, weights))):
+    bound, potential = problem.bound_energy, problem.energy_values
+    if has_points(bound):
+        potential = [bound.potential(points, bound.response(points, weights))]
+    for array in (points, weights, *potential):
         digest.update(np.ascontiguousarray(array).tobytes())
     when = np.linspace(0.0, 1.0, 129)[1:] * problem.t_end
     for schedule in (problem.alpha, problem.temperature, problem.schedule):

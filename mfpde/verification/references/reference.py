@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mfpde.equation.energy.capabilities import require_capability, require_lyapunov
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.support.arguments import FLAG, FUNCTION, NONE, POSITIVE, entries, real, require, shown
 from mfpde.support.arrays import Array
@@ -186,7 +187,9 @@ def _timed(
 
 
 def _check_end_state(problem: Problem) -> None:
-    """Refuse t = infinity where the minimiser of the free energy is not known to be the end."""
+    """Refuse t = infinity where the minimiser of the free energy is not known to be the end, or not at points."""
+    require_lyapunov(problem.bound_energy, "t = inf")
+    require_capability(problem.bound_energy, "points", "reference at t = inf")
     if not problem.temperature.constant or problem.noiseless:
         raise ValueError(f"t = inf needs a constant temperature above 0, not {problem.temperature!r}")
     if problem.reinjection is not None or (problem.reacts and problem.reaction is not Reaction.FREE_ENERGY):
