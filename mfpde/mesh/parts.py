@@ -12,7 +12,7 @@ import numpy as np
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.terms import Frozen, Term
 from mfpde.mesh.constants import FLUSH
-from mfpde.mesh.semidiscrete import Departure, Evaluation, Flow, Outcome, Part, Substep
+from mfpde.mesh.semidiscrete import Coefficients, Departure, Evaluation, Flow, Outcome, Part, Substep
 from mfpde.support.arrays import Array
 
 __all__ = ["OwnTerms", "ReactionPart", "TransportPart", "gain", "positivity_bound", "stabilised_bound"]
@@ -153,9 +153,9 @@ class ReactionPart(Part):
 
     column: ClassVar[str] = "dissipation_reaction"
 
-    def acts(self, substep: Substep) -> bool:
+    def acts(self, at: Coefficients, fraction: float) -> bool:
         """Whether anything reacts."""
-        return substep.at.alpha(0.5) != 0.0
+        return at.alpha(fraction) != 0.0
 
     def advance(self, flow: Flow, start: Evaluation, substep: Substep) -> Outcome:
         """The density after a step of the reaction."""

@@ -16,6 +16,10 @@ from mfpde.support.arrays import Array
 __all__ = ["COLUMNS", "Recorded", "Recorder", "StepMade", "end_mass", "end_shares", "optimality_gap"]
 
 
+LEAVING = ("dissipation_transport", "dissipation_reaction", "relative_fisher_information")
+"""What is known of a state only when it is left, besides the cell that limits the step."""
+
+
 def optimality_gap(evaluation: Evaluation) -> float:
     r"""``mass * (Vbar - min V)``, an upper bound on ``E - min E`` for convex ``E``.
 
@@ -162,22 +166,21 @@ class Recorder:
         gap, energy, step = np.nan, at.energy if free is None else free.energy, step or StepMade(0.0, None, 0)
         if self._certified:
             gap = optimality_gap(at) if free is None else free.gap
-        row = {
-            "time": time,
-            "dt": step.dt,
-            "mass": at.mass,
-            "minimum": at.survey.least,
-            "energy": energy,
-            "entropy": np.nan if free is None else free.entropy,
-            "temperature": temperature,
-            "optimality_gap": gap,
-            "end_mass": end_mass(at.mu, self._flow.grid, self._layers) if self._layers else 0.0,
-            "error": np.nan if step.error is None else step.error,
-            "redone": step.redone,
-            "limiting_cell": -1,
-        }
-        for name, values in self.rows.items():
-            values.append(row.get(name, np.nan))
+        rows = self.rows
+        rows["time"].append(time)
+        rows["dt"].append(step.dt)
+        rows["mass"].append(at.mass)
+        rows["minimum"].append(at.survey.least)
+        rows["energy"].append(energy)
+        rows["entropy"].append(np.nan if free is None else free.entropy)
+        rows["temperature"].append(temperature)
+        rows["optimality_gap"].append(gap)
+        rows["end_mass"].append(end_mass(at.mu, self._flow.grid, self._layers) if self._layers else 0.0)
+        rows["error"].append(np.nan if step.error is None else step.error)
+        rows["redone"].append(step.redone)
+        for name in LEAVING:
+            rows[name].append(np.nan)
+        rows["limiting_cell"].append(-1)
         self.responses.append(at.response)
         return Recorded(energy, gap)
 

@@ -329,7 +329,8 @@ class Integration:
         self.scale = 0.0
         self.written = self.began
         self.before: dict[str, Any] = {}
-        self.at: Evaluation  # of the present state, and what a temperature adds to it
+        self.at: Evaluation  # of the present state, and the temperature with what it adds
+        self.tau = 0.0
         self.free: FreeEnergy | None = None
         self.history = history
         if history is not None:
@@ -470,7 +471,7 @@ class Integration:
                 "the potential of the initial measure is not finite; look at the energy's functions"
                 + (f" (V is {where})" if where else f" (the energy is {at.energy:g})")
             )
-        tau = solver.problem.temperature(state.t)
+        self.tau = tau = solver.problem.temperature(state.t)
         self.at, self.free = at, solver.free_energy(at, tau)
         if not self.times:
             self.recorder.arrive(state.t, at, self.free, tau)
@@ -493,7 +494,8 @@ class Integration:
         at = solver.evaluate(state)
         if solver.flow.balanced:
             state, at = self._without_rounding(state, at)
-        self.at, tau = at, problem.temperature(state.t)
+        self.at, self.tau = at, problem.temperature(state.t)
+        tau = self.tau
         self.free = solver.free_energy(at, tau) if at.mass > 0.0 else None
         recorded = recorder.arrive(state.t, at, self.free, tau, StepMade(info.dt, info.error, info.redone))
         show(state.t, recorded.energy)
@@ -510,9 +512,7 @@ class Integration:
     def _leave(self, rate: Array, cell: int) -> float:
         """Record what is known of the present state when it is left, with the transport's rate of change there."""
         problem, t = self.solver.problem, self.state.t
-        departure = Departure(
-            self.at, self.free, rate, problem.schedule(t), problem.alpha(t), problem.temperature(t), cell
-        )
+        departure = Departure(self.at, self.free, rate, problem.schedule(t), problem.alpha(t), self.tau, cell)
         return self.recorder.leave(departure)
 
     def _between_steps(self, target: float, interrupted: Any) -> Result:
@@ -602,7 +602,7 @@ class Integration:
         solver, problem, recorder, state = self.solver, self.solver.problem, self.recorder, self.state
         if self.times[-1] < state.t:
             self._keep()
-        flow, last, tau = solver.flow, self.at, problem.temperature(state.t)
+        flow, last, tau = solver.flow, self.at, self.tau
         outflow, dt = flow.outflow(last, tau), recorder.rows["dt"][-1] or None
         self._leave(flow.transport.rate(last.mu, last.V, None, dt, tau, outflow=outflow), outflow.cell)
         del last, self.at

@@ -205,8 +205,8 @@ class Part(ABC):
 
     column: ClassVar[str]
 
-    def acts(self, substep: Substep) -> bool:
-        """Whether it changes anything in a substep."""
+    def acts(self, at: Coefficients, fraction: float) -> bool:
+        """Whether it changes anything around a fraction of a step."""
         return True
 
     @abstractmethod

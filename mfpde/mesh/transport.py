@@ -180,6 +180,9 @@ class Transport(TransportOperator):
 
     def _on_all_bands(self, task: Callable[[Array, int, int], Any]) -> None:
         """`task` on all bands, each share of them with buffers of its own."""
+        if self.grid.size < THREADED_SIZE:
+            task(self._work(0), 0, self._bands)
+            return
         in_shares(lambda start, stop: task(self._work(start), start, stop), self._bands, self.grid.size, self.threads)
 
     def _heat(self, temperature: float) -> structures.Heat | None:
@@ -251,14 +254,15 @@ class Transport(TransportOperator):
         if mu is not None and self.scheme.limited:
             density = self._flat(mu, "mu")
             floor = 1e-30 * float(density.max())
-        row = self._mesh.band * (self.grid.size // self.grid.shape[0])
+        row, size = self._mesh.band * (self.grid.size // self.grid.shape[0]), self.grid.size
 
         def task(start: int, stop: int) -> tuple[float, int]:
-            return largest(self._speeds, density, floor, start * row, min(self.grid.size, stop * row))
+            return largest(self._speeds, density, floor, start * row, min(size, stop * row))
 
-        value, cell = 0.0, 0
-        for k, (part, index) in enumerate(in_shares(task, self._bands, self.grid.size, self.threads)):
-            if k == 0 or part > value or (math.isnan(part) and not math.isnan(value)):
+        shares = [task(0, self._bands)] if size < THREADED_SIZE else in_shares(task, self._bands, size, self.threads)
+        value, cell = shares[0]
+        for part, index in shares[1:]:
+            if part > value or (math.isnan(part) and not math.isnan(value)):
                 value, cell = part, index
         self._held = Outflow(float(value) * ROUND_UP, int(cell))
         return self._held

@@ -94,12 +94,13 @@ class Splitting(Method):
         for operator, fraction in self.steps:
             if fraction == 0.0 or operator not in flow.parts:
                 continue
-            part, during = flow.parts[operator], at.part(done[operator], fraction)
+            part, before = flow.parts[operator], done[operator]
             done[operator] += fraction
-            rate = first_rate if last is None else None
-            substep = Substep(fraction * length, during, rate, self.corrector, self.stabilised)
-            if not part.acts(substep):
+            if not part.acts(at, before + 0.5 * fraction):
                 continue
+            rate = first_rate if last is None else None
+            during = at.part(before, fraction)
+            substep = Substep(fraction * length, during, rate, self.corrector, self.stabilised)
             if last is not None and last.mu is not None:
                 current = flow.evaluate(last.mu)
             last = part.advance(flow, current, substep)
