@@ -143,12 +143,15 @@ def _recipes() -> dict[str, Recipe]:
     ):
         wanted: tuple[Observable, ...] = (EnergyAt(late),)
         if start == "good":  # the bad start is too narrow for a mesh that takes seconds
-            wanted += (Moment("c", 2, late), Moment("y", 2, late), OutputAt(x, late))
+            wanted += () if alpha else (Moment("c", 2, late),)
+            wanted += (Moment("y", 2, late), OutputAt(x, late))
         # without birth-death the measure becomes narrow, and takes more nodes
         tolerance = {("good", 0.0): 1e-6, ("bad", 0.0): 1e-8}.get((start, alpha), 2e-9)
         parts = (Part(tolerance, wanted, 180.0 if alpha else 600.0, 2.0 * 2**30 if start == "good" else 2e7),)
+        if start == "good" and alpha:  # what asks for more nodes than the others
+            parts += (Part(3e-10, (Moment("c", 2, late),), 180.0),)
         if start == "good":
-            parts += (Part(3e-2, (Marginal("y", edges, late),), 120.0),)
+            parts += (Part(1e-2, (Marginal("y", edges, late),), 240.0),)
         found.append(Recipe(name, "three-gaussians", {"start": start, "alpha": alpha}, parts))
     times = (0.5, 1.0, 2.0)
     found.append(
@@ -201,7 +204,7 @@ def _recipes() -> dict[str, Recipe]:
     line = np.linspace(-2.0, 5.0, 8)
     parts = (
         Part(3e-5, (EnergyAt(short), Moment("x", 1, short), Moment("x", 2, short)), 240.0),
-        Part(5e-6, (Marginal("x", line, short),), 240.0),
+        Part(2.5e-6, (Marginal("x", line, short),), 240.0),
     )
     found.append(Recipe("gaussian-sampling", "gaussian-sampling", {}, parts))
     return {made.name: made for made in found}
