@@ -11,6 +11,7 @@ from mfpde.equation.energy import CosineKernel, Interaction, SeparableKernel
 from mfpde.equation.grid import Axis, End
 from mfpde.equation.measures.density import Density
 from mfpde.equation.problem import Problem, Reaction
+from mfpde.problems.parameters import with_parameters
 from mfpde.problems.ranges import at_least, not_negative, positive
 from mfpde.support.arrays import Array
 
@@ -34,6 +35,7 @@ NEGLIGIBLE = 1e-17
 """Harmonics of the kernel below this fraction of its mean are left out."""
 
 
+@with_parameters
 def self_attention(
     beta: float = 5.0,
     perturbation: float = 1e-3,
@@ -133,12 +135,5 @@ def self_attention(
         citation=CITATION,
         shape=(256,),
         exact=exact,
-        parameters={
-            "beta": beta,
-            "perturbation": perturbation,
-            "modes": int(modes),
-            "alpha": alpha,
-            "temperature": temperature,
-            "t_end": t_end,
-        },
+        parameters={"t_end": t_end},
     )

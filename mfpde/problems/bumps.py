@@ -11,6 +11,7 @@ from mfpde.equation.energy import Discrepancy, GaussianKernel, SeparableKernel
 from mfpde.equation.grid import Axis
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Network, Problem, beside
+from mfpde.problems.parameters import with_parameters
 from mfpde.problems.ranges import positive
 
 __all__ = ["gaussian_bumps"]
@@ -18,6 +19,7 @@ __all__ = ["gaussian_bumps"]
 NAMES = ("x", "y", "z")
 
 
+@with_parameters
 def gaussian_bumps(
     centres: Sequence[float] | Sequence[Sequence[float]] = (-2.0, 1.5),
     weights: Sequence[float] = (0.6, 0.4),
@@ -94,14 +96,4 @@ def gaussian_bumps(
         name="gaussian-bumps",
         shape=((200,), (128, 128), (48, 48, 48))[d - 1],
         network=Network(bump, target, np.linspace(-half_width, half_width, 201) if d == 1 else None),
-        parameters={
-            "centres": points[:, 0].tolist() if d == 1 else points.tolist(),
-            "weights": amounts.tolist(),
-            "bandwidth": bandwidth,
-            "alpha": alpha,
-            "temperature": temperature,
-            "initial_std": initial_std,
-            "half_width": half_width,
-            "t_end": t_end,
-        },
     )

@@ -10,11 +10,13 @@ from mfpde.equation.energy import External, Interaction, LinearKernel, Separable
 from mfpde.equation.grid import Axis
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Network, Problem, beside
+from mfpde.problems.parameters import with_parameters
 from mfpde.problems.ranges import positive
 
 __all__ = ["double_well", "linear_neuron", "quadratic_well"]
 
 
+@with_parameters
 def linear_neuron(
     target: float = 2.0, alpha: float = 3.0, mean: float = -1.0, variance: float = 0.5, t_end: float = 1.0
 ) -> Problem:
@@ -73,10 +75,10 @@ def linear_neuron(
             "energy": lambda t: 0.5 * gap(t) ** 2,
             "minimum_energy": 0.0,
         },
-        parameters={"target": target, "alpha": alpha, "mean": mean, "variance": variance, "t_end": t_end},
     )
 
 
+@with_parameters
 def quadratic_well(
     strength: float = 1.3, alpha: float = 2.0, mean: float = 1.5, variance: float = 0.7, t_end: float = 1.0
 ) -> Problem:
@@ -129,10 +131,10 @@ def quadratic_well(
             "energy": lambda t: 0.5 * strength * (spread(t) + path(t) ** 2),
             "minimum_energy": 0.0,
         },
-        parameters={"strength": strength, "alpha": alpha, "mean": mean, "variance": variance, "t_end": t_end},
     )
 
 
+@with_parameters
 def double_well(tilt: float = 0.3, alpha: float = 1.0, std: float = 0.3, t_end: float = 10.0) -> Problem:
     r"""Neurons that do not interact, in the double well ``V = (x^2 - 1)^2 + tilt x``.
 
@@ -177,5 +179,4 @@ def double_well(tilt: float = 0.3, alpha: float = 1.0, std: float = 0.3, t_end: 
             "barrier": float(barrier),
             "minimum_energy": float(min(potential(left), potential(right))),
         },
-        parameters={"tilt": tilt, "alpha": alpha, "std": std, "t_end": t_end},
     )

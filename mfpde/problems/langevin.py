@@ -14,6 +14,7 @@ from mfpde.equation.grid import Axis, End
 from mfpde.equation.measures.density import Density
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Problem, Reaction
+from mfpde.problems.parameters import with_parameters
 from mfpde.problems.ranges import not_negative, positive
 from mfpde.support.arrays import Array
 
@@ -50,6 +51,7 @@ SPLITTING = """@article{crucinio2025operator,
 }"""
 
 
+@with_parameters
 def torus_langevin(
     temperature: float = 0.15,
     alpha: float = 0.0,
@@ -114,13 +116,6 @@ def torus_langevin(
         citation=MEAN_FIELD_LANGEVIN,
         shape=(200,),
         exact=exact,
-        parameters={
-            "temperature": temperature,
-            "alpha": alpha,
-            "harmonics": int(harmonics),
-            "weight": weight,
-            "t_end": t_end,
-        },
     )
 
 
@@ -242,6 +237,7 @@ class _GaussianPath:
         return 0.5 * tau * _minus_log1p(off) + 0.5 * ((a + b) * self.mean(t)) ** 2 / a
 
 
+@with_parameters
 def gaussian_langevin(
     strength: float = 1.3,
     coupling: float = 0.7,
@@ -327,16 +323,6 @@ def gaussian_langevin(
             "stationary_variance": path.spread.limit,
             "minimum_energy": -0.5 * temperature * math.log(2 * math.pi * temperature / strength),
         },
-        parameters={
-            "strength": strength,
-            "coupling": coupling,
-            "temperature": temperature,
-            "alpha": alpha,
-            "reaction": reaction.value,
-            "mean": mean,
-            "variance": variance,
-            "t_end": t_end,
-        },
     )
 
 
@@ -353,6 +339,7 @@ def _quadratic(strength: float, centre: float = 0.0, constant: float = 0.0) -> E
     return External(lambda x: 0.5 * strength * (x - centre) ** 2, lambda x: (strength * (x - centre),), constant)
 
 
+@with_parameters
 def gaussian_sampling(
     mean: float = 0.0,
     variance: float = 1.0,
@@ -427,17 +414,10 @@ def gaussian_sampling(
         citation=f"{SPLITTING}\n{BIRTH_DEATH_LANGEVIN}",
         shape=(min(max(200, math.ceil(4 * (high - low) / min(start, end))), 4000),),
         exact={"mean": path, "variance": spread.at, "energy": divergence, "minimum_energy": 0.0},
-        parameters={
-            "mean": mean,
-            "variance": variance,
-            "target_mean": target_mean,
-            "target_variance": target_variance,
-            "alpha": alpha,
-            "t_end": t_end,
-        },
     )
 
 
+@with_parameters
 def double_well_sampling(
     barrier: float = 1.0,
     tilt: float = 0.05,
@@ -524,14 +504,6 @@ def double_well_sampling(
             "kramers_gap": gap,
             "reaction_rate": alpha * temperature,
         },
-        parameters={
-            "barrier": barrier,
-            "tilt": tilt,
-            "temperature": temperature,
-            "alpha": alpha,
-            "std": std,
-            "t_end": t_end,
-        },
     )
 
 
@@ -541,6 +513,7 @@ def _integral(function: Callable[[Array], Array], a: float, b: float) -> float:
     return 0.5 * (b - a) * float(weights @ function(0.5 * (a + b) + 0.5 * (b - a) * nodes))
 
 
+@with_parameters
 def sphere_langevin(
     d: float = 3,
     field: float = 1.0,
@@ -614,14 +587,6 @@ def sphere_langevin(
         name="sphere-langevin",
         shape=(200,),
         exact=exact,
-        parameters={
-            "d": d,
-            "field": field,
-            "temperature": temperature,
-            "alpha": alpha,
-            "concentration": concentration,
-            "t_end": t_end,
-        },
     )
 
 

@@ -14,6 +14,7 @@ from mfpde.equation.grid import Axis, End
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Network, Problem, Reaction
 from mfpde.equation.schedules import PowerLaw
+from mfpde.problems.parameters import with_parameters
 from mfpde.problems.piecewise_linear import FAR, TINY, PiecewiseLinearUnit, normal_cdf, normal_density
 from mfpde.problems.ranges import not_negative, positive
 from mfpde.support.arguments import MayBeInfinite
@@ -111,6 +112,7 @@ class _Radial:
         return float(best.x), float(best.fun), bool(V.min() >= least - 1e-9)
 
 
+@with_parameters
 def isotropic_gaussians(
     delta: float = 0.4,
     d: Dimension = 40,
@@ -204,19 +206,7 @@ def isotropic_gaussians(
         # what the network says on average over directions, against |x| / sqrt(d)
         network=Network(lambda x, r: radial.mean(np.multiply.outer(x, r)), None, np.linspace(0.0, 2.0, 201)),
         exact={} if penalty or temperature != 0.0 else _radial_facts(radial),
-        parameters={
-            "delta": delta,
-            "d": d,
-            "kappa": kappa,
-            "start_d": start_d,
-            "knots": list(unit.knots),
-            "values": list(unit.values),
-            "alpha": alpha,
-            "temperature": temperature,
-            "penalty": penalty,
-            "radius": radius,
-            "t_end": t_end,
-        },
+        parameters={"start_d": start_d},
     )
 
 
@@ -247,6 +237,7 @@ def _sphere_area(d: float) -> Callable[[Array], Array]:
     return base
 
 
+@with_parameters
 def predicting_failure(
     kappa: float = 0.1,
     delta: float = 0.5,
@@ -287,7 +278,6 @@ def predicting_failure(
     pull = (value - 1) * (1 + delta) + (value + 1) * (1 - delta)
     # the class means leave 0 with the slope m_0 phi(0), whatever d is
     speed = -pull * float(NON_MONOTONE.jumps[0]) / math.sqrt(2 * math.pi)
-    start_d = d if start_d is None else start_d
     return replace(
         problem,
         name="predicting-failure",
@@ -296,15 +286,6 @@ def predicting_failure(
             **{name: problem.exact[name] for name in ("dirac_energy", "dirac_optimum")},
             "failed_energy": problem.exact["energy_at_zero"],
             "absorption_speed": speed,
-        },
-        parameters={
-            "kappa": kappa,
-            "delta": delta,
-            "d": d,
-            "start_d": start_d,
-            "alpha": alpha,
-            "radius": radius,
-            "t_end": t_end,
         },
     )
 
@@ -340,6 +321,7 @@ BLOCK_NODES = (8, 6)
 """Gauss nodes for the norms of the two blocks of coordinates at finite d: the laws are narrow."""
 
 
+@with_parameters
 def anisotropic_gaussians(
     delta: float = 0.4,
     d: Dimension = math.inf,
@@ -421,18 +403,6 @@ def anisotropic_gaussians(
         citation=CITATION,
         shape=(96, 96),
         exact={"dirac_energy": dirac_energy},
-        parameters={
-            "delta": delta,
-            "d": d,
-            "gamma": gamma,
-            "kappa": kappa,
-            "start_d": start_d,
-            "knots": list(unit.knots),
-            "values": list(unit.values),
-            "alpha": alpha,
-            "radius": radius,
-            "t_end": t_end,
-        },
     )
 
 
@@ -464,6 +434,7 @@ class _ReluNeurons:
         return normal_cdf(x), normal_density(x)
 
 
+@with_parameters
 def relu_gaussians(
     delta: float = 0.4,
     d: Dimension = math.inf,
@@ -539,18 +510,6 @@ def relu_gaussians(
             "invariant": lambda a, b, r1, r2: a**2 - b**2 - r1**2 - r2**2,
             "dirac_energy": neurons.dirac_energy,
             "plateau_energy": 0.25,
-        },
-        parameters={
-            "delta": delta,
-            "d": d,
-            "gamma": gamma,
-            "kappa": kappa,
-            "start_d": start_d,
-            "spread": spread,
-            "exponent": exponent,
-            "alpha": alpha,
-            "radius": radius,
-            "t_end": t_end,
         },
     )
 

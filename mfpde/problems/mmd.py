@@ -15,6 +15,7 @@ from mfpde.equation.measures.base import Measure
 from mfpde.equation.measures.density import Density
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Problem
+from mfpde.problems.parameters import with_parameters
 from mfpde.support.arrays import Array
 
 __all__ = ["Profile", "mmd_flow"]
@@ -109,6 +110,7 @@ def _relaxed(s: Array, quantile: Array, t: float) -> Array:
     return np.asarray(s + (quantile - s) * math.exp(-2 * t))
 
 
+@with_parameters
 def mmd_flow(
     start: Profile | str = Profile.BLOCK,
     low: float = 0.2,
@@ -184,14 +186,6 @@ def mmd_flow(
         citation=CITATION,
         shape=(400,),
         exact=exact,
-        parameters={
-            "start": start.value,
-            "low": low,
-            "high": high,
-            "amplitude": amplitude,
-            "alpha": alpha,
-            "t_end": t_end,
-        },
     )
 
 

@@ -11,6 +11,7 @@ from mfpde.equation.energy import External, GaussianKernel, Interaction, LinearK
 from mfpde.equation.grid import Axis
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Network, Problem, Reinjection, ReinjectionKind, beside
+from mfpde.problems.parameters import with_parameters
 from mfpde.problems.ranges import at_least, positive
 from mfpde.support.arrays import Array
 
@@ -45,6 +46,7 @@ def _normal(x: Array, variance: Array | float) -> Array:
     return np.exp(-(x**2) / (2 * variance)) / np.sqrt(2 * math.pi * np.asarray(variance))
 
 
+@with_parameters
 def three_gaussians(
     start: Start | str = Start.GOOD,
     alpha: float = 5.0,
@@ -129,17 +131,11 @@ def three_gaussians(
             inputs=np.linspace(-5, 5, 201),
         ),
         exact={"initial_energy": constant, "minimum_energy": 0.0},
-        parameters={
-            "start": start.value,
-            "alpha": alpha,
-            "reinjection": None if birth is None else birth.kind.value,
-            "amplitude": amplitude,
-            "half_width": half_width,
-            "t_end": t_end,
-        },
+        parameters={"amplitude": amplitude},
     )
 
 
+@with_parameters
 def student_teacher(
     teachers: int = 3,
     alpha: float = 2.0,
@@ -221,17 +217,6 @@ def student_teacher(
         citation=CITATION,
         shape=(32, 32, 32),
         exact=exact,
-        parameters={
-            "teachers": int(teachers),
-            "alpha": alpha,
-            "reinjection": None if birth is None else birth.kind.value,
-            "samples": int(samples),
-            "std": std,
-            "amplitude": amplitude,
-            "half_width": half_width,
-            "seed": int(seed),
-            "t_end": t_end,
-        },
     )
 
 

@@ -12,6 +12,7 @@ from mfpde.equation.energy import Features, SquaredLoss
 from mfpde.equation.grid import Axis, End
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Problem
+from mfpde.problems.parameters import with_parameters
 from mfpde.problems.ranges import positive
 from mfpde.support.arrays import Array
 
@@ -84,6 +85,7 @@ class SphereAngle:
         return math.pi - self.ppf(p)
 
 
+@with_parameters
 def single_index(k: int = 4, d: float = 16, alpha: float = 0.0, rate: float = 1.0, t_end: float = 10.0) -> Problem:
     r"""Neurons on ``S^{d-1}`` with Hermite unit ``He_k/sqrt(k!)`` learn one such neuron, by projected gradient descent.
 
@@ -179,7 +181,6 @@ def single_index(k: int = 4, d: float = 16, alpha: float = 0.0, rate: float = 1.
         citation=CITATION,
         shape=(400,),
         exact=exact,
-        parameters={"k": int(k), "d": d, "alpha": alpha, "rate": rate, "t_end": t_end},
     )
 
 

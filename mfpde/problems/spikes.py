@@ -10,6 +10,7 @@ from mfpde.equation.energy import CosineKernel, Discrepancy, SeparableKernel
 from mfpde.equation.grid import Axis, End
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Problem, Reaction
+from mfpde.problems.parameters import with_parameters
 from mfpde.problems.ranges import at_least, not_negative
 from mfpde.support.arrays import Array
 
@@ -25,6 +26,7 @@ CITATION = """@article{chizat2022mean,
 }"""
 
 
+@with_parameters
 def torus_spikes(
     temperature: float = 0.1,
     spikes: int = 10,
@@ -104,12 +106,4 @@ def torus_spikes(
         citation=CITATION,
         shape=(48, 48),
         exact=exact,
-        parameters={
-            "temperature": temperature,
-            "spikes": int(spikes),
-            "harmonics": int(harmonics),
-            "seed": int(seed),
-            "alpha": alpha,
-            "t_end": t_end,
-        },
     )

@@ -433,6 +433,37 @@ class TestLaws:
             assert np.all(d["optimality_gap"] >= d["energy"] - lowest - noise)
 
 
+# what arguments that are None by default came to, before the parameters were recorded by a decorator: three-gaussians
+# takes 7 for a good start and 10 for a bad one, start_d is d, and self-attention ends when its fastest mode has grown
+CHOSEN = {
+    "three-gaussians": {"amplitude": 7.0},
+    "isotropic-gaussians": {"start_d": 40},
+    "predicting-failure": {"start_d": 320},
+    "self-attention": {"t_end": 0.30671977365478853},
+}
+# arguments, and what the hand-written parameters were (those of NumPy's numbers but for their types)
+PARAMETERS = [
+    ("three-gaussians", {"start": "bad", "reinjection": "replace"}, {"start": "bad", "reinjection": "replace"}),
+    ("three-gaussians", {"start": "bad"}, {"reinjection": None, "amplitude": 10.0}),
+    ("student-teacher", {"reinjection": mf.ReinjectionKind.REFILL}, {"reinjection": "refill"}),
+    ("student-teacher", {"teachers": 2, "samples": np.int64(12)}, {"teachers": 2, "samples": 12}),
+    ("gaussian-langevin", {"reaction": mf.Reaction.BALANCED}, {"reaction": "balanced"}),
+    ("gaussian-bumps", {"centres": [[-1, 0.0], [1.0, 0.5]]}, {"centres": [[-1.0, 0.0], [1.0, 0.5]]}),
+    (
+        "gaussian-bumps",
+        {"centres": np.array([0.0, 1.0]), "weights": (1, 2)},
+        {"centres": [0.0, 1.0], "weights": [1.0, 2.0]},
+    ),
+    ("isotropic-gaussians", {"knots": (0, 1), "values": [0, 1]}, {"knots": [0.0, 1.0], "values": [0.0, 1.0]}),
+    ("isotropic-gaussians", {"d": math.inf, "start_d": 30}, {"d": math.inf, "start_d": 30}),
+    ("predicting-failure", {"d": 100}, {"d": 100, "start_d": 100}),
+    ("predicting-failure", {"start_d": 64}, {"d": 320, "start_d": 64}),
+    ("self-attention", {"t_end": 2.0}, {"t_end": 2.0}),
+    ("mmd-flow", {"start": "wave"}, {"start": "wave"}),
+    ("single-index", {"k": np.int64(2), "alpha": np.float64(0.5)}, {"k": 2, "d": 16, "alpha": 0.5}),
+]
+
+
 class TestRegistry:
     def test_names(self):
         assert set(P.names()) == {
@@ -464,7 +495,31 @@ class TestRegistry:
         assert problem.name == name
         again = P.get(name.replace("-", "_"), **problem.parameters)
         assert again.fingerprint() == problem.fingerprint()
-        assert set(problem.parameters) == set(inspect.signature(P.constructor(name)).parameters)
+        assert again.parameters == problem.parameters
+        arguments = inspect.signature(P.constructor(name)).parameters
+        expected = {key: getattr(entry.default, "value", entry.default) for key, entry in arguments.items()}
+        expected |= CHOSEN.get(name, {})
+        listed = {key: list(value) if isinstance(value, tuple) else value for key, value in expected.items()}
+        assert list(problem.parameters.items()) == list(listed.items())
+
+    @pytest.mark.parametrize(("name", "arguments", "expected"), PARAMETERS)
+    def test_parameters(self, name, arguments, expected):
+        """Whatever the arguments are made of, the parameters are plain and make the same problem again."""
+        problem = P.get(name, **arguments)
+        own = {key: problem.parameters[key] for key in expected}
+        # bit for bit and type for type: what a file says
+        assert repr(own) == repr(expected)
+        assert {type(value) for value in problem.parameters.values()} <= {int, float, str, list, type(None)}
+        assert P.get(name, **problem.parameters).fingerprint() == problem.fingerprint()
+
+    def test_constructors_keep_their_signatures(self):
+        """Positional arguments are parameters too, and what makes them is not seen in `help`."""
+        problem = P.linear_neuron(-1.0, 1.0, variance=1.2)
+        expected = {"target": -1.0, "alpha": 1.0, "mean": -1.0, "variance": 1.2, "t_end": 1.0}
+        assert problem.parameters == expected
+        assert P.linear_neuron.__name__ == "linear_neuron"
+        assert str(inspect.signature(P.linear_neuron)).startswith("(target: 'float' = 2.0, alpha: 'float' = 3.0")
+        assert P.linear_neuron.__doc__.startswith("A linear neuron")
 
     def test_fingerprints_differ(self):
         prints = {P.get(name).fingerprint() for name in P.names()}
