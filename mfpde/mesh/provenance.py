@@ -6,17 +6,11 @@ import contextlib
 import functools
 import os
 import platform
-import re
 import sys
 import time
 from typing import Any
 
-__all__ = ["described", "provenance", "versions"]
-
-
-def described(thing: object) -> str:
-    """A scheme, a method or a controller in words from which `mfpde.resume` makes it again."""
-    return re.sub(r"np\.float64\(([^()]*)\)", r"\1", repr(thing))
+__all__ = ["provenance", "versions"]
 
 
 @functools.cache

@@ -23,10 +23,11 @@ from mfpde.mesh.algebra import Algebra
 from mfpde.mesh.box import MOST_EXTENSIONS, extended
 from mfpde.mesh.controllers import Controller
 from mfpde.mesh.defaults import coldest, outlook
+from mfpde.mesh.kinds import PARTS
 from mfpde.mesh.layers import layer_widths, unresolved
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.implicit import Potential
-from mfpde.mesh.provenance import described, provenance, versions
+from mfpde.mesh.provenance import provenance, versions
 from mfpde.mesh.record import Result, State, run_stats
 from mfpde.mesh.recorder import Recorder, StepMade
 from mfpde.mesh.schemes import Scheme
@@ -365,12 +366,10 @@ class Integration:
             "parameters": dict(problem.parameters or {}),
             "shape": list(solver.grid.shape),
             "t_end": self.targets[-1],
-            "scheme": described(solver.scheme),
-            "method": described(solver.method),
-            "controller": described(solver.controller),
+            **{name: PARTS[name].to_text(getattr(solver, name)) for name in ("scheme", "method", "controller")},
             "save": [float(t) for t in self.targets],
             **({} if solver.scheme.positive else {"positive": False}),
-            **({} if manner.limits == Limits() else {"limits": described(manner.limits)}),
+            **({} if manner.limits == Limits() else {"limits": PARTS["limits"].to_text(manner.limits)}),
             **({} if manner.on_end_mass is OnEndMass.WARN else {"on_end_mass": manner.on_end_mass.value}),
             **({} if self.stream is None else self.stream.configuration),
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import functools
 import inspect
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any, ParamSpec
 import numpy as np
 
 from mfpde.equation.problem import Problem
+from mfpde.support.registry import plain
 
 __all__ = ["with_parameters"]
 
@@ -42,10 +42,5 @@ def with_parameters(constructor: Callable[P, Problem]) -> Callable[P, Problem]:
 
 def _plain(value: Any) -> Any:
     """An argument in the types of a text file."""
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return np.asarray(value, dtype=np.float64).tolist()
-    return value
+    sequence = isinstance(value, (list, tuple, np.ndarray))
+    return plain(np.asarray(value, dtype=np.float64) if sequence else value)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import enum
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pydantic
 
 from mfpde.equation.energy import HuberLoss
@@ -25,25 +23,23 @@ from mfpde.equation.grid import Axis
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Problem, Reaction, Reinjection, ReinjectionKind
 from mfpde.mesh.defaults import default_method, default_scheme
+from mfpde.mesh.kinds import CONTROLLERS, METHODS, TRANSPORTS
 from mfpde.problems import get, network
 from mfpde.runs.data import Data, read_data, read_file
 from mfpde.runs.tables import (
-    CONTROLLERS,
-    METHOD_KEYS,
-    METHODS,
-    TRANSPORTS,
     ConfigurationError,
     DynamicsTable,
     FileTable,
     LawTable,
     NetworkTable,
     ScheduleTable,
-    arguments_of,
+    SchemeTable,
     explain,
     short,
     typed_parameters,
 )
 from mfpde.support.files.untrusted import parse_toml
+from mfpde.support.registry import plain
 from mfpde.support.words import one_line, suggestion
 
 __all__ = ["Configuration", "load_config", "named_config", "parse_value"]
@@ -223,9 +219,9 @@ class Configuration:
         arguments: dict[str, Any] = {
             "shape": tables.shape,
             "t_end": tables.t_end,
-            "scheme": scheme.objects("transport", TRANSPORTS),
-            "method": scheme.stepping(),
-            "controller": scheme.objects("controller", CONTROLLERS),
+            "scheme": scheme.made(TRANSPORTS),
+            "method": scheme.made(METHODS),
+            "controller": scheme.made(CONTROLLERS),
             "save": tables.output.save,
             "max_steps": tables.max_steps,
             "threads": tables.threads,
@@ -258,25 +254,14 @@ class Configuration:
             tables["parameters"] = {k: v for k, v in (problem.parameters or {}).items() if v is not None}
         else:
             tables["network"]["sha256"] = self._data.sha256
-        own = self.tables.scheme
-        chosen = own.objects("transport", TRANSPORTS)
-        grid = problem.grid(self.tables.shape)
-        if chosen is None:
-            chosen = default_scheme(problem, grid, tables["t_end"])[0]
-        method = own.stepping() or default_method(problem, grid, chosen, tables["t_end"])[0]
-        scheme = {
-            "transport": _named(TRANSPORTS, chosen),
-            "method": _named(METHODS, method),
-            **own.model_dump(exclude_none=True),
-        }
-        for name in METHOD_KEYS.get(scheme["method"], ()):
-            scheme[name] = _value(getattr(method, name))
-        for part in (chosen, own.objects("controller", CONTROLLERS)):
-            for group in arguments_of(type(part)):
-                scheme.update({name: _value(getattr(part, name)) for name in group})
-        tables["scheme"] = scheme
+        own, grid = self.tables.scheme, problem.grid(self.tables.shape)
+        chosen = own.made(TRANSPORTS) or default_scheme(problem, grid, tables["t_end"])[0]
+        method = own.made(METHODS) or default_method(problem, grid, chosen, tables["t_end"])[0]
+        tables["scheme"] = SchemeTable.saying(
+            TRANSPORTS.to_table(chosen), METHODS.to_table(method), CONTROLLERS.to_table(own.made(CONTROLLERS))
+        )
         tables["output"] = {"save": self.tables.output.save, "plot": self.tables.output.plot}
-        return self.from_tables(_value(tables), self.directory, self.source)
+        return self.from_tables(plain(tables), self.directory, self.source)
 
     def toml(self, directory: str | Path | None = None) -> str:
         """The configuration as TOML text.
@@ -301,23 +286,7 @@ class Configuration:
 
     def _plain(self) -> dict[str, Any]:
         tables = self.tables.model_dump(exclude_unset=True, exclude_none=True)
-        return {key: value for key, value in _value(tables).items() if value != {}}
-
-
-def _value(value: Any) -> Any:
-    """A value in the types of TOML."""
-    if isinstance(value, Mapping):
-        return {str(key): _value(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_value(entry) for entry in value]
-    if isinstance(value, enum.Enum):
-        return value.value
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _named(kinds: Mapping[str, type], thing: object) -> str:
-    """The name of an object's kind."""
-    return next(name for name, kind in kinds.items() if kind is type(thing))
+        return {key: value for key, value in plain(tables).items() if value != {}}
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:
@@ -331,12 +300,13 @@ def _with(tables: dict[str, Any], changes: Mapping[str, Any], source: str) -> di
     """Put values into the tables by dotted key; keys that stand in no table are the problem's."""
     own = "network" if "network" in tables else "parameters"
     scheme = tables.get("scheme")
-    for key, kinds in (("transport", TRANSPORTS), ("controller", CONTROLLERS)):
-        chosen = changes.get(f"scheme.{key}")
-        if isinstance(scheme, dict) and chosen is not None and chosen != scheme.get(key):
+    for registry in (TRANSPORTS, CONTROLLERS):
+        chosen = changes.get(f"scheme.{registry.key}")
+        if isinstance(scheme, dict) and chosen is not None and chosen != scheme.get(registry.key):
             # the numbers of the old choice mean nothing to the new one
-            for name in {name for kind in kinds.values() for group in arguments_of(kind) for name in group}:
-                scheme.pop(name, None)
+            for kind in registry.values():
+                for name in (*kind.required, *kind.optional):
+                    scheme.pop(name, None)
     for key, value in changes.items():
         parts = key.split(".")
         if parts[0] not in TABLES and key not in TOP_LEVEL:

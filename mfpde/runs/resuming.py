@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -11,16 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mfpde.equation.problem import Problem
-from mfpde.mesh.controllers import Controller, CourantControl, ErrorControl, FixedStep
+from mfpde.mesh.controllers import Controller
+from mfpde.mesh.kinds import LIMITS, PARTS
 from mfpde.mesh.methods.base import Method
-from mfpde.mesh.methods.exponential import ExponentialSSPRK3
-from mfpde.mesh.methods.implicit import ImplicitEuler, ImplicitStrang, Potential
-from mfpde.mesh.methods.splitting import Lie, Strang
-from mfpde.mesh.provenance import described, versions
+from mfpde.mesh.provenance import versions
 from mfpde.mesh.record import Result
 from mfpde.mesh.run import Integration, Manner, conclude
-from mfpde.mesh.schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
-from mfpde.mesh.semidiscrete import Operator
+from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver
 from mfpde.mesh.stopping import Limits, OnEndMass, StopCondition
@@ -131,7 +126,7 @@ def resume(
         threads,
         checkpoint,
         time_limit,
-        limits=made_again(configuration.get("limits", described(Limits())), "limits", None),
+        limits=made_again(configuration.get("limits", LIMITS.to_text(Limits())), "limits", None),
         on_end_mass=OnEndMass(configuration.get("on_end_mass", OnEndMass.WARN)),
     )
     check_memory(solution.grid.size)
@@ -164,8 +159,8 @@ def _the_same(solution: Solution, problem: Problem | None, given: Mapping[str, A
             differ.append("the problem's energy, axes, start or dynamics")
     for name, thing in given.items():
         was = configuration.get(name)
-        if thing is not None and described(thing) != was:
-            differ.append(f"{name} was {was} and is {described(thing)}")
+        if thing is not None and not PARTS[name].says(was, thing):
+            differ.append(f"{name} was {was} and is {PARTS[name].to_text(thing)}")
     if differ:
         raise ValueError(f"{what} is of another run, which cannot go on like this: {'; '.join(differ)}")
     return found
@@ -231,39 +226,17 @@ def _stream(
     return Stream(target, overwrite=target == path, configuration=own)
 
 
-_KINDS: dict[str, Any] = {
-    kind.__name__: kind
-    for kind in (
-        *(Upwind, Muscl, Weno5, ScharfetterGummel, Limiter),
-        *(Lie, Strang, Operator, ExponentialSSPRK3, ImplicitEuler, ImplicitStrang, Potential),
-        *(FixedStep, CourantControl, ErrorControl, Limits),
-    )
-}
-"""What descriptions of a run are made of."""
-
-
 def made_again(text: Any, name: str, given: Any) -> Any:
-    """The object that a file describes, such as ``Weno5(tail_ratio=10000.0)``; nothing is executed."""
+    """The scheme, method, controller or limits that a file describes, unless they are given.
+
+    Raises
+    ------
+    ValueError
+        For what a file cannot name, as an object of a user's own class: it is to be given.
+    """
     if given is not None:
         return given
     try:
-        call = ast.parse(str(text), mode="eval").body
-        assert isinstance(call, ast.Call)
-        assert isinstance(call.func, ast.Name)
-        kind = _KINDS[call.func.id]
-        valid = inspect.signature(kind).parameters
-        values = {str(word.arg): _value(word.value) for word in call.keywords if word.arg in valid}
-        made = kind(**values)
-        assert described(made) == text
-    except (AssertionError, SyntaxError, LookupError, TypeError, ValueError, RecursionError, MemoryError):
+        return PARTS[name].from_text(text)
+    except ValueError:
         raise ValueError(f"the file says {name} = {text}, which mfpde has not; pass {name}=") from None
-    return made
-
-
-def _value(node: ast.expr) -> Any:
-    """A number, or a member of an enum."""
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        return _KINDS[node.value.id][node.attr]
-    if isinstance(node, ast.Name) and node.id in ("inf", "nan"):
-        return float(node.id)
-    return ast.literal_eval(node)

@@ -6,7 +6,6 @@ Every key is listed in ``docs/configuration.md``.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import re
 import typing
@@ -17,26 +16,20 @@ import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from mfpde.equation import schedules
 from mfpde.equation.energy.activations import ACTIVATIONS, activation_named
 from mfpde.equation.energy.losses import LOSSES
+from mfpde.equation.kinds import LAWS, SCHEDULES
 from mfpde.equation.problem import Reaction, ReinjectionKind
-from mfpde.mesh.controllers import Controller, CourantControl, ErrorControl, FixedStep
-from mfpde.mesh.methods.base import Method
-from mfpde.mesh.methods.exponential import ExponentialSSPRK3
-from mfpde.mesh.methods.implicit import ImplicitEuler, ImplicitStrang, Potential
-from mfpde.mesh.methods.splitting import Lie, Strang
-from mfpde.mesh.schemes import Limiter, Muscl, ScharfetterGummel, Scheme, Upwind, Weno5
+from mfpde.equation.schedules import Schedule
+from mfpde.mesh.kinds import CONTROLLERS, METHODS, TRANSPORTS
+from mfpde.mesh.methods.implicit import Potential
+from mfpde.mesh.schemes import Limiter
 from mfpde.mesh.stopping import OnEndMass
 from mfpde.problems import constructor, names
+from mfpde.support.registry import Registry
 from mfpde.support.words import one_line, suggestion
 
 __all__ = [
-    "CONTROLLERS",
-    "METHODS",
-    "METHOD_KEYS",
-    "SCHEDULES",
-    "TRANSPORTS",
     "ConfigurationError",
     "DynamicsTable",
     "FileTable",
@@ -46,41 +39,12 @@ __all__ = [
     "ReinjectionTable",
     "ScheduleTable",
     "SchemeTable",
-    "arguments_of",
     "explain",
     "short",
     "typed_parameters",
 ]
 
 MAX_SAVES = 100_000
-
-TRANSPORTS: dict[str, type[Scheme]] = {
-    "weno5": Weno5,
-    "muscl": Muscl,
-    "upwind": Upwind,
-    "scharfetter-gummel": ScharfetterGummel,
-}
-METHODS: dict[str, type[Method]] = {
-    "exponential-ssprk3": ExponentialSSPRK3,
-    "strang": Strang,
-    "lie": Lie,
-    "implicit-strang": ImplicitStrang,
-    "implicit-euler": ImplicitEuler,
-}
-METHOD_KEYS: dict[str | None, tuple[str, ...]] = {
-    "strang": ("stabilised",),
-    "lie": ("stabilised",),
-    "implicit-strang": ("potential", "convergence"),
-    "implicit-euler": ("potential", "convergence"),
-}
-"""The arguments of methods that a file can give."""
-CONTROLLERS: dict[str, type[Controller]] = {"error": ErrorControl, "courant": CourantControl, "fixed": FixedStep}
-SCHEDULES: dict[str, type[schedules.Schedule]] = {
-    "piecewise-linear": schedules.PiecewiseLinear,
-    "power-law": schedules.PowerLaw,
-    "exponential-decay": schedules.ExponentialDecay,
-    "inverse-log": schedules.InverseLog,
-}
 
 
 class ConfigurationError(ValueError):
@@ -160,25 +124,16 @@ def _choose(table: Table, key: str, choices: Mapping[str, tuple[Sequence[str], S
             raise _bad(f"is missing; {key} = {choice!r} needs {', '.join(required)}", name)
 
 
-def arguments_of(kind: type) -> tuple[list[str], list[str]]:
-    """The required and the optional arguments of a dataclass."""
-    own = [f for f in dataclasses.fields(kind) if f.init]
-    optional = [f.name for f in own if f.default is not dataclasses.MISSING]
-    return [f.name for f in own if f.name not in optional], optional
-
-
 Number = Annotated[float, BeforeValidator(_number)]
 
 
 class LawTable(Table):
     """A marginal: a distribution with its numbers, or an atom."""
 
-    CHOICES: ClassVar[dict[str, tuple[list[str], list[str]]]] = {
-        "normal": (["mean", "std"], []),
-        "uniform": (["lower", "upper"], []),
-    }
+    # a number has a key of its own: {atom = 0.0}
+    NAMED: ClassVar[list[str]] = [name for name in LAWS if name != "atom"]
 
-    distribution: Annotated[str, _one_of(CHOICES)] | None = None
+    distribution: Annotated[str, _one_of(NAMED)] | None = None
     mean: Number | None = None
     std: Annotated[float, BeforeValidator(_number), Field(gt=0)] | None = None
     lower: Number | None = None
@@ -197,28 +152,23 @@ class LawTable(Table):
                 'needs a distribution or an atom, such as {distribution = "normal", mean = 0.0, std = 1.0}, '
                 '{distribution = "uniform", lower = -1.0, upper = 1.0} or {atom = 0.0}'
             )
-        _choose(self, "distribution", self.CHOICES)
+        choices = LAWS.keys_of(type(self).model_fields)
+        _choose(self, "distribution", {name: choices[name] for name in self.NAMED})
         if self.distribution == "uniform" and not self.lower < self.upper:  # type: ignore[operator]
             raise _bad(f"must lie above lower = {self.lower:g}", "upper")
         return self
 
     def marginal(self) -> Any:
         """A distribution of SciPy, or the place of an atom."""
-        if self.atom is not None:
-            return self.atom
-        from scipy import stats
-
-        if self.distribution == "normal":
-            return stats.norm(self.mean, self.std)
-        assert self.lower is not None
-        assert self.upper is not None
-        return stats.uniform(self.lower, self.upper - self.lower)
+        return LAWS.from_table({"distribution": "atom", **self.model_dump(exclude_none=True)})
 
 
 class ScheduleTable(Table):
-    """A function of time."""
+    """A function of time that is not constant: one that is has a number in its place."""
 
-    kind: Annotated[str, _one_of(SCHEDULES)]
+    NAMED: ClassVar[list[str]] = [name for name in SCHEDULES if name != "constant"]
+
+    kind: Annotated[str, _one_of(NAMED)]
     times: list[Number] | None = None
     values: list[Number] | None = None
     exponent: Number | None = None
@@ -230,16 +180,17 @@ class ScheduleTable(Table):
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> ScheduleTable:
-        _choose(self, "kind", {name: arguments_of(kind) for name, kind in SCHEDULES.items()})
+        choices = SCHEDULES.keys_of(type(self).model_fields)
+        _choose(self, "kind", {name: choices[name] for name in self.NAMED})
         try:
             self.schedule()
         except ValueError as error:
             raise _bad(f"is refused: {one_line(error)}") from None
         return self
 
-    def schedule(self) -> schedules.Schedule:
+    def schedule(self) -> Schedule:
         """The function of time."""
-        return SCHEDULES[self.kind](**self.model_dump(exclude={"kind"}, exclude_none=True))
+        return SCHEDULES.from_table(self.model_dump(exclude_none=True))
 
 
 def _number_or_schedule(value: Any) -> Any:
@@ -365,37 +316,29 @@ class SchemeTable(Table):
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> SchemeTable:
-        for key, kinds in (("transport", TRANSPORTS), ("controller", CONTROLLERS)):
-            _choose(self, key, {name: arguments_of(kind) for name, kind in kinds.items()})
+        for registry in (TRANSPORTS, CONTROLLERS, METHODS):
+            _choose(self, registry.key, registry.keys_of(type(self).model_fields))
             try:
-                self.objects(key, kinds)
+                self.made(registry)
             except ValueError as error:
-                raise _bad(f"is refused: {one_line(error)}", key) from None
-        _choose(self, "method", {str(name): ([], names_) for name, names_ in METHOD_KEYS.items()})
-        try:
-            self.stepping()
-        except ValueError as error:
-            raise _bad(f"is refused: {one_line(error)}", "method") from None
+                raise _bad(f"is refused: {one_line(error)}", registry.key) from None
         return self
 
-    def stepping(self) -> Method | None:
-        """The method, or None where the problem chooses."""
-        if self.method is None:
+    def made(self, registry: Registry) -> Any:
+        """The transport, the method or the controller, or None where the problem chooses."""
+        name = getattr(self, registry.key)
+        if name is None:
             return None
-        values = {name: getattr(self, name) for name in METHOD_KEYS.get(self.method, ())}
-        if values.get("potential") is not None:
-            values["potential"] = Potential(values["potential"])
-        return METHODS[self.method](**{name: value for name, value in values.items() if value is not None})
+        required, optional = registry.keys_of(type(self).model_fields)[name]
+        values = {key: getattr(self, key) for key in (*required, *optional)}
+        return registry.from_table(
+            {registry.key: name, **{key: value for key, value in values.items() if value is not None}}
+        )
 
-    def objects(self, key: str, kinds: Mapping[str, type]) -> Any:
-        """The transport or the controller, or None where the problem chooses."""
-        if getattr(self, key) is None:
-            return None
-        kind = kinds[getattr(self, key)]
-        values = {name: getattr(self, name) for group in arguments_of(kind) for name in group}
-        if values.get("limiter") is not None:
-            values["limiter"] = Limiter(values["limiter"])
-        return kind(**{name: value for name, value in values.items() if value is not None})
+    @classmethod
+    def saying(cls, *tables: Mapping[str, Any]) -> dict[str, Any]:
+        """The tables of a transport, a method and a controller in one, with the keys that a file can give."""
+        return {key: value for table in tables for key, value in table.items() if key in cls.model_fields}
 
 
 def _save(value: Any) -> Any:

@@ -367,7 +367,7 @@ def attribute(place, name, value):
         (attribute("/energy", "kind", "eval"), "is of kind 'eval', which is none of energy, moment"),
         (attribute("/moment_c_3", "parameters", 'axis = "c"\nmeasure = "x"'), "its parameter 'measure' is 'x'"),
         (attribute("/moment_c_3", "parameters", "axis = 1"), "its parameter 'axis' is 1"),
-        (attribute("/moment_c_3", "parameters", "power = 1"), "not all that it needs"),
+        (attribute("/moment_c_3", "parameters", "power = 1"), "observable .moment. needs axis; .axis. is missing"),
         (attribute("/mass_c", "parameters", "box = {c = [1, 0]}"), "its parameter 'box' is"),
         (attribute("/mass_c", "parameters", "box = {c = 1}"), "its parameter 'box' is"),
         (attribute("/energy", "parameters", "times = [nan]"), "its parameter 'times' is"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from mfpde.support.arguments import shown
 from mfpde.support.arrays import Array
+from mfpde.support.registry import Registry
 from mfpde.verification.observables import (
     DecayRate,
     DensityAt,
@@ -24,15 +24,18 @@ from mfpde.verification.observables import (
 
 __all__ = ["ARRAYS", "KINDS", "OTHER", "described", "observable_named", "same_observable"]
 
-KINDS: dict[str, type[Observable]] = {
-    "energy": EnergyAt,
-    "moment": Moment,
-    "output": OutputAt,
-    "mass": MassIn,
-    "marginal": Marginal,
-    "decay-rate": DecayRate,
-    "density": DensityAt,
-}
+KINDS = Registry(
+    "observable",
+    {
+        "energy": EnergyAt,
+        "moment": Moment,
+        "output": OutputAt,
+        "mass": MassIn,
+        "marginal": Marginal,
+        "decay-rate": DecayRate,
+        "density": DensityAt,
+    },
+)
 OTHER = "other"
 """The kind of an observable of one's own: a file keeps its numbers and its name."""
 ARRAYS = {"output": "x", "marginal": "edges", "density": "points"}
@@ -41,22 +44,18 @@ ARRAYS = {"output": "x", "marginal": "edges", "density": "points"}
 
 def described(observable: Observable | None) -> tuple[str, dict[str, Any], Array | None]:
     """An observable's kind, its parameters in the types of TOML, and the one that is an array."""
-    kind = next((kind for kind, made in KINDS.items() if type(observable) is made), OTHER)
-    if observable is None or kind == OTHER:
+    kind = KINDS.name_of(observable)
+    if kind is None:
         return OTHER, {}, None
+    parameters = KINDS.to_table(observable)
+    del parameters[KINDS.key]
     array = None
-    parameters: dict[str, Any] = {}
-    for entry in dataclasses.fields(observable):
-        value = getattr(observable, entry.name)
-        if entry.name == ARRAYS.get(kind):
-            array = np.array(value, dtype=np.float64, order="C")
-        elif entry.name == "times":
-            if value is not None:
-                parameters["times"] = [float(t) for t in np.atleast_1d(value)]
-        elif isinstance(value, Mapping):
-            parameters[entry.name] = {str(name): [float(x) for x in ends] for name, ends in value.items()}
-        else:
-            parameters[entry.name] = value.item() if isinstance(value, np.generic) else value
+    if kind in ARRAYS:
+        array = np.array(parameters.pop(ARRAYS[kind]), dtype=np.float64, order="C")
+    if "times" in parameters:
+        parameters["times"] = [float(t) for t in np.atleast_1d(parameters["times"])]
+    if "box" in parameters:
+        parameters["box"] = {name: [float(x) for x in ends] for name, ends in parameters["box"].items()}
     return kind, parameters, array
 
 
@@ -68,11 +67,9 @@ def observable_named(kind: str, parameters: Mapping[str, Any], array: Array | No
     ValueError
         If there is none.
     """
-    made = KINDS[kind]
     types = {"axis": str, "power": int, "box": dict, "times": list}
-    fields = {entry.name for entry in dataclasses.fields(made)} - {ARRAYS.get(kind)}
     for name, value in parameters.items():
-        if name not in fields or type(value) is not types[name]:
+        if type(value) is not types.get(name):
             raise ValueError(f"its parameter {name!r} is {shown(value)}")
     values = dict(parameters)
     if "times" in values:
@@ -81,10 +78,7 @@ def observable_named(kind: str, parameters: Mapping[str, Any], array: Array | No
         values["box"] = {str(name): _ends(ends) for name, ends in values["box"].items()}
     if kind in ARRAYS:
         values[ARRAYS[kind]] = array
-    try:
-        return made(**values)
-    except TypeError:
-        raise ValueError(f"its parameters {', '.join(sorted(values))} are not all that it needs") from None
+    return KINDS.from_table({KINDS.key: kind, **values})
 
 
 def _numbers(values: Any, name: str) -> list[float]:
