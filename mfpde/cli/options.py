@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,8 +25,10 @@ __all__ = [
     "given",
     "integers",
     "parse_seconds",
+    "run_options",
     "save_times",
     "setting_changes",
+    "toml_changes",
 ]
 
 
@@ -54,6 +56,7 @@ SolutionFile = Annotated[Path, typer.Argument(metavar="FILE", help="A solution's
 CheckpointEvery = Annotated[
     float | None,
     typer.Option(
+        "--checkpoint-every",
         parser=parse_seconds,
         metavar="TIME",
         help="How often the state is saved between save times: 60s, 5m; 0 for never [default: 60s].",
@@ -75,6 +78,22 @@ Force = Annotated[bool, typer.Option("-f", "--force", help="Overwrite files.")]
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given: those that are not None."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def run_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a run among the arguments of a command, but for its file; texts that stand for values are read."""
+    from mfpde.mesh.options import OPTIONS
+
+    read: dict[str, Callable[[str], Any]] = {"shape": lambda text: integers(text, "--shape"), "save": save_times}
+    own = given({name: arguments.get(name) for name in OPTIONS if name != "output"})
+    return {name: read[name](value) if name in read else value for name, value in own.items()}
+
+
+def toml_changes(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The same by the key of a TOML file."""
+    from mfpde.mesh.options import OPTIONS
+
+    return {str(OPTIONS[name].toml): value for name, value in run_options(arguments).items()}
 
 
 def setting_changes(settings: Sequence[str]) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from mfpde.cli.options import (
     RunName,
     Threads,
     TimeLimit,
-    given,
-    integers,
+    run_options,
     save_times,
     setting_changes,
+    toml_changes,
 )
 from mfpde.cli.output import (
     FAILED,
@@ -103,7 +103,7 @@ def run(
     save: _Save = None,
     threads: Threads = None,
     max_steps: _MaxSteps = None,
-    checkpoint_every: CheckpointEvery = None,
+    checkpoint: CheckpointEvery = None,
     time_limit: TimeLimit = None,
     on_end_mass: _OnEndMass = None,
     go_on: _GoOn = False,
@@ -112,24 +112,12 @@ def run(
     force: Force = False,
 ) -> None:
     """Solve a problem; write the solution (HDF5) and a picture, print a table."""
+    arguments = locals()
     with one_line_warnings():
         with refusing():
             changes = setting_changes(settings or [])
-            changes |= given(
-                {
-                    "scheme.transport": scheme,
-                    "scheme.method": method,
-                    "t_end": t_end,
-                    "threads": threads,
-                    "output.checkpoint": checkpoint_every,
-                    "time_limit": time_limit,
-                    "on_end_mass": on_end_mass,
-                    "max_steps": max_steps,
-                    "shape": None if shape is None else integers(shape, "--shape"),
-                    "output.save": None if save is None else save_times(save),
-                    "output.plot": False if no_plot else None,
-                }
-            )
+            changes |= toml_changes(arguments)
+            changes |= {"output.plot": False} if no_plot else {}
             job = _job(what, changes, output, force=force, go_on=go_on)
             if job.goes_on and _is_done(job, quiet=quiet):
                 return
@@ -193,13 +181,10 @@ def _is_done(job: _Job, *, quiet: bool) -> bool:
     return True
 
 
-_OWN = ("max_steps", "threads", "time_limit", "checkpoint", "progress", "throw", "output")
-"""The arguments of `mfpde.solve` that a run which goes on has, too: the others are in its file."""
-
-
 def _solution(job: _Job, *, quiet: bool) -> Solution:
     """Compute a run, or go on with it, into its file."""
     import mfpde as mf
+    from mfpde.mesh.options import OPTIONS, Absent
     from mfpde.mesh.stream import Stream
     from mfpde.support.session import check_memory
 
@@ -211,23 +196,24 @@ def _solution(job: _Job, *, quiet: bool) -> Solution:
     arguments = job.arguments | {"progress": False if quiet else None, "throw": False, "output": stream}
     if not job.goes_on:
         return _computed(stream, lambda: mf.solve(job.problem, **arguments))
-    own = {name: arguments[name] for name in _OWN if name in arguments}
+    # what settles the result is in the file
+    how = [name for name, option in OPTIONS.items() if not option.settles and not isinstance(option.again, Absent)]
+    own = {name: arguments[name] for name in how if name in arguments}
     return _computed(stream, lambda: mf.resume(job.target, problem=job.problem, **own))
-
-
-MANNER = ("threads", "max_steps", "time_limit", "output.checkpoint", "output.plot", "output.path")
-"""What may change when a run goes on: not what is computed, but how."""
 
 
 def _check_same(target: Path, earlier: Solution, text: str) -> None:
     """Refuse to go on with another run than the one in the file."""
+    from mfpde.mesh.options import OPTIONS
     from mfpde.support.files.untrusted import parse_toml
 
     then = earlier.configuration.get("toml")
     if not isinstance(then, str):
         raise RefusedError(f"{target} was not written by mfpde run; use mfpde resume")
     was, now = _flat(parse_toml(then)), _flat(parse_toml(text))
-    differ = [key for key in {**was, **now} if was.get(key) != now.get(key) and key not in MANNER]
+    # not what is computed, but how
+    free = ["output.plot", *(option.toml for option in OPTIONS.values() if not option.settles)]
+    differ = [key for key in {**was, **now} if was.get(key) != now.get(key) and key not in free]
     if differ:
         said = "; ".join(f"{key} was {was.get(key, 'not given')} and is {now.get(key, 'not given')}" for key in differ)
         raise RefusedError(f"{target} holds another run: {said}; use another file, or --force without --resume")
@@ -268,7 +254,7 @@ def resume(
     until: _Until = None,
     save: _FurtherSaves = None,
     output: _OtherFile = None,
-    checkpoint_every: CheckpointEvery = None,
+    checkpoint: CheckpointEvery = None,
     time_limit: TimeLimit = None,
     threads: Threads = None,
     no_plot: NoPlot = False,
@@ -276,6 +262,7 @@ def resume(
     force: _ForceOutput = False,
 ) -> None:
     """Go on with a run: the file then holds all of it, as if it had never stopped."""
+    arguments = locals()
     with one_line_warnings():
         with refusing():
             from mfpde.runs.configuration import Configuration
@@ -294,20 +281,11 @@ def resume(
             if isinstance(text, str):
                 configuration["toml"] = text if until is None and save is None else _longer(text, earlier, until, save)
             stream = Stream(target, overwrite=force or target == file, configuration=configuration)
-            solution = _computed(
-                stream,
-                lambda: mf.resume(
-                    file,
-                    until,
-                    save=None if save is None else save_times(save),
-                    output=stream,
-                    checkpoint=60.0 if checkpoint_every is None else checkpoint_every or None,
-                    time_limit=time_limit,
-                    threads=threads,
-                    progress=False if quiet else None,
-                    throw=False,
-                ),
-            )
+            own = run_options(arguments)
+            if "checkpoint" in own:
+                own["checkpoint"] = own["checkpoint"] or None
+            own |= {"progress": False if quiet else None, "throw": False, "output": stream}
+            solution = _computed(stream, lambda: mf.resume(file, until, **own))
         _conclude(solution, target, picture, quiet=quiet)
 
 

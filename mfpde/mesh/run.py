@@ -8,7 +8,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from mfpde.mesh.kinds import PARTS
 from mfpde.mesh.layers import layer_widths, unresolved
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.implicit import Potential
+from mfpde.mesh.options import RunOptions
 from mfpde.mesh.provenance import provenance, versions
 from mfpde.mesh.record import Result, State, run_stats
 from mfpde.mesh.recorder import Recorder, StepMade
@@ -36,20 +36,12 @@ from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver, StepInfo
 from mfpde.mesh.stopping import GapBelow, Limits, OnEndMass, Snapshot, StopCondition
 from mfpde.support.arguments import (
-    ARRAY,
-    FLAG,
-    FUNCTION,
-    INFINITE,
-    NONE,
     PATH,
-    POSITIVE,
-    member,
     one_of,
     read_only,
     real,
     require,
     shown,
-    whole,
 )
 from mfpde.support.arrays import Array
 from mfpde.support.saves import same_time, save_times
@@ -59,7 +51,7 @@ from mfpde.support.threads import thread_limit
 if TYPE_CHECKING:
     from mfpde.mesh.stream import Stream
 
-__all__ = ["ENERGY_TOLERANCE", "Integration", "Manner", "SolveError", "conclude", "decays", "solve", "uninterrupted"]
+__all__ = ["ENERGY_TOLERANCE", "Integration", "SolveError", "conclude", "decays", "solve", "uninterrupted"]
 
 
 ENERGY_TOLERANCE = 1e-13
@@ -189,17 +181,7 @@ def solve(
     >>> solution.result.name, [float(t) for t in solution.times]
     ('SUCCESS', [0.0, 0.5, 1.0])
     """
-    require(
-        initial=(initial, one_of(Measure, State, Solution) | ARRAY | NONE),
-        throw=(throw, FLAG),
-        overwrite=(overwrite, FLAG),
-    )
-    ends = member(OnEndMass, on_end_mass, "on_end_mass")
-    manner = Manner(
-        stop, max_steps, progress, threads, checkpoint, time_limit, Limits() if limits is None else limits, ends
-    )
-    if manner.on_end_mass is OnEndMass.EXTEND and not (initial is None or isinstance(initial, Measure)):
-        raise ValueError('on_end_mass = "extend" starts again on a larger mesh: initial must be a measure, or left out')
+    options = RunOptions.of(locals())
     stream = make_stream(output, overwrite=overwrite)
 
     def prepared(problem: Problem, shape: Sequence[int] | int | None, notes: Sequence[str]) -> Integration:
@@ -211,10 +193,10 @@ def solve(
             )
             state = solver.init(initial)
             targets = save_times(save, state.t, end_time(problem, t_end, state.t))
-            return Integration(solver, state, targets, manner, stream, notes=notes)
+            return Integration(solver, state, targets, options, stream, notes=notes)
 
     solution = prepared(problem, shape, []).complete()
-    if manner.on_end_mass is OnEndMass.EXTEND:
+    if options.on_end_mass is OnEndMass.EXTEND:
         solution = _on_larger_meshes(problem, solution, prepared, stream)
     return conclude(solution, throw=throw, stacklevel=3)
 
@@ -243,33 +225,6 @@ def _on_larger_meshes(
     return solution
 
 
-@dataclass(frozen=True)
-class Manner:
-    """How a run is to be made, what it computes apart; see `solve`."""
-
-    stop: StopCondition | None = None
-    max_steps: int = 10_000_000
-    progress: bool | None = None
-    threads: int | None = None
-    checkpoint: float | None = 60.0
-    time_limit: float | None = None
-    limits: Limits = field(default_factory=Limits)
-    on_end_mass: OnEndMass = OnEndMass.WARN
-
-    def __post_init__(self) -> None:
-        require(
-            stop=(self.stop, FUNCTION | NONE),
-            progress=(self.progress, FLAG | NONE),
-            limits=(self.limits, one_of(Limits)),
-        )
-        if not whole(self.max_steps) or self.max_steps < 1:
-            raise ValueError(f"max_steps must be an integer of at least 1, not {shown(self.max_steps)}")
-        for name in ("checkpoint", "time_limit"):
-            value = getattr(self, name)
-            if value is not None and not (POSITIVE | INFINITE).fits(value):
-                raise ValueError(f"{name} must be a positive number of seconds or None, not {shown(value)}")
-
-
 class Integration:
     """One run of `solve`.
 
@@ -280,7 +235,8 @@ class Integration:
         Where it starts.
     targets : list of float
         The save times after the first, the end last.
-    manner : Manner
+    options : RunOptions
+        How it is made, its solver and its targets apart.
     stream : Stream, optional
         Where saved densities go; default: memory.
     history : Solution, optional
@@ -294,22 +250,22 @@ class Integration:
         solver: Solver,
         state: State,
         targets: list[float],
-        manner: Manner,
+        options: RunOptions,
         stream: Stream | None = None,
         *,
         history: Solution | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         self.began = time.perf_counter()
-        self.solver, self.state, self.targets, self.manner, self.stream = solver, state, targets, manner, stream
+        self.solver, self.state, self.targets, self.options, self.stream = solver, state, targets, options, stream
         if stream is not None:
             stream.check_room(len(targets) + 1, solver.grid.shape)
-        if isinstance(manner.stop, GapBelow):
+        if isinstance(options.stop, GapBelow):
             if not solver.flow.convex:
-                raise ValueError(manner.stop.refusal(solver.flow.convex, solver.problem.bound_energy.lyapunov))
+                raise ValueError(options.stop.refusal(solver.flow.convex, solver.problem.bound_energy.lyapunov))
             if not solver.scheme.positive:
                 raise ValueError(
-                    f"GapBelow({manner.stop.value:g}): {solver.scheme!r} does not keep mu >= 0, so there is no "
+                    f"GapBelow({options.stop.value:g}): {solver.scheme!r} does not keep mu >= 0, so there is no "
                     "gap; use SteadyState or EnergyBelow"
                 )
         # whatever the end of the run will ask for is asked for now: what fails then would lose the run
@@ -360,7 +316,7 @@ class Integration:
 
     def _configuration(self) -> dict[str, Any]:
         """The settings, as plain values."""
-        solver, problem, manner = self.solver, self.solver.problem, self.manner
+        solver, problem, options = self.solver, self.solver.problem, self.options
         return {
             "problem": problem.name,
             "parameters": dict(problem.parameters or {}),
@@ -369,8 +325,8 @@ class Integration:
             **{name: PARTS[name].to_text(getattr(solver, name)) for name in ("scheme", "method", "controller")},
             "save": [float(t) for t in self.targets],
             **({} if solver.scheme.positive else {"positive": False}),
-            **({} if manner.limits == Limits() else {"limits": PARTS["limits"].to_text(manner.limits)}),
-            **({} if manner.on_end_mass is OnEndMass.WARN else {"on_end_mass": manner.on_end_mass.value}),
+            **({} if options.limits == Limits() else {"limits": PARTS["limits"].to_text(options.limits)}),
+            **({} if options.on_end_mass is OnEndMass.WARN else {"on_end_mass": options.on_end_mass.value}),
             **({} if self.stream is None else self.stream.configuration),
         }
 
@@ -436,8 +392,8 @@ class Integration:
         solver, problem = self.solver, self.solver.problem
         start = self.times[0] if self.times else self.state.t
         with (
-            thread_limit(self.manner.threads, solver.grid.size),
-            progress_bar(self.manner.progress, problem.name, start, self.targets[-1]) as show,
+            thread_limit(self.options.threads, solver.grid.size),
+            progress_bar(self.options.progress, problem.name, start, self.targets[-1]) as show,
             interruptible() as interrupted,
             contextlib.ExitStack() as leaving,
         ):
@@ -447,7 +403,7 @@ class Integration:
             result = Result.SUCCESS
             for target in self.targets:
                 while result is Result.SUCCESS and self.state.t < target:
-                    if self.steps == self.manner.max_steps:
+                    if self.steps == self.options.max_steps:
                         result = Result.MAX_STEPS
                         break
                     result = self._taken(*solver.step(self.state, target), show)
@@ -481,7 +437,7 @@ class Integration:
 
     def _taken(self, new: State, info: StepInfo, show: Any) -> Result:
         """Record a step: the state that it leaves, and the new one; how the run stands."""
-        solver, problem, recorder, manner = self.solver, self.solver.problem, self.recorder, self.manner
+        solver, problem, recorder, options = self.solver, self.solver.problem, self.recorder, self.options
         self.redone += info.redone
         if info.result is not None:
             return info.result
@@ -501,10 +457,10 @@ class Integration:
         if not at.mass > 0.0:
             return Result.EXTINCT
         result = self._within_limits()
-        if manner.stop is not None and result is Result.SUCCESS:
+        if options.stop is not None and result is Result.SUCCESS:
             change = _distance(state.mu, before.mu) / (info.dt * float(before.mu.sum()))
             mu, V = read_only(state.mu, at.V)
-            if manner.stop(Snapshot(state.t, state.n_steps, mu, V, *recorded, dissipation, change)):
+            if options.stop(Snapshot(state.t, state.n_steps, mu, V, *recorded, dissipation, change)):
                 result = Result.STOPPED
         return result
 
@@ -516,10 +472,10 @@ class Integration:
 
     def _between_steps(self, target: float, interrupted: Any) -> Result:
         """What ends a run from outside, and checkpoints."""
-        manner, now = self.manner, time.perf_counter()
+        options, now = self.options, time.perf_counter()
         if interrupted():
             return Result.INTERRUPTED
-        if manner.time_limit is not None and now - self.began > manner.time_limit and self.state.t < self.targets[-1]:
+        if options.time_limit is not None and now - self.began > options.time_limit and self.state.t < self.targets[-1]:
             return Result.TIME_LIMIT
         if self._checkpoint_is_due(now) and self.state.t < target:
             assert self.stream is not None
@@ -580,19 +536,19 @@ class Integration:
         )
 
     def _checkpoint_is_due(self, now: float) -> bool:
-        every = self.manner.checkpoint
+        every = self.options.checkpoint
         return self.stream is not None and every is not None and now - self.written > every
 
     def _within_limits(self) -> Result:
         """Whether the last recorded state keeps to the limits."""
-        rows, limits = self.recorder.rows, self.manner.limits
+        rows, limits = self.recorder.rows, self.options.limits
         energy, mass, ends = rows["energy"], rows["mass"], rows["end_mass"]
         self.scale = max(self.scale, abs(energy[-1]), abs(energy[-2]))
         if energy[-1] - energy[-2] > limits.energy_increase * self.scale:
             return Result.ENERGY_ROSE
         if self.solver.flow.balanced and abs(mass[-1] / mass[0] - 1.0) > limits.mass_drift:
             return Result.MASS_DRIFTED
-        if self.manner.on_end_mass is not OnEndMass.WARN and ends[-1] > max(limits.end_mass, 2.0 * ends[0]):
+        if self.options.on_end_mass is not OnEndMass.WARN and ends[-1] > max(limits.end_mass, 2.0 * ends[0]):
             return Result.END_MASS
         return Result.SUCCESS
 
@@ -615,7 +571,7 @@ class Integration:
         solution = self._solution(result, density, diagnostics, seconds)
         frozen = getattr(solver.method, "potential", None) is Potential.START
         remedy = "take Potential.AVERAGE, or shorter steps" if frozen else "refine the mesh"
-        solution.warnings += _notes(solution, self.manner.limits, rises=decays(problem), remedy=remedy)
+        solution.warnings += _notes(solution, self.options.limits, rises=decays(problem), remedy=remedy)
         if self.stream is not None:
             self.stream.finish(solution)
         return solution

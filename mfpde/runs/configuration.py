@@ -24,6 +24,7 @@ from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Problem, Reaction, Reinjection, ReinjectionKind
 from mfpde.mesh.defaults import default_method, default_scheme
 from mfpde.mesh.kinds import CONTROLLERS, METHODS, TRANSPORTS
+from mfpde.mesh.options import OPTIONS
 from mfpde.problems import get, network
 from mfpde.runs.data import Data, read_data, read_file
 from mfpde.runs.tables import (
@@ -215,21 +216,15 @@ class Configuration:
     def solve_arguments(self) -> dict[str, Any]:
         """The keyword arguments of `mfpde.solve` besides the problem; what the file leaves open is left out."""
         tables = self.tables
-        scheme = tables.scheme
-        arguments: dict[str, Any] = {
-            "shape": tables.shape,
-            "t_end": tables.t_end,
-            "scheme": scheme.made(TRANSPORTS),
-            "method": scheme.made(METHODS),
-            "controller": scheme.made(CONTROLLERS),
-            "save": tables.output.save,
-            "max_steps": tables.max_steps,
-            "threads": tables.threads,
-            "time_limit": tables.time_limit,
-            "on_end_mass": tables.on_end_mass,
-        }
-        found = {name: value for name, value in arguments.items() if value is not None}
-        return {**found, "checkpoint": tables.output.checkpoint or None}
+        parts = {"scheme": TRANSPORTS, "method": METHODS, "controller": CONTROLLERS}
+        arguments: dict[str, Any] = {}
+        for name, option in OPTIONS.items():
+            if name in parts:
+                arguments[name] = tables.scheme.made(parts[name])
+            elif isinstance(option.toml, str) and name != "output":  # the file has a name by default
+                arguments[name] = functools.reduce(getattr, option.toml.split("."), tables)
+        arguments = {name: value for name, value in arguments.items() if value is not None}
+        return {**arguments, "checkpoint": arguments["checkpoint"] or None}
 
     def completed(self, problem: Problem) -> Configuration:
         """The same run with every choice made explicit, for the file that it leads to.

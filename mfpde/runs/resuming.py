@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -9,19 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mfpde.equation.problem import Problem
+from mfpde.mesh.algebra import Algebra
 from mfpde.mesh.controllers import Controller
 from mfpde.mesh.kinds import LIMITS, PARTS
 from mfpde.mesh.methods.base import Method
+from mfpde.mesh.options import RunOptions
 from mfpde.mesh.provenance import versions
 from mfpde.mesh.record import Result
-from mfpde.mesh.run import Integration, Manner, conclude
+from mfpde.mesh.run import Integration, conclude
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver
 from mfpde.mesh.stopping import Limits, OnEndMass, StopCondition
 from mfpde.mesh.stream import Stream
 from mfpde.runs.loading import load
-from mfpde.support.arguments import FLAG, NONE, NUMBER, PATH, one_of, require
+from mfpde.support.arguments import NONE, NUMBER, PATH, one_of, require
 from mfpde.support.saves import MOST_SAVES, distinct_times, same_time, save_times
 from mfpde.support.session import check_memory, warn
 from mfpde.support.threads import thread_limit
@@ -49,6 +52,7 @@ def resume(
     output: str | PathLike[str] | Stream | None = None,
     checkpoint: float | None = 60.0,
     time_limit: float | None = None,
+    algebra: Algebra | None = None,
 ) -> Solution:
     """Go on with a run that was killed, interrupted or stopped, or beyond its end.
 
@@ -69,8 +73,9 @@ def resume(
     save : int or sequence of float, optional
         Save times beyond the old end: how many, both ends included, or the times. Default: as far apart as the last
         two.
-    stop, max_steps, progress, threads, throw, checkpoint, time_limit : optional
-        As for `mfpde.solve`; `max_steps` counts the steps of this call. A stop condition is not in the file.
+    stop, max_steps, progress, threads, throw, checkpoint, time_limit, algebra : optional
+        As for `mfpde.solve`; `max_steps` counts the steps of this call. A stop condition is not in the file, nor is an
+        algebra: a run that goes on with another one goes on to round-off.
     output : path, optional
         Another file to write to. For a solution without one, densities stay in memory.
 
@@ -100,6 +105,7 @@ def resume(
     >>> bool((further.density == whole.density).all()), len(further.energy)
     (True, 3)
     """
+    options = RunOptions.of(locals())
     require(
         source=(source, PATH | one_of(Solution)),
         t_end=(t_end, NUMBER | NONE),
@@ -107,7 +113,6 @@ def resume(
         scheme=(scheme, one_of(Scheme) | NONE),
         method=(method, one_of(Method) | NONE),
         controller=(controller, one_of(Controller) | NONE),
-        throw=(throw, FLAG),
         output=(output, PATH | one_of(Stream) | NONE),
     )
     path = None if isinstance(source, Solution) else Path(source)
@@ -119,22 +124,17 @@ def resume(
     state, configuration = solution.state, solution.configuration
     targets = save_targets(solution, t_end, save)
     _mind_versions(solution)
-    manner = Manner(
-        stop,
-        max_steps,
-        progress,
-        threads,
-        checkpoint,
-        time_limit,
+    options = dataclasses.replace(
+        options,
         limits=made_again(configuration.get("limits", LIMITS.to_text(Limits())), "limits", None),
         on_end_mass=OnEndMass(configuration.get("on_end_mass", OnEndMass.WARN)),
     )
     check_memory(solution.grid.size)
     with thread_limit(threads, solution.grid.size):
-        solver = Solver(problem, solution.grid.shape, **made)
+        solver = Solver(problem, solution.grid.shape, **made, algebra=algebra)
         solver.init(state)
         stream = _stream(output, path, configuration)
-        run = Integration(solver, state, targets, manner, stream, history=solution)
+        run = Integration(solver, state, targets, options, stream, history=solution)
     return conclude(run.complete(), throw=throw, stacklevel=3)
 
 
