@@ -206,6 +206,17 @@ def test_a_run_that_goes_on_keeps_what_settles_its_result(folder):
             assert ("holds another run" in result.stderr) is option.settles
 
 
+def test_a_run_that_goes_on_is_told_how(got):
+    """``mfpde run --resume``: how it is to go on comes from the command line, what it computes from the file."""
+    run = ["run", PROBLEM, "--shape", "40", "--t-end", "0.1", "--save", "2", "--no-plot", "--quiet", "-o", "a.h5"]
+    assert invoke(*run, "--max-steps", "3").exit_code == 3
+    words = ["--max-steps", "7", "--threads", "2", "--time-limit", "2h", "--checkpoint-every", "5m"]
+    arguments = got(*run, "--resume", *words)
+    assert arguments.pop("problem").name == PROBLEM
+    how = {"max_steps": 7, "threads": 2, "time_limit": 7200.0, "checkpoint": 300.0}
+    assert arguments == {**how, "progress": False, "throw": False, "output": "a.h5", "overwrite": True}
+
+
 def test_a_run_goes_on_with_another_algebra():
     """The same to round-off, over some ten steps; bit for bit with the same one."""
     problem = mf.problems.linear_neuron()
