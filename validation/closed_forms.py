@@ -454,8 +454,8 @@ def held_against(seed: int, problems: int, shipped: Sequence[str], quick: bool, 
         f"{WIDTH:g} to 15 standard deviations around the law of every time. A call has {BUDGET:g} s. The truth has to "
         "be within the bar, unless the call ends in a Disagreement, in a warning or without reaching the tolerance. "
         f"Problems are the same each time (seed {seed}; tuned on {TUNING}, 77 and 20266). How far a call comes in "
-        "its budget depends on the machine, and with it whether the tolerance is reached, which level the values and bars "
-        "are of, and all seconds.",
+        "its budget depends on the machine, and with it whether the tolerance is reached, which level the values and "
+        "bars are of, and all seconds.",
         quick,
         progress,
     )
