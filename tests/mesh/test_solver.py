@@ -1110,16 +1110,32 @@ class TestResults:
             mf.solve(problem, 40, 0.5, stop=lambda snapshot: steps.append(snapshot.step))
         assert steps == []
 
-    def test_names_are_asked_for_at_the_start(self, well):
-        """A controller of the user's whose repr fails: the run would be lost once it is over."""
+    def test_words_of_its_own_that_fail_cost_no_run(self, well):
+        """A controller of the user's whose repr fails has a line of its class and its fields."""
 
         class Nameless(mf.ErrorControl):
             def __repr__(self):
                 raise KeyError("no name")
 
-        steps = []
+        solution = mf.solve(well, 40, 0.1, controller=Nameless(1e-4))
+        assert solution.configuration["controller"].endswith(
+            "Nameless(tolerance=0.0001, fraction=0.95, reaction=5.0, growth=2.0)"
+        )
+
+    def test_names_are_asked_for_at_the_start(self, well):
+        """Of an attribute that has no words the line cannot be made: the run would be lost once it is over."""
+
+        class Silent:
+            def __repr__(self):
+                raise KeyError("no name")
+
+        @dataclasses.dataclass(frozen=True)
+        class Labelled(mf.ErrorControl):
+            label: object = None
+
+        controller, steps = Labelled(label=Silent()), []
         with pytest.raises(KeyError):
-            mf.solve(well, 40, controller=Nameless(), stop=lambda snapshot: steps.append(snapshot.step))
+            mf.solve(well, 40, controller=controller, stop=lambda snapshot: steps.append(snapshot.step))
         assert steps == []
 
     @pytest.mark.parametrize("words", [None, []])

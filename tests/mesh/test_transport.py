@@ -548,6 +548,7 @@ def test_outflow_rate_of_cells_that_count(monkeypatch):
     assert transport.outflow_rate(v, mu) == (rate, cell + 20)
     transport._mesh, transport._bands = transport._mesh._replace(band=10), 4
     monkeypatch.setattr(module, "in_shares", lambda task, *rest: [task(0, 2)])
+    monkeypatch.setattr(module, "THREADED_SIZE", 1)
     assert transport.outflow_rate(v, mu)[0] == 0.0
 
 
