@@ -7,6 +7,7 @@ compiled for it is not kept in files, since nobody would notice there that the f
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from mfpde.mesh.compiled.options import inlined, jit, uncached
 from mfpde.support.pointers import at, put, shift
 
 __all__ = ["MOST_GHOSTS", "Kernels", "kernels_of"]
+
+_numbers = itertools.count()
 
 MOST_GHOSTS = 3
 """Rows on each side of a face that a compiled formula may read."""
@@ -48,6 +51,8 @@ def kernels_of(formula: Callable[..., Any], rows: int) -> Kernels:
         ghost: int = rows
         reach: int = 1
 
+    # numba takes structures whose classes have one name for each other, finds out, and looks again, slowly
+    Own.__name__ = Own.__qualname__ = f"Own{next(_numbers)}"
     _register(Own, jit(getattr(formula, "py_func", formula)), rows)
     out.velocities.register(Own)(out.of_two)
     out.conductances.register(Own)(out.of_temperature)
