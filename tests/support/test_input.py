@@ -211,7 +211,7 @@ RAW = re.compile(
 ELSEWHERE = (
     # enums, results and what the library makes
     "Comparison Equilibrium Finding Solution Snapshot State Result Verdict Quantity Characteristics "
-    "Check Fluctuations Reference Certified "
+    "Check Fluctuations Reference Certified Faces Frozen "
     "End Limiter Potential Reaction ReinjectionKind Role RunWarning SolveError TruncationWarning OnEndMass "
     # abstract, or without arguments
     "Energy Measure Schedule Scheme Operator Splitting Transport "
