@@ -218,6 +218,7 @@ class Part(ABC):
         """``-dE/dt`` by this operator, divided by the common schedule."""
 
 
+@dataclass(eq=False)
 class Flow:
     """Everything that does not change during a run, as parts that are handed in; see `mfpde.mesh.flow.make_flow`.
 
@@ -243,30 +244,26 @@ class Flow:
 
     Attributes
     ----------
-    log_base : array or None
-        ``log omega`` on the cells.
     evaluations : int
         How often the potential has been evaluated.
     """
 
-    def __init__(
-        self,
-        problem: Problem,
-        grid: Grid,
-        scheme: Scheme,
-        algebra: Algebra,
-        energy: GridEnergy,
-        transport: TransportOperator,
-        reaction: ReactionStep,
-        parts: Mapping[Operator, Part],
-        balanced: bool,
-    ) -> None:
-        self.problem, self.grid, self.scheme, self.algebra = problem, grid, scheme, algebra
-        self.energy, self.transport, self.reaction = energy, transport, reaction
-        self.parts, self.balanced = parts, balanced
-        self.log_base = reaction.log_base
-        self.evaluations = 0
-        self._scratch: dict[str, Array] = {}
+    problem: Problem
+    grid: Grid
+    scheme: Scheme
+    algebra: Algebra
+    energy: GridEnergy
+    transport: TransportOperator
+    reaction: ReactionStep
+    parts: Mapping[Operator, Part]
+    balanced: bool
+    evaluations: int = field(default=0, init=False)
+    _scratch: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def log_base(self) -> Array | None:
+        """``log omega`` on the cells; None where the base measure is Lebesgue's."""
+        return self.reaction.log_base
 
     @cached_property
     def convex(self) -> bool | None:

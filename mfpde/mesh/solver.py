@@ -237,7 +237,6 @@ class Solver:
         temperature = problem.temperature(state.t)
         start = self.evaluate(state)
         outflow = flow.outflow(start, temperature)
-        cell = outflow.cell
         bound = method.bound(flow, start, temperature)
         stiffness = 0.0
         if not method.consistent:
@@ -259,11 +258,11 @@ class Solver:
             if length == 0.0 and dt > 0.0:  # the clock stands still, and so does the density
                 self._last = start
                 new = State(t_new, state.mu, state.n_steps + 1, state.length, state.memory)
-                return new, StepInfo(None, dt, 0.0, 0.0, 0, first_rate, bound, cell)
+                return new, StepInfo(None, dt, 0.0, 0.0, 0, first_rate, bound, outflow.cell)
             # what is left to `until` may be as short as it is asked for
             if not (dt > floor or t_new == until):
                 result = Result.DT_MIN if finite else Result.NOT_FINITE
-                return state, StepInfo(result, dt, None, 0.0, redone, first_rate, bound, cell)
+                return state, StepInfo(result, dt, None, 0.0, redone, first_rate, bound, outflow.cell)
             at = Coefficients(
                 _within(alpha, clock, state.t, t_new, length),
                 _within(problem.temperature, clock, state.t, t_new, length),
@@ -284,14 +283,14 @@ class Solver:
             redone += 1
             if fixed:
                 result = Result.STEP_TOO_LARGE if finite else Result.NOT_FINITE
-                return state, StepInfo(result, dt, None, 0.0, redone, first_rate, bound, cell)
+                return state, StepInfo(result, dt, None, 0.0, redone, first_rate, bound, outflow.cell)
             proposal = following
         if length < wanted:
             # cut short by a save time: the next step need not start from the cut length
             following = max(following, wanted)
         self._last = end
         new = State(t_new, end.mu, state.n_steps + 1, following, memory)
-        return new, StepInfo(None, dt, outcome.error, outcome.leak, redone, first_rate, bound, cell)
+        return new, StepInfo(None, dt, outcome.error, outcome.leak, redone, first_rate, bound, outflow.cell)
 
     def _finite(self, end: Evaluation) -> bool:
         """Whether a step has led somewhere; a potential that belongs to no energy shows by its mean alone."""

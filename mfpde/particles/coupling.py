@@ -121,7 +121,6 @@ def coupled(
     """
     if not isinstance(problem, Problem):
         raise ValueError(f"coupled needs a Problem, not {shown(problem)}; see mfpde.problems")
-    problem.refuse_terms("particles")
     check_cloud(problem, n, replicas, seed)
     require(hessian=(hessian, FLAG))
     steps = make_steps(dt, problem.t_end if t_end is None else t_end, save)

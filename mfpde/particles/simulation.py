@@ -144,7 +144,6 @@ def simulate(
     """
     if not isinstance(problem, Problem):
         raise ValueError(f"simulate needs a Problem, not {shown(problem)}; see mfpde.problems")
-    problem.refuse_terms("particles")
     check_cloud(problem, n, replicas, seed)
     require(
         workers=(workers, COUNT),
@@ -272,7 +271,8 @@ class _Blocks:
 
 
 def check_cloud(problem: Problem, n: int, replicas: int, seed: int) -> None:
-    """Refuse numbers of particles and replicas that are none or need more memory than there is, and such a seed."""
+    """Refuse problems that clouds cannot carry, numbers of particles and replicas that are none, and such a seed."""
+    problem.refuse_terms("particles")
     if not whole(n) or n < 2:
         raise ValueError(f"n must be a whole number of at least 2, not {shown(n)}")
     require(replicas=(replicas, COUNT), seed=(seed, SEED))
