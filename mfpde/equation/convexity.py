@@ -137,6 +137,7 @@ def second_variation(
     return difference
 
 
+@np.errstate(all="ignore")
 def _negative_curvature(plan: GridEnergy, mu: Array, quadratic: bool, free_mass: bool) -> bool:
     """Whether a Lanczos process finds a direction of negative curvature; its Ritz values lie within the spectrum."""
 
@@ -152,6 +153,8 @@ def _negative_curvature(plan: GridEnergy, mu: Array, quadratic: bool, free_mass:
     steps = min(n - 1, LANCZOS_STEPS, max(10, 2**25 // n))
     uniform = np.full(n, n**-0.5)
     scale = float(np.linalg.norm(K(uniform.reshape(grid.shape))))
+    if not np.isfinite(scale):
+        return False
     # the constant comes first, so that all others have mass 0
     basis = np.zeros((steps + 1, n))
     if not free_mass:
@@ -167,6 +170,8 @@ def _negative_curvature(plan: GridEnergy, mu: Array, quadratic: bool, free_mass:
             break
         basis[j + 1] = vector / size
         vector = K(basis[j + 1].reshape(grid.shape)).ravel()
+        if not np.isfinite(vector).all():  # V has no values where the density is a little below 0: nothing is known
+            break
         projected[: j + 1, j] = projected[j, : j + 1] = basis[1 : j + 2] @ vector
         values = np.linalg.eigvalsh(projected[: j + 1, : j + 1])
         scale = max(scale, float(np.max(np.abs(values))))
