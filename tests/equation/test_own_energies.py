@@ -244,6 +244,10 @@ def energy_of(mu, grid):
     return float((mu**2).sum() * grid.cell_volume)
 
 
+def cubic(mu, grid):
+    return 3 * mu**2, float((mu**3).sum() * grid.cell_volume)
+
+
 @pytest.mark.parametrize(
     ("energy", "message"),
     [
@@ -263,11 +267,63 @@ def energy_of(mu, grid):
         (own(lambda mu, grid: (mu, 1.0), lyapunov=None), "Own.lyapunov must be True or False, not None"),
         (own(lambda mu, grid: (mu, 1.0), lyapunov=False, convex=True), "lyapunov = False says there is none"),
         (own(lambda mu, grid: (np.multiply(mu, 2, out=mu), energy_of(mu, grid))), "read-only"),
+        (own(lambda mu, grid: (2j * mu, 1.0)), "must return real numbers: V of type complex128"),
+        (own(lambda mu, grid: (2 * mu, None)), "and the energy None are not"),
+        (own(lambda mu, grid: (2 * mu, "3")), "and the energy '3' are not"),
+        (own(cubic, quadratic=True), "Own says quadratic = True, and its potential is not affine in the measure"),
+        (own(cubic, quadratic=True, lyapunov=False), "says quadratic = True"),
+        (
+            own(lambda mu, grid: (-2 * mu, -energy_of(mu, grid)), convex=True),
+            "says convex = True, and its potential fa",
+        ),
+        (
+            own(cubic, second_variation=lambda self, mu, h, grid: 3 * mu * h),
+            "second_variation is not the derivative of V",
+        ),
+        (own(cubic, second_variation=lambda self, mu, h, grid: h[1:]), r"the mesh's shape \(40,\), not \(39,\)"),
     ],
 )
 def test_what_is_wrong_is_said_when_it_is_put_on_a_mesh(energy, message):
     with pytest.raises(ValueError, match=message):
         mf.Solver(problem_of(energy), 40)
+
+
+def test_what_is_right_is_accepted_as_it_is_said():
+    """Comparisons of numbers of NumPy are no bool of Python; a second variation may be that of a curved energy."""
+    energy = own(cubic, convex=np.float64(3.0) > 1, second_variation=lambda self, mu, h, grid: 6 * mu * h)
+    bound = energy.bind(LINE)
+    assert bound.convex is True
+    assert convex_on(bound, mf.Grid(LINE, (40,)), free_mass=True)
+
+
+def test_an_energy_without_values_below_zero_runs():
+    """``E = int mu (log mu - 1)`` has none: where curvature is looked for, nothing is known."""
+
+    def entropy(mu, grid):
+        V = np.log(mu)
+        return V, float((mu * (V - 1)).sum() * grid.cell_volume)
+
+    solution = mf.solve(problem_of(own(entropy), initial=mf.Product(x=stats.norm(0.3, 0.3))), 40, 0.01, save=2, **QUIET)
+    assert solution.result is mf.Result.SUCCESS
+    assert "not known to be convex" in solution.no_certificate
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [({"quadratic": True}, "its potential is not affine"), ({"convex": True}, "its potential falls")],
+)
+def test_what_is_said_of_an_energy_at_points_is_looked_at(stated, message):
+    """``E = -(int x^2 dmu)^3 / 3`` is neither quadratic nor convex."""
+
+    def potential(self, points, others, weights):
+        return -(((others[:, 0] ** 2) @ weights) ** 2) * points[:, 0] ** 2
+
+    def energy(self, others, weights):
+        return -(((others[:, 0] ** 2) @ weights) ** 3) / 3
+
+    kind = type("Own", (mf.energy.PointEnergy,), {"potential": potential, "energy": energy} | stated)
+    with pytest.raises(ValueError, match=message):
+        kind().bind(LINE)
 
 
 def test_the_check_of_the_first_variation_takes_a_handful_of_evaluations():
@@ -520,7 +576,7 @@ def test_wrong_energies_at_points():
     with pytest.raises(ValueError, match="Wrong: the derivative along x is"):
         wrong().bind(LINE)
     short = type("Short", (Pairs,), {"lyapunov": False, "potential": lambda self, points, others, weights: weights[1:]})
-    with pytest.raises(ValueError, match=r"Short.potential must return shape \(40,\) here, not \(39,\)"):
+    with pytest.raises(ValueError, match=r"Short.potential must return shape \(12,\) here, not \(11,\)"):
         mf.solve(problem_of(short()), 40, **QUIET)
 
 

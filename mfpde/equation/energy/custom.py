@@ -8,11 +8,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mfpde.equation.energy.base import BoundEnergy, Capability, Energy, Source
-from mfpde.equation.energy.gradients import check_first_variation, check_gradient, probe_points
+from mfpde.equation.energy.gradients import (
+    check_first_variation,
+    check_gradient,
+    check_second_variation,
+    check_statements,
+    probe_points,
+)
 from mfpde.equation.energy.on_grid import GridEnergy, prepared_output
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import read_only, shown
 from mfpde.support.arrays import Array
+from mfpde.support.registry import plain
 
 __all__ = ["MeshEnergy", "PointEnergy"]
 
@@ -24,18 +31,22 @@ class _Stated(Energy):
     quadratic: bool = False
     lyapunov: bool = True
 
-    def _check(self) -> None:
+    def _statements(self) -> tuple[bool | None, bool, bool]:
+        """`convex`, `quadratic` and `lyapunov`, each one of what it can be."""
         name = type(self).__name__
+        stated = {}
         for what, values in (
             ("convex", (True, False, None)),
             ("quadratic", (True, False)),
             ("lyapunov", (True, False)),
         ):
-            value = getattr(self, what)
+            value = plain(getattr(self, what))  # a comparison of numbers of NumPy is no bool
             if not any(value is allowed for allowed in values):
                 raise ValueError(f"{name}.{what} must be {' or '.join(map(str, values))}, not {shown(value)}")
-        if self.convex and not self.lyapunov:
+            stated[what] = value
+        if stated["convex"] and not stated["lyapunov"]:
             raise ValueError(f"{name}: convex = True is said of an energy, and lyapunov = False says there is none")
+        return stated["convex"], stated["quadratic"], stated["lyapunov"]
 
 
 class MeshEnergy(_Stated):
@@ -59,8 +70,9 @@ class MeshEnergy(_Stated):
     Raises
     ------
     ValueError
-        On a mesh: a V or E of the wrong shape; where `lyapunov`, a V that is not the first variation of E at a random
-        density, by more than 1e-4 of ``int |V h|`` along a random change ``h``.
+        On a mesh: a V or E of the wrong shape or type; along one random change ``h`` of a random density: where
+        `lyapunov`, a V that is not the first variation of E, by more than 1e-4 of ``int |V h|``; where `quadratic`, a V
+        that is not affine; where `convex`, one that falls; a `second_variation` that differences of V do not bear out.
 
     Notes
     -----
@@ -111,7 +123,6 @@ class MeshEnergy(_Stated):
 
     def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
         """The energy on a box."""
-        self._check()
         return BoundMeshEnergy(self, as_axes(axes))
 
 
@@ -120,7 +131,7 @@ class BoundMeshEnergy(BoundEnergy):
 
     def __init__(self, source: MeshEnergy, axes: tuple[Axis, ...]) -> None:
         self.axes, self.source = axes, source
-        self.convex, self.quadratic, self.lyapunov = source.convex, source.quadratic, source.lyapunov
+        self.convex, self.quadratic, self.lyapunov = source._statements()
         self.curved = type(source).second_variation is not MeshEnergy.second_variation
 
     @property
@@ -148,8 +159,7 @@ class OnMesh(GridEnergy):
     def __init__(self, bound: BoundMeshEnergy, grid: Grid) -> None:
         self.grid, self._bound, self._source = grid, bound, bound.source
         self._none = np.empty(0)
-        if bound.lyapunov:
-            self._check_variation()
+        self._check()
 
     def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
         """V, E and an empty response of a density; V is written to `out` if that is there."""
@@ -163,22 +173,32 @@ class OnMesh(GridEnergy):
         made = self._source.evaluate(density, self.grid)
         if not isinstance(made, tuple) or len(made) != 2:
             raise ValueError(f"{self._bound.label}.evaluate must return (V, energy), not {shown(made)}")
-        values = np.asarray(made[0], dtype=float)
-        if values.shape != self.grid.shape or np.ndim(made[1]):
+        values, energy = np.asarray(made[0]), np.asarray(made[1])
+        if values.shape != self.grid.shape or energy.ndim:
             raise ValueError(
                 f"{self._bound.label}.evaluate must return V of the mesh's shape {self.grid.shape} and a number, "
-                f"not of shapes {values.shape} and {np.shape(made[1])}"
+                f"not of shapes {values.shape} and {energy.shape}"
             )
-        return values, float(made[1])
+        if values.dtype.kind not in "iuf" or energy.dtype.kind not in "iuf":
+            raise ValueError(
+                f"{self._bound.label}.evaluate must return real numbers: V of type {values.dtype} and the energy "
+                f"{shown(made[1])} are not"
+            )
+        return values.astype(np.float64, copy=False), float(energy)
 
     def curvature(self, mu: Array) -> Callable[[Array], Array] | None:
         """What the user wrote, or of an affine V its linear part."""
         if self._bound.curved:
-            source, grid = self._source, self.grid
+            source, grid, label = self._source, self.grid, self._bound.label
 
             def along(h: Array) -> Array:
                 density, change = read_only(mu, h)
-                return np.asarray(source.second_variation(density, change, grid), dtype=np.float64)
+                values = np.asarray(source.second_variation(density, change, grid), dtype=np.float64)
+                if values.shape != grid.shape:
+                    raise ValueError(
+                        f"{label}.second_variation must return the mesh's shape {grid.shape}, not {values.shape}"
+                    )
+                return values
 
             return along
         if not self._bound.quadratic:
@@ -186,16 +206,24 @@ class OnMesh(GridEnergy):
         zero = self._values(np.zeros(self.grid.shape))[0].copy()
         return lambda h: self._values(h)[0] - zero
 
-    def _check_variation(self) -> None:
-        """Hold V against differences of E along a random change of a random density: a handful of evaluations."""
+    def _check(self) -> None:
+        """Hold what the class says against a random change of a random density: a handful of evaluations."""
         rng = np.random.default_rng(0)
-        volume = self.grid.cell_volume
+        volume, bound = self.grid.cell_volume, self._bound
         mu = (0.5 + rng.random(self.grid.shape)) / (self.grid.size * volume)
         change = mu * rng.uniform(-1.0, 1.0, self.grid.shape)
+
+        def potential(s: float) -> Array:
+            return self._values(mu + s * change)[0].copy()
+
         with np.errstate(all="ignore"):  # what is not finite is named where a run comes upon it
-            pieces = self._values(mu)[0] * change * volume
-            what = f"{self._bound.label}.evaluate, V = (dE/dmu_i) / grid.cell_volume"
-            check_first_variation(what, lambda s: self._values(mu + s * change)[1], pieces)
+            if bound.lyapunov:
+                what = f"{bound.label}.evaluate, V = (dE/dmu_i) / grid.cell_volume"
+                pieces = potential(0.0) * change * volume
+                check_first_variation(what, lambda s: self._values(mu + s * change)[1], pieces)
+            check_statements(bound, potential, change)
+            if bound.curved and (along := self.curvature(mu)) is not None:
+                check_second_variation(bound.label, potential, along(change))
 
     def _describe(self) -> list[str]:
         return [f"{self._source!r}: on the mesh, as its class has it"]
@@ -218,7 +246,8 @@ class PointEnergy(_Stated):
     ------
     ValueError
         When bound: values of the wrong shape; a `gradient` that differences of `potential` do not bear out; where
-        `lyapunov`, a potential that is not the first variation of the energy.
+        `lyapunov`, a potential that is not the first variation of the energy; where `quadratic` or `convex`, one that
+        is not affine, or falls, along a random change of the weights.
 
     Examples
     --------
@@ -257,7 +286,6 @@ class PointEnergy(_Stated):
 
     def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
         """The energy on a box."""
-        self._check()
         return BoundPointEnergy(self, as_axes(axes))
 
 
@@ -268,7 +296,7 @@ class BoundPointEnergy(BoundEnergy):
 
     def __init__(self, source: PointEnergy, axes: tuple[Axis, ...]) -> None:
         self.axes, self.source = axes, source
-        self.convex, self.quadratic, self.lyapunov = source.convex, source.quadratic, source.lyapunov
+        self.convex, self.quadratic, self.lyapunov = source._statements()
         self.sloped = type(source).gradient is not PointEnergy.gradient
         rng = np.random.default_rng(0)
         others, weights = probe_points(axes, 12), 0.5 + rng.random(12)
@@ -281,21 +309,26 @@ class BoundPointEnergy(BoundEnergy):
                 lambda x: self._potential(x, none, measure),
                 lambda x: self._gradient(x, none, measure),
             )
-        if self.lyapunov:
-            self._check_variation(measure, rng)
+        self._check(measure, rng)
 
     @property
     def label(self) -> str:
         """The name of the user's class."""
         return type(self.source).__name__
 
-    def _check_variation(self, measure: Source, rng: np.random.Generator) -> None:
+    def _check(self, measure: Source, rng: np.random.Generator) -> None:
         others, weights = measure
         change = weights * rng.uniform(-1.0, 1.0, len(weights))
         none = np.empty(0)
+
+        def potential(s: float) -> Array:
+            return self._potential(others, none, (others, weights + s * change))
+
         with np.errstate(all="ignore"):  # what is not finite is named where a run comes upon it
-            pieces = self._potential(others, none, measure) * change
-            check_first_variation(self.label, lambda s: self._energy(others, weights + s * change, none), pieces)
+            if self.lyapunov:
+                pieces = potential(0.0) * change
+                check_first_variation(self.label, lambda s: self._energy(others, weights + s * change, none), pieces)
+            check_statements(self, potential, change)
 
     def _shaped(self, values: Array, shape: tuple[int, ...], what: str) -> Array:
         values = np.asarray(values, dtype=float)

@@ -7,13 +7,21 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.equation.energy.base import difference_along
+from mfpde.equation.energy.base import BoundEnergy, difference_along
 from mfpde.equation.finite import place_of
 from mfpde.equation.grid import Axis
 from mfpde.support.arguments import read_only
 from mfpde.support.arrays import Array
 
-__all__ = ["PLACES", "check_derivative", "check_first_variation", "check_gradient", "probe_points"]
+__all__ = [
+    "PLACES",
+    "check_derivative",
+    "check_first_variation",
+    "check_gradient",
+    "check_second_variation",
+    "check_statements",
+    "probe_points",
+]
 
 
 PLACES = 20
@@ -69,6 +77,71 @@ def check_first_variation(what: str, energy: Callable[[float], float], pieces: A
             f"{what}: the potential is not the first variation of the energy: along a change h of a random measure the "
             f"energy changes at the rate {slope:.9g}, where int V dh is {expected:.9g}; correct one of them, or state "
             "lyapunov = False"
+        )
+
+
+def check_statements(bound: BoundEnergy, potential: Callable[[float], Array], change: Array) -> None:
+    """Hold against V along one change of a measure what an energy states: that V is affine, that E is convex.
+
+    A statement that holds there may still be wrong elsewhere; one that does not is no slip of rounding.
+
+    Parameters
+    ----------
+    bound : BoundEnergy
+    potential : callable
+        ``potential(s)``, V of the measure ``mu + s h`` where `change` is, for s from -1 to 1. What is not finite says
+        nothing.
+    change : array
+        h, per cell or point.
+
+    Raises
+    ------
+    ValueError
+        Where `quadratic`, for a V that is off its chord by more than 1e-4 of its change; where `convex`, for an
+        ``int (V[mu + h] - V[mu - h]) dh`` that is negative by more than 1e-4 of what it has without signs.
+    """
+    if not (bound.quadratic or bound.convex):
+        return
+    below, at, above = (potential(s) for s in (-1.0, 0.0, 1.0))
+    rounding = 1e-9 * float(np.abs(at).max())
+    moved = above - below
+    bend = float(np.abs(above + below - 2.0 * at).max())
+    if bound.quadratic and bend > OFF * float(np.abs(moved).max()) + rounding:
+        raise ValueError(
+            f"{bound.label} says quadratic = True, and its potential is not affine in the measure: along a change of a "
+            f"random measure it is off its chord by {bend:.3g}; correct it, or leave that out"
+        )
+    work = float((moved * change).sum())
+    if bound.convex and work < -(OFF * float(np.abs(moved * change).sum()) + rounding * float(np.abs(change).sum())):
+        raise ValueError(
+            f"{bound.label} says convex = True, and its potential falls along a change of a random measure; correct "
+            "it, or leave that out"
+        )
+
+
+def check_second_variation(what: str, potential: Callable[[float], Array], along: Array) -> None:
+    """Hold the second variation that a user gives along one change of a measure against differences of V.
+
+    Parameters
+    ----------
+    what : str
+        The energy, for the message.
+    potential : callable
+        ``potential(s)``, V of the measure ``mu + s h``. What is not finite says nothing.
+    along : array
+        What is given for the derivative at s = 0.
+
+    Raises
+    ------
+    ValueError
+        Where it is off by more than 1e-4 of the largest difference.
+    """
+    slope = difference_along(potential, 1e-3)
+    off = float(np.abs(slope - along).max())
+    if off > OFF * float(np.abs(slope).max()) + 1e-9 * float(np.abs(potential(0.0)).max()):
+        raise ValueError(
+            f"{what}.second_variation is not the derivative of V: along a change of a random density it is off by "
+            f"{off:.3g}; correct it, or leave it out"
         )
 
 
