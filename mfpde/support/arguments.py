@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import functools
 import inspect
@@ -132,8 +133,23 @@ def read_only(*arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
 
 
 def values_of(function: Callable[..., Any], *arrays: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What a function of the user's gives for arrays, which it may read but not write, as an array of its own."""
-    values = np.asarray(function(*read_only(*arrays)), dtype=float)
+    """What a function of the user's gives for arrays, which it may read but not write, as an array of its own.
+
+    Raises
+    ------
+    ValueError
+        For what is no real number: None, text, complex numbers.
+    """
+    if isinstance(function, np.vectorize) and function.otypes is None:
+        # it would round all values to integers where the first one is: `np.vectorize(lambda x: 0 if x < 1 else x / 2)`
+        function = copy.copy(function)
+        function.otypes = "d"
+    found = np.asarray(function(*read_only(*arrays)))
+    kind = found.dtype.kind
+    if kind not in "fiubO" or (kind == "O" and any(value is None for value in found.flat)):
+        name = getattr(function, "__qualname__", type(function).__qualname__)  # it has no address, as its text has
+        raise ValueError(f"{name} must return real numbers, not {shown(found.tolist() if found.ndim == 0 else found)}")
+    values = found.astype(np.float64, copy=False)
     # an argument that is given back, as by `lambda x: x`, is still the caller's
     return values if values.flags.writeable else values.copy()
 

@@ -108,6 +108,32 @@ def test_a_density_of_neither_form_is_refused_with_both():
         mf.Density(lambda x, y: 1.0).restrict(PLANE)
 
 
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x, y: None, r"<lambda> must return real numbers, not None"),
+        (lambda x, y: "a", r"must return real numbers, not 'a'"),
+        (lambda x, y: x + 1j * y, r"must return real numbers, not an array of shape"),
+    ],
+)
+def test_what_is_no_real_number_is_refused(function, message):
+    """None was NaN, and of complex numbers the imaginary part was left out."""
+    with pytest.raises(ValueError, match=message):
+        mf.External(function).bind(PLANE).on(GRIDS[2])
+    with pytest.raises(ValueError, match=message):
+        mf.Density(function).restrict(PLANE)
+
+
+def test_numbers_one_by_one_are_not_rounded_to_integers():
+    """`np.vectorize` makes all results integers where the first is one."""
+    ramp = mf.External(np.vectorize(lambda x: 0 if x < 0 else x / 2)).bind(LINE)
+    points = np.array([[-1.0], [0.5], [2.5]])
+    assert ramp.potential(points, np.empty(0)).tolist() == [0.0, 0.25, 1.25]
+    cut = np.vectorize(lambda x: 0 if x < 0 else np.exp(-x))
+    exact = cells(lambda x: np.where(x < 0, 0.0, np.exp(-x)), LINE)
+    np.testing.assert_allclose(cells(cut, LINE), exact, rtol=1e-13)
+
+
 # ----- kernels
 
 
