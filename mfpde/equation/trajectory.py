@@ -10,9 +10,9 @@ import numpy as np
 from mfpde.equation.grid import Axis, axis_number
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.problem import Problem
-from mfpde.support.arguments import POWER, require
+from mfpde.support.arguments import POWER, require, values_of
 from mfpde.support.arrays import Array
-from mfpde.support.callables import values_at
+from mfpde.support.callables import on_shape
 
 __all__ = ["Trajectory", "integral", "integrand"]
 
@@ -109,7 +109,8 @@ def integrand(
     require(power=(power, POWER))
     coordinates = tuple(coordinates)
     if callable(name) and not isinstance(name, type):
-        return values_at(lambda *x: np.asarray(name(*x), dtype=float) ** power, coordinates, "the function of a moment")
+        values = values_of(name, *coordinates) ** power
+        return on_shape(values, np.broadcast(*coordinates).shape, "the function of a moment")
     x = coordinates[axis_number(axes, name)]  # type: ignore[arg-type]  # a class is refused like any other name
     return np.broadcast_to(x**power, np.broadcast(*coordinates).shape)
 

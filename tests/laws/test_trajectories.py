@@ -145,6 +145,9 @@ def test_what_is_wrong_is_refused_in_one_way(kind):
         found.moment("theta", 0.5)
     with pytest.raises(ValueError, match=r"^the function of a moment returned shape \(2,\), which does not broadcast"):
         found.mean(lambda theta: np.ones(2))
+    for nothing in (lambda theta: None, lambda theta: "3", lambda theta: 1j * theta):
+        with pytest.raises(ValueError, match=r"<lambda> must return real numbers, not "):
+            found.moment(nothing)
     with pytest.raises(ValueError, match=r"names no network; give Problem\(network=Network\(unit\)\)"):
         made(kind, PLANE).predict([1.0])
 
@@ -155,6 +158,13 @@ def test_a_state_starts_a_run_of_another_kind(kind):
     nodes = mf.characteristics(replace(LINE, initial=start), 0.2, save=2, tolerance=1e-3, max_nodes=10**5)
     mean = average(nodes.mean("theta"))
     assert mean == pytest.approx(LINE.exact["mean"](0.4), abs=2 * ACCURACY[kind] if kind != "cloud" else 6e-2)
+
+
+def test_moments_of_functions_of_single_numbers(kind):
+    """`np.vectorize` rounds to integers where the first result is one."""
+    found = made(kind)
+    one, other = found.moment(np.vectorize(lambda x: 0 if x < 0 else x)), found.moment(lambda x: np.maximum(x, 0))
+    np.testing.assert_array_equal(one, other)
 
 
 def test_a_cloud_has_every_replica():
