@@ -55,7 +55,7 @@ class Trajectory(Protocol):
             If `t` is no save time; the message has the nearest one.
         """
 
-    def response_at(self, t: float) -> Array:
+    def response_at(self, t: float | None = None) -> Array:
         """``u = int Phi dmu_t``, shape (r,), of a cloud (R, r), in the coordinates of `BoundEnergy.response`.
 
         Raises

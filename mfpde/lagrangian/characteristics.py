@@ -192,8 +192,8 @@ class Characteristics:
             integrate(self._dynamics, self._start, self.times[[0, -1]], Stepping(self.rtol), record=record)
         return record
 
-    def response_at(self, t: float) -> Array:
-        """The response at any time of the run, to about the accuracy of the save times.
+    def response_at(self, t: float | None = None) -> Array:
+        """The response at any time of the run (default: its end), to about the accuracy of the save times.
 
         The first call of this method, of `density_at`, or of another one between save times repeats the last run to
         record it. Where an energy has no factorisation this is the measure itself, as from `BoundEnergy.response`.
@@ -203,7 +203,7 @@ class Characteristics:
         ValueError
             If `t` is outside the run, or the record was too large to keep.
         """
-        return self._record(self._clock(t))[:-1]
+        return self._record(self._clock(float(self.times[-1]) if t is None else t))[:-1]
 
     def nodes_at(self, t: float | None = None) -> tuple[Array, Array]:
         """Nodes and weights at any time (default: the last).

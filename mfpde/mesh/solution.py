@@ -14,7 +14,7 @@ from mfpde.equation.grid import box
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.trajectory import integral, integrand
 from mfpde.mesh.record import Record, Result, State
-from mfpde.support.arguments import FLAG, NUMBER, PATH, require, shown
+from mfpde.support.arguments import FLAG, NONE, NUMBER, PATH, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.saves import save_index, within_run
 
@@ -131,8 +131,8 @@ class Solution(Record):
         warm = d["temperature"][steps] > 0
         return self.energy - np.where(warm, d["temperature"][steps] * np.where(warm, d["entropy"][steps], 0.0), 0.0)
 
-    def response_at(self, t: float) -> Array:
-        """``u = int Phi dmu`` at any time of the run, from a cubic spline through the recorded steps.
+    def response_at(self, t: float | None = None) -> Array:
+        """``u = int Phi dmu`` at any time (default: the end), from a cubic spline through the recorded steps.
 
         Raises
         ------
@@ -141,9 +141,9 @@ class Solution(Record):
         """
         if self.response.shape[1] == 0:
             raise ValueError("this energy has no compressed response (its kernel does not factorise); save densities")
-        require(t=(t, NUMBER))
+        require(t=(t, NUMBER | NONE))
         time = self.diagnostics["time"]
-        t = within_run(t, float(time[0]), float(time[-1]))
+        t = float(time[-1]) if t is None else within_run(t, float(time[0]), float(time[-1]))
         recorded = int(np.searchsorted(time, t))
         if time[recorded] == t:  # the spline passes through it up to rounding
             return self.response[recorded].copy()

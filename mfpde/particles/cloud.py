@@ -92,8 +92,8 @@ class Cloud:
         """
         return save_index(self.times, t, "simulate")
 
-    def response_at(self, t: float) -> Array:
-        """``u = int Phi dmu`` of every replica at a save time, shape (R, r).
+    def response_at(self, t: float | None = None) -> Array:
+        """``u = int Phi dmu`` of every replica at a save time (default: the last), shape (R, r).
 
         Raises
         ------

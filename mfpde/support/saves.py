@@ -22,6 +22,9 @@ SAME_UNITS = 8
 """And so are two that are closer than this many units of the last place of the end: ``1 - 10 * 0.1`` summed up is no
 time after 0."""
 
+NO_SAVE = 1e-9
+"""Distance from a save time, relative to the end of the run, from which a time is another one."""
+
 
 def save_times(save: int | Sequence[float], start: float, t_end: float) -> list[float]:
     """The times after `start` at which a state is kept, `t_end` last: from a count or from the times."""
@@ -119,6 +122,8 @@ def save_index(times: NDArray[np.float64], t: float | None, entry: str) -> int:
         return len(times) - 1
     require(t=(t, NUMBER))
     i = int(np.argmin(np.abs(times - t)))
-    if abs(times[i] - t) > 1e-9 * max(1.0, abs(t)):
-        raise ValueError(f"t = {t:g} is no save time; the nearest is {times[i]:g} (pass save= to {entry})")
+    found = float(times[i])
+    if abs(found - t) > NO_SAVE * max(float(times[-1]), abs(t)):
+        digits = "g" if f"{t:g}" != f"{found:g}" else ".17g"
+        raise ValueError(f"t = {t:{digits}} is no save time; the nearest is {found:{digits}} (pass save= to {entry})")
     return i

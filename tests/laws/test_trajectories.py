@@ -10,6 +10,7 @@ from scipy import stats
 from shared import quiet
 
 import mfpde as mf
+from mfpde.support.saves import save_index
 
 SAVES = [0.1, 0.2, 0.4]
 LINE = mf.problems.linear_neuron(alpha=0.5, t_end=0.4)
@@ -92,6 +93,7 @@ def test_numbers_agree_with_the_closed_form(kind, t):
     # the features of a linear kernel are the coordinates themselves
     response = found.response_at(at)
     assert response.shape == ((4, 1) if kind == "cloud" else (1,))
+    np.testing.assert_array_equal(found.response_at(t), response)
     assert average(response[..., 0]) == pytest.approx(mean, abs=eps)
     x = np.array([-1.0, 0.5])
     several = [found.predict(x, t, replica=r) for r in range(4)] if kind == "cloud" else [found.predict(x, t)]
@@ -150,6 +152,16 @@ def test_what_is_wrong_is_refused_in_one_way(kind):
             found.moment(nothing)
     with pytest.raises(ValueError, match=r"names no network; give Problem\(network=Network\(unit\)\)"):
         made(kind, PLANE).predict([1.0])
+
+
+def test_a_save_time_is_told_from_others_in_any_unit_of_time():
+    """1e-9 of the end of the run, not of 1: in a run of a nanosecond every time was one."""
+    times = np.array([0.0, 5e-10, 1e-9])
+    assert save_index(times, 5e-10 * (1 + 1e-10), "solve") == 1
+    with pytest.raises(ValueError, match=r"^t = 7e-10 is no save time; the nearest is 5e-10"):
+        save_index(times, 7e-10, "solve")
+    with pytest.raises(ValueError, match=r"^t = 0\.10000000149\d* is no save time; the nearest is 0\.1000000000000"):
+        save_index(np.array([0.0, 0.1]), float(np.float32(0.1)), "solve")
 
 
 def test_a_state_starts_a_run_of_another_kind(kind):
