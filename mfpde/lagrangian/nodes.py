@@ -503,7 +503,8 @@ def _run_of(flow: _Flow, times: Array, states: Array, steps: int, began: float) 
         i = int(np.argmin(np.isfinite(energy)))
         place = finals[i][0]
         dynamics.finite(bound.potential(place, responses[i]), place, responses[i], f"at t = {times[i]:g} V")
-        raise FloatingPointError(f"the energy is {energy[i]:g} at t = {times[i]:g}; look at its loss")
+        remedy = "look at its loss" if bound.lyapunov else "give a number: the nodes are judged by it, too"
+        raise FloatingPointError(f"the energy is {energy[i]:g} at t = {times[i]:g}; {remedy}")
     wall = ~dynamics.periodic
     moments = []
     for place, w, _ in finals:

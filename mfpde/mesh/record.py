@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -179,12 +180,14 @@ def run_stats(diagnostics: Mapping[str, Array], *, balanced: bool, evaluations: 
     energy, mass = diagnostics["energy"], diagnostics["mass"]
     scale = float(np.abs(energy).max())
     rises = np.diff(energy)
+    increase = max(float(rises.max()), 0.0) / scale if rises.size and scale > 0 else 0.0
     return {
         "steps": len(energy) - 1,
         "redone": int(diagnostics["redone"].sum()),
         "evaluations": evaluations,
         "mass_drift": float(np.abs(mass / mass[0] - 1.0).max()) if balanced else 0.0,
         "leak": leak,
-        "energy_increase": max(float(rises.max()), 0.0) / scale if rises.size and scale > 0 else 0.0,
+        # an energy that is not recorded as a number has not been seen to stand still either
+        "energy_increase": increase if np.isfinite(energy).all() else math.nan,
         "balanced": balanced,
     }

@@ -560,6 +560,27 @@ def test_a_potential_at_points_without_an_energy():
     np.testing.assert_allclose(solution.density @ x * h - solution.density[0] @ x * h, 0.5 * solution.times, atol=1e-4)
 
 
+def test_an_energy_that_is_no_number_is_nowhere_taken_for_one():
+    """It neither stands still nor differs from itself; what is judged by it says so."""
+    problem = problem_of(Chase())
+    solution = mf.solve(problem, 40, 0.1, save=2, **QUIET)
+    assert np.isnan(solution.stats["energy_increase"])
+    assert "energy increase  nan of its scale" in str(solution)
+    arguments = {"sizes": [50, 100], "replicas": 2, "dt": 0.05, **QUIET}
+    found = mf.compare(solution, sensitivities=False, **arguments)
+    assert "energy" not in found.findings
+    assert found.verdict is not mf.Verdict.INCONSISTENT
+    assert "the energy of the reference is not finite (lyapunov = False): it is not compared" in found.notes
+    with pytest.raises(ValueError, match="none of energy exists for this problem and reference"):
+        mf.compare(solution, quantities=[mf.Quantity.ENERGY], **arguments)
+    with pytest.raises(
+        ValueError, match=r"energy is not finite .* it is watched besides what is asked for: give a number"
+    ):
+        mf.reference(problem, 1e-2, [mf.Moment("x", 1, 0.05)], budget=10, progress=False)
+    with pytest.raises(FloatingPointError, match="the energy is nan at t = 0; give a number: the nodes are judged by"):
+        mf.characteristics(problem, 0.1, **QUIET)
+
+
 def test_records_of_particles_without_an_energy():
     """Moments are measured all the same; the energy is refused by name."""
     recorder = mf.testing.ParticleRecorder(problem_of(PorousMedium()))

@@ -215,9 +215,13 @@ def compare(
 
     truth, more = mean_field(reference, problem, at, bool(chosen & {Quantity.W1, Quantity.W2, Quantity.SLICED_W2}))
     notes += more
+    wanted = chosen
+    if Quantity.ENERGY in chosen and not np.isfinite(truth.energy).all():
+        chosen = chosen - {Quantity.ENERGY}
+        notes.append("the energy of the reference is not finite (lyapunov = False): it is not compared")
     observer = Observer(truth, chosen)
     if not observer.observables:
-        raise ValueError(f"none of {', '.join(q.value for q in chosen)} exists for this problem and reference")
+        raise ValueError(f"none of {', '.join(q.value for q in wanted)} exists for this problem and reference")
     runs = _runs(reference, truth, at)
     error = _whole_uncertainty(reference, uncertainty, observer, runs, notes)
     if records is None:

@@ -165,9 +165,10 @@ class Ladder:
             o.combine(np.stack(v), self.route.times[at]) if isinstance(o, DecayRate) else np.stack(v)
             for o, v, at in zip(self.wanted, values, self.where, strict=True)
         ]
-        for o, v in zip(self.wanted, found, strict=True):
+        for k, (o, v) in enumerate(zip(self.wanted, found, strict=True)):
             if not np.isfinite(v).all():  # no level is fine enough for it
-                raise ValueError(f"{o.name} is not finite ({self.route.name} says {shown(v)}); leave it out")
+                remedy = "leave it out" if k < self.count else "it is watched besides what is asked for: give a number"
+                raise ValueError(f"{o.name} is not finite ({self.route.name} says {shown(v)}); {remedy}")
         return found
 
     def advance(self, goal: float) -> None:
