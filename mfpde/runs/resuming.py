@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mfpde.equation.problem import Problem
 from mfpde.mesh.algebra import Algebra
 from mfpde.mesh.controllers import Controller
@@ -24,7 +26,7 @@ from mfpde.mesh.solver import Solver
 from mfpde.mesh.stopping import Limits, OnEndMass, StopCondition
 from mfpde.mesh.stream import Stream
 from mfpde.runs.loading import load
-from mfpde.support.arguments import NONE, NUMBER, PATH, one_of, require
+from mfpde.support.arguments import NONE, NUMBER, PATH, numbers, one_of, require, shown, whole
 from mfpde.support.saves import MOST_SAVES, distinct_times, same_time, save_times
 from mfpde.support.session import check_memory, warn
 from mfpde.support.threads import thread_limit
@@ -71,8 +73,8 @@ def resume(
     scheme, method, controller : optional
         As they were; only needed for classes of your own, which a file cannot name.
     save : int or sequence of float, optional
-        Save times beyond the old end: how many, both ends included, or the times. Default: as far apart as the last
-        two.
+        Save times beyond the old end: how many, both ends included, or the times, among which those that the run has
+        may be as well. Default: as far apart as the last two.
     stop, max_steps, progress, threads, throw, checkpoint, time_limit, algebra : optional
         As for `mfpde.solve`; `max_steps` counts the steps of this call. A stop condition is not in the file, nor is an
         algebra: a run that goes on with another one goes on to round-off.
@@ -86,8 +88,8 @@ def resume(
     Raises
     ------
     ValueError
-        If the run is already where it should go, or if what is given is not what the run was made with: the message
-        names everything that differs.
+        If the run is already where it should go, if a save time could not be kept any more, or if what is given is not
+        what the run was made with: the message names everything that differs.
     OSError, SolveError
         As for `mfpde.solve`.
 
@@ -188,7 +190,18 @@ def save_targets(solution: Solution, t_end: float | None, save: int | Sequence[f
     last = max((*saved, *ahead), default=first)
     if last < end and not same_time(last, end, end):
         ahead += _beyond(distinct_times([first, *saved, *ahead], (now,)), end, save)
-    return saved + [t for t in distinct_times(ahead, (now, end)) if t >= now and t not in saved]
+    targets = saved + [t for t in distinct_times(ahead, (now, end)) if t >= now and t not in saved]
+    if save is not None and not whole(save):
+        known = [first, *targets]
+        lost = [
+            t for t in np.ravel(numbers(save, "save times")).tolist() if not any(same_time(t, s, end) for s in known)
+        ]
+        if lost:
+            raise ValueError(
+                f"save = {shown(lost)}: the save times of the run are settled up to t = {last:g}; more can only be "
+                "added beyond (--save)"
+            )
+    return targets
 
 
 def _beyond(before: Sequence[float], end: float, save: int | Sequence[float] | None) -> list[float]:

@@ -135,6 +135,17 @@ def test_a_run_goes_beyond_its_end(path):
     assert mf.resume(half, 0.6, progress=False).times.tolist() == [0.0, 0.25, 0.5, 0.6]
     assert mf.resume(half, 0.7, save=3, progress=False).times.tolist() == [0.0, 0.25, 0.5, 0.6, 0.7]
     assert mf.resume(half, 0.7, save=[0.65], progress=False).times.tolist() == [0.0, 0.25, 0.5, 0.65, 0.7]
+    # what the run has may be among them, what it can no longer have may not
+    assert mf.resume(half, 0.7, save=[0.25, 0.65], progress=False).times.tolist() == [0.0, 0.25, 0.5, 0.65, 0.7]
+    with pytest.raises(
+        ValueError, match=r"save = \[0\.1\]: the save times of the run are settled up to t = 0\.5; more"
+    ):
+        mf.resume(half, 0.7, save=[0.1, 0.65], progress=False)
+    cut = mf.solve(problem, shape=60, t_end=0.5, save=[0.25], progress=False, stop=lambda s: s.time >= 0.25)
+    with pytest.raises(
+        ValueError, match=r"save = \[0\.4\]: the save times of the run are settled up to t = 0\.5; more"
+    ):
+        mf.resume(cut, save=[0.4], progress=False)
     kept = path.with_name("kept.h5")
     mf.resume(half, 0.7, output=kept, progress=False)
     assert mf.load(kept).times[-1] == 0.7
