@@ -288,6 +288,23 @@ def test_what_is_wrong_is_said_when_it_is_put_on_a_mesh(energy, message):
         mf.Solver(problem_of(energy), 40)
 
 
+@pytest.mark.parametrize(
+    ("energy", "message"),
+    [
+        (None, "Own.energy must return real numbers, not None"),
+        (1j, "Own.energy must return real numbers, not 1j"),
+        (np.ones(1), r"Own.energy must return shape \(\) here, not \(1,\)"),
+    ],
+)
+def test_an_energy_at_points_is_a_number(energy, message):
+    made = {"potential": lambda self, points, others, weights: 0 * weights, "energy": lambda self, *measure: energy}
+    with pytest.raises(ValueError, match=message):
+        type("Own", (mf.energy.PointEnergy,), made)().bind(LINE)
+    made["potential"] = lambda self, points, others, weights: 1j * weights
+    with pytest.raises(ValueError, match=r"Own.potential must return real numbers, not an array of shape"):
+        type("Own", (mf.energy.PointEnergy,), made)().bind(LINE)
+
+
 def test_what_is_right_is_accepted_as_it_is_said():
     """Comparisons of numbers of NumPy are no bool of Python; a second variation may be that of a curved energy."""
     energy = own(cubic, convex=np.float64(3.0) > 1, second_variation=lambda self, mu, h, grid: 6 * mu * h)

@@ -331,10 +331,12 @@ class BoundPointEnergy(BoundEnergy):
             check_statements(self, potential, change)
 
     def _shaped(self, values: Array, shape: tuple[int, ...], what: str) -> Array:
-        values = np.asarray(values, dtype=float)
-        if values.shape != shape:
-            raise ValueError(f"{self.label}.{what} must return shape {shape} here, not {values.shape}")
-        return values.copy()
+        found = np.asarray(values)
+        if found.shape != shape:
+            raise ValueError(f"{self.label}.{what} must return shape {shape} here, not {found.shape}")
+        if found.dtype.kind not in "iuf":
+            raise ValueError(f"{self.label}.{what} must return real numbers, not {shown(values)}")
+        return found.astype(np.float64)  # a copy
 
     def _potential(self, points: Array, moments: Array, source: Source | None) -> Array:
         assert source is not None
@@ -348,7 +350,7 @@ class BoundPointEnergy(BoundEnergy):
         return self._shaped(self.source.gradient(*read_only(points, *source)), points.shape, "gradient")
 
     def _energy(self, points: Array, weights: Array, moments: Array) -> float:
-        return float(self.source.energy(*read_only(points, weights)))
+        return float(self._shaped(self.source.energy(*read_only(points, weights)), (), "energy"))
 
     def on(self, grid: Grid) -> GridEnergy:
         """The energy on a grid, whose centres of cells are its points."""
