@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -330,7 +331,7 @@ class BoundPointEnergy(BoundEnergy):
                 check_first_variation(self.label, lambda s: self._energy(others, weights + s * change, none), pieces)
             check_statements(self, potential, change)
 
-    def _shaped(self, values: Array, shape: tuple[int, ...], what: str) -> Array:
+    def _shaped(self, values: Any, shape: tuple[int, ...], what: str) -> Array:
         found = np.asarray(values)
         if found.shape != shape:
             raise ValueError(f"{self.label}.{what} must return shape {shape} here, not {found.shape}")

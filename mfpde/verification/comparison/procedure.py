@@ -215,13 +215,7 @@ def compare(
 
     truth, more = mean_field(reference, problem, at, bool(chosen & {Quantity.W1, Quantity.W2, Quantity.SLICED_W2}))
     notes += more
-    wanted = chosen
-    if Quantity.ENERGY in chosen and not np.isfinite(truth.energy).all():
-        chosen = chosen - {Quantity.ENERGY}
-        notes.append("the energy of the reference is not finite (lyapunov = False): it is not compared")
-    observer = Observer(truth, chosen)
-    if not observer.observables:
-        raise ValueError(f"none of {', '.join(q.value for q in wanted)} exists for this problem and reference")
+    chosen, observer = _observer(truth, chosen, notes)
     runs = _runs(reference, truth, at)
     error = _whole_uncertainty(reference, uncertainty, observer, runs, notes)
     if records is None:
@@ -425,6 +419,18 @@ def _quantities(wanted: Sequence[Quantity] | None, problem: Problem) -> set[Quan
         if not isinstance(q, Quantity):
             raise ValueError(f"quantities are members of mfpde.Quantity, such as Quantity.ENERGY, not {shown(q)}")
     return set(wanted)
+
+
+def _observer(truth: Field, wanted: set[Quantity], notes: list[str]) -> tuple[set[Quantity], Observer]:
+    """What is left of the wanted quantities, and what observes them."""
+    chosen = set(wanted)
+    if Quantity.ENERGY in chosen and not np.isfinite(truth.energy).all():
+        chosen.remove(Quantity.ENERGY)
+        notes.append("the energy of the reference is not finite (lyapunov = False): it is not compared")
+    observer = Observer(truth, chosen)
+    if not observer.observables:
+        raise ValueError(f"none of {', '.join(q.value for q in wanted)} exists for this problem and reference")
+    return chosen, observer
 
 
 def _times(
