@@ -143,15 +143,12 @@ def _recipes() -> dict[str, Recipe]:
     ):
         wanted: tuple[Observable, ...] = (EnergyAt(late),)
         if start == "good":  # the bad start is too narrow for a mesh that takes seconds
-            wanted += () if alpha else (Moment("c", 2, late),)
-            wanted += (Moment("y", 2, late), OutputAt(x, late))
+            wanted += (Moment("c", 2, late), Moment("y", 2, late), OutputAt(x, late))
         # without birth-death the measure becomes narrow, and takes more nodes
         tolerance = {("good", 0.0): 1e-6, ("bad", 0.0): 1e-8}.get((start, alpha), 2e-9)
         parts = (Part(tolerance, wanted, 180.0 if alpha else 600.0, 2.0 * 2**30 if start == "good" else 2e7),)
-        if start == "good" and alpha:  # what asks for more nodes than the others
-            parts += (Part(3e-10, (Moment("c", 2, late),), 180.0),)
         if start == "good":
-            parts += (Part(1e-2, (Marginal("y", edges, late),), 240.0),)
+            parts += (Part(3e-2 if alpha else 1e-2, (Marginal("y", edges, late),), 120.0 if alpha else 240.0),)
         found.append(Recipe(name, "three-gaussians", {"start": start, "alpha": alpha}, parts))
     times = (0.5, 1.0, 2.0)
     found.append(
