@@ -48,6 +48,7 @@ class _Bounded(Controller):
         _fraction("fraction", self.fraction)
         if not (real(self.growth) and self.growth > 1):
             raise ValueError(f"growth must be a number above 1, not {shown(self.growth)}")
+        _in_double_precision(self, "fraction", "reaction", "growth")
 
     def cap(self, bound: float, stiffness: float) -> float:
         """See `Controller.cap`."""
@@ -72,6 +73,7 @@ class FixedStep(Controller):
 
     def __post_init__(self) -> None:
         _positive("dt", self.dt)
+        _in_double_precision(self, "dt")
 
     def first(self, bound: float, stiffness: float) -> float:
         """See `Controller.first`."""
@@ -153,6 +155,7 @@ class ErrorControl(_Bounded):
     def __post_init__(self) -> None:
         _positive("tolerance", self.tolerance)
         self._check()
+        _in_double_precision(self, "tolerance")
 
     def first(self, bound: float, stiffness: float) -> float:
         """See `Controller.first`."""
@@ -177,6 +180,12 @@ class ErrorControl(_Bounded):
         factor = 0.9 * ratio ** (0.7 / 3) * (previous / self.tolerance) ** (0.4 / 3)
         # a step far better than it had to be is luck, and must not shrink the one after the next
         return True, length * min(factor, self.growth), (max(error, 1e-2 * self.tolerance),)
+
+
+def _in_double_precision(controller: Controller, *names: str) -> None:
+    """What steps are computed with: a number of single precision would make them, and then masses, as inaccurate."""
+    for name in names:
+        object.__setattr__(controller, name, float(getattr(controller, name)))
 
 
 def _positive(name: str, value: float) -> None:

@@ -1111,6 +1111,16 @@ class TestResults:
             mf.solve(problem, 40, 0.5, stop=lambda snapshot: steps.append(snapshot.step))
         assert steps == []
 
+    def test_settings_of_single_precision_are_computed_with_in_double(self, well):
+        """They would make the lengths of steps, and with them the mass, as inaccurate as they are."""
+        for single, double in (
+            (mf.ErrorControl(np.float32(1e-4)), mf.ErrorControl(float(np.float32(1e-4)))),
+            (mf.FixedStep(np.float32(0.01)), mf.FixedStep(float(np.float32(0.01)))),
+            (mf.CourantControl(np.float32(0.9)), mf.CourantControl(float(np.float32(0.9)))),
+        ):
+            one, other = (mf.solve(well, 40, 0.1, controller=controller) for controller in (single, double))
+            np.testing.assert_array_equal(one.state.mu, other.state.mu)
+
     def test_words_of_its_own_that_fail_cost_no_run(self, well):
         """What has no words, a controller of the user's or what it holds, has a line of its class and its fields."""
 
