@@ -127,8 +127,9 @@ class Solver:
             ("algebra", algebra, Algebra),
         ):
             if thing is not None and not isinstance(thing, kind):
+                article = "an" if kind is Algebra else "a"
                 raise ValueError(
-                    f"{name} must be a {kind.__name__} object such as {EXAMPLES[name]}, not {shown(thing)}"
+                    f"{name} must be {article} {kind.__name__} object such as {EXAMPLES[name]}, not {shown(thing)}"
                 )
         if t_end is not None and not (real(t_end) and t_end > 0.0):
             raise ValueError(f"t_end = {shown(t_end)} must be finite and lie after the start, t = 0")

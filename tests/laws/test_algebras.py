@@ -90,5 +90,5 @@ def test_the_solver_says_what_it_computes_with():
     problem = P.linear_neuron()
     assert "NumpyAlgebra()" in repr(mf.Solver(problem, 20, algebra=mf.NumpyAlgebra()))
     assert "Algebra" not in repr(mf.Solver(problem, 20))
-    with pytest.raises(ValueError, match=r"algebra must be a Algebra object such as mf.NumpyAlgebra\(\), not 'numpy'"):
+    with pytest.raises(ValueError, match=r"algebra must be an Algebra object such as mf.NumpyAlgebra\(\), not 'numpy'"):
         mf.solve(problem, 20, algebra="numpy")
