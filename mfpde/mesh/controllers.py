@@ -185,7 +185,8 @@ class ErrorControl(_Bounded):
 def _in_double_precision(controller: Controller, *names: str) -> None:
     """What steps are computed with: a number of single precision would make them, and then masses, as inaccurate."""
     for name in names:
-        object.__setattr__(controller, name, float(getattr(controller, name)))
+        if isinstance(value := getattr(controller, name), np.floating):
+            object.__setattr__(controller, name, float(value))
 
 
 def _positive(name: str, value: float) -> None:
