@@ -10,6 +10,7 @@ from mfpde.mesh.faces import Faces, Padded, ghost_faces, ghost_rows
 from mfpde.mesh.numpy_implicit import implicit_line
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.transport_operator import Metric, Outflow, TransportOperator
+from mfpde.support.arguments import read_only
 from mfpde.support.arrays import Array
 
 __all__ = ["NumpyTransport"]
@@ -35,7 +36,7 @@ class NumpyTransport(TransportOperator):
     TypeError
         If `scheme` is no scheme, or does not state what a scheme has to.
     ValueError
-        Besides those of all operators, if fluxes do not have one entry a face.
+        Besides those of all operators, if fluxes do not broadcast to one entry a face, or are not real.
 
     Examples
     --------
@@ -65,13 +66,12 @@ class NumpyTransport(TransportOperator):
         axis, n, rows = grid.axes[i], grid.shape[i], ghost_rows(grid.axes[i], grid.shape[i], ghost)
 
         def padded(values: Array) -> Array:
-            return np.moveaxis(values, i, 0)[rows]
+            return read_only(np.moveaxis(values, i, 0)[rows])[0]
 
         g = self._rates[i]
         if not isinstance(g, float):
             g = np.moveaxis(g.reshape((1,) * (grid.dimension - g.ndim) + g.shape), i, 0)
-            if len(g) > 1:
-                g = g[ghost_faces(axis, n, ghost)]
+            (g,) = read_only(g[ghost_faces(axis, n, ghost)] if len(g) > 1 else g)
         return Faces.of(
             Padded(
                 n=n,
@@ -93,6 +93,8 @@ class NumpyTransport(TransportOperator):
         """The fluxes that a scheme gives across axis `i`, its first one: none through walls, one through a seam."""
         n = self.grid.shape[i]
         shape = (n + 1, *(size for j, size in enumerate(self.grid.shape) if j != i))
+        if (kind := np.asarray(flux).dtype).kind not in "fiu":
+            raise ValueError(f"the fluxes of {self.scheme!r} must be real numbers, not {kind}")
         try:
             flux = np.array(np.broadcast_to(flux, shape), dtype=np.float64)
         except ValueError:

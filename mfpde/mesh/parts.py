@@ -13,10 +13,13 @@ from mfpde.equation.measures.base import Measure
 from mfpde.equation.terms import Frozen, Term
 from mfpde.mesh.constants import FLUSH
 from mfpde.mesh.semidiscrete import Coefficients, Departure, Evaluation, Flow, Outcome, Part, Substep
+from mfpde.support.arguments import read_only
 from mfpde.support.arrays import Array
 
 __all__ = ["OwnTerms", "ReactionPart", "TransportPart", "gain", "positivity_bound", "stabilised_bound"]
 
+MOST_DRIFT = 1e-10
+"""Share of the mass that a term may lose or win by rounding though it keeps it."""
 MOST_STAGES = 40
 """Stages of a stabilised step at most: beyond, an implicit method is the better choice."""
 
@@ -190,10 +193,10 @@ class OwnTerms(Part):
 
     def __init__(self, terms: Sequence[Term], cells: Callable[[Measure], Array]) -> None:
         self.terms = terms
-        self._cells = functools.cache(cells)
+        self._cells = functools.cache(lambda measure: read_only(cells(measure))[0])
 
     def _frozen(self, flow: Flow, V: Array, temperature: float) -> Frozen:
-        return Frozen(flow.grid, V, temperature, self._cells)
+        return Frozen(flow.grid, read_only(V)[0], temperature, self._cells)
 
     def advance(self, flow: Flow, start: Evaluation, substep: Substep) -> Outcome:
         """The density after a step of all terms."""
@@ -205,7 +208,9 @@ class OwnTerms(Part):
             if len(order) > 1:  # one after the other alone would be of first order
                 order, length = (*order, *reversed(order)), 0.5 * length
             for term in order:
-                mu = _checked(term, "advance", term.advance(mu, frozen, length), flow)
+                new = _checked(term, "advance", term.advance(read_only(mu)[0], frozen, length), flow)
+                _keeps_what_it_says(term, mu, new, flow)
+                mu = new
             return mu
 
         return Outcome(_with_frozen_potential(flow, start, substep.corrector, solution))
@@ -215,7 +220,7 @@ class OwnTerms(Part):
         frozen = self._frozen(flow, departure.at.V, departure.temperature)
         slope, mu, total = departure.slope, departure.at.mu, 0.0
         for term in self.terms:
-            total -= flow.algebra.dot(slope, _checked(term, "rate", term.rate(mu, frozen), flow))
+            total -= flow.algebra.dot(slope, _checked(term, "rate", term.rate(read_only(mu)[0], frozen), flow))
         return total * flow.grid.cell_volume
 
 
@@ -223,4 +228,18 @@ def _checked(term: Term, what: str, values: Array, flow: Flow) -> Array:
     """What a term has given, if it is an array on the cells."""
     if np.shape(values) != flow.grid.shape:
         raise ValueError(f"{type(term).__name__}.{what} gave shape {np.shape(values)}, the mesh has {flow.grid.shape}")
+    if (kind := np.asarray(values).dtype).kind not in "fiu":
+        raise ValueError(f"{type(term).__name__}.{what} must give real numbers, not {kind}")
     return np.ascontiguousarray(values, dtype=np.float64)
+
+
+def _keeps_what_it_says(term: Term, before: Array, after: Array, flow: Flow) -> None:
+    """Refuse a density that has turned negative, and mass lost or won by a term that says it keeps it."""
+    if flow.scheme.positive and (least := float(after.min())) < 0.0:
+        raise ValueError(f"{type(term).__name__}.advance gave a negative density (minimum {least:.3g})")
+    change = float(after.sum()) / float(before.sum()) - 1.0
+    if flow.balanced and abs(change) > MOST_DRIFT:
+        raise ValueError(
+            f"{type(term).__name__}.advance changed the mass by {change:.2g} of it; a term that does not keep the mass "
+            "says balanced = False"
+        )

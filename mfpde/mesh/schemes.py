@@ -20,7 +20,7 @@ from mfpde.mesh.faces import Faces, middle, stencil_weights
 from mfpde.support.arguments import real, shown
 from mfpde.support.arrays import Array
 
-__all__ = ["Limiter", "Muscl", "ScharfetterGummel", "Scheme", "Upwind", "Weno5"]
+__all__ = ["Limiter", "Muscl", "ScharfetterGummel", "Scheme", "Upwind", "Weno5", "is_compiled"]
 
 
 class Limiter(enum.Enum):
@@ -117,7 +117,13 @@ class Scheme:
         """
         if self.row is None:
             raise TypeError(f"{type(self).__name__} has no fluxes: a scheme needs `row` or `faces`, see mfpde.Scheme")
-        return np.asarray(self.row(at.mu, at.V, at.g, at.h, at.temperature))
+        try:
+            return np.asarray(self.row(at.mu, at.V, at.g, at.h, at.temperature))
+        except ValueError as error:
+            if "truth value" not in str(error):
+                raise
+            remedy = "it is called with arrays: write np.where and np.maximum instead of if"
+            raise ValueError(f"the row of {self!r} asks whether an array is true; {remedy}") from error
 
     def velocity(self, at: Faces) -> Array:
         """``v = -g dV/dx`` at the faces, whose outflow bounds the step: by default from the two cells beside them."""
@@ -365,6 +371,28 @@ class ScharfetterGummel(Scheme):
     def structure(self) -> structures.Fitted:
         """The scheme as a structure that compiled code knows."""
         return structures.Fitted()
+
+
+def is_compiled(scheme: Scheme) -> bool:
+    """Whether compiled code has the fluxes of a scheme: those of a subclass with fluxes of its own it has not.
+
+    Raises
+    ------
+    TypeError
+        If a class asks for its `row` to be compiled and has more than that.
+    """
+    for kind in type(scheme).__mro__:
+        more = [name for name in ("faces", "velocity", "conductance") if name in vars(kind)]
+        if "structure" in vars(kind):
+            break
+        if vars(kind).get("compiled") and (more or scheme.limited):
+            raise TypeError(
+                f"{scheme!r}: what is compiled is a `row`, with the velocity and the conductance of mfpde.Scheme and "
+                f"no limiter, not {', '.join(more) or 'limited'}; with compiled = False it runs in NumPy"
+            )
+        if more or ("row" in vars(kind) and "compiled" not in vars(kind) and scheme.structure() is not None):
+            return False
+    return scheme.compiled
 
 
 # ---------------------------------------------------------------------------------------------------------------------

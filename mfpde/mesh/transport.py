@@ -13,7 +13,7 @@ import numpy as np
 from mfpde.equation.grid import Axis, End, Grid
 from mfpde.mesh.compiled import structures
 from mfpde.mesh.constants import ROUND_UP
-from mfpde.mesh.schemes import Scheme
+from mfpde.mesh.schemes import Scheme, is_compiled
 from mfpde.mesh.transport_operator import Metric, Outflow, TransportOperator, face_shape
 from mfpde.support.arrays import Array
 from mfpde.support.threads import THREADED_SIZE, available, in_shares
@@ -107,7 +107,7 @@ def _kernels() -> ModuleType:
 def _kernels_for(scheme: Scheme) -> Any:
     """The compiled sweeps for a scheme."""
     kernels = _kernels()
-    if not scheme.compiled:
+    if not is_compiled(scheme):
         raise TypeError(f"{scheme!r} is not compiled; NumpyTransport runs it, as a solver does by itself")
     structure = scheme.structure()
     if structure is not None:

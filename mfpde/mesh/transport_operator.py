@@ -370,4 +370,6 @@ def _checked(scheme: Scheme) -> Scheme:
             raise TypeError(f"{type(scheme).__name__} does not state its {name}; see mfpde.Scheme")
     if not (whole(scheme.ghost) and scheme.ghost >= 1):
         raise TypeError(f"{type(scheme).__name__}: ghost must be an integer of at least 1, not {shown(scheme.ghost)}")
+    if not (real(scheme.positivity) and scheme.positivity > 0.0):
+        raise TypeError(f"{type(scheme).__name__}: positivity must be above 0, not {shown(scheme.positivity)}")
     return scheme

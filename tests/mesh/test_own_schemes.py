@@ -162,3 +162,76 @@ def test_structures_of_formulae_have_names_of_their_own():
     one, other = (type(kernels_of(FORMULAE[ghost], ghost).structure) for ghost in (1, 2))
     assert one.__name__ != other.__name__
     assert kernels_of(FORMULAE[1], 1) is kernels_of(FORMULAE[1], 1)
+
+
+def with_row(row, **attributes):
+    own = {"name": "mine", "order": 1, "ghost": 1, "row": staticmethod(row), **attributes}
+    return type("Mine", (mf.Scheme,), own)()
+
+
+@pytest.mark.parametrize(
+    ("own", "error", "message"),
+    [
+        (with_row(lambda mu, V, g, h, tau: mu[0] if V[0] > V[1] else mu[1]), ValueError, "np.where and np.maximum"),
+        (with_row(lambda mu, V, g, h, tau: 1j * mu[0]), ValueError, "must be real numbers, not complex128"),
+        (with_row(lambda mu, V, g, h, tau: mu.sum(), compiled=True), TypeError, "cannot be compiled .* runs in NumPy"),
+        (with_row(upwind, positivity=0.0), TypeError, "positivity must be above 0, not 0.0"),
+    ],
+)
+def test_what_a_scheme_does_wrong_is_said(own, error, message):
+    with pytest.raises(error, match=message):
+        mf.solve(mf.problems.quadratic_well(), 20, scheme=own, progress=False)
+
+
+def test_fluxes_that_are_no_numbers_end_a_run_by_name():
+    own = with_row(lambda mu, V, g, h, tau: np.nan * mu[0])
+    solution = mf.solve(mf.problems.quadratic_well(), 20, scheme=own, progress=False, throw=False)
+    assert solution.result is mf.Result.NOT_FINITE
+
+
+def test_a_subclass_of_ours_with_fluxes_of_its_own_runs_with_them():
+    """Compiled code has those of the parent: they would be taken in silence."""
+
+    @dataclass(frozen=True)
+    class Still(mf.Muscl):
+        def faces(self, at):
+            return 0.0 * super().faces(at)
+
+    @dataclass(frozen=True)
+    class Slower(mf.Upwind):
+        def velocity(self, at):
+            return 0.5 * super().velocity(at)
+
+    @dataclass(frozen=True)
+    class Renamed(mf.Muscl):
+        name = "renamed"
+
+    well = mf.problems.quadratic_well(alpha=0.0)
+    still = mf.solve(well, 40, scheme=Still(), progress=False)
+    np.testing.assert_allclose(still.density[0], still.density[-1], atol=1e-14)
+    slow, plain, half = (
+        mf.solve(well, 40, t_end, scheme=scheme, controller=mf.FixedStep(t_end / 64), progress=False).density[-1]
+        for t_end, scheme in ((0.5, Slower()), (0.5, mf.Upwind()), (0.25, mf.Upwind()))
+    )
+    assert np.abs(slow - plain).max() > 0.01
+    np.testing.assert_allclose(slow, half, atol=1e-13)
+    assert isinstance(mf.Solver(well, 40, scheme=Renamed()).flow.transport, mf.Transport)
+    with pytest.raises(TypeError, match="is not compiled; NumpyTransport runs it"):
+        mf.Transport(box((8,)), Still())
+
+
+@pytest.mark.parametrize("more", [{"velocity": lambda self, at: 0.0}, {"limited": True}])
+def test_what_a_compiled_row_would_leave_out_is_refused(more):
+    with pytest.raises(TypeError, match="what is compiled is a `row`, with the velocity and the conductance"):
+        mf.solve(mf.problems.quadratic_well(), 20, scheme=with_row(upwind, compiled=True, **more))
+
+
+def test_rows_cannot_be_written_to():
+    """They are views of the same cells: what is written to one is read in the next."""
+
+    def row(mu, V, g, h, tau):
+        mu[0][...] = 0.0
+        return upwind(mu, V, g, h, tau)
+
+    with pytest.raises(ValueError, match="read-only"):
+        mf.solve(mf.problems.quadratic_well(), 20, scheme=with_row(row), progress=False)

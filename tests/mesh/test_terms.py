@@ -177,3 +177,30 @@ def test_the_energy_may_rise_without_a_warning():
 def test_other_discretisations_refuse_terms_by_name(other):
     with pytest.raises(ValueError, match=r"terms of the problem's own \(Replacement\(k=2.0\)\) act on a mesh only"):
         other(problem(Replacement(), temperature=0.0))
+
+
+class Broken(mf.Term):
+    """A term whose ``advance`` is given."""
+
+    def __init__(self, advance):
+        self._advance = advance
+
+    def rate(self, mu, at):
+        return -mu
+
+    def advance(self, mu, at, length):
+        return self._advance(mu)
+
+
+@pytest.mark.parametrize(
+    ("advance", "message"),
+    [
+        (lambda mu: mu - 1.0, r"Broken.advance gave a negative density \(minimum -1\)"),
+        (lambda mu: 0.9 * mu, r"Broken.advance changed the mass by -0.1 of it; a term .* says balanced = False"),
+        (lambda mu: 1j * mu, "Broken.advance must give real numbers, not complex128"),
+        (lambda mu: np.multiply(mu, 0.5, out=mu), "read-only"),
+    ],
+)
+def test_what_a_term_does_wrong_is_said(advance, message):
+    with pytest.raises(ValueError, match=message):
+        mf.solve(problem(Broken(advance)), 20, progress=False)

@@ -32,7 +32,7 @@ from mfpde.mesh.compiled.lanes import (
 )
 from mfpde.mesh.constants import FLUSH
 from mfpde.mesh.numpy_transport import NumpyTransport
-from mfpde.mesh.schemes import Scheme
+from mfpde.mesh.schemes import Scheme, is_compiled
 from mfpde.mesh.transport import Transport
 from mfpde.mesh.transport_operator import Metric, TransportOperator
 from mfpde.support.arrays import Array
@@ -225,7 +225,7 @@ class CompiledAlgebra(Algebra):
         self, grid: Grid, scheme: Scheme, metric: Metric | None = None, log_base: Array | None = None
     ) -> TransportOperator:
         """The operator of `Transport`, or where the scheme has no compiled row, of `NumpyTransport`."""
-        operator = Transport if scheme.compiled else NumpyTransport
+        operator = Transport if is_compiled(scheme) else NumpyTransport
         return operator(grid, scheme, metric, log_base)
 
     def survey(self, mu: Array, V: Array) -> Survey:

@@ -11,6 +11,9 @@ import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from numba import types
+from numba.core.errors import NumbaError
+
 from mfpde.mesh.compiled import outflow as out
 from mfpde.mesh.compiled import sweep as walk
 from mfpde.mesh.compiled.lines import close_walls, fill, four_rows, mesh_row, row, row_of, scale, six_rows, two_rows
@@ -53,10 +56,26 @@ def kernels_of(formula: Callable[..., Any], rows: int) -> Kernels:
 
     # numba takes structures whose classes have one name for each other, finds out, and looks again, slowly
     Own.__name__ = Own.__qualname__ = f"Own{next(_numbers)}"
-    _register(Own, jit(getattr(formula, "py_func", formula)), rows)
+    _register(Own, _compiled(formula, rows), rows)
     out.velocities.register(Own)(out.of_two)
     out.conductances.register(Own)(out.of_temperature)
     return Kernels(Own(), uncached(walk.sweep), uncached(out.outflow))
+
+
+def _compiled(formula: Callable[..., Any], rows: int) -> Any:
+    """The formula, compiled for tuples of ``2 rows`` numbers: what is wrong with it is said here."""
+    made = jit(getattr(formula, "py_func", formula))
+    if hasattr(made, "compile"):
+        around = types.UniTuple(types.float64, 2 * rows)
+        try:
+            made.compile((around, around, types.float64, types.float64, types.float64))
+        except NumbaError as error:
+            reason = next(line for line in reversed(str(error).split("\n")) if line.strip())
+            name = getattr(formula, "__qualname__", repr(formula))
+            raise TypeError(
+                f"{name} cannot be compiled ({reason.strip()}); with compiled = False it runs in NumPy"
+            ) from error
+    return made
 
 
 @inlined
