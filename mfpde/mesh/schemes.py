@@ -76,18 +76,19 @@ class Scheme:
 
     Examples
     --------
-    Second order without a limiter, which does not keep the sign:
+    Donor cells as Rusanov writes them, a central flux and a dissipation:
 
     >>> from dataclasses import dataclass
     >>> import mfpde as mf
     >>> @dataclass(frozen=True)
-    ... class Central(mf.Scheme):
-    ...     name, order, ghost, positive = "central", 2, 1, False
+    ... class Rusanov(mf.Scheme):
+    ...     name, order, ghost = "rusanov", 1, 1
     ...
     ...     @staticmethod
     ...     def row(mu, V, g, h, tau):
-    ...         return -g * (V[1] - V[0]) / h * (mu[0] + mu[1]) / 2 - tau * g * (mu[1] - mu[0]) / h
-    >>> mf.solve(mf.problems.quadratic_well(), shape=(50,), scheme=Central()).result.name
+    ...         v = -g * (V[1] - V[0]) / h
+    ...         return v * (mu[0] + mu[1]) / 2 - (abs(v) / 2 + tau * g / h) * (mu[1] - mu[0])
+    >>> mf.solve(mf.problems.quadratic_well(), shape=(50,), scheme=Rusanov()).result.name
     'SUCCESS'
     """
 
