@@ -16,7 +16,7 @@ from mfpde.mesh.semidiscrete import Coefficients, Departure, Evaluation, Flow, O
 from mfpde.support.arguments import read_only
 from mfpde.support.arrays import Array
 
-__all__ = ["OwnTerms", "ReactionPart", "TransportPart", "gain", "positivity_bound", "stabilised_bound"]
+__all__ = ["OwnTerms", "ReactionPart", "TransportPart", "stabilised_bound"]
 
 MOST_DRIFT = 1e-10
 """Share of the mass that a term may lose or win by rounding though it keeps it."""
@@ -29,24 +29,24 @@ MOST_STAGES = 40
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def positivity_bound(flow: Flow, at: Evaluation, temperature: float) -> float:
+def _positivity_bound(flow: Flow, at: Evaluation, temperature: float) -> float:
     """The longest forward Euler step of the transport that keeps the density positive."""
     outflow = flow.outflow(at, temperature).rate
     return math.inf if outflow == 0.0 else flow.scheme.positivity / outflow
 
 
 def stabilised_bound(flow: Flow, at: Evaluation, temperature: float) -> float:
-    """The longest transport step, if one beyond `positivity_bound` takes as many stages as the diffusion needs."""
-    positive = positivity_bound(flow, at, temperature)
+    """The longest transport step, if one beyond `_positivity_bound` takes as many stages as the diffusion needs."""
+    positive = _positivity_bound(flow, at, temperature)
     if temperature == 0.0:
         return positive
     drift = flow.outflow(at).rate
     limit = math.inf if drift == 0.0 else 0.5 * flow.scheme.positivity / drift
     stiffness = _stiffness(flow, at, temperature)
-    return max(positive, min(limit, 0.5 * gain(MOST_STAGES) / stiffness if stiffness > 0 else math.inf))
+    return max(positive, min(limit, 0.5 * _gain(MOST_STAGES) / stiffness if stiffness > 0 else math.inf))
 
 
-def gain(stages: int) -> float:
+def _gain(stages: int) -> float:
     """``s^2 + s - 2``: twice the negative real stability interval of Runge-Kutta-Legendre steps of order 2."""
     return float(stages * stages + stages - 2)
 
@@ -65,7 +65,7 @@ class TransportPart(Part):
         """The density after a step of the transport; None where it would outgrow its bound."""
         if substep.stabilised:
             temperature = substep.at.temperature(0.5)
-            if temperature > 0.0 and substep.length > positivity_bound(flow, start, temperature):
+            if temperature > 0.0 and substep.length > _positivity_bound(flow, start, temperature):
                 return _stabilised(flow, start, substep.length, temperature)
         return _strong_stability_preserving(flow, start, substep)
 
@@ -86,7 +86,7 @@ def _strong_stability_preserving(flow: Flow, start: Evaluation, substep: Substep
         if i > 0:
             stage = flow.evaluate(mu)
         temperature = substep.at.temperature(c)
-        bound = min(bound, positivity_bound(flow, stage, temperature))
+        bound = min(bound, _positivity_bound(flow, stage, temperature))
         if length > bound:
             return Outcome(None, bound=bound)
         rate = substep.first_rate if i == 0 else None
@@ -108,10 +108,10 @@ def _stabilised(flow: Flow, start: Evaluation, length: float, temperature: float
         return Outcome(None, bound=bound)
     need = 2.0 * length * _stiffness(flow, start, temperature)
     stages = max(3, math.ceil(0.5 * (math.sqrt(9.0 + 4.0 * need) - 1.0)))
-    weight, rate_of = 4.0 / gain(stages), flow.transport.rate
+    weight, rate_of = 4.0 / _gain(stages), flow.transport.rate
 
     def b(j: int) -> float:
-        return 1 / 3 if j < 2 else gain(j) / (2 * j * (j + 1))
+        return 1 / 3 if j < 2 else _gain(j) / (2 * j * (j + 1))
 
     # no positivity limiter here: it is made for Euler steps. A step that turns negative is refused below.
     first = rate_of(start.mu, start.V, None, None, temperature)

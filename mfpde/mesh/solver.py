@@ -262,8 +262,7 @@ class Solver:
                 return new, StepInfo(None, dt, 0.0, 0.0, 0, first_rate, bound, outflow.cell)
             # what is left to `until` may be as short as it is asked for
             if not (dt > floor or t_new == until):
-                finite = finite and bool(np.isfinite(first_rate).all())
-                result = Result.DT_MIN if finite else Result.NOT_FINITE
+                result = Result.DT_MIN if finite and np.isfinite(first_rate).all() else Result.NOT_FINITE
                 return state, StepInfo(result, dt, None, 0.0, redone, first_rate, bound, outflow.cell)
             at = Coefficients(
                 _within(alpha, clock, state.t, t_new, length),

@@ -16,7 +16,19 @@ from numba.core.errors import NumbaError
 
 from mfpde.mesh.compiled import outflow as out
 from mfpde.mesh.compiled import sweep as walk
-from mfpde.mesh.compiled.lines import close_walls, fill, four_rows, mesh_row, row, row_of, scale, six_rows, two_rows
+from mfpde.mesh.compiled.lines import (
+    close_walls,
+    fill,
+    four_rows,
+    mesh_row,
+    row,
+    row_of,
+    scale,
+    six_mesh_rows,
+    six_ring_rows,
+    six_rows,
+    two_rows,
+)
 from mfpde.mesh.compiled.options import inlined, jit, uncached
 from mfpde.support.pointers import at, put, shift
 
@@ -104,11 +116,6 @@ def _four_of_ring(ring, f):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _six_of_ring(ring, f):  # type: ignore[no-untyped-def]
-    return row(ring, f - 3), row(ring, f - 2), row(ring, f - 1), row(ring, f), row(ring, f + 1), row(ring, f + 2)
-
-
-@inlined
 def _two_of_mesh(cells, axis, f):  # type: ignore[no-untyped-def]
     return mesh_row(cells, axis, f - 1), mesh_row(cells, axis, f)
 
@@ -123,22 +130,10 @@ def _four_of_mesh(cells, axis, f):  # type: ignore[no-untyped-def]
     )
 
 
-@inlined
-def _six_of_mesh(cells, axis, f):  # type: ignore[no-untyped-def]
-    return (
-        mesh_row(cells, axis, f - 3),
-        mesh_row(cells, axis, f - 2),
-        mesh_row(cells, axis, f - 1),
-        mesh_row(cells, axis, f),
-        mesh_row(cells, axis, f + 1),
-        mesh_row(cells, axis, f + 2),
-    )
-
-
 _ROWS = {
     1: (_two, two_rows, _two_of_ring, _two_of_mesh),
     2: (_four, four_rows, _four_of_ring, _four_of_mesh),
-    3: (_six, six_rows, _six_of_ring, _six_of_mesh),
+    3: (_six, six_rows, six_ring_rows, six_mesh_rows),
 }
 """By ghost rows: the numbers of an entry, and the rows around a face of a buffer, a ring, the mesh."""
 
