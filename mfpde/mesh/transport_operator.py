@@ -372,4 +372,10 @@ def _checked(scheme: Scheme) -> Scheme:
         raise TypeError(f"{type(scheme).__name__}: ghost must be an integer of at least 1, not {shown(scheme.ghost)}")
     if not (real(scheme.positivity) and scheme.positivity > 0.0):
         raise TypeError(f"{type(scheme).__name__}: positivity must be above 0, not {shown(scheme.positivity)}")
+    by_row, by_faces = (next(k for k in type(scheme).__mro__ if name in vars(k)) for name in ("row", "faces"))
+    if by_faces is not Scheme and by_row is not by_faces and issubclass(by_row, by_faces):
+        raise TypeError(
+            f"{by_row.__name__} has a `row` that nothing asks: its fluxes are the `faces` of {by_faces.__name__}; "
+            "derive it from mfpde.Scheme, or give it `faces`"
+        )
     return scheme

@@ -220,6 +220,14 @@ def test_a_subclass_of_ours_with_fluxes_of_its_own_runs_with_them():
         mf.Transport(box((8,)), Still())
 
 
+@pytest.mark.parametrize("parent", [mf.Upwind, mf.Muscl, mf.Weno5, mf.ScharfetterGummel])
+def test_a_row_in_a_subclass_of_ours_is_refused(parent):
+    """Their fluxes are `faces`, which do not ask for a row: it would be left out in silence."""
+    own = type("Own", (parent,), {"row": staticmethod(upwind)})
+    with pytest.raises(TypeError, match=f"Own has a `row` that nothing asks: .* `faces` of {parent.__name__}"):
+        mf.solve(mf.problems.double_well_sampling(), 20, scheme=own())
+
+
 @pytest.mark.parametrize("more", [{"velocity": lambda self, at: 0.0}, {"limited": True}])
 def test_what_a_compiled_row_would_leave_out_is_refused(more):
     with pytest.raises(TypeError, match="what is compiled is a `row`, with the velocity and the conductance"):
