@@ -56,6 +56,7 @@ from .lagrangian.fluctuations import Fluctuations as Fluctuations
 from .lagrangian.fluctuations import fluctuations as fluctuations
 from .mesh.algebra import Algebra as Algebra
 from .mesh.compiled.algebra import CompiledAlgebra as CompiledAlgebra
+from .mesh.conclusion import SolveError as SolveError
 from .mesh.controllers import CourantControl as CourantControl
 from .mesh.controllers import ErrorControl as ErrorControl
 from .mesh.controllers import FixedStep as FixedStep
@@ -72,7 +73,6 @@ from .mesh.numpy_algebra import NumpyAlgebra as NumpyAlgebra
 from .mesh.numpy_transport import NumpyTransport as NumpyTransport
 from .mesh.record import Result as Result
 from .mesh.record import State as State
-from .mesh.run import SolveError as SolveError
 from .mesh.run import solve as solve
 from .mesh.schemes import Limiter as Limiter
 from .mesh.schemes import Muscl as Muscl

@@ -86,6 +86,10 @@ _OnEndMass = Annotated[
         show_default=False,
     ),
 ]
+_NoEstimate = Annotated[
+    bool,
+    typer.Option("--no-estimate", help="Do not estimate errors: a run on half the cells that goes along is left out."),
+]
 _GoOn = Annotated[
     bool,
     typer.Option("--resume", help="Go on if the file holds this run, not at its end; for jobs that are restarted."),
@@ -106,6 +110,7 @@ def run(
     checkpoint: CheckpointEvery = None,
     time_limit: TimeLimit = None,
     on_end_mass: _OnEndMass = None,
+    no_estimate: _NoEstimate = False,
     go_on: _GoOn = False,
     no_plot: NoPlot = False,
     quiet: Quiet = False,
@@ -118,6 +123,7 @@ def run(
             changes = setting_changes(settings or [])
             changes |= toml_changes(arguments)
             changes |= {"output.plot": False} if no_plot else {}
+            changes |= {"estimate": False} if no_estimate else {}
             job = _job(what, changes, output, force=force, go_on=go_on)
             if job.goes_on and _is_done(job, quiet=quiet):
                 return

@@ -18,7 +18,7 @@ import numpy as np
 from mfpde.support.arguments import entries, one_of, real, require, shown, whole
 from mfpde.support.arrays import Array
 
-__all__ = ["Axis", "End", "Grid", "as_axes", "axis_number", "box"]
+__all__ = ["Axis", "End", "Grid", "as_axes", "axis_number", "box", "half"]
 
 
 MOST_CELLS = 2**40
@@ -266,3 +266,9 @@ class Grid:
     def __repr__(self) -> str:
         cells = " x ".join(str(n) for n in self.shape)
         return f"Grid({cells}: {', '.join(repr(axis) for axis in self.axes)})"
+
+
+def half(grid: Grid) -> Grid | None:
+    """The mesh with half the cells along each axis; None where no axis has more than 4."""
+    shape = tuple(max(4, (n + 1) // 2) for n in grid.shape)
+    return None if shape == grid.shape else Grid(grid.axes, shape)

@@ -216,6 +216,16 @@ class RunOptions:
             "What is done when mass reaches an end of the mesh.", "on_end_mass", "--on-end-mass", FILE, again=FILE
         ),
     )
+    estimate: bool = field(
+        default=True,
+        metadata=_is(
+            "Whether the run says how accurate it is.",
+            "estimate",
+            "--no-estimate",
+            FILE,
+            again=FILE,
+        ),
+    )
     algebra: Algebra | None = field(
         default=None,
         metadata=_is("What arrays are worked on with.", COMPILED, COMPILED, COMPILED, settles=False),
@@ -233,6 +243,7 @@ class RunOptions:
             initial=(self.initial, one_of(Measure, State, Solution) | ARRAY | NONE),
             throw=(self.throw, FLAG),
             overwrite=(self.overwrite, FLAG),
+            estimate=(self.estimate, FLAG),
         )
         object.__setattr__(self, "on_end_mass", member(OnEndMass, self.on_end_mass, "on_end_mass"))
         require(

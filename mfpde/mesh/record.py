@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mfpde.equation.grid import Grid
     from mfpde.support.files.frames import StoredDensity
 
-__all__ = ["COLUMNS", "Record", "Result", "State", "run_stats"]
+__all__ = ["COLUMNS", "ERRORS", "Errors", "Record", "Result", "State", "run_stats"]
 
 
 COLUMNS: dict[str, str] = {
@@ -100,6 +100,74 @@ class State:
     memory: tuple[float, ...] = ()
 
 
+ERRORS: dict[str, str] = {
+    "divisor": "by what the difference between run and companion is divided",
+    "energy": "of E[mu], with a temperature of the free energy",
+    "response": "of u = int Phi dmu",
+    "mean": "of int x dmu / int dmu along each axis",
+    "second_moment": "of int x^2 dmu along each axis",
+}
+"""What has an estimated error, and what stands beside it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Errors:
+    """Estimated errors of a run at its save times, absolute; NaN where there are none.
+
+    They are estimates, no bounds: ``docs/accuracy.md`` says how they are made, and how good they are.
+
+    Attributes
+    ----------
+    divisor : array, shape (m,)
+        By what the difference between run and companion is divided: 3 where errors can be expected to be of second
+        order, else 1.
+    energy : array, shape (m,)
+        Of ``E[mu]``; at a temperature above 0 of the free energy.
+    response : array, shape (m, r)
+        Of ``u = int Phi dmu``.
+    mean, second_moment : array, shape (m, d)
+        Of ``int x dmu / int dmu`` and ``int x^2 dmu`` along each axis.
+    unseen : array, shape (1 + r + 2 d,)
+        What the start has lost on the mesh and the companion has not, of all of them in this order: it is in every
+        later row.
+    cells : tuple of int
+        The companion's mesh; empty where there was none.
+    reason : str
+        Why estimates are missing; empty where they are not.
+    """
+
+    divisor: Array
+    energy: Array
+    response: Array
+    mean: Array
+    second_moment: Array
+    unseen: Array
+    cells: tuple[int, ...] = ()
+    reason: str = ""
+
+    @staticmethod
+    def width(dimension: int, components: int) -> int:
+        """The numbers of a row of `table`."""
+        return 2 + components + 2 * dimension
+
+    @staticmethod
+    def of(table: Array, unseen: Array, components: int, cells: tuple[int, ...], reason: str) -> Errors:
+        """The errors in a table, a row for each save time, of a response of so many components."""
+        r, d = components, (table.shape[1] - 2 - components) // 2
+        response, mean, second = np.split(table[:, 2:].copy(), [r, r + d], axis=1)
+        return Errors(table[:, 0].copy(), table[:, 1].copy(), response, mean, second, unseen, cells, reason)
+
+    @staticmethod
+    def missing(saves: int, dimension: int, components: int, reason: str) -> Errors:
+        """No errors, and why."""
+        table = np.full((saves, Errors.width(dimension, components)), math.nan)
+        return Errors.of(table, table[0, 1:], components, (), reason)
+
+    def table(self) -> Array:
+        """All of them, a row for each save time."""
+        return np.column_stack([self.divisor, self.energy, self.response, self.mean, self.second_moment])
+
+
 @dataclass(eq=False)
 class Record:
     """What a run leaves behind, as a file holds it: numbers and plain values, without the problem's object.
@@ -142,6 +210,10 @@ class Record:
     remarks : list of str or None
         What the run's numbers do not say: that there is no certificate, that the equation does not minimise the energy.
         None when loaded from a file of an early version.
+    errors : Errors or None
+        Estimated errors at the save times. None when loaded from a file of an early version.
+    companion : State or None
+        The last state of the run that they are estimated with; None where there is none.
     """
 
     grid: Grid
@@ -161,6 +233,8 @@ class Record:
     name: str = "problem"
     fingerprint: str = field(default="", repr=False)
     remarks: list[str] | None = None
+    errors: Errors | None = None
+    companion: State | None = None
 
 
 def run_stats(diagnostics: Mapping[str, Array], *, balanced: bool, evaluations: int, leak: float) -> dict[str, Any]:

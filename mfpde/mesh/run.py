@@ -16,12 +16,14 @@ from mfpde.equation.convexity import no_certificate
 from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.grid import Grid
 from mfpde.equation.measures.base import Measure
-from mfpde.equation.problem import Problem, Reaction
-from mfpde.equation.schedules import Constant
+from mfpde.equation.problem import Problem
 from mfpde.mesh.algebra import Algebra
 from mfpde.mesh.box import MOST_EXTENSIONS, extended
+from mfpde.mesh.companion import Companion
+from mfpde.mesh.conclusion import conclude, decays, notes_of
 from mfpde.mesh.controllers import Controller
 from mfpde.mesh.defaults import coldest, outlook
+from mfpde.mesh.digits import known_minimum
 from mfpde.mesh.kinds import PARTS
 from mfpde.mesh.layers import layer_widths, unresolved
 from mfpde.mesh.methods.base import Method
@@ -45,29 +47,19 @@ from mfpde.support.arguments import (
 )
 from mfpde.support.arrays import Array
 from mfpde.support.saves import same_time, save_times
-from mfpde.support.session import RunWarning, check_memory, interruptible, progress_bar, warn
+from mfpde.support.session import check_memory, interruptible, progress_bar
 from mfpde.support.threads import thread_limit
 
 if TYPE_CHECKING:
     from mfpde.mesh.stream import Stream
 
-__all__ = ["ENERGY_TOLERANCE", "Integration", "SolveError", "conclude", "decays", "solve", "uninterrupted"]
+__all__ = ["Integration", "solve"]
 
 
-ENERGY_TOLERANCE = 1e-13
-DRIFT_WARN = 1e-12
 ROUNDED = 1e-13
 """The relative mass that rounding may add up to before it is given back, and by less than a twentieth a step."""
 SMEARED = 6.0
 """Cells to the width of a density below which a scheme may have given it that: twice those that `Weno5` needs."""
-
-
-class SolveError(RuntimeError):
-    """A run that did not get where it should. ``solution`` holds what it computed."""
-
-    def __init__(self, message: str, solution: Solution) -> None:
-        super().__init__(message)
-        self.solution = solution
 
 
 def solve(
@@ -91,6 +83,7 @@ def solve(
     time_limit: float | None = None,
     limits: Limits | None = None,
     on_end_mass: OnEndMass | str = OnEndMass.WARN,
+    estimate: bool = True,
     algebra: Algebra | None = None,
 ) -> Solution:
     """Integrate a problem on a mesh.
@@ -146,6 +139,10 @@ def solve(
         What to do when more than ``limits.end_mass`` lies at truncation ends of the mesh: ``"warn"`` (default),
         ``"stop"`` with ``END_MASS``, or ``"extend"``: those axes get a quarter more cells of the same size there, and
         the run starts again.
+    estimate : bool, optional
+        Whether the run says how accurate it is (`Solution.energy_error`, `Solution.error`), from a companion on half
+        the cells along each axis that goes along with it. It costs a quarter of the run in two axes and half of it in
+        one, and changes nothing of what the run computes.
     algebra : Algebra, optional
         What arrays are worked on with: `CompiledAlgebra` (default), or `NumpyAlgebra`, which compiles nothing and is
         slow. They agree to round-off.
@@ -172,7 +169,8 @@ def solve(
     RunWarning
         When mass gathers at a truncation end, the energy rises by more than 1e-13 of its scale in a
         step, mass drifts by more than 1e-12, or, with a temperature, the first or the last density, or the state that
-        drift and diffusion lead to, has layers narrower than a cell.
+        drift and diffusion lead to, has layers narrower than a cell. When the estimated error of the energy exceeds 1 %
+        of its scale (`Solution.energy_scale`).
 
     Examples
     --------
@@ -275,6 +273,7 @@ class Integration:
         for schedule in (solver.problem.schedule, solver.problem.alpha, solver.problem.temperature):
             schedule(targets[-1])
         self.recorder = Recorder(solver.flow)
+        self.companion = Companion(solver, targets, wanted=options.estimate)
         self.times: list[float] = []
         self.energies: list[float] = []
         # room for the frames is claimed at once and filled as they come: they are never in memory twice
@@ -305,6 +304,7 @@ class Integration:
         if self.frames is not None:
             for i in whole:
                 self.frames[i] = history.density[i]
+        self.companion.go_on(history.companion, history.errors, len(whole))
         self._note_layers("the start", history.density[0])
         self.redone = int(history.diagnostics["redone"].sum())
         self.scale = float(np.abs(history.energy).max())
@@ -325,6 +325,7 @@ class Integration:
             **{name: PARTS[name].to_text(getattr(solver, name)) for name in ("scheme", "method", "controller")},
             "save": [float(t) for t in self.targets],
             **({} if solver.scheme.positive else {"positive": False}),
+            **({} if options.estimate else {"estimate": False}),
             **({} if options.limits == Limits() else {"limits": PARTS["limits"].to_text(options.limits)}),
             **({} if options.on_end_mass is OnEndMass.WARN else {"on_end_mass": options.on_end_mass.value}),
             **({} if self.stream is None else self.stream.configuration),
@@ -344,7 +345,8 @@ class Integration:
             diagnostics=diagnostics,
             response=np.array(self.recorder.responses),
             result=result,
-            stats={**stats, "redone": self.redone},  # also those of a step that was given up
+            # also those of a step that was given up
+            stats={**stats, "redone": self.redone, **known_minimum(problem)},
             warnings=list(self.notes),
             remarks=[text for text in (self._no_certificate(), problem.caveat) if text],
             configuration=dict(self.configuration),
@@ -354,6 +356,8 @@ class Integration:
             point_values=solver.scheme.point_values,
             name=problem.name,
             fingerprint=self.fingerprint,
+            errors=self.companion.errors(),
+            companion=self.companion.kept(self.state.t),
         )
 
     def _no_certificate(self) -> str:
@@ -377,12 +381,14 @@ class Integration:
         self.energies.append(self.recorder.rows["energy"][-1])
         if self.frames is not None:
             self.frames[len(self.times) - 1] = self.state.mu
+        self.companion.estimate(self.state.t, self.at, self.free)
         if self.stream is None:
             return
         if len(self.times) == 1:
             self._start_stream()
         else:
-            self.stream.add(self.state, self.recorder.rows, self.recorder.responses, self._counts())
+            rows, responses, behind = self.recorder.rows, self.recorder.responses, self.companion.kept(self.state.t)
+            self.stream.add(self.state, rows, responses, self._counts(), self.companion.last, behind)
         self.written = time.perf_counter()
 
     # ----- the run
@@ -431,6 +437,7 @@ class Integration:
         if not self.times:
             self.recorder.arrive(state.t, at, self.free, tau)
             self._note_layers("the start", state.mu)
+            self.companion.begin(state, self.options.initial)
             self._keep()
         elif self.stream is not None:
             self._start_stream()
@@ -453,6 +460,7 @@ class Integration:
         tau = self.tau
         self.free = solver.free_energy(at, tau) if at.mass > 0.0 else None
         recorded = recorder.arrive(state.t, at, self.free, tau, StepMade(info.dt, info.error, info.redone))
+        self.companion.advance(state.t)
         show(state.t, recorded.energy)
         if not at.mass > 0.0:
             return Result.EXTINCT
@@ -479,7 +487,8 @@ class Integration:
             return Result.TIME_LIMIT
         if self._checkpoint_is_due(now) and self.state.t < target:
             assert self.stream is not None
-            self.stream.checkpoint(self.state, self.recorder.rows, self.recorder.responses, self._counts())
+            rows, responses, behind = self.recorder.rows, self.recorder.responses, self.companion.kept(self.state.t)
+            self.stream.checkpoint(self.state, rows, responses, self._counts(), behind)
             self.written = time.perf_counter()
         return Result.SUCCESS
 
@@ -571,7 +580,7 @@ class Integration:
         solution = self._solution(result, density, diagnostics, seconds)
         frozen = getattr(solver.method, "potential", None) is Potential.START
         remedy = "take Potential.AVERAGE, or shorter steps" if frozen else "refine the mesh"
-        solution.warnings += _notes(solution, self.options.limits, rises=decays(problem), remedy=remedy)
+        solution.warnings += notes_of(solution, self.options.limits, rises=decays(problem), remedy=remedy)
         if self.stream is not None:
             self.stream.finish(solution)
         return solution
@@ -593,32 +602,6 @@ def end_time(problem: Problem, t_end: float | None, start: float) -> float:
     if same_time(start, end, end):
         raise ValueError(f"t_end = {end!r} is the start, t = {start!r}, but for rounding; nothing is left to run")
     return end
-
-
-def conclude(solution: Solution, *, throw: bool, stacklevel: int) -> Solution:
-    """Say what a run wants looked at, and raise if it failed."""
-    for note in solution.warnings:
-        try:
-            warn(note, stacklevel=stacklevel + 1)
-        except RunWarning as warning:  # where warnings are errors, they do not cost the run
-            warning.solution = solution
-            raise
-    if throw and not (solution.result.ok or solution.result.cut_short):
-        raise SolveError(f"at t = {solution.state.t:g}: {solution.result.value}", solution)
-    return solution
-
-
-def uninterrupted(solution: Solution) -> Solution:
-    """A solution that is a part of something larger: who interrupts it interrupts that as well.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If the run was interrupted, by Ctrl-C or SIGTERM: `solve` itself returns what it had computed.
-    """
-    if solution.result is Result.INTERRUPTED:
-        raise KeyboardInterrupt
-    return solution
 
 
 def make_stream(output: str | os.PathLike[str] | Stream | None, *, overwrite: bool) -> Stream | None:
@@ -644,36 +627,3 @@ def _room(saves: int, grid: Grid) -> Array:
 def _distance(one: Array, other: Array) -> float:
     difference = one - other
     return float(np.abs(difference, out=difference).sum())
-
-
-def _notes(solution: Solution, limits: Limits, *, rises: bool, remedy: str) -> list[str]:
-    """What a run wants looked at; `rises`: whether an energy that rises is one of it, `remedy`: what to do then."""
-    notes = []
-    diagnostics, stats = solution.diagnostics, solution.stats
-    if stats["energy_increase"] > ENERGY_TOLERANCE and rises:
-        t_at = diagnostics["time"][int(np.argmax(np.diff(diagnostics["energy"]))) + 1]
-        rise = stats["energy_increase"]
-        notes.append(f"the energy rose by {rise:.1e} of its scale in the step to t = {t_at:g}; {remedy}")
-    ends = diagnostics["end_mass"]
-    if ends.max() > max(limits.end_mass, 2 * ends[0]):
-        notes.append(
-            f"{ends.max():.1e} of the mass lies at a truncation end (t = {diagnostics['time'][int(ends.argmax())]:g}); "
-            "enlarge the axes"
-        )
-    if stats["mass_drift"] > DRIFT_WARN:
-        notes.append(f"mass drifted by {stats['mass_drift']:.1e}")
-    return notes
-
-
-def decays(problem: Problem) -> bool:
-    """Whether the energy of the equation cannot rise.
-
-    With a temperature not for every reaction or schedule, never where the potential is that of no energy, and not with
-    terms of the problem's own.
-    """
-    if problem.terms or not problem.bound_energy.lyapunov:
-        return False
-    if problem.noiseless:
-        return True
-    full = not problem.reacts or problem.reaction is Reaction.FREE_ENERGY
-    return full and isinstance(problem.temperature, Constant)

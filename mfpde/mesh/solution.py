@@ -13,7 +13,8 @@ from mfpde.equation.convexity import NO_CERTIFICATE, convex_on, no_certificate
 from mfpde.equation.grid import box
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.trajectory import integral, integrand
-from mfpde.mesh.record import Record, Result, State
+from mfpde.mesh.digits import energy_scale, said_of_error, with_digits
+from mfpde.mesh.record import ERRORS, Errors, Record, Result, State
 from mfpde.support.arguments import FLAG, NONE, NUMBER, PATH, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.saves import save_index, within_run
@@ -64,6 +65,11 @@ class Solution(Record):
     remarks : list of str or None
         What the run's numbers do not say: that there is no certificate, that the equation does not minimise the energy.
         None when loaded from a file of an early version; see `notes`.
+    errors : Errors or None
+        Estimated errors of energy, response and moments at the save times, and why there are none where there are none;
+        see `error`. None when loaded from a file of an early version.
+    companion : State or None
+        The last state of the run that they are estimated with.
     """
 
     problem: Problem | None = None
@@ -120,6 +126,58 @@ class Solution(Record):
         """``int f dmu / int dmu`` of a coordinate or of ``f(*coordinates)`` at a save time (default: the last)."""
         mu = self.density[self.index(t)]
         return integral(integrand(self.grid.axes, name, 1, self.grid.mesh()), mu) / float(mu.sum())
+
+    @property
+    def energy_error(self) -> Array:
+        """The estimated error of `energy` at the save times, absolute: ``error("energy")``."""
+        return self.error("energy")
+
+    def error(self, name: str) -> Array:
+        """The estimated error of what a run computes, at the save times.
+
+        A companion run on half the cells along each axis, with longer steps, goes along with the run. What the two
+        differ by, divided by 3 where errors can be expected to be of second order or better, and what the start has
+        lost on the mesh, is the estimate. It is no bound: see ``docs/accuracy.md``.
+
+        Parameters
+        ----------
+        name : str
+            ``"energy"`` (at a temperature above 0 the free energy), ``"response"``, ``"mean"`` or
+            ``"second_moment"``.
+
+        Returns
+        -------
+        array, shape (m,), (m, r) or (m, d)
+            Absolute, with one row a save time: for the response one column a component, for moments one an axis. NaN
+            where there is no estimate, and `errors` says why.
+
+        Raises
+        ------
+        ValueError
+            For another name.
+        """
+        names = [entry for entry in ERRORS if entry != "divisor"]
+        if name not in names:
+            raise ValueError(f"no estimate of the error of {shown(name)}; valid: {', '.join(names)}")
+        errors = self.errors
+        if errors is None:
+            errors = Errors.missing(len(self.times), self.grid.dimension, self.response.shape[1], "an early version")
+        return np.asarray(getattr(errors, name))
+
+    @property
+    def energy_scale(self) -> Array:
+        """What the error of the energy is a share of, at the save times.
+
+        ``E(t)`` where the minimum of E is known to be 0, but at least 1e-3 of the fall of E over the run; else that
+        fall.
+        """
+        return energy_scale(self.energy, self._minimum)
+
+    @property
+    def _minimum(self) -> float | None:
+        """The minimum of the energy, where it is known."""
+        found = self.stats.get("minimum_energy")
+        return float(found) if isinstance(found, (int, float)) else None
 
     @property
     def energy_without_entropy(self) -> Array:
@@ -213,14 +271,15 @@ class Solution(Record):
 
     def summary(self) -> Mapping[str, str]:
         """What ``print(solution)`` shows, line by line."""
-        d, s = self.diagnostics, self.stats
+        d, s, e = self.diagnostics, self.stats, self.energy_error
         steps = f"{s['steps']} ({s['redone']} redone), {s['evaluations']} potential evaluations"
         return {
             "result": f"{self.result.name.lower()}: {self.result.value}",
             "mesh": " x ".join(map(str, self.grid.shape)) + f" cells, {self.configuration.get('scheme', '?')}",
             "time": f"{d['time'][0]:g} to {d['time'][-1]:g}",
             "steps": steps,
-            "energy": f"{d['energy'][0]:.9g} -> {d['energy'][-1]:.9g}",
+            "energy": f"{with_digits(d['energy'][0], e[0])} -> {with_digits(d['energy'][-1], e[-1])}",
+            "energy error": self.said_of_error,
             "optimality gap": self.no_certificate or f"{d['optimality_gap'][-1]:.3g}" + self._certified(),
             "mass drift": f"{s['mass_drift']:.2e}" if s["balanced"] else f"mass {d['mass'][-1]:.9g} (unbalanced)",
             "minimum": f"{d['minimum'].min():.3g}",
@@ -228,6 +287,11 @@ class Solution(Record):
             "energy increase": f"{s['energy_increase']:.1e} of its scale at most",
             "wall time": f"{self.provenance.get('volatile', {}).get('seconds', float('nan')):.2f} s",
         }
+
+    @property
+    def said_of_error(self) -> str:
+        """The estimated error of the energy in words: its largest share of the scale, when, and on what meshes."""
+        return said_of_error(self.errors, self.energy_scale, self._minimum, self.times, self.grid.shape)
 
     def _certified(self) -> str:
         """By what the optimality gap is a certificate, and over which measures."""

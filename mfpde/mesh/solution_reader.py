@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.equation.grid import Axis, End, Grid
-from mfpde.mesh.record import Record, Result, State, run_stats
+from mfpde.equation.grid import Axis, End, Grid, half
+from mfpde.mesh.record import Errors, Record, Result, State, run_stats
 from mfpde.mesh.solution_writer import (
     CELL_AVERAGES,
     CHECKPOINT_COLUMNS,
+    COMPANION_COLUMNS,
     DIAGNOSTICS,
     FRAME_COLUMNS,
     POINT_VALUES,
@@ -156,34 +157,74 @@ class _SolutionReader(Reader):
         columns += sorted(name for name in steps if name not in (*DIAGNOSTICS, "step", "component", "response"))
         diagnostics = {name: self.array(steps, name, (count,), "fi") for name in columns}
 
-        state = self.node(file, "state", h5py.Group)
-        memory = np.atleast_1d(self.attribute(state, "memory"))
-        if memory.dtype.kind != "f":
-            self.fail("attribute 'memory' of /state is not a list of numbers")
+        response = self.array(steps, "response", (count, None))
+        coarse = half(grid)
         return Record(
             grid=grid,
             times=times,
             density=density,
             energy=self.array(file, "energy", (len(times),)),
             diagnostics=diagnostics,
-            response=self.array(steps, "response", (count, None)),
+            response=response,
             result=result,
             stats=stats,
             warnings=self.texts(file, "warnings"),
             remarks=self.texts(file, "remarks") if "remarks" in file.attrs else None,
             configuration=self.configuration(),
             provenance=self.provenance(),
-            state=State(
-                t=self.number(state, "t"),
-                mu=self.array(state, "mu", grid.shape),
-                n_steps=self.number(state, "n_steps", integer=True),
-                length=self.number(state, "length") if "length" in state.attrs else None,
-                memory=tuple(float(value) for value in memory),
-            ),
+            state=self.state("state", grid.shape),
             point_values=point_values,
             name=self.text(file, "problem"),
             fingerprint=self.text(file, "fingerprint"),
+            errors=self.errors(len(times), response.shape[1], grid),
+            companion=None if coarse is None or "companion" not in file else self.state("companion", coarse.shape),
         )
+
+    def state(self, name: str, shape: tuple[int, ...]) -> State:
+        """A state that a run can go on from."""
+        import h5py
+
+        state = self.node(self.file, name, h5py.Group)
+        memory = np.atleast_1d(self.attribute(state, "memory"))
+        if memory.dtype.kind != "f":
+            self.fail(f"attribute 'memory' of /{name} is not a list of numbers")
+        return State(
+            t=self.number(state, "t"),
+            mu=self.array(state, "mu", shape),
+            n_steps=self.number(state, "n_steps", integer=True),
+            length=self.number(state, "length") if "length" in state.attrs else None,
+            memory=tuple(float(value) for value in memory),
+        )
+
+    def errors(self, saves: int, components: int, grid: Grid) -> Errors | None:
+        """The estimated errors; None in a file of an early version."""
+        import h5py
+
+        if "errors" not in self.file:
+            return None
+        group = self.node(self.file, "errors", h5py.Group)
+        return Errors(
+            divisor=self.array(group, "divisor", (saves,)),
+            energy=self.array(self.file, "energy_error", (saves,)),
+            response=self.array(group, "response", (saves, components)),
+            mean=self.array(group, "mean", (saves, grid.dimension)),
+            second_moment=self.array(group, "second_moment", (saves, grid.dimension)),
+            unseen=self.array(group, "unseen", (Errors.width(grid.dimension, components) - 1,)),
+            **self.estimate(grid),
+        )
+
+    def estimate(self, grid: Grid) -> dict[str, Any]:
+        """On what mesh errors were estimated, and why there are none where there are none."""
+        said = self.table(self.file, "estimate")
+        cells, reason = said.get("cells"), said.get("reason")
+        if not (
+            isinstance(cells, list)
+            and len(cells) in (0, grid.dimension)
+            and all(isinstance(n, int) for n in cells)
+            and isinstance(reason, str)
+        ):
+            self.fail("the attribute 'estimate' does not say cells and a reason")
+        return {"cells": tuple(cells), "reason": reason}
 
     def density(self, grid: Grid, frames: int, room: int | None = None) -> tuple[Array | stored.StoredDensity, bool]:
         """The first frames of the densities, and whether they are point values."""
@@ -232,17 +273,44 @@ class _SolutionReader(Reader):
             remarks=self.texts(file, "remarks") if "remarks" in file.attrs else None,
             configuration=self.configuration(),
             provenance=self.provenance(),
-            state=State(
-                t=last["time"],
-                mu=np.array(density[frames - 1]) if mu is None else mu,
-                n_steps=int(last["steps"]),
-                length=None if math.isnan(last["length"]) else last["length"],
-                memory=tuple(last["memory"][: int(last["memories"])].tolist()),
-            ),
+            state=_as_state(last, last["memory"], np.array(density[frames - 1]) if mu is None else mu),
             point_values=point_values,
             name=self.text(file, "problem"),
             fingerprint=self.text(file, "fingerprint"),
+            errors=self.first_errors(group, frames, response.shape[1], grid),
+            companion=self.companion(group, last["time"], grid),
         )
+
+    def first_errors(self, group: h5py.Group, frames: int, components: int, grid: Grid) -> Errors | None:
+        """The errors at the first save times; None in a file of an early version."""
+        if "errors" not in group:
+            return None
+        width = Errors.width(grid.dimension, components)
+        dataset = self.dataset(group, "errors", (None, width))
+        unseen = as_numbers(self.dataset(group, "errors_unseen", (width - 1,))[()])
+        if dataset.shape[0] < frames:
+            self.fail(f"{dataset.name} has {dataset.shape[0]} rows, but there are {frames} save times")
+        return Errors.of(as_numbers(dataset[:frames]), unseen, components, **self.estimate(grid))
+
+    def companion(self, group: h5py.Group, t: float, grid: Grid) -> State | None:
+        """The newest state of the companion that is whole and not later than the run's."""
+        coarse = half(grid)
+        if "companions" not in group or coarse is None:
+            return None
+        width = len(COMPANION_COLUMNS)
+        table = as_numbers(self.dataset(group, "companions", (2, None))[()])
+        densities = self.dataset(group, "companion_mu", (2, *coarse.shape))
+        if table.shape[1] < width:
+            self.fail(f"/unfinished/companions has shape {table.shape}")
+        found: State | None = None
+        for slot, values in enumerate(table):
+            said: dict[str, Any] = dict(zip(COMPANION_COLUMNS, values.tolist(), strict=False))
+            if crc(values[1:]) != said["record"] or not said["time"] <= t or (found and found.t >= said["time"]):
+                continue  # not written to its end, or not the newest
+            mu = as_numbers(densities[slot])
+            if crc(mu) == said["checksum"] and said["checksum"]:
+                found = _as_state(said, values[width:], mu)
+        return found
 
     def newest(self, group: h5py.Group, grid: Grid, table: Array) -> tuple[dict[str, Any], Array | None]:
         """The newest state that is whole, and its density: of a checkpoint, or None for that of the last frame."""
@@ -323,3 +391,14 @@ class _SolutionReader(Reader):
             if not np.allclose(values, grid.centres(i), rtol=0, atol=1e-6 * grid.spacing[i]):
                 self.fail(f"/{name} does not hold the centres of {len(values)} equal cells of {axes[i]!r}")
         return grid
+
+
+def _as_state(said: dict[str, Any], memory: Array, mu: Array) -> State:
+    """A state out of what a row of an unfinished file says."""
+    return State(
+        t=said["time"],
+        mu=mu,
+        n_steps=int(said["steps"]),
+        length=None if math.isnan(said["length"]) else said["length"],
+        memory=tuple(memory[: int(said["memories"])].tolist()),
+    )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.mesh.record import COLUMNS, Record
+from mfpde.mesh.record import COLUMNS, ERRORS, Errors, Record, State
 from mfpde.support.files.frames import StoredDensity
 from mfpde.support.files.hdf5 import (
     FLOAT,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CELL_AVERAGES",
     "CHECKPOINT_COLUMNS",
+    "COMPANION_COLUMNS",
     "DIAGNOSTICS",
     "FRAME_COLUMNS",
     "POINT_VALUES",
@@ -56,10 +57,13 @@ __all__ = [
 
 SCHEMA = 1
 """The version of the file format that is written; all versions up to it are read."""
-_RESERVED = ("time", "energy", "density", "steps", "step", "component", "state", "volatile", "unfinished")
+_GROUPS = ("steps", "errors", "state", "companion", "volatile", "unfinished")
+_RESERVED = (*_GROUPS, "time", "energy", "energy_error", "density", "step", "component")
 CELL_AVERAGES, POINT_VALUES = "cell averages", "point values"
 FRAME_COLUMNS = ("time", "energy", "steps", "length", "evaluations", "leak", "memories")
 """What the file of a run that is not over says about each frame; the controller's memory follows."""
+COMPANION_COLUMNS = ("record", "checksum", "time", "steps", "length", "memories")
+"""What it says about each of two states of the companion, likewise."""
 CHECKPOINT_COLUMNS = ("record", "checksum", "frames", "rows", *FRAME_COLUMNS)
 """What it says about each checkpoint: checksums of the rest and of the density, what was written, and the same."""
 
@@ -91,9 +95,11 @@ _ATTRIBUTES = {
         "stats",
         "configuration",
         "provenance",
+        "estimate",
     ),
     "density": ("representation",),
     "state": ("t", "n_steps", "length", "memory"),
+    "companion": ("t", "n_steps", "length", "memory"),
     "axis": ("axis", "lower", "upper", "lower_end", "upper_end"),
 }
 """The attributes that have a checksum together."""
@@ -149,6 +155,9 @@ def _check_lengths(record: Record) -> None:
     }
     expected |= {f"diagnostics[{name!r}]": (record.diagnostics.get(name, ()), (steps,)) for name in DIAGNOSTICS}
     expected |= {f"diagnostics[{name!r}]": (values, (steps,)) for name, values in record.diagnostics.items()}
+    if record.errors is not None:
+        d, r = grid.dimension, np.shape(record.response)[-1]
+        expected["errors"] = (record.errors.table(), (saves, Errors.width(d, r)))
     expected["response"] = (record.response, (steps, *np.shape(record.response)[1:2]))
     for name, (values, shape) in expected.items():
         if np.shape(values) != shape or not saves or not steps or np.ndim(record.response) != 2:
@@ -191,17 +200,39 @@ def write(record: Record, file: h5py.File) -> None:
     component = add_scale(steps, "component", np.arange(record.response.shape[1]), "compressed coordinate")
     add_dataset(steps, "response", record.response, "response u = int Phi dmu", [step, component])
 
-    state = file.create_group("state")
-    state.attrs["t"] = FLOAT.type(record.state.t)
-    state.attrs["n_steps"] = INTEGER.type(record.state.n_steps)
-    if record.state.length is not None:
-        state.attrs["length"] = FLOAT.type(record.state.length)
-    state.attrs["memory"] = np.asarray(record.state.memory, dtype=FLOAT)
+    if record.errors is not None:
+        _write_errors(file, record.errors, time)
+    state = _write_state(file, "state", record.state)
     add_dataset(state, "mu", record.state.mu, density.attrs["long_name"], axes)
+    if record.companion is not None:
+        companion = _write_state(file, "companion", record.companion)
+        add_dataset(companion, "mu", record.companion.mu, f"{density.attrs['long_name']}, of the companion", [])
 
     sums = {"density": digest.hexdigest()}
     sums |= {name: sha256(file[name]) for name in hashed_datasets(file) if name != "density"}
     file.attrs["checksums"] = as_toml({**sums, "attributes": solution_attributes_sha256(file)})
+
+
+def _write_errors(file: h5py.File, errors: Errors, time: h5py.Dataset) -> None:
+    add_dataset(file, "energy_error", errors.energy, f"estimated error {ERRORS['energy']}", [time])
+    group = file.create_group("errors")
+    component = add_scale(group, "component", np.arange(errors.response.shape[1]), "compressed coordinate")
+    axis = add_scale(group, "axis", np.arange(errors.mean.shape[1]), "axis of the mesh")
+    for name, scales in (("divisor", []), ("response", [component]), ("mean", [axis]), ("second_moment", [axis])):
+        label = ERRORS[name] if name == "divisor" else f"estimated error {ERRORS[name]}"
+        add_dataset(group, name, getattr(errors, name), label, [time, *scales])
+    add_dataset(group, "unseen", errors.unseen, "what the start has lost and the companion has not", [])
+
+
+def _write_state(file: h5py.File, name: str, state: State) -> h5py.Group:
+    """A group with what a state is besides its density."""
+    group = file.create_group(name)
+    group.attrs["t"] = FLOAT.type(state.t)
+    group.attrs["n_steps"] = INTEGER.type(state.n_steps)
+    if state.length is not None:
+        group.attrs["length"] = FLOAT.type(state.length)
+    group.attrs["memory"] = np.asarray(state.memory, dtype=FLOAT)
+    return group
 
 
 def write_head(record: Record, file: h5py.File) -> list[h5py.Dataset]:
@@ -222,6 +253,8 @@ def write_head(record: Record, file: h5py.File) -> list[h5py.Dataset]:
     file.attrs["warnings"] = texts(record.warnings)
     if record.remarks is not None:
         file.attrs["remarks"] = texts(record.remarks)
+    if record.errors is not None:
+        file.attrs["estimate"] = as_toml({"cells": list(record.errors.cells), "reason": record.errors.reason})
     file.attrs["stats"] = as_toml(as_plain(record.stats, (), [], []))
     file.attrs["configuration"] = as_toml(configuration)
     file.attrs["configuration_unset"] = texts(unset)
@@ -268,13 +301,13 @@ def _dataset_names(axes: Sequence[Axis]) -> list[str]:
 
 def hashed_datasets(file: h5py.File) -> list[str]:
     """The datasets that have checksums: all that are numbers of the run."""
-    names = [name for name in file if name not in ("steps", "state", "volatile", "unfinished")]
-    return [*names, *(f"steps/{name}" for name in file["steps"]), "state/mu"]
+    names = [name for name in file if name not in _GROUPS]
+    inside = [f"{group}/{name}" for group in ("steps", "errors") if group in file for name in file[group]]
+    return [*names, *inside, "state/mu", *(["companion/mu"] if "companion" in file else [])]
 
 
 def solution_attributes_sha256(file: h5py.File) -> str:
     """The checksum of what the attributes of a solution's file say."""
     axes = [entry.decode() if isinstance(entry, bytes) else str(entry) for entry in np.atleast_1d(file.attrs["axes"])]
-    return attributes_sha256(
-        file, ((place, _ATTRIBUTES.get(place, _ATTRIBUTES["axis"])) for place in ("", "density", "state", *axes))
-    )
+    places = ["", "density", "state", *(["companion"] if "companion" in file else []), *axes]
+    return attributes_sha256(file, ((place, _ATTRIBUTES.get(place, _ATTRIBUTES["axis"])) for place in places))

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from mfpde.mesh import solution_writer
 from mfpde.mesh.record import Record, Result, State
+from mfpde.support.arrays import Array
 from mfpde.support.files import SUFFIXES, hdf5
 from mfpde.support.files import frames as stored
 from mfpde.support.files.frames import StoredDensity, file_stamp
@@ -100,7 +101,7 @@ class Stream:
         if not os.access(self._target.parent, os.W_OK):
             raise PermissionError(f"cannot write {path}: the folder {self._target.parent} cannot be written to")
         self._file: h5py.File | None = None
-        self._frames = self._rows = self._checkpoints = 0
+        self._frames = self._rows = self._checkpoints = self._companions = 0
         self._synced = 0.0
 
     @property
@@ -132,7 +133,7 @@ class Stream:
 
         target = hdf5.check_target(self.path, overwrite=self._overwrite)
         assert first.result is Result.UNFINISHED
-        self._frames = self._rows = self._checkpoints = 0
+        self._frames = self._rows = self._checkpoints = self._companions = 0
         self._columns = list(first.diagnostics)
         self._integers = [name for name, values in first.diagnostics.items() if values.dtype.kind == "i"]
         with hdf5.replacing(self.path, target) as temporary, h5py.File(temporary, "w", locking=False) as file:
@@ -150,6 +151,16 @@ class Stream:
             width = len(solution_writer.CHECKPOINT_COLUMNS) + _MEMORIES
             group.create_dataset("checkpoints", data=np.zeros((2, width)), dtype="<f8")
             _density(group, "checkpoint_mu", 2, first.grid.shape)
+            assert first.errors is not None
+            table = np.full((room, first.errors.table().shape[1]), np.nan)
+            table[:saves] = first.errors.table()
+            group.create_dataset("errors", data=table, dtype="<f8")
+            group.create_dataset("errors_unseen", data=first.errors.unseen, dtype="<f8")
+            if first.companion is not None:
+                width = len(solution_writer.COMPANION_COLUMNS) + _MEMORIES
+                group.create_dataset("companions", data=np.zeros((2, width)), dtype="<f8")
+                _density(group, "companion_mu", 2, first.companion.mu.shape)
+                self._put_companion(group, first.companion)
             width = len(self._columns) + first.response.shape[1]
             for i in range(_BLOCKS):
                 # these get theirs when they are written first, which HDF5 notes in one write
@@ -172,7 +183,15 @@ class Stream:
         self.close()
         self._overwrite = True
 
-    def add(self, state: State, rows: Mapping[str, Rows], responses: Responses, stats: Mapping[str, Any]) -> None:
+    def add(
+        self,
+        state: State,
+        rows: Mapping[str, Rows],
+        responses: Responses,
+        stats: Mapping[str, Any],
+        errors: Array,
+        companion: State | None,
+    ) -> None:
         """Write a density, and the diagnostics since the one before.
 
         Parameters
@@ -184,14 +203,20 @@ class Stream:
             All responses so far.
         stats : mapping
             ``evaluations`` and ``leak`` so far.
+        errors : array
+            The row of the estimated errors.
+        companion : State or None
+            A state, not later, of the run that they are estimated with.
         """
         file = self._file
         assert file is not None
         with hdf5.reporting(self.path):
             group = file["unfinished"]
             self._put_rows(group, rows, responses)
+            self._put_companion(group, companion)
+            group["errors"][self._frames] = errors
             file["density"][self._frames] = state.mu
-            values = _record(solution_writer.FRAME_COLUMNS, state, rows, stats, {})
+            values = _record(solution_writer.FRAME_COLUMNS, state, {"energy": rows["energy"][-1], **stats})
             group["frames"][self._frames, : len(values)] = values
             self._frames += 1
             self._commit(file)
@@ -199,15 +224,34 @@ class Stream:
                 self._sync()
 
     def checkpoint(
-        self, state: State, rows: Mapping[str, Rows], responses: Responses, stats: Mapping[str, Any]
+        self,
+        state: State,
+        rows: Mapping[str, Rows],
+        responses: Responses,
+        stats: Mapping[str, Any],
+        companion: State | None,
     ) -> None:
         """Write a state between save times, and the diagnostics that led to it; parameters as for `add`."""
         file = self._file
         assert file is not None
         with hdf5.reporting(self.path):
             self._put_rows(file["unfinished"], rows, responses)
+            self._put_companion(file["unfinished"], companion)
             self._put_checkpoint(file, state, rows, stats)
             self._sync()
+
+    def _put_companion(self, group: h5py.Group, state: State | None) -> None:
+        """Write a state of the companion beside the one before, from which it goes on where this is not whole."""
+        if state is None:
+            return
+        slot = self._companions % 2
+        group["companion_mu"][slot] = state.mu
+        values = np.zeros(len(solution_writer.COMPANION_COLUMNS) + _MEMORIES)
+        given = _record(solution_writer.COMPANION_COLUMNS, state, {"checksum": hdf5.crc(state.mu)})
+        values[: len(given)] = given
+        values[0] = hdf5.crc(values[1:])
+        group["companions"][slot] = values
+        self._companions += 1
 
     def _put_checkpoint(
         self, file: h5py.File, state: State, rows: Mapping[str, Rows], stats: Mapping[str, Any]
@@ -220,7 +264,8 @@ class Stream:
             self._sync()
         known = {"frames": self._frames, "rows": self._rows, "checksum": hdf5.crc(state.mu)}
         values = np.zeros(len(solution_writer.CHECKPOINT_COLUMNS) + _MEMORIES)
-        given = _record(solution_writer.CHECKPOINT_COLUMNS, state, rows, stats, known)
+        found = {"energy": rows["energy"][-1], **stats, **known}
+        given = _record(solution_writer.CHECKPOINT_COLUMNS, state, found)
         values[: len(given)] = given
         values[0] = hdf5.crc(values[1:])
         group["checkpoints"][slot] = values
@@ -331,9 +376,7 @@ def _reserve(path: Path, more: int = 0) -> None:
             os.close(file)
 
 
-def _record(
-    columns: Sequence[str], state: State, rows: Mapping[str, Rows], stats: Mapping[str, Any], known: Mapping[str, float]
-) -> list[float]:
+def _record(columns: Sequence[str], state: State, known: Mapping[str, float]) -> list[float]:
     """What goes with a density so that a run can go on from it; the controller's memory follows."""
     memory, length = list(state.memory), state.length
     if len(memory) > _MEMORIES:
@@ -341,11 +384,9 @@ def _record(
     found = {
         "record": 0.0,
         "time": state.t,
-        "energy": rows["energy"][-1],
         "steps": state.n_steps,
         "length": math.nan if length is None else length,
         "memories": len(memory),
-        **{name: stats[name] for name in ("evaluations", "leak")},
         **known,
     }
     return [float(found[name]) for name in columns] + memory

@@ -40,6 +40,7 @@ __all__ = [
     "density_label",
     "density_norm",
     "dress",
+    "error_band",
     "floor",
     "footnote",
     "given_axes",
@@ -356,6 +357,17 @@ def base_energy(solution: Solution) -> tuple[float, str]:
     if energy.min() > 0:
         return 0.0, "E"
     return float(energy[-1]), f"E − E(t = {solution.times[-1]:.4g})"
+
+
+def error_band(ax: Axes, solution: Solution, base: float) -> None:
+    """Draw the energy with its estimated error at the save times, down to a hundredth of it where that reaches 0."""
+    error, energy = solution.energy_error, solution.energy - base
+    shown = np.isfinite(error) & (energy + error > 0)
+    if not shown.any():
+        return
+    t, upper = solution.times[shown], (energy + error)[shown]
+    lower = np.maximum((energy - error)[shown], 0.01 * upper)
+    ax.fill_between(t, lower, upper, color=BLUE, alpha=0.2, lw=0, label="estimated error")
 
 
 def put_heading(figure: Any, solution: Solution) -> None:

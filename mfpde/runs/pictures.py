@@ -36,6 +36,7 @@ from mfpde.runs.panels import (
     density_label,
     density_norm,
     dress,
+    error_band,
     floor,
     footnote,
     given_axes,
@@ -280,7 +281,7 @@ def plot_energy(solution: Solution, *, ax: Axes | None = None) -> Axes:
 
     The *optimality gap* ``mass (Vbar - min V)``, with a temperature ``tau KL(mu | p_mu)``, bounds ``E - min E`` over
     measures on the box. Where E is not known to be convex there is none, and the title says so. See `plot` for what
-    the energy is drawn above.
+    the energy is drawn above. A band shows the estimated error (`Solution.energy_error`).
 
     Parameters
     ----------
@@ -298,6 +299,7 @@ def plot_energy(solution: Solution, *, ax: Axes | None = None) -> Axes:
     time = diagnostics["time"]
     base, label = base_energy(solution)
     ax.plot(time, positive_part(diagnostics["energy"] - base), color=BLUE, lw=2.2, label=label)
+    error_band(ax, solution, base)
     if not solution.no_certificate:
         # above the energy: without interaction the two coincide
         gap = positive_part(diagnostics["optimality_gap"])

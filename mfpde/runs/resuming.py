@@ -13,13 +13,14 @@ import numpy as np
 
 from mfpde.equation.problem import Problem
 from mfpde.mesh.algebra import Algebra
+from mfpde.mesh.conclusion import conclude
 from mfpde.mesh.controllers import Controller
 from mfpde.mesh.kinds import LIMITS, PARTS
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.options import RunOptions
 from mfpde.mesh.provenance import versions
 from mfpde.mesh.record import Result
-from mfpde.mesh.run import Integration, conclude
+from mfpde.mesh.run import Integration
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver
@@ -130,6 +131,7 @@ def resume(
         options,
         limits=made_again(configuration.get("limits", LIMITS.to_text(Limits())), "limits", None),
         on_end_mass=OnEndMass(configuration.get("on_end_mass", OnEndMass.WARN)),
+        estimate=configuration.get("estimate", True) is True,
     )
     check_memory(solution.grid.size)
     with thread_limit(threads, solution.grid.size):

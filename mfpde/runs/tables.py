@@ -387,6 +387,7 @@ class FileTable(Table):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     max_steps: Annotated[int, Field(ge=1)] | None = None
     time_limit: Annotated[float, BeforeValidator(_number), Field(gt=0)] | None = None
+    estimate: bool | None = None
     on_end_mass: Annotated[str, _one_of(mode.value for mode in OnEndMass)] | None = None
     parameters: dict[str, Any] | None = None
     network: NetworkTable | None = None

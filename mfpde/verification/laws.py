@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mfpde.mesh.run import ENERGY_TOLERANCE, decays
+from mfpde.mesh.conclusion import ENERGY_TOLERANCE, decays
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solution_reader import wrong_checksums
 from mfpde.runs.loading import load

@@ -661,7 +661,8 @@ def test_numbers_of_a_solution(pair):
         assert same_bits(plain.marginal("x", t=t), stored.marginal("x", t=t))
         assert same_bits(plain.marginal("y", "x", t=t), stored.marginal("y", "x", t=t))
         assert plain.moment("y", 2, t) == stored.moment("y", 2, t)
-    assert str(plain).splitlines()[:-1] == str(stored).splitlines()[:-1]
+    said, again = ([line for line in str(one).splitlines() if "wall time" not in line] for one in pair)
+    assert said == again
     assert plain.index(0.2) == stored.index(0.2)
     again = run(PLANE, shape=(40, 30), t_end=0.6, save=2, initial=stored)
     assert same_bits(again.density[-1], run(PLANE, shape=(40, 30), t_end=0.6, save=2, initial=plain).density[-1])

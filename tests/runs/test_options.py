@@ -39,6 +39,7 @@ GIVEN = {
     "threads": (2, ["--threads", "2"], 2),
     "output": ("other.h5", ["--output", "other.h5"], "other.h5"),
     "overwrite": (None, ["--force"], True),
+    "estimate": (False, ["--no-estimate"], False),
     "checkpoint": (300.0, ["--checkpoint-every", "5m"], 300.0),
     "time_limit": (7200.0, ["--time-limit", "2h"], 7200.0),
     "on_end_mass": ("stop", ["--on-end-mass", "stop"], "stop"),
@@ -195,7 +196,8 @@ def test_a_run_that_goes_on_keeps_what_settles_its_result(folder):
     first = {"shape": [40], "t_end": 0.1, "output.save": 2}
 
     def run(settings):
-        words = [word for key, value in settings.items() for word in ("--set", f"{key}={value!r}")]
+        texts = {key: "false" if value is False else repr(value) for key, value in settings.items()}
+        words = [word for key, text in texts.items() for word in ("--set", f"{key}={text}")]
         return invoke("run", PROBLEM, "--no-plot", "--quiet", "--resume", "-o", "a.h5", *words)
 
     assert run(first).exit_code == 0

@@ -35,7 +35,7 @@ def solutions() -> dict[int, Solution]:
     with pytest.warns(mf.RunWarning):
         many = mf.solve(network(2), shape=(5, 6, 7, 6), **quiet)
     return {
-        1: mf.solve(mf.problems.linear_neuron(), shape=(40,), t_end=0.2, **quiet),
+        1: mf.solve(mf.problems.linear_neuron(), shape=(40,), t_end=0.2, estimate=False, **quiet),
         2: mf.solve(bumps, shape=(16, 18), t_end=0.2, **quiet),
         3: mf.solve(network(1), shape=(9, 10, 11), **quiet),
         4: many,

@@ -199,7 +199,8 @@ class OnCells:
         ValueError
             If it fails.
         """
-        from mfpde.mesh.run import solve, uninterrupted
+        from mfpde.mesh.conclusion import uninterrupted
+        from mfpde.mesh.run import solve
 
         scheme, method = self.numerics
         end = float(self.at[-1]) or min(problem.t_end, 1e-3)
@@ -216,6 +217,7 @@ class OnCells:
                     initial=initial,
                     throw=False,
                     progress=False,
+                    estimate=False,
                 )
             )
         if not coarse.result.ok:

@@ -170,9 +170,10 @@ class MeshRoute(Route):
         RouteError
             If the run ends before its time, or the mesh is too fine for a dense kernel.
         """
+        from mfpde.mesh.conclusion import uninterrupted
         from mfpde.mesh.controllers import ErrorControl
         from mfpde.mesh.record import Result
-        from mfpde.mesh.run import solve, uninterrupted
+        from mfpde.mesh.run import solve
 
         problem, grid = self.problem, self.problem.grid(self.cells(level))
         # steps that stability binds do not feel a tolerance: an eighth of it stands for half of any step
@@ -185,7 +186,7 @@ class MeshRoute(Route):
                 warnings.simplefilter("ignore", RunWarning)
                 found = uninterrupted(solve(
                     problem, grid.shape, float(self.times[-1]), scheme=self.scheme, method=self.method,
-                    save=self.times.tolist(), controller=controller, progress=False, throw=False,
+                    save=self.times.tolist(), controller=controller, progress=False, throw=False, estimate=False,
                     time_limit=seconds if math.isfinite(seconds) else None,
                 ))  # fmt: skip
         except ValueError as error:

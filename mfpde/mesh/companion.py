@@ -1,0 +1,327 @@
+"""How accurate a run is: a companion with half the cells and longer steps goes along with it.
+
+The companion is a run of its own, from save time to save time, on half the cells along each axis, with the same scheme
+and method and a looser clock. At a save time the run's numbers (`functionals`) are held against its. What they differ
+by, divided by 3 where the error of the run can be expected to be of second order or better, is the estimated error;
+what the start has lost on the mesh is added. ``docs/accuracy.md`` says how good that is.
+
+Its steps depend on the save times alone, not on where the run is: whatever interrupts a run, and wherever it goes on,
+the estimates have the same bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+
+from mfpde.equation.energy.capabilities import has_points
+from mfpde.equation.grid import Grid, half
+from mfpde.equation.measures.base import Measure, RestrictedMeasure
+from mfpde.equation.measures.on_mesh import GridMeasure
+from mfpde.equation.problem import Problem
+from mfpde.mesh.controllers import Controller, ErrorControl, FixedStep
+from mfpde.mesh.record import Errors, State
+from mfpde.mesh.schemes import ScharfetterGummel
+from mfpde.mesh.semidiscrete import Evaluation, FreeEnergy
+from mfpde.mesh.solver import Solver
+from mfpde.support.arrays import Array
+from mfpde.support.words import one_line
+
+__all__ = ["Companion", "coarsened", "functionals", "is_smooth", "looser", "start_error"]
+
+LOOSER = 8.0
+"""By what the tolerance of a step is multiplied: steps of third order then are twice as long."""
+SECOND_ORDER = 3.0
+"""``2^2 - 1``: the difference of two meshes over the error of the finer one, where errors fall by 4."""
+STEEP = 0.2
+"""Change from cell to cell, in maxima of a density, up to which it is smooth: that of a normal law of 3 cells."""
+FADES = 0.1
+"""By what an estimate may fall from one save time to the next: a difference that passes through 0 is no accuracy."""
+NODES = {1: 40, 2: 24, 3: 12, 4: 8}
+"""Quadrature nodes along each axis, by dimension, that a start is looked at with."""
+SURE = 0.1
+"""Two rules of nodes may differ by this share of what they say that the start has lost on the mesh."""
+ROUNDED = 1e-14
+"""Or by this share of the energy."""
+
+
+def looser(controller: Controller) -> Controller:
+    """A controller whose steps are about twice as long, on cells twice as large."""
+    if isinstance(controller, ErrorControl):
+        return dataclasses.replace(controller, tolerance=LOOSER * controller.tolerance)
+    if isinstance(controller, FixedStep):
+        return dataclasses.replace(controller, dt=2.0 * controller.dt)
+    return controller  # steps that follow the cells are longer by themselves
+
+
+def functionals(at: Evaluation, free: FreeEnergy | None, grid: Grid) -> Array:
+    """The numbers of a density that have estimated errors, in the order of `Errors`: ``1 + r + 2 d`` of them."""
+    moments = []
+    for i in range(grid.dimension):
+        others = tuple(j for j in range(grid.dimension) if j != i)
+        marginal = at.mu.sum(axis=others) * grid.cell_volume
+        x = grid.centres(i)
+        moments.append((float(marginal @ x) / at.mass, float(marginal @ x**2)))
+    mean, second = zip(*moments, strict=True)
+    return np.concatenate([[at.energy if free is None else free.energy], at.response, mean, second])
+
+
+def start_error(
+    problem: Problem, measure: RestrictedMeasure, found: Array, temperature: float, seen: float = 0.0
+) -> Array | None:
+    """What a start has lost on a mesh: its functionals there against those of quadrature nodes.
+
+    Parameters
+    ----------
+    problem : Problem
+    measure : RestrictedMeasure
+        The start.
+    found : array
+        Its functionals on the mesh.
+    temperature : float
+        ``tau`` at the start.
+    seen : float, optional
+        An error of the energy up to which it is of no consequence whether the nodes can be believed.
+
+    Returns
+    -------
+    array or None
+        Absolute differences; None where no nodes tell: the energy has no values at points, a density has kinks between
+        the nodes, or atoms have no entropy.
+    """
+    if not has_points(problem.bound_energy):
+        return None
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            one = _at_nodes(problem, measure, temperature, other=False)
+            lost = np.abs(found - one)
+            if lost[0] > seen:
+                unsure = np.abs(_at_nodes(problem, measure, temperature, other=True) - one)
+                if not unsure[0] <= max(SURE * lost[0], ROUNDED * abs(float(found[0]))):
+                    return None
+        except (ValueError, ArithmeticError, MemoryError):
+            return None
+    return lost if np.isfinite(lost).all() else None
+
+
+def _at_nodes(problem: Problem, measure: RestrictedMeasure, temperature: float, other: bool) -> Array:
+    bound = problem.bound_energy
+    blocks = measure.blocks(NODES[measure.dimension], other=other)
+    points = np.concatenate([block.points for block in blocks])
+    weights = np.exp(np.concatenate([block.logs for block in blocks]))
+    weights /= weights.sum()
+    response = bound.response(points, weights)
+    energy = bound.energy(points, weights, response)
+    if temperature > 0.0:
+        logs = measure.log_density(points)
+        if (base := problem.log_base(*points.T)) is not None:
+            logs = logs - base
+        energy += temperature * float(weights @ logs)
+    return np.concatenate([[energy], response[: bound.response_size], weights @ points, weights @ points**2])
+
+
+def coarsened(mu: Array, fine: Grid, coarse: Grid, point_values: bool) -> Array:
+    """A density on a mesh with half the cells, of the same mass.
+
+    Cell averages are those of the cells together. Of values at the centres those between two of them are interpolated,
+    to sixth order where that is neither negative nor far from the average.
+    """
+    mass = float(mu.sum()) * fine.cell_volume
+    averages = mass * GridMeasure(fine, mu).restrict(fine.axes).cells(coarse)
+    if not point_values or any(n != 2 * m for n, m in zip(fine.shape, coarse.shape, strict=True)):
+        return averages
+    values = mu
+    for i, axis in enumerate(fine.axes):
+        wide = [(3, 3) if j == i else (0, 0) for j in range(fine.dimension)]
+        padded = np.moveaxis(np.pad(values, wide, mode="wrap" if axis.periodic else "symmetric"), i, 0)
+        pairs = [padded[k : k + fine.shape[i] + 1 - k % 2 : 2] for k in range(1, 7)]
+        count = coarse.shape[i]
+        p = [pair[:count] for pair in pairs]
+        middle = (150.0 * (p[2] + p[3]) - 25.0 * (p[1] + p[4]) + 3.0 * (p[0] + p[5])) / 256.0
+        values = np.moveaxis(middle, 0, i)
+    near = (values > 0.5 * averages) & (values < 2.0 * averages)
+    values = np.where(near, values, averages)
+    return np.ascontiguousarray(values * (mass / (float(values.sum()) * coarse.cell_volume)))
+
+
+class Companion:
+    """The companion of a run.
+
+    Parameters
+    ----------
+    solver : Solver
+        The run's.
+    targets : sequence of float
+        Its save times after the first.
+    wanted : bool, optional
+        Whether there is to be one; if not, all estimates are NaN.
+
+    Attributes
+    ----------
+    reason : str
+        Why there are no estimates, or none any more; empty where there are.
+    """
+
+    def __init__(self, solver: Solver, targets: Sequence[float], *, wanted: bool = True) -> None:
+        self._targets = list(targets)
+        self._fine = solver
+        self._width = Errors.width(solver.grid.dimension, solver.flow.energy.response_size)
+        self._rows: list[Array] = []
+        self._unseen = np.zeros(self._width - 1)
+        self._measure: RestrictedMeasure | None = None  # what the run starts from, where it is no array
+        self.reason = "" if wanted else "estimate = False"
+        self.solver: Solver | None = None
+        self._second_order = _second_order(solver)
+        grid = half(solver.grid)
+        if grid is None:
+            self.reason = self.reason or "no axis has more than 4 cells, half of them are no mesh"
+        if self.reason or grid is None:
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the run's own have been said
+            try:
+                self.solver = Solver(
+                    solver.problem,
+                    grid.shape,
+                    scheme=solver.scheme,
+                    method=solver.method,
+                    controller=looser(solver.controller),
+                    algebra=solver.flow.algebra,
+                )
+            except Exception as error:  # whatever an energy does on a mesh that it is not made for
+                self._give_up(error)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its cells along each axis; none where there is no companion."""
+        return () if self.solver is None else self.solver.grid.shape
+
+    def _give_up(self, why: object) -> None:
+        self.reason = self.reason or f"the run on half the cells ended: {one_line(str(why))}"
+
+    # ----- where it starts
+
+    def begin(self, state: State, initial: Measure | object | None) -> None:
+        """Start where a run does: from a measure, or from the state's own values."""
+        if self.solver is None:
+            return
+        solver, fine = self.solver, self._fine
+        if initial is None or isinstance(initial, Measure):
+            self._measure = fine.problem.mu_0 if initial is None else initial.restrict(fine.grid.axes)
+        try:
+            if initial is None or isinstance(initial, Measure):
+                self._state = solver.init(initial)
+            else:
+                mu = coarsened(state.mu, fine.grid, solver.grid, fine.scheme.point_values)
+                self._state = State(state.t, mu)
+            self._behind = self._state
+            at = solver.evaluate(self._state)
+            if not np.isfinite(at.V).all():
+                self._give_up("its potential is not finite")
+        except Exception as error:  # whatever an energy does on a mesh that it is not made for
+            self._give_up(error)
+
+    def go_on(self, state: State | None, errors: Errors | None, frames: int) -> None:
+        """Go on with what a run has kept: a state of its companion, and the first estimates; None where it has none."""
+        if errors is None:
+            why = "the run was begun by an early version"
+            errors = Errors.missing(frames, self._fine.grid.dimension, self._fine.flow.energy.response_size, why)
+        self._rows = list(errors.table()[:frames])
+        self._unseen = errors.unseen
+        if errors.reason or state is None:
+            self.reason = self.reason or errors.reason or "the state of the companion was lost"
+            self.solver = None
+            return
+        self._state = self._behind = state
+
+    # ----- the run
+
+    def advance(self, t: float) -> None:
+        """Step to the first state that is not before `t`."""
+        while not self.reason and self._state.t < t:
+            self._behind = self._state
+            self._state = self._stepped(self._state, self._targets[bisect_right(self._targets, self._state.t)])
+
+    def _stepped(self, state: State, until: float) -> State:
+        assert self.solver is not None
+        try:
+            new, info = self.solver.step(state, until)
+        except Exception as error:  # whatever a function of the user's does with another density
+            self._give_up(error)
+            return state
+        if info.result is not None:
+            self._give_up(f"at t = {state.t:g}, {info.result.value}")
+        elif not self.solver.evaluate(new).mass > 0.0:
+            self._give_up(f"at t = {state.t:g} it has no mass left")
+        return new
+
+    def kept(self, t: float) -> State | None:
+        """The last state at `t` or before, from which it can go on."""
+        if self.solver is None or self.reason:
+            return None
+        return self._state if self._state.t <= t else self._behind
+
+    def estimate(self, t: float, at: Evaluation, free: FreeEnergy | None) -> None:
+        """Estimate the errors of the state of the run, at `t`, that is saved next."""
+        self._rows.append(self._row(t, at, free))
+
+    def _row(self, t: float, at: Evaluation, free: FreeEnergy | None) -> Array:
+        state, tau = self.kept(t), self._fine.problem.temperature(t)
+        while state is not None and state.t < t and not self.reason:
+            state = self._stepped(state, t)  # aside: where a run is cut short is no save time of the companion
+        if self.reason or state is None or self.solver is None:
+            return np.full(self._width, np.nan)
+        mine = self.solver.evaluate(state)
+        its = functionals(mine, self.solver.free_energy(mine, tau), self.solver.grid)
+        found = functionals(at, free, self._fine.grid)
+        # what a jump has cost is not made good by a density that is smooth later
+        smooth = self._second_order and all(row[0] > 1.0 for row in self._rows[-1:]) and is_smooth(at.mu)
+        divisor = SECOND_ORDER if smooth else 1.0
+        difference = np.abs(found - its) / divisor
+        if not self._rows:
+            lost = None
+            if self._measure is not None:
+                lost = start_error(self._fine.problem, self._measure, found, tau, float(difference[0]))
+            if lost is not None:
+                self._unseen = np.maximum(lost - difference, 0.0)
+                difference = lost
+            elif self._measure is None:  # values are what they are
+                difference = 0.0 * difference
+            return np.concatenate([[divisor], difference])
+        before = self._rows[-1][1:] - self._unseen if len(self._rows) > 1 else 0.0
+        return np.concatenate([[divisor], np.maximum(difference, FADES * before) + self._unseen])
+
+    @property
+    def last(self) -> Array:
+        """The row of the last estimate."""
+        return self._rows[-1]
+
+    def errors(self) -> Errors:
+        """The estimates so far."""
+        r = self._fine.flow.energy.response_size
+        table = np.array(self._rows).reshape(len(self._rows), self._width)
+        return Errors.of(table, self._unseen, r, self.shape, self.reason)
+
+
+def _second_order(solver: Solver) -> bool:
+    """Whether scheme, method and kernel give errors of second order at least, where the density is smooth.
+
+    A limiter makes a scheme of second order one of first order here and there.
+    """
+    scheme = solver.scheme
+    space = scheme.order > 2 or isinstance(scheme, ScharfetterGummel)
+    return space and solver.method.order >= 2 and not solver.problem.bound_energy.discontinuous_gradient
+
+
+def is_smooth(mu: Array) -> bool:
+    """Whether a density changes by less than a fifth of its maximum from cell to cell: a normal law of 3 cells does.
+
+    Jumps and narrow layers do not: there errors of any scheme are of first order.
+    """
+    most = STEEP * float(mu.max())
+    return all(float(np.abs(np.diff(mu, axis=i)).max()) <= most for i in range(mu.ndim))

@@ -1,0 +1,417 @@
+"""The companion of a run: estimates against errors that are known, the same bits whatever interrupts, and why not."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+
+import mfpde as mf
+from mfpde.equation.grid import half
+from mfpde.mesh import companion as companion_module
+from mfpde.mesh.companion import coarsened, is_smooth, looser, start_error
+from mfpde.mesh.digits import energy_scale, largest_share, said_of_error, with_digits
+from mfpde.mesh.record import ERRORS, Errors
+from mfpde.runs.loading import load
+from mfpde.runs.resuming import resume
+from mfpde.support.files.hdf5 import FileFormatError
+
+NAMES = [name for name in ERRORS if name != "divisor"]
+QUIET = {"progress": False}
+
+
+def same(one: mf.Solution, other: mf.Solution) -> None:
+    """All of the estimates have the same bits, and so has what they go on from."""
+    np.testing.assert_array_equal(one.errors.table(), other.errors.table())
+    np.testing.assert_array_equal(one.errors.unseen, other.errors.unseen)
+    assert (one.errors.cells, one.errors.reason) == (other.errors.cells, other.errors.reason)
+    assert one.companion.t == other.companion.t
+    assert (one.companion.length, one.companion.memory) == (other.companion.length, other.companion.memory)
+    np.testing.assert_array_equal(one.companion.mu, other.companion.mu)
+
+
+# ----- what is estimated
+
+
+@pytest.mark.parametrize(
+    ("scheme", "cells", "low", "high"),
+    [
+        (mf.Upwind(), 160, 0.8, 1.3),  # first order: the difference is the error
+        (mf.ScharfetterGummel(), 100, 0.8, 1.2),  # second order: a third of the difference is the error
+        (mf.Muscl(), 100, 1.0, 9.0),  # second order, not divided
+        (mf.Weno5(), 60, 1.0, 60.0),  # fifth order: 31/3 of the error, and more where steps have errors, too
+    ],
+)
+def test_estimates_are_about_the_errors(scheme, cells, low, high):
+    """Against the closed form of a Gaussian that spreads in a quadratic well."""
+    problem = mf.problems.gaussian_langevin()
+    solution = mf.solve(problem, cells, scheme=scheme, **QUIET)
+    exact = np.array([problem.exact["energy"](t) for t in solution.times])
+    error = np.abs(solution.energy - exact)[1:].max()
+    assert low < solution.energy_error[1:].max() / error < high
+    for power, name in ((1, "mean"), (2, "second_moment")):
+        fine = mf.solve(problem, 4 * cells, scheme=scheme, estimate=False, **QUIET)
+        ours, its = ([one.moment("x", power, t) for t in one.times[1:]] for one in (solution, fine))
+        assert solution.error(name)[1:, 0].max() > 0.3 * np.abs(np.subtract(ours, its)).max()
+
+
+def test_estimates_fall_with_the_cells():
+    """Scharfetter-Gummel: by 4 where the cells are halved, the steps short."""
+    problem = mf.problems.gaussian_langevin()
+    control = mf.ErrorControl(1e-7)
+    errors = [
+        mf.solve(problem, n, scheme=mf.ScharfetterGummel(), controller=control, **QUIET).energy_error[-1]
+        for n in (100, 200, 400)
+    ]
+    for coarse, fine in itertools.pairwise(errors):
+        assert 3.5 < coarse / fine < 4.5
+
+
+def test_errors_of_the_response_are_those_of_linear_functionals():
+    """A response of one component, ``u = int x dmu``, is the mean."""
+    energy = mf.Features(lambda x: x[None], mf.SquaredLoss([1.0]), gradient=lambda x: np.ones((1, 1, *x.shape)))
+    problem = mf.Problem(energy, [mf.Axis("x", -4, 4)], mf.Product(x=stats.norm(0.0, 0.5)), alpha=1.0, t_end=1.0)
+    solution = mf.solve(problem, 60, **QUIET)
+    assert solution.response.shape[1] == 1
+    np.testing.assert_allclose(solution.error("response"), solution.error("mean"), rtol=1e-6, atol=1e-14)
+    assert solution.error("response")[-1, 0] > 0
+
+
+def test_an_unknown_error_is_refused():
+    solution = mf.solve(mf.problems.linear_neuron(), 40, 0.1, estimate=False, **QUIET)
+    with pytest.raises(ValueError, match="no estimate of the error of 'mass'; valid: energy, response, mean"):
+        solution.error("mass")
+
+
+def test_the_run_is_what_it_is_without():
+    for problem, shape in (
+        (mf.problems.three_gaussians(), (20, 24)),
+        (mf.problems.double_well_sampling(), 60),
+        (mf.problems.get("predicting-failure"), 60),
+    ):
+        one, other = (mf.solve(problem, shape, estimate=estimate, **QUIET) for estimate in (True, False))
+        np.testing.assert_array_equal(one.density, other.density)
+        np.testing.assert_array_equal(one.response, other.response)
+        for name, column in one.diagnostics.items():
+            np.testing.assert_array_equal(column, other.diagnostics[name])
+        assert one.stats == other.stats
+        assert other.errors.reason == "estimate = False"
+        assert np.isnan(other.energy_error).all()
+
+
+def test_only_the_run_is_shown_to_others():
+    """Stop conditions see its steps alone."""
+    seen = []
+    problem = mf.problems.linear_neuron()
+    solution = mf.solve(problem, 80, 0.5, stop=lambda at: bool(seen.append((at.step, at.mu.size))), **QUIET)
+    assert seen == [(k + 1, 80) for k in range(solution.stats["steps"])]
+
+
+# ----- the divisor
+
+
+def test_differences_are_divided_where_errors_are_of_second_order():
+    quiet = {"t_end": 0.2, "save": 3, **QUIET}
+    bumps = mf.problems.gaussian_bumps()
+
+    def divisors(problem, shape=100, **more):
+        return mf.solve(problem, shape, **quiet, **more).errors.divisor.tolist()
+
+    assert divisors(bumps) == [3.0] * 3
+    assert divisors(bumps, scheme=mf.Muscl()) == [1.0] * 3
+    assert divisors(bumps, method=mf.Lie()) == [1.0] * 3
+    assert divisors(mf.problems.gaussian_bumps(initial_std=0.2)) == [1.0] * 3  # two cells wide
+    jump = dataclasses.replace(bumps, initial=mf.Product(x=stats.uniform(-1.0, 2.0)))
+    assert divisors(jump) == [1.0] * 3
+    kinks = mf.problems.network([0.0, 1.0], [1.0, 0.0], activation="relu", half_width=2.0)
+    assert set(divisors(kinks, (10, 10, 10))) == {1.0}
+
+
+def test_a_normal_law_is_smooth_from_three_cells_on():
+    for cells, smooth in ((2.5, False), (3.1, True)):
+        x = (np.arange(60) - 29.5) / cells
+        assert is_smooth(stats.norm.pdf(x)) is smooth
+        assert is_smooth(np.outer(np.ones(8), stats.norm.pdf(x))) is smooth
+
+
+# ----- whatever interrupts
+
+
+def whole_and_cut(problem, shape, cut, **more):
+    """A run to its end, and one that was stopped on the way and goes on."""
+    whole = mf.solve(problem, shape, **more, **QUIET)
+    part = mf.solve(problem, shape, stop=lambda at: at.time > cut, **more, **QUIET)
+    assert part.result is mf.Result.STOPPED
+    assert part.times[-1] == part.state.t
+    assert np.isfinite(part.errors.table()).all()  # also where it was stopped, which is no save time
+    return whole, part
+
+
+@pytest.mark.parametrize("cut", [0.03, 0.21, 0.5, 0.77])
+@pytest.mark.parametrize("where", ["memory", "file"])
+def test_a_run_that_goes_on_has_the_same_estimates(cut, where, tmp_path):
+    problem = mf.problems.linear_neuron()
+    whole, part = whole_and_cut(problem, 50, cut, t_end=1.0, save=6)
+    if where == "file":
+        part.save(tmp_path / "a.h5")
+        part = load(tmp_path / "a.h5")
+    same(resume(part, 1.0, save=None, **QUIET), whole)
+
+
+@pytest.mark.parametrize("name", ["double-well-sampling", "three-gaussians"])
+def test_so_have_others(name, tmp_path):
+    problem = mf.problems.get(name)
+    shape = 48 if len(problem.axes) == 1 else (18, 20)
+    whole, part = whole_and_cut(problem, shape, 0.37 * problem.t_end, save=5)
+    same(resume(part, problem.t_end, **QUIET), whole)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 11, 23, 40])
+def test_an_unfinished_file_goes_on_with_the_same_estimates(steps, tmp_path, monkeypatch):
+    """Whatever has been written when a run dies: here it raises where nothing is prepared for it."""
+    problem, path = mf.problems.linear_neuron(), tmp_path / "a.h5"
+    whole = mf.solve(problem, 50, 1.0, save=6, **QUIET)
+
+    class Died(BaseException):
+        pass
+
+    def die(at):
+        if at.step == steps:
+            raise Died
+        return False
+
+    with pytest.raises(Died):
+        mf.solve(problem, 50, 1.0, save=6, output=path, checkpoint=1e-9, stop=die, **QUIET)
+    left = load(path)
+    assert left.result is mf.Result.UNFINISHED
+    saved = len(left.times)
+    np.testing.assert_array_equal(left.errors.table(), whole.errors.table()[:saved])  # they stand when it runs
+    assert left.companion.t <= left.state.t
+    same(resume(path, **QUIET), whole)
+
+
+def test_a_companion_that_was_not_written_to_its_end_is_not_taken(tmp_path):
+    """The state before it is, from which the steps are made again."""
+    problem, path = mf.problems.linear_neuron(), tmp_path / "a.h5"
+    whole = mf.solve(problem, 50, 1.0, save=6, **QUIET)
+    with pytest.raises(ZeroDivisionError):
+        mf.solve(
+            problem, 50, 1.0, save=6, output=path, checkpoint=1e-9, stop=lambda at: at.time > 0.5 and 1 / 0, **QUIET
+        )
+    for slot in (0, 1):
+        with h5py.File(path, "r+") as file:
+            densities = file["unfinished/companion_mu"]
+            kept, densities[slot] = densities[slot], 0.0
+        assert load(path).companion.mu.any()
+        same(resume(path, output=tmp_path / f"{slot}.h5", **QUIET), whole)
+        with h5py.File(path, "r+") as file:
+            file["unfinished/companion_mu"][slot] = kept
+
+
+def test_a_longer_run_has_the_estimates_of_a_shorter_one():
+    """They depend on nothing that comes later."""
+    problem = mf.problems.double_well()
+    short, long = (mf.solve(problem, 60, t, save=[0.5, 1.0, 1.5][: int(2 * t)], **QUIET) for t in (1.0, 1.5))
+    np.testing.assert_array_equal(short.errors.table(), long.errors.table()[:3])
+
+
+# ----- where there is none
+
+
+def reason(problem, shape, **more):
+    solution = mf.solve(problem, shape, t_end=0.1, save=3, **more, **QUIET)
+    assert np.isnan(solution.energy_error[1:]).all()
+    assert solution.errors.reason in str(solution)
+    return solution.errors.reason
+
+
+def test_why_there_is_no_estimate_is_said():
+    well = mf.problems.quadratic_well()
+    assert reason(well, 4) == "no axis has more than 4 cells, half of them are no mesh"
+    assert reason(well, 40, estimate=False) == "estimate = False"
+
+    class OneMesh(mf.energy.MeshEnergy):
+        """A potential that is known on 40 cells only."""
+
+        def evaluate(self, mu, grid):
+            if grid.shape != (40,):
+                raise ValueError("only 40 cells are tabulated")
+            V = 0.5 * grid.centres(0) ** 2
+            return V, float(np.vdot(V, mu) * grid.cell_volume)
+
+    own = mf.Problem(OneMesh(), [mf.Axis("x", -4, 4)], mf.Product(x=stats.norm(0.5, 0.5)), t_end=0.1)
+    assert "only 40 cells are tabulated" in reason(own, 40)
+
+
+def test_a_companion_whose_fixed_step_is_too_long_is_named():
+    """Twice the step, on cells twice as large, may exceed the bound where the velocity does not halve."""
+    well = mf.problems.quadratic_well()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(companion_module, "looser", lambda controller: mf.FixedStep(1.0))
+        solution = mf.solve(well, 40, 1.0, controller=mf.FixedStep(1e-3), save=3, **QUIET)
+    assert solution.result is mf.Result.SUCCESS
+    assert "the run on half the cells ended: at t = 0, the fixed step exceeds" in solution.errors.reason
+    assert np.isfinite(solution.energy_error[0])
+    assert np.isnan(solution.energy_error[1:]).all()
+    assert "later not estimated" in solution.said_of_error
+
+
+def test_steps_of_the_companion_are_longer():
+    assert looser(mf.ErrorControl(1e-6, reaction=2.0)) == mf.ErrorControl(8e-6, reaction=2.0)
+    assert looser(mf.FixedStep(0.01)) == mf.FixedStep(0.02)
+    assert looser(mf.CourantControl(0.5)) == mf.CourantControl(0.5)
+
+
+def test_files_of_early_versions_have_no_estimates(tmp_path):
+    solution = mf.solve(mf.problems.linear_neuron(), 40, 0.5, save=3, **QUIET)
+    early = dataclasses.replace(solution, errors=None, companion=None)
+    early.save(tmp_path / "a.h5")
+    loaded = load(tmp_path / "a.h5")
+    assert loaded.errors is None
+    assert np.isnan(loaded.energy_error).all()
+    assert "energy error     not estimated (a file of an early version)" in str(loaded)
+    further = resume(loaded, 1.0, **QUIET)
+    assert further.errors.reason == "the run was begun by an early version"
+    assert np.isnan(further.energy_error).all()
+
+
+# ----- files
+
+
+def test_files_hold_estimates(tmp_path):
+    solution = mf.solve(mf.problems.three_gaussians(), (20, 22), 1.0, save=4, **QUIET)
+    path = tmp_path / "a.h5"
+    solution.save(path)
+    loaded = load(path)
+    same(loaded, solution)
+    assert str(loaded) == str(solution)
+    with xr.open_dataset(path, engine="h5netcdf") as data:
+        np.testing.assert_array_equal(data["energy_error"], solution.energy_error)
+        assert data["energy_error"].dims == ("time",)
+    with h5py.File(path, "r+") as file:
+        file["errors/mean"][1, 0] *= 1.5
+    with pytest.raises(FileFormatError, match="errors/mean"):
+        load(path)
+
+
+# ----- the start
+
+
+def test_what_a_start_has_lost_on_a_mesh():
+    """The second moment of cell averages is too large by ``h^2/12`` where they stand for their centres."""
+    problem = mf.problems.gaussian_langevin()
+    solver = mf.Solver(problem, 40, scheme=mf.ScharfetterGummel())
+    state = solver.init()
+    found = companion_module.functionals(solver.evaluate(state), None, solver.grid)
+    lost = start_error(problem, problem.mu_0, found, 0.0)
+    h = solver.grid.spacing[0]
+    assert lost[-1] == pytest.approx(h**2 / 12.0, rel=1e-6)
+    assert lost[-2] < 1e-12
+
+
+def test_a_start_that_no_mesh_sees_is_in_every_estimate():
+    """An atom lies in one cell of both meshes: what is lost of it is known, and stays."""
+    problem = dataclasses.replace(mf.problems.gaussian_bumps(), initial=mf.Dirac(x=0.313))
+    solution = mf.solve(problem, 100, 0.5, save=3, **QUIET)
+    coarse = half(solution.grid)
+    assert coarse.shape == (50,)
+    exact = mf.characteristics(problem, 0.5, save=3, **QUIET)
+    error = np.abs(solution.energy - exact.energy)
+    assert (solution.energy_error >= error / 3.0).all()
+    assert solution.energy_error[0] == pytest.approx(error[0], rel=1e-9)
+
+
+def test_values_are_what_they_are():
+    """Of an array nobody knows what it has lost."""
+    problem = mf.problems.gaussian_bumps()
+    start = mf.Solver(problem, 60).init().mu
+    solution = mf.solve(problem, 60, 0.5, save=3, initial=start, **QUIET)
+    assert solution.energy_error[0] == 0.0
+    assert not solution.errors.unseen.any()
+    assert solution.energy_error[-1] == pytest.approx(
+        mf.solve(problem, 60, 0.5, save=3, **QUIET).energy_error[-1], rel=0.2
+    )
+
+
+@pytest.mark.parametrize("ends", [mf.End.PERIODIC, mf.End.NATURAL])
+def test_densities_on_half_the_cells(ends):
+    """Of sixth order at the centres, of the same mass; exact averages of averages."""
+    axes = [mf.Axis("x", 0.0, 2.0 * math.pi, ends), mf.Axis("y", 0.0, 2.0 * math.pi, ends)]
+    errors = []
+    for n in (16, 32, 64):
+        fine = mf.Grid(axes, (n, n))
+        coarse = half(fine)
+        mu, wanted = (2.0 + np.cos(grid.mesh()[0]) * np.cos(grid.mesh()[1]) for grid in (fine, coarse))
+        got = coarsened(mu, fine, coarse, point_values=True)
+        assert got.sum() * coarse.cell_volume == pytest.approx(mu.sum() * fine.cell_volume, rel=1e-14)
+        errors.append(np.abs(got - wanted).max())
+        averages = coarsened(mu, fine, coarse, point_values=False)
+        np.testing.assert_allclose(averages, mu.reshape(n // 2, 2, n // 2, 2).mean(axis=(1, 3)), rtol=1e-13)
+    assert errors[-1] < 1e-8
+    for one, other in itertools.pairwise(errors):
+        assert one / other > 50.0  # 2^6 = 64
+
+
+def test_densities_on_half_the_cells_stay_positive():
+    fine = mf.Grid([mf.Axis("x", 0.0, 1.0)], 20)
+    mu = np.zeros(20)
+    mu[7] = 20.0
+    got = coarsened(mu, fine, half(fine), point_values=True)
+    assert got.min() == 0.0
+    assert got.sum() * half(fine).cell_volume == pytest.approx(1.0, rel=1e-14)
+
+
+# ----- what is said
+
+
+def test_the_scale_of_an_energy():
+    energy = np.array([2.0, 0.5, 1e-4])
+    np.testing.assert_allclose(energy_scale(energy, 0.0), [2.0, 0.5, 1e-3 * (2.0 - 1e-4)])
+    np.testing.assert_allclose(energy_scale(energy, None), 2.0 - 1e-4)
+    np.testing.assert_allclose(energy_scale(np.full(2, -3.0), None), 3.0)
+    share, k = largest_share(np.array([0.0, 0.1, np.nan]), np.array([1.0, 2.0, 3.0]))
+    assert (share, k) == (0.05, 1)
+    assert math.isnan(largest_share(np.full(2, np.nan), np.ones(2))[0])
+    assert largest_share(np.zeros(2), np.zeros(2))[0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "said"),
+    [
+        (0.123456, 0.0004, "0.1235"),
+        (0.123456, 0.2, "0.1"),
+        (-12.3456, 0.03, "-12.35"),
+        (1.6e-7, 1e-3, "2e-07"),
+        (0.0, 0.1, "0"),
+        (math.pi, 1e-15, "3.14159265"),
+        (math.pi, math.nan, "3.14159265"),
+        (math.nan, 0.1, "nan"),
+    ],
+)
+def test_numbers_have_the_digits_that_their_errors_leave(value, error, said):
+    assert with_digits(value, error) == said
+
+
+def test_errors_in_words():
+    errors = Errors.of(np.array([[3.0, 0.0], [3.0, 0.02]]), np.zeros(1), 0, (24, 20), "")
+    times, scale = np.array([0.0, 1.5]), np.array([1.0, 0.5])
+    assert said_of_error(errors, scale, 0.0, times, (48, 40)) == "about 4 % of E at t = 1.5, 48 x 40 against 24 x 20"
+    tiny = dataclasses.replace(errors, energy=errors.energy * 1e-5, cells=(50,))
+    said = said_of_error(tiny, scale, None, times, (100,))
+    assert said == "about 4.0e-07 of the fall of E at t = 1.5, 100 cells against 50 cells"
+
+
+def test_large_errors_are_warned_of():
+    with pytest.warns(mf.RunWarning, match="the energy has an error of about .* %"):
+        coarse = mf.solve(mf.problems.three_gaussians(), (12, 12), 1.0, **QUIET)
+    share = (coarse.energy_error / coarse.energy_scale).max()
+    assert share > 0.01
+    fine = mf.solve(mf.problems.gaussian_bumps(), **QUIET)
+    assert (fine.energy_error / fine.energy_scale).max() < 0.01
+    assert not [note for note in fine.warnings if "error" in note]
