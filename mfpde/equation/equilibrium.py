@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,15 +21,17 @@ from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.functional import Functional, NodalFunctional
 from mfpde.equation.gibbs import entropy
 from mfpde.equation.gibbs_state import gibbs_state
-from mfpde.equation.grid import Grid, box
+from mfpde.equation.grid import Grid, box, half
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.problem import Problem, Reaction
+from mfpde.equation.smooth import SECOND_ORDER, is_smooth
 from mfpde.equation.sparse_state import sparse_state
-from mfpde.support.arguments import NONE, NUMBER, POSITIVE, WHOLE, real, require, shown
+from mfpde.support.arguments import FLAG, NONE, NUMBER, POSITIVE, WHOLE, real, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.session import warn
 from mfpde.support.threads import one_blas_thread
+from mfpde.support.words import one_line, with_digits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +73,12 @@ class Equilibrium:
         Newton steps; at temperature 0 rounds of the active set.
     evaluations : int
         Evaluations of the energy on the mesh.
+    energy_error : float
+        Estimated error of the energy that the mesh makes, absolute: what the energy differs by on half the cells along
+        each axis, a third of it where the density is smooth on the mesh. NaN where there is none. The gap knows
+        nothing of it: it compares measures on this mesh.
+    no_error : str
+        Why there is no such estimate; empty where there is.
     """
 
     grid: Grid
@@ -85,6 +93,8 @@ class Equilibrium:
     converged: bool
     iterations: int
     evaluations: int
+    energy_error: float = math.nan
+    no_error: str = ""
 
     @property
     def mass(self) -> float:
@@ -103,10 +113,15 @@ class Equilibrium:
             kind = "Stationary state, not known to be a minimiser,"
             meaning = f"residual; {no_certificate(self.convex)}"
         cells = "" if self.temperature else f", {np.count_nonzero(self.mu)} of {self.grid.size} cells occupied"
+        error = f"about {self.energy_error:.2g} in the energy, from the mesh"
+        if self.no_error:
+            error = f"not estimated ({self.no_error})"
         ended = "converged" if self.converged else "NOT CONVERGED"
         return (
             f"{kind} at temperature {self.temperature:g} on {axes} cells\n"
-            f"  energy   {self.energy:.10g} (entropy {self.entropy:.6g}, mass {self.mass:.6g}{cells})\n"
+            f"  energy   {with_digits(self.energy, self.energy_error, most=10)} "
+            f"(entropy {self.entropy:.6g}, mass {self.mass:.6g}{cells})\n"
+            f"  error    {error}\n"
             f"  gap      {self.gap:.3g} ({meaning})\n"
             f"  {ended} after {self.iterations} iterations, {self.evaluations} evaluations"
         )
@@ -121,6 +136,7 @@ def stationary(
     max_iterations: int = 300,
     initial: Measure | None = None,
     time_limit: float | None = None,
+    estimate: bool = True,
 ) -> Equilibrium:
     r"""The minimiser of the free energy on a mesh, found directly.
 
@@ -145,6 +161,8 @@ def stationary(
         Where to start; default: the problem's initial measure. Plays no part in the result where the energy is convex.
     time_limit : float, optional
         Seconds after which no step is begun any more.
+    estimate : bool, optional
+        Whether the error that the mesh makes is estimated, from the same on half the cells.
 
     Returns
     -------
@@ -186,58 +204,98 @@ def stationary(
     >>> round(float(variance), 6)
     0.5
     """
-    _check(problem, tolerance, max_iterations, initial, time_limit)
+    _check(problem, tolerance, max_iterations, initial, time_limit, estimate)
     deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
     require_lyapunov(problem.bound_energy, "stationary")
     require_capability(problem.bound_energy, "mesh", "stationary")
     tau = _temperature(problem, temperature)
-    unbalanced = problem.reaction is Reaction.UNBALANCED
-    if unbalanced and tau > 0:
+    if problem.reaction is Reaction.UNBALANCED and tau > 0:
         raise ValueError(
             f"temperature = {tau:g} with the unbalanced reaction: the entropy does not fix the mass; "
             "pass temperature=0, or give the problem reaction='balanced'"
         )
     grid = problem.grid(shape)
-    log_base = _log_base(problem, grid)
     start = (problem.mu_0 if initial is None else initial.restrict(grid.axes)).cells(grid)
-    functional = Functional(problem.bound_energy, grid, deadline)
-    with one_blas_thread():  # as in every run, so that the number of threads changes no bit
-        V, energy = _evaluate_start(functional, start)
-        spread = float(np.vdot(start, np.abs(V - float(np.vdot(V, start)) * grid.cell_volume))) * grid.cell_volume
-        goal = tolerance * max(abs(energy), spread, tau)
-        if tau > 0:
-            point, iterations = gibbs_state(functional, V, tau, log_base, goal, max_iterations)
-            mu, log_mu, V, energy, gap = point.mu, point.log_mu, point.V, point.energy, point.gap
-        else:
-            sparse = sparse_state(functional, V, unbalanced, goal, max_iterations)
-            mu, V, energy, gap, iterations = sparse.mu, sparse.V, sparse.energy, sparse.gap, sparse.rounds
-            log_mu = np.log(mu, where=mu > 0, out=np.full_like(mu, -np.inf))
-    converged = gap <= goal
-    if not converged:
+    search = _Search(tau, tolerance, max_iterations, deadline)
+    state, goal, over = _found(problem, grid, start, search)
+    if not state.converged:
         warn(
-            f"no stationary state within the tolerance after {iterations} iterations: gap {gap:.3g}, "
-            f"wanted {goal:.3g}; raise tolerance or max_iterations{' or time_limit' * functional.over}, "
+            f"no stationary state within the tolerance after {state.iterations} iterations: gap {state.gap:.3g}, "
+            f"wanted {goal:.3g}; raise tolerance or max_iterations{' or time_limit' * over}, "
             "start nearer with initial=, or take a higher temperature",
             stacklevel=3,
         )
+    return _with_error(problem, state, search) if estimate else replace(state, no_error="estimate = False")
+
+
+class _Search(NamedTuple):
+    """How a minimiser is searched for."""
+
+    temperature: float
+    tolerance: float
+    max_iterations: int
+    deadline: float
+
+
+def _found(problem: Problem, grid: Grid, start: Array, search: _Search) -> tuple[Equilibrium, float, bool]:
+    """The minimiser on a mesh, the gap that was asked for, and whether the time was over."""
+    tau, unbalanced = search.temperature, problem.reaction is Reaction.UNBALANCED
+    log_base = _log_base(problem, grid)
+    functional = Functional(problem.bound_energy, grid, search.deadline)
+    with one_blas_thread():  # as in every run, so that the number of threads changes no bit
+        V, energy = _evaluate_start(functional, start)
+        spread = float(np.vdot(start, np.abs(V - float(np.vdot(V, start)) * grid.cell_volume))) * grid.cell_volume
+        goal = search.tolerance * max(abs(energy), spread, tau)
+        if tau > 0:
+            point, iterations = gibbs_state(functional, V, tau, log_base, goal, search.max_iterations)
+            mu, log_mu, V, energy, gap = point.mu, point.log_mu, point.V, point.energy, point.gap
+        else:
+            sparse = sparse_state(functional, V, unbalanced, goal, search.max_iterations)
+            mu, V, energy, gap, iterations = sparse.mu, sparse.V, sparse.energy, sparse.gap, sparse.rounds
+            log_mu = np.log(mu, where=mu > 0, out=np.full_like(mu, -np.inf))
     convex = None
     if not functional.over:
         convex = convex_on(problem.bound_energy, grid, free_mass=unbalanced, plan=functional.plan, at=mu)
-    Ent = entropy(mu, grid.cell_volume, log_base)
-    return Equilibrium(
-        grid, mu, log_mu, V, energy, gap, Ent, tau, convex, converged, iterations, functional.evaluations
-    )
+    entropic, converged, evaluations = entropy(mu, grid.cell_volume, log_base), gap <= goal, functional.evaluations
+    state = Equilibrium(grid, mu, log_mu, V, energy, gap, entropic, tau, convex, converged, iterations, evaluations)
+    return state, goal, functional.over
+
+
+def _with_error(problem: Problem, state: Equilibrium, search: _Search) -> Equilibrium:
+    """The state with the estimated error of its energy, from that on half the cells, searched for from this one."""
+    grid = half(state.grid)
+    if grid is None:
+        return replace(state, no_error="no axis has more than 4 cells, half of them are no mesh")
+    if not state.converged:
+        return replace(state, no_error="not converged")
+    try:
+        start = state.mass * state.measure().restrict(grid.axes).cells(grid)
+        other, _, over = _found(problem, grid, start, search)
+    except Exception as error:  # whatever an energy does on a mesh that it is not made for
+        return replace(state, no_error=f"on half the cells: {one_line(error)}")
+    if not other.converged:
+        return replace(state, no_error="the time was over" if over else "not converged on half the cells")
+    smooth = state.temperature > 0 and not problem.bound_energy.discontinuous_gradient and is_smooth(state.mu)
+    return replace(state, energy_error=abs(other.energy - state.energy) / (SECOND_ORDER if smooth else 1.0))
 
 
 def _check(
-    problem: Problem, tolerance: float, max_iterations: int, initial: Measure | None, time_limit: float | None
+    problem: Problem,
+    tolerance: float,
+    max_iterations: int,
+    initial: Measure | None,
+    time_limit: float | None,
+    estimate: bool,
 ) -> None:
     """Refuse arguments of `stationary` that do not fit, each with the value and the remedy."""
     if not isinstance(problem, Problem):
         raise ValueError(f"stationary needs a Problem, not {shown(problem)}; see mfpde.problems")
     problem.refuse_terms("minimisers")
     require(
-        tolerance=(tolerance, NUMBER), max_iterations=(max_iterations, WHOLE), time_limit=(time_limit, POSITIVE | NONE)
+        tolerance=(tolerance, NUMBER),
+        max_iterations=(max_iterations, WHOLE),
+        time_limit=(time_limit, POSITIVE | NONE),
+        estimate=(estimate, FLAG),
     )
     if not tolerance > 0:
         raise ValueError(f"tolerance must be positive, not {tolerance!r}; 1e-12 is the default")

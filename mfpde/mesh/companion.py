@@ -23,6 +23,7 @@ from mfpde.equation.grid import Grid, half
 from mfpde.equation.measures.base import Measure, RestrictedMeasure
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.problem import Problem
+from mfpde.equation.smooth import SECOND_ORDER, is_smooth
 from mfpde.mesh.controllers import Controller, ErrorControl, FixedStep
 from mfpde.mesh.record import Errors, State
 from mfpde.mesh.schemes import ScharfetterGummel
@@ -31,14 +32,10 @@ from mfpde.mesh.solver import Solver
 from mfpde.support.arrays import Array
 from mfpde.support.words import one_line
 
-__all__ = ["Companion", "coarsened", "functionals", "is_smooth", "looser", "start_error"]
+__all__ = ["Companion", "coarsened", "functionals", "looser", "start_error"]
 
 LOOSER = 8.0
 """By what the tolerance of a step is multiplied: steps of third order then are twice as long."""
-SECOND_ORDER = 3.0
-"""``2^2 - 1``: the difference of two meshes over the error of the finer one, where errors fall by 4."""
-STEEP = 0.2
-"""Change from cell to cell, in maxima of a density, up to which it is smooth: that of a normal law of 3 cells."""
 FADES = 0.1
 """By what an estimate may fall from one save time to the next: a difference that passes through 0 is no accuracy."""
 NODES = {1: 40, 2: 24, 3: 12, 4: 8}
@@ -316,12 +313,3 @@ def _second_order(solver: Solver) -> bool:
     scheme = solver.scheme
     space = scheme.order > 2 or isinstance(scheme, ScharfetterGummel)
     return space and solver.method.order >= 2 and not solver.problem.bound_energy.discontinuous_gradient
-
-
-def is_smooth(mu: Array) -> bool:
-    """Whether a density changes by less than a fifth of its maximum from cell to cell: a normal law of 3 cells does.
-
-    Jumps and narrow layers do not: there errors of any scheme are of first order.
-    """
-    most = STEEP * float(mu.max())
-    return all(float(np.abs(np.diff(mu, axis=i)).max()) <= most for i in range(mu.ndim))

@@ -6,7 +6,7 @@ import numpy as np
 
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.equation.schedules import Constant
-from mfpde.mesh.digits import large_error
+from mfpde.mesh.energy_errors import large_error
 from mfpde.mesh.record import Result
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.stopping import Limits

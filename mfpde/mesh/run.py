@@ -23,7 +23,7 @@ from mfpde.mesh.companion import Companion
 from mfpde.mesh.conclusion import conclude, decays, notes_of
 from mfpde.mesh.controllers import Controller
 from mfpde.mesh.defaults import coldest, outlook
-from mfpde.mesh.digits import known_minimum
+from mfpde.mesh.energy_errors import known_minimum
 from mfpde.mesh.kinds import PARTS
 from mfpde.mesh.layers import layer_widths, unresolved
 from mfpde.mesh.methods.base import Method

@@ -13,11 +13,12 @@ from mfpde.equation.convexity import NO_CERTIFICATE, convex_on, no_certificate
 from mfpde.equation.grid import box
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.trajectory import integral, integrand
-from mfpde.mesh.digits import energy_scale, said_of_error, with_digits
+from mfpde.mesh.energy_errors import energy_scale, said_of_error
 from mfpde.mesh.record import ERRORS, Errors, Record, Result, State
 from mfpde.support.arguments import FLAG, NONE, NUMBER, PATH, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.saves import save_index, within_run
+from mfpde.support.words import with_digits
 
 if TYPE_CHECKING:
     from os import PathLike

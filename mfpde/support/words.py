@@ -1,11 +1,14 @@
-"""Words of messages: texts in one line, and what was probably meant. Importing costs nothing."""
+"""Words of messages: texts in one line, what was probably meant, numbers with their digits. Importing costs nothing."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["one_line", "suggestion"]
+__all__ = ["one_line", "suggestion", "with_digits"]
+
+MOST_DIGITS = 9
 
 
 def one_line(said: object) -> str:
@@ -25,3 +28,12 @@ def suggestion(value: Any, valid: Iterable[Any]) -> str:
     near = difflib.get_close_matches(str(value).casefold(), folded, n=1, cutoff=0.6)
     hint = f"did you mean {folded[near[0]]!r}? " if near else ""
     return f"{hint}valid: {', '.join(map(repr, options)) if options else 'none'}"
+
+
+def with_digits(value: float, error: float, most: int = MOST_DIGITS) -> str:
+    """A number with the digits that its error leaves, one of them uncertain; at most so many."""
+    if not (math.isfinite(error) and error > 0.0 and math.isfinite(value)):
+        return f"{value:.{most}g}"
+    first = math.floor(math.log10(abs(value))) if value != 0.0 else math.floor(math.log10(error))
+    digits = first - math.floor(math.log10(error)) + 1
+    return f"{value:.{min(max(digits, 1), most)}g}"

@@ -643,7 +643,7 @@ class TestResult:
     def test_prints(self):
         text = str(stationary(torus(), 50))
         assert text.splitlines()[0] == "Minimiser at temperature 0.15 on x: 50 cells"
-        assert "energy   -1.94909" in text
+        assert "energy   -1.9491 " in text
         assert "above the minimum over x in [0, 6.28319], on this mesh, at most" in text
         assert "converged after" in text
         cold = str(stationary(torus(), 50, temperature=0.0))
@@ -660,3 +660,48 @@ class TestResult:
                 stationary(torus(), temperature=tau)
                 stationary(network("logistic"), (16, 16), temperature=tau)
             stationary(deconvolution(1.0), (20, 20))
+
+
+# ----- the error that the mesh makes
+
+
+def test_the_error_of_the_mesh_is_estimated():
+    """Against closed forms: of ``x^2/2`` it is ``-tau log(sqrt(2 pi tau))``, where sums over a mesh are spectral.
+
+    Next to a wall they have errors of second order.
+    """
+    tau = 0.5
+    state = stationary(Problem(Confinement(x=1.0), [Axis("x", -6, 6)], Dirac(x=1.0), temperature=tau), 48)
+    assert abs(state.energy + tau * math.log(math.sqrt(2.0 * math.pi * tau))) < 1e-12
+    assert state.energy_error < 1e-12
+    slope = Problem(External(lambda x: 3.0 * x), [Axis("x", 0, 2)], Dirac(x=1.0), temperature=tau)
+    exact = -tau * math.log(tau / 3.0 * (1.0 - math.exp(-6.0 / tau)))
+    errors = []
+    for n in (40, 80, 160):
+        state = stationary(slope, n)
+        error = abs(state.energy - exact)
+        assert 0.9 < state.energy_error / error < 1.3  # a third of the difference, as errors fall by 4
+        errors.append(error)
+    assert 3.8 < errors[0] / errors[1] < 4.2
+    assert 3.8 < errors[1] / errors[2] < 4.2
+
+
+def test_errors_of_sparse_states_are_those_of_their_meshes():
+    """An atom off the centres: at temperature 0 the minimiser of ``(x - a)^2/2`` sits in the nearest cell."""
+    problem = Problem(External(lambda x: 0.5 * (x - 0.1) ** 2), [Axis("x", -1, 1)], Dirac(x=0.3))
+    for n in (10, 22, 46):
+        state = stationary(problem, n)
+        h = 2.0 / n
+        nearest = np.abs(state.grid.centres(0) - 0.1).min()
+        assert state.energy == pytest.approx(0.5 * nearest**2, abs=1e-15)
+        assert state.energy_error <= 0.5 * h**2  # of a cell of the coarse mesh
+
+
+def test_why_there_is_no_error_of_the_mesh():
+    problem = Problem(Confinement(x=1.0), [Axis("x", -6, 6)], Dirac(x=1.0), temperature=0.5)
+    assert stationary(problem, 60, estimate=False).no_error == "estimate = False"
+    four = stationary(problem, 4)
+    assert math.isnan(four.energy_error)
+    assert "error    not estimated (no axis has more than 4 cells" in str(four)
+    with pytest.warns(RunWarning, match="no stationary state"):
+        assert stationary(torus(), tolerance=1e-300).no_error == "not converged"

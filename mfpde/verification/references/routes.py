@@ -314,7 +314,8 @@ class StationaryRoute(Route):
             if self.gauss:
                 points, weights, energy, density = stationary_on_nodes(problem, self.cells(level), deadline=deadline)
             else:
-                state = stationary(problem, self.cells(level), time_limit=left if math.isfinite(left) else None)
+                limit = left if math.isfinite(left) else None
+                state = stationary(problem, self.cells(level), time_limit=limit, estimate=False)
         if time.perf_counter() > deadline:  # it may have stopped half way
             raise OutOfTime
         if not self.gauss:

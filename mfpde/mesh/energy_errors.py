@@ -1,4 +1,4 @@
-"""What estimated errors say in words: a share of the energy's scale, and as many digits as they leave."""
+"""What estimated errors say in words: a share of the energy's scale."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from mfpde.support.arrays import Array
 if TYPE_CHECKING:
     from mfpde.equation.problem import Problem
 
-__all__ = ["energy_scale", "known_minimum", "large_error", "largest_share", "said_of_error", "with_digits"]
+__all__ = ["energy_scale", "known_minimum", "large_error", "largest_share", "said_of_error"]
 
 LARGE = 0.01
 """Share of the energy's scale above which an error is warned of."""
 LEAST_SHARE = 1e-3
 """The scale of an energy that falls to 0, in its fall so far: what is left of it then is nobody's question."""
-MOST_DIGITS = 9
 
 
 def known_minimum(problem: Problem) -> dict[str, float]:
@@ -90,12 +89,3 @@ def _cells(shape: Sequence[int]) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share >= 1e-5 else f"{share:.1e}"
-
-
-def with_digits(value: float, error: float) -> str:
-    """A number with the digits that its error leaves, one of them uncertain; 9 where there is no error."""
-    if not (math.isfinite(error) and error > 0.0 and math.isfinite(value)):
-        return f"{value:.{MOST_DIGITS}g}"
-    first = math.floor(math.log10(abs(value))) if value != 0.0 else math.floor(math.log10(error))
-    digits = first - math.floor(math.log10(error)) + 1
-    return f"{value:.{min(max(digits, 1), MOST_DIGITS)}g}"
