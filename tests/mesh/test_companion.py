@@ -135,6 +135,30 @@ def test_differences_are_divided_where_errors_are_of_second_order():
     assert set(divisors(kinks, (10, 10, 10))) == {1.0}
 
 
+def test_what_a_jump_has_cost_is_not_made_good():
+    """Diffusion makes a density smooth again, and not its errors."""
+    problem = dataclasses.replace(mf.problems.gaussian_langevin(), initial=mf.Product(x=stats.uniform(-1.0, 2.0)))
+    solution = mf.solve(problem, 200, 1.0, save=5, **QUIET)
+    assert not is_smooth(solution.density[0])
+    assert is_smooth(solution.density[-1])
+    assert solution.errors.divisor.tolist() == [1.0] * 5
+
+
+def test_a_difference_that_passes_through_zero_is_no_accuracy():
+    """From one save time to the next an estimate falls to a tenth at most."""
+    solution = mf.solve(mf.problems.double_well(), 100, **QUIET)
+    errors = solution.energy_error[1:]
+    assert (errors[1:] >= 0.1 * errors[:-1] * (1 - 1e-12)).all()
+    table = []
+    for wanted in (0.1, 1e-6, 0.2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(companion_module, "FADES", wanted)
+            table.append(mf.solve(mf.problems.double_well(), 100, **QUIET).energy_error)
+    assert (table[0] >= table[1]).all()
+    assert (table[0] > table[1]).any()
+    assert (table[2] > table[0]).any()
+
+
 def test_a_normal_law_is_smooth_from_three_cells_on():
     for cells, smooth in ((2.5, False), (3.1, True)):
         x = (np.arange(60) - 29.5) / cells
@@ -214,6 +238,22 @@ def test_a_companion_that_was_not_written_to_its_end_is_not_taken(tmp_path):
         same(resume(path, output=tmp_path / f"{slot}.h5", **QUIET), whole)
         with h5py.File(path, "r+") as file:
             file["unfinished/companion_mu"][slot] = kept
+
+
+def test_a_state_of_the_companion_that_is_later_is_not_taken(tmp_path):
+    """Where the newest state of the run is lost, that of its companion is ahead of the one before."""
+    problem, path = mf.problems.linear_neuron(), tmp_path / "a.h5"
+    whole = mf.solve(problem, 50, 1.0, save=6, **QUIET)
+    late = {"stop": lambda at: at.time > 0.5 and 1 / 0}
+    with pytest.raises(ZeroDivisionError):
+        mf.solve(problem, 50, 1.0, save=6, output=path, checkpoint=None, **late, **QUIET)
+    with h5py.File(path, "r+") as file:  # as if the last frame had not been counted
+        frames, _ = file["unfinished/count"][:]
+        steps = int(file["unfinished/frames"][frames - 2, 2])
+        file["unfinished/count"][:] = frames - 1, steps + 1
+    left = load(path)
+    assert left.companion.t <= left.state.t < 0.4
+    same(resume(path, **QUIET), whole)
 
 
 def test_a_longer_run_has_the_estimates_of_a_shorter_one():
@@ -315,6 +355,15 @@ def test_what_a_start_has_lost_on_a_mesh():
     h = solver.grid.spacing[0]
     assert lost[-1] == pytest.approx(h**2 / 12.0, rel=1e-6)
     assert lost[-2] < 1e-12
+
+
+def test_nodes_that_do_not_agree_tell_nothing():
+    """An energy with a scale far below the distance of nodes: two rules have other values of it."""
+    ripples = mf.External(lambda x: np.cos(400.0 * x))
+    problem = mf.Problem(ripples, [mf.Axis("x", -5.0, 5.0)], mf.Product(x=stats.norm(0.0, 0.7)), t_end=0.1)
+    solver = mf.Solver(problem, 40)
+    found = companion_module.functionals(solver.evaluate(solver.init()), None, solver.grid)
+    assert start_error(problem, problem.mu_0, found, 0.0) is None
 
 
 def test_a_start_that_no_mesh_sees_is_in_every_estimate():
