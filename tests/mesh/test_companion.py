@@ -378,6 +378,22 @@ def test_a_start_that_no_mesh_sees_is_in_every_estimate():
     assert solution.energy_error[0] == pytest.approx(error[0], rel=1e-9)
 
 
+def test_what_the_companion_sees_of_it_is_not_added_twice(monkeypatch):
+    """What is added is by how much the start has lost more than the two meshes differ by."""
+    problem = mf.problems.gaussian_bumps()
+    plain = mf.solve(problem, 60, 0.5, save=3, estimate=True, **QUIET)
+    monkeypatch.setattr(companion_module, "start_error", lambda *of: None)  # then it is what they differ by
+    differ = mf.solve(problem, 60, 0.5, save=3, **QUIET).energy_error[0]
+    for lost in (0.5 * differ, 3.0 * differ):
+        monkeypatch.setattr(companion_module, "start_error", lambda _, __, found, *more, lost=lost: 0.0 * found + lost)
+        more = mf.solve(problem, 60, 0.5, save=3, **QUIET)
+        unseen = max(lost - differ, 0.0)
+        assert more.energy_error[0] == lost
+        assert more.errors.unseen[0] == pytest.approx(unseen, rel=1e-12)
+        seen = plain.energy_error[1:] - plain.errors.unseen[0]
+        np.testing.assert_allclose(more.energy_error[1:], seen + unseen, rtol=1e-12)
+
+
 def test_values_are_what_they_are():
     """Of an array nobody knows what it has lost."""
     problem = mf.problems.gaussian_bumps()
