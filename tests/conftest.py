@@ -21,6 +21,22 @@ def levels_of_references_are_no_users(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def runs_have_no_companions():
+    """Runs of tests that are about other things do not say how accurate they are: that would take a third longer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mfpde.mesh.options.ESTIMATE", False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def companions():
+    """Runs say how accurate they are, as they do for users."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mfpde.mesh.options.ESTIMATE", True)
+        yield
+
+
 @pytest.fixture
 def strict_arithmetic():
     """What is not a number, or is infinite, raises where it is made."""

@@ -33,7 +33,11 @@ from mfpde.support.arrays import Array
 if TYPE_CHECKING:
     from mfpde.mesh.stream import Stream
 
-__all__ = ["OPTIONS", "Absent", "Default", "Option", "RunOptions"]
+__all__ = ["ESTIMATE", "OPTIONS", "Absent", "Default", "Option", "RunOptions"]
+
+
+ESTIMATE = True
+"""Whether a run says how accurate it is where nobody asks: what is about other things may set it to False."""
 
 
 @dataclass(frozen=True)
@@ -216,8 +220,8 @@ class RunOptions:
             "What is done when mass reaches an end of the mesh.", "on_end_mass", "--on-end-mass", FILE, again=FILE
         ),
     )
-    estimate: bool = field(
-        default=True,
+    estimate: bool | None = field(
+        default=None,
         metadata=_is(
             "Whether the run says how accurate it is.",
             "estimate",
@@ -243,8 +247,10 @@ class RunOptions:
             initial=(self.initial, one_of(Measure, State, Solution) | ARRAY | NONE),
             throw=(self.throw, FLAG),
             overwrite=(self.overwrite, FLAG),
-            estimate=(self.estimate, FLAG),
+            estimate=(self.estimate, FLAG | NONE),
         )
+        if self.estimate is None:
+            object.__setattr__(self, "estimate", ESTIMATE)
         object.__setattr__(self, "on_end_mass", member(OnEndMass, self.on_end_mass, "on_end_mass"))
         require(
             stop=(self.stop, FUNCTION | NONE),

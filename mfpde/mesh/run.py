@@ -83,7 +83,7 @@ def solve(
     time_limit: float | None = None,
     limits: Limits | None = None,
     on_end_mass: OnEndMass | str = OnEndMass.WARN,
-    estimate: bool = True,
+    estimate: bool | None = None,
     algebra: Algebra | None = None,
 ) -> Solution:
     """Integrate a problem on a mesh.
@@ -142,7 +142,7 @@ def solve(
     estimate : bool, optional
         Whether the run says how accurate it is (`Solution.energy_error`, `Solution.error`), from a companion on half
         the cells along each axis that goes along with it. It costs a quarter of the run in two axes and half of it in
-        one, and changes nothing of what the run computes.
+        one, and changes nothing of what the run computes. Default: yes.
     algebra : Algebra, optional
         What arrays are worked on with: `CompiledAlgebra` (default), or `NumpyAlgebra`, which compiles nothing and is
         slow. They agree to round-off.
@@ -273,7 +273,7 @@ class Integration:
         for schedule in (solver.problem.schedule, solver.problem.alpha, solver.problem.temperature):
             schedule(targets[-1])
         self.recorder = Recorder(solver.flow)
-        self.companion = Companion(solver, targets, wanted=options.estimate)
+        self.companion = Companion(solver, targets, wanted=options.estimate is True)
         self.times: list[float] = []
         self.energies: list[float] = []
         # room for the frames is claimed at once and filled as they come: they are never in memory twice

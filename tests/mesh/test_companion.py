@@ -18,13 +18,14 @@ from mfpde.equation.smooth import is_smooth
 from mfpde.mesh import companion as companion_module
 from mfpde.mesh.companion import coarsened, looser, start_error
 from mfpde.mesh.energy_errors import energy_scale, largest_share, said_of_error
-from mfpde.mesh.record import ERRORS, Errors
+from mfpde.mesh.record import Errors
 from mfpde.runs.loading import load
 from mfpde.runs.resuming import resume
 from mfpde.support.files.hdf5 import FileFormatError
 from mfpde.support.words import with_digits
 
-NAMES = [name for name in ERRORS if name != "divisor"]
+pytestmark = pytest.mark.usefixtures("companions")
+
 QUIET = {"progress": False}
 
 

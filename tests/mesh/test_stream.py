@@ -32,6 +32,8 @@ from mfpde.support.files.frames import IN_MEMORY, StoredDensity
 from mfpde.support.files.hdf5 import FileFormatError
 from mfpde.support.session import WORKING_ARRAYS
 
+pytestmark = pytest.mark.usefixtures("companions")
+
 PLANE = mf.problems.gaussian_bumps(centres=((-2.0, -1.0), (1.5, 1.0)))
 LINE = mf.problems.gaussian_bumps()
 SETTINGS = {"shape": 60, "t_end": 0.3, "save": 7, "progress": False}

@@ -22,6 +22,8 @@ from mfpde.mesh.record import Result
 from mfpde.mesh.solution_writer import CHECKPOINT_COLUMNS
 from mfpde.support.files import frames, hdf5
 
+pytestmark = pytest.mark.usefixtures("companions")
+
 
 def assert_same(one: Path, other: Path) -> None:
     a, b = (content(path, volatile=False) for path in (one, other))
