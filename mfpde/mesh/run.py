@@ -111,7 +111,8 @@ def solve(
         the end are always saved. Times that differ by rounding only, 1e-12 of the later one or 8 units of the last
         place of `t_end`, are one: the start, `t_end`, or else the earliest of them.
     initial : Measure, State, Solution or array, optional
-        Another start than the problem's; a state or solution goes on at its own time.
+        Another start than the problem's; a state or solution goes on at its own time. An array holds densities, not
+        masses of cells: of mass 1 where the problem conserves mass.
     stop : callable, optional
         Called with a `Snapshot` after each step; True ends the run. See `EnergyBelow`, `GapBelow`, `SteadyState`.
     max_steps : int, optional

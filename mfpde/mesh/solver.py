@@ -38,6 +38,8 @@ EXAMPLES = {
 }
 DT_FLOOR = 1e-13
 """Smallest step relative to the run's length."""
+MASS_GIVEN = 1e-6
+"""How far the mass of a density that is handed in may be from 1: single precision, or a run of many steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,12 @@ class Solver:
         initial : Measure, State, Solution or array, optional
             A measure is restricted to the box and normalised; an array of cell values is taken as it is;
             a state or solution goes on where it ended.
+
+        Raises
+        ------
+        ValueError
+            For a density of another shape, with values that are negative (where the scheme keeps the sign) or not
+            finite, without mass, or of a mass other than 1, by more than 1e-6, where the problem conserves mass.
         """
         if isinstance(initial, Solution):
             initial = initial.state
@@ -197,8 +205,26 @@ class Solver:
             raise ValueError("the initial density has entries that are not finite")
         if mu.min() < 0 and self.scheme.positive:
             raise ValueError(f"the initial density is negative somewhere (minimum {mu.min():.3g})")
-        if not mu.sum() > 0:
+        total = float(mu.sum())
+        if not total > 0.0:
             raise ValueError("the initial density has no mass")
+        self._check_mass(total)
+
+    def _check_mass(self, total: float) -> None:
+        """Refuse a mass of another problem: where none is born or lost, the equation is that of probability measures."""
+        volume = self.grid.cell_volume
+        mass = total * volume
+        if not self.flow.balanced or abs(mass - 1.0) <= MASS_GIVEN:
+            return
+        if abs(total - 1.0) <= MASS_GIVEN:
+            raise ValueError(
+                f"the initial density has mass {mass:.6g}, and its values add up to 1: they are probabilities of "
+                f"cells; divide them by grid.cell_volume = {volume:.6g}"
+            )
+        raise ValueError(
+            f"the initial density has mass {mass:.6g}, and the problem conserves mass 1; normalise it, "
+            'mu / (mu.sum() * grid.cell_volume), or take a problem with reaction="unbalanced"'
+        )
 
     def evaluate(self, state: State) -> Evaluation:
         """The potential, energy and response of a state (kept from the step that made it)."""

@@ -171,6 +171,33 @@ class TestContinuation:
         with pytest.raises(ValueError, match=message):
             mf.solve(well, 100, initial=initial)
 
+    def test_a_density_of_another_mass(self, well):
+        """Measures are normalised and arrays were not: twice the mass ran as another problem, without a word."""
+        grid = well.grid(100)
+        mu = well.mu_0.cells(grid)
+        remedy = r'normalise it, mu / \(mu.sum\(\) \* grid.cell_volume\), or take a problem with reaction="unbalanced"'
+        with pytest.raises(ValueError, match=f"the initial density has mass 2, and the problem conserves mass 1; {remedy}"):
+            mf.solve(well, 100, initial=2.0 * mu)
+        with pytest.raises(ValueError, match="the initial density has mass 1.00001"):
+            mf.Solver(well, 100).init(mf.State(0.0, 1.00001 * mu))
+        # cells of 2 * 7.3566 / 100
+        with pytest.raises(ValueError, match=r"has mass 0.147132, .* are probabilities of cells; divide .* = 0.147132"):
+            mf.solve(well, 100, initial=mu * grid.cell_volume)
+
+    def test_a_mass_of_single_precision_is_1(self, well):
+        solver = mf.Solver(well, 100)
+        mu = well.mu_0.cells(solver.grid).astype(np.float32)
+        assert abs(mu.sum(dtype=float) * solver.grid.cell_volume - 1.0) > 1e-12
+        np.testing.assert_array_equal(solver.init(mu).mu, mu)
+        np.testing.assert_array_equal(solver.init(mf.State(0.5, mu * (1.0 + 5e-7))).mu, mu * (1.0 + 5e-7))
+
+    def test_where_mass_is_not_conserved_any_is_a_start(self, well):
+        lossy = dataclasses.replace(well, reaction="unbalanced")
+        mu = 2.0 * well.mu_0.cells(well.grid(100))
+        assert mf.solve(lossy, 100, 0.01, initial=mu, save=2).diagnostics["mass"][0] == pytest.approx(2.0, rel=1e-12)
+        ended = mf.solve(lossy, 100, 0.1, save=2)
+        assert mf.solve(lossy, 100, 0.2, initial=ended, save=2).times[0] == 0.1
+
 
 class TestCost:
     """Potential evaluations, never seconds."""
