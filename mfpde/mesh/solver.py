@@ -211,7 +211,7 @@ class Solver:
         self._check_mass(total)
 
     def _check_mass(self, total: float) -> None:
-        """Refuse a mass of another problem: where none is born or lost, the equation is that of probability measures."""
+        """Refuse the mass of another problem: where mass is conserved, the equation is that of probabilities."""
         volume = self.grid.cell_volume
         mass = total * volume
         if not self.flow.balanced or abs(mass - 1.0) <= MASS_GIVEN:

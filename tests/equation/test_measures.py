@@ -214,7 +214,7 @@ def test_point_values_are_the_density_scaled_to_discrete_mass_one():
     assert not np.allclose(values, restricted.cells(grid), rtol=1e-3)
 
 
-def test_point_values_fall_back_to_averages_where_the_density_jumps_or_is_not_resolved():
+def test_point_values_fall_back_to_averages_where_the_density_jumps_or_is_unbounded():
     grid = Grid([X, Y], [50, 40])
     restricted = Product(x=stats.norm(0.3, 0.6), y=stats.uniform(-1.9, 3.7)).restrict([X, Y])
     values = restricted.point_values(grid)
@@ -222,7 +222,7 @@ def test_point_values_fall_back_to_averages_where_the_density_jumps_or_is_not_re
     np.testing.assert_allclose(values.sum(0), cells.sum(0), rtol=1e-13)  # y jumps: averages
     assert not np.allclose(values.sum(1), cells.sum(1), rtol=1e-3)  # x does not
     arcsine = stats.beta(0.5, 0.5, loc=-5, scale=10)  # unbounded at the ends of the box itself
-    for law in (stats.norm(0.13, 1e-4), stats.norm(0.13, 0.03), stats.expon(0.33), arcsine):
+    for law in (stats.expon(0.33), stats.uniform(0.33, 0.01), arcsine):
         one = Product(x=law).restrict([X])
         line = Grid([X], [50])
         assert np.array_equal(one.point_values(line), one.cells(line))

@@ -176,7 +176,9 @@ class TestContinuation:
         grid = well.grid(100)
         mu = well.mu_0.cells(grid)
         remedy = r'normalise it, mu / \(mu.sum\(\) \* grid.cell_volume\), or take a problem with reaction="unbalanced"'
-        with pytest.raises(ValueError, match=f"the initial density has mass 2, and the problem conserves mass 1; {remedy}"):
+        with pytest.raises(
+            ValueError, match=f"the initial density has mass 2, and the problem conserves mass 1; {remedy}"
+        ):
             mf.solve(well, 100, initial=2.0 * mu)
         with pytest.raises(ValueError, match="the initial density has mass 1.00001"):
             mf.Solver(well, 100).init(mf.State(0.0, 1.00001 * mu))

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.equation.measures.base import NEGLIGIBLE_MASS, Empty, Measure, RestrictedMeasure, midpoints, outer, tensor
+from mfpde.equation.measures.narrow import deconvolved, too_narrow
 from mfpde.equation.measures.quadrature import Block, Place, density_rule
 from mfpde.support.arguments import shown, values_of
 from mfpde.support.arrays import Array
@@ -229,9 +230,28 @@ class _RestrictedDensity(RestrictedMeasure):
         return values
 
     def _point_values(self, grid: Grid) -> Array:
+        values, total = self._at_centres(grid)
+        if not self._too_narrow(total, grid):
+            return values if abs(total - 1.0) < 0.1 else self._cells(grid)
+        values = self._cells(grid)
+        for i, axis in enumerate(self.axes):
+            values = deconvolved(values, i, periodic=axis.periodic)
+        return values
+
+    def _at_centres(self, grid: Grid) -> tuple[Array, float]:
+        """The density at the centres, and its sum as a share of what it should be."""
         values = np.exp(self.log_values(grid.points()) - self.shift).reshape(grid.shape)
-        total = values.sum() * grid.cell_volume / self.total
-        return values if abs(total - 1.0) < 0.1 else self._cells(grid)
+        return values, float(values.sum() * grid.cell_volume / self.total)
+
+    def _too_narrow(self, total: float, grid: Grid) -> bool:
+        """Whether the density is too narrow for its values at the centres along some axis."""
+        return any(too_narrow(total, width, h) for width, h in zip(self._widths(), grid.spacing, strict=True))
+
+    def _widths(self) -> tuple[float, ...]:
+        return tuple(place.spread for place, _ in self.bulk)
+
+    def _by_masses(self, grid: Grid) -> bool:
+        return self._too_narrow(self._at_centres(grid)[1], grid)
 
     def _log_density(self, points: Array) -> Array:
         return self.log_values(points) - (self.shift + math.log(self.total))

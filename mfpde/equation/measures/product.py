@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 import numbers
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from mfpde.equation.measures.base import (
     wrap,
 )
 from mfpde.equation.measures.density import Envelope
+from mfpde.equation.measures.narrow import IN_DOUBT, MISSED, by_masses, too_narrow
 from mfpde.equation.measures.quadrature import Block, Place, density_rule
 from mfpde.support.arguments import real, shown
 from mfpde.support.arrays import Array
@@ -95,7 +97,56 @@ class _Law:
         return half * (paired * weights[: n // 2]).sum(axis=1)
 
 
-class _Marginal:
+class _OfALaw(abc.ABC):
+    """The law of one parameter on its axis, normalised."""
+
+    axis: Axis
+
+    @property
+    @abc.abstractmethod
+    def width(self) -> float:
+        """Half of what holds the middle 68 %."""
+
+    @abc.abstractmethod
+    def cells(self, n: int) -> Array:
+        """Averages of the density over n cells of the axis."""
+
+    @abc.abstractmethod
+    def density(self, x: Array) -> Array:
+        """The density at points of the axis."""
+
+    @abc.abstractmethod
+    def _jumps(self) -> bool: ...
+
+    def point_values(self, n: int) -> Array:
+        """The density at the centres of n cells, or what stands for it there; see `RestrictedMeasure.point_values`."""
+        if self._jumps():
+            return self.cells(n)
+        values, total = self._at_centres(n)
+        if self._too_narrow(values, total):
+            return by_masses(self.axis, n, self.width, self.cells)
+        # a law too rough for the mesh: its centre values mean nothing
+        return values / total if abs(total - 1.0) < 0.1 else self.cells(n)
+
+    def by_masses(self, n: int) -> bool:
+        """Whether masses of cells stand for a law that is too narrow for n of them."""
+        return not self._jumps() and self._too_narrow(*self._at_centres(n))
+
+    def _at_centres(self, n: int) -> tuple[Array, float]:
+        """The density at the centres of n cells, and what it sums up to: NaN or infinity where it is not finite."""
+        grid = Grid([self.axis], [n])
+        values = self.density(grid.centres(0))
+        return values, float(values.sum() * grid.cell_volume)
+
+    def _too_narrow(self, values: Array, total: float) -> bool:
+        h = self.axis.length / len(values)
+        # the width takes milliseconds, which are spent only where values are in doubt
+        if abs(total - 1.0) <= MISSED and values.max() * h < IN_DOUBT:
+            return False
+        return too_narrow(total, self.width, h)
+
+
+class _Marginal(_OfALaw):
     """A law restricted to one axis and normalised."""
 
     atom = False
@@ -127,16 +178,14 @@ class _Marginal:
         axis = self.axis
         return self.law.masses(Grid([axis], [n]).faces(0)) * (n / (axis.length * self.mass))
 
-    def point_values(self, n: int) -> Array:
-        if self._jumps():
-            return self.cells(n)
-        grid = Grid([self.axis], [n])
-        x = grid.centres(0)
+    def density(self, x: Array) -> Array:
         with np.errstate(all="ignore"):
-            values = np.asarray(self.law.pdf(x), dtype=float) / self.mass
-        total = values.sum() * grid.cell_volume
-        # a law too narrow (or too rough) for the mesh: its centre values mean nothing
-        return values / total if np.all(np.isfinite(values)) and abs(total - 1.0) < 0.1 else self.cells(n)
+            return np.asarray(self.law.pdf(x), dtype=float) / self.mass
+
+    @property
+    def width(self) -> float:
+        """The spread of the law."""
+        return self.bulk[0].spread
 
     def _jumps(self) -> bool:
         """Whether the density jumps strictly inside the box, or is unbounded at an end."""
@@ -224,7 +273,7 @@ class _Marginal:
             return np.asarray(self.law.logpdf(points[:, 0]), dtype=float)
 
 
-class _Wrapped:
+class _Wrapped(_OfALaw):
     """A law wound round a periodic axis: the density is the sum of its translates by the period.
 
     It is taken apart on whole turns of the line, as many as hold all but `LEFT_OUT` of it, and folded.
@@ -246,14 +295,10 @@ class _Wrapped:
     def cells(self, n: int) -> Array:
         return self._folded(self.line.cells(n * len(self.turns)))
 
-    def point_values(self, n: int) -> Array:
-        if self._jumps():
-            return self.cells(n)
-        grid = Grid([self.axis], [n])
-        values = self.density(grid.centres(0))
-        total = values.sum() * grid.cell_volume
-        # as for a law that is not wound up: too narrow for the mesh
-        return values / total if np.all(np.isfinite(values)) and abs(total - 1.0) < 0.1 else self.cells(n)
+    @property
+    def width(self) -> float:
+        """The spread of the law on the line."""
+        return self.line.width
 
     def _folded(self, values: Array) -> Array:
         return values.reshape(len(self.turns), -1).sum(axis=0)
@@ -338,6 +383,7 @@ class _Atom:
 
     atom = True
     lost = 0.0
+    width = 0.0
 
     def __init__(self, axis: Axis, x: float) -> None:
         x = float(wrap(axis, np.array([x]))[0])
@@ -356,6 +402,9 @@ class _Atom:
         return values * (n / self.axis.length)
 
     point_values = cells
+
+    def by_masses(self, n: int) -> bool:
+        return True
 
     def nodes(
         self, n: int, places: Sequence[Place] = (), other: bool = False
@@ -485,6 +534,12 @@ class _RestrictedProduct(RestrictedMeasure):
 
     def _point_values(self, grid: Grid) -> Array:
         return outer([factor.point_values(n) for factor, n in zip(self.factors, grid.shape, strict=True)])
+
+    def _widths(self) -> tuple[float, ...]:
+        return tuple(factor.width for factor in self.factors)
+
+    def _by_masses(self, grid: Grid) -> bool:
+        return any(factor.by_masses(n) for factor, n in zip(self.factors, grid.shape, strict=True))
 
     def _log_density(self, points: Array) -> Array:
         total = np.zeros(len(points))
