@@ -11,6 +11,7 @@ import numpy as np
 from mfpde.equation.energy import GridEnergy
 from mfpde.equation.energy.capabilities import plan_on
 from mfpde.equation.grid import Grid
+from mfpde.equation.measures.narrow import CELLS_OF_A_LAYER
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.mesh.layers import layer_widths
 from mfpde.mesh.methods.base import Method
@@ -26,8 +27,6 @@ __all__ = ["Outlook", "coldest", "default_method", "default_scheme", "mean_pecle
 
 DIFFUSION_IS_STIFF = 0.2
 """Mean cell Peclet number below which explicit steps bound by diffusion are a waste."""
-CELLS_OF_A_LAYER = 3.0
-"""Cells to the width of a layer from which on `Weno5` has its order."""
 IMPLICIT_STEPS = 100.0
 """Implicit steps that a run takes, about, however stiff it is: accuracy alone asks for them."""
 MOST_EXPLICIT_STEPS = 2000.0

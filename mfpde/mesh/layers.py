@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from mfpde.equation.grid import Grid
+from mfpde.equation.measures.narrow import CELLS_OF_A_LAYER
 from mfpde.support.arrays import Array
 
 __all__ = ["layer_widths", "unresolved"]
@@ -51,11 +53,42 @@ def _information(left: Array, right: Array) -> float:
     return 2.0 * float(np.divide(change, both, out=np.zeros_like(both), where=both > 0.0).sum())
 
 
-def unresolved(widths: tuple[float, ...], grid: Grid, what: str) -> str:
-    """What to say of layers of these widths by axis; empty where none is narrower than a cell."""
+def unresolved(widths: Sequence[float], grid: Grid, what: str) -> str:
+    """What to say of layers of these widths by axis; empty where each has `CELLS_OF_A_LAYER` cells or more.
+
+    Parameters
+    ----------
+    widths : sequence of float
+        By axis, in its units: 0 for an atom, ``inf`` where there is nothing to say.
+    grid : Grid
+        The mesh that carries them.
+    what : str
+        What is so wide.
+
+    Returns
+    -------
+    str
+        How many cells the layers have along which axes, and how many cells the axes need for layers of three.
+    """
+    cells = [width / h for width, h in zip(widths, grid.spacing, strict=True)]
     narrow = [
-        f"{width / h:.1g} cells wide along {axis.name!r}"
-        for axis, width, h in zip(grid.axes, widths, grid.spacing, strict=True)
-        if width < h
+        (axis.name, wide, n)
+        for axis, wide, n in zip(grid.axes, cells, grid.shape, strict=True)
+        if wide < CELLS_OF_A_LAYER * (1.0 - 1e-9)
     ]
-    return f"{what} is {' and '.join(narrow)}, which the mesh does not resolve; refine it" if narrow else ""
+    if not narrow:
+        return ""
+    judged = "does not resolve" if min(wide for _, wide, _ in narrow) < 1.0 else "resolves poorly"
+    said = [
+        f"{min(wide, 2.9):.2g} cells wide along {name!r}" if wide else f"an atom along {name!r}"
+        for name, wide, _ in narrow
+    ]
+    # what is narrower than a cell looks wider on a mesh than it is
+    least = "at least" if any(wide < 1.0 for _, wide, _ in narrow) else "about"
+    needs = [f"{math.ceil(CELLS_OF_A_LAYER / wide * n)}" for _, wide, n in narrow if wide]
+    remedy = f"take {least} {_listed(needs)} cells" if needs else "no mesh does"
+    return f"{what} is {_listed(said)}, which the mesh {judged}; {remedy}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]

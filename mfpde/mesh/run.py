@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import time
@@ -22,10 +23,8 @@ from mfpde.mesh.box import MOST_EXTENSIONS, extended
 from mfpde.mesh.companion import Companion
 from mfpde.mesh.conclusion import conclude, decays, notes_of
 from mfpde.mesh.controllers import Controller
-from mfpde.mesh.defaults import coldest, outlook
 from mfpde.mesh.energy_errors import known_minimum
 from mfpde.mesh.kinds import PARTS
-from mfpde.mesh.layers import layer_widths, unresolved
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.implicit import Potential
 from mfpde.mesh.options import RunOptions
@@ -37,6 +36,7 @@ from mfpde.mesh.semidiscrete import Departure, Evaluation, FreeEnergy
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver, StepInfo
 from mfpde.mesh.stopping import GapBelow, Limits, OnEndMass, Snapshot, StopCondition
+from mfpde.mesh.watch import START, Watch, note_of_the_start, notes_of_the_end
 from mfpde.support.arguments import (
     PATH,
     one_of,
@@ -58,8 +58,6 @@ __all__ = ["Integration", "solve"]
 
 ROUNDED = 1e-13
 """The relative mass that rounding may add up to before it is given back, and by less than a twentieth a step."""
-SMEARED = 6.0
-"""Cells to the width of a density below which a scheme may have given it that: twice those that `Weno5` needs."""
 
 
 def solve(
@@ -169,9 +167,11 @@ def solve(
     -----
     RunWarning
         When mass gathers at a truncation end, the energy rises by more than 1e-13 of its scale in a
-        step, mass drifts by more than 1e-12, or, with a temperature, the first or the last density, or the state that
-        drift and diffusion lead to, has layers narrower than a cell. When the estimated error of the energy exceeds 1 %
-        of its scale (`Solution.energy_scale`).
+        step, mass drifts by more than 1e-12, the start has layers of less than three cells, or, with a temperature, the
+        last density or the state that drift and diffusion lead to; when the estimated error of the energy exceeds 1 % of
+        its scale (`Solution.energy_scale`); or when birth-death makes the mass from a tail of the start that the mesh
+        does not carry. Without noise a density that concentrates is a remark (`Solution.notes`). See
+        ``docs/numerics.md``.
 
     Examples
     --------
@@ -192,12 +192,22 @@ def solve(
             )
             state = solver.init(initial)
             targets = save_times(save, state.t, end_time(problem, t_end, state.t))
-            return Integration(solver, state, targets, options, stream, notes=notes)
+            return Integration(
+                solver, state, targets, options, stream, notes=[*notes, *_of_the_start(solver, initial, state)]
+            )
 
     solution = prepared(problem, shape, []).complete()
     if options.on_end_mass is OnEndMass.EXTEND:
         solution = _on_larger_meshes(problem, solution, prepared, stream)
     return conclude(solution, throw=throw, stacklevel=3)
+
+
+def _of_the_start(solver: Solver, initial: Measure | State | Solution | Array | None, state: State) -> list[str]:
+    """What the mesh does not carry of a start; of a run that goes on without noise it is said when it happens."""
+    if isinstance(initial, (State, Solution)) and solver.problem.noiseless:
+        return []
+    note = note_of_the_start(solver.law(initial), state.mu, solver.grid, point_values=solver.scheme.point_values)
+    return [note] if note else []
 
 
 def _on_larger_meshes(
@@ -280,6 +290,7 @@ class Integration:
         # room for the frames is claimed at once and filled as they come: they are never in memory twice
         self.frames = _room(len(targets) + 1, solver.grid) if stream is None else None
         self.notes = list(notes)
+        self.watch = Watch(solver.problem, solver.grid)
         self.steps = 0
         self.redone = 0
         self.leak = 0.0
@@ -306,7 +317,9 @@ class Integration:
             for i in whole:
                 self.frames[i] = history.density[i]
         self.companion.go_on(history.companion, history.errors, len(whole))
-        self._note_layers("the start", history.density[0])
+        self.notes += [text for text in history.warnings if text.startswith(START)]
+        for t, mu in zip(self.times, history.density, strict=False):
+            self.watch.see(t, np.asarray(mu), functools.partial(self._potential, np.asarray(mu)))
         self.redone = int(history.diagnostics["redone"].sum())
         self.scale = float(np.abs(history.energy).max())
         self.leak = history.stats.get("leak", 0.0)
@@ -314,6 +327,9 @@ class Integration:
         self.solver.flow.evaluations = history.stats["evaluations"] - 1
         volatile = history.provenance.get("volatile", {})
         self.before = {"seconds": volatile.get("seconds", 0.0), "resumed": volatile.get("resumed", 0) + 1}
+
+    def _potential(self, mu: Array) -> Array:
+        return self.solver.flow.evaluate(mu).V
 
     def _configuration(self) -> dict[str, Any]:
         """The settings, as plain values."""
@@ -346,10 +362,15 @@ class Integration:
             diagnostics=diagnostics,
             response=np.array(self.recorder.responses),
             result=result,
-            # also those of a step that was given up
-            stats={**stats, "redone": self.redone, **known_minimum(problem)},
+            stats={
+                **stats,
+                "redone": self.redone,  # also those of a step that was given up
+                "narrowest_layer": self.watch.narrowest,
+                "steepest_descent": self.watch.steepest,
+                **known_minimum(problem),
+            },
             warnings=list(self.notes),
-            remarks=[text for text in (self._no_certificate(), problem.caveat) if text],
+            remarks=[text for text in (self._no_certificate(), problem.caveat, *self.watch.remarks) if text],
             configuration=dict(self.configuration),
             provenance=provenance(seconds, self.before),
             state=self.state,
@@ -380,6 +401,7 @@ class Integration:
         """Save the state's density."""
         self.times.append(self.state.t)
         self.energies.append(self.recorder.rows["energy"][-1])
+        self.watch.see(self.state.t, self.state.mu, lambda: self.at.V)
         if self.frames is not None:
             self.frames[len(self.times) - 1] = self.state.mu
         self.companion.estimate(self.state.t, self.at, self.free)
@@ -437,7 +459,6 @@ class Integration:
         self.at, self.free = at, solver.free_energy(at, tau)
         if not self.times:
             self.recorder.arrive(state.t, at, self.free, tau)
-            self._note_layers("the start", state.mu)
             self.companion.begin(state, self.options.initial)
             self._keep()
         elif self.stream is not None:
@@ -505,31 +526,6 @@ class Integration:
             at = self.solver.evaluate(state)
         return state, at
 
-    def _note_layers(self, what: str, mu: Array) -> None:
-        """Say so where a run with a temperature has a density that its mesh does not resolve."""
-        grid = self.solver.grid
-        if not self.solver.problem.noiseless and (note := unresolved(layer_widths(mu, grid), grid, what)):
-            self.notes.append(note)
-
-    def _note_layers_ahead(self) -> None:
-        """Say what the mesh does not resolve of the state that drift and diffusion lead to.
-
-        Along axes where the last density is on its way there: some cells wide, which may be the scheme's own doing. Of
-        one that is narrower than a cell it is said already.
-        """
-        problem, grid, t_end = self.solver.problem, self.solver.grid, self.targets[-1]
-        tau = coldest(problem, t_end)
-        if tau == 0.0:
-            return
-        widths = layer_widths(self.state.mu, grid)
-        near = [h <= width < SMEARED * h for width, h in zip(widths, grid.spacing, strict=True)]
-        prospect = outlook(problem, grid, tau, t_end) if any(near) else None
-        if prospect is None:
-            return
-        ahead = tuple(width if there else math.inf for width, there in zip(prospect.end, near, strict=True))
-        if note := unresolved(ahead, grid, "the state that drift and diffusion lead to"):
-            self.notes.append(note)
-
     def _note_undershoot(self) -> None:
         """Say so where a scheme has turned the density negative."""
         least = np.array(self.recorder.rows["minimum"])
@@ -572,8 +568,8 @@ class Integration:
         self._leave(flow.transport.rate(last.mu, last.V, None, dt, tau, outflow=outflow), outflow.cell)
         del last, self.at
         self.free = None
-        self._note_layers(f"the density at t = {state.t:g}", state.mu)
-        self._note_layers_ahead()
+        self.notes += notes_of_the_end(problem, solver.grid, state.t, state.mu, self.targets[-1])
+        self.notes += self.watch.warnings
         self._note_undershoot()
         diagnostics = recorder.arrays()
         density = np.empty((0, *solver.grid.shape)) if self.frames is None else self.frames[: len(self.times)]

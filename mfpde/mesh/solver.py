@@ -11,7 +11,7 @@ import numpy as np
 
 from mfpde.equation.energy.capabilities import require_capability
 from mfpde.equation.grid import Grid
-from mfpde.equation.measures.base import Measure
+from mfpde.equation.measures.base import Measure, RestrictedMeasure
 from mfpde.equation.problem import Problem
 from mfpde.equation.schedules import Constant, Schedule, invert_clock
 from mfpde.mesh.algebra import Algebra
@@ -190,13 +190,19 @@ class Solver:
         if isinstance(initial, State):
             self._check_density(initial.mu)
             return initial
-        if initial is None or isinstance(initial, Measure):
-            restricted = self.problem.mu_0 if initial is None else initial.restrict(self.grid.axes)
+        restricted = self.law(initial)
+        if restricted is not None:
             mu = restricted.point_values(self.grid) if self.scheme.point_values else restricted.cells(self.grid)
         else:
             mu = numbers(initial, "the initial density")
         self._check_density(mu)
         return State(0.0, mu)
+
+    def law(self, initial: Measure | State | Solution | Array | None = None) -> RestrictedMeasure | None:
+        """The probability measure on the box that a start is made of; None for densities on the mesh."""
+        if initial is None:
+            return self.problem.mu_0
+        return initial.restrict(self.grid.axes) if isinstance(initial, Measure) else None
 
     def _check_density(self, mu: Array) -> None:
         if mu.shape != self.grid.shape:

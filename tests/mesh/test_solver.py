@@ -180,7 +180,7 @@ class TestContinuation:
             ValueError, match=f"the initial density has mass 2, and the problem conserves mass 1; {remedy}"
         ):
             mf.solve(well, 100, initial=2.0 * mu)
-        with pytest.raises(ValueError, match="the initial density has mass 1.00001"):
+        with pytest.raises(ValueError, match=r"the initial density has mass 1\.00001"):
             mf.Solver(well, 100).init(mf.State(0.0, 1.00001 * mu))
         # cells of 2 * 7.3566 / 100
         with pytest.raises(ValueError, match=r"has mass 0.147132, .* are probabilities of cells; divide .* = 0.147132"):

@@ -40,6 +40,10 @@ NEGLIGIBLE_MASS = 1e-20
 """Quadrature nodes cover the region that holds all but this fraction of the mass, on each side of each axis."""
 
 
+NORMAL = 0.9944578832097531
+"""Half of the middle 68 % of a normal law, in standard deviations."""
+
+
 NOTABLE = 1e-2
 """The share of the mass from which on the width of a component is one of the measure."""
 
@@ -147,13 +151,13 @@ class RestrictedMeasure(abc.ABC):
         Returns
         -------
         tuple of float
-            Half of what holds the middle 68 % of a law, the standard deviation of a normal one; 0 for an atom. Of
+            The standard deviation of the normal law whose middle 68 % are as long as the law's own; 0 for an atom. Of
             several components that hold 1e-2 of the mass or more, the narrowest. ``inf`` where only the mesh can tell:
             for masses on cells, and for clouds of particles.
         """
         self._check_grid(grid)
         parts = [part._widths() for share, part in self._components() if share >= NOTABLE]
-        return tuple(min(along) for along in zip(*parts, strict=True)) if parts else (np.inf,) * self.dimension
+        return tuple(min(along) / NORMAL for along in zip(*parts, strict=True)) if parts else (np.inf,) * self.dimension
 
     def by_masses(self, grid: Grid) -> bool:
         """Return whether `point_values` stand for a law that is too narrow for its values at the centres."""

@@ -1,0 +1,180 @@
+"""Where in the start the mass of a run descends from, and how steep the start is there.
+
+Birth-death multiplies what lies where ``V`` is low: the mass of later times may descend from a tail of ``mu_0`` that
+held next to nothing. On a mesh such a tail is as good as the scheme carries an exponential: where it changes by more
+than a factor e from cell to cell, numerical diffusion brings more mass there than there was, and that is what grows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.equation.grid import Grid
+from mfpde.equation.measures.base import cloud_in_cell
+from mfpde.equation.problem import Problem
+from mfpde.mesh.constants import FLUSH
+from mfpde.support.arrays import Array
+
+__all__ = ["Descent", "descends"]
+
+
+MOST_MARKERS = 1024
+"""Markers that are followed: every cell of a line, every k-th along each axis of larger meshes."""
+MOST_SUBSTEPS = 64
+"""Steps of the markers from one save time to the next, about one for each cell that the fastest of them passes."""
+FARTHEST = 2.0
+"""Cells that a marker moves in such a step, at most: where the velocity is stiff it would swing."""
+
+
+def descends(problem: Problem) -> bool:
+    """Whether the mass of a problem has ancestors that markers can follow, and birth-death that favours some of them.
+
+    Diffusion mixes, and reinjection and terms of the problem's own bring mass from elsewhere.
+    """
+    return problem.reacts and problem.noiseless and problem.reinjection is None and not problem.terms
+
+
+class Descent:
+    r"""Markers on the cells of the start that follow drift and birth-death of a run.
+
+    .. math:: \dot z = -s\, G \nabla V(z), \qquad \frac{d}{dt} \log w = -s\, \alpha\, f(V(z)),
+
+    with ``V`` linear between the times at which it is given and between the centres of cells. Weights are known up to a
+    factor, so that the mean rate plays no part.
+
+    Parameters
+    ----------
+    problem : Problem
+        One that `descends`.
+    grid : Grid
+    t : float
+        The time of the start.
+    mu, V : array, shape ``grid.shape``
+        The start and its potential.
+    """
+
+    def __init__(self, problem: Problem, grid: Grid, t: float, mu: Array, V: Array) -> None:
+        self._problem, self._grid, self._t, self._V = problem, grid, t, V.copy()
+        self._mobilities = [_on_mesh(problem.mobility(i, *grid.mesh()), grid) for i in range(grid.dimension)]
+        cells = _chosen(grid)
+        here = mu[tuple(cells)]
+        cells = [index[here > 0.0] for index in cells]
+        self._points = np.stack([grid.centres(i)[index] for i, index in enumerate(cells)], axis=1)
+        self._logs = np.log(here[here > 0.0])
+        self._first = self._logs.copy()
+        self._slopes = np.stack([_slope(mu, grid, cells, i) for i in range(grid.dimension)], axis=1)
+
+    def advance(self, t: float, V: Array) -> None:
+        """Follow the flow to a later time, where the potential is `V`."""
+        problem, begin, end = self._problem, (self._t, self._V), (t, V.copy())
+        length = problem.schedule.integral(begin[0], t)
+        spacing = np.array(self._grid.spacing)
+        fastest = max(
+            float((np.abs(self._look(potential, potential, 0.0, self._points)[1]) / spacing).max(initial=0.0))
+            for potential in (begin[1], end[1])
+        )
+        steps = min(max(math.ceil(min(length * fastest, MOST_SUBSTEPS)), 1), MOST_SUBSTEPS)
+        for j in range(steps):
+            middle = (j + 0.5) / steps
+            first, last = (begin[0] + (t - begin[0]) * k / steps for k in (j, j + 1))
+            part = problem.schedule.integral(first, last)
+            halfway = self._moved(0.5 * part * self._look(begin[1], end[1], middle, self._points)[1])
+            potential, velocity = self._look(begin[1], end[1], middle, halfway)
+            self._points = self._moved(part * velocity)
+            rate = potential if problem.rate is None else np.asarray(problem.rate(potential), dtype=float)
+            self._logs -= problem.alpha(0.5 * (first + last)) * part * rate
+        self._t, self._V = end
+
+    def _look(self, begin: Array, end: Array, share: float, points: Array) -> tuple[Array, Array]:
+        """The potential at points, a share of the way from one to another, and ``-G grad V`` there, (n, d)."""
+        grid, before, after = self._grid, begin.ravel(), end.ravel()
+        sides = [
+            cloud_in_cell(axis, n, points[:, i]) for i, (axis, n) in enumerate(zip(grid.axes, grid.shape, strict=True))
+        ]
+        potential, gradient = np.zeros(len(points)), np.zeros(points.shape)
+        for corner in itertools.product((0, 1), repeat=grid.dimension):
+            index = np.ravel_multi_index(
+                [(left, right)[k] for (left, right, _), k in zip(sides, corner, strict=True)], grid.shape
+            )
+            value = (1.0 - share) * before[index] + share * after[index]
+            weights = [side[2] if k else 1.0 - side[2] for side, k in zip(sides, corner, strict=True)]
+            potential += value * np.prod(weights, axis=0)
+            for i, k in enumerate(corner):
+                others = np.prod([w for j, w in enumerate(weights) if j != i], axis=0)
+                gradient[:, i] += value * others * ((1.0 if k else -1.0) / grid.spacing[i])
+        nearest = tuple(np.where(weight > 0.5, right, left) for left, right, weight in sides)
+        for i, g in enumerate(self._mobilities):
+            gradient[:, i] *= g[nearest]
+        return potential, -gradient
+
+    def _moved(self, change: Array) -> Array:
+        """The points after a change, in the box: at walls no farther than the outermost centres."""
+        points = np.empty_like(change)
+        for i, (axis, h) in enumerate(zip(self._grid.axes, self._grid.spacing, strict=True)):
+            x = self._points[:, i] + np.clip(change[:, i], -FARTHEST * h, FARTHEST * h)
+            if axis.periodic:
+                points[:, i] = axis.lower + np.mod(x - axis.lower, axis.length)
+            else:
+                points[:, i] = np.clip(x, axis.lower + 0.5 * h, axis.upper - 0.5 * h)
+        return points
+
+    @property
+    def weights(self) -> Array:
+        """How the present mass is shared by the markers that it descends from, with sum 1."""
+        return _shares(self._logs)
+
+    @property
+    def selection(self) -> float:
+        """By how much the mass has been selected: its relative entropy with respect to the start, ``KL(w | w_0)``.
+
+        0 where nothing is born or dies; the logarithm of how much less the start had of what there is now.
+        """
+        weights, first = self.weights, _shares(self._first)
+        held = weights > 0.0
+        with np.errstate(divide="ignore"):
+            return float(weights[held] @ (np.log(weights[held]) - np.log(first[held])))
+
+    @property
+    def steepness(self) -> tuple[float, ...]:
+        """By axis, the mean over the present mass of ``|Delta log mu_0|`` from cell to cell where it descends from."""
+        return tuple(float(slope) for slope in self.weights @ self._slopes)
+
+    @property
+    def flushed(self) -> float:
+        """The share of the present mass that descends from densities which a mesh sets to 0."""
+        return float(self.weights[self._first < math.log(FLUSH)].sum())
+
+
+def _on_mesh(g: Array | float, grid: Grid) -> Array:
+    return np.broadcast_to(np.asarray(g, dtype=float), grid.shape)
+
+
+def _chosen(grid: Grid) -> list[NDArray[np.intp]]:
+    """The indices by axis of the cells that get markers, as one flat list of cells."""
+    stride = math.ceil((grid.size / MOST_MARKERS) ** (1.0 / grid.dimension))
+    along = [np.arange(stride // 2 if n > stride else 0, n, stride) for n in grid.shape]
+    return [index.ravel() for index in np.meshgrid(*along, indexing="ij")]
+
+
+def _slope(mu: Array, grid: Grid, cells: Sequence[NDArray[np.intp]], i: int) -> Array:
+    """``|Delta log mu|`` along an axis to the steeper neighbour of some cells; an empty neighbour does not count."""
+    n = grid.shape[i]
+    here = np.log(mu[tuple(cells)])
+    steepest = np.zeros(len(here))
+    for side in (-1, 1):
+        index = cells[i] + side
+        index = index % n if grid.axes[i].periodic else np.clip(index, 0, n - 1)
+        there = mu[tuple(index if j == i else other for j, other in enumerate(cells))]
+        change = np.abs(np.log(there, where=there > 0.0, out=here.copy()) - here)
+        steepest = np.maximum(steepest, change)
+    return steepest
+
+
+def _shares(logs: Array) -> Array:
+    shares = np.exp(logs - logs.max())
+    return np.asarray(shares / shares.sum())
