@@ -36,7 +36,7 @@ from mfpde.mesh.semidiscrete import Departure, Evaluation, FreeEnergy
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver, StepInfo
 from mfpde.mesh.stopping import GapBelow, Limits, OnEndMass, Snapshot, StopCondition
-from mfpde.mesh.watch import START, Watch, note_of_the_start, notes_of_the_end
+from mfpde.mesh.watch import START, Finding, Watch, look_at_the_end, look_at_the_start
 from mfpde.support.arguments import (
     PATH,
     one_of,
@@ -167,11 +167,11 @@ def solve(
     -----
     RunWarning
         When mass gathers at a truncation end, the energy rises by more than 1e-13 of its scale in a
-        step, mass drifts by more than 1e-12, the start has layers of less than three cells, or, with a temperature, the
+        step, mass drifts by more than 1e-12, the start has layers of less than two cells, or, with a temperature, the
         last density or the state that drift and diffusion lead to; when the estimated error of the energy exceeds 1 % of
         its scale (`Solution.energy_scale`); or when birth-death makes the mass from a tail of the start that the mesh
-        does not carry. Without noise a density that concentrates is a remark (`Solution.notes`). See
-        ``docs/numerics.md``.
+        does not carry. Layers of two to three cells, and without noise a density that concentrates, are remarks
+        (`Solution.notes`). See ``docs/numerics.md``.
 
     Examples
     --------
@@ -192,9 +192,8 @@ def solve(
             )
             state = solver.init(initial)
             targets = save_times(save, state.t, end_time(problem, t_end, state.t))
-            return Integration(
-                solver, state, targets, options, stream, notes=[*notes, *_of_the_start(solver, initial, state)]
-            )
+            found = _of_the_start(solver, initial, state)
+            return Integration(solver, state, targets, options, stream, notes=notes, found=found)
 
     solution = prepared(problem, shape, []).complete()
     if options.on_end_mass is OnEndMass.EXTEND:
@@ -202,12 +201,11 @@ def solve(
     return conclude(solution, throw=throw, stacklevel=3)
 
 
-def _of_the_start(solver: Solver, initial: Measure | State | Solution | Array | None, state: State) -> list[str]:
+def _of_the_start(solver: Solver, initial: Measure | State | Solution | Array | None, state: State) -> list[Finding]:
     """What the mesh does not carry of a start; of a run that goes on without noise it is said when it happens."""
     if isinstance(initial, (State, Solution)) and solver.problem.noiseless:
         return []
-    note = note_of_the_start(solver.law(initial), state.mu, solver.grid, point_values=solver.scheme.point_values)
-    return [note] if note else []
+    return look_at_the_start(solver.law(initial), state.mu, solver.grid, point_values=solver.scheme.point_values)
 
 
 def _on_larger_meshes(
@@ -252,6 +250,8 @@ class Integration:
         The run that this one goes on, up to `state`; the targets are then those of the whole run.
     notes : list of str, optional
         What is to be said besides.
+    found : list of Finding, optional
+        What the mesh does not carry of the start.
     """
 
     def __init__(
@@ -264,6 +264,7 @@ class Integration:
         *,
         history: Solution | None = None,
         notes: Sequence[str] = (),
+        found: Sequence[Finding] = (),
     ) -> None:
         self.began = time.perf_counter()
         self.solver, self.state, self.targets, self.options, self.stream = solver, state, targets, options, stream
@@ -289,7 +290,8 @@ class Integration:
         self.energies: list[float] = []
         # room for the frames is claimed at once and filled as they come: they are never in memory twice
         self.frames = _room(len(targets) + 1, solver.grid) if stream is None else None
-        self.notes = list(notes)
+        self.notes, self.remarks = list(notes), list[str]()
+        self._say(found)
         self.watch = Watch(solver.problem, solver.grid)
         self.steps = 0
         self.redone = 0
@@ -317,7 +319,8 @@ class Integration:
             for i in whole:
                 self.frames[i] = history.density[i]
         self.companion.go_on(history.companion, history.errors, len(whole))
-        self.notes += [text for text in history.warnings if text.startswith(START)]
+        self._say([Finding(text, True) for text in history.warnings if text.startswith(START)])
+        self._say([Finding(text, False) for text in history.remarks or () if text.startswith(START)])
         for t, mu in zip(self.times, history.density, strict=False):
             self.watch.see(t, np.asarray(mu), functools.partial(self._potential, np.asarray(mu)))
         self.redone = int(history.diagnostics["redone"].sum())
@@ -327,6 +330,11 @@ class Integration:
         self.solver.flow.evaluations = history.stats["evaluations"] - 1
         volatile = history.provenance.get("volatile", {})
         self.before = {"seconds": volatile.get("seconds", 0.0), "resumed": volatile.get("resumed", 0) + 1}
+
+    def _say(self, found: Sequence[Finding]) -> None:
+        """Take what the mesh does not carry among the warnings or the remarks."""
+        for finding in found:
+            (self.notes if finding.alarm else self.remarks).append(finding.text)
 
     def _potential(self, mu: Array) -> Array:
         return self.solver.flow.evaluate(mu).V
@@ -370,7 +378,9 @@ class Integration:
                 **known_minimum(problem),
             },
             warnings=list(self.notes),
-            remarks=[text for text in (self._no_certificate(), problem.caveat, *self.watch.remarks) if text],
+            remarks=[
+                text for text in (self._no_certificate(), problem.caveat, *self.remarks, *self.watch.remarks) if text
+            ],
             configuration=dict(self.configuration),
             provenance=provenance(seconds, self.before),
             state=self.state,
@@ -568,7 +578,7 @@ class Integration:
         self._leave(flow.transport.rate(last.mu, last.V, None, dt, tau, outflow=outflow), outflow.cell)
         del last, self.at
         self.free = None
-        self.notes += notes_of_the_end(problem, solver.grid, state.t, state.mu, self.targets[-1])
+        self._say(look_at_the_end(problem, solver.grid, state.t, state.mu, self.targets[-1]))
         self.notes += self.watch.warnings
         self._note_undershoot()
         diagnostics = recorder.arrays()
