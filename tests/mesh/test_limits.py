@@ -177,7 +177,7 @@ def test_memory_that_is_not_there_is_named_before_it_is_taken(monkeypatch):
     with pytest.raises(MemoryError, match=rf"10000 cells need about .* GiB of memory, .*use at most {most} cells"):
         mf.solve(mf.problems.three_gaussians(), (100, 100), progress=False)
     monkeypatch.setattr(session, "_memory", lambda: None)
-    mf.solve(mf.problems.three_gaussians(), (10, 10), t_end=1e-3, progress=False)
+    mf.solve(mf.problems.three_gaussians(), (30, 40), t_end=1e-3, progress=False)
     monkeypatch.undo()
     assert session._memory() > 2**27
 
@@ -204,7 +204,7 @@ def test_rounding_does_not_add_up(monkeypatch):
     def run(loss, **settings):
         monkeypatch.setattr(mf.CompiledAlgebra, "finish", lambda self, mu, f: finish(self, mu, f * (1 - loss)))
         return mf.solve(
-            mf.problems.gaussian_bumps(), 24, t_end=2e-3, scheme=mf.Muscl(), controller=mf.FixedStep(1e-6),
+            mf.problems.gaussian_bumps(), 26, t_end=2e-3, scheme=mf.Muscl(), controller=mf.FixedStep(1e-6),
             progress=False, save=2, **settings,
         )  # fmt: skip
 
