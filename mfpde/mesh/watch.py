@@ -56,10 +56,10 @@ class Finding(NamedTuple):
     alarm: bool
 
 
-def _layers(widths: Sequence[float], grid: Grid, what: str) -> list[Finding]:
+def _layers(widths: Sequence[float], grid: Grid, what: str, alarming: float = ALARMING) -> list[Finding]:
     text = unresolved(widths, grid, what)
     least = min(width / h for width, h in zip(widths, grid.spacing, strict=True))
-    return [Finding(text, least < ALARMING)] if text else []
+    return [Finding(text, least < alarming)] if text else []
 
 
 def look_at_the_start(law: RestrictedMeasure | None, mu: Array, grid: Grid, *, point_values: bool) -> list[Finding]:
@@ -90,7 +90,7 @@ def look_at_the_end(problem: Problem, grid: Grid, t: float, mu: Array, t_end: fl
 
     Only with a temperature: without one densities may concentrate for ever, see `Watch.remarks`. Of an axis along which
     the density is some cells wide, which may be the scheme's own doing, and on its way to something narrower, that is
-    said; of another one how wide the density is.
+    said; of another one how wide the density is. Where the run is not yet, less than a cell is an alarm.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def look_at_the_end(problem: Problem, grid: Grid, t: float, mu: Array, t_end: fl
     )
     return [
         *_layers(present, grid, f"the density at t = {t:g}"),
-        *_layers(ahead, grid, "the state that drift and diffusion lead to"),
+        *_layers(ahead, grid, "the state that drift and diffusion lead to", alarming=1.0),
     ]
 
 
