@@ -263,11 +263,22 @@ class Companion:
             return None
         return self._state if self._state.t <= t else self._behind
 
-    def estimate(self, t: float, at: Evaluation, free: FreeEnergy | None) -> None:
-        """Estimate the errors of the state of the run, at `t`, that is saved next."""
-        self._rows.append(self._row(t, at, free))
+    def estimate(self, t: float, at: Evaluation, free: FreeEnergy | None, steepness: float = 0.0) -> None:
+        """Estimate the errors of the state of the run that is saved next.
 
-    def _row(self, t: float, at: Evaluation, free: FreeEnergy | None) -> Array:
+        Parameters
+        ----------
+        t : float
+            Its time.
+        at, free : Evaluation, FreeEnergy or None
+            The state.
+        steepness : float, optional
+            ``|Delta log mu|`` from cell to cell of the tail that the mass descends from. Above 1 both meshes have more
+            mass there than there is: estimates are wider by as much.
+        """
+        self._rows.append(self._row(t, at, free, steepness))
+
+    def _row(self, t: float, at: Evaluation, free: FreeEnergy | None, steepness: float) -> Array:
         state, tau = self.kept(t), self._fine.problem.temperature(t)
         while state is not None and state.t < t and not self.reason:
             state = self._stepped(state, t)  # aside: where a run is cut short is no save time of the companion
@@ -278,7 +289,7 @@ class Companion:
         found = functionals(at, free, self._fine.grid)
         # what a jump has cost is not made good by a density that is smooth later
         smooth = self._second_order and all(row[0] > 1.0 for row in self._rows[-1:]) and is_smooth(at.mu)
-        divisor = SECOND_ORDER if smooth else 1.0
+        divisor = SECOND_ORDER if smooth and steepness <= 1.0 else 1.0 / max(steepness, 1.0)
         difference = np.abs(found - its) / divisor
         if not self._rows:
             lost = None

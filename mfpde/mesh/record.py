@@ -120,7 +120,7 @@ class Errors:
     ----------
     divisor : array, shape (m,)
         By what the difference between run and companion is divided: 3 where errors can be expected to be of second
-        order, else 1.
+        order, else 1; less where the mass descends from a tail that the mesh does not carry.
     energy : array, shape (m,)
         Of ``E[mu]``; at a temperature above 0 of the free energy.
     response : array, shape (m, r)

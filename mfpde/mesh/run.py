@@ -166,11 +166,11 @@ def solve(
     Warns
     -----
     RunWarning
-        When mass gathers at a truncation end, the energy rises by more than 1e-13 of its scale in a
-        step, mass drifts by more than 1e-12, the start has layers of less than two cells, or, with a temperature, the
-        last density or the state that drift and diffusion lead to; when the estimated error of the energy exceeds 1 % of
-        its scale (`Solution.energy_scale`); or when birth-death makes the mass from a tail of the start that the mesh
-        does not carry. Layers of two to three cells, and without noise a density that concentrates, are remarks
+        When the estimated error of the energy exceeds 1 % of its scale (`Solution.energy_scale`), mass gathers at a
+        truncation end, the energy rises by more than 1e-13 of its scale in a step, or mass drifts by more than 1e-12;
+        when the start has layers of less than two cells, or, with a temperature, the last density or the state that
+        drift and diffusion lead to; or when birth-death makes the mass from a tail of the start that the mesh does not
+        carry. Layers of two to three cells, and without noise a density that concentrates, are remarks
         (`Solution.notes`). See ``docs/numerics.md``.
 
     Examples
@@ -414,7 +414,7 @@ class Integration:
         self.watch.see(self.state.t, self.state.mu, lambda: self.at.V)
         if self.frames is not None:
             self.frames[len(self.times) - 1] = self.state.mu
-        self.companion.estimate(self.state.t, self.at, self.free)
+        self.companion.estimate(self.state.t, self.at, self.free, self.watch.steepest)
         if self.stream is None:
             return
         if len(self.times) == 1:
