@@ -265,7 +265,7 @@ def test_problems_are_rebuilt_only_if_they_agree(run, path):
 def test_none_among_the_parameters_survives(path):
     problem = mf.problems.three_gaussians(alpha=0.0)
     assert problem.parameters["reinjection"] is None
-    mf.solve(problem, shape=(12, 12), t_end=0.01, progress=False).save(path)
+    mf.solve(problem, shape=(30, 40), t_end=0.01, progress=False).save(path)
     assert load(path).problem.parameters == problem.parameters
 
 
@@ -666,7 +666,7 @@ def test_truncated_files_are_refused(path):
 def test_a_file_that_xarray_holds_open_is_read(tmp_path):
     import xarray as xr
 
-    solution = mf.solve(mf.problems.linear_neuron(), 20, 0.01, save=2)
+    solution = mf.solve(mf.problems.linear_neuron(), 40, 0.01, save=2)
     solution.save(tmp_path / "run.h5")
     with xr.open_dataset(tmp_path / "run.h5", engine="h5netcdf") as opened:
         loaded = mf.load(tmp_path / "run.h5")

@@ -36,6 +36,8 @@ pytestmark = pytest.mark.usefixtures("companions")
 
 PLANE = mf.problems.gaussian_bumps(centres=((-2.0, -1.0), (1.5, 1.0)))
 LINE = mf.problems.gaussian_bumps()
+WATCHED = {"narrowest_layer", "steepest_descent"}
+"""Numbers of a run that its file has once it has ended."""
 SETTINGS = {"shape": 60, "t_end": 0.3, "save": 7, "progress": False}
 
 
@@ -132,6 +134,7 @@ def test_a_stream_adds_to_the_configuration(path):
         assert stream.frames == 7
 
 
+@pytest.mark.filterwarnings("ignore:the start is .* cells wide")
 @pytest.mark.parametrize("shape", [(300,), (40, 30), (12, 10, 8)])
 def test_frames_of_any_shape_and_chunk(path, shape, stays, no_room, monkeypatch):
     monkeypatch.setattr(streaming, "_CHUNK", 8 * 300 * 3)
@@ -244,7 +247,7 @@ def test_what_an_exception_leaves_can_be_loaded_and_continued(path, reference, m
         if name in leaving:
             assert values[-1] == -1 or np.isnan(values[-1]), name
     assert same_bits(found.response, reference.response[:rows])
-    assert found.stats.keys() == reference.stats.keys()
+    assert found.stats.keys() == reference.stats.keys() - WATCHED
     assert found.stats["evaluations"] == 1 + 3 * found.stats["steps"] > 10
     assert 0 < abs(found.stats["leak"]) < 1e-14
     assert found.configuration == reference.configuration
@@ -468,7 +471,9 @@ def test_a_disk_that_fills_up_is_named_and_what_was_saved_is_there(path, referen
     frames = {"frame": 3, "end": 7}[moment]
     assert same_bits(found.density, reference.density[:frames])
     if moment == "end":
-        assert_same_solution(dataclasses.replace(found, result=reference.result), reference)
+        watched = {name: reference.stats[name] for name in WATCHED}
+        found = dataclasses.replace(found, result=reference.result, stats=found.stats | watched)
+        assert_same_solution(found, reference)
     assert os.listdir(path.parent) == ["run.h5"]
 
 

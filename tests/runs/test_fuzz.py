@@ -21,6 +21,9 @@ from mfpde.support.files.hdf5 import FileFormatError
 from validation._damage import Outcome, attempts
 from validation.robustness import prepared
 
+# runs of a few cells: what is looked at is their files
+pytestmark = pytest.mark.filterwarnings("ignore:the start is .* cells wide:mfpde.RunWarning")
+
 
 @pytest.fixture(scope="module")
 def checks():

@@ -28,6 +28,10 @@ def network(p: int) -> mf.Problem:
     return mf.problems.network(x if p > 1 else x[:, 0], y, half_width=2.5, t_end=0.2)
 
 
+# runs of a few cells: what is looked at is their pictures
+pytestmark = pytest.mark.filterwarnings("ignore:the start is .* cells wide:mfpde.RunWarning")
+
+
 @pytest.fixture(scope="module")
 def solutions() -> dict[int, Solution]:
     bumps = mf.problems.gaussian_bumps(centres=[[-1, 0], [1, 0.5]], half_width=4, initial_std=0.6)
@@ -35,7 +39,7 @@ def solutions() -> dict[int, Solution]:
     with pytest.warns(mf.RunWarning):
         many = mf.solve(network(2), shape=(5, 6, 7, 6), **quiet)
     return {
-        1: mf.solve(mf.problems.linear_neuron(), shape=(40,), t_end=0.2, estimate=False, **quiet),
+        1: mf.solve(mf.problems.linear_neuron(), shape=(60,), t_end=0.2, **quiet),
         2: mf.solve(bumps, shape=(16, 18), t_end=0.2, **quiet),
         3: mf.solve(network(1), shape=(9, 10, 11), **quiet),
         4: many,
