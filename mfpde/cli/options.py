@@ -84,7 +84,7 @@ def run_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a run among the arguments of a command, but for its file; texts that stand for values are read."""
     from mfpde.mesh.options import OPTIONS
 
-    read: dict[str, Callable[[str], Any]] = {"shape": lambda text: integers(text, "--shape"), "save": save_times}
+    read: dict[str, Callable[[str], Any]] = {"shape": cells, "save": save_times}
     own = given({name: arguments.get(name) for name in OPTIONS if name != "output"})
     return {name: read[name](value) if name in read else value for name, value in own.items()}
 
@@ -119,6 +119,12 @@ def integers(text: str, option: str) -> list[int]:
     """Whole numbers with commas or an x between them: ``96,96``, ``96x96``."""
     with _needing("whole numbers, such as 96,96", text, option):
         return [int(part) for part in text.lower().replace("x", ",").split(",")]
+
+
+def cells(text: str) -> int | list[int]:
+    """Cells along each axis, or one number for every axis: ``96,64``, ``96``."""
+    found = integers(text, "--shape")
+    return found if len(found) > 1 else found[0]
 
 
 def floats(text: str, option: str) -> list[float]:

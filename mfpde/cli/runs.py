@@ -53,7 +53,10 @@ _Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="HDF5 file to write [default: NAME.h5].", show_default=False)
 ]
 _Shape = Annotated[
-    str | None, typer.Option(help="Cells along each axis, such as 96,96.", metavar="N,N,..", show_default=False)
+    str | None,
+    typer.Option(
+        help="Cells along each axis, such as 96,64, or along every axis: 96.", metavar="N|N,N,..", show_default=False
+    ),
 ]
 _EndTime = Annotated[float | None, typer.Option(help="Time to run to.", show_default=False)]
 _Settings = Annotated[

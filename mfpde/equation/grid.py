@@ -160,8 +160,8 @@ class Grid:
     ----------
     axes : sequence of Axis
         One to four axes with different names.
-    shape : sequence of int
-        Cells along each axis, at least 4.
+    shape : int or sequence of int
+        Cells along each axis, at least 4; a whole number stands for that many along every axis.
 
     Raises
     ------
@@ -190,10 +190,10 @@ class Grid:
         names = [axis.name for axis in axes]
         if len(set(names)) != len(names):
             raise ValueError(f"axis names must differ, got {names}")
-        cells = (shape,) if isinstance(shape, (int, np.integer)) else entries(shape, "the shape of a grid")
+        cells = (shape,) * len(axes) if isinstance(shape, (int, np.integer)) else entries(shape, "the shape of a grid")
         if len(cells) != len(axes):
             wrong = f"shape {shown(cells)} has {len(cells)} entries"
-            raise ValueError(f"{wrong} for {len(axes)} axes {names}; give one an axis")
+            raise ValueError(f"{wrong} for {len(axes)} axes {names}; give one an axis, or a number for all")
         for name, n in zip(names, cells, strict=True):
             if not whole(n) or n < 4:
                 raise ValueError(f"axis {name!r}: the number of cells must be an integer of at least 4, not {shown(n)}")

@@ -218,7 +218,7 @@ class Problem:
         What the problem is called in files and pictures.
     citation : str, optional
         BibTeX of where the problem comes from.
-    shape : sequence of int, optional
+    shape : int or sequence of int, optional
         A mesh that gives a useful answer within seconds.
     network : Network, optional
         What the neurons compute, for predictions and pictures. Default: that of the energy, if it has one: of its
@@ -254,7 +254,7 @@ class Problem:
     base: Callable[..., Array] | None = None
     name: str = "problem"
     citation: str = ""
-    shape: Sequence[int] | None = None
+    shape: Sequence[int] | int | None = None
     network: Network | None = None
     exact: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] | None = None
@@ -286,8 +286,7 @@ class Problem:
         self._check_kinds()
         self._check_reaction()
         if self.shape is not None:
-            Grid(axes, self.shape)
-            set_("shape", tuple(self.shape))
+            set_("shape", Grid(axes, self.shape).shape)
         if self.network is None:
             set_("network", _network_of(self.energy, axes))
         self._check_lost_mass(stacklevel=4)
@@ -430,7 +429,9 @@ class Problem:
         """
         if shape is None:
             if self.shape is None:
-                raise ValueError(f"problem {self.name!r} suggests no mesh; pass shape=, one entry for each axis")
+                raise ValueError(
+                    f"problem {self.name!r} suggests no mesh; pass shape=, one entry for each axis or a number for all"
+                )
             shape = self.shape
         return Grid(tuple(self.axes), shape)  # type: ignore[arg-type]
 

@@ -90,8 +90,8 @@ def solve(
     ----------
     problem : Problem
         What to solve.
-    shape : sequence of int, optional
-        Cells along each axis; default: the problem's suggestion.
+    shape : int or sequence of int, optional
+        Cells along each axis, or along every axis; default: the problem's suggestion.
     t_end : float, optional
         Default: the problem's.
     scheme : Scheme, optional

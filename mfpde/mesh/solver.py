@@ -82,8 +82,8 @@ class Solver:
     Parameters
     ----------
     problem : Problem
-    shape : sequence of int, optional
-        Cells along each axis; default: the problem's suggestion.
+    shape : int or sequence of int, optional
+        Cells along each axis, or along every axis; default: the problem's suggestion.
     scheme : Scheme, optional
         Transport: `Weno5`, `Muscl`, `Upwind`, or `ScharfetterGummel` for a temperature above 0. Default: see
         `default_scheme`.

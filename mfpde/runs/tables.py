@@ -370,19 +370,20 @@ class OutputTable(Table):
 
 
 def _shape(value: Any) -> Any:
+    """Cells by axis, or one number for every axis; how many axes there are, the problem knows."""
     cells = value if isinstance(value, list) else [value]
     if not 1 <= len(cells) <= 4 or not all(isinstance(n, int) and not isinstance(n, bool) for n in cells):
-        raise _bad("must be a list of 1 to 4 numbers of cells, such as [96, 96]")
+        raise _bad("must be a number of cells or a list of 1 to 4 of them, such as [96, 96]")
     if min(cells) < 4:
         raise _bad("must be at least 4 cells along each axis")
-    return cells
+    return value
 
 
 class FileTable(Table):
     """The whole file: a problem or a network, and how it is solved."""
 
     problem: str | None = None
-    shape: Annotated[list[int], BeforeValidator(_shape)] | None = None
+    shape: Annotated[list[int] | int, BeforeValidator(_shape)] | None = None
     t_end: Annotated[float, BeforeValidator(_number), Field(gt=0)] | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     max_steps: Annotated[int, Field(ge=1)] | None = None

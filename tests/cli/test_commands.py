@@ -85,6 +85,11 @@ def test_save_times_and_shapes_in_both_spellings():
     loaded = mf.load("gaussian-bumps.h5")
     assert loaded.grid.shape == (12, 10)
     assert loaded.times.tolist() == [0.0, 0.01, 0.02]
+    small = ["run", "gaussian-bumps", "--set", "centres=[[-1, 0], [1, 0]]", "--t-end", "0.02", "--save", "2"]
+    good(*small, "--shape", "12", "--threads", "1", "--no-plot", "-q", "-o", "square.h5")
+    square = mf.load("square.h5")
+    assert square.grid.shape == (12, 12)  # and the text that it can be run again from says the same
+    assert "shape = [\n    12,\n    12,\n]" in square.configuration["toml"]
 
 
 def test_save_times_that_differ_by_rounding_are_one():

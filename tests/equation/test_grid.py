@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mfpde as mf
 from mfpde.equation.grid import Axis, End, Grid
 
 
@@ -57,12 +58,27 @@ def test_bad_axes_are_refused(arguments, message):
         ([Axis("a", 0, 1)], [3], "at least 4, not 3"),
         ([Axis("a", 0, 1)], [8.0], "integer"),
         ([Axis("a", 0, 1)], [True], "integer"),
+        ([Axis("a", 0, 1), Axis("b", 0, 2)], True, "integer"),
+        ([Axis("a", 0, 1), Axis("b", 0, 2)], 3, "'a': .* at least 4, not 3"),
         (["a"], [8], "Axis objects"),
     ],
 )
 def test_bad_grids_are_refused(axes, shape, message):
     with pytest.raises(ValueError, match=message):
         Grid(axes, shape)
+
+
+@pytest.mark.parametrize("cells", [32, np.int64(32)])
+def test_one_number_of_cells_stands_for_every_axis(cells):
+    """In a grid, a problem, and whatever takes the shape of a mesh: ``Problem.grid`` is where they take it from."""
+    axes = [Axis(name, 0, 1) for name in "abc"]
+    assert Grid(axes, cells) == Grid(axes, (32, 32, 32))
+    plane = mf.problems.three_gaussians()
+    assert plane.grid(cells).shape == mf.Solver(plane, cells).grid.shape == (32, 32)
+    suggesting = dataclasses.replace(plane, shape=cells)
+    assert suggesting.shape == suggesting.grid().shape == (32, 32)
+    warm = dataclasses.replace(mf.problems.torus_langevin(), shape=None)
+    assert mf.stationary(warm, 12).grid.shape == (12,) * len(warm.axes)
 
 
 def test_grids_and_axes_are_frozen_values():

@@ -28,7 +28,7 @@ OWN = {
 }
 # for each option with a key or a flag: what a file says, what a command line says, and what `solve` gets
 GIVEN = {
-    "shape": ([50], ["--shape", "50"], [50]),
+    "shape": (50, ["--shape", "50"], 50),
     "t_end": (0.5, ["--t-end", "0.5"], 0.5),
     "scheme": ("muscl", ["--scheme", "muscl"], mf.Muscl()),
     "method": ("lie", ["--method", "lie"], mf.Lie()),

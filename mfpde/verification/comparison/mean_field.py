@@ -92,7 +92,7 @@ class ExactLaw:
     problem: Problem
     law: Callable[[float], Measure]
     times: Sequence[float]
-    shape: Sequence[int] | None = None
+    shape: Sequence[int] | int | None = None
 
 
 def least_energy_is_zero(problem: Problem) -> bool:
@@ -393,7 +393,7 @@ def _density_of(
     return MeshDensities(grid, density, point_values=True), []
 
 
-def exact_field(exact: ExactLaw, times: Array, shape: Sequence[int] | None = None) -> Field:
+def exact_field(exact: ExactLaw, times: Array, shape: Sequence[int] | int | None = None) -> Field:
     """The mean field of a law in closed form, its distances on a mesh of `shape` (default: that of the law)."""
     problem = exact.problem
     grid = problem.grid(shape if shape is not None else exact.shape)
