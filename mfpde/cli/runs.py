@@ -59,6 +59,13 @@ _Shape = Annotated[
     ),
 ]
 _EndTime = Annotated[float | None, typer.Option(help="Time to run to.", show_default=False)]
+_Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        help="An accuracy instead of a mesh: the error of the energy as a share of its scale, such as 1e-3.",
+        show_default=False,
+    ),
+]
 _Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -104,6 +111,7 @@ def run(
     output: _Output = None,
     shape: _Shape = None,
     t_end: _EndTime = None,
+    tolerance: _Tolerance = None,
     settings: _Settings = None,
     scheme: _Scheme = None,
     method: _Method = None,
@@ -182,7 +190,7 @@ def _is_done(job: _Job, *, quiet: bool) -> bool:
 
     earlier = load_file(job.target)
     _check_same(job.target, earlier, job.text)
-    if earlier.result is not Result.SUCCESS:
+    if earlier.result not in (Result.SUCCESS, Result.NOT_REACHED):
         return False
     if not quiet:
         say(report(earlier))
@@ -197,11 +205,12 @@ def _solution(job: _Job, *, quiet: bool) -> Solution:
     from mfpde.mesh.stream import Stream
     from mfpde.support.session import check_memory
 
-    shape = job.problem.grid(job.arguments.get("shape")).shape
-    check_memory(math.prod(shape))
     stream = Stream(job.target, overwrite=job.overwrite, configuration={"toml": job.text})
-    saves = job.arguments["save"]
-    stream.check_room(saves if isinstance(saves, int) else len(saves) + 2, shape)
+    if "tolerance" not in job.arguments:  # else the mesh is to be found
+        shape = job.problem.grid(job.arguments.get("shape")).shape
+        check_memory(math.prod(shape))
+        saves = job.arguments["save"]
+        stream.check_room(saves if isinstance(saves, int) else len(saves) + 2, shape)
     arguments = job.arguments | {"progress": False if quiet else None, "throw": False, "output": stream}
     if not job.goes_on:
         return _computed(stream, lambda: mf.solve(job.problem, **arguments))
@@ -338,6 +347,9 @@ def _conclude(solution: Solution, target: Path, picture: Path | None, *, quiet: 
     if solution.result.ok:
         return
     where = f"at t = {solution.state.t:g}"
+    if solution.result is Result.NOT_REACHED:
+        complain(f"{solution.result.value}; the best run is in {target}")
+        raise typer.Exit(OUT_OF_TIME)
     if solution.result.cut_short:
         out_of_time = solution.result is Result.TIME_LIMIT
         how = "out of time" if out_of_time else "interrupted"

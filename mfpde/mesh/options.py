@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mfpde.equation.measures.base import Measure
 from mfpde.mesh.algebra import Algebra
-from mfpde.mesh.controllers import Controller
+from mfpde.mesh.controllers import Controller, ErrorControl
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.record import State
 from mfpde.mesh.schemes import Scheme
@@ -24,6 +24,7 @@ from mfpde.support.arguments import (
     POSITIVE,
     member,
     one_of,
+    real,
     require,
     shown,
     whole,
@@ -119,6 +120,17 @@ class RunOptions:
     )
     t_end: float | None = field(
         default=None, metadata=_is("The time to run to.", "t_end", "--t-end", "--until", unit="the problem's time")
+    )
+    tolerance: float | None = field(
+        default=None,
+        metadata=_is(
+            "An accuracy instead of a mesh: what the error of the energy may be.",
+            "tolerance",
+            "--tolerance",
+            FILE,
+            again=FILE,
+            unit="the scale of the energy",
+        ),
     )
     scheme: Scheme | None = field(
         default=None, metadata=_is("How face values are made.", "scheme.transport", "--scheme", FILE)
@@ -250,7 +262,7 @@ class RunOptions:
             estimate=(self.estimate, FLAG | NONE),
         )
         if self.estimate is None:
-            object.__setattr__(self, "estimate", ESTIMATE)
+            object.__setattr__(self, "estimate", ESTIMATE or self.tolerance is not None)
         object.__setattr__(self, "on_end_mass", member(OnEndMass, self.on_end_mass, "on_end_mass"))
         require(
             stop=(self.stop, FUNCTION | NONE),
@@ -266,6 +278,30 @@ class RunOptions:
         if self.on_end_mass is OnEndMass.EXTEND and not (self.initial is None or isinstance(self.initial, Measure)):
             raise ValueError(
                 'on_end_mass = "extend" starts again on a larger mesh: initial must be a measure, or left out'
+            )
+        if self.tolerance is not None:
+            self._check_tolerance(self.tolerance)
+
+    def _check_tolerance(self, tolerance: float) -> None:
+        """Refuse an accuracy that none can have, and what contradicts that meshes and steps follow it."""
+        if not (real(tolerance) and 0.0 < tolerance < 1.0):
+            raise ValueError(
+                f"tolerance = {shown(tolerance)} must lie between 0 and 1: the error of the energy as a share of "
+                "its scale, 1e-3 is a good value"
+            )
+        if not (self.controller is None or isinstance(self.controller, ErrorControl)):
+            raise ValueError(
+                f"tolerance = {tolerance:g} settles how long steps are: controller must be an ErrorControl, or "
+                f"left out, not {shown(self.controller)}"
+            )
+        if not self.estimate:
+            raise ValueError(
+                f"tolerance = {tolerance:g} is what estimated errors are held against: leave out estimate = False"
+            )
+        if not (self.initial is None or isinstance(self.initial, Measure)):
+            raise ValueError(
+                f"tolerance = {tolerance:g} runs on several meshes: initial must be a measure, such as "
+                "solution.measure(), or left out"
             )
 
 

@@ -49,6 +49,10 @@ class Result(enum.Enum):
     STOPPED = "the stop condition was met"
     INTERRUPTED = "what was computed is kept; mfpde.resume goes on"
     TIME_LIMIT = "the time allowed for the run was over; what was computed is kept, mfpde.resume goes on"
+    NOT_REACHED = (
+        "the accuracy that was asked for was not reached within the time and the memory allowed; the best run is kept. "
+        "Raise time_limit or tolerance, give another scheme, or a smoother start"
+    )
     STEP_TOO_LARGE = (
         "the fixed step exceeds the positivity bound, or its potential was not found; "
         "use a smaller dt, CourantControl() or ErrorControl()"
@@ -71,8 +75,8 @@ class Result(enum.Enum):
 
     @property
     def cut_short(self) -> bool:
-        """Whether somebody ended the run, and nothing is wrong with it."""
-        return self in (Result.INTERRUPTED, Result.TIME_LIMIT)
+        """Whether somebody, or what was allowed, ended the run, and nothing is wrong with it."""
+        return self in (Result.INTERRUPTED, Result.TIME_LIMIT, Result.NOT_REACHED)
 
 
 @dataclass(frozen=True, eq=False)

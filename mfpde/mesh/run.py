@@ -8,7 +8,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +18,9 @@ from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.grid import Grid
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.problem import Problem
+from mfpde.mesh.accuracy import SEARCH, judge, solve_within
 from mfpde.mesh.algebra import Algebra
-from mfpde.mesh.box import MOST_EXTENSIONS, extended
+from mfpde.mesh.box import again_on_larger_boxes
 from mfpde.mesh.companion import Companion
 from mfpde.mesh.conclusion import conclude, decays, notes_of
 from mfpde.mesh.controllers import Controller
@@ -65,6 +66,7 @@ def solve(
     shape: Sequence[int] | int | None = None,
     t_end: float | None = None,
     *,
+    tolerance: float | None = None,
     scheme: Scheme | None = None,
     method: Method | None = None,
     controller: Controller | None = None,
@@ -94,6 +96,11 @@ def solve(
         Cells along each axis, or along every axis; default: the problem's suggestion.
     t_end : float, optional
         Default: the problem's.
+    tolerance : float, optional
+        An accuracy instead of a mesh, between 0 and 1: meshes and steps are refined until the estimated error of the
+        energy is below this share of its scale at every save time (``docs/accuracy.md``); 1e-3 is a good value. The
+        search begins at `shape`. The scheme and the method may be given, and of controllers an `ErrorControl`, whose
+        tolerance is lowered where it has to be.
     scheme : Scheme, optional
         `Weno5` (fifth order where the density is smooth), `Muscl` (second order, the energy identity holds on
         the mesh), `Upwind` (first order), `ScharfetterGummel` (second order, exact Gibbs states). Default: `Weno5`
@@ -131,7 +138,8 @@ def solve(
     checkpoint : float, optional
         Seconds after which the state goes to `output` between save times; None: not at all. Has no effect on results.
     time_limit : float, optional
-        Seconds after which the run ends with ``TIME_LIMIT``, between two steps.
+        Seconds after which the run ends with ``TIME_LIMIT``, between two steps. With a `tolerance` the seconds of the
+        whole search (default 600), which ends with ``NOT_REACHED`` and the best run.
     limits : Limits, optional
         What ends a run with a named result: a rising energy, drifting mass. See `Limits`.
     on_end_mass : OnEndMass or str, optional
@@ -166,11 +174,12 @@ def solve(
     Warns
     -----
     RunWarning
-        When the estimated error of the energy exceeds 1 % of its scale (`Solution.energy_scale`), mass gathers at a
-        truncation end, the energy rises by more than 1e-13 of its scale in a step, or mass drifts by more than 1e-12;
-        when the start has layers of less than two cells, or, with a temperature, the last density or the state that
-        drift and diffusion lead to; or when birth-death makes the mass from a tail of the start that the mesh does not
-        carry. Layers of two to three cells, and without noise a density that concentrates, are remarks
+        When the estimated error of the energy exceeds 1 % of its scale (`Solution.energy_scale`), or a `tolerance` is
+        not reached; when mass gathers at a truncation end, the energy rises by more than 1e-13 of its scale in a step,
+        or mass drifts by more than 1e-12; when the start has layers of less than two cells, or, with a temperature, the
+        last density or the state that drift and diffusion lead to; or when birth-death makes the mass from a tail of
+        the start that the mesh does not carry. Layers of two to three cells, and without noise a density that
+        concentrates, are remarks
         (`Solution.notes`). See ``docs/numerics.md``.
 
     Examples
@@ -182,23 +191,25 @@ def solve(
     """
     options = RunOptions.of(locals())
     stream = make_stream(output, overwrite=overwrite)
-
-    def prepared(problem: Problem, shape: Sequence[int] | int | None, notes: Sequence[str]) -> Integration:
-        cells = problem.grid(shape).size if isinstance(problem, Problem) else 1  # the solver refuses anything else
-        check_memory(cells)
-        with thread_limit(threads, cells):
-            solver = Solver(
-                problem, shape, scheme=scheme, method=method, controller=controller, t_end=t_end, algebra=algebra
-            )
-            state = solver.init(initial)
-            targets = save_times(save, state.t, end_time(problem, t_end, state.t))
-            found = _of_the_start(solver, initial, state)
-            return Integration(solver, state, targets, options, stream, notes=notes, found=found)
-
-    solution = prepared(problem, shape, []).complete()
-    if options.on_end_mass is OnEndMass.EXTEND:
-        solution = _on_larger_meshes(problem, solution, prepared, stream)
+    if tolerance is None:
+        solution = _prepared(problem, options, stream).complete()
+        solution = again_on_larger_boxes(solution, problem, options, stream, _prepared)
+    else:
+        solution = solve_within(problem, options, stream, _prepared)
     return conclude(solution, throw=throw, stacklevel=3)
+
+
+def _prepared(problem: Problem, options: RunOptions, stream: Stream | None, notes: Sequence[str] = ()) -> Integration:
+    """One run on one mesh, ready to begin."""
+    cells = problem.grid(options.shape).size if isinstance(problem, Problem) else 1  # the solver refuses anything else
+    check_memory(cells)
+    parts = {name: getattr(options, name) for name in ("scheme", "method", "controller", "t_end", "algebra")}
+    with thread_limit(options.threads, cells):
+        solver = Solver(problem, options.shape, **parts)
+        state = solver.init(options.initial)
+        targets = save_times(options.save, state.t, end_time(problem, options.t_end, state.t))
+        found = _of_the_start(solver, options.initial, state)
+        return Integration(solver, state, targets, options, stream, notes=notes, found=found)
 
 
 def _of_the_start(solver: Solver, initial: Measure | State | Solution | Array | None, state: State) -> list[Finding]:
@@ -206,30 +217,6 @@ def _of_the_start(solver: Solver, initial: Measure | State | Solution | Array | 
     if isinstance(initial, (State, Solution)) and solver.problem.noiseless:
         return []
     return look_at_the_start(solver.law(initial), state.mu, solver.grid, point_values=solver.scheme.point_values)
-
-
-def _on_larger_meshes(
-    problem: Problem, solution: Solution, prepared: Callable[..., Integration], stream: Stream | None
-) -> Solution:
-    """Start again on larger meshes as long as mass reaches their truncation ends; the last run, with notes of all."""
-    notes: list[str] = []
-    while solution.result is Result.END_MASS and len(notes) < MOST_EXTENSIONS:
-        larger: Integration | None = None
-        try:
-            problem, shape, note = extended(problem, solution)
-            notes.append(note)
-            if stream is not None:
-                stream.start_again()
-            larger = prepared(problem, shape, notes)
-            solution = larger.complete()
-        except (ValueError, ArithmeticError, MemoryError) as error:
-            if larger is not None and larger.times:
-                raise
-            # the energy may have no values out there: the run so far is kept
-            reason = " ".join(str(error).split())
-            solution.warnings.append(f"mass reached the ends of the mesh, which could not be extended: {reason}")
-            break
-    return solution
 
 
 class Integration:
@@ -323,6 +310,7 @@ class Integration:
         self._say([Finding(text, False) for text in history.remarks or () if text.startswith(START)])
         for t, mu in zip(self.times, history.density, strict=False):
             self.watch.see(t, np.asarray(mu), functools.partial(self._potential, np.asarray(mu)))
+        self.configuration |= {name: history.configuration[name] for name in SEARCH if name in history.configuration}
         self.redone = int(history.diagnostics["redone"].sum())
         self.scale = float(np.abs(history.energy).max())
         self.leak = history.stats.get("leak", 0.0)
@@ -588,6 +576,7 @@ class Integration:
         frozen = getattr(solver.method, "potential", None) is Potential.START
         remedy = "take Potential.AVERAGE, or shorter steps" if frozen else "refine the mesh"
         solution.warnings += notes_of(solution, self.options.limits, rises=decays(problem), remedy=remedy)
+        judge(solution, self.options.tolerance)
         if self.stream is not None:
             self.stream.finish(solution)
         return solution

@@ -339,6 +339,13 @@ class Stream:
                 hdf5.sync(self._target)
                 solution.density.refresh()
 
+    def keep(self, solution: Record) -> None:
+        """Write a solution that was not streamed, or that has been changed since."""
+        self.close()
+        hdf5.check_target(self.path, overwrite=self._overwrite or self._frames > 0)
+        solution.configuration = {**self.configuration, **solution.configuration}
+        solution_writer.save(solution, self.path)
+
     def _has_its_name(self) -> bool:
         """Whether the file still has its name: it may have been moved, deleted or replaced during the run."""
         try:

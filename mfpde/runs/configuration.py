@@ -223,6 +223,8 @@ class Configuration:
                 arguments[name] = tables.scheme.made(parts[name])
             elif isinstance(option.toml, str) and name != "output":  # the file has a name by default
                 arguments[name] = functools.reduce(getattr, option.toml.split("."), tables)
+        if tables.tolerance is not None and not tables.scheme.names_controller:
+            del arguments["controller"]  # the search has its own
         arguments = {name: value for name, value in arguments.items() if value is not None}
         return {**arguments, "checkpoint": arguments["checkpoint"] or None}
 
@@ -242,19 +244,23 @@ class Configuration:
         """
         tables = self._plain()
         tables.pop("time_limit", None)  # how the run was made, not what it computes
-        tables["shape"] = list(problem.grid(self.tables.shape).shape)
+        if (
+            self.tables.tolerance is None or self.tables.shape is not None
+        ):  # a search finds the mesh, and the scheme on it
+            tables["shape"] = list(problem.grid(self.tables.shape).shape)
         tables["t_end"] = problem.t_end if self.tables.t_end is None else self.tables.t_end
         if self.tables.network is None:
             tables["problem"] = self.name
             tables["parameters"] = {k: v for k, v in (problem.parameters or {}).items() if v is not None}
         else:
             tables["network"]["sha256"] = self._data.sha256
-        own, grid = self.tables.scheme, problem.grid(self.tables.shape)
-        chosen = own.made(TRANSPORTS) or default_scheme(problem, grid, tables["t_end"])[0]
-        method = own.made(METHODS) or default_method(problem, grid, chosen, tables["t_end"])[0]
-        tables["scheme"] = SchemeTable.saying(
-            TRANSPORTS.to_table(chosen), METHODS.to_table(method), CONTROLLERS.to_table(own.made(CONTROLLERS))
-        )
+        if self.tables.tolerance is None:
+            own, grid = self.tables.scheme, problem.grid(self.tables.shape)
+            chosen = own.made(TRANSPORTS) or default_scheme(problem, grid, tables["t_end"])[0]
+            method = own.made(METHODS) or default_method(problem, grid, chosen, tables["t_end"])[0]
+            tables["scheme"] = SchemeTable.saying(
+                TRANSPORTS.to_table(chosen), METHODS.to_table(method), CONTROLLERS.to_table(own.made(CONTROLLERS))
+            )
         tables["output"] = {"save": self.tables.output.save, "plot": self.tables.output.plot}
         return self.from_tables(plain(tables), self.directory, self.source)
 

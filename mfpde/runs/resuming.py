@@ -131,6 +131,7 @@ def resume(
         options,
         limits=made_again(configuration.get("limits", LIMITS.to_text(Limits())), "limits", None),
         on_end_mass=OnEndMass(configuration.get("on_end_mass", OnEndMass.WARN)),
+        tolerance=configuration.get("tolerance"),
         estimate=configuration.get("estimate", True) is True,
     )
     check_memory(solution.grid.size)
@@ -178,7 +179,7 @@ def save_targets(solution: Solution, t_end: float | None, save: int | Sequence[f
     if same_time(end, now, end):
         end = now  # where the run is stands for the times that are the same: it has been saved
     # nothing is left of a run that was killed after its last step, or that was given up a rounding error before its end
-    unsaid = solution.result.cut_short or solution.result in (Result.UNFINISHED, Result.DT_MIN)
+    unsaid = solution.result in (Result.INTERRUPTED, Result.TIME_LIMIT, Result.UNFINISHED, Result.DT_MIN)
     if not (math.isfinite(end) and (end > now or (end == now and unsaid))):
         raise ValueError(
             f"the run is at t = {now:g} and was to go to {old[-1] if old else now:g}; "

@@ -324,6 +324,12 @@ class SchemeTable(Table):
                 raise _bad(f"is refused: {one_line(error)}", registry.key) from None
         return self
 
+    @property
+    def names_controller(self) -> bool:
+        """Whether a controller, or a number of one, is given."""
+        required, optional = CONTROLLERS.keys_of(type(self).model_fields)[self.controller]
+        return bool(self.model_fields_set & {CONTROLLERS.key, *required, *optional})
+
     def made(self, registry: Registry) -> Any:
         """The transport, the method or the controller, or None where the problem chooses."""
         name = getattr(self, registry.key)
@@ -385,6 +391,7 @@ class FileTable(Table):
     problem: str | None = None
     shape: Annotated[list[int] | int, BeforeValidator(_shape)] | None = None
     t_end: Annotated[float, BeforeValidator(_number), Field(gt=0)] | None = None
+    tolerance: Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)] | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     max_steps: Annotated[int, Field(ge=1)] | None = None
     time_limit: Annotated[float, BeforeValidator(_number), Field(gt=0)] | None = None

@@ -30,6 +30,7 @@ OWN = {
 GIVEN = {
     "shape": (50, ["--shape", "50"], 50),
     "t_end": (0.5, ["--t-end", "0.5"], 0.5),
+    "tolerance": (0.01, ["--tolerance", "0.01"], 0.01),
     "scheme": ("muscl", ["--scheme", "muscl"], mf.Muscl()),
     "method": ("lie", ["--method", "lie"], mf.Lie()),
     "controller": ("courant", None, mf.CourantControl()),
