@@ -89,8 +89,8 @@ def three_gaussians(
     about the escape of the continuum density after a time that grows like the logarithm of that
     density. With 96 to 160 cells an axis it stays until t = 50 at least, and has left by t = 100.
 
-    **Good values.** 96 x 96 for pictures, 192 x 192 for three digits. The good start jumps at
-    ``y = +-2``: refinement is first order whatever the scheme.
+    **Good values.** 96 x 96 for pictures: the energy at t = 10 is then 4 % off, on 192 x 192 cells 2 % and on
+    384 x 384 1 %. The good start jumps at ``y = +-2``: refinement is first order whatever the scheme.
     """
     from scipy import stats
 
