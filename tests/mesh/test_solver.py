@@ -977,7 +977,7 @@ class TestRefused:
 
 def test_a_box_is_not_extended_for_ever(monkeypatch):
     """Mass that runs away is followed so many times, and then the run ends as with "stop"."""
-    monkeypatch.setattr("mfpde.mesh.run.MOST_EXTENSIONS", 2)
+    monkeypatch.setattr("mfpde.mesh.box.MOST_EXTENSIONS", 2)
     problem = mf.Problem(
         mf.External(lambda x: 30.0 * x), [mf.Axis("x", -2, 2)], mf.Product(x=stats.norm(0, 0.3)), t_end=1.0
     )
