@@ -386,7 +386,8 @@ class _Search:
         What counts is the save time at which all of these together change the energy most.
         """
         level, left = self.levels[-1], self.budget - (time.perf_counter() - self.began)
-        if left < level.seconds:  # what is to be learnt here would serve no further level
+        # what is to be learnt here would then serve no further level; the first one may have had to be compiled
+        if len(self.levels) > 1 and left < level.seconds:
             raise _Ended(f"a finer mesh would take longer than the {max(left, 0.0):.2g} s that are left")
         changes, powers = [], []
         for i, n in enumerate(level.shape):
