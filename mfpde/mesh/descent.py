@@ -25,9 +25,11 @@ __all__ = ["Descent", "descends"]
 
 MOST_MARKERS = 1024
 """Markers that are followed: every cell of a line, every k-th along each axis of larger meshes."""
-MOST_SUBSTEPS = 64
-"""Steps of the markers from one save time to the next, about one for each cell that the fastest of them passes."""
-FARTHEST = 2.0
+CELLS_A_SUBSTEP = 2.0
+"""Cells that the fastest marker passes in a step of the markers, about."""
+MOST_SUBSTEPS = 32
+"""Steps of the markers from one save time to the next."""
+FARTHEST = 4.0
 """Cells that a marker moves in such a step, at most: where the velocity is stiff it would swing."""
 
 
@@ -68,17 +70,15 @@ class Descent:
         self._logs = np.log(here[here > 0.0])
         self._first = self._logs.copy()
         self._slopes = np.stack([_slope(mu, grid, cells, i) for i in range(grid.dimension)], axis=1)
+        self._fastest = self._speed(V)
 
     def advance(self, t: float, V: Array) -> None:
         """Follow the flow to a later time, where the potential is `V`."""
         problem, begin, end = self._problem, (self._t, self._V), (t, V.copy())
         length = problem.schedule.integral(begin[0], t)
-        spacing = np.array(self._grid.spacing)
-        fastest = max(
-            float((np.abs(self._look(potential, potential, 0.0, self._points)[1]) / spacing).max(initial=0.0))
-            for potential in (begin[1], end[1])
-        )
-        steps = min(max(math.ceil(min(length * fastest, MOST_SUBSTEPS)), 1), MOST_SUBSTEPS)
+        fastest = self._speed(V)
+        passed = min(length * max(fastest, self._fastest) / CELLS_A_SUBSTEP, MOST_SUBSTEPS)
+        steps = max(math.ceil(passed), 1)
         for j in range(steps):
             middle = (j + 0.5) / steps
             first, last = (begin[0] + (t - begin[0]) * k / steps for k in (j, j + 1))
@@ -88,7 +88,12 @@ class Descent:
             self._points = self._moved(part * velocity)
             rate = potential if problem.rate is None else np.asarray(problem.rate(potential), dtype=float)
             self._logs -= problem.alpha(0.5 * (first + last)) * part * rate
-        self._t, self._V = end
+        (self._t, self._V), self._fastest = end, fastest
+
+    def _speed(self, V: Array) -> float:
+        """How many cells the fastest marker passes in a unit of the clock."""
+        velocity = self._look(V, V, 0.0, self._points)[1]
+        return float(np.abs(velocity / np.array(self._grid.spacing)).max(initial=0.0))
 
     def _look(self, begin: Array, end: Array, share: float, points: Array) -> tuple[Array, Array]:
         """The potential at points, a share of the way from one to another, and ``-G grad V`` there, (n, d)."""
@@ -96,21 +101,20 @@ class Descent:
         sides = [
             cloud_in_cell(axis, n, points[:, i]) for i, (axis, n) in enumerate(zip(grid.axes, grid.shape, strict=True))
         ]
+        strides = [math.prod(grid.shape[i + 1 :]) for i in range(grid.dimension)]
         potential, gradient = np.zeros(len(points)), np.zeros(points.shape)
         for corner in itertools.product((0, 1), repeat=grid.dimension):
-            index = np.ravel_multi_index(
-                [(left, right)[k] for (left, right, _), k in zip(sides, corner, strict=True)], grid.shape
-            )
+            index = sum(side[k] * stride for side, k, stride in zip(sides, corner, strides, strict=True))
             value = (1.0 - share) * before[index] + share * after[index]
             weights = [side[2] if k else 1.0 - side[2] for side, k in zip(sides, corner, strict=True)]
-            potential += value * np.prod(weights, axis=0)
+            potential += math.prod(weights, start=value)
             for i, k in enumerate(corner):
-                others = np.prod([w for j, w in enumerate(weights) if j != i], axis=0)
-                gradient[:, i] += value * others * ((1.0 if k else -1.0) / grid.spacing[i])
+                others = math.prod(weights[:i] + weights[i + 1 :], start=value)
+                gradient[:, i] += others if k else -others
         nearest = tuple(np.where(weight > 0.5, right, left) for left, right, weight in sides)
-        for i, g in enumerate(self._mobilities):
-            gradient[:, i] *= g[nearest]
-        return potential, -gradient
+        for i, (g, h) in enumerate(zip(self._mobilities, grid.spacing, strict=True)):
+            gradient[:, i] *= (g if isinstance(g, float) else g[nearest]) / -h
+        return potential, gradient
 
     def _moved(self, change: Array) -> Array:
         """The points after a change, in the box: at walls no farther than the outermost centres."""
@@ -150,8 +154,8 @@ class Descent:
         return float(self.weights[self._first < math.log(FLUSH)].sum())
 
 
-def _on_mesh(g: Array | float, grid: Grid) -> Array:
-    return np.broadcast_to(np.asarray(g, dtype=float), grid.shape)
+def _on_mesh(g: Array | float, grid: Grid) -> Array | float:
+    return g if isinstance(g, float) else np.broadcast_to(np.asarray(g, dtype=float), grid.shape)
 
 
 def _chosen(grid: Grid) -> list[NDArray[np.intp]]:

@@ -178,7 +178,7 @@ def solve(
         not reached; when mass gathers at a truncation end, the energy rises by more than 1e-13 of its scale in a step,
         or mass drifts by more than 1e-12; when the start has layers of less than two cells, or, with a temperature, the
         last density or the state that drift and diffusion lead to; or when birth-death makes the mass from a tail of
-        the start that the mesh does not carry. Layers of two to three cells, and without noise a density that
+        the start that the mesh does not carry. Layers of one to three cells, and without noise a density that
         concentrates, are remarks (`Solution.notes`). See ``docs/numerics.md``.
 
     Examples

@@ -22,9 +22,9 @@ __all__ = ["START", "Finding", "Watch", "look_at_the_end", "look_at_the_start"]
 
 START = "the start"
 """What notes of the start begin with."""
-ALARMING = 2.0
+ALARMING = 1.0
 """Cells to a layer below which it is warned of, not remarked: a start of 2 cells costs `Weno5` 2e-4 of the energy, one
-of 1.5 cells 2e-3, one of 1 cell 1e-2."""
+of 1.5 cells 2e-3, one of 1 cell 1e-2, which is what a run may cost before it warns."""
 SURELY_WIDE = 10.0
 """Cells to the width that a start shows on its mesh from which on it is not asked how wide it really is: a hundredth of
 the mass in one cell, the rest wide, shows 7."""
@@ -56,10 +56,10 @@ class Finding(NamedTuple):
     alarm: bool
 
 
-def _layers(widths: Sequence[float], grid: Grid, what: str, alarming: float = ALARMING) -> list[Finding]:
+def _layers(widths: Sequence[float], grid: Grid, what: str) -> list[Finding]:
     text = unresolved(widths, grid, what)
     least = min(width / h for width, h in zip(widths, grid.spacing, strict=True))
-    return [Finding(text, least < alarming)] if text else []
+    return [Finding(text, least < ALARMING)] if text else []
 
 
 def look_at_the_start(law: RestrictedMeasure | None, mu: Array, grid: Grid, *, point_values: bool) -> list[Finding]:
@@ -90,7 +90,7 @@ def look_at_the_end(problem: Problem, grid: Grid, t: float, mu: Array, t_end: fl
 
     Only with a temperature: without one densities may concentrate for ever, see `Watch.remarks`. Of an axis along which
     the density is some cells wide, which may be the scheme's own doing, and on its way to something narrower, that is
-    said; of another one how wide the density is. Where the run is not yet, less than a cell is an alarm.
+    said; of another one how wide the density is.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def look_at_the_end(problem: Problem, grid: Grid, t: float, mu: Array, t_end: fl
     )
     return [
         *_layers(present, grid, f"the density at t = {t:g}"),
-        *_layers(ahead, grid, "the state that drift and diffusion lead to", alarming=1.0),
+        *_layers(ahead, grid, "the state that drift and diffusion lead to"),
     ]
 
 
