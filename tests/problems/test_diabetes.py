@@ -80,6 +80,7 @@ def test_the_output_is_that_of_the_loss(data, solution):
     assert 0.5 * np.mean(residual**2) == pytest.approx(solution.energy[-1], abs=1e-10)
 
 
+@pytest.mark.filterwarnings("ignore:the start is .* cells wide")
 def test_repeated_samples_are_weights(data):
     """Two copies of a sample and one of double weight are the same data."""
     x, y = data[0][:40], data[1][:40]

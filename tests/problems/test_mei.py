@@ -343,6 +343,7 @@ class TestFlows:
         np.testing.assert_allclose(found.energy, exact.energy, rtol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:the start is .* cells wide along .r.")  # nearly an atom in high dimension
 class TestFailure:
     def speeds(self, r, delta=0.5):
         """Velocity of all mass at one radius, d = inf, for the unit that is not monotone."""

@@ -342,6 +342,8 @@ class TestThreeGaussians:
         assert energies[1] > 20 * energies[0]
         assert energies[1] < 0.01
 
+    @pytest.mark.filterwarnings("ignore:the start is 0.96 cells wide along .y.")
+    @pytest.mark.filterwarnings("ignore:.*descends from a tail of the start")  # which is what the test is about
     @pytest.mark.parametrize("scheme", [mf.Weno5(), mf.Muscl()], ids=["weno5", "muscl"])
     @pytest.mark.parametrize("n", [96, 192])
     def test_bad_start_stalls(self, n, scheme):
@@ -353,6 +355,8 @@ class TestThreeGaussians:
         assert mass_above(solution, 1.0) < 1e-30
         assert solution.stats["mass_drift"] < 1e-12
 
+    @pytest.mark.filterwarnings("ignore:the start is 0.96 cells wide along .y.")
+    @pytest.mark.filterwarnings("ignore:.*descends from a tail of the start")  # which is what the test is about
     def test_upwind_fakes_an_escape(self):
         """First-order diffusion seeds the empty cells, birth-death does the rest."""
         problem = P.three_gaussians("bad", t_end=40.0)
@@ -360,6 +364,7 @@ class TestThreeGaussians:
             solution = mf.solve(problem, (96, 96), scheme=mf.Upwind(), save=2, progress=False)
         assert 1e-8 < mass_above(solution, 1.0) < 1e-3
 
+    @pytest.mark.filterwarnings("ignore:the start is 0.96 cells wide along .y.")
     def test_reinjection_escapes(self):
         refill = mf.solve(P.three_gaussians("bad", reinjection="refill", t_end=40.0), (96, 96), save=2, progress=False)
         assert refill.energy[-1] < 1e-3
@@ -376,18 +381,21 @@ class TestThreeGaussians:
 class TestLaws:
     """What every shipped problem's run at its own settings keeps; laws of small runs are in `laws/test_laws.py`."""
 
+    @pytest.mark.filterwarnings("ignore:the start is .* cells wide")
     @pytest.mark.parametrize("name", P.names())
     def test_its_own_settings_suit_it(self, name):
-        """No warning, and the laws of small runs to the end of a whole one."""
+        """No warning but of starts of half a cell, and the laws of small runs to the end of a whole one."""
         solution = mf.solve(P.get(name), progress=False)
         d = solution.diagnostics
         assert solution.result is mf.Result.SUCCESS
-        assert solution.warnings == []
+        narrow = name in ("predicting-failure", "relu-gaussians")
+        assert [text.split(" is ")[0] for text in solution.warnings] == ["the start"] * narrow
         assert np.diff(d["energy"]).max() <= 1e-13 * np.abs(d["energy"]).max()
         assert np.abs(d["mass"] - 1).max() <= 1e-12
         assert d["minimum"].min() >= 0
 
     @pytest.mark.filterwarnings("ignore:.*lies at a truncation end")  # spikes may start there
+    @pytest.mark.filterwarnings("ignore:the start is 0.5 cells wide")
     @pytest.mark.parametrize("method", [mf.ExponentialSSPRK3(), mf.Strang(), mf.Lie()], ids=["ssprk3", "strang", "lie"])
     @pytest.mark.parametrize("scheme", [mf.Weno5(), mf.Muscl(), mf.Upwind()], ids=["weno5", "muscl", "upwind"])
     def test_spikes(self, scheme, method):
@@ -410,6 +418,7 @@ class TestLaws:
             assert solution.diagnostics["minimum"].min() >= 0
             assert solution.stats["mass_drift"] <= 1e-12
 
+    @pytest.mark.filterwarnings("ignore:the start is .* cells wide")
     @pytest.mark.parametrize("name", P.names())
     def test_certificate(self, name):
         """E - min E <= optimality gap; the mesh may miss the minimum of the continuum, never undercut it."""
