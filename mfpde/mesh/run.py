@@ -37,7 +37,7 @@ from mfpde.mesh.semidiscrete import Departure, Evaluation, FreeEnergy
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver, StepInfo
 from mfpde.mesh.stopping import GapBelow, Limits, OnEndMass, Snapshot, StopCondition
-from mfpde.mesh.watch import START, Finding, Watch, look_at_the_end, look_at_the_start
+from mfpde.mesh.watch import START, Watch, look_at_the_end, look_at_the_start
 from mfpde.support.arguments import (
     PATH,
     one_of,
@@ -176,10 +176,10 @@ def solve(
     RunWarning
         When the estimated error of the energy exceeds 1 % of its scale (`Solution.energy_scale`), or a `tolerance` is
         not reached; when mass gathers at a truncation end, the energy rises by more than 1e-13 of its scale in a step,
-        or mass drifts by more than 1e-12; when the start has layers of less than two cells, or, with a temperature, the
-        last density or the state that drift and diffusion lead to; or when birth-death makes the mass from a tail of
-        the start that the mesh does not carry. Layers of one to three cells, and without noise a density that
-        concentrates, are remarks (`Solution.notes`). See ``docs/numerics.md``.
+        or mass drifts by more than 1e-12; when the start has layers of less than three cells, or, with a temperature,
+        the last density or the state that drift and diffusion lead to; or when birth-death makes the mass from a tail
+        of the start that the mesh does not carry. Without noise a density that concentrates is a remark
+        (`Solution.notes`). See ``docs/numerics.md``.
 
     Examples
     --------
@@ -211,7 +211,7 @@ def _prepared(problem: Problem, options: RunOptions, stream: Stream | None, note
         return Integration(solver, state, targets, options, stream, notes=notes, found=found)
 
 
-def _of_the_start(solver: Solver, initial: Measure | State | Solution | Array | None, state: State) -> list[Finding]:
+def _of_the_start(solver: Solver, initial: Measure | State | Solution | Array | None, state: State) -> list[str]:
     """What the mesh does not carry of a start; of a run that goes on without noise it is said when it happens."""
     if isinstance(initial, (State, Solution)) and solver.problem.noiseless:
         return []
@@ -236,7 +236,7 @@ class Integration:
         The run that this one goes on, up to `state`; the targets are then those of the whole run.
     notes : list of str, optional
         What is to be said besides.
-    found : list of Finding, optional
+    found : list of str, optional
         What the mesh does not carry of the start.
     """
 
@@ -250,7 +250,7 @@ class Integration:
         *,
         history: Solution | None = None,
         notes: Sequence[str] = (),
-        found: Sequence[Finding] = (),
+        found: Sequence[str] = (),
     ) -> None:
         self.began = time.perf_counter()
         self.solver, self.state, self.targets, self.options, self.stream = solver, state, targets, options, stream
@@ -276,8 +276,8 @@ class Integration:
         self.energies: list[float] = []
         # room for the frames is claimed at once and filled as they come: they are never in memory twice
         self.frames = _room(len(targets) + 1, solver.grid) if stream is None else None
-        self.notes, self.remarks = list(notes), list[str]()
-        self._say(found)
+        self.notes = list(notes)
+        self.notes += found
         self.watch = Watch(solver.problem, solver.grid)
         self.steps = 0
         self.redone = 0
@@ -305,8 +305,7 @@ class Integration:
             for i in whole:
                 self.frames[i] = history.density[i]
         self.companion.go_on(history.companion, history.errors, len(whole))
-        self._say([Finding(text, True) for text in history.warnings if text.startswith(START)])
-        self._say([Finding(text, False) for text in history.remarks or () if text.startswith(START)])
+        self.notes += [text for text in history.warnings if text.startswith(START)]
         for t, mu in zip(self.times, history.density, strict=False):
             self.watch.see(t, np.asarray(mu), functools.partial(self._potential, np.asarray(mu)))
         self.configuration |= {name: history.configuration[name] for name in SEARCH if name in history.configuration}
@@ -317,11 +316,6 @@ class Integration:
         self.solver.flow.evaluations = history.stats["evaluations"] - 1
         volatile = history.provenance.get("volatile", {})
         self.before = {"seconds": volatile.get("seconds", 0.0), "resumed": volatile.get("resumed", 0) + 1}
-
-    def _say(self, found: Sequence[Finding]) -> None:
-        """Take what the mesh does not carry among the warnings or the remarks."""
-        for finding in found:
-            (self.notes if finding.alarm else self.remarks).append(finding.text)
 
     def _potential(self, mu: Array) -> Array:
         return self.solver.flow.evaluate(mu).V
@@ -365,9 +359,7 @@ class Integration:
                 **known_minimum(problem),
             },
             warnings=list(self.notes),
-            remarks=[
-                text for text in (self._no_certificate(), problem.caveat, *self.remarks, *self.watch.remarks) if text
-            ],
+            remarks=[text for text in (self._no_certificate(), problem.caveat, *self.watch.remarks) if text],
             configuration=dict(self.configuration),
             provenance=provenance(seconds, self.before),
             state=self.state,
@@ -565,7 +557,7 @@ class Integration:
         self._leave(flow.transport.rate(last.mu, last.V, None, dt, tau, outflow=outflow), outflow.cell)
         del last, self.at
         self.free = None
-        self._say(look_at_the_end(problem, solver.grid, state.t, state.mu, self.targets[-1]))
+        self.notes += look_at_the_end(problem, solver.grid, state.t, state.mu, self.targets[-1])
         self.notes += self.watch.warnings
         self._note_undershoot()
         diagnostics = recorder.arrays()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 
@@ -17,14 +16,11 @@ from mfpde.mesh.descent import Descent, descends
 from mfpde.mesh.layers import layer_widths, unresolved
 from mfpde.support.arrays import Array
 
-__all__ = ["START", "Finding", "Watch", "look_at_the_end", "look_at_the_start"]
+__all__ = ["START", "Watch", "look_at_the_end", "look_at_the_start"]
 
 
 START = "the start"
 """What notes of the start begin with."""
-ALARMING = 1.0
-"""Cells to a layer below which it is warned of, not remarked: a start of 2 cells costs `Weno5` 2e-4 of the energy, one
-of 1.5 cells 2e-3, one of 1 cell 1e-2, which is what a run may cost before it warns."""
 SURELY_WIDE = 10.0
 """Cells to the width that a start shows on its mesh from which on it is not asked how wide it really is: a hundredth of
 the mass in one cell, the rest wide, shows 7."""
@@ -41,28 +37,7 @@ LOST = 1e-3
 """The share of the mass that may descend from densities which a mesh sets to 0."""
 
 
-class Finding(NamedTuple):
-    """Something that a mesh does not carry.
-
-    Attributes
-    ----------
-    text : str
-        A sentence.
-    alarm : bool
-        Whether it is a warning, and not a remark.
-    """
-
-    text: str
-    alarm: bool
-
-
-def _layers(widths: Sequence[float], grid: Grid, what: str) -> list[Finding]:
-    text = unresolved(widths, grid, what)
-    least = min(width / h for width, h in zip(widths, grid.spacing, strict=True))
-    return [Finding(text, least < ALARMING)] if text else []
-
-
-def look_at_the_start(law: RestrictedMeasure | None, mu: Array, grid: Grid, *, point_values: bool) -> list[Finding]:
+def look_at_the_start(law: RestrictedMeasure | None, mu: Array, grid: Grid, *, point_values: bool) -> list[str]:
     """What to say of a start of less than three cells, if anything.
 
     Parameters
@@ -78,14 +53,15 @@ def look_at_the_start(law: RestrictedMeasure | None, mu: Array, grid: Grid, *, p
     widths = layer_widths(np.maximum(mu, 0.0), grid)
     doubtful = any(width < SURELY_WIDE * h for width, h in zip(widths, grid.spacing, strict=True))
     if law is None or not doubtful:
-        return _layers(widths, grid, START)
-    found = _layers(tuple(min(pair) for pair in zip(widths, law.widths(grid), strict=True)), grid, START)
-    if found and point_values and law.by_masses(grid):
-        return [one._replace(text=f"{one.text} (it enters by the masses of its cells)") for one in found]
-    return found
+        note = unresolved(widths, grid, START)
+    else:
+        note = unresolved(tuple(min(pair) for pair in zip(widths, law.widths(grid), strict=True)), grid, START)
+        if note and point_values and law.by_masses(grid):
+            note += " (it enters by the masses of its cells)"
+    return [note] if note else []
 
 
-def look_at_the_end(problem: Problem, grid: Grid, t: float, mu: Array, t_end: float) -> list[Finding]:
+def look_at_the_end(problem: Problem, grid: Grid, t: float, mu: Array, t_end: float) -> list[str]:
     """What the mesh does not resolve of the last density and of the state that drift and diffusion lead to.
 
     Only with a temperature: without one densities may concentrate for ever, see `Watch.remarks`. Of an axis along which
@@ -116,10 +92,11 @@ def look_at_the_end(problem: Problem, grid: Grid, t: float, mu: Array, t_end: fl
         math.inf if end < CELLS_OF_A_LAYER * h else width
         for end, width, h in zip(ahead, widths, grid.spacing, strict=True)
     )
-    return [
-        *_layers(present, grid, f"the density at t = {t:g}"),
-        *_layers(ahead, grid, "the state that drift and diffusion lead to"),
-    ]
+    notes = (
+        unresolved(present, grid, f"the density at t = {t:g}"),
+        unresolved(ahead, grid, "the state that drift and diffusion lead to"),
+    )
+    return [note for note in notes if note]
 
 
 class Watch:

@@ -11,7 +11,7 @@ from shared import same_bits
 
 import mfpde as mf
 from mfpde.mesh.descent import Descent, descends
-from mfpde.mesh.watch import Finding, Watch, look_at_the_end
+from mfpde.mesh.watch import Watch, look_at_the_end
 
 
 def solved(problem, shape=None, t_end=None, **options):
@@ -220,10 +220,10 @@ class TestWidths:
         ]
 
     def test_of_a_cell_and_a_half(self):
-        """A remark: it costs 2e-3 of the energy."""
+        """It costs 2e-3 of the energy."""
         problem = mf.problems.gaussian_bumps(initial_std=0.075)
-        solution = mf.solve(problem, progress=False)
-        assert solution.remarks == [
+        solution = solved(problem)
+        assert solution.warnings == [
             "the start is 1.5 cells wide along 'x', which the mesh resolves poorly; take about 400 cells"
         ]
         exact = mf.characteristics(problem, save=2, progress=False).energy[-1]
@@ -232,13 +232,14 @@ class TestWidths:
     def test_of_two_to_three_cells(self):
         """It costs 1e-4 of the energy."""
         problem = mf.problems.gaussian_bumps(initial_std=0.12)
-        solution = mf.solve(problem, progress=False)
-        assert solution.remarks == [
+        solution = solved(problem)
+        assert solution.warnings == [
             "the start is 2.4 cells wide along 'x', which the mesh resolves poorly; take about 250 cells"
         ]
         exact = mf.characteristics(problem, save=2, progress=False).energy[-1]
         assert solution.energy[-1] == pytest.approx(exact, rel=1e-4)
-        assert mf.solve(mf.problems.gaussian_bumps(initial_std=0.151), t_end=0.01, progress=False).remarks == []
+        wide = mf.solve(mf.problems.gaussian_bumps(initial_std=0.151), t_end=0.01, progress=False)
+        assert wide.warnings == wide.remarks == []
 
     @pytest.mark.parametrize("scheme", [mf.Weno5(), mf.Muscl()])
     def test_an_atom(self, scheme):
@@ -289,21 +290,21 @@ class TestWidths:
         problem = mf.Problem(well, [mf.Axis("x", -1.0, 1.0)], start, temperature=1.0 / 256.0, t_end=0.1)
         found = look_at_the_end(problem, problem.grid(48), 0.1, problem.mu_0.cells(problem.grid(48)), 0.1)
         # it does not get narrower: what drift and diffusion lead to is the start, seen on finer cells
-        assert [finding.text.split(" is ")[0] for finding in found] == ["the state that drift and diffusion lead to"]
+        assert [text.split(" is ")[0] for text in found] == ["the state that drift and diffusion lead to"]
         wider = dataclasses.replace(problem, temperature=1.0 / 64.0)
         found = look_at_the_end(wider, wider.grid(48), 0.1, problem.mu_0.cells(problem.grid(48)), 0.1)
-        assert found == [Finding(found[0].text, alarm=False)]
-        assert found[0].text.startswith("the density at t = 0.1 is 1.6 cells wide along 'x', which the mesh resolves")
+        assert len(found) == 1
+        assert found[0].startswith("the density at t = 0.1 is 1.6 cells wide along 'x', which the mesh resolves")
 
-    def test_of_a_state_ahead_less_than_a_cell_is_an_alarm(self):
+    def test_of_a_state_ahead(self):
         """The state ``exp(-V/tau)`` of ``V = x^2/2``; at t = 1.5 the density is still twice as wide."""
-        for cells, alarm in ((2.4, False), (0.8, True)):
+        for cells in (2.4, 0.8):
             problem = dataclasses.replace(
                 mf.problems.quadratic_well(1.0, alpha=0.0, mean=0.0, variance=0.0625), temperature=1e-3, parameters=None
             )
             n = round(cells * problem.axes[0].length / math.sqrt(1e-3))
             solution = solved(problem, n, 1.5, save=2, scheme=mf.ScharfetterGummel())
-            said = solution.warnings if alarm else solution.remarks
-            (text,) = (text for text in said if text.startswith("the state that drift and diffusion lead to is "))
+            (text,) = (
+                text for text in solution.warnings if text.startswith("the state that drift and diffusion lead to is ")
+            )
             assert float(text.split(" is ")[1].split(" ")[0]) == pytest.approx(cells, rel=0.03)
-            assert not any("drift and diffusion" in text for text in (solution.remarks if alarm else solution.warnings))
