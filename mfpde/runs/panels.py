@@ -15,6 +15,7 @@ import numpy as np
 
 from mfpde.mesh.solution import Solution
 from mfpde.support.arrays import Array
+from mfpde.support.words import with_digits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -375,7 +376,7 @@ def put_heading(figure: Any, solution: Solution) -> None:
     cells = " × ".join(map(str, solution.grid.shape))
     scheme = str(solution.configuration.get("scheme", "")).split("(")[0]
     steps = len(solution.diagnostics["time"]) - 1
-    end = f"E = {solution.energy[-1]:.4g} at t = {solution.times[-1]:.4g}"
+    end = f"E = {with_digits(solution.energy[-1], solution.energy_error[-1], most=4)} at t = {solution.times[-1]:.4g}"
     line = "   ·   ".join(part for part in (f"{cells} cells", scheme, f"{steps} steps", end) if part)
     figure.text(0.5, 0.60, solution.name, ha="center", va="center", fontsize=14, fontweight="bold")
     figure.text(0.5, 0.16, line, ha="center", va="center", fontsize=10, color="#555555")

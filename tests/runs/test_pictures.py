@@ -200,7 +200,7 @@ def test_the_window_holds_the_density(solutions):
     assert 4 < low < 8
     assert 10 < high < 14
     assert plot_density(solutions[1], axes=["theta"]).get_xlim()[0] >= solutions[1].grid.axes[0].lower
-    circle = dataclasses.replace(solutions[1], grid=mf.Grid([mf.Axis("theta", -50, 50, mf.End.PERIODIC)], (40,)))
+    circle = dataclasses.replace(solutions[1], grid=mf.Grid([mf.Axis("theta", -50, 50, mf.End.PERIODIC)], (60,)))
     assert plot_density(circle).get_xlim() == (-50, 50)
 
 
@@ -214,7 +214,7 @@ def test_concentrating_densities_get_a_logarithmic_scale(solutions):
     assert ax.get_yscale() == "log"
     assert ax.get_ylabel() == "density (log scale)"
     assert np.nanmax(ax.lines[-1].get_ydata()) == 100.0
-    assert np.isnan(ax.lines[-1].get_ydata()).sum() == 39
+    assert np.isnan(ax.lines[-1].get_ydata()).sum() == 59
     plane = copy.deepcopy(solutions[2])
     plane.density[-1] = 0.0
     plane.density[-1, 3, 4] = 50.0
@@ -226,6 +226,19 @@ def test_concentrating_densities_get_a_logarithmic_scale(solutions):
     plane.density[:] = 0.0
     plot_density(plane).figure.draw_without_rendering()
     assert panels(plot(solutions[1]))["theta|density"].get_yscale() == "linear"
+
+
+def test_a_band_shows_the_estimated_error():
+    """From the energy less its error to the energy and its error, at the save times; where it ends, nothing is hidden."""
+    solution = mf.solve(mf.problems.quadratic_well(), 60, estimate=True, progress=False)
+    ax = plot_energy(solution)
+    assert "estimated error" in [text.get_text() for text in ax.get_legend().get_texts()]
+    (band,) = ax.collections
+    low, high = band.get_paths()[0].get_extents().get_points()
+    assert (low[0], high[0]) == (solution.times[0], solution.times[-1])
+    assert high[1] == pytest.approx((solution.energy + solution.energy_error).max())
+    assert low[1] == pytest.approx(max((solution.energy - solution.energy_error).min(), 0.01 * high[1]), rel=0.5)
+    assert not plot_energy(dataclasses.replace(solution, errors=None)).collections
 
 
 def test_energy_and_certificate(solutions):
