@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mfpde.cli.output import columns, listed, reason, refusing, say
+from mfpde.support.words import with_digits
 
 if TYPE_CHECKING:
     from mfpde.mesh.solution import Solution
@@ -35,11 +36,14 @@ def _saves(solution: Solution) -> list[str]:
 
     d = solution.diagnostics
     at = np.minimum(np.searchsorted(d["time"], solution.times), len(d["time"]) - 1)
-    table = [("t", "energy", "optimality gap", "mass", "minimum")]
-    for i, t in zip(at, solution.times, strict=True):
+    errors = solution.energy_error
+    estimated = bool(np.isfinite(errors).any())
+    table = [("t", "energy", *["error"] * estimated, "optimality gap", "mass", "minimum")]
+    for i, t, error in zip(at, solution.times, errors, strict=True):
         gap, mass, least = (float(d[name][i]) for name in ("optimality_gap", "mass", "minimum"))
         shown = "nan" if solution.no_certificate else f"{gap:.3g}"  # early versions wrote a number all the same
-        table.append((f"{t:g}", f"{float(d['energy'][i]):.9g}", shown, f"{mass:.12g}", f"{least:.3g}"))
+        energy = with_digits(float(d["energy"][i]), float(error))
+        table.append((f"{t:g}", energy, *[f"{error:.1e}"] * estimated, shown, f"{mass:.12g}", f"{least:.3g}"))
     return ["  " + row for row in columns(table, str.rjust)]
 
 

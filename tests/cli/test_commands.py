@@ -671,3 +671,21 @@ def test_compare_refuses_in_one_line(folder, arguments, text):
     good(*RUN, "-o", "run.h5")
     assert_refused(invoke(*COMPARE, *arguments), text)
     assert files(folder) == {"run.h5"}
+
+
+def test_a_table_shows_the_digits_that_errors_leave(folder):
+    """Errors at all save times beside the energies; nothing of them where nobody asked for them."""
+    run = ["run", "three-gaussians", "--shape", "32", "--t-end", "2", "--save", "3", "--no-plot"]
+    with_errors = good(*run, "--set", "estimate=true", "-o", "a.h5").stdout
+    solution = mf.load("a.h5")
+    assert "energy error     about " in with_errors
+    assert solution.said_of_error in with_errors
+    rows = [line.split() for line in with_errors.splitlines() if line.strip().startswith(("0 ", "1 ", "2 "))]
+    assert [row[2] for row in rows] == [f"{error:.1e}" for error in solution.energy_error]
+    # two digits of an uncertain number, and one more than its error leaves
+    last = float(rows[-1][1])
+    assert abs(last - solution.energy[-1]) < solution.energy_error[-1]
+    assert len(rows[-1][1].lstrip("0.")) <= 4
+    without = good(*run, "--no-estimate", "-o", "b.h5").stdout
+    assert "energy error     not estimated (estimate = False)" in without
+    assert [len(line.split()) for line in without.splitlines() if line.strip().startswith("2 ")] == [5]

@@ -229,7 +229,7 @@ def test_concentrating_densities_get_a_logarithmic_scale(solutions):
 
 
 def test_a_band_shows_the_estimated_error():
-    """From the energy less its error to the energy and its error, at the save times; where it ends, nothing is hidden."""
+    """From the energy less its error to the energy and its error, at the save times."""
     solution = mf.solve(mf.problems.quadratic_well(), 60, estimate=True, progress=False)
     ax = plot_energy(solution)
     assert "estimated error" in [text.get_text() for text in ax.get_legend().get_texts()]
