@@ -175,6 +175,12 @@ class TestTails:
         assert solution.warnings == []
         assert solution.stats["steepest_descent"] < 0.25
 
+    def test_a_start_that_is_steep_itself_is_no_tail(self):
+        """Half a cell wide, it changes by more than a factor e from cell to cell; but nothing is selected."""
+        solution = solved(mf.problems.gaussian_bumps(alpha=1e-3, initial_std=0.03), t_end=0.5, save=3)
+        assert solution.stats["steepest_descent"] == 0.0
+        assert not any("tail" in text for text in solution.warnings)
+
     def test_without_birth_death_the_potential_is_not_asked_for(self):
         problem = well([0.2], alpha=0.0)
         grid = problem.grid(100)
