@@ -12,7 +12,6 @@ the estimates have the same bits.
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -92,8 +91,7 @@ def start_error(
     """
     if not has_points(problem.bound_energy):
         return None
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    with np.errstate(all="ignore"):
         try:
             one = _at_nodes(problem, measure, temperature, other=False)
             lost = np.abs(found - one)
@@ -101,7 +99,7 @@ def start_error(
                 unsure = np.abs(_at_nodes(problem, measure, temperature, other=True) - one)
                 if not unsure[0] <= max(SURE * lost[0], ROUNDED * abs(float(found[0]))):
                     return None
-        except (ValueError, ArithmeticError, MemoryError):
+        except Exception:  # whatever an energy does at points that no mesh has
             return None
     return lost if np.isfinite(lost).all() else None
 
@@ -172,6 +170,7 @@ class Companion:
         self._unseen = np.zeros(self._width - 1)
         self._measure: RestrictedMeasure | None = None  # what the run starts from, where it is no array
         self.reason = "" if wanted else "estimate = False"
+        self._cells: tuple[int, ...] = ()
         self.solver: Solver | None = None
         self._second_order = _second_order(solver)
         grid = half(solver.grid)
@@ -179,8 +178,8 @@ class Companion:
             self.reason = self.reason or "no axis has more than 4 cells, half of them are no mesh"
         if self.reason or grid is None:
             return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the run's own have been said
+        # filters of warnings are the whole process's: with several threads they would not be what they were
+        with np.errstate(all="ignore"):
             try:
                 self.solver = Solver(
                     solver.problem,
@@ -190,13 +189,9 @@ class Companion:
                     controller=looser(solver.controller),
                     algebra=solver.flow.algebra,
                 )
+                self._cells = grid.shape
             except Exception as error:  # whatever an energy does on a mesh that it is not made for
                 self._give_up(error)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its cells along each axis; none where there is no companion."""
-        return () if self.solver is None else self.solver.grid.shape
 
     def _give_up(self, why: object) -> None:
         self.reason = self.reason or f"the run on half the cells ended: {one_line(str(why))}"
@@ -232,7 +227,7 @@ class Companion:
         self._unseen = errors.unseen
         if errors.reason or state is None:
             self.reason = self.reason or errors.reason or "the state of the companion was lost"
-            self.solver = None
+            self.solver, self._cells = None, errors.cells  # those that the first estimates come from
             return
         self._state = self._behind = state
 
@@ -282,6 +277,8 @@ class Companion:
         state, tau = self.kept(t), self._fine.problem.temperature(t)
         while state is not None and state.t < t and not self.reason:
             state = self._stepped(state, t)  # aside: where a run is cut short is no save time of the companion
+        if not at.mass > 0.0:
+            self.reason = self.reason or f"at t = {t:g} the run has no mass left"
         if self.reason or state is None or self.solver is None:
             return np.full(self._width, np.nan)
         mine = self.solver.evaluate(state)
@@ -313,7 +310,7 @@ class Companion:
         """The estimates so far."""
         r = self._fine.flow.energy.response_size
         table = np.array(self._rows).reshape(len(self._rows), self._width)
-        return Errors.of(table, self._unseen, r, self.shape, self.reason)
+        return Errors.of(table, self._unseen, r, self._cells, self.reason)
 
 
 def _second_order(solver: Solver) -> bool:

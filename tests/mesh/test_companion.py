@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import warnings
 
 import h5py
 import numpy as np
@@ -290,6 +291,75 @@ def test_why_there_is_no_estimate_is_said():
 
     own = mf.Problem(OneMesh(), [mf.Axis("x", -4, 4)], mf.Product(x=stats.norm(0.5, 0.5)), t_end=0.1)
     assert "only 40 cells are tabulated" in reason(own, 40)
+
+
+class Peculiar:
+    """The potential ``x^2/2``, which does something else where it is given so many points."""
+
+    def __init__(self, points, other):
+        self.points, self.other = points, other
+
+    def __call__(self, x):
+        if np.size(x) == self.points:
+            self.other()
+        return 0.5 * x**2
+
+
+def peculiar(points, other):
+    start = mf.Product(x=stats.norm(0.3, 0.4))
+    return mf.Problem(mf.External(Peculiar(points, other)), [mf.Axis("x", -3.0, 3.0)], start, t_end=0.1)
+
+
+@pytest.mark.parametrize("error", [LookupError, NotImplementedError, TypeError, RuntimeWarning])
+def test_an_energy_that_fails_at_the_nodes_of_the_start_costs_no_run(error):
+    """What a start has lost is then not known: the two meshes tell."""
+
+    def fail():
+        raise error("no such points")
+
+    nodes = companion_module.NODES[1]
+    solution = mf.solve(peculiar(nodes, fail), 60, save=3, **QUIET)
+    assert solution.result is mf.Result.SUCCESS
+    assert np.isfinite(solution.energy_error).all()
+
+
+def test_filters_of_warnings_stay_what_they_are():
+    """They are those of all threads: one that changes them for a while gives another one's back in the end."""
+    outside = list(warnings.filters)
+    seen = []
+    for points in (30, companion_module.NODES[1]):
+        problem = peculiar(points, lambda: seen.append(list(warnings.filters)))
+        seen.clear()  # of making the problem, which tries how its function can be called
+        mf.solve(problem, 60, save=2, **QUIET)
+        assert seen
+        assert all(filters == outside for filters in seen)
+
+
+def test_a_run_that_dies_out_before_its_companion_ends_as_it_would():
+    """The least potential is at a centre of the companion's cells: there is mass left when the run has none."""
+    start = mf.Product(x=stats.norm(0.3, 0.4))
+    well = mf.External(lambda x: (x - 0.1) ** 2 + 1e-8)
+    problem = mf.Problem(
+        well, [mf.Axis("x", -3.0, 3.0)], start, alpha=1e6, metric=[0.0], reaction="unbalanced", t_end=5.0
+    )
+    runs = [
+        mf.solve(problem, 60, controller=mf.FixedStep(0.1), throw=False, estimate=estimate, **QUIET)
+        for estimate in (False, True)
+    ]
+    assert [run.result for run in runs] == [mf.Result.EXTINCT] * 2
+    np.testing.assert_array_equal(runs[0].energy, runs[1].energy)
+    assert runs[1].errors.reason == f"at t = {runs[1].times[-1]:g} the run has no mass left"
+    assert np.isnan(runs[1].energy_error[-1])
+
+
+def test_a_run_that_goes_on_without_its_companion_names_the_meshes_of_its_estimates():
+    well = mf.problems.quadratic_well()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(companion_module, "looser", lambda controller: mf.FixedStep(1.0))
+        solution = mf.solve(well, 40, 1.0, controller=mf.FixedStep(1e-3), save=3, **QUIET)
+    further = resume(solution, 2.0, **QUIET)
+    assert further.errors.cells == solution.errors.cells == (20,)
+    assert "40 cells against 20 cells; later not estimated" in further.said_of_error
 
 
 def test_a_companion_whose_fixed_step_is_too_long_is_named():
