@@ -20,6 +20,8 @@ LARGE = 0.01
 """Share of the energy's scale above which an error is warned of."""
 LEAST_SHARE = 1e-3
 """The scale of an energy that falls to 0, in its fall so far: what is left of it then is nobody's question."""
+ROUNDED = 1e-11
+"""A fall of the energy, as a share of it, that is rounding."""
 
 
 def known_minimum(problem: Problem) -> dict[str, float]:
@@ -42,20 +44,24 @@ def energy_scale(energy: Array, minimum: float | None) -> Array:
     -------
     array, shape (m,)
         ``E(t)`` where the minimum is known to be 0, but at least 1e-3 of the fall of E over the run; else that fall.
-        Of an energy that stays what it is, its absolute value.
+        Of an energy that stays what it is but for rounding, 1e-11 of it, its absolute value.
     """
     finite = energy[np.isfinite(energy)]
     fall = float(np.ptp(finite)) if finite.size else math.nan
     if minimum == 0.0:
         return np.maximum(np.abs(energy), LEAST_SHARE * fall)
-    return np.full(energy.shape, fall) if fall > 0.0 else np.abs(energy)
+    falls = fall > ROUNDED * float(np.abs(finite).max(initial=0.0))
+    return np.full(energy.shape, fall) if falls else np.abs(energy)
 
 
 def largest_share(errors: Array, scale: Array) -> tuple[float, int]:
-    """The largest share of its scale that an error is, and at which save time; NaN where there is none."""
+    """The largest share of its scale that an error is, and at which save time; NaN where there is none.
+
+    Infinite where the scale is 0 and the error is not.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(errors > 0.0, errors / scale, 0.0 * errors)
-    if not np.isfinite(share).any():
+    if np.isnan(share).all():
         return math.nan, len(share) - 1
     k = int(np.nanargmax(share))
     return float(share[k]), k
@@ -80,12 +86,17 @@ def said_of_error(
     of = "E" if minimum == 0.0 else "the fall of E"
     meshes = f"{_cells(shape)} against {_cells(errors.cells)}"
     until = f"; later not estimated ({errors.reason})" if errors.reason else ""
-    return f"about {_percent(share)} of {of} at t = {times[k]:g}, {meshes}{until}"
+    if math.isinf(share):
+        return f"about {errors.energy[k]:.1g} at t = {times[k]:g}, where E is 0 and has not fallen, {meshes}{until}"
+    return f"about {_share(share, of)} at t = {times[k]:g}, {meshes}{until}"
 
 
 def _cells(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape)) + (" cells" if len(shape) == 1 else "")
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share >= 1e-5 else f"{share:.1e}"
+def _share(share: float, of: str) -> str:
+    """A share in words: percent where that is readable."""
+    if share >= 10.0:
+        return f"{share:.1g} times {of}"
+    return f"{100 * share:.2g} % of {of}" if share >= 1e-5 else f"{share:.1e} of {of}"

@@ -513,10 +513,14 @@ def test_the_scale_of_an_energy():
     np.testing.assert_allclose(energy_scale(energy, 0.0), [2.0, 0.5, 1e-3 * (2.0 - 1e-4)])
     np.testing.assert_allclose(energy_scale(energy, None), 2.0 - 1e-4)
     np.testing.assert_allclose(energy_scale(np.full(2, -3.0), None), 3.0)
+    rounded = np.array([3.0, np.nextafter(3.0, 0.0)])  # it has not fallen but by rounding
+    np.testing.assert_array_equal(energy_scale(rounded, None), rounded)
+    assert np.isnan(energy_scale(np.full(2, np.nan), None)).all()
     share, k = largest_share(np.array([0.0, 0.1, np.nan]), np.array([1.0, 2.0, 3.0]))
     assert (share, k) == (0.05, 1)
     assert math.isnan(largest_share(np.full(2, np.nan), np.ones(2))[0])
     assert largest_share(np.zeros(2), np.zeros(2))[0] == 0.0
+    assert largest_share(np.array([0.0, 1e-3]), np.zeros(2)) == (math.inf, 1)
 
 
 @pytest.mark.parametrize(
@@ -543,6 +547,10 @@ def test_errors_in_words():
     tiny = dataclasses.replace(errors, energy=errors.energy * 1e-5, cells=(50,))
     said = said_of_error(tiny, scale, None, times, (100,))
     assert said == "about 4.0e-07 of the fall of E at t = 1.5, 100 cells against 50 cells"
+    said = said_of_error(errors, 1e-4 * scale, None, times, (48, 40))
+    assert said == "about 4e+02 times the fall of E at t = 1.5, 48 x 40 against 24 x 20"
+    said = said_of_error(errors, 0.0 * scale, None, times, (48, 40))
+    assert said == "about 0.02 at t = 1.5, where E is 0 and has not fallen, 48 x 40 against 24 x 20"
 
 
 def test_large_errors_are_warned_of():
