@@ -25,7 +25,7 @@ from mfpde.equation.grid import Grid, box, half
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.problem import Problem, Reaction
-from mfpde.equation.smooth import SECOND_ORDER, is_smooth
+from mfpde.equation.smooth import divisors, is_smooth
 from mfpde.equation.sparse_state import sparse_state
 from mfpde.support.arguments import FLAG, NONE, NUMBER, POSITIVE, WHOLE, real, require, shown
 from mfpde.support.arrays import Array
@@ -275,8 +275,11 @@ def _with_error(problem: Problem, state: Equilibrium, search: _Search) -> Equili
         return replace(state, no_error=f"on half the cells: {one_line(error)}")
     if not other.converged:
         return replace(state, no_error="the time was over" if over else "not converged on half the cells")
-    smooth = state.temperature > 0 and not problem.bound_energy.discontinuous_gradient and is_smooth(state.mu)
-    return replace(state, energy_error=abs(other.energy - state.energy) / (SECOND_ORDER if smooth else 1.0))
+    smooth = not problem.bound_energy.discontinuous_gradient and is_smooth(state.mu, state.grid)
+    first, second = divisors(state.grid, grid)
+    return replace(
+        state, energy_error=abs(other.energy - state.energy) / (second if smooth and state.temperature > 0 else first)
+    )
 
 
 def _check(

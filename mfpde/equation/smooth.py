@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 
+from mfpde.equation.grid import Grid
 from mfpde.support.arrays import Array
 
-__all__ = ["SECOND_ORDER", "is_smooth"]
+__all__ = ["divisors", "is_smooth"]
 
-SECOND_ORDER = 3.0
-"""``2^2 - 1``: the difference of two meshes over the error of the finer one, where errors fall by 4."""
 STEEP = 0.2
 """Change from cell to cell, in maxima of a density, up to which it is smooth: that of a normal law of 3 cells."""
 
 
-def is_smooth(mu: Array) -> bool:
+def divisors(fine: Grid, coarse: Grid) -> tuple[float, float]:
+    """The difference of two meshes over the error of the finer one, where errors are of first and of second order.
+
+    With ``r`` times the cells it is ``r^p - 1``: 1 and 3 for twice as many. An odd number of cells has no half, and of
+    less than 8 not even the half is taken: then it is the axis that differs least which counts.
+    """
+    ratio = min((n / m for n, m in zip(fine.shape, coarse.shape, strict=True) if n > m), default=2.0)
+    return ratio - 1.0, ratio**2 - 1.0
+
+
+def is_smooth(mu: Array, grid: Grid) -> bool:
     """Whether a density changes by less than a fifth of its maximum from cell to cell: a normal law of 3 cells does.
 
-    Jumps and narrow layers do not: there errors of any scheme are of first order.
+    Jumps and narrow layers do not: there errors of any scheme are of first order. On a periodic axis the last cell has
+    the first one as its neighbour.
     """
     most = STEEP * float(mu.max())
-    return all(float(np.abs(np.diff(mu, axis=i)).max()) <= most for i in range(mu.ndim))
+    for i, axis in enumerate(grid.axes):
+        inside = float(np.abs(np.diff(mu, axis=i)).max())
+        across = float(np.abs(mu.take(0, axis=i) - mu.take(-1, axis=i)).max()) if axis.periodic else 0.0
+        if max(inside, across) > most:
+            return False
+    return True

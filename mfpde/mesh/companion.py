@@ -22,7 +22,7 @@ from mfpde.equation.grid import Grid, half
 from mfpde.equation.measures.base import Measure, RestrictedMeasure
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.problem import Problem
-from mfpde.equation.smooth import SECOND_ORDER, is_smooth
+from mfpde.equation.smooth import divisors, is_smooth
 from mfpde.mesh.controllers import Controller, ErrorControl, FixedStep
 from mfpde.mesh.record import Errors, State
 from mfpde.mesh.schemes import ScharfetterGummel
@@ -190,6 +190,7 @@ class Companion:
                     algebra=solver.flow.algebra,
                 )
                 self._cells = grid.shape
+                self._divisors = divisors(solver.grid, grid)
             except Exception as error:  # whatever an energy does on a mesh that it is not made for
                 self._give_up(error)
 
@@ -285,8 +286,10 @@ class Companion:
         its = functionals(mine, self.solver.free_energy(mine, tau), self.solver.grid)
         found = functionals(at, free, self._fine.grid)
         # what a jump has cost is not made good by a density that is smooth later
-        smooth = self._second_order and all(row[0] > 1.0 for row in self._rows[-1:]) and is_smooth(at.mu)
-        divisor = SECOND_ORDER if smooth and steepness <= 1.0 else 1.0 / max(steepness, 1.0)
+        first, second = self._divisors
+        smooth = self._second_order and all(row[0] > first for row in self._rows[-1:])
+        smooth = smooth and steepness <= 1.0 and is_smooth(at.mu, self._fine.grid)
+        divisor = second if smooth else first / max(steepness, 1.0)
         difference = np.abs(found - its) / divisor
         if not self._rows:
             lost = None

@@ -686,6 +686,15 @@ def test_the_error_of_the_mesh_is_estimated():
     assert 3.8 < errors[1] / errors[2] < 4.2
 
 
+@pytest.mark.parametrize("cells", [5, 6, 7, 9])
+def test_a_mesh_that_has_no_half_is_divided_by_less(cells):
+    """4, 4, 4 and 5 cells instead: an error of second order is ``1 / ((n/m)^2 - 1)`` of the difference."""
+    slope = Problem(External(lambda x: x), [Axis("x", 0, 1)], Dirac(x=0.5), temperature=1.0)
+    state = stationary(slope, cells)
+    exact = -math.log(1.0 - math.exp(-1.0))  # -tau log int exp(-x/tau) dx
+    assert 0.95 < state.energy_error / abs(state.energy - exact) < 1.05
+
+
 def test_errors_of_sparse_states_are_those_of_their_meshes():
     """An atom off the centres: at temperature 0 the minimiser of ``(x - a)^2/2`` sits in the nearest cell."""
     problem = Problem(External(lambda x: 0.5 * (x - 0.1) ** 2), [Axis("x", -1, 1)], Dirac(x=0.3))

@@ -141,8 +141,8 @@ def test_what_a_jump_has_cost_is_not_made_good():
     """Diffusion makes a density smooth again, and not its errors."""
     problem = dataclasses.replace(mf.problems.gaussian_langevin(), initial=mf.Product(x=stats.uniform(-1.0, 2.0)))
     solution = mf.solve(problem, 200, 1.0, save=5, **QUIET)
-    assert not is_smooth(solution.density[0])
-    assert is_smooth(solution.density[-1])
+    assert not is_smooth(solution.density[0], solution.grid)
+    assert is_smooth(solution.density[-1], solution.grid)
     assert solution.errors.divisor.tolist() == [1.0] * 5
 
 
@@ -163,9 +163,35 @@ def test_a_difference_that_passes_through_zero_is_no_accuracy():
 
 def test_a_normal_law_is_smooth_from_three_cells_on():
     for cells, smooth in ((2.5, False), (3.1, True)):
-        x = (np.arange(60) - 29.5) / cells
-        assert is_smooth(stats.norm.pdf(x)) is smooth
-        assert is_smooth(np.outer(np.ones(8), stats.norm.pdf(x))) is smooth
+        line = mf.Grid([mf.Axis("x", -30.0, 30.0)], [60])
+        plane = mf.Grid([mf.Axis("y", 0.0, 1.0), *line.axes], [8, 60])
+        values = stats.norm.pdf(line.centres(0) / cells)
+        assert is_smooth(values, line) is smooth
+        assert is_smooth(np.outer(np.ones(8), values), plane) is smooth
+
+
+def test_the_ends_of_a_periodic_axis_are_neighbours():
+    """A slope has no jump between its ends; on a ring it has one of its whole height."""
+    for ends, smooth in ((mf.End.NATURAL, True), (mf.End.PERIODIC, False)):
+        ring = mf.Axis("x", 0.0, 1.0, ends)
+        line, plane = mf.Grid([ring], [40]), mf.Grid([mf.Axis("y", 0.0, 1.0), ring], [8, 40])
+        slope = 0.2 + line.centres(0)
+        assert is_smooth(slope, line) is smooth
+        assert is_smooth(np.outer(np.ones(8), slope), plane) is smooth
+
+
+@pytest.mark.parametrize("cells", [5, 6, 7, 9])
+def test_a_mesh_that_has_no_half_is_divided_by_less(cells):
+    """The companion has 4, 4, 4 and 5 cells, and an error of second order is ``1 / ((n/m)^2 - 1)`` of the difference.
+
+    Everything is smooth, down to the walls, so that already these few cells show the order.
+    """
+    box = [mf.Axis("x", 0.0, 1.0, mf.End.NATURAL)]
+    start = mf.Density(lambda x: 1.0 + 0.5 * x)
+    problem = mf.Problem(mf.External(lambda x: x**2), box, start, temperature=1.0, t_end=0.3)
+    solution = mf.solve(problem, cells, save=6, **QUIET)
+    error = np.abs(solution.energy - mf.solve(problem, 128, save=6, estimate=False, **QUIET).energy)[1:].max()
+    assert 0.9 < solution.energy_error[1:].max() / error < 1.1
 
 
 # ----- whatever interrupts
