@@ -269,7 +269,8 @@ def _with_error(problem: Problem, state: Equilibrium, search: _Search) -> Equili
     if not state.converged:
         return replace(state, no_error="not converged")
     try:
-        start = state.mass * state.measure().restrict(grid.axes).cells(grid)
+        empty = not state.mass > 0.0  # where the mass is free, the least energy may be that of nothing
+        start = problem.mu_0.cells(grid) if empty else state.mass * state.measure().restrict(grid.axes).cells(grid)
         other, _, over = _found(problem, grid, start, search)
     except Exception as error:  # whatever an energy does on a mesh that it is not made for
         return replace(state, no_error=f"on half the cells: {one_line(error)}")

@@ -695,6 +695,14 @@ def test_a_mesh_that_has_no_half_is_divided_by_less(cells):
     assert 0.95 < state.energy_error / abs(state.energy - exact) < 1.05
 
 
+def test_where_nothing_is_best_so_it_is_on_half_the_cells():
+    """The mass is free and the potential positive: the least energy is that of no mass, on any mesh."""
+    positive = External(lambda x: 1.0 + x**2)
+    problem = Problem(positive, [Axis("x", -3, 3)], Dirac(x=0.5), alpha=1.0, reaction="unbalanced")
+    state = stationary(problem, 60)
+    assert (state.mass, state.energy, state.energy_error, state.no_error) == (0.0, 0.0, 0.0, "")
+
+
 def test_errors_of_sparse_states_are_those_of_their_meshes():
     """An atom off the centres: at temperature 0 the minimiser of ``(x - a)^2/2`` sits in the nearest cell."""
     problem = Problem(External(lambda x: 0.5 * (x - 0.1) ** 2), [Axis("x", -1, 1)], Dirac(x=0.3))
