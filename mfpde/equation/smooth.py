@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mfpde.equation.grid import Grid
@@ -17,10 +19,19 @@ def divisors(fine: Grid, coarse: Grid) -> tuple[float, float]:
     """The difference of two meshes over the error of the finer one, where errors are of first and of second order.
 
     With ``r`` times the cells it is ``r^p - 1``: 1 and 3 for twice as many. An odd number of cells has no half, and of
-    less than 8 not even the half is taken: then it is the axis that differs least which counts.
+    less than 8 not even the half is taken. Where the axes differ, errors are taken to be as the powers of their cells;
+    those that have the same cells on both meshes are not seen.
     """
-    ratio = min((n / m for n, m in zip(fine.shape, coarse.shape, strict=True) if n > m), default=2.0)
-    return ratio - 1.0, ratio**2 - 1.0
+    halved = [(n, n / m) for n, m in zip(fine.shape, coarse.shape, strict=True) if n > m]
+    first, second = (_divisor(halved, order) for order in (1, 2))
+    return first, second
+
+
+def _divisor(halved: Sequence[tuple[int, float]], order: int) -> float:
+    least = min(ratio for _, ratio in halved) ** order
+    weights = [float(n) ** -order for n, _ in halved]
+    more = [weight * (ratio**order - least) for weight, (_, ratio) in zip(weights, halved, strict=True)]
+    return least - 1.0 + sum(more) / sum(weights)  # the sum is exactly 0 where all axes are halved
 
 
 def is_smooth(mu: Array, grid: Grid) -> bool:

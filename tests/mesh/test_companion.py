@@ -15,7 +15,7 @@ from scipy import stats
 
 import mfpde as mf
 from mfpde.equation.grid import half
-from mfpde.equation.smooth import is_smooth
+from mfpde.equation.smooth import divisors, is_smooth
 from mfpde.mesh import companion as companion_module
 from mfpde.mesh.companion import coarsened, looser, start_error
 from mfpde.mesh.energy_errors import energy_scale, largest_share, said_of_error
@@ -124,17 +124,17 @@ def test_differences_are_divided_where_errors_are_of_second_order():
     quiet = {"t_end": 0.2, "save": 3, **QUIET}
     bumps = mf.problems.gaussian_bumps()
 
-    def divisors(problem, shape=100, **more):
+    def found(problem, shape=100, **more):
         return mf.solve(problem, shape, **quiet, **more).errors.divisor.tolist()
 
-    assert divisors(bumps) == [3.0] * 3
-    assert divisors(bumps, scheme=mf.Muscl()) == [1.0] * 3
-    assert divisors(bumps, method=mf.Lie()) == [1.0] * 3
-    assert divisors(mf.problems.gaussian_bumps(initial_std=0.2)) == [1.0] * 3  # two cells wide
+    assert found(bumps) == [3.0] * 3
+    assert found(bumps, scheme=mf.Muscl()) == [1.0] * 3
+    assert found(bumps, method=mf.Lie()) == [1.0] * 3
+    assert found(mf.problems.gaussian_bumps(initial_std=0.2)) == [1.0] * 3  # two cells wide
     jump = dataclasses.replace(bumps, initial=mf.Product(x=stats.uniform(-1.0, 2.0)))
-    assert divisors(jump) == [1.0] * 3
+    assert found(jump) == [1.0] * 3
     kinks = mf.problems.network([0.0, 1.0], [1.0, 0.0], activation="relu", half_width=2.0)
-    assert set(divisors(kinks, (10, 10, 10))) == {1.0}
+    assert set(found(kinks, (10, 10, 10))) == {1.0}
 
 
 def test_what_a_jump_has_cost_is_not_made_good():
@@ -192,6 +192,23 @@ def test_a_mesh_that_has_no_half_is_divided_by_less(cells):
     solution = mf.solve(problem, cells, save=6, **QUIET)
     error = np.abs(solution.energy - mf.solve(problem, 128, save=6, estimate=False, **QUIET).energy)[1:].max()
     assert 0.9 < solution.energy_error[1:].max() / error < 1.1
+
+
+@pytest.mark.parametrize(
+    ("shape", "first", "second"),
+    [
+        ((48, 40, 8), 1.0, 3.0),
+        ((5,), 0.25, 0.5625),
+        ((200, 4), 1.0, 3.0),  # where nothing changes, nothing is seen
+        # errors 1/8 + 1/5 and 1/8^2 + 1/5^2 become 1/4 + 1/4 and 1/4^2 + 1/4^2
+        ((8, 5), 0.5 / 0.325 - 1.0, 0.125 / 0.055625 - 1.0),
+    ],
+)
+def test_by_what_differences_are_divided(shape, first, second):
+    grid = mf.Grid([mf.Axis(name, 0.0, 1.0) for name in "abc"[: len(shape)]], shape)
+    assert divisors(grid, half(grid)) == pytest.approx((first, second), rel=1e-14)
+    if first == 1.0:
+        assert divisors(grid, half(grid)) == (1.0, 3.0)
 
 
 # ----- whatever interrupts
