@@ -127,7 +127,11 @@ def coarsened(mu: Array, fine: Grid, coarse: Grid, point_values: bool) -> Array:
     to sixth order where that is neither negative nor far from the average.
     """
     mass = float(mu.sum()) * fine.cell_volume
-    averages = mass * GridMeasure(fine, mu).restrict(fine.axes).cells(coarse)
+    least = min(float(mu.min()), 0.0)  # of a scheme that does not keep the sign, where no measure is negative
+    above = mu - least
+    averages = (
+        float(above.sum()) * fine.cell_volume * GridMeasure(fine, above).restrict(fine.axes).cells(coarse) + least
+    )
     if not point_values or any(n != 2 * m for n, m in zip(fine.shape, coarse.shape, strict=True)):
         return averages
     values = mu
