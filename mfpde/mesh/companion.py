@@ -199,7 +199,7 @@ class Companion:
                 self._give_up(error)
 
     def _give_up(self, why: object) -> None:
-        self.reason = self.reason or f"the run on half the cells ended: {one_line(str(why))}"
+        self.reason = self.reason or f"the run on half the cells ended: {one_line(why)}"
 
     # ----- where it starts
 

@@ -378,6 +378,26 @@ def test_filters_of_warnings_stay_what_they_are():
         assert all(filters == outside for filters in seen)
 
 
+@pytest.mark.parametrize(("error", "said"), [(KeyError("late"), "late"), (ValueError(), "ValueError")])
+def test_what_ended_the_companion_is_said_without_quotes_and_never_empty(error, said):
+    class Late(mf.energy.MeshEnergy):
+        """The potential ``x^2/2``, which fails on 30 cells after 20 evaluations."""
+
+        evaluations = 0
+
+        def evaluate(self, mu, grid):
+            self.evaluations += grid.shape == (30,)
+            if grid.shape == (30,) and self.evaluations > 20:
+                raise error
+            V = 0.5 * grid.centres(0) ** 2
+            return V, float(np.vdot(V, mu) * grid.cell_volume)
+
+    problem = mf.Problem(Late(), [mf.Axis("x", -3.0, 3.0)], mf.Product(x=stats.norm(0.3, 0.4)), t_end=0.3)
+    solution = mf.solve(problem, 60, save=3, **QUIET)
+    assert solution.result is mf.Result.SUCCESS
+    assert solution.errors.reason == f"the run on half the cells ended: {said}"
+
+
 def test_a_run_that_dies_out_before_its_companion_ends_as_it_would():
     """The least potential is at a centre of the companion's cells: there is mass left when the run has none."""
     start = mf.Product(x=stats.norm(0.3, 0.4))
