@@ -24,7 +24,7 @@ from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.problem import Problem
 from mfpde.equation.smooth import divisors, is_smooth
 from mfpde.mesh.controllers import Controller, ErrorControl, FixedStep
-from mfpde.mesh.record import Errors, State
+from mfpde.mesh.record import Beside, Errors, State
 from mfpde.mesh.schemes import ScharfetterGummel
 from mfpde.mesh.semidiscrete import Evaluation, FreeEnergy
 from mfpde.mesh.solver import Solver
@@ -37,6 +37,8 @@ LOOSER = 8.0
 """By what the tolerance of a step is multiplied: steps of third order then are twice as long."""
 FADES = 0.1
 """By what an estimate may fall from one save time to the next: a difference that passes through 0 is no accuracy."""
+MOST_STEPS, FREE_STEPS = 4, 50
+"""How many times the steps of the run its companion may take, and how many besides."""
 NODES = {1: 40, 2: 24, 3: 12, 4: 8}
 """Quadrature nodes along each axis, by dimension, that a start is looked at with."""
 SURE = 0.1
@@ -238,9 +240,12 @@ class Companion:
 
     # ----- the run
 
-    def advance(self, t: float) -> None:
-        """Step to the first state that is not before `t`."""
+    def advance(self, t: float, n_steps: int) -> None:
+        """Step to the first state that is not before `t`, unless that takes many times the steps of the run so far."""
         while not self.reason and self._state.t < t:
+            if self._state.n_steps > MOST_STEPS * n_steps + FREE_STEPS:
+                self._give_up(f"at t = {self._state.t:g} it takes more than {MOST_STEPS} times the steps of the run")
+                break
             self._behind = self._state
             self._state = self._stepped(self._state, self._targets[bisect_right(self._targets, self._state.t)])
 
@@ -308,10 +313,9 @@ class Companion:
         before = self._rows[-1][1:] - self._unseen if len(self._rows) > 1 else 0.0
         return np.concatenate([[divisor], np.maximum(difference, FADES * before) + self._unseen])
 
-    @property
-    def last(self) -> Array:
-        """The row of the last estimate."""
-        return self._rows[-1]
+    def beside(self, t: float) -> Beside:
+        """What the file of the run keeps of it at a time `t` of the run."""
+        return Beside(self._rows[-1], self.kept(t), self.reason)
 
     def errors(self) -> Errors:
         """The estimates so far."""

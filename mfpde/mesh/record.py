@@ -6,7 +6,7 @@ import enum
 import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mfpde.equation.grid import Grid
     from mfpde.support.files.frames import StoredDensity
 
-__all__ = ["COLUMNS", "ERRORS", "Errors", "Record", "Result", "State", "run_stats"]
+__all__ = ["COLUMNS", "ERRORS", "Beside", "Errors", "Record", "Result", "State", "run_stats"]
 
 
 COLUMNS: dict[str, str] = {
@@ -170,6 +170,24 @@ class Errors:
     def table(self) -> Array:
         """All of them, a row for each save time."""
         return np.column_stack([self.divisor, self.energy, self.response, self.mean, self.second_moment])
+
+
+class Beside(NamedTuple):
+    """What goes to the file of a run that errors are estimated with, beside a state of the run itself.
+
+    Attributes
+    ----------
+    errors : array
+        The last row of `Errors.table`.
+    state : State or None
+        Its last state, not later than the run's; None where there is none.
+    reason : str
+        Why there are no estimates any more; empty where there are.
+    """
+
+    errors: Array
+    state: State | None
+    reason: str
 
 
 @dataclass(eq=False)

@@ -399,8 +399,8 @@ class Integration:
         if len(self.times) == 1:
             self._start_stream()
         else:
-            rows, responses, behind = self.recorder.rows, self.recorder.responses, self.companion.kept(self.state.t)
-            self.stream.add(self.state, rows, responses, self._counts(), self.companion.last, behind)
+            rows, responses, beside = self.recorder.rows, self.recorder.responses, self.companion.beside(self.state.t)
+            self.stream.add(self.state, rows, responses, self._counts(), beside)
         self.written = time.perf_counter()
 
     # ----- the run
@@ -471,7 +471,7 @@ class Integration:
         tau = self.tau
         self.free = solver.free_energy(at, tau) if at.mass > 0.0 else None
         recorded = recorder.arrive(state.t, at, self.free, tau, StepMade(info.dt, info.error, info.redone))
-        self.companion.advance(state.t)
+        self.companion.advance(state.t, state.n_steps)
         show(state.t, recorded.energy)
         if not at.mass > 0.0:
             return Result.EXTINCT
@@ -498,8 +498,8 @@ class Integration:
             return Result.TIME_LIMIT
         if self._checkpoint_is_due(now) and self.state.t < target:
             assert self.stream is not None
-            rows, responses, behind = self.recorder.rows, self.recorder.responses, self.companion.kept(self.state.t)
-            self.stream.checkpoint(self.state, rows, responses, self._counts(), behind)
+            rows, responses, beside = self.recorder.rows, self.recorder.responses, self.companion.beside(self.state.t)
+            self.stream.checkpoint(self.state, rows, responses, self._counts(), beside)
             self.written = time.perf_counter()
         return Result.SUCCESS
 

@@ -290,7 +290,12 @@ class _SolutionReader(Reader):
         unseen = as_numbers(self.dataset(group, "errors_unseen", (width - 1,))[()])
         if dataset.shape[0] < frames:
             self.fail(f"{dataset.name} has {dataset.shape[0]} rows, but there are {frames} save times")
-        return Errors.of(as_numbers(dataset[:frames]), unseen, components, **self.estimate(grid))
+        said = self.estimate(grid)
+        ended = as_numbers(self.dataset(group, "reason", (None,), "i")[()])
+        if ended.any():
+            text = bytes(np.clip(ended[ended != 0], 0, 255).astype(np.uint8)).decode(errors="replace")
+            said["reason"] = said["reason"] or one_line(text)
+        return Errors.of(as_numbers(dataset[:frames]), unseen, components, **said)
 
     def companion(self, group: h5py.Group, t: float, grid: Grid) -> State | None:
         """The newest state of the companion that is whole and not later than the run's."""

@@ -32,8 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.mesh import solution_writer
-from mfpde.mesh.record import Record, Result, State
-from mfpde.support.arrays import Array
+from mfpde.mesh.record import Beside, Record, Result, State
 from mfpde.support.files import SUFFIXES, hdf5
 from mfpde.support.files import frames as stored
 from mfpde.support.files.frames import StoredDensity, file_stamp
@@ -59,6 +58,8 @@ _MEMORIES = 8
 """Numbers that a controller may remember. More are not kept: a run that goes on then finds its step anew."""
 _METADATA = 2**16
 """Bytes that HDF5 may need for its own structures besides the numbers of a block."""
+_REASON = 400
+"""Bytes of the text why a companion has ended."""
 _SYNC = 1.0
 """Seconds between two densities that are synced to the disk."""
 
@@ -155,12 +156,13 @@ class Stream:
             table = np.full((room, first.errors.table().shape[1]), np.nan)
             table[:saves] = first.errors.table()
             group.create_dataset("errors", data=table, dtype="<f8")
+            group.create_dataset("reason", data=np.zeros(_REASON), dtype="<i8")
             group.create_dataset("errors_unseen", data=first.errors.unseen, dtype="<f8")
             if first.companion is not None:
                 width = len(solution_writer.COMPANION_COLUMNS) + _MEMORIES
                 group.create_dataset("companions", data=np.zeros((2, width)), dtype="<f8")
                 _density(group, "companion_mu", 2, first.companion.mu.shape)
-                self._put_companion(group, first.companion)
+                self._put_companion(group, Beside(first.errors.table()[-1], first.companion, ""))
             width = len(self._columns) + first.response.shape[1]
             for i in range(_BLOCKS):
                 # these get theirs when they are written first, which HDF5 notes in one write
@@ -189,8 +191,7 @@ class Stream:
         rows: Mapping[str, Rows],
         responses: Responses,
         stats: Mapping[str, Any],
-        errors: Array,
-        companion: State | None,
+        beside: Beside,
     ) -> None:
         """Write a density, and the diagnostics since the one before.
 
@@ -203,18 +204,16 @@ class Stream:
             All responses so far.
         stats : mapping
             ``evaluations`` and ``leak`` so far.
-        errors : array
-            The row of the estimated errors.
-        companion : State or None
-            A state, not later, of the run that they are estimated with.
+        beside : Beside
+            The estimated errors, and the state of the run that they are estimated with.
         """
         file = self._file
         assert file is not None
         with hdf5.reporting(self.path):
             group = file["unfinished"]
             self._put_rows(group, rows, responses)
-            self._put_companion(group, companion)
-            group["errors"][self._frames] = errors
+            self._put_companion(group, beside)
+            group["errors"][self._frames] = beside.errors
             file["density"][self._frames] = state.mu
             values = _record(solution_writer.FRAME_COLUMNS, state, {"energy": rows["energy"][-1], **stats})
             group["frames"][self._frames, : len(values)] = values
@@ -229,20 +228,26 @@ class Stream:
         rows: Mapping[str, Rows],
         responses: Responses,
         stats: Mapping[str, Any],
-        companion: State | None,
+        beside: Beside,
     ) -> None:
         """Write a state between save times, and the diagnostics that led to it; parameters as for `add`."""
         file = self._file
         assert file is not None
         with hdf5.reporting(self.path):
             self._put_rows(file["unfinished"], rows, responses)
-            self._put_companion(file["unfinished"], companion)
+            self._put_companion(file["unfinished"], beside)
             self._put_checkpoint(file, state, rows, stats)
             self._sync()
 
-    def _put_companion(self, group: h5py.Group, state: State | None) -> None:
-        """Write a state of the companion beside the one before, from which it goes on where this is not whole."""
-        if state is None:
+    def _put_companion(self, group: h5py.Group, beside: Beside) -> None:
+        """Write a state of the companion beside the one before, from which it goes on where this is not whole.
+
+        Of one that has ended why it has: a run that goes on has no other.
+        """
+        if beside.reason:
+            said = np.frombuffer(beside.reason.encode()[:_REASON], np.uint8)
+            group["reason"][: said.size] = said
+        if (state := beside.state) is None:
             return
         slot = self._companions % 2
         group["companion_mu"][slot] = state.mu

@@ -301,6 +301,41 @@ def test_a_state_of_the_companion_that_is_later_is_not_taken(tmp_path):
     same(resume(path, **QUIET), whole)
 
 
+def test_a_companion_that_has_ended_is_not_revived(tmp_path, monkeypatch):
+    """It ends at t = 0.3, between two save times; a run that goes on from a checkpoint after that has none either."""
+    problem, path = mf.problems.linear_neuron(), tmp_path / "a.h5"
+
+    stepped = companion_module.Companion._stepped
+
+    def ending(self, state, until):
+        new = stepped(self, state, until)
+        if new.t > 0.3 and glitches:
+            self._give_up("a glitch")
+        return new
+
+    glitches = True
+    monkeypatch.setattr(companion_module.Companion, "_stepped", ending)
+    whole = mf.solve(problem, 50, 1.0, save=6, **QUIET)
+    late = {"stop": lambda at: at.time > 0.35 and 1 / 0}
+    with pytest.raises(ZeroDivisionError):
+        mf.solve(problem, 50, 1.0, save=6, output=path, checkpoint=1e-9, **late, **QUIET)
+    glitches = False
+    assert load(path).errors.reason == "the run on half the cells ended: a glitch"
+    again = resume(path, **QUIET)
+    assert again.errors.reason == whole.errors.reason
+    np.testing.assert_array_equal(again.errors.table(), whole.errors.table())
+    assert np.isnan(again.energy_error).tolist() == [False, False, True, True, True, True]
+
+
+def test_a_companion_does_not_take_many_times_the_steps_of_its_run(monkeypatch):
+    """An energy may be stiff on coarse cells only: the run does not wait for that."""
+    monkeypatch.setattr(companion_module, "looser", lambda controller: mf.FixedStep(1e-4))
+    solution = mf.solve(mf.problems.linear_neuron(), 50, 1.0, save=6, **QUIET)
+    assert solution.result is mf.Result.SUCCESS
+    assert "it takes more than 4 times the steps of the run" in solution.errors.reason
+    assert solution.companion is None
+
+
 def test_a_longer_run_has_the_estimates_of_a_shorter_one():
     """They depend on nothing that comes later."""
     problem = mf.problems.double_well()
