@@ -45,6 +45,8 @@ SURE = 0.1
 """Two rules of nodes may differ by this share of what they say that the start has lost on the mesh."""
 ROUNDED = 1e-14
 """Or by this share of the energy."""
+NEGLIGIBLE = 1e-9
+"""What a start may have lost of its energy, as a share, and nobody asks a second rule whether that is so."""
 
 
 def looser(controller: Controller) -> Controller:
@@ -97,7 +99,7 @@ def start_error(
         try:
             one = _at_nodes(problem, measure, temperature, other=False)
             lost = np.abs(found - one)
-            if lost[0] > seen:
+            if lost[0] > max(seen, NEGLIGIBLE * abs(float(found[0]))):
                 unsure = np.abs(_at_nodes(problem, measure, temperature, other=True) - one)
                 if not unsure[0] <= max(SURE * lost[0], ROUNDED * abs(float(found[0]))):
                     return None
