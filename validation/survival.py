@@ -1,8 +1,8 @@
 """Runs that are killed at random moments, a million steps, and the same bits again.
 
 A child process runs with checkpoints, is killed at a random moment (SIGKILL), and a new one resumes its file, again and
-again until the run is over. The final file, estimated errors and the companion that they come from included, is then held
-against that of an uninterrupted run, bit for bit.
+again until the run is over. The final file, its estimated errors and their companion included, is then held against
+that of an uninterrupted run, bit for bit.
 """
 
 from __future__ import annotations
