@@ -349,11 +349,13 @@ class TestWhatIsSaid:
         assert rest.warnings == whole.warnings
 
     def test_layers_ahead_are_not_said_twice(self):
-        """On 50 cells the density itself is 0.9 cells wide, and says so; the start has 0.3 / 0.16 of them, a remark."""
+        """On 50 cells the density itself is 0.9 cells wide, and says so; the start has 0.3 / 0.16 of them."""
         with pytest.warns(mf.RunWarning) as caught:
             solution = run(cold(), 50)
-        assert [str(warning.message).split(" is ")[0] for warning in caught] == ["the density at t = 2"]
-        assert [text.split(" cells")[0] for text in solution.remarks] == ["the start is 1.9"]
+        said = [str(warning.message) for warning in caught]
+        assert said == solution.warnings
+        assert [text.split(" is ")[0] for text in said] == ["the start", "the density at t = 2"]
+        assert said[0].startswith("the start is 1.9 cells wide")
 
     def test_why(self):
         problem = mf.problems.double_well_sampling(alpha=0.0)
