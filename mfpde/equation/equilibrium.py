@@ -21,7 +21,7 @@ from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.functional import Functional, NodalFunctional
 from mfpde.equation.gibbs import entropy
 from mfpde.equation.gibbs_state import gibbs_state
-from mfpde.equation.grid import Grid, box, half
+from mfpde.equation.grid import NO_HALF, Grid, box, half
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.problem import Problem, Reaction
@@ -265,7 +265,7 @@ def _with_error(problem: Problem, state: Equilibrium, search: _Search) -> Equili
     """The state with the estimated error of its energy, from that on half the cells, searched for from this one."""
     grid = half(state.grid)
     if grid is None:
-        return replace(state, no_error="no axis has more than 4 cells, half of them are no mesh")
+        return replace(state, no_error=NO_HALF)
     if not state.converged:
         return replace(state, no_error="not converged")
     try:

@@ -18,9 +18,11 @@ import numpy as np
 from mfpde.support.arguments import entries, one_of, real, require, shown, whole
 from mfpde.support.arrays import Array
 
-__all__ = ["Axis", "End", "Grid", "as_axes", "axis_number", "box", "half"]
+__all__ = ["Axis", "End", "Grid", "as_axes", "axis_number", "box", "half", "NO_HALF"]
 
 
+NO_HALF = "no axis has more than 4 cells, half of them are no mesh"
+"""Why there is no `half` of a mesh."""
 MOST_CELLS = 2**40
 """Cells along an axis beyond which no index is an integer of the machine."""
 

@@ -23,7 +23,7 @@ from mfpde.mesh.box import Prepare, again_on_larger_boxes
 from mfpde.mesh.companion import LOOSER
 from mfpde.mesh.controllers import ErrorControl
 from mfpde.mesh.defaults import default_method, default_scheme
-from mfpde.mesh.energy_errors import largest_share
+from mfpde.mesh.energy_errors import ROUNDED, largest_share
 from mfpde.mesh.first_mesh import FEWEST, first_mesh, multiple_of_four
 from mfpde.mesh.options import RunOptions
 from mfpde.mesh.record import Result
@@ -84,8 +84,6 @@ WASTE = 0.4
 """The share of its cells that would do from which on a mesh that is accurate enough is not kept."""
 MOST_COARSER, STEEPEST = 8.0, 5.0
 """By how much an axis with too many cells may be coarsened, and the order that its error then rises by."""
-ROUNDED = 1e-11
-"""A fall of the energy, as a share of it, that is rounding."""
 MOST_LEVELS = 16
 """Levels of a search at most."""
 CELL_COST, STEP_COST = 5e-8, 3e-4

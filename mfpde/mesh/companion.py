@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mfpde.equation.energy.capabilities import has_points
-from mfpde.equation.grid import Grid, half
+from mfpde.equation.grid import NO_HALF, Grid, half
 from mfpde.equation.measures.base import Measure, RestrictedMeasure
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.problem import Problem
@@ -183,7 +183,7 @@ class Companion:
         self._second_order = _second_order(solver)
         grid = half(solver.grid)
         if grid is None:
-            self.reason = self.reason or "no axis has more than 4 cells, half of them are no mesh"
+            self.reason = self.reason or NO_HALF
         if self.reason or grid is None:
             return
         # filters of warnings are the whole process's: with several threads they would not be what they were

@@ -14,7 +14,7 @@ from mfpde.support.arrays import Array
 if TYPE_CHECKING:
     from mfpde.equation.problem import Problem
 
-__all__ = ["energy_scale", "known_minimum", "large_error", "largest_share", "said_of_error"]
+__all__ = ["ROUNDED", "energy_scale", "known_minimum", "large_error", "largest_share", "said_of_error"]
 
 LARGE = 0.01
 """Share of the energy's scale above which an error is warned of."""
