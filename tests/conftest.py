@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +20,14 @@ def levels_of_references_are_no_users(tmp_path_factory):
     """References keep their levels on disk: not in the cache of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MFPDE_CACHE_DIR", str(tmp_path_factory.mktemp("levels")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def workers_take_one_thread_each():
+    """Where tests run side by side, matrix products do not run on all processors as well."""
+    side_by_side = "PYTEST_XDIST_WORKER" in os.environ
+    with threadpool_limits(limits=1) if side_by_side else contextlib.nullcontext():
         yield
 
 
