@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mfpde.equation.grid import Grid
     from mfpde.support.files.frames import StoredDensity
 
-__all__ = ["COLUMNS", "ERRORS", "Beside", "Errors", "Record", "Result", "State", "run_stats"]
+__all__ = ["COLUMNS", "ERRORS", "LEAVING", "Beside", "Errors", "Record", "Result", "State", "run_stats"]
 
 
 COLUMNS: dict[str, str] = {
@@ -40,6 +40,8 @@ COLUMNS: dict[str, str] = {
     "redone": "attempts at the step that were thrown away",
 }
 """The per-step diagnostics and what they mean."""
+LEAVING = ("dissipation_transport", "dissipation_reaction", "relative_fisher_information", "limiting_cell")
+"""Those that are known of a state only when it is left."""
 
 
 class Result(enum.Enum):

@@ -9,15 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mfpde.equation.grid import End, Grid
-from mfpde.mesh.record import COLUMNS
+from mfpde.mesh.record import COLUMNS, LEAVING
 from mfpde.mesh.semidiscrete import Departure, Evaluation, Flow, FreeEnergy
 from mfpde.support.arrays import Array
 
 __all__ = ["COLUMNS", "Recorded", "Recorder", "StepMade", "end_mass", "end_shares", "optimality_gap"]
-
-
-LEAVING = ("dissipation_transport", "dissipation_reaction", "relative_fisher_information")
-"""What is known of a state only when it is left, besides the cell that limits the step."""
 
 
 def optimality_gap(evaluation: Evaluation) -> float:
@@ -179,8 +175,7 @@ class Recorder:
         rows["error"].append(np.nan if step.error is None else step.error)
         rows["redone"].append(step.redone)
         for name in LEAVING:
-            rows[name].append(np.nan)
-        rows["limiting_cell"].append(-1)
+            rows[name].append(-1 if name == "limiting_cell" else np.nan)
         self.responses.append(at.response)
         return Recorded(energy, gap)
 

@@ -5,7 +5,7 @@ Nothing in the file is believed before it is checked; the problem stays what it 
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import math
 import os
 from collections.abc import Iterator
@@ -13,33 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.equation.grid import Axis, End, Grid, half
-from mfpde.mesh.record import Errors, Record, Result, State, run_stats
+from mfpde.equation.grid import Grid, half
+from mfpde.mesh.record import Errors, Record, Result, State
+from mfpde.mesh.solution_parts import PartsReader
 from mfpde.mesh.solution_writer import (
-    CELL_AVERAGES,
-    CHECKPOINT_COLUMNS,
-    COMPANION_COLUMNS,
     DIAGNOSTICS,
-    FRAME_COLUMNS,
-    POINT_VALUES,
     SCHEMA,
     STATS,
     hashed_datasets,
     solution_attributes_sha256,
 )
-from mfpde.support.arrays import Array
+from mfpde.mesh.unfinished_reader import UnfinishedReader
 from mfpde.support.files import frames as stored
-from mfpde.support.files.hdf5 import (
-    DAMAGE,
-    MARK,
-    REFERENCE_MARK,
-    FileFormatError,
-    Reader,
-    as_numbers,
-    crc,
-    reading,
-    sha256,
-)
+from mfpde.support.files.hdf5 import DAMAGE, MARK, REFERENCE_MARK, FileFormatError, reading, sha256
 from mfpde.support.files.untrusted import check_heaps, elsewhere, extents, parse_toml, stored_bytes
 from mfpde.support.words import one_line
 
@@ -53,8 +39,14 @@ _SEARCHED = 2**28
 """Bytes up to which a file is searched for damaged texts as a whole, larger ones around their densities."""
 
 
-def read(path: str | os.PathLike[str]) -> Record:
+def read(path: str | os.PathLike[str], *, thorough: bool = False) -> Record:
     """What the file of a solution holds.
+
+    Parameters
+    ----------
+    path : path
+    thorough : bool, optional
+        Whether checksums are compared of densities, too, that are too large to be read at once.
 
     Raises
     ------
@@ -63,16 +55,28 @@ def read(path: str | os.PathLike[str]) -> Record:
     OSError
         If the file is missing or cannot be read.
     """
+    with _reading(path, thorough=thorough) as reader:
+        return reader.record()
+
+
+@contextlib.contextmanager
+def _reading(path: str | os.PathLike[str], *, thorough: bool) -> Iterator[_SolutionReader]:
     with reading(path, "solution") as (file, size):
-        check_heaps(path, _numbers_only(file) if size > _SEARCHED else ())
-        return _SolutionReader(path, file, size).record()
+        check_heaps(path, (*_numbers_only(file), *_tail(path, size)) if size > _SEARCHED else ())
+        yield _SolutionReader(path, file, size, thorough=thorough)
 
 
 def wrong_checksums(path: str | os.PathLike[str]) -> list[str] | None:
-    """Datasets whose numbers are not what was written, large ones included; None where the file has no checksums."""
+    """What is not as it was written, large densities included; None where the file has no checksums."""
     with stored.open_file(path) as file:
-        if "checksums" not in file.attrs or "unfinished" in file:
+        growing = "unfinished" in file
+        if "frame_sums" not in file["unfinished"] if growing else "checksums" not in file.attrs:
             return None
+    if growing:
+        with _reading(path, thorough=True) as reader:
+            reader.record()
+            return reader.damage
+    with stored.open_file(path) as file:
         size = os.path.getsize(path)
         try:
             sums = parse_toml(str(file.attrs["checksums"]))
@@ -103,8 +107,20 @@ def _numbers_only(file: h5py.File) -> list[tuple[int, int]]:
     return extents(file["density"]) if hard and isinstance(file["density"], h5py.Dataset) else []
 
 
-class _SolutionReader(Reader):
-    """The file of a solution."""
+def _tail(path: str | os.PathLike[str], size: int) -> list[tuple[int, int]]:
+    """The space that a growing file keeps beyond what HDF5 knows of."""
+    with open(path, "rb") as file:
+        head = file.read(48)  # of the superblock; the end stands there in version 0, which is written
+    return [(int.from_bytes(head[40:], "little"), size)] if head[8:9] == b"\0" else []
+
+
+class _SolutionReader(PartsReader):
+    """The file of a solution; `thorough`: densities that are too large to be read at once are checked as well."""
+
+    def __init__(self, path: str | os.PathLike[str], file: h5py.File, size: int, *, thorough: bool = False) -> None:
+        super().__init__(path, file, size)
+        self.thorough = thorough
+        self.damage: list[str] = []
 
     def record(self) -> Record:
         """All that the file holds."""
@@ -122,8 +138,13 @@ class _SolutionReader(Reader):
             self.sums = self.table(file, "checksums")
         # one that was loaded and saved again is like any other
         if result == Result.UNFINISHED.name and "unfinished" in file:
-            return self.unfinished(stats)
+            reader = UnfinishedReader(self.path, file, self.size, thorough=self.thorough)
+            record = reader.record(stats)
+            self.damage = reader.damage
+            return record
         record = self.finished(Result[result], stats)
+        if self.thorough and isinstance(record.density, stored.StoredDensity):
+            self.verify("density", sha256(file["density"]))
         # what does not fit together has been named above: what is left are numbers and words that were others
         if self.sums:
             self.verify("attributes", solution_attributes_sha256(file))
@@ -212,198 +233,3 @@ class _SolutionReader(Reader):
             unseen=self.array(group, "unseen", (Errors.width(grid.dimension, components) - 1,)),
             **self.estimate(grid),
         )
-
-    def estimate(self, grid: Grid) -> dict[str, Any]:
-        """On what mesh errors were estimated, and why there are none where there are none."""
-        said = self.table(self.file, "estimate")
-        cells, reason = said.get("cells"), said.get("reason")
-        if not (
-            isinstance(cells, list)
-            and len(cells) in (0, grid.dimension)
-            and all(isinstance(n, int) for n in cells)
-            and isinstance(reason, str)
-        ):
-            self.fail("the attribute 'estimate' does not say cells and a reason")
-        return {"cells": tuple(cells), "reason": reason}
-
-    def density(self, grid: Grid, frames: int, room: int | None = None) -> tuple[Array | stored.StoredDensity, bool]:
-        """The first frames of the densities, and whether they are point values."""
-        dataset = self.dataset(self.file, "density", (frames if room is None else room, *grid.shape))
-        kind = self.text(dataset, "representation")
-        if kind not in (CELL_AVERAGES, POINT_VALUES):
-            self.fail(f"the density is said to be {kind!r}, neither {CELL_AVERAGES!r} nor {POINT_VALUES!r}")
-        shape = (frames, *grid.shape)
-        if 8 * math.prod(shape) <= stored.IN_MEMORY:
-            values = as_numbers(dataset[:frames])
-            if room is None:
-                self.verify("density", hashlib.sha256(values.data).hexdigest())
-            return values, kind == POINT_VALUES
-        return stored.StoredDensity(self.path, shape, growing=room is not None), kind == POINT_VALUES
-
-    def unfinished(self, stats: dict[str, Any]) -> Record:
-        """What a run had written when it was killed, or has written so far."""
-        import h5py
-
-        file, grid = self.file, self.grid()
-        group = self.node(file, "unfinished", h5py.Group)
-        frames, rows = (int(n) for n in self.array(group, "count", (2,), "i"))
-        dataset = self.dataset(group, "frames", (None, None))
-        room = dataset.shape[0]
-        if not (0 < frames <= room and rows > 0 and dataset.shape[1] >= len(FRAME_COLUMNS)):
-            self.fail(f"{frames} frames and {rows} rows are no run")
-        table = as_numbers(dataset[:frames])
-        density, point_values = self.density(grid, frames, room)
-        last, mu = self.newest(group, grid, table)
-        diagnostics, response = self.rows(group, int(last.get("rows", rows)))
-        return Record(
-            grid=grid,
-            times=np.ascontiguousarray(table[:, 0]),
-            density=density,
-            energy=np.ascontiguousarray(table[:, 1]),
-            diagnostics=diagnostics,
-            response=response,
-            result=Result.UNFINISHED,
-            stats=run_stats(
-                diagnostics,
-                balanced=bool(stats.get("balanced", True)),
-                evaluations=int(last["evaluations"]),
-                leak=last["leak"],
-            ),
-            warnings=self.texts(file, "warnings"),
-            remarks=self.texts(file, "remarks") if "remarks" in file.attrs else None,
-            configuration=self.configuration(),
-            provenance=self.provenance(),
-            state=_as_state(last, last["memory"], np.array(density[frames - 1]) if mu is None else mu),
-            point_values=point_values,
-            name=self.text(file, "problem"),
-            fingerprint=self.text(file, "fingerprint"),
-            errors=self.first_errors(group, frames, response.shape[1], grid),
-            companion=self.companion(group, last["time"], grid),
-        )
-
-    def first_errors(self, group: h5py.Group, frames: int, components: int, grid: Grid) -> Errors | None:
-        """The errors at the first save times; None in a file of an early version."""
-        if "errors" not in group:
-            return None
-        width = Errors.width(grid.dimension, components)
-        dataset = self.dataset(group, "errors", (None, width))
-        unseen = as_numbers(self.dataset(group, "errors_unseen", (width - 1,))[()])
-        if dataset.shape[0] < frames:
-            self.fail(f"{dataset.name} has {dataset.shape[0]} rows, but there are {frames} save times")
-        said = self.estimate(grid)
-        ended = as_numbers(self.dataset(group, "reason", (None,), "i")[()])
-        if ended.any():
-            text = bytes(np.clip(ended[ended != 0], 0, 255).astype(np.uint8)).decode(errors="replace")
-            said["reason"] = said["reason"] or one_line(text)
-        return Errors.of(as_numbers(dataset[:frames]), unseen, components, **said)
-
-    def companion(self, group: h5py.Group, t: float, grid: Grid) -> State | None:
-        """The newest state of the companion that is whole and not later than the run's."""
-        coarse = half(grid)
-        if "companions" not in group or coarse is None:
-            return None
-        width = len(COMPANION_COLUMNS)
-        table = as_numbers(self.dataset(group, "companions", (2, None))[()])
-        densities = self.dataset(group, "companion_mu", (2, *coarse.shape))
-        if table.shape[1] < width:
-            self.fail(f"/unfinished/companions has shape {table.shape}")
-        found: State | None = None
-        for slot, values in enumerate(table):
-            said: dict[str, Any] = dict(zip(COMPANION_COLUMNS, values.tolist(), strict=False))
-            if crc(values[1:]) != said["record"] or not said["time"] <= t or (found and found.t >= said["time"]):
-                continue  # not written to its end, or not the newest
-            mu = as_numbers(densities[slot])
-            if crc(mu) == said["checksum"] and said["checksum"]:
-                found = _as_state(said, values[width:], mu)
-        return found
-
-    def newest(self, group: h5py.Group, grid: Grid, table: Array) -> tuple[dict[str, Any], Array | None]:
-        """The newest state that is whole, and its density: of a checkpoint, or None for that of the last frame."""
-        last: dict[str, Any] = dict(zip(FRAME_COLUMNS, table[-1].tolist(), strict=False))
-        last["memory"], mu = table[-1, len(FRAME_COLUMNS) :], None
-        for checkpoint, density in self.checkpoints(group, grid):
-            if not checkpoint["frames"] <= len(table) or checkpoint["steps"] < last["steps"]:
-                continue
-            last, mu = checkpoint, density
-        whole = np.isfinite([last["steps"], last["evaluations"]]).all()
-        if not (0 <= last["memories"] <= len(last["memory"]) and whole):
-            self.fail("the last row of /unfinished/frames is none")
-        return last, mu
-
-    def rows(self, group: h5py.Group, count: int) -> tuple[dict[str, Array], Array]:
-        """The first diagnostics and responses that a run has written, block by block."""
-        columns = self.texts(group, "columns")
-        missing = sorted({*DIAGNOSTICS} - {*columns})
-        if missing or len({*columns}) != len(columns):
-            self.fail(f"the columns {missing or columns} of /unfinished are missing or twice there")
-        blocks: list[Array] = []
-        found, components = 0, None
-        while found < count:
-            block = self.dataset(group, f"rows_{len(blocks):02d}", (None, components))
-            components = block.shape[1]
-            if not block.shape[0] or components < len(columns):
-                self.fail(f"{block.name} has shape {block.shape}")
-            blocks.append(as_numbers(block[: count - found]))
-            found += len(blocks[-1])
-        values = np.concatenate(blocks)
-        integers = self.texts(group, "integers")
-        with np.errstate(invalid="ignore"):  # only damage is no integer
-            diagnostics: dict[str, Any] = {
-                name: np.ascontiguousarray(values[:, i], dtype=np.int64 if name in integers else np.float64)
-                for i, name in enumerate(columns)
-            }
-        return diagnostics, np.ascontiguousarray(values[:, len(columns) :])
-
-    def checkpoints(self, group: h5py.Group, grid: Grid) -> Iterator[tuple[dict[str, Any], Array]]:
-        """The checkpoints that are whole: what they say, and the density."""
-        if "checkpoints" not in group:  # an early file of schema 1
-            return
-        width = len(CHECKPOINT_COLUMNS)
-        table = as_numbers(self.dataset(group, "checkpoints", (2, None))[()])
-        densities = self.dataset(group, "checkpoint_mu", (2, *grid.shape))
-        if table.shape[1] < width:
-            self.fail(f"/unfinished/checkpoints has shape {table.shape}")
-        for slot, values in enumerate(table):
-            said: dict[str, Any] = dict(zip(CHECKPOINT_COLUMNS, values.tolist(), strict=False))
-            if not said["rows"] > 0 or crc(values[1:]) != said["record"]:
-                continue  # never written, or not to its end
-            mu = as_numbers(densities[slot])
-            if crc(mu) == said["checksum"]:
-                yield {**said, "memory": values[width:]}, mu
-
-    def grid(self) -> Grid:
-        """The mesh that the axes' scales describe."""
-        names = self.texts(self.file, "axes")
-        axes, shape, centres = [], [], []
-        for name in names:
-            values = self.array(self.file, name, (None,))
-            node = self.file[name]
-            try:
-                ends = End(self.text(node, "lower_end")), End(self.text(node, "upper_end"))
-                bounds = self.number(node, "lower"), self.number(node, "upper")
-                axes.append(Axis(self.text(node, "axis"), *bounds, ends))
-            except FileFormatError:
-                raise
-            except ValueError as error:
-                self.fail(one_line(error))
-            shape.append(len(values))
-            centres.append(values)
-        try:
-            grid = Grid(axes, shape)
-        except ValueError as error:
-            self.fail(one_line(error))
-        for i, (name, values) in enumerate(zip(names, centres, strict=True)):
-            if not np.allclose(values, grid.centres(i), rtol=0, atol=1e-6 * grid.spacing[i]):
-                self.fail(f"/{name} does not hold the centres of {len(values)} equal cells of {axes[i]!r}")
-        return grid
-
-
-def _as_state(said: dict[str, Any], memory: Array, mu: Array) -> State:
-    """A state out of what a row of an unfinished file says."""
-    return State(
-        t=said["time"],
-        mu=mu,
-        n_steps=int(said["steps"]),
-        length=None if math.isnan(said["length"]) else said["length"],
-        memory=tuple(memory[: int(said["memories"])].tolist()),
-    )

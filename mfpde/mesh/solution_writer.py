@@ -25,13 +25,13 @@ from mfpde.support.files.hdf5 import (
     as_text,
     as_toml,
     attributes_sha256,
-    blocks,
     check_target,
     frames_at_once,
     replacing,
     sha256,
     texts,
 )
+from mfpde.support.files.in_place import hdf5_with_room
 
 if TYPE_CHECKING:
     import h5py
@@ -39,16 +39,15 @@ if TYPE_CHECKING:
     from mfpde.equation.grid import Axis
 
 __all__ = [
+    "ATTRIBUTES",
     "CELL_AVERAGES",
-    "CHECKPOINT_COLUMNS",
-    "COMPANION_COLUMNS",
     "DIAGNOSTICS",
-    "FRAME_COLUMNS",
     "POINT_VALUES",
     "SCHEMA",
     "STATS",
     "describe_density",
     "hashed_datasets",
+    "room_for",
     "save",
     "solution_attributes_sha256",
     "write",
@@ -60,12 +59,6 @@ SCHEMA = 1
 _GROUPS = ("steps", "errors", "state", "companion", "volatile", "unfinished")
 _RESERVED = (*_GROUPS, "time", "energy", "energy_error", "density", "step", "component")
 CELL_AVERAGES, POINT_VALUES = "cell averages", "point values"
-FRAME_COLUMNS = ("time", "energy", "steps", "length", "evaluations", "leak", "memories")
-"""What the file of a run that is not over says about each frame; the controller's memory follows."""
-COMPANION_COLUMNS = ("record", "checksum", "time", "steps", "length", "memories")
-"""What it says about each of two states of the companion, likewise."""
-CHECKPOINT_COLUMNS = ("record", "checksum", "frames", "rows", *FRAME_COLUMNS)
-"""What it says about each checkpoint: checksums of the rest and of the density, what was written, and the same."""
 
 # what schema 1 promises to hold: frozen here, whatever later versions record besides
 DIAGNOSTICS = (
@@ -83,7 +76,7 @@ DIAGNOSTICS = (
     "redone",
 )
 STATS = ("steps", "redone", "evaluations", "mass_drift", "energy_increase", "balanced")
-_ATTRIBUTES = {
+ATTRIBUTES = {
     "": (
         MARK,
         "problem",
@@ -103,6 +96,8 @@ _ATTRIBUTES = {
     "axis": ("axis", "lower", "upper", "lower_end", "upper_end"),
 }
 """The attributes that have a checksum together."""
+_METADATA = 2**17
+"""Bytes that are enough for HDF5's own structures and for the words that are the same in all files."""
 
 
 def save(record: Record, path: str | os.PathLike[str], *, overwrite: bool = True) -> None:
@@ -135,14 +130,23 @@ def save(record: Record, path: str | os.PathLike[str], *, overwrite: bool = True
     """
     _check_lengths(record)
     target = check_target(path, overwrite=overwrite)
-    with replacing(path, target) as temporary:
-        import h5py
-
-        # no lock: nobody else knows the temporary file, and some network drives cannot lock
-        with h5py.File(temporary, "w", locking=False) as file:
-            write(record, file)
+    size = room_for(record, len(record.times), len(record.diagnostics["time"]))
+    with replacing(path, target) as temporary, hdf5_with_room(temporary, size) as file:
+        write(record, file)
     if isinstance(record.density, StoredDensity) and record.density.path == str(target):
         record.density.refresh()
+
+
+def room_for(record: Record, saves: int, rows: int) -> int:
+    """Bytes that are enough for the file of a solution like `record` with so many save times and recorded states."""
+    grid, components = record.grid, record.response.shape[1]
+    row = 1 + len(record.diagnostics) + components
+    save = 3 + grid.size + Errors.width(grid.dimension, components)
+    scales = sum(grid.shape) + 2 * components + Errors.width(grid.dimension, components)
+    companion = 0 if record.companion is None else record.companion.mu.size
+    numbers = saves * save + rows * row + grid.size + companion + scales
+    words = (record.configuration, record.stats, record.warnings, record.remarks, record.provenance)
+    return 8 * numbers + 4 * len(repr(words).encode()) + _METADATA
 
 
 def _check_lengths(record: Record) -> None:
@@ -168,23 +172,17 @@ def _check_lengths(record: Record) -> None:
 
 
 def write(record: Record, file: h5py.File) -> None:
-    """Write a whole solution into a file that is empty, or holds its head and its densities."""
+    """Write a whole solution into a file that is empty."""
     axes = write_head(record, file)
     time = add_scale(file, "time", record.times, "save time")
     shape = (len(record.times), *record.grid.shape)
     digest = hashlib.sha256()
-    if "density" in file:
-        density = file["density"]
-        density.resize(len(record.times), axis=0)
-        for frames in blocks(density):
-            digest.update(frames.data)
-    else:
-        density = file.create_dataset("density", shape=shape, dtype=FLOAT)
-        block = frames_at_once(shape)
-        for i in range(0, shape[0], block):
-            frames = np.ascontiguousarray(record.density[i : i + block], dtype=FLOAT)
-            density[i : i + block] = frames
-            digest.update(frames.data)
+    density = file.create_dataset("density", shape=shape, dtype=FLOAT)
+    block = frames_at_once(shape)
+    for i in range(0, shape[0], block):
+        frames = np.ascontiguousarray(record.density[i : i + block], dtype=FLOAT)
+        density[i : i + block] = frames
+        digest.update(frames.data)
     describe_density(density, record)
     for i, scale in enumerate([time, *axes]):
         density.dims[i].attach_scale(scale)
@@ -236,7 +234,7 @@ def _write_state(file: h5py.File, name: str, state: State) -> h5py.Group:
 
 
 def write_head(record: Record, file: h5py.File) -> list[h5py.Dataset]:
-    """Write all but the numbers of a run, or write it anew; returns the axes' scales."""
+    """Write all but the numbers of a run; returns the axes' scales."""
     grid = record.grid
     names = _dataset_names(grid.axes)
     unset: list[str] = []
@@ -261,16 +259,13 @@ def write_head(record: Record, file: h5py.File) -> list[h5py.Dataset]:
     file.attrs["configuration_described"] = texts(described)
     file.attrs["provenance"] = as_toml(as_plain(provenance, (), [], []))
 
-    volatile = file.require_group("volatile")
+    volatile = file.create_group("volatile")
     for name, value in record.provenance.get("volatile", {}).items():
         plain = isinstance(value, (int, float)) and not isinstance(value, bool)
         volatile.attrs[name] = value if plain else as_text(value if isinstance(value, str) else repr(value))
 
     scales = []
     for i, (name, axis) in enumerate(zip(names, grid.axes, strict=True)):
-        if name in file:
-            scales.append(file[name])
-            continue
         scale = add_scale(file, name, grid.centres(i), f"cell centres along {axis.name}")
         scale.attrs["axis"] = as_text(axis.name)
         scale.attrs["lower"], scale.attrs["upper"] = FLOAT.type(axis.lower), FLOAT.type(axis.upper)
@@ -310,4 +305,4 @@ def solution_attributes_sha256(file: h5py.File) -> str:
     """The checksum of what the attributes of a solution's file say."""
     axes = [entry.decode() if isinstance(entry, bytes) else str(entry) for entry in np.atleast_1d(file.attrs["axes"])]
     places = ["", "density", "state", *(["companion"] if "companion" in file else []), *axes]
-    return attributes_sha256(file, ((place, _ATTRIBUTES.get(place, _ATTRIBUTES["axis"])) for place in places))
+    return attributes_sha256(file, ((place, ATTRIBUTES.get(place, ATTRIBUTES["axis"])) for place in places))

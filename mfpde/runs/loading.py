@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["data_of", "load"]
 
 
-def load(path: str | os.PathLike[str], problem: Problem | None = None) -> Solution:
+def load(path: str | os.PathLike[str], problem: Problem | None = None, *, thorough: bool = False) -> Solution:
     """Read a solution from a file that `Solution.save` wrote.
 
     Parameters
@@ -31,13 +31,17 @@ def load(path: str | os.PathLike[str], problem: Problem | None = None) -> Soluti
     problem : Problem, optional
         The problem that was solved, where the file cannot name it (one made of your own functions or data). It
         must have the fingerprint in the file.
+    thorough : bool, optional
+        Whether checksums are compared of densities, too, that stay in the file; that reads all of them.
 
     Returns
     -------
     Solution
         Arrays bit for bit as they were; densities of more than 64 MiB stay in the file and are read when they are
         indexed (`mfpde.support.files.frames.StoredDensity`). The file of a run that was killed, or is still going on,
-        gives what it held at its last save time, with result ``UNFINISHED``.
+        gives what it held at its last save time or checkpoint, with result ``UNFINISHED``. Where parts of such a file
+        are not whole, as a crash of the machine leaves them, it is the newest state of which all is whole, and a
+        warning of the solution says so.
 
         Its ``problem`` is the one given; else the one of `mfpde.problems` with the name and parameters in the file,
         if its fingerprint agrees; else the network on data that ``mfpde run`` solved, if the file of data is where
@@ -63,7 +67,7 @@ def load(path: str | os.PathLike[str], problem: Problem | None = None) -> Soluti
     True
     >>> further = mf.solve(loaded.problem, shape=(50,), t_end=0.2, initial=loaded.state, progress=False)
     """
-    record = read(path)
+    record = read(path, thorough=thorough)
     if problem is not None:
         from mfpde.equation.problem import Problem
 

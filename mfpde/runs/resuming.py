@@ -26,6 +26,7 @@ from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver
 from mfpde.mesh.stopping import Limits, OnEndMass, StopCondition
 from mfpde.mesh.stream import Stream
+from mfpde.mesh.unfinished import NOT_WHOLE
 from mfpde.runs.loading import load
 from mfpde.support.arguments import NONE, NUMBER, PATH, numbers, one_of, require, shown, whole
 from mfpde.support.saves import MOST_SAVES, distinct_times, same_time, save_times
@@ -91,13 +92,17 @@ def resume(
     ValueError
         If the run is already where it should go, if a save time could not be kept any more, or if what is given is not
         what the run was made with: the message names everything that differs.
+    FileFormatError
+        If the file is damaged, or a saved density in it is not the one whose mass and minimum were recorded; nothing is
+        replaced then.
     OSError, SolveError
         As for `mfpde.solve`.
 
     Warns
     -----
     RunWarning
-        If packages have other versions than they had: then the bits may differ.
+        If packages have other versions than they had: then the bits may differ. If parts of the file of a run that was
+        killed are not whole: then it goes on from the newest state of which all is whole.
 
     Examples
     --------
@@ -119,13 +124,14 @@ def resume(
         output=(output, PATH | one_of(Stream) | NONE),
     )
     path = None if isinstance(source, Solution) else Path(source)
-    solution = source if isinstance(source, Solution) else load(source)
+    solution = source if isinstance(source, Solution) else load(source, thorough=True)
     given = {"scheme": scheme, "method": method, "controller": controller}
     problem = _the_same(solution, problem, given, path)
     made = {name: made_again(solution.configuration.get(name), name, thing) for name, thing in given.items()}
 
     state, configuration = solution.state, solution.configuration
     targets = save_targets(solution, t_end, save)
+    _mind_damage(solution)
     _mind_versions(solution)
     options = dataclasses.replace(
         options,
@@ -220,6 +226,12 @@ def _beyond(before: Sequence[float], end: float, save: int | Sequence[float] | N
             "give save= (--save)"
         )
     return [*(last + step * (i + 1) for i in range(math.ceil(count) - 1)), end]
+
+
+def _mind_damage(solution: Solution) -> None:
+    for text in solution.warnings:
+        if text.startswith(NOT_WHOLE):
+            warn(text, stacklevel=5)
 
 
 def _mind_versions(solution: Solution) -> None:

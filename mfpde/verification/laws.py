@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mfpde.mesh.conclusion import ENERGY_TOLERANCE, decays
+from mfpde.mesh.record import Result
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solution_reader import wrong_checksums
 from mfpde.runs.loading import load
@@ -115,7 +116,7 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
         return _reference(path, problem)
     solution = load(path, problem)
     unchecked: list[str] = []
-    checks = list(_checksums(path, unchecked))
+    checks = list(_checksums(path, unchecked, unfinished=solution.result is Result.UNFINISHED))
     checks += _laws(solution, unchecked)
     return Verified(str(path), tuple(checks), tuple(unchecked))
 
@@ -138,10 +139,13 @@ def _reference(path: str | PathLike[str], problem: Problem | None) -> Verified:
     return Verified(str(path), tuple(checks), (f"the numbers themselves: {again} computes them again",))
 
 
-def _checksums(path: str | PathLike[str], unchecked: list[str]) -> Iterator[Check]:
+def _checksums(path: str | PathLike[str], unchecked: list[str], *, unfinished: bool) -> Iterator[Check]:
     wrong = wrong_checksums(path)
     if wrong is None:
-        unchecked.append("checksums: there are none in this file (of an early version, or of a run that is not over)")
+        unchecked.append("checksums: there are none in this file (of an early version)")
+    elif unfinished:
+        yield Check("parts that are not whole", len(wrong), 0.0)
+        yield from (Check(f"not whole: {part}", 1.0, 0.0) for part in wrong)
     else:
         yield Check("datasets whose checksum is wrong", len(wrong), 0.0)
 

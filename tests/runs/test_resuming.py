@@ -17,10 +17,10 @@ from scipy import stats
 from shared import Gone, content, die, printed_by, reinjected
 
 import mfpde as mf
-from mfpde.mesh import stream
 from mfpde.mesh.record import Result
-from mfpde.mesh.solution_writer import CHECKPOINT_COLUMNS
-from mfpde.support.files import frames, hdf5
+from mfpde.mesh.unfinished import CHECKPOINT_COLUMNS
+from mfpde.support.files import frames
+from mfpde.support.files.in_place import NumbersFile
 
 pytestmark = pytest.mark.usefixtures("companions")
 
@@ -301,28 +301,29 @@ def test_a_checkpoint_that_is_not_whole_leaves_the_one_before(path, damage):
         else:
             file["unfinished/checkpoint_mu"][newest, 30] = 0.0
     assert mf.load(path).state.n_steps == 7
-    mf.resume(path, progress=False)
+    with pytest.warns(mf.RunWarning, match=rf"not whole in the file: checkpoint {newest}\. The newest whole state is"):
+        mf.resume(path, progress=False)
     assert_same(path, whole)
 
 
 def test_a_checkpoint_is_on_the_disk_before_it_counts(path, monkeypatch):
     log: list[object] = []
-    sync, put = hdf5.sync, stream.Stream._put_checkpoint
+    sync = NumbersFile.sync
 
-    def synced(target: Path) -> None:
-        with h5py.File(target, "r", locking=False) as file:
-            log.append(tuple(file["unfinished/checkpoints"][:, CHECKPOINT_COLUMNS.index("steps")]))
-        sync(target)
+    def synced(self) -> None:
+        with h5py.File(path, "r", locking=False) as file:
+            table = file["unfinished/checkpoints"][()]
+        log.append(tuple(np.where(table[:, 0] == 0.0, -1.0, table[:, CHECKPOINT_COLUMNS.index("steps")])))
+        sync(self)
 
     with monkeypatch.context() as patch, contextlib.suppress(Gone):
-        patch.setattr(hdf5, "sync", synced)
+        patch.setattr(NumbersFile, "sync", synced)
         mf.solve(
             mf.problems.gaussian_bumps(), shape=60, t_end=1.0, save=2, progress=False, output=path, checkpoint=1e-9,
             stop=die(4),
         )  # fmt: skip
-    assert put is stream.Stream._put_checkpoint
-    # the file itself; then for each checkpoint before its record and after it
-    assert log[1:] == [(0.0, 0.0), (0.0, 1.0), (0.0, 1.0), (2.0, 1.0), (2.0, 1.0), (2.0, 3.0)]
+    # for each checkpoint before it counts (-1: the slot does not) and after it; both slots have the start at first
+    assert log == [(-1.0, 0.0), (1.0, 0.0), (1.0, -1.0), (1.0, 2.0), (-1.0, 2.0), (3.0, 2.0)]
 
 
 KILLED = """
@@ -386,8 +387,13 @@ except OSError as error:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits on the size of files")
 def test_a_disk_that_is_full_leaves_the_last_checkpoint(path):
+    settings = {"shape": 50, "t_end": 1.0, "save": 3, "controller": mf.FixedStep(1.0 / 2500), "progress": False}
+    with pytest.raises(Gone):
+        mf.solve(mf.problems.linear_neuron(), **settings, output=path, stop=die(1))
+    with h5py.File(path) as file:  # the finished file will not be larger
+        size = 2 * file.id.get_filesize() + 3 * 2**17
+    path.unlink()
     # the second block of diagnostics, of 2048 rows, does not fit any more
-    size = 8 * (1024 + 1024) * 16
     said = printed_by(FULL, path, size)
     assert said.startswith(f"cannot write {path}: ")
     assert said.count("\n") == 1
@@ -396,7 +402,6 @@ def test_a_disk_that_is_full_leaves_the_last_checkpoint(path):
     assert found.result is Result.UNFINISHED
     assert found.state.n_steps > 200
     whole = path.with_name("whole.h5")
-    settings = {"shape": 50, "t_end": 1.0, "save": 3, "controller": mf.FixedStep(1.0 / 2500), "progress": False}
     with pytest.warns(mf.RunWarning, match="descends from a tail"):
         mf.solve(mf.problems.linear_neuron(), **settings, output=whole)
     with pytest.warns(mf.RunWarning, match="descends from a tail"):
