@@ -55,7 +55,7 @@ def reserve(descriptor: int, size: int) -> None:
         if error.errno in _CANNOT:
             return
         os.ftruncate(descriptor, before)  # what it got before the disk was full
-        raise
+        raise OSError(error.errno, f"{error.strerror} for {size} bytes") from None
 
 
 @contextlib.contextmanager
