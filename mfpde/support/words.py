@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["one_line", "suggestion", "with_digits"]
+__all__ = ["one_line", "printable", "suggestion", "with_digits"]
 
 MOST_DIGITS = 9
 
 
+def printable(text: str) -> str:
+    """A text that does nothing to a terminal: control characters other than line breaks and tabs are written out.
+
+    So are those that turn the direction of what follows. Texts of files are of whoever wrote the file.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or not _controls(c) else repr(c)[1:-1] for c in text)
+
+
+def _controls(character: str) -> bool:
+    """Whether a character is not shown but acted upon; repr writes out all of these."""
+    if unicodedata.category(character) in ("Cc", "Zl", "Zp"):
+        return True
+    return unicodedata.bidirectional(character) in _TURNS
+
+
+_TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+
+
 def one_line(said: object) -> str:
-    """A text without line breaks; of an error its message, or its kind where it has none."""
+    """A text without line breaks and control characters; of an error its message, or its kind where it has none."""
     # the text of a missing key is its repr, in quotation marks
     text = said.args[0] if isinstance(said, KeyError) and said.args else said
-    line = " ".join(str(text).split())
+    line = printable(" ".join(str(text).split()))
     return line or type(said).__name__ if isinstance(said, BaseException) else line
 
 

@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 import os
-import secrets
 import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ import numpy as np
 
 from mfpde.support.arguments import shown
 from mfpde.support.arrays import Array
+from mfpde.support.files.beside import temporary_of, without_folder
 from mfpde.support.files.frames import open_file
 from mfpde.support.files.untrusted import elsewhere, parse_toml, stored_bytes
 from mfpde.support.words import one_line
@@ -88,8 +88,13 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     Raises
     ------
     OSError
-        For a folder that is missing, a path that is no file, or one that exists and must not be overwritten.
+        For a folder that is missing, a path that is no file, or a file that exists and must not be overwritten, or that
+        is write-protected.
     """
+    if without_folder(path):
+        raise FileNotFoundError(
+            f"cannot write {path}: the working folder was deleted; go to another one, or give the whole path"
+        )
     # a link is followed, so that it goes on pointing at the data
     target = Path(os.path.realpath(os.fspath(path)))
     if not target.parent.is_dir():
@@ -100,17 +105,36 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         raise OSError(f"cannot write {path}: it is not a regular file")
     if target.exists() and not overwrite:
         raise FileExistsError(f"cannot write {path}: it exists; give another name, or overwrite=True")
+    if target.exists():
+        _mind_protection(path, target)
     return target
+
+
+def _mind_protection(path: str | os.PathLike[str], target: Path) -> None:
+    """Refuse to replace a file that must not be written: that it can be done, as the folder may, is no permission."""
+    mode = stat.S_IMODE(target.stat().st_mode)
+    # without any such bit it is protected from the superuser as well
+    if not mode & 0o222 or not os.access(target, os.W_OK):
+        raise PermissionError(
+            f"cannot write {path}: it is write-protected (mode {mode:03o}); chmod u+w it, or give another name"
+        )
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str], target: Path) -> Iterator[Path]:
-    """A temporary file that takes the place of `target` when the block has ended well, and is gone otherwise."""
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
+    """A temporary file that takes the place of `target` when the block has ended well, and is gone otherwise.
+
+    Who may read and write it stays as it was of the target; where there was none, the umask says.
+    """
+    temporary = temporary_of(target)
     try:
         with reporting(path):
             # made by hand first: the system's own reason is clearer than the library's
-            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                _keep_access(target, number)
+            finally:
+                os.close(number)
             yield temporary
             sync(temporary)
             os.replace(temporary, target)
@@ -123,6 +147,42 @@ def replacing(path: str | os.PathLike[str], target: Path) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+_ACCESS_LIST = "system.posix_acl_access"
+"""Under what name Linux keeps the access control list of a file."""
+
+
+def _keep_access(target: Path, number: int) -> None:
+    """Give an open file the owner, the group, the mode and the access control list of `target`, where it exists.
+
+    What may not be given is not: then the group, whose rights were those of another one or of a list, has those that
+    everybody has.
+    """
+    try:
+        old = target.stat()
+    except FileNotFoundError:
+        return
+    if not hasattr(os, "fchown"):  # Windows has the rights of the folder
+        return
+    mode, new = stat.S_IMODE(old.st_mode) & 0o777, os.fstat(number)
+    for owner, group in ((old.st_uid, old.st_gid), (-1, old.st_gid)):
+        if (new.st_uid, new.st_gid) == (old.st_uid, old.st_gid):
+            break
+        with contextlib.suppress(OSError):
+            os.fchown(number, owner, group)
+            break
+    try:
+        listed = os.getxattr(target, _ACCESS_LIST) if hasattr(os, "getxattr") else None
+    except OSError:
+        listed = None
+    kept = os.fstat(number).st_gid == old.st_gid
+    if listed is not None:
+        try:
+            os.setxattr(number, _ACCESS_LIST, listed)
+        except OSError:
+            kept = False
+    os.fchmod(number, mode if kept else mode & ~0o070 | (mode & 0o007) << 3)
 
 
 @contextlib.contextmanager
@@ -280,7 +340,8 @@ def reading(path: str | os.PathLike[str], what: str) -> Iterator[tuple[h5py.File
         with open(path, "rb") as head:
             signature = head.read(len(_SIGNATURE))
     except FileNotFoundError:
-        raise FileNotFoundError(f"cannot read {path}: there is no such file") from None
+        why = "the working folder was deleted" if without_folder(path) else "there is no such file"
+        raise FileNotFoundError(f"cannot read {path}: {why}") from None
     if signature != _SIGNATURE:
         raise FileFormatError(f"{path} is not an HDF5 file, so it holds no {what}")
     try:
