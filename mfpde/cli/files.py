@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "check_target",
     "check_targets",
     "configuration_of",
+    "hold_target",
     "is_file",
     "picture_path",
     "target_path",
@@ -64,6 +66,19 @@ def check_targets(targets: Iterable[Path | None], *, force: bool) -> None:
         if i == 0:
             check_suffix(target, SUFFIXES, "the solution's file")
         check_target(target, force=force)
+
+
+def hold_target(target: Path, leaving: ExitStack, *, force: bool, example: str = "run.h5") -> None:
+    """Keep a file from other writers until the command leaves; refuse it as `check_target` does.
+
+    What stands there is looked at once nobody else can write it: of two commands that begin together, the second finds
+    what the first has written.
+    """
+    from mfpde.support.files.locks import held
+
+    check_target(target, force=True, example=example)
+    leaving.enter_context(held(target))
+    check_target(target, force=force, example=example)
 
 
 def check_suffix(path: Path, suffixes: Sequence[str], what: str) -> None:

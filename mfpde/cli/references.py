@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mfpde.cli.files import check_suffix, check_target, configuration_of, is_file
+from mfpde.cli.files import check_suffix, configuration_of, hold_target, is_file
 from mfpde.cli.options import floats, given, parse_seconds, setting_changes
 from mfpde.cli.output import (
     FAILED,
@@ -243,13 +243,13 @@ class _Wanted:
 
 def _compute_reference(wanted: _Wanted, save: Path | None, *, force: bool, cache: bool, quiet: bool) -> None:
     """Compute a reference, write it where that is asked for, and print it."""
-    with one_line_warnings(), refusing():
+    with one_line_warnings(), refusing(), contextlib.ExitStack() as leaving:
         import mfpde as mf
         from mfpde.support.session import shows_progress
 
         if save is not None:
             check_suffix(save, SUFFIXES, "a reference's file")
-            check_target(save, force=force, example="reference.h5")
+            hold_target(save, leaving, force=force, example="reference.h5")
         changes = setting_changes(wanted.settings)
         configuration = configuration_of(wanted.what, changes, from_file=is_file(wanted.what))
         problem = configuration.problem()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mfpde.cli.files import check_targets, configuration_of, is_file, picture_path, target_path
+from mfpde.cli.files import (
+    check_suffix,
+    check_targets,
+    configuration_of,
+    hold_target,
+    is_file,
+    picture_path,
+    target_path,
+)
 from mfpde.cli.options import (
     CheckpointEvery,
     Force,
@@ -36,6 +45,7 @@ from mfpde.cli.output import (
     say,
 )
 from mfpde.cli.solutions import draw, load_file, report
+from mfpde.support.files import SUFFIXES
 
 if TYPE_CHECKING:
     from mfpde.equation.problem import Problem
@@ -129,13 +139,13 @@ def run(
 ) -> None:
     """Solve a problem; write the solution (HDF5) and a picture, print a table."""
     arguments = locals()
-    with one_line_warnings():
+    with one_line_warnings(), contextlib.ExitStack() as leaving:
         with refusing():
             changes = setting_changes(settings or [])
             changes |= toml_changes(arguments)
             changes |= {"output.plot": False} if no_plot else {}
             changes |= {"estimate": False} if no_estimate else {}
-            job = _job(what, changes, output, force=force, go_on=go_on)
+            job = _job(what, changes, output, leaving, force=force, go_on=go_on)
             if job.goes_on and _is_done(job, quiet=quiet):
                 return
             solution = _solution(job, quiet=quiet)
@@ -170,12 +180,25 @@ class _Job:
     overwrite: bool
 
 
-def _job(what: str, changes: Mapping[str, Any], output: Path | None, *, force: bool, go_on: bool) -> _Job:
-    """What a problem's name or a TOML file, with changes, asks for; refused if its files could not be written."""
+def _job(
+    what: str,
+    changes: Mapping[str, Any],
+    output: Path | None,
+    leaving: contextlib.ExitStack,
+    *,
+    force: bool,
+    go_on: bool,
+) -> _Job:
+    """What a problem's name or a TOML file, with changes, asks for; refused if its files could not be written.
+
+    From now on until the command leaves, nobody else writes the solution's file.
+    """
     from_file = is_file(what)
     configuration = configuration_of(what, changes, from_file=from_file)
     target = target_path(configuration, what, output, from_file=from_file)
     picture = picture_path(configuration, target)
+    check_suffix(target, SUFFIXES, "the solution's file")
+    hold_target(target, leaving, force=True)
     goes_on = go_on and target.exists() and not force
     check_targets([target, picture], force=force or goes_on)
     problem = configuration.problem()
@@ -281,12 +304,14 @@ def resume(
 ) -> None:
     """Go on with a run: the file then holds all of it, as if it had never stopped."""
     arguments = locals()
-    with one_line_warnings():
+    with one_line_warnings(), contextlib.ExitStack() as leaving:
         with refusing():
             from mfpde.runs.configuration import Configuration
 
-            earlier = load_file(file)
             target = file if output is None else output
+            if output is not None or file.is_file():  # what is not there is refused where it is read
+                hold_target(target, leaving, force=force or target == file)
+            earlier = load_file(file)
             text = earlier.configuration.get("toml")
             picture = None
             if isinstance(text, str) and not no_plot:

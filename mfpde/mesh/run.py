@@ -8,7 +8,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -168,8 +168,8 @@ def solve(
     ValueError
         For arguments that do not fit, each with the value and the remedy.
     OSError
-        If `output` exists or cannot be written, before anything is computed; or if the disk is full later: then
-        the file holds what was saved so far.
+        If `output` exists or cannot be written, before anything is computed, and a BlockingIOError if another run is
+        writing it; or if the disk is full later: then the file holds what was saved so far.
 
     Warns
     -----
@@ -189,12 +189,12 @@ def solve(
     ('SUCCESS', [0.0, 0.5, 1.0])
     """
     options = RunOptions.of(locals())
-    stream = make_stream(output, overwrite=overwrite)
-    if tolerance is None:
-        solution = _prepared(problem, options, stream).complete()
-        solution = again_on_larger_boxes(solution, problem, options, stream, _prepared)
-    else:
-        solution = solve_within(problem, options, stream, _prepared)
+    with stream_to(output, overwrite=overwrite) as stream:
+        if tolerance is None:
+            solution = _prepared(problem, options, stream).complete()
+            solution = again_on_larger_boxes(solution, problem, options, stream, _prepared)
+        else:
+            solution = solve_within(problem, options, stream, _prepared)
     return conclude(solution, throw=throw, stacklevel=3)
 
 
@@ -591,14 +591,22 @@ def end_time(problem: Problem, t_end: float | None, start: float) -> float:
     return end
 
 
-def make_stream(output: str | os.PathLike[str] | Stream | None, *, overwrite: bool) -> Stream | None:
-    """Where saved densities go, if to a file."""
+@contextlib.contextmanager
+def stream_to(output: str | os.PathLike[str] | Stream | None, *, overwrite: bool) -> Iterator[Stream | None]:
+    """Where saved densities go, if to a file, which nobody else writes as long as the block lasts."""
     if output is None:
-        return None
+        yield None
+        return
     from mfpde.mesh.stream import Stream
+    from mfpde.support.files.locks import held
 
     require(output=(output, one_of(Stream) | PATH))
-    return output if isinstance(output, Stream) else Stream(output, overwrite=overwrite)
+    if isinstance(output, Stream):  # who made it may hold its file already
+        with held(output.path, again=True):
+            yield output
+    else:
+        with held(output):
+            yield Stream(output, overwrite=overwrite)
 
 
 def _room(saves: int, grid: Grid) -> Array:

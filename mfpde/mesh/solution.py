@@ -264,11 +264,18 @@ class Solution(Record):
             Where to; the folder must exist. The name holds the old file until the new one is complete.
         overwrite : bool
             Whether a file that is there is replaced; if not, it is an error.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written, or is write-protected; a BlockingIOError if a run is writing it.
         """
         from mfpde.mesh.solution_writer import save  # only those who save pay for it
+        from mfpde.support.files.locks import held
 
         require(path=(path, PATH), overwrite=(overwrite, FLAG))
-        save(self, path, overwrite=overwrite)
+        with held(path):
+            save(self, path, overwrite=overwrite)
 
     def summary(self) -> Mapping[str, str]:
         """What ``print(solution)`` shows, line by line."""

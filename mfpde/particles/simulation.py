@@ -10,6 +10,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,7 @@ from mfpde.support.arguments import (
     whole,
 )
 from mfpde.support.arrays import Array
+from mfpde.support.files.locks import held
 from mfpde.support.saves import MOST_SAVES
 from mfpde.support.session import check_memory, progress_bar
 from mfpde.support.threads import one_blas_thread
@@ -107,7 +109,8 @@ def simulate(
         A progress bar; default: when standard error is a terminal.
     checkpoint : path, optional
         A file, ``.npz``, that the state goes to while the simulation runs, generators included. If it is there, of the
-        same simulation, the simulation goes on from it, bit for bit. It is removed at the end.
+        same simulation, the simulation goes on from it, bit for bit. It is removed at the end. Nobody else may go on
+        from it meanwhile.
     checkpoint_every : float
         Seconds between two writes.
 
@@ -120,6 +123,8 @@ def simulate(
     ValueError
         For arguments that do not fit, each with the value and the remedy; for an energy without values at points; for
         a checkpoint of another simulation.
+    OSError
+        If the checkpoint cannot be read or written; a BlockingIOError if another simulation goes on from it.
     FloatingPointError
         If V, a derivative or a rate is not finite where particles are, with the place and the time; if all of them die
         in one step.
@@ -163,26 +168,28 @@ def simulate(
         evaluation = repr(make_field(problem, n))  # finds the mesh once, before there are threads
     size = max(1, min(BLOCK // n, math.ceil(replicas / workers)))
     record = Record(problem, n, replicas, steps.saves, keep_positions, isinstance(scheme.reaction, Weights), observe)
-    kept = None
-    if checkpoint is not None:
-        words = {
-            "problem": f"{problem.name!r} {problem.fingerprint()}",
-            "n": str(n),
-            "dynamics": repr(scheme.parts),
-            "dt": repr(steps.dt),
-            "saves": str(steps.saves),
-            "seed": str(seed),
-            "replicas": str(replicas),
-            "initial": described(initial),
-            "observe": str(sorted(observe or {})),  # of callables the name is all that can be told
-            "keep_positions": str(keep_positions),
-        }
-        kept = Checkpoint(checkpoint, checkpoint_every, words)
     seeds = np.random.SeedSequence(int(seed)).spawn(replicas)
-    _Blocks(scheme, steps, record, size, start, seeds, kept).complete(workers, progress)
-    cloud = record.cloud(steps.times, steps.dt, int(seed), scheme, evaluation)
-    if kept is not None:
-        kept.remove()
+    words = {
+        "problem": f"{problem.name!r} {problem.fingerprint()}",
+        "n": str(n),
+        "dynamics": repr(scheme.parts),
+        "dt": repr(steps.dt),
+        "saves": str(steps.saves),
+        "seed": str(seed),
+        "replicas": str(replicas),
+        "initial": described(initial),
+        "observe": str(sorted(observe or {})),  # of callables the name is all that can be told
+        "keep_positions": str(keep_positions),
+    }
+    # nobody else goes on from the file, from before it is read to when it is removed
+    with nullcontext() if checkpoint is None else held(checkpoint):
+        kept = None
+        if checkpoint is not None:
+            kept = Checkpoint(checkpoint, checkpoint_every, words)
+        _Blocks(scheme, steps, record, size, start, seeds, kept).complete(workers, progress)
+        cloud = record.cloud(steps.times, steps.dt, int(seed), scheme, evaluation)
+        if kept is not None:
+            kept.remove()
     return cloud
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from mfpde.mesh.stream import Stream
 from mfpde.mesh.unfinished import NOT_WHOLE
 from mfpde.runs.loading import load
 from mfpde.support.arguments import NONE, NUMBER, PATH, numbers, one_of, require, shown, whole
+from mfpde.support.files.locks import held
 from mfpde.support.saves import MOST_SAVES, distinct_times, same_time, save_times
 from mfpde.support.session import check_memory, warn
 from mfpde.support.threads import thread_limit
@@ -67,7 +69,8 @@ def resume(
     ----------
     source : path or Solution
         The file that `mfpde.solve` wrote with ``output=`` or `Solution.save`, whatever became of the run; or a
-        solution. A file is replaced by that of the whole run, and stays until then.
+        solution. A file is replaced by that of the whole run, and stays until then. It is locked before it is read, so
+        that of two that go on with a run one is refused.
     t_end : float, optional
         Where to go; default: where the run was to go.
     problem : Problem, optional
@@ -81,7 +84,8 @@ def resume(
         As for `mfpde.solve`; `max_steps` counts the steps of this call. A stop condition is not in the file, nor is an
         algebra: a run that goes on with another one goes on to round-off.
     output : path, optional
-        Another file to write to. For a solution without one, densities stay in memory.
+        Another file to write to; the source is then only read, and not locked. For a solution without one, densities
+        stay in memory.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def resume(
         If the file is damaged, or a saved density in it is not the one whose mass and minimum were recorded; nothing is
         replaced then.
     OSError, SolveError
-        As for `mfpde.solve`.
+        As for `mfpde.solve`: a BlockingIOError if another run is writing the file.
 
     Warns
     -----
@@ -124,29 +128,40 @@ def resume(
         output=(output, PATH | one_of(Stream) | NONE),
     )
     path = None if isinstance(source, Solution) else Path(source)
-    solution = source if isinstance(source, Solution) else load(source, thorough=True)
-    given = {"scheme": scheme, "method": method, "controller": controller}
-    problem = _the_same(solution, problem, given, path)
-    made = {name: made_again(solution.configuration.get(name), name, thing) for name, thing in given.items()}
+    with _held(output, path):
+        solution = source if isinstance(source, Solution) else load(source, thorough=True)
+        given = {"scheme": scheme, "method": method, "controller": controller}
+        problem = _the_same(solution, problem, given, path)
+        made = {name: made_again(solution.configuration.get(name), name, thing) for name, thing in given.items()}
 
-    state, configuration = solution.state, solution.configuration
-    targets = save_targets(solution, t_end, save)
-    _mind_damage(solution)
-    _mind_versions(solution)
-    options = dataclasses.replace(
-        options,
-        limits=made_again(configuration.get("limits", LIMITS.to_text(Limits())), "limits", None),
-        on_end_mass=OnEndMass(configuration.get("on_end_mass", OnEndMass.WARN)),
-        tolerance=configuration.get("tolerance"),
-        estimate=configuration.get("estimate", True) is True,
-    )
-    check_memory(solution.grid.size)
-    with thread_limit(threads, solution.grid.size):
-        solver = Solver(problem, solution.grid.shape, **made, algebra=algebra)
-        solver.init(state)
-        stream = _stream(output, path, configuration)
-        run = Integration(solver, state, targets, options, stream, history=solution)
-    return conclude(run.complete(), throw=throw, stacklevel=3)
+        state, configuration = solution.state, solution.configuration
+        targets = save_targets(solution, t_end, save)
+        _mind_damage(solution)
+        _mind_versions(solution)
+        options = dataclasses.replace(
+            options,
+            limits=made_again(configuration.get("limits", LIMITS.to_text(Limits())), "limits", None),
+            on_end_mass=OnEndMass(configuration.get("on_end_mass", OnEndMass.WARN)),
+            tolerance=configuration.get("tolerance"),
+            estimate=configuration.get("estimate", True) is True,
+        )
+        check_memory(solution.grid.size)
+        with thread_limit(threads, solution.grid.size):
+            solver = Solver(problem, solution.grid.shape, **made, algebra=algebra)
+            solver.init(state)
+            stream = _stream(output, path, configuration)
+            run = Integration(solver, state, targets, options, stream, history=solution)
+        solution = run.complete()
+    return conclude(solution, throw=throw, stacklevel=3)
+
+
+def _held(output: str | PathLike[str] | Stream | None, path: Path | None) -> AbstractContextManager[None]:
+    """What keeps others from the file that is written; of another one that is only read it keeps nobody."""
+    if output is None and (path is None or not path.exists()):  # what is not there is refused when it is read
+        return nullcontext()
+    if isinstance(output, Stream):  # who made it may hold its file already
+        return held(output.path, again=True)
+    return held(path if output is None else output)  # type: ignore[arg-type]
 
 
 def _the_same(solution: Solution, problem: Problem | None, given: Mapping[str, Any], path: Path | None) -> Problem:

@@ -20,6 +20,7 @@ from mfpde.equation.problem import Problem
 from mfpde.support.arguments import shown
 from mfpde.support.arrays import Array
 from mfpde.support.files import hdf5
+from mfpde.support.files.locks import held
 from mfpde.support.files.untrusted import check_heaps
 from mfpde.support.words import one_line
 from mfpde.verification.references.certified import Certified, LevelRun, Reference
@@ -199,7 +200,7 @@ def save_reference(
     FileExistsError
         If there is a file and `overwrite` is false.
     OSError
-        If the file cannot be written. Nothing is left behind.
+        If the file cannot be written, or somebody else is writing it. Nothing is left behind.
     ValueError
         If `found` is no reference.
 
@@ -215,12 +216,13 @@ def save_reference(
     """
     if not isinstance(found, Reference):
         raise ValueError(f"save_reference needs what mfpde.reference gives, not {shown(found)}")
-    target = hdf5.check_target(path, overwrite=overwrite)
-    with hdf5.replacing(path, target) as temporary:
-        import h5py
+    with held(path, again=True):  # by who has computed it
+        target = hdf5.check_target(path, overwrite=overwrite)
+        with hdf5.replacing(path, target) as temporary:
+            import h5py
 
-        with h5py.File(temporary, "w", locking=False) as file:
-            _write(file, found, configuration, command)
+            with h5py.File(temporary, "w", locking=False) as file:
+                _write(file, found, configuration, command)
 
 
 def _write(file: h5py.File, found: Reference, configuration: Mapping[str, Any] | None, command: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from mfpde.equation.problem import Problem
 from mfpde.support.files import SUFFIXES, hdf5
+from mfpde.support.files.locks import held
 from mfpde.support.words import one_line
 from mfpde.verification.observables import Observable
 from mfpde.verification.references.certified import Certified, Reference
@@ -114,9 +115,9 @@ def rebuild(
     """
     made = recipe(name)
     path = path_of(name, folder)
-    hdf5.check_target(path, overwrite=True)
-    found = made.compute(progress)
-    save_reference(found, path, command=made.command)
+    with held(path):
+        found = made.compute(progress)
+        save_reference(found, path, command=made.command)
     return found
 
 
