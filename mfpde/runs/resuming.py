@@ -31,7 +31,7 @@ from mfpde.mesh.unfinished import NOT_WHOLE
 from mfpde.runs.loading import load
 from mfpde.support.arguments import NONE, NUMBER, PATH, numbers, one_of, require, shown, whole
 from mfpde.support.files.locks import held
-from mfpde.support.saves import MOST_SAVES, distinct_times, same_time, save_times
+from mfpde.support.saves import MOST_SAVES, distinct_times, nearest, same_time, save_times
 from mfpde.support.session import check_memory, warn
 from mfpde.support.threads import thread_limit
 
@@ -214,12 +214,12 @@ def save_targets(solution: Solution, t_end: float | None, save: int | Sequence[f
     last = max((*saved, *ahead), default=first)
     if last < end and not same_time(last, end, end):
         ahead += _beyond(distinct_times([first, *saved, *ahead], (now,)), end, save)
-    targets = saved + [t for t in distinct_times(ahead, (now, end)) if t >= now and t not in saved]
+    before = {*saved}
+    targets = saved + [t for t in distinct_times(ahead, (now, end)) if t >= now and t not in before]
     if save is not None and not whole(save):
-        known = [first, *targets]
-        lost = [
-            t for t in np.ravel(numbers(save, "save times")).tolist() if not any(same_time(t, s, end) for s in known)
-        ]
+        wanted, known = np.ravel(numbers(save, "save times")), np.sort([first, *targets])
+        near = known[nearest(known, wanted)]
+        lost = [t for t, s in zip(wanted.tolist(), near.tolist(), strict=True) if not same_time(t, s, end)]
         if lost:
             raise ValueError(
                 f"save = {shown(lost)}: the save times of the run are settled up to t = {last:g}; more can only be "

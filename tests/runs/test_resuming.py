@@ -19,6 +19,7 @@ from shared import Gone, content, die, printed_by, reinjected
 import mfpde as mf
 from mfpde.mesh.record import Result
 from mfpde.mesh.unfinished import CHECKPOINT_COLUMNS
+from mfpde.runs import resuming
 from mfpde.support.files import frames
 from mfpde.support.files.in_place import NumbersFile
 
@@ -276,6 +277,22 @@ def test_text_in_a_file_is_never_executed(text):
     half.configuration["scheme"] = text
     with pytest.raises(ValueError, match="which mfpde has not; pass scheme="):
         mf.resume(half, 0.3, progress=False)
+
+
+def test_save_times_are_compared_with_their_neighbours_alone(monkeypatch):
+    """With 10^5 of them every one against every other would take longer than the run."""
+    half = mf.solve(
+        mf.problems.linear_neuron(), shape=40, t_end=0.2, save=2001, controller=mf.FixedStep(1.0), progress=False
+    )
+    compared = []
+    same = resuming.same_time
+    monkeypatch.setattr(resuming, "same_time", lambda *times: compared.append(times) or same(*times))
+    wanted = np.linspace(0.0, 0.3, 3001).tolist()
+    targets = resuming.save_targets(half, 0.3, wanted)
+    assert len(targets) == 3000
+    assert len(compared) < 3 * 3000
+    with pytest.raises(ValueError, match=r"save = \[0\.00015\]: the save times of the run are settled up to t = 0\.2"):
+        resuming.save_targets(half, 0.3, [*wanted, 0.00015])
 
 
 def test_other_versions_are_mentioned():
