@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from mfpde.support.words import one_line
+from mfpde.support.words import one_line, printable
 
 __all__ = [
     "BAD_INPUT",
@@ -49,13 +49,17 @@ unwritten: list[Exception] = []
 
 
 def say(text: object, *, err: bool = False, nl: bool = True) -> None:
-    """Print. Neither a run nor its exit code is lost where that fails, on a full disk or when nobody reads any more."""
-    stream = sys.stderr if err else sys.stdout
+    """Print. Neither a run nor its exit code is lost where that fails, on a full disk or when nobody reads any more.
+
+    Whatever a command says goes through here: what would act on a terminal, from whichever file it comes, is written
+    out.
+    """
+    stream, text = sys.stderr if err else sys.stdout, printable(str(text))
     try:
         try:
             typer.echo(text, err=err, nl=nl)
         except UnicodeEncodeError as error:
-            typer.echo(str(text).encode(error.encoding, "backslashreplace").decode(error.encoding), err=err, nl=nl)
+            typer.echo(text.encode(error.encoding, "backslashreplace").decode(error.encoding), err=err, nl=nl)
     except (OSError, ValueError) as error:
         silence(stream)
         if not err:

@@ -18,7 +18,7 @@ from mfpde.mesh.record import ERRORS, Errors, Record, Result, State
 from mfpde.support.arguments import FLAG, NONE, NUMBER, PATH, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.saves import save_index, within_run
-from mfpde.support.words import with_digits
+from mfpde.support.words import printable, with_digits
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -314,7 +314,7 @@ class Solution(Record):
         lines = [f"Solution of {self.name!r}", *(f"  {key:<{width}}  {value}" for key, value in rows.items())]
         lines += [f"  note: {text}" for text in self.notes if text != self.no_certificate]
         lines += [f"  warning: {text}" for text in self.warnings]
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def __repr__(self) -> str:
         return f"<Solution of {self.name!r}: {self.result.name}, {len(self.times)} saves, t = {self.times[-1]:g}>"

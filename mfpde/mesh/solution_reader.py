@@ -39,12 +39,14 @@ _SEARCHED = 2**28
 """Bytes up to which a file is searched for damaged texts as a whole, larger ones around their densities."""
 
 
-def read(path: str | os.PathLike[str], *, thorough: bool = False) -> Record:
+def read(path: str | os.PathLike[str], changed: list[str] | None = None, *, thorough: bool = False) -> Record:
     """What the file of a solution holds.
 
     Parameters
     ----------
     path : path
+    changed : list of str, optional
+        Where what has another checksum than was written is noted; it is taken as it is then, and refused otherwise.
     thorough : bool, optional
         Whether checksums are compared of densities, too, that are too large to be read at once.
 
@@ -56,7 +58,11 @@ def read(path: str | os.PathLike[str], *, thorough: bool = False) -> Record:
         If the file is missing or cannot be read.
     """
     with _reading(path, thorough=thorough) as reader:
-        return reader.record()
+        reader.refuses = changed is None
+        record = reader.record()
+        if changed is not None:
+            changed += reader.changed
+        return record
 
 
 @contextlib.contextmanager
@@ -83,7 +89,8 @@ def wrong_checksums(path: str | os.PathLike[str]) -> list[str] | None:
             wrong = [n for n in hashed_datasets(file) if not _all_here(file, n, size) or sums.get(n) != sha256(file[n])]
         except DAMAGE as error:
             raise FileFormatError(f"{path} is truncated or damaged: {one_line(error)}") from None
-        return wrong if sums.get("attributes") == solution_attributes_sha256(file) else [*wrong, "attributes"]
+        wrong += [] if sums.get("attributes") == solution_attributes_sha256(file) else ["attributes"]
+        return wrong
 
 
 def _all_here(file: h5py.File, name: str, size: int) -> bool:
@@ -121,6 +128,7 @@ class _SolutionReader(PartsReader):
         super().__init__(path, file, size)
         self.thorough = thorough
         self.damage: list[str] = []
+        self.refuses = True  # what has another checksum than was written
 
     def record(self) -> Record:
         """All that the file holds."""
@@ -148,7 +156,7 @@ class _SolutionReader(PartsReader):
         # what does not fit together has been named above: what is left are numbers and words that were others
         if self.sums:
             self.verify("attributes", solution_attributes_sha256(file))
-        if self.changed:
+        if self.changed and self.refuses:
             raise FileFormatError(
                 f"{self.path} has changed since it was written: "
                 f"the checksum of {', '.join(self.changed)} is not the one in the file"

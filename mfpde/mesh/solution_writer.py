@@ -30,6 +30,7 @@ from mfpde.support.files.hdf5 import (
     replacing,
     sha256,
     texts,
+    write_volatile,
 )
 from mfpde.support.files.in_place import hdf5_with_room
 
@@ -259,10 +260,7 @@ def write_head(record: Record, file: h5py.File) -> list[h5py.Dataset]:
     file.attrs["configuration_described"] = texts(described)
     file.attrs["provenance"] = as_toml(as_plain(provenance, (), [], []))
 
-    volatile = file.create_group("volatile")
-    for name, value in record.provenance.get("volatile", {}).items():
-        plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-        volatile.attrs[name] = value if plain else as_text(value if isinstance(value, str) else repr(value))
+    write_volatile(file, record.provenance.get("volatile", {}))
 
     scales = []
     for i, (name, axis) in enumerate(zip(names, grid.axes, strict=True)):

@@ -18,7 +18,7 @@ from mfpde.support.files.untrusted import parse_toml
 if TYPE_CHECKING:
     from mfpde.equation.problem import Problem
 
-__all__ = ["data_of", "load"]
+__all__ = ["data_of", "load", "with_problem"]
 
 
 def load(path: str | os.PathLike[str], problem: Problem | None = None, *, thorough: bool = False) -> Solution:
@@ -67,7 +67,11 @@ def load(path: str | os.PathLike[str], problem: Problem | None = None, *, thorou
     True
     >>> further = mf.solve(loaded.problem, shape=(50,), t_end=0.2, initial=loaded.state, progress=False)
     """
-    record = read(path, thorough=thorough)
+    return with_problem(read(path, thorough=thorough), path, problem)
+
+
+def with_problem(record: Record, path: str | os.PathLike[str], problem: Problem | None) -> Solution:
+    """The solution that a file's record is, with its problem; parameters and errors as for `load`."""
     if problem is not None:
         from mfpde.equation.problem import Problem
 

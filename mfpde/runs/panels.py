@@ -15,7 +15,7 @@ import numpy as np
 
 from mfpde.mesh.solution import Solution
 from mfpde.support.arrays import Array
-from mfpde.support.words import with_digits
+from mfpde.support.words import one_line, printable, with_digits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -378,8 +378,8 @@ def put_heading(figure: Any, solution: Solution) -> None:
     steps = len(solution.diagnostics["time"]) - 1
     end = f"E = {with_digits(solution.energy[-1], solution.energy_error[-1], most=4)} at t = {solution.times[-1]:.4g}"
     line = "   ·   ".join(part for part in (f"{cells} cells", scheme, f"{steps} steps", end) if part)
-    figure.text(0.5, 0.60, solution.name, ha="center", va="center", fontsize=14, fontweight="bold")
-    figure.text(0.5, 0.16, line, ha="center", va="center", fontsize=10, color="#555555")
+    figure.text(0.5, 0.60, one_line(solution.name), ha="center", va="center", fontsize=14, fontweight="bold")
+    figure.text(0.5, 0.16, one_line(line), ha="center", va="center", fontsize=10, color="#555555")
 
 
 def footnote(figure: Figure, solution: Solution) -> None:
@@ -392,4 +392,4 @@ def footnote(figure: Figure, solution: Solution) -> None:
         more = f" (and {len(notes) - 1} more)" if notes[1:] else ""
         lines += textwrap.wrap(f"warning: {notes[0]}{more}", 140)
     if lines:
-        figure.supxlabel("\n".join(lines), fontsize=9, color=VERMILION if notes else "#555555")
+        figure.supxlabel(printable("\n".join(lines)), fontsize=9, color=VERMILION if notes else "#555555")

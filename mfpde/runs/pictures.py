@@ -57,6 +57,7 @@ from mfpde.runs.panels import (
 )
 from mfpde.support.arguments import FLAG, NONE, NUMBER, NUMBERS, PATH, TEXTS, one_of, require
 from mfpde.support.session import drawn_bar
+from mfpde.support.words import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -206,7 +207,7 @@ def animate(
     def show(i: int) -> None:
         show_density(i)
         show_output(i)
-        heading.set_text(f"{solution.name}   t = {solution.times[i]:.4g}   E = {solution.energy[i]:.4g}")
+        heading.set_text(f"{one_line(solution.name)}   t = {solution.times[i]:.4g}   E = {solution.energy[i]:.4g}")
 
     frames = len(solution.times)
     show(frames - 1)
@@ -314,7 +315,7 @@ def plot_energy(solution: Solution, *, ax: Axes | None = None) -> Axes:
     set_logarithmic(ax)
     ax.set(xlabel="time t", ylabel="energy")
     if solution.no_certificate:
-        ax.set_title(f"energy ({solution.no_certificate})", fontsize=10)
+        ax.set_title(f"energy ({one_line(solution.no_certificate)})", fontsize=10)
         ax.legend(frameon=False, fontsize=9)
         return dress(ax)
     ax.set_title("energy and its certificate", fontsize=10)

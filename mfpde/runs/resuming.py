@@ -31,9 +31,10 @@ from mfpde.mesh.unfinished import NOT_WHOLE
 from mfpde.runs.loading import load
 from mfpde.support.arguments import NONE, NUMBER, PATH, numbers, one_of, require, shown, whole
 from mfpde.support.files.locks import held
-from mfpde.support.saves import MOST_SAVES, distinct_times, nearest, same_time, save_times
+from mfpde.support.saves import MOST_SAVES, contradiction, distinct_times, nearest, same_time, save_times
 from mfpde.support.session import check_memory, warn
 from mfpde.support.threads import thread_limit
+from mfpde.support.words import one_line, printable
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -188,13 +189,20 @@ def _the_same(solution: Solution, problem: Problem | None, given: Mapping[str, A
         if thing is not None and not PARTS[name].says(was, thing):
             differ.append(f"{name} was {was} and is {PARTS[name].to_text(thing)}")
     if differ:
-        raise ValueError(f"{what} is of another run, which cannot go on like this: {'; '.join(differ)}")
+        raise ValueError(printable(f"{what} is of another run, which cannot go on like this: {'; '.join(differ)}"))
     return found
 
 
 def save_targets(solution: Solution, t_end: float | None, save: int | Sequence[float] | None) -> list[float]:
     """The save times after its start of the whole run that `resume` makes; parameters as there."""
     now, first = float(solution.state.t), float(solution.times[0])
+    if "save" in solution.configuration:
+        said = contradiction(solution.times.tolist(), now, solution.configuration["save"])
+        if said:
+            raise ValueError(
+                f"the save times of the run do not fit its configuration: {said}; "
+                "begin a new run from its state: mfpde.solve(problem, initial=solution.state)"
+            )
     old = [float(t) for t in solution.configuration.get("save", solution.times[1:])]
     end = old[-1] if t_end is None and old else float(solution.times[-1] if t_end is None else t_end)
     if same_time(end, now, end):
@@ -282,4 +290,4 @@ def made_again(text: Any, name: str, given: Any) -> Any:
     try:
         return PARTS[name].from_text(text)
     except ValueError:
-        raise ValueError(f"the file says {name} = {text}, which mfpde has not; pass {name}=") from None
+        raise ValueError(f"the file says {name} = {one_line(text)}, which mfpde has not; pass {name}=") from None

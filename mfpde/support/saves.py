@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.support.arguments import NUMBER, numbers, require, shown, whole
+from mfpde.support.arguments import NUMBER, numbers, real, require, shown, whole
 
-__all__ = ["MOST_SAVES", "distinct_times", "nearest", "same_time", "save_index", "save_times", "within_run"]
+__all__ = [
+    "MOST_SAVES",
+    "contradiction",
+    "distinct_times",
+    "nearest",
+    "same_time",
+    "save_index",
+    "save_times",
+    "within_run",
+]
 
 
 MOST_SAVES = 10_000_000
@@ -84,6 +94,34 @@ def distinct_times(times: Iterable[float], preferred: Sequence[float] = ()) -> l
         if not kept or not same_time(t, kept[-1], t_end):
             kept.append(t)
     return kept
+
+
+def contradiction(saved: Sequence[float], now: float, planned: object) -> str:
+    """Why a run that is at `now` has not saved the times that it was to save; empty where it has.
+
+    Parameters
+    ----------
+    saved : sequence of float
+        The start, and what was saved since; the last of them may be where the run was cut short.
+    now : float
+        Where the run is.
+    planned : object
+        The save times after the start, increasing, as a file says.
+    """
+    if not isinstance(planned, (list, tuple)) or not all(real(t) for t in planned):
+        return f"{shown(planned)} is no list of times"
+    times = [float(saved[0]), *map(float, planned)]
+    if any(later <= earlier for earlier, later in itertools.pairwise(times)):
+        return f"{shown(planned)} does not increase from the start, t = {times[0]:g}, on"
+    due = [t for t in times if t <= max(now, saved[-1])]
+    have = [float(t) for t in saved]
+    if have in (due, [*due, have[-1]]):
+        return ""
+    odd = next(
+        (i for i, (one, other) in enumerate(zip(have, due, strict=False)) if one != other), min(len(have), len(due))
+    )
+    there, wanted = (f"t = {times[odd]!r}" if odd < len(times) else "nothing more" for times in (have, due))
+    return f"save time {odd} is {there}, and was to be {wanted}"
 
 
 def nearest(times: NDArray[np.float64], wanted: Sequence[float] | NDArray[np.float64]) -> NDArray[np.intp]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from mfpde.support.arguments import shown
+from mfpde.support.words import one_line, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -48,7 +49,7 @@ class RunWarning(UserWarning):
 def warn(text: str, stacklevel: int = 2) -> None:
     """Warn of something in a run, which is not lost where standard error is closed."""
     with contextlib.suppress(OSError, ValueError):
-        warnings.warn(text, RunWarning, stacklevel=stacklevel)
+        warnings.warn(printable(text), RunWarning, stacklevel=stacklevel)
 
 
 WORKING_ARRAYS = 20
@@ -202,6 +203,7 @@ def drawn_bar(
 
 def _made_bar(name: str, total: float, text: str, fields: dict[str, Any]) -> Progress:
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
 
     before = ("{task.description}", BarColumn(), TaskProgressColumn())
@@ -209,7 +211,8 @@ def _made_bar(name: str, total: float, text: str, fields: dict[str, Any]) -> Pro
     console = Console(file=cast("IO[str]", _Unfailing()))
     # what is printed meanwhile goes above the bar, unless it goes elsewhere
     bar = Progress(*before, text, *after, console=console, redirect_stdout=_is_terminal(sys.stdout))
-    bar.add_task(name, total=total, **fields)
+    # square brackets are no markup, and a name that a file has does nothing to the terminal
+    bar.add_task(escape(one_line(name)), total=total, **fields)
     return bar
 
 

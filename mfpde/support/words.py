@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -17,19 +18,17 @@ def printable(text: str) -> str:
 
     So are those that turn the direction of what follows. Texts of files are of whoever wrote the file.
     """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if c in "\n\t" or not _controls(c) else repr(c)[1:-1] for c in text)
+    return _ODD.sub(lambda found: repr(found[0])[1:-1] if _acts(found[0]) else found[0], text)
 
 
-def _controls(character: str) -> bool:
-    """Whether a character is not shown but acted upon; repr writes out all of these."""
-    if unicodedata.category(character) in ("Cc", "Zl", "Zp"):
-        return True
-    return unicodedata.bidirectional(character) in _TURNS
-
-
+_ODD = re.compile(r"[^\n\t -~]")
 _TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+
+
+def _acts(character: str) -> bool:
+    """Whether a character is not shown but acted upon; repr writes out all of these."""
+    control = unicodedata.category(character) in ("Cc", "Zl", "Zp")
+    return control or unicodedata.bidirectional(character) in _TURNS
 
 
 def one_line(said: object) -> str:

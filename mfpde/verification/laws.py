@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,17 @@ import numpy as np
 from mfpde.mesh.conclusion import ENERGY_TOLERANCE, decays
 from mfpde.mesh.record import Result
 from mfpde.mesh.solution import Solution
-from mfpde.mesh.solution_reader import wrong_checksums
-from mfpde.runs.loading import load
+from mfpde.mesh.solution_reader import read, wrong_checksums
+from mfpde.runs.loading import with_problem
 from mfpde.support.arrays import Array
 from mfpde.support.files.hdf5 import holds_reference
+from mfpde.support.saves import contradiction
+from mfpde.support.words import printable
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from mfpde.equation.energy.on_grid import GridEnergy
+    from mfpde.equation.grid import Grid
     from mfpde.equation.problem import Problem
 
 __all__ = ["Check", "Verified", "verify"]
@@ -30,6 +32,8 @@ SAME = 1e-12
 """Relative difference of a number that is computed again, on another machine perhaps."""
 BALANCE = 0.02
 """Relative difference of the energy lost and the dissipation recorded: errors of the mesh and of quadrature."""
+WIDTH = 60
+"""Characters of what was checked up to which numbers stand in one column."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,14 @@ class Verified:
         return all(check.holds for check in self.checks)
 
     def __str__(self) -> str:
-        width = max(len(check.name) for check in self.checks)
+        width = min(max(len(check.name) for check in self.checks), WIDTH)
         lines = [f"{self.path}: {'all is well' if self.ok else 'NOT AS IT SHOULD BE'}"]
         lines += [
             f"  {'ok  ' if check.holds else 'FAIL'}  {check.name:<{width}}  {check.measured:.3g} <= {check.limit:.3g}"
             for check in self.checks
         ]
         lines += [f"  ?     {text}" for text in self.unchecked]
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verified:
@@ -84,8 +88,9 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
     Every number is read, densities frame by frame. Checked are: all checksums; the order of times; the sign of the
     density; mass, minimum and energy at the save times, computed anew from the density; conservation of mass; an energy
     that does not rise, where the equation says so; the optimality gap, which is never negative where the energy is
-    convex; and the energy balance :math:`E(0) - E(t) = \int_0^t D\,ds` with the recorded dissipation :math:`D`. Of a
-    reference's file: the checksums, and that both routes agree within their bars.
+    convex; the energy balance :math:`E(0) - E(t) = \int_0^t D\,ds` with the recorded dissipation :math:`D`; the last
+    state against what was recorded of it; and the save times against those that the run was to have. Of a reference's
+    file: the checksums, and that both routes agree within their bars.
 
     Parameters
     ----------
@@ -101,8 +106,8 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
     Raises
     ------
     FileFormatError, OSError
-        If the file is neither a solution nor a reference, or cannot be read, or a checksum of what is read at once is
-        wrong.
+        If the file is neither a solution nor a reference, or cannot be read. What can be read and is not what was
+        written is found, and no error.
 
     Examples
     --------
@@ -114,10 +119,13 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
     """
     if holds_reference(path):
         return _reference(path, problem)
-    solution = load(path, problem)
+    changed: list[str] = []
+    solution = with_problem(read(path, changed), path, problem)
     unchecked: list[str] = []
-    checks = list(_checksums(path, unchecked, unfinished=solution.result is Result.UNFINISHED))
-    checks += _laws(solution, unchecked)
+    checks = list(_checksums(path, changed, unchecked, unfinished=solution.result is Result.UNFINISHED))
+    with np.errstate(all="ignore"):  # of numbers that have changed anything can come
+        checks += _laws(solution, unchecked)
+        checks += _laws_of_the_state(solution)
     return Verified(str(path), tuple(checks), tuple(unchecked))
 
 
@@ -139,15 +147,21 @@ def _reference(path: str | PathLike[str], problem: Problem | None) -> Verified:
     return Verified(str(path), tuple(checks), (f"the numbers themselves: {again} computes them again",))
 
 
-def _checksums(path: str | PathLike[str], unchecked: list[str], *, unfinished: bool) -> Iterator[Check]:
+def _checksums(
+    path: str | PathLike[str], changed: Sequence[str], unchecked: list[str], *, unfinished: bool
+) -> Iterator[Check]:
+    """Whether the numbers are those that were written; `changed` are those that have been found not to be."""
     wrong = wrong_checksums(path)
     if wrong is None:
         unchecked.append("checksums: there are none in this file (of an early version)")
     elif unfinished:
         yield Check("parts that are not whole", len(wrong), 0.0)
         yield from (Check(f"not whole: {part}", 1.0, 0.0) for part in wrong)
-    else:
-        yield Check("datasets whose checksum is wrong", len(wrong), 0.0)
+        return
+    names = list(dict.fromkeys([*changed, *(wrong or [])]))
+    if wrong is not None or names:
+        which = f" ({', '.join(names)})" if names else ""
+        yield Check(f"datasets whose checksum is wrong{which}", len(names), 0.0)
 
 
 def _laws(solution: Solution, unchecked: list[str]) -> Iterator[Check]:
@@ -164,20 +178,19 @@ def _laws(solution: Solution, unchecked: list[str]) -> Iterator[Check]:
     steps = np.minimum(steps, len(d["time"]) - 1)
 
     mass, least, energy = np.empty((3, len(steps)))
-    bound = None if problem is None else problem.bound_energy.on(grid)
-    log_base = None if problem is None else problem.log_base(*grid.mesh())
+    known_energy = None if problem is None else _Energy(problem, grid)
     for i, mu in enumerate(solution.density):
         mass[i] = mu.sum() * grid.cell_volume
         least[i] = mu.min()
-        if bound is not None and problem is not None:
-            energy[i] = _energy(mu, bound, problem.temperature(float(solution.times[i])), grid.cell_volume, log_base)
+        if known_energy is not None:
+            energy[i] = known_energy.of(mu, float(solution.times[i]))
     if solution.configuration.get("positive", True):  # of the scheme: it says so where it does not keep the sign
         yield Check("negative density", max(0.0, -float(least.min())), 0.0)
     yield Check("saved density against the recorded mass", _worst(mass, d["mass"][steps]), SAME)
     yield Check("saved density against the recorded minimum", float(np.abs(least - d["minimum"][steps]).max()), 0.0)
     yield Check("saved energy against the recorded one", _apart(solution.energy, d["energy"][steps]), 0.0)
-    scale = float(np.abs(d["energy"][~np.isnan(d["energy"])]).max(initial=0.0))
-    if bound is None:
+    scale = _scale(solution)
+    if known_energy is None:
         unchecked.append("energies: the file cannot name its problem; pass it")
     else:
         yield Check(
@@ -201,12 +214,56 @@ def _laws(solution: Solution, unchecked: list[str]) -> Iterator[Check]:
     yield from _balance(solution, unchecked)
 
 
-def _energy(mu: Array, bound: GridEnergy, temperature: float, volume: float, log_base: Array | None) -> float:
-    """The energy of a density; with a temperature the free energy."""
-    from mfpde.equation.gibbs import entropy
+def _laws_of_the_state(solution: Solution) -> Iterator[Check]:
+    """What the last state must have in common with what was recorded of it; and the companion's."""
+    d, grid, state, companion = solution.diagnostics, solution.grid, solution.state, solution.companion
+    yield Check("time of the state against that of the last step", _apart(state.t, d["time"][-1]), 0.0)
+    yield Check("steps recorded that the state has not made", float(max(0, len(d["time"]) - 1 - state.n_steps)), 0.0)
+    mass = state.mu.sum() * grid.cell_volume
+    yield Check("state against the recorded mass", _worst(mass, d["mass"][-1]), SAME)
+    yield Check("state against the recorded minimum", _apart(state.mu.min(), d["minimum"][-1]), 0.0)
+    if state.t == solution.times[-1]:
+        last = np.asarray(solution.density[-1])
+        yield Check("state against the density saved last", float(np.abs(state.mu - last).max()), 0.0)
+    elif solution.problem is not None:
+        energy = _Energy(solution.problem, grid).of(state.mu, state.t)
+        off = _apart(energy, d["energy"][-1])
+        yield Check("energy of the state against the recorded one", off, SAME * _scale(solution))
+    if companion is not None:
+        yield Check("time of the companion beyond that of the state", max(0.0, companion.t - state.t), 0.0)
+        if solution.configuration.get("positive", True):
+            yield Check("negative density of the companion", -min(0.0, float(companion.mu.min())), 0.0)
+    lengths = [one.length for one in (state, companion) if one is not None and one.length is not None]
+    yield Check("steps to come that are none", float(sum(not 0.0 < n < math.inf for n in lengths)), 0.0)
+    if "save" in solution.configuration:
+        said = contradiction(solution.times.tolist(), state.t, solution.configuration["save"])
+        name = "save times that are not those of the configuration"
+        yield Check(f"{name}: {said}" if said else name, float(bool(said)), 0.0)
 
-    value = float(bound.evaluate(mu)[1])
-    return value + temperature * entropy(mu, volume, log_base) if temperature > 0.0 else value
+
+class _Energy:
+    """The energy of densities of a problem on a mesh, with a temperature the free energy."""
+
+    def __init__(self, problem: Problem, grid: Grid) -> None:
+        self.problem, self.volume = problem, grid.cell_volume
+        self.bound, self.log_base = problem.bound_energy.on(grid), problem.log_base(*grid.mesh())
+
+    def of(self, mu: Array, t: float) -> float:
+        """The energy of a density at a time; NaN where it has none."""
+        from mfpde.equation.gibbs import entropy
+
+        try:
+            temperature = self.problem.temperature(t)
+            value = float(self.bound.evaluate(mu)[1])
+            return value + temperature * entropy(mu, self.volume, self.log_base) if temperature > 0.0 else value
+        except (ValueError, ArithmeticError):  # of numbers that have changed
+            return math.nan
+
+
+def _scale(solution: Solution) -> float:
+    """The largest energy that was recorded."""
+    energy = solution.diagnostics["energy"]
+    return float(np.abs(energy[~np.isnan(energy)]).max(initial=0.0))
 
 
 def _balance(solution: Solution, unchecked: list[str]) -> Iterator[Check]:
@@ -230,10 +287,11 @@ def _balance(solution: Solution, unchecked: list[str]) -> Iterator[Check]:
     yield Check("energy lost against the dissipation recorded", abs(gained - lost) / lost, BALANCE)
 
 
-def _apart(one: Array, other: Array) -> float:
-    """The largest difference of energies; where both are NaN, that of a potential without one, there is none."""
-    return float(np.where(np.isnan(one) & np.isnan(other), 0.0, np.abs(one - other)).max())
+def _apart(one: Array | float, other: Array | float) -> float:
+    """The largest difference; where both are NaN, as energies are that a potential has not, there is none."""
+    return float(np.where(np.isnan(one) & np.isnan(other), 0.0, np.abs(np.subtract(one, other))).max())
 
 
-def _worst(one: Array, other: Array) -> float:
-    return float(np.abs(one / other - 1.0).max())
+def _worst(one: Array | float, other: Array | float) -> float:
+    """The largest relative difference; of two that are nothing there is none."""
+    return float(np.where(np.equal(one, other), 0.0, np.abs(np.divide(one, other) - 1.0)).max())

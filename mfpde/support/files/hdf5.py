@@ -27,7 +27,7 @@ from mfpde.support.arrays import Array
 from mfpde.support.files.beside import temporary_of, without_folder
 from mfpde.support.files.frames import open_file
 from mfpde.support.files.untrusted import elsewhere, parse_toml, stored_bytes
-from mfpde.support.words import one_line
+from mfpde.support.words import one_line, printable
 
 if TYPE_CHECKING:
     import h5py
@@ -58,6 +58,8 @@ __all__ = [
     "sha256",
     "sync",
     "texts",
+    "volatile_sha256",
+    "write_volatile",
 ]
 
 
@@ -267,6 +269,20 @@ def as_plain(value: Any, where: tuple[str, ...], unset: list[str], described: li
     return repr(value)
 
 
+def write_volatile(file: h5py.File, values: Mapping[str, Any]) -> h5py.Group:
+    """Write what differs between runs that are alike, with a checksum of its own: files are compared without it."""
+    group = file.require_group("volatile")
+    for name, value in values.items():
+        plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+        group.attrs[name] = value if plain else as_text(value if isinstance(value, str) else repr(value))
+    group.attrs[_CHECKSUM] = volatile_sha256(file)
+    return group
+
+
+_CHECKSUM = "checksum"
+"""The attribute of the group ``volatile`` that is the checksum of the others."""
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # checksums
 # ---------------------------------------------------------------------------------------------------------------------
@@ -302,6 +318,11 @@ def attributes_sha256(file: h5py.File, wanted: Iterable[tuple[str, Sequence[str]
                 value = node.attrs[name]
                 said.append([place, name, value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value])
     return hashlib.sha256(json.dumps(said, default=_decoded).encode()).hexdigest()
+
+
+def volatile_sha256(file: h5py.File) -> str:
+    """The checksum of what the attributes of the group ``volatile`` say."""
+    return attributes_sha256(file, [("volatile", sorted(name for name in file["volatile"].attrs if name != _CHECKSUM))])
 
 
 def _decoded(value: Any) -> str:
@@ -376,7 +397,7 @@ class Reader:
 
     def fail(self, what: str) -> NoReturn:
         """Refuse the file: `what` says in a few words what is wrong with it."""
-        raise FileFormatError(f"{self.path} is no complete mfpde {self.what}: {what}") from None
+        raise FileFormatError(f"{self.path} is no complete mfpde {self.what}: {printable(what)}") from None
 
     def node(self, group: h5py.Group, name: str, kind: type) -> Any:
         """A group or dataset that lies in the file itself, and is no link."""
@@ -491,13 +512,27 @@ class Reader:
         """Versions, and under ``"volatile"`` what differs between runs that are alike."""
         import h5py
 
-        volatile = self.node(self.file, "volatile", h5py.Group)
+        group = self.node(self.file, "volatile", h5py.Group)
         provenance = self.table(self.file, "provenance")
-        provenance["volatile"] = {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in ((name, self.attribute(volatile, name)) for name in volatile.attrs)
-        }
+        volatile = {name: self._volatile(group, name) for name in group.attrs if name != _CHECKSUM}
+        if _CHECKSUM in group.attrs and self.text(group, _CHECKSUM) != volatile_sha256(self.file):
+            self.changed.append("volatile")
+        provenance["volatile"] = volatile
         return provenance
+
+    def _volatile(self, group: h5py.Group, name: str) -> Any:
+        """A value that differs between runs: a number that can be one, or text."""
+        value = self.attribute(group, name)
+        value = value.item() if isinstance(value, np.generic) else value
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+        wanted, fits = {
+            "seconds": ("a duration", number),
+            "resumed": ("a count", number and isinstance(value, int)),
+            **dict.fromkeys(("command", "date", "machine", "platform"), ("text", isinstance(value, str))),
+        }.get(name, ("a number or text", number or isinstance(value, str)))
+        if not fits:
+            self.fail(f"attribute {name!r} of /volatile is not {wanted}")
+        return value
 
 
 def as_numbers(values: Any) -> Any:

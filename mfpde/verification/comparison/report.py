@@ -15,6 +15,7 @@ import numpy as np
 
 from mfpde.support.arguments import NONE, NUMBER, PATH, require
 from mfpde.support.arrays import Array
+from mfpde.support.words import printable
 from mfpde.verification.comparison.diagnosis import Fit, VisibleError
 from mfpde.verification.comparison.findings import ANCESTORS, DOUBT, Finding, Verdict, overall
 from mfpde.verification.comparison.plan import Plan, plan
@@ -225,7 +226,7 @@ class Comparison:
             f"  slopes, gaps (both with the bias of the step) and iid (n draws from mu_t, n = {self.sizes[-1]}) at "
             f"t = {self.times[-1]:g}; bias, step and z where z is largest; unseen at any time"
         )
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def _settings(self) -> list[str]:
         """How particles were simulated, what they were compared with, and what would have been seen."""

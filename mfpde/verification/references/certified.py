@@ -12,6 +12,7 @@ from mfpde.equation.problem import Problem
 from mfpde.lagrangian.ancestry import descent_at
 from mfpde.support.arguments import shown
 from mfpde.support.arrays import Array
+from mfpde.support.words import printable
 from mfpde.verification.observables import Observable
 
 if TYPE_CHECKING:
@@ -225,4 +226,4 @@ class Reference:
                 lines.append(f"  {said}")
         seconds = sum(seconds for _, _, seconds in self.levels)
         lines.append(f"  {len(self.levels)} runs, {seconds:.3g} s")
-        return "\n".join(lines)
+        return printable("\n".join(lines))

@@ -251,9 +251,7 @@ def _write(file: h5py.File, found: Reference, configuration: Mapping[str, Any] |
     plain = {key: value for key, value in provenance.items() if key != "volatile"}
     file.attrs["provenance"] = hdf5.as_toml(hdf5.as_plain(plain, (), [], []))
 
-    volatile = file.create_group("volatile")
-    for name, value in provenance.get("volatile", {}).items():
-        volatile.attrs[name] = hdf5.as_text(str(value))
+    volatile = hdf5.write_volatile(file, provenance.get("volatile", {}))
     for name, certified in zip(names, found.observables, strict=True):
         _write_observable(file.create_group(name), certified)
 
