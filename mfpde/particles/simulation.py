@@ -183,9 +183,7 @@ def simulate(
     }
     # nobody else goes on from the file, from before it is read to when it is removed
     with nullcontext() if checkpoint is None else held(checkpoint):
-        kept = None
-        if checkpoint is not None:
-            kept = Checkpoint(checkpoint, checkpoint_every, words)
+        kept = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every, words)
         _Blocks(scheme, steps, record, size, start, seeds, kept).complete(workers, progress)
         cloud = record.cloud(steps.times, steps.dt, int(seed), scheme, evaluation)
         if kept is not None:
