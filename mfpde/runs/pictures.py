@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -56,6 +55,8 @@ from mfpde.runs.panels import (
     zoom,
 )
 from mfpde.support.arguments import FLAG, NONE, NUMBER, NUMBERS, PATH, TEXTS, one_of, require
+from mfpde.support.files.beside import temporary_of
+from mfpde.support.files.locks import held
 from mfpde.support.session import drawn_bar
 from mfpde.support.words import one_line
 
@@ -213,16 +214,17 @@ def animate(
     show(frames - 1)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once: no frame jumps
-    temporary = target.with_name(f".{target.stem[:100]}.{secrets.token_hex(4)}{suffix}")
-    try:
-        with drawn_bar(progress, "frames", frames) as change, writer.saving(figure, str(temporary), dpi=100):
-            for i in range(frames):
-                show(i)
-                writer.grab_frame()
-                change(advance=1)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with held(target):
+        temporary = temporary_of(target, suffix)  # which says what is written
+        try:
+            with drawn_bar(progress, "frames", frames) as change, writer.saving(figure, str(temporary), dpi=100):
+                for i in range(frames):
+                    show(i)
+                    writer.grab_frame()
+                    change(advance=1)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

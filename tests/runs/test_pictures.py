@@ -19,6 +19,7 @@ import mfpde as mf
 from mfpde.mesh.record import Result
 from mfpde.mesh.solution import Solution
 from mfpde.runs.pictures import animate, plot, plot_density, plot_dissipation, plot_energy, plot_output
+from mfpde.support.files.beside import temporary_of
 
 
 def network(p: int) -> mf.Problem:
@@ -353,6 +354,13 @@ def test_an_animation_has_one_frame_a_save(solutions, tmp_path, dimension):
         assert image.n_frames == 5
         assert image.info["duration"] == 200
     assert [file.name for file in tmp_path.iterdir()] == ["run.gif"]
+
+
+def test_an_animation_of_any_name_removes_what_a_kill_has_left(solutions, tmp_path):
+    path = tmp_path / ("\N{GRINNING FACE}" * 62 + ".gif")  # 252 bytes
+    temporary_of(path, ".gif").write_bytes(b"half")
+    animate(solutions[1], path, progress=False)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_animation_over_one_axis_with_progress(solutions, tmp_path, capsys):

@@ -378,11 +378,11 @@ def test_long_names_with_one_beginning_are_told_apart(tmp_path):
 
 def test_what_killed_writers_have_left_is_removed_and_nothing_else(path):
     ours = [path.with_name(f".run.h5.{number}.tmp") for number in ("00000000", "deadbeef")]
+    ours.append(path.with_name(".run.h5.0123abcd.tmp.gif"))
     others = [
         ".run.h5.0000.tmp",
         ".run.h50.00000000.tmp",
         ".other.h5.00000000.tmp",
-        ".run.h5.00000000.tmp.gif",
         "run.h5",
     ]
     for file in [*ours, *map(path.with_name, others)]:

@@ -20,14 +20,14 @@ def lock_of(target: Path) -> Path:
     return target.with_name(f".{_stem(target.name)}.lock")
 
 
-def temporary_of(target: Path) -> Path:
-    """A new name beside `target`, from which what is written is moved into place."""
-    return target.with_name(f".{_stem(target.name)}.{secrets.token_hex(4)}.tmp")
+def temporary_of(target: Path, suffix: str = "") -> Path:
+    """A new name beside `target`, from which what is written is moved into place; it ends in `suffix`."""
+    return target.with_name(f".{_stem(target.name)}.{secrets.token_hex(4)}.tmp{suffix}")
 
 
 def remove_temporaries(target: Path) -> None:
     """Remove what runs that were killed have left beside `target`; only for who holds its lock."""
-    ours = re.compile(re.escape(f".{_stem(target.name)}.") + r"[0-9a-f]{8}\.tmp")
+    ours = re.compile(re.escape(f".{_stem(target.name)}.") + r"[0-9a-f]{8}\.tmp(\.\w+)?")
     with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
         for entry in entries:
             if ours.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
