@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,14 +223,14 @@ def _is_done(job: _Job, *, quiet: bool) -> bool:
 def _solution(job: _Job, *, quiet: bool) -> Solution:
     """Compute a run, or go on with it, into its file."""
     import mfpde as mf
-    from mfpde.mesh.options import OPTIONS, Absent
+    from mfpde.mesh.memory import check_run
+    from mfpde.mesh.options import OPTIONS, Absent, RunOptions
     from mfpde.mesh.stream import Stream
-    from mfpde.support.session import check_memory
 
     stream = Stream(job.target, overwrite=job.overwrite, configuration={"toml": job.text})
     if "tolerance" not in job.arguments:  # else the mesh is to be found
         shape = job.problem.grid(job.arguments.get("shape")).shape
-        check_memory(math.prod(shape))
+        check_run(job.problem, RunOptions.of(job.arguments | {"output": stream}))
         saves = job.arguments["save"]
         stream.check_room(saves if isinstance(saves, int) else len(saves) + 2, shape)
     arguments = job.arguments | {"progress": False if quiet else None, "throw": False, "output": stream}

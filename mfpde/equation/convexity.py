@@ -30,17 +30,27 @@ import numpy as np
 
 from mfpde.equation.energy.base import BoundEnergy, BoundSum
 from mfpde.equation.energy.definite import MOST_CELLS, NEGATIVE, ROUNDING, positive_matrix
+from mfpde.equation.energy.kernels import MOST_MODES
 from mfpde.equation.energy.on_grid import GridEnergy
 from mfpde.equation.grid import Grid
 from mfpde.support.arrays import Array
 
-__all__ = ["NO_CERTIFICATE", "convex_on", "no_certificate", "second_variation"]
+__all__ = ["NO_CERTIFICATE", "convex_on", "convexity_memory", "no_certificate", "second_variation"]
 
 
 NO_CERTIFICATE = "no certificate:"
 """How it is said that an optimality gap would certify nothing."""
 LANCZOS_STEPS = 80
 """Steps of the process that looks for negative curvature."""
+LEAST_STEPS, MOST_NUMBERS = 10, 2**25
+"""Steps that it takes on any mesh, and numbers that its vectors have in all beyond those."""
+TRANSFORM = 4
+"""Arrays of numbers that a transform of one takes, the samples and the spectrum included; of a line its differences
+as well."""
+FEW_CELLS = 8
+"""Cells along each axis of the mesh that tells what will be known."""
+ROWS = 8
+"""Vectors of that process that room is made for at a time: a kernel that is negative shows in the first."""
 MOST_COLUMNS = 512
 """Cells of a matrix that is made column by column, an evaluation on the mesh each."""
 MOST_FEATURES = 1024
@@ -137,6 +147,29 @@ def second_variation(
     return difference
 
 
+def convexity_memory(bound: BoundEnergy, grid: Grid, *, free_mass: bool) -> float:
+    """The bytes that `convex_on` takes besides a plan, at most, as far as a coarse mesh tells.
+
+    Whether the second variation is known to be positive is asked on a mesh of few cells; on the mesh itself that costs
+    transforms of up to `MOST_MODES` numbers.
+    """
+    unknown = [part for part in bound.parts if part.convex is not True]
+    if not bound.lyapunov or not unknown:
+        return 0.0
+    few = Grid(grid.axes, tuple(min(n, FEW_CELLS) for n in grid.shape))
+    known = all(part.sign_on(few, free_mass) > 0 for part in unknown)
+    # the first torus that is looked at has twice the cells along each axis, the last one eight times
+    modes = min(MOST_MODES, (2 if known else 8) ** grid.dimension * grid.size)
+    arrays = TRANSFORM + (2 if grid.dimension == 1 else 0)
+    transforms = 8.0 * arrays * modes if any(part.direct for part in unknown) else 0.0
+    if known:
+        return transforms
+    rows = ROWS
+    if not any(part.convex is False for part in unknown):
+        rows = min(LANCZOS_STEPS, max(LEAST_STEPS, MOST_NUMBERS // grid.size)) + 1
+    return max(transforms, 8.0 * (rows + 8) * grid.size + bound.memory(grid).working)
+
+
 @np.errstate(all="ignore")
 def _negative_curvature(plan: GridEnergy, mu: Array, quadratic: bool, free_mass: bool) -> bool:
     """Whether a Lanczos process finds a direction of negative curvature; its Ritz values lie within the spectrum."""
@@ -150,13 +183,13 @@ def _negative_curvature(plan: GridEnergy, mu: Array, quadratic: bool, free_mass:
     # what differences of V carry of round-off
     differences = closed is None and not quadratic
     noise = (1e-10 * math.sqrt(n) * grid.cell_volume if differences else 1e-14) * float(np.max(np.abs(V)))
-    steps = min(n - 1, LANCZOS_STEPS, max(10, 2**25 // n))
+    steps = min(n - 1, LANCZOS_STEPS, max(LEAST_STEPS, MOST_NUMBERS // n))
     uniform = np.full(n, n**-0.5)
     scale = float(np.linalg.norm(K(uniform.reshape(grid.shape))))
     if not np.isfinite(scale):
         return False
-    # the constant comes first, so that all others have mass 0
-    basis = np.zeros((steps + 1, n))
+    # the constant comes first, so that all others have mass 0; there is room for as many as there are
+    basis = np.zeros((min(steps + 1, ROWS), n))
     if not free_mass:
         basis[0] = uniform
     projected = np.zeros((steps, steps))
@@ -168,6 +201,8 @@ def _negative_curvature(plan: GridEnergy, mu: Array, quadratic: bool, free_mass:
         size = float(np.linalg.norm(vector))
         if size <= 1e-8 * before:  # an invariant subspace
             break
+        if j + 1 == len(basis):
+            basis.resize((min(steps + 1, j + 1 + ROWS), n), refcheck=False)  # in place, as nothing else sees it
         basis[j + 1] = vector / size
         vector = K(basis[j + 1].reshape(grid.shape)).ravel()
         if not np.isfinite(vector).all():  # V has no values where the density is a little below 0: nothing is known

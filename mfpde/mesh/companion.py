@@ -31,7 +31,7 @@ from mfpde.mesh.solver import Solver
 from mfpde.support.arrays import Array
 from mfpde.support.words import one_line
 
-__all__ = ["LOOSER", "Companion", "coarsened", "functionals", "looser", "start_error"]
+__all__ = ["LOOSER", "NODES", "Companion", "coarsened", "functionals", "looser", "start_error"]
 
 LOOSER = 8.0
 """By what the tolerance of a step is multiplied: steps of third order then are twice as long."""

@@ -206,6 +206,7 @@ def step_doubling(
     whole = method.step(flow, start, length, at, first_rate)
     if whole.mu is None:
         return whole
+    whole.end = None  # its potential is not asked for
     half = method.step(flow, start, 0.5 * length, at.part(0.0, 0.5), first_rate)
     if half.mu is None:
         return Outcome(None, bound=2 * half.bound)

@@ -22,7 +22,7 @@ from mfpde.mesh.schemes import ScharfetterGummel, Scheme, Weno5
 from mfpde.support.arrays import Array
 from mfpde.support.threads import one_blas_thread
 
-__all__ = ["Outlook", "coldest", "default_method", "default_scheme", "mean_peclet", "outlook"]
+__all__ = ["Outlook", "coldest", "default_method", "default_scheme", "mean_peclet", "outlook", "settled_method"]
 
 
 DIFFUSION_IS_STIFF = 0.2
@@ -34,6 +34,8 @@ MOST_EXPLICIT_STEPS = 2000.0
 OVERWHELMING = 10.0
 """Cell Peclet number from which on the most explicit steps grow with it: there fluxes of second order smear what they
 transport by five times the diffusion of the problem."""
+UNSPLIT = ExponentialSSPRK3(), "third order, unsplit"
+"""The time stepping where nothing speaks against it."""
 MESHES: dict[int, tuple[int, ...]] = {1: (400,), 2: (32, 32), 3: (16, 16, 16), 4: (10, 10, 10, 10)}
 """On what mesh a problem is looked at, by dimension: not the run's, or the choice would flip where that is refined."""
 DENSE_MESHES: dict[int, tuple[int, ...]] = {3: (11, 11, 11), 4: (6, 6, 6, 6)}
@@ -198,7 +200,17 @@ def default_method(problem: Problem, grid: Grid, scheme: Scheme, t_end: float | 
     `ImplicitStrang` for `ScharfetterGummel`. Otherwise `ExponentialSSPRK3` where it applies, unless diffusion is stiff:
     then, and for reinjection, the free-energy reaction and terms of the problem's own, `Strang`.
     """
-    tau = coldest(problem, t_end)
+    settled = settled_method(problem, scheme, t_end)
+    if settled is not None:
+        return settled
+    mean = mean_peclet(problem, grid, coldest(problem, t_end))
+    if mean < DIFFUSION_IS_STIFF:
+        return Strang(), f"diffusion is stiff: mean cell Peclet number {mean:.2g}"
+    return UNSPLIT
+
+
+def settled_method(problem: Problem, scheme: Scheme, t_end: float | None = None) -> tuple[Method, str] | None:
+    """The same where nothing on the mesh has to be looked at; None where it is `Strang` or `ExponentialSSPRK3`."""
     if problem.terms:
         return Strang(), "terms of the problem's own"
     if isinstance(scheme, ScharfetterGummel):
@@ -207,8 +219,4 @@ def default_method(problem: Problem, grid: Grid, scheme: Scheme, t_end: float | 
         return Strang(), "reinjection"
     if problem.reacts and problem.reaction is Reaction.FREE_ENERGY and not problem.noiseless:
         return Strang(), "free-energy reaction"
-    if tau > 0.0:
-        mean = mean_peclet(problem, grid, tau)
-        if mean < DIFFUSION_IS_STIFF:
-            return Strang(), f"diffusion is stiff: mean cell Peclet number {mean:.2g}"
-    return ExponentialSSPRK3(), "third order, unsplit"
+    return None if coldest(problem, t_end) > 0.0 else UNSPLIT

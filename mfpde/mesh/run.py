@@ -26,6 +26,7 @@ from mfpde.mesh.conclusion import conclude, decays, notes_of
 from mfpde.mesh.controllers import Controller
 from mfpde.mesh.energy_errors import known_minimum
 from mfpde.mesh.kinds import PARTS
+from mfpde.mesh.memory import check_run
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.implicit import Potential
 from mfpde.mesh.options import RunOptions
@@ -48,7 +49,7 @@ from mfpde.support.arguments import (
 )
 from mfpde.support.arrays import Array
 from mfpde.support.saves import same_time, save_times
-from mfpde.support.session import check_memory, interruptible, progress_bar
+from mfpde.support.session import interruptible, progress_bar
 from mfpde.support.threads import thread_limit
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def solve(
 def _prepared(problem: Problem, options: RunOptions, stream: Stream | None, notes: Sequence[str] = ()) -> Integration:
     """One run on one mesh, ready to begin."""
     cells = problem.grid(options.shape).size if isinstance(problem, Problem) else 1  # the solver refuses anything else
-    check_memory(cells)
+    check_run(problem, options)
     parts = {name: getattr(options, name) for name in ("scheme", "method", "controller", "t_end", "algebra")}
     with thread_limit(options.threads, cells):
         solver = Solver(problem, options.shape, **parts)

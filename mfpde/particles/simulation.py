@@ -41,8 +41,9 @@ from mfpde.support.arguments import (
 )
 from mfpde.support.arrays import Array
 from mfpde.support.files.locks import held
+from mfpde.support.memory import check_memory
 from mfpde.support.saves import MOST_SAVES
-from mfpde.support.session import check_memory, progress_bar
+from mfpde.support.session import progress_bar
 from mfpde.support.threads import one_blas_thread
 
 __all__ = ["Steps", "check_cloud", "initial_positions", "make_steps", "simulate"]

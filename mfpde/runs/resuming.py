@@ -17,6 +17,7 @@ from mfpde.mesh.algebra import Algebra
 from mfpde.mesh.conclusion import conclude
 from mfpde.mesh.controllers import Controller
 from mfpde.mesh.kinds import LIMITS, PARTS
+from mfpde.mesh.memory import check_run
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.options import RunOptions
 from mfpde.mesh.provenance import versions
@@ -32,7 +33,7 @@ from mfpde.runs.loading import load
 from mfpde.support.arguments import NONE, NUMBER, PATH, numbers, one_of, require, shown, whole
 from mfpde.support.files.locks import held
 from mfpde.support.saves import MOST_SAVES, contradiction, distinct_times, nearest, same_time, save_times
-from mfpde.support.session import check_memory, warn
+from mfpde.support.session import warn
 from mfpde.support.threads import thread_limit
 from mfpde.support.words import one_line, printable
 
@@ -146,11 +147,12 @@ def resume(
             tolerance=configuration.get("tolerance"),
             estimate=configuration.get("estimate", True) is True,
         )
-        check_memory(solution.grid.size)
+        stream = _stream(output, path, configuration)
+        parts = {**made, "shape": solution.grid.shape, "save": [0.0, *targets], "output": stream}
+        check_run(problem, dataclasses.replace(options, **parts))
         with thread_limit(threads, solution.grid.size):
             solver = Solver(problem, solution.grid.shape, **made, algebra=algebra)
             solver.init(state)
-            stream = _stream(output, path, configuration)
             run = Integration(solver, state, targets, options, stream, history=solution)
         solution = run.complete()
     return conclude(solution, throw=throw, stacklevel=3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import signal
 import sys
 import threading
@@ -13,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from mfpde.support.arguments import shown
 from mfpde.support.words import one_line, printable
 
 if TYPE_CHECKING:
@@ -23,9 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MOST_THREADS",
     "RunWarning",
-    "WORKING_ARRAYS",
     "budget_bar",
-    "check_memory",
     "drawn_bar",
     "interruptible",
     "progress_bar",
@@ -50,39 +46,6 @@ def warn(text: str, stacklevel: int = 2) -> None:
     """Warn of something in a run, which is not lost where standard error is closed."""
     with contextlib.suppress(OSError, ValueError):
         warnings.warn(printable(text), RunWarning, stacklevel=stacklevel)
-
-
-WORKING_ARRAYS = 20
-"""Arrays of the mesh's size that a run works with at most: 13 for `ExponentialSSPRK3`, 18 for implicit steps."""
-
-
-def check_memory(count: int, arrays: int = WORKING_ARRAYS, what: str = "cells") -> None:
-    """Refuse what does not fit into memory, rather than be killed: so many arrays of a number a cell (or a particle).
-
-    Raises
-    ------
-    MemoryError
-        With the number that would fit.
-    """
-    memory = _memory()
-    needed = min(8 * count * arrays, 2**900)
-    if memory is not None and needed > memory:
-        raise MemoryError(
-            f"{shown(count)} {what} need about {needed / 2**30:.3g} GiB of memory, there are {memory / 2**30:.3g} GiB; "
-            f"use at most {memory // (8 * arrays)} {what}"
-        )
-
-
-def _memory() -> int | None:
-    """Bytes of memory that this process may have, as far as that can be known."""
-    limits = []
-    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
-        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    # of a container, version 2 and version 1 of control groups; "max" is no limit
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError), open(name, encoding="ascii") as file:
-            limits.append(int(file.read()))
-    return min(limits, default=None)
 
 
 @contextlib.contextmanager

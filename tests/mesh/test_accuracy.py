@@ -14,11 +14,11 @@ from scipy import stats
 from shared import assert_same_solution, invoke
 
 import mfpde as mf
-from mfpde.mesh import accuracy
+from mfpde.mesh import accuracy, memory
 from mfpde.mesh.first_mesh import FEWEST, first_mesh
+from mfpde.mesh.memory import run_memory
 from mfpde.mesh.options import RunOptions
 from mfpde.mesh.run import Integration, solve
-from mfpde.support import session
 
 PAIR = {"centres": [[-1.0, -1.0], [1.0, 1.0]]}
 ONE = {"centres": [[0.5, 1.0]], "weights": [1.0]}
@@ -266,15 +266,17 @@ def test_a_budget_that_ends_before_the_first_mesh_gives_what_it_has():
 
 
 def test_memory_that_ends_gives_the_best_run_and_says_so(monkeypatch):
-    most = 8 * session.WORKING_ARRAYS * 3000
-    monkeypatch.setattr(session, "_memory", lambda: most)
+    problem = mf.problems.gaussian_bumps(**PAIR)
+    most = run_memory(problem, RunOptions(save=2, estimate=True), problem.grid((3000 // 50, 50))).total
+    monkeypatch.setattr(memory, "SMALL", 0)
+    monkeypatch.setattr(memory, "available", lambda: most)
     with pytest.warns(mf.RunWarning, match="was not reached.* GiB of memory"):
-        solution = sought(mf.problems.gaussian_bumps(**PAIR), 1e-5, t_end=0.2, save=2)
+        solution = sought(problem, 1e-5, t_end=0.2, save=2)
     assert solution.result is mf.Result.NOT_REACHED
     assert solution.grid.size <= 3000
-    monkeypatch.setattr(session, "_memory", lambda: 8 * session.WORKING_ARRAYS * 100)
-    with pytest.raises(MemoryError, match="use at most 100 cells"):
-        sought(mf.problems.gaussian_bumps(**PAIR), 1e-3)
+    monkeypatch.setattr(memory, "available", lambda: 2**20)
+    with pytest.raises(MemoryError, match="use a coarser mesh"):
+        sought(problem, 1e-3)
 
 
 # ----- what the user watches

@@ -12,8 +12,10 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
+from mfpde.mesh import memory
+from mfpde.mesh.memory import run_memory
+from mfpde.mesh.options import RunOptions
 from mfpde.mesh.record import Result
-from mfpde.support import session
 
 
 def small(**changes) -> mf.Problem:
@@ -172,14 +174,16 @@ def test_a_box_that_cannot_be_extended_keeps_the_run(place, tmp_path):
 
 
 def test_memory_that_is_not_there_is_named_before_it_is_taken(monkeypatch):
-    monkeypatch.setattr(session, "_memory", lambda: 2**20)
-    most = 2**20 // (8 * session.WORKING_ARRAYS)
-    with pytest.raises(MemoryError, match=rf"10000 cells need about .* GiB of memory, .*use at most {most} cells"):
-        mf.solve(mf.problems.three_gaussians(), (100, 100), progress=False)
-    monkeypatch.setattr(session, "_memory", lambda: None)
-    mf.solve(mf.problems.three_gaussians(), (30, 40), t_end=1e-3, progress=False)
-    monkeypatch.undo()
-    assert session._memory() > 2**27
+    problem = mf.problems.three_gaussians()
+    there = int(run_memory(problem, RunOptions(estimate=False), problem.grid((70, 70))).total)
+    monkeypatch.setattr(memory, "available", lambda: there)
+    mf.solve(problem, (30, 40), t_end=1e-3, progress=False)  # so few that nobody asks
+    monkeypatch.setattr(memory, "SMALL", 0)
+    message = r"10000 cells and 11 saved densities \(.*\) need about .* GiB of memory, there are .* GiB .*; "
+    with pytest.raises(MemoryError, match=message + r"use at most (69 x 69|70 x 70) cells"):
+        mf.solve(problem, (100, 100), progress=False)
+    monkeypatch.setattr(memory, "available", lambda: None)
+    mf.solve(problem, (30, 40), t_end=1e-3, progress=False)
 
 
 @pytest.mark.parametrize(

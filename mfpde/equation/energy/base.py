@@ -24,6 +24,7 @@ import numpy as np
 from mfpde.equation.energy.on_grid import GridEnergy, GridSum
 from mfpde.equation.grid import Axis, Grid
 from mfpde.support.arrays import Array
+from mfpde.support.memory import Memory
 
 __all__ = [
     "BoundEnergy",
@@ -31,6 +32,7 @@ __all__ = [
     "Capability",
     "Energy",
     "EnergySum",
+    "FUNCTION_ARRAYS",
     "Last",
     "MEMORY_LIMIT",
     "Source",
@@ -44,6 +46,8 @@ __all__ = [
 
 MEMORY_LIMIT = 2**30
 """Bytes above which a dense matrix is refused by name."""
+FUNCTION_ARRAYS = 8
+"""Arrays like its result that a function of the user's is taken to make on its way."""
 DIFFERENCE = 1e-4
 """Step in the response, relative to its size, of the differences that stand in for a second derivative."""
 
@@ -207,6 +211,8 @@ class BoundEnergy(ABC):
         True, `mfpde.equation.convexity` looks at the mesh.
     quadratic : bool
         Whether V is known to be affine in the measure.
+    is_external : bool
+        Whether it is an external potential, which on a mesh is added to others.
     offset : float
         The size of the constants in E. Near a minimum of 0 the other terms cancel them, and E is as uncertain as
         these are rounded.
@@ -220,6 +226,7 @@ class BoundEnergy(ABC):
     lyapunov: bool = True
     convex: bool | None = None
     quadratic: bool = False
+    is_external: bool = False
 
     @property
     def label(self) -> str:
@@ -390,6 +397,13 @@ class BoundEnergy(ABC):
     def on(self, grid: Grid) -> GridEnergy:
         """The energy on a grid over the same axes."""
         raise NotImplementedError(f"{self.label} has no values on a mesh")
+
+    def memory(self, grid: Grid) -> Memory:
+        """What `on` will take on a grid, in bytes: known before anything is made, so that nothing dies for want of it.
+
+        A class that does not say is taken to keep 2 arrays of the mesh's size and to need 8 besides.
+        """
+        return Memory.arrays(grid.size, 2, FUNCTION_ARRAYS, FUNCTION_ARRAYS)
 
     # what a kind of energy implements; `source` is (points, weights) of the measure where `direct`
 
@@ -568,6 +582,23 @@ class BoundSum(BoundEnergy):
         """The sum on a grid; external potentials are added up once."""
         self._check_grid(grid)
         return GridSum(grid, [part.on(grid) for part in self._parts])
+
+    def memory(self, grid: Grid) -> Memory:
+        """Of all summands: they are made one after the other, and external potentials become one."""
+        kept = making = working = 0.0
+        external = others = 0
+        for part in self._parts:
+            needs = part.memory(grid)
+            making = max(making, kept + needs.kept + needs.making)
+            kept += needs.kept
+            working = max(working, needs.working)
+            external += part.is_external
+            others += not part.is_external
+        array = 8.0 * grid.size
+        final = kept + array * (others > 1) - array * max(external - 1, 0)
+        # the sum of external potentials is made of copies of all
+        making = max(making, kept + array * (external + 1 if external else 0))
+        return Memory(final, max(making - final, 0.0), working)
 
     def __repr__(self) -> str:
         return " + ".join(repr(part) for part in self._parts)

@@ -9,8 +9,9 @@ import numpy as np
 
 from mfpde.equation.grid import Grid
 from mfpde.support.arrays import Array
+from mfpde.support.memory import Memory
 
-__all__ = ["FFT_FROM", "along", "convolution", "fft_differences"]
+__all__ = ["FFT_FROM", "along", "convolution", "convolution_memory", "fft_differences", "fft_size"]
 
 FFT_FROM = 1024
 """Cells along an axis from which a translation-invariant factor is applied by FFT instead of a dense matrix."""
@@ -26,15 +27,20 @@ def along(matrix: Array, i: int) -> Callable[[Array], Array]:
     return apply
 
 
-def fft_differences(grid: Grid, i: int) -> Array:
-    """The differences theta_i - theta'_i that occur on a grid, in the order of a circular convolution."""
+def fft_size(grid: Grid, i: int) -> int:
+    """How many differences occur along an axis of a grid: those of a circle, padded where the axis is none."""
     import scipy.fft
 
-    n, h = grid.shape[i], grid.spacing[i]
+    n = grid.shape[i]
+    return n if grid.axes[i].periodic else int(scipy.fft.next_fast_len(2 * n - 1, real=True))
+
+
+def fft_differences(grid: Grid, i: int) -> Array:
+    """The differences theta_i - theta'_i that occur on a grid, in the order of a circular convolution."""
+    n, h, size = grid.shape[i], grid.spacing[i], fft_size(grid, i)
     if grid.axes[i].periodic:
         j = np.arange(n)
         return h * np.where(j <= n // 2, j, j - n).astype(float)
-    size = scipy.fft.next_fast_len(2 * n - 1, real=True)
     j = np.arange(size)
     # the middle entries touch nothing; the difference there is any that occurs
     return h * np.where(j < n, j, np.where(j > size - n, j - size, 0)).astype(float)
@@ -58,6 +64,25 @@ def convolution(samples: Array, axes: tuple[int, ...], shape: tuple[int, ...]) -
 
 FFT_ENTRIES = 2**16
 """Entries transformed at once: about as many complex numbers as fit a second-level cache."""
+
+
+def convolution_memory(sizes: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]) -> Memory:
+    """What `convolution` will take for samples of so many `sizes`, in bytes, its result included.
+
+    While it is made: the differences, the samples and what a function makes of them on its way, and their transform.
+    """
+    cells, samples = math.prod(shape), math.prod(sizes)
+    spectrum = samples // sizes[-1] * (sizes[-1] // 2 + 1)
+    making = 8.0 * ((5 if len(sizes) == 1 else 3) * samples + 2 * spectrum)
+    if len(axes) == 1:
+        # lines are padded, transformed and brought back a few at a time
+        lines = max(8, FFT_ENTRIES // sizes[0]) if cells > shape[axes[0]] else 1
+        return Memory(8.0 * spectrum, making, 8.0 * (cells + 3.5 * lines * sizes[0]))
+    rows, waves = cells // shape[-1], sizes[-1] // 2 + 1
+    image = 2.0 * rows * waves
+    width = max(4, FFT_ENTRIES * waves // spectrum // 4 * 4)
+    between = 3 * 2.0 * width * spectrum / waves
+    return Memory(8.0 * (spectrum + image + cells), making, 8.0 * max(between, 4.0 * FFT_ENTRIES))
 
 
 def _convolution_along(spectrum: Array, size: int, axis: int) -> Callable[[Array], Array]:

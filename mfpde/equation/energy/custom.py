@@ -20,6 +20,7 @@ from mfpde.equation.energy.on_grid import GridEnergy, prepared_output
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import read_only, shown
 from mfpde.support.arrays import Array
+from mfpde.support.memory import Memory
 from mfpde.support.registry import plain
 
 __all__ = ["MeshEnergy", "PointEnergy"]
@@ -31,6 +32,14 @@ class _Stated(Energy):
     convex: bool | None = None
     quadratic: bool = False
     lyapunov: bool = True
+
+    def evaluation_bytes(self, grid: Grid) -> float:
+        """Bytes that an evaluation on a mesh takes besides V, at most; by default those of 4 arrays of its size.
+
+        A run that does not fit into memory is refused before it begins. Override it where yours take more:
+        ``24 * grid.size**2`` for three matrices of all pairs of cells.
+        """
+        return 32.0 * grid.size
 
     def _statements(self) -> tuple[bool | None, bool, bool]:
         """`convex`, `quadratic` and `lyapunov`, each one of what it can be."""
@@ -149,6 +158,11 @@ class BoundMeshEnergy(BoundEnergy):
         """The energy on a grid."""
         self._check_grid(grid)
         return OnMesh(self, grid)
+
+    def memory(self, grid: Grid) -> Memory:
+        """What the user's class says of an evaluation; while it is checked some arrays besides."""
+        own = self.source.evaluation_bytes(grid)
+        return Memory(0.0, 8.0 * 8 * grid.size + own, 8.0 * grid.size + own)
 
     def __repr__(self) -> str:
         return repr(self.source)
@@ -357,6 +371,11 @@ class BoundPointEnergy(BoundEnergy):
         """The energy on a grid, whose centres of cells are its points."""
         self._check_grid(grid)
         return PointsOnGrid(self, grid)
+
+    def memory(self, grid: Grid) -> Memory:
+        """The points of the mesh, the measure as its own response, and what the user's class says."""
+        d, size = grid.dimension, 8.0 * grid.size
+        return Memory(d * size, 2 * size, (2 * d + 4) * size + self.source.evaluation_bytes(grid))
 
     def __repr__(self) -> str:
         return repr(self.source)

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mfpde.equation.energy.base import BoundEnergy, Energy, Source, axis_positions, central_difference, difference_step
+from mfpde.equation.energy.base import (
+    FUNCTION_ARRAYS,
+    BoundEnergy,
+    Energy,
+    Source,
+    axis_positions,
+    central_difference,
+    difference_step,
+)
 from mfpde.equation.energy.gradients import check_gradient
 from mfpde.equation.energy.on_grid import ExternalOnGrid
 from mfpde.equation.finite import cell_not_finite
@@ -15,6 +23,7 @@ from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import entries, function, real, shown, values_of
 from mfpde.support.arrays import Array
 from mfpde.support.callables import slopes_of, values_at
+from mfpde.support.memory import Memory
 
 __all__ = ["BoundExternal", "Confinement", "External"]
 
@@ -135,6 +144,7 @@ class BoundExternal(BoundEnergy):
 
     convex = True
     quadratic = True
+    is_external = True
 
     def __init__(self, source: External, axes: tuple[Axis, ...]) -> None:
         self.axes = axes
@@ -187,6 +197,10 @@ class BoundExternal(BoundEnergy):
         if where := cell_not_finite(values, grid):
             raise ValueError(f"the external potential is {where}; it must be finite inside the box")
         return ExternalOnGrid(grid, values, self._source.constant)
+
+    def memory(self, grid: Grid) -> Memory:
+        """One array of the mesh's size, and while it is made what the function takes."""
+        return Memory.arrays(grid.size, 1, FUNCTION_ARRAYS)
 
     def __repr__(self) -> str:
         return repr(self._source)

@@ -10,7 +10,10 @@ import numpy as np
 
 from mfpde.support.arrays import Array
 
-__all__ = ["AxisFactor", "CosineFactor", "LinearFactor", "OneFactor", "gauss_legendre", "golden_points"]
+__all__ = ["BLOCK", "AxisFactor", "CosineFactor", "LinearFactor", "OneFactor", "gauss_legendre", "golden_points"]
+
+BLOCK = 4096
+"""Points at which features are made at once: of 300 nodes that are 10 MB, some times over."""
 
 
 class AxisFactor(ABC):
@@ -27,6 +30,11 @@ class AxisFactor(ABC):
         """The number of features."""
         return self.signs.size
 
+    @property
+    def width(self) -> int:
+        """Numbers that each point takes while the features there are made."""
+        return 4 * self.rank
+
     @abstractmethod
     def values(self, x: Array) -> Array:
         """The features at x (n,): shape ``(rank, n)``."""
@@ -34,6 +42,15 @@ class AxisFactor(ABC):
     @abstractmethod
     def derivatives(self, x: Array) -> Array:
         """Their derivatives at x (n,): shape ``(rank, n)``."""
+
+    def table(self, x: Array) -> Array:
+        """`values` at the centres of an axis, which may be many: block by block, so that little else is in memory."""
+        if x.size <= BLOCK:
+            return np.ascontiguousarray(self.values(x))
+        table = np.empty((self.rank, x.size))
+        for start in range(0, x.size, BLOCK):
+            table[:, start : start + BLOCK] = self.values(x[start : start + BLOCK])
+        return table
 
 
 class OneFactor(AxisFactor):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfpde.equation.energy.base import (
+    FUNCTION_ARRAYS,
     MEMORY_LIMIT,
     BoundEnergy,
     Capability,
@@ -27,10 +29,13 @@ from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import function, numbers, read_only, shown, values_of
 from mfpde.support.arrays import Array
 from mfpde.support.callables import on_shape, slopes_of
+from mfpde.support.memory import Memory
 from mfpde.support.threads import product
 
 __all__ = ["Features", "FeaturesOnGrid", "LossForm", "QuadraticForm", "ResponseForm", "check_loss", "check_memory"]
 
+BLOCK = 2**17
+"""Values of features that are asked for at once on a mesh, 1 MB, in at least one layer of cells."""
 MOST_CHECKED = 64
 """Features whose gradients are looked at one by one."""
 
@@ -297,12 +302,25 @@ class BoundFeatures(BoundEnergy):
         """The features at the centres of a grid."""
         self._check_grid(grid)
         check_memory(self.response_size, grid.size, "use a coarser mesh or fewer features")
-        matrix = np.array(self._shaped(values_of(self._source.values, *grid.mesh()), grid.shape))
+        matrix = np.empty((self.response_size, *grid.shape))
+        # a slab of the first axis at a time: what a function makes on its way may be tens of times what it returns
+        first, *others = grid.mesh()
+        thick = max(1, BLOCK // (self.response_size * (grid.size // grid.shape[0])))
+        for start in range(0, grid.shape[0], thick):
+            slab = matrix[:, start : start + thick]
+            values = values_of(self._source.values, first[start : start + thick], *others)
+            slab[...] = self._shaped(values, slab.shape[1:])
         if where := cell_not_finite(matrix, grid):
             raise ValueError(f"some features are not finite at the centres of the grid: {where}")
         return FeaturesOnGrid(
             grid, matrix.reshape(self.response_size, -1), self._form, description=f"{self.response_size} features"
         )
+
+    def memory(self, grid: Grid) -> Memory:
+        """A number for each feature and cell; while it is made a truth value for each, and what the function takes."""
+        entries = self.response_size * grid.size
+        slab = min(entries, max(BLOCK, entries // grid.shape[0]))
+        return Memory(8.0 * entries, entries + 8.0 * 2 * FUNCTION_ARRAYS * slab)
 
     def __repr__(self) -> str:
         return repr(self._source)
@@ -418,6 +436,19 @@ class FeaturesOnGrid(GridEnergy):
             self._shape = tuple(grid.shape[i] for i in order)
             self._copy = np.empty(self._shape)
             self._back = tuple(int(i) for i in np.argsort(order))
+
+    @staticmethod
+    def memory(grid: Grid, features: int, outputs: int, outer: tuple[int, ...]) -> Memory:
+        """What a plan of so many features and outputs takes, in bytes, the making of its arguments apart."""
+        n_outer = math.prod(grid.shape[i] for i in outer)
+        n_inner = grid.size // n_outer
+        order = outer + tuple(i for i in range(grid.dimension) if i not in outer)
+        fast = bool(outer) and outer == tuple(range(grid.dimension - len(outer), grid.dimension))
+        mixed = not fast and order != tuple(range(grid.dimension))
+        amplitudes = 2.0 * outputs * n_outer if outer else 0.0
+        # what is reduced over the outer axes, and the weights of the inner cells
+        between = 2.0 * outputs * n_inner if outer else 0.0
+        return Memory(8.0 * (features * n_inner + amplitudes + (grid.size if mixed else 0)), 0.0, 8.0 * between)
 
     def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
         """V, E and the response of a density, by products with the features' matrix; V is written to `out` if there."""

@@ -11,12 +11,13 @@ import numpy as np
 
 from mfpde.equation.energy.base import BoundEnergy, BoundSum, Energy, Last, Source, in_chunks
 from mfpde.equation.energy.external import BoundExternal, External
-from mfpde.equation.energy.factors import AxisFactor
+from mfpde.equation.energy.factors import BLOCK, AxisFactor
 from mfpde.equation.energy.kernels import BoundKernel, Kernel
 from mfpde.equation.energy.on_grid import GridEnergy, prepared_output
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import numbers, real, shown
 from mfpde.support.arrays import Array
+from mfpde.support.memory import Memory
 from mfpde.support.threads import product
 
 __all__ = ["BoundDirect", "Discrepancy", "Interaction"]
@@ -305,6 +306,18 @@ class BoundProductForm(BoundEnergy):
         self._check_grid(grid)
         return ProductFormOnGrid(self, grid)
 
+    def memory(self, grid: Grid) -> Memory:
+        """The tables of the factors along each axis, twice where cells follow, and what lies between two axes."""
+        ranks, shape, d = self.products.ranks, grid.shape, grid.dimension
+        tables = sum(rank * n for rank, n in zip(ranks, shape, strict=True))
+        turned = sum(rank * n for rank, n in zip(ranks[:-1], shape[:-1], strict=True))
+        between = sum(math.prod(ranks[: i + 1]) * math.prod(shape[i + 1 :]) for i in range(d - 1))
+        back = sum(math.prod(ranks[:i]) * math.prod(shape[i:]) for i in range(1, d))
+        features = math.prod(ranks)
+        kept = 8.0 * (tables + turned + between + back + features)
+        making = max(factor.width * min(n, BLOCK) for factor, n in zip(self.products.factors, shape, strict=True))
+        return Memory(kept, 8.0 * making, 8.0 * 4 * features)
+
     @property
     def label(self) -> str:
         """What it is made of."""
@@ -323,9 +336,7 @@ class ProductFormOnGrid(GridEnergy):
         self.grid, self.response_size, self._bound = grid, bound.response_size, bound
         features = bound.products
         self._coefficients, self._target, self._index = bound.coefficients, bound.target, features.index
-        self._tables = [
-            np.ascontiguousarray(factor.values(grid.centres(i))) for i, factor in enumerate(features.factors)
-        ]
+        self._tables = [factor.table(grid.centres(i)) for i, factor in enumerate(features.factors)]
         ranks, shape = features.ranks, grid.shape
         self._full = np.zeros(math.prod(ranks))
         # along axis i an array is seen as (outer, n_i, inner): outer features done, inner cells to do
@@ -404,19 +415,19 @@ def expansion(table: Array, outer: int, n: int, inner: int, keep: bool) -> Calla
     """(outer, r, inner) -> (outer, n, inner) by the transposed table."""
     r, cells = table.shape[0], outer * n * inner
     buffer = np.empty((outer, n, inner)) if keep else np.empty(0)
-    column = np.ascontiguousarray(table.T)
 
     def into(out: Array | None) -> Array:
         return buffer if out is None else out
 
-    if outer == 1 and r == 1 and inner > 1:  # an amplitude: an outer product, written once
-        return lambda x, out: np.multiply(column, x.reshape(1, inner), out=into(out).reshape(n, inner))
     if outer == 1 and inner == 1:
         return lambda x, out: np.dot(x.reshape(r), table, into(out).reshape(n))
-    if outer == 1:
-        return lambda x, out: product(column, x.reshape(r, inner), cells, into(out).reshape(n, inner))
     if inner == 1:
         return lambda x, out: product(x.reshape(outer, r), table, cells, into(out).reshape(outer, n))
+    column = np.ascontiguousarray(table.T)
+    if outer == 1 and r == 1:  # an amplitude: an outer product, written once
+        return lambda x, out: np.multiply(column, x.reshape(1, inner), out=into(out).reshape(n, inner))
+    if outer == 1:
+        return lambda x, out: product(column, x.reshape(r, inner), cells, into(out).reshape(n, inner))
     return lambda x, out: product(column, x.reshape(outer, r, inner), cells, into(out).reshape(outer, n, inner))
 
 
@@ -494,6 +505,10 @@ class BoundDirect(BoundEnergy):
         """The interaction on a grid."""
         self._check_grid(grid)
         return DirectOnGrid(self, grid)
+
+    def memory(self, grid: Grid) -> Memory:
+        """What the operator of the kernel takes."""
+        return self.kernel.memory(grid)
 
     def __repr__(self) -> str:
         return f"{self.name}: no factorisation, direct sums over points"

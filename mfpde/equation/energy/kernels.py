@@ -18,9 +18,16 @@ import numpy as np
 
 from mfpde.equation.energy.axis_kernels import OTHERS, AxisKernel, AxisKernelOnAxis
 from mfpde.equation.energy.base import MEMORY_LIMIT, axis_positions, central_difference, difference_step
-from mfpde.equation.energy.convolution import FFT_FROM, along, convolution, fft_differences
+from mfpde.equation.energy.convolution import (
+    FFT_FROM,
+    along,
+    convolution,
+    convolution_memory,
+    fft_differences,
+    fft_size,
+)
 from mfpde.equation.energy.definite import MOST_CELLS, positive_matrix, sign_of_spectrum
-from mfpde.equation.energy.factors import AxisFactor, OneFactor
+from mfpde.equation.energy.factors import BLOCK, AxisFactor, OneFactor
 from mfpde.equation.energy.gradients import PLACES, check_gradient, probe_points
 from mfpde.equation.energy.nystrom import nystrom_factor
 from mfpde.equation.grid import Axis, Grid
@@ -28,6 +35,7 @@ from mfpde.support import arguments
 from mfpde.support.arguments import read_only, shown, values_of
 from mfpde.support.arrays import Array
 from mfpde.support.callables import Form, in_its_form, on_shape, slopes_of, values_at
+from mfpde.support.memory import Memory
 
 if TYPE_CHECKING:
     from mfpde.equation.energy.gaussian_sums import GaussianSums
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BoundKernel",
     "Kernel",
+    "MOST_MODES",
     "PairKernel",
     "SeparableKernel",
     "TranslationInvariantKernel",
@@ -76,6 +85,10 @@ class BoundKernel(ABC):
     @abstractmethod
     def operator(self, grid: Grid) -> GridOperator:
         """The kernel on a grid."""
+
+    @abstractmethod
+    def memory(self, grid: Grid) -> Memory:
+        """What `operator` takes, in bytes."""
 
     def sign_on(self, grid: Grid, free_mass: bool) -> int:
         """1 where the kernel is known to be positive semidefinite on a mesh, -1 its negative, 0 for not known.
@@ -216,7 +229,7 @@ class BoundSeparable(BoundKernel):
             factor, on_axis, n, h = self.axis_factors[i], self.on_axes[i], grid.shape[i], grid.spacing[i]
             x, name = grid.centres(i), grid.axes[i].name
             if factor is not None:
-                B = factor.values(x)
+                B = factor.table(x)
                 steps.append((along(h * B, i), along(np.ascontiguousarray((factor.signs[:, None] * B).T), i)))
                 words.append(f"{name}: rank {factor.rank}")
                 continue
@@ -245,6 +258,24 @@ class BoundSeparable(BoundKernel):
             return mu
 
         return GridOperator(apply, "axis by axis (" + ", ".join(words) + ")")
+
+    def memory(self, grid: Grid) -> Memory:
+        """Factors, matrices and spectra of the axes; arrays between the axes while it works."""
+        kept = making = 0.0
+        working, cells = 3.0 * 8.0 * grid.size, grid.size
+        for i in sorted(range(grid.dimension), key=lambda i: self.axis_factors[i] is None):
+            factor, on_axis, n = self.axis_factors[i], self.on_axes[i], grid.shape[i]
+            if factor is not None:
+                needs = Memory.arrays(factor.rank * n, 2, 2 + factor.width * min(n, BLOCK) / (factor.rank * n))
+                cells = cells // n * factor.rank
+            elif on_axis is not None and on_axis.translation_invariant and n >= FFT_FROM:
+                needs = convolution_memory((fft_size(grid, i),), (i,), grid.shape)
+            else:
+                needs = Memory.arrays(n * n, 1, 4)
+            making = max(making, kept + needs.kept + needs.making)
+            kept += needs.kept
+            working = max(working, needs.working, 4.0 * 8.0 * cells)
+        return Memory(kept, max(making - kept, 0.0), working)
 
     def sign_on(self, grid: Grid, free_mass: bool) -> int:
         """The product of the signs of its factors."""
@@ -370,6 +401,11 @@ class BoundTranslationInvariant(BoundKernel):
         samples = self.at_differences(differences)
         apply = convolution(samples * grid.cell_volume, tuple(range(grid.dimension)), grid.shape)
         return GridOperator(apply, "real FFT of " + " x ".join(map(str, samples.shape)))
+
+    def memory(self, grid: Grid) -> Memory:
+        """What the convolution takes."""
+        sizes = tuple(fft_size(grid, i) for i in range(grid.dimension))
+        return convolution_memory(sizes, tuple(range(grid.dimension)), grid.shape)
 
     def sign_on(self, grid: Grid, free_mass: bool) -> int:
         """The sign of the Fourier coefficients on tori around the box: the mesh's matrix is a block of theirs."""
@@ -506,3 +542,8 @@ class BoundPair(BoundKernel):
         return GridOperator(
             lambda mu: np.dot(dense, mu.reshape(-1)).reshape(grid.shape), f"dense matrix of {grid.size} x {grid.size}"
         )
+
+    def memory(self, grid: Grid) -> Memory:
+        """A matrix of all pairs of cells, and while it is made some more of them; at most what `operator` refuses."""
+        entries = min(grid.size**2, MEMORY_LIMIT // 8)
+        return Memory.arrays(entries, 1, 1.6)._replace(working=8.0 * grid.size)

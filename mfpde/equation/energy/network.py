@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,8 +26,14 @@ from mfpde.equation.energy.on_grid import GridEnergy
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import entries, numbers, real, shown
 from mfpde.support.arrays import Array
+from mfpde.support.memory import Memory
 
 __all__ = ["Role", "TwoLayerNetwork"]
+
+BLOCK = 2**20
+"""Outputs of units that are made at once on a mesh, 8 MB."""
+UNIT_ARRAYS = 4
+"""Arrays like a block of them that an activation takes, its arguments included."""
 
 
 class Role(enum.Enum):
@@ -566,9 +573,14 @@ class BoundNetwork(BoundEnergy):
         check_memory(len(self._x), int(np.prod(shape)), remedy)
         mesh = np.ix_(*(grid.centres(i) for i in inner))
         z = np.stack([np.broadcast_to(mesh[inner.index(i)], shape).ravel() for i in self._inner])
-        matrix = self._activation(arguments(self._x, z))
-        if not np.all(np.isfinite(matrix)):
-            raise ValueError("some units are not finite on the grid; use a smaller box or scale the data")
+        matrix = np.empty((len(self._x), z.shape[1]))
+        # some samples at a time: the arguments of all would be another matrix, and so would be what an activation makes
+        several = max(1, BLOCK // z.shape[1])
+        for first in range(0, len(matrix), several):
+            units = matrix[first : first + several]
+            units[...] = self._activation(arguments(self._x[first : first + several], z))
+            if not np.all(np.isfinite(units)):
+                raise ValueError("some units are not finite on the grid; use a smaller box or scale the data")
         amplitudes = None
         if outer:
             cells = np.ix_(*(grid.centres(i) for i in outer))
@@ -576,6 +588,16 @@ class BoundNetwork(BoundEnergy):
             rows = [np.broadcast_to(cells[outer.index(i)], outer_shape).ravel() for i in self._amplitudes]
             amplitudes = np.stack(rows) if rows else np.ones((1, int(np.prod(outer_shape))))
         return FeaturesOnGrid(grid, matrix, self._form, amplitudes, outer, repr(self))
+
+    def memory(self, grid: Grid) -> Memory:
+        """An output for each sample that is kept and each cell of the inner axes, and the factors of the outer ones."""
+        outer = tuple(i for i in range(grid.dimension) if i not in self._inner)
+        samples, outputs = len(self._x), self.network.outputs
+        kept = FeaturesOnGrid.memory(grid, samples, outputs, outer)
+        cells = math.prod(grid.shape[i] for i in self._inner)
+        # coordinates of the inner cells, and a block of samples with what its activation takes
+        making = 8.0 * (2 * len(self._inner) * cells + UNIT_ARRAYS * min(samples * cells, max(BLOCK, cells)))
+        return kept._replace(making=making)
 
     def __repr__(self) -> str:
         n = len(self.network.x)

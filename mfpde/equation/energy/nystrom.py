@@ -28,6 +28,11 @@ class NystromFactor(AxisFactor):
         self._map = np.ascontiguousarray((vectors / np.sqrt(np.abs(eigenvalues))).T)
         self.signs, self.sizes = np.sign(eigenvalues), np.abs(eigenvalues)
 
+    @property
+    def width(self) -> int:
+        """The kernel with all nodes, some times over."""
+        return 4 * self._nodes.size + self.rank
+
     def values(self, x: Array) -> Array:
         """The features at x (n,): shape ``(rank, n)``."""
         return self._map @ self._kernel.value(x[None, :], self._nodes)

@@ -19,7 +19,7 @@ from mfpde.equation.measures.quadrature import Block, Place
 from mfpde.support.arguments import entries, one_of, require, shown, whole
 from mfpde.support.arguments import numbers as array_of
 from mfpde.support.arrays import Array
-from mfpde.support.session import check_memory
+from mfpde.support.memory import check_memory
 
 __all__ = [
     "Empty",

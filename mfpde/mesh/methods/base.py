@@ -11,13 +11,32 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 from mfpde.equation.problem import Problem
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.semidiscrete import Coefficients, Evaluation, Flow, Outcome
 from mfpde.support.arrays import Array
 
-__all__ = ["Method"]
+__all__ = ["Method", "Work"]
+
+
+class Work(NamedTuple):
+    """Arrays of the mesh's size that steps take besides a density, its potential and what the energy needs.
+
+    Attributes
+    ----------
+    most : float
+        At most, within a step.
+    evaluating : float
+        At most, while the energy is evaluated.
+    left : float
+        Between two steps: the new state, and what is kept for the next one.
+    """
+
+    most: float
+    evaluating: float
+    left: float
 
 
 class Method(ABC):
@@ -69,6 +88,17 @@ class Method(ABC):
         first_rate : array, optional
             The transport's rate of change at `start` if it is already known.
         """
+
+    def work(self, problem: Problem, *, doubled: bool) -> Work:
+        """The arrays that steps take; a method that does not say is taken to need 20.
+
+        Parameters
+        ----------
+        problem : Problem
+        doubled : bool
+            Whether the error of each step is found by two of half the length (`step_doubling`).
+        """
+        return Work(20, 20, 12)
 
     def bound(self, flow: Flow, at: Evaluation, temperature: float) -> float:
         """The longest step with positive stages, from the rate at which the fastest cell empties."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.mesh.algebra import Change, Sums
-from mfpde.mesh.methods.base import Method
+from mfpde.mesh.methods.base import Method, Work
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.semidiscrete import Coefficients, Evaluation, Flow, Outcome
 from mfpde.mesh.transport_operator import Outflow
@@ -60,6 +60,11 @@ class ExponentialSSPRK3(Method):
             raise ValueError(
                 "ExponentialSSPRK3 does not integrate the free-energy reaction; use ImplicitStrang() or Strang()"
             )
+
+    def work(self, problem: Problem, *, doubled: bool) -> Work:
+        """Its stages in five arrays that are kept, with a reaction six; its rates, and the new state."""
+        most = 9 + problem.reacts + (3 if problem.rate is not None else 0)
+        return Work(most, most, most)
 
     def step(
         self, flow: Flow, start: Evaluation, length: float, at: Coefficients, first_rate: Array | None = None

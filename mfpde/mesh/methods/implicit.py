@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mfpde.equation.problem import Problem
-from mfpde.mesh.methods.base import Method
+from mfpde.mesh.methods.base import Method, Work
 from mfpde.mesh.schemes import ScharfetterGummel, Scheme
 from mfpde.mesh.semidiscrete import Coefficients, Evaluation, Flow, Outcome
 from mfpde.support.arguments import real, shown
@@ -76,6 +76,12 @@ class _Implicit(Method):
         """None: any step is positive."""
         return math.inf
 
+    def work(self, problem: Problem, *, doubled: bool) -> Work:
+        """The iterates of the potential, where the energy makes it depend on the density, and factors of the step."""
+        iterated = problem.bound_energy.interacts and self.potential is not Potential.START
+        most = 10 + self.order + (2 * MEMORY + 3 if iterated else 0) + (8 if doubled else 2)
+        return Work(most, most - (MEMORY + 1 if iterated else 0), 5)
+
     @abstractmethod
     def _compose(self, flow: Flow, mu: Array, V: Array, length: float, at: Coefficients) -> Array:
         """The end of the step for a frozen potential."""
@@ -117,18 +123,26 @@ class _Implicit(Method):
         mixing = _Anderson()
         for _ in range(MOST_ITERATIONS):
             end = flow.evaluate(mu)
-            change = end.V - start.V
-            residual = (start.V - V) + share * change
-            weight = start.mu + mu
-            off, moved = _deviation(residual, weight), _deviation(change, weight)
+            residual, off, allowed = self._residual(start, end, V, share, tau)
             if not math.isfinite(off):
                 return None, None
-            # what is left matters against the temperature; at rest, round-off in V is all there is
-            if off <= max(self.convergence * moved, 1e-12 * (_deviation(V, weight) + tau)):
+            if off <= allowed:
                 return mu, end
             V = mixing.next(V, residual)
+            del residual
             mu = finish(self._compose(flow, start.mu, V, length, at), 1.0)
         return None, None
+
+    def _residual(
+        self, start: Evaluation, end: Evaluation, V: Array, share: float, tau: float
+    ) -> tuple[Array, float, float]:
+        """What the potential misses, its deviation, and how large that may be."""
+        change = end.V - start.V
+        residual = (start.V - V) + share * change
+        weight = start.mu + end.mu
+        off, moved = _deviation(residual, weight), _deviation(change, weight)
+        # what is left matters against the temperature; at rest, round-off in V is all there is
+        return residual, off, max(self.convergence * moved, 1e-12 * (_deviation(V, weight) + tau))
 
 
 def _deviation(values: Array, weight: Array) -> float:
@@ -228,12 +242,14 @@ class _Anderson:
         new = V + residual
         if len(self._values) == 1:
             return new
-        steps = [V - v for v in self._values[:-1]]
         differences = [residual - r for r in self._residuals[:-1]]
         gram = np.array([[float(np.vdot(a, b)) for b in differences] for a in differences])
         right = np.array([float(np.vdot(d, residual)) for d in differences])
         gamma = np.linalg.lstsq(gram, right, rcond=1e-12)[0]
-        for weight, step, difference in zip(gamma, steps, differences, strict=True):
-            new -= weight * step
-            new -= weight * difference
+        for weight, value, difference in zip(gamma, self._values[:-1], differences, strict=True):
+            step = V - value
+            step *= weight
+            new -= step
+            difference *= weight
+            new -= difference
         return new

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mfpde.equation.problem import Problem
-from mfpde.mesh.methods.base import Method
+from mfpde.mesh.methods.base import Method, Work
 from mfpde.mesh.parts import stabilised_bound
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.semidiscrete import Coefficients, Evaluation, Flow, Operator, Outcome, Substep
@@ -83,6 +83,13 @@ class Splitting(Method):
             raise ValueError(
                 f"{type(self).__name__} has no step for terms of the problem's own; give it (Operator.OWN, fraction)"
             )
+
+    def work(self, problem: Problem, *, doubled: bool) -> Work:
+        """The stages of the transport, and what the exact solutions of reactions and the problem's own terms take."""
+        reaction = 4 + (4 if problem.reinjection is not None else 0) + (2 if problem.rate is not None else 0)
+        own = 4 if problem.terms else 0
+        most = 8 + max(reaction if problem.reacts else 0, own) + (3 if doubled else 0)
+        return Work(most, most, 8 + problem.reacts)
 
     def step(
         self, flow: Flow, start: Evaluation, length: float, at: Coefficients, first_rate: Array | None = None

@@ -25,6 +25,7 @@ from mfpde.mesh.methods.base import Method
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.solution import Solution
 from mfpde.support.arrays import Array
+from mfpde.support.memory import Memory
 from mfpde.support.words import one_line
 from mfpde.verification.comparison.mean_field import ExactLaw, Field, MeshDensities, Quantity, starts_at_mu_0
 from mfpde.verification.comparison.observer import Observer
@@ -373,6 +374,11 @@ class _Stronger(BoundEnergy):
     def on(self, grid: Grid) -> GridEnergy:
         """On a mesh."""
         return _StrongerOnGrid(self.inner.on(grid), self.factor)
+
+    def memory(self, grid: Grid) -> Memory:
+        """That of the inner energy, and a density that is scaled."""
+        kept, making, working = self.inner.memory(grid)
+        return Memory(kept, making, working + 8.0 * grid.size)
 
 
 class _StrongerOnGrid(GridEnergy):

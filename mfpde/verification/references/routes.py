@@ -16,11 +16,15 @@ from mfpde.equation.problem import Problem
 from mfpde.lagrangian.node_flow import NodeFlow
 from mfpde.lagrangian.nodes import OutOfTime
 from mfpde.support.arrays import Array
+from mfpde.support.memory import Memory
 from mfpde.support.saves import nearest
-from mfpde.support.session import WORKING_ARRAYS, RunWarning
+from mfpde.support.session import RunWarning
 from mfpde.verification.observables import Measured
 
 __all__ = ["MeshRoute", "NodeRoute", "Route", "RouteError", "StationaryRoute", "another_mesh", "routes"]
+
+MINIMISER_ARRAYS = 20
+"""Arrays of all cells that the search for an end state works with, those of the energy apart."""
 
 
 GROWTH = 1.5
@@ -153,8 +157,15 @@ class MeshRoute(Route):
         return tuple(round(n * self.ratio**level) for n in self.start)
 
     def bytes(self, level: int) -> float:
-        """Memory of a level: some arrays of all cells."""
-        return 8.0 * WORKING_ARRAYS * math.prod(self.cells(level))
+        """Memory of a level: what a run on its mesh takes and grows with it."""
+        from mfpde.mesh.memory import run_memory
+        from mfpde.mesh.options import RunOptions
+
+        options = RunOptions(
+            scheme=self.scheme, method=self.method, save=self.times.tolist(), threads=1, estimate=False
+        )
+        found = run_memory(self.problem, options, self.problem.grid(self.cells(level)))
+        return found.total - found.always
 
     def other(self) -> Route:
         """The same scheme on cells of which none has the faces or the centres of these."""
@@ -189,10 +200,10 @@ class MeshRoute(Route):
                     save=self.times.tolist(), controller=controller, progress=False, throw=False, estimate=False,
                     time_limit=seconds if math.isfinite(seconds) else None,
                 ))  # fmt: skip
-        except ValueError as error:
+        except (ValueError, MemoryError) as error:
             if not level:
                 raise
-            # a dense kernel, for which this mesh is too fine
+            # a dense kernel, for which this mesh is too fine, or one that does not fit into what memory there is
             raise RouteError(f"{self.name}, {self.size(level)} cells: {error}") from None
         if found.result is Result.TIME_LIMIT:
             raise OutOfTime
@@ -292,8 +303,11 @@ class StationaryRoute(Route):
         return (round(self.start * GROWTH**level),) * len(self.problem.axes)
 
     def bytes(self, level: int) -> float:
-        """Memory of a level: some arrays of all cells."""
-        return 8.0 * WORKING_ARRAYS * math.prod(self.cells(level))
+        """Memory of a level: some arrays of all cells, and what the energy takes there."""
+        array, energy = 8.0 * math.prod(self.cells(level)), Memory(0.0)
+        if self.mesh:
+            energy = self.problem.bound_energy.memory(self.problem.grid(self.cells(level)))
+        return MINIMISER_ARRAYS * array + sum(energy)
 
     def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
         """Minimise the free energy; the measure of the minimiser, once.
