@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from mfpde.cli.look import problem_constructor
 from mfpde.cli.output import refusing, say
 from mfpde.cli.solutions import load_file
 from mfpde.support.files import SUFFIXES
+from mfpde.support.session import quiet
 
 __all__ = ["cite"]
 
@@ -121,8 +121,7 @@ def cite(
     from mfpde.problems import rotskoff2019
 
     entries: list[str] = []
-    with refusing(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with refusing(), quiet():
         if Path(what).suffix.lower() in SUFFIXES:
             solution = load_file(Path(what))
             problem = solution.problem

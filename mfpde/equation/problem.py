@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,6 +27,7 @@ from mfpde.equation.terms import Frozen, Term
 from mfpde.support.arguments import entries, function, member, numbers, read_only, real, shown, values_of
 from mfpde.support.arrays import Array
 from mfpde.support.callables import on_shape, values_at
+from mfpde.support.session import warn
 from mfpde.support.threads import one_blas_thread
 
 __all__ = ["Network", "Problem", "Reaction", "Reinjection", "ReinjectionKind", "TruncationWarning", "beside"]
@@ -331,11 +331,11 @@ class Problem:
                 f"(limit {LOST_MASS_REFUSE:g}); enlarge the axes"
             )
         if lost > LOST_MASS_WARN:
-            warnings.warn(
+            warn(
                 f"the box {where} loses {lost:.3g} of the initial measure; "
                 "what is left is normalised. Enlarge the axes if that matters.",
-                TruncationWarning,
-                stacklevel=stacklevel,
+                stacklevel=stacklevel + 1,
+                category=TruncationWarning,
             )
 
     @cached_property

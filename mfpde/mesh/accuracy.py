@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ from mfpde.mesh.record import Result
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.stopping import Limits, OnEndMass
 from mfpde.support.arrays import Array
-from mfpde.support.session import RunWarning, budget_bar, interruptible
+from mfpde.support.session import RunWarning, budget_bar, interruptible, quiet
 
 if TYPE_CHECKING:
     from mfpde.mesh.stream import Stream
@@ -507,8 +506,7 @@ class _Search:
         if self.interrupted():
             raise _Ended("interrupted")
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RunWarning)
+            with quiet(RunWarning):
                 solution = self.prepare(self.problem, options, stream).complete()
                 return again_on_larger_boxes(solution, self.problem, options, stream, self.prepare)
         except (MemoryError, ValueError, ArithmeticError) as error:

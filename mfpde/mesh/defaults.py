@@ -106,15 +106,16 @@ def outlook(problem: Problem, grid: Grid, temperature: float, t_end: float | Non
     cells = _cells_looked_at(problem, grid)
     key = (temperature, cells)
     if key not in known:
-        known[key] = None
+        made: Outlook | None = None
         for mesh in (Grid(grid.axes, cells), grid):
             with one_blas_thread():
                 plan = plan_on(problem.bound_energy, mesh)
             if plan is None:
                 continue
             with contextlib.suppress(ValueError, ArithmeticError):  # a metric or a base measure that is not there
-                known[key] = _outlook(problem, plan, temperature)
+                made = _outlook(problem, plan, temperature)
                 break
+        known[key] = made  # when it is whole: another thread may look
     found = known[key]
     if found is None:
         return None

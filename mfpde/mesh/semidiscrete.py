@@ -22,6 +22,7 @@ from mfpde.mesh.reaction import ReactionStep
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.transport_operator import Outflow, TransportOperator
 from mfpde.support.arrays import Array
+from mfpde.support.threads import Turns
 
 __all__ = ["Coefficients", "Departure", "Evaluation", "Flow", "FreeEnergy", "Operator", "Outcome", "Part", "Substep"]
 
@@ -258,6 +259,8 @@ class Flow:
     parts: Mapping[Operator, Part]
     balanced: bool
     evaluations: int = field(default=0, init=False)
+    turns: Turns = field(default_factory=Turns, init=False, repr=False)
+    """Of threads that share the flow: its scratch arrays and those of the transport are of one at a time."""
     _scratch: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -274,8 +277,9 @@ class Flow:
 
     def evaluate(self, mu: Array, out: Array | None = None) -> Evaluation:
         """The potential and what follows from it; ``V`` is written into `out` if given."""
-        self.evaluations += 1
-        V, energy, response = self.energy.evaluate(mu, out)
+        with self.turns:
+            self.evaluations += 1
+            V, energy, response = self.energy.evaluate(mu, out)
         known = self.algebra.survey(mu, V)
         mean = known.moment / known.total if known.total > 0 else 0.0
         return Evaluation(mu, V, energy, response, known.total * self.grid.cell_volume, mean, known)
@@ -289,7 +293,8 @@ class Flow:
     def outflow(self, at: Evaluation, temperature: float = 0.0) -> Outflow:
         """How fast the cells empty by drift and diffusion."""
         if temperature not in at.outflow:
-            at.outflow[temperature] = self.transport.outflow(at.V, at.mu, temperature)
+            with self.turns:
+                at.outflow[temperature] = self.transport.outflow(at.V, at.mu, temperature)
         return at.outflow[temperature]
 
     def growth(self, rate_sum: float, mass: float) -> float:

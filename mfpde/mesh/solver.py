@@ -98,6 +98,11 @@ class Solver:
     algebra : Algebra, optional
         What the operations on arrays are done with: `CompiledAlgebra` (default), `NumpyAlgebra`.
 
+    Notes
+    -----
+    Threads may share a solver. They take turns, step by step, and get what each would get alone; where they are to run
+    at the same time, each needs a solver of its own.
+
     Examples
     --------
     >>> import mfpde as mf
@@ -236,9 +241,10 @@ class Solver:
         """The potential, energy and response of a state (kept from the step that made it)."""
         if not isinstance(state, State):
             require(state=(state, one_of(State)))
-        if self._last is None or self._last.mu is not state.mu:
-            self._last = self.flow.evaluate(state.mu)
-        return self._last
+        last = self._last  # of the thread that was here last
+        if last is None or last.mu is not state.mu:
+            self._last = last = self.flow.evaluate(state.mu)
+        return last
 
     def free_energy(self, at: Evaluation, temperature: float) -> FreeEnergy | None:
         """What a temperature adds to an evaluation; None at temperature 0."""
@@ -265,6 +271,11 @@ class Solver:
             require(state=(state, one_of(State)), until=(until, NUMBER))
         if not until > state.t:
             raise ValueError(f"until = {until:g} must lie after the state's time {state.t:g}")
+        with self.flow.turns:
+            return self._step(state, until)
+
+    def _step(self, state: State, until: float) -> tuple[State, StepInfo]:
+        """`step`, in this thread's turn: the flow and the transport have one set of arrays to work on."""
         problem, flow, controller, method = self.problem, self.flow, self.controller, self.method
         clock, alpha = problem.schedule, problem.alpha
         temperature = problem.temperature(state.t)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from mfpde.mesh.solution import Solution
 from mfpde.mesh.solution_reader import read
 from mfpde.support.arguments import one_of, require
 from mfpde.support.files.untrusted import parse_toml
+from mfpde.support.session import quiet
 
 if TYPE_CHECKING:
     from mfpde.equation.problem import Problem
@@ -93,11 +93,10 @@ def _rebuilt(record: Record) -> Problem | None:
     parameters = record.configuration.get("parameters", {})
     if not isinstance(parameters, dict) or record.name not in problems.names():
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they were given when the problem was solved
-        # parameters of another version, or only described by a repr: the file still holds all the data
-        with contextlib.suppress(Exception):
-            return _as_solved(problems.get(record.name, **parameters), record)
+    # what there is to say was said when the problem was solved; parameters of another version, or only described by a
+    # repr: the file still holds all the data
+    with quiet(), contextlib.suppress(Exception):
+        return _as_solved(problems.get(record.name, **parameters), record)
     return None
 
 
@@ -108,14 +107,12 @@ def _network(record: Record, directory: Path) -> Problem | None:
         return None
     from mfpde.runs.configuration import Configuration
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they were given when the problem was solved
-        with contextlib.suppress(Exception):  # the data may be gone: the solution is read without them
-            made = Configuration.from_toml(text, directory)
-            # named problems are made from their parameters; other data than those of the run are of no use
-            if made.tables.network is None or made.tables.network.sha256 is None:
-                return None
-            return _as_solved(made.problem(), record)
+    with quiet(), contextlib.suppress(Exception):  # the data may be gone: the solution is read without them
+        made = Configuration.from_toml(text, directory)
+        # named problems are made from their parameters; other data than those of the run are of no use
+        if made.tables.network is None or made.tables.network.sha256 is None:
+            return None
+        return _as_solved(made.problem(), record)
     return None
 
 

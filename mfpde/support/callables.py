@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import inspect
 import textwrap
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from mfpde.support.arguments import entries, read_only, values_of
 from mfpde.support.arrays import Array
+from mfpde.support.session import warn
 from mfpde.support.words import one_line
 
 __all__ = ["Form", "in_its_form", "on_shape", "slopes_of", "values_at"]
@@ -136,7 +136,7 @@ def in_its_form(
     said, errors = [], []
     for form in forms:
         try:
-            with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
+            with np.errstate(all="ignore"):
                 values = form.values(function, *places)
         except MemoryError:
             raise
@@ -153,10 +153,11 @@ def in_its_form(
     (first, values), *others = found
     for other, there in others:
         if not np.allclose(values, there, equal_nan=True):
-            warnings.warn(
+            warn(
                 f"{what} can be called as {first.text} and as {other.text}, and gives different values; "
                 f"it is called as {first.text}",
-                stacklevel=2,
+                stacklevel=3,
+                category=UserWarning,
             )
     return functools.partial(first.values, function)
 

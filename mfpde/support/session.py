@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from mfpde.support.words import one_line, printable
@@ -25,6 +26,7 @@ __all__ = [
     "drawn_bar",
     "interruptible",
     "progress_bar",
+    "quiet",
     "shows_progress",
     "warn",
 ]
@@ -42,10 +44,29 @@ class RunWarning(UserWarning):
     solution: Any = None
 
 
-def warn(text: str, stacklevel: int = 2) -> None:
-    """Warn of something in a run, which is not lost where standard error is closed."""
+_quiet: ContextVar[tuple[type[Warning], ...]] = ContextVar("quiet", default=())
+
+
+def warn(text: str, stacklevel: int = 2, category: type[Warning] = RunWarning) -> None:
+    """Warn of something in a run, unless it is `quiet`; it does no harm where standard error is closed."""
+    if issubclass(category, _quiet.get()):
+        return
     with contextlib.suppress(OSError, ValueError):
-        warnings.warn(printable(text), RunWarning, stacklevel=stacklevel)
+        warnings.warn(printable(text), category, stacklevel=stacklevel)
+
+
+@contextlib.contextmanager
+def quiet(category: type[Warning] = Warning) -> Iterator[None]:
+    """Within it, in this thread, what the package itself warns of is not said, by default nothing of it.
+
+    Filters of warnings are the whole process's: two threads that change them and put them back, one within the other's
+    time, leave those of one of them behind.
+    """
+    token = _quiet.set((*_quiet.get(), category))
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from mfpde.support.session import MOST_THREADS
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["THREADED_SIZE", "at_most", "available", "in_shares", "one_blas_thread", "product", "thread_limit"]
+__all__ = ["THREADED_SIZE", "Turns", "at_most", "available", "in_shares", "one_blas_thread", "product", "thread_limit"]
 
 THREADED_SIZE = 100_000
 """Cells from which threads are used: below, waking one costs more than it saves."""
@@ -173,6 +173,29 @@ def in_shares(task: Callable[[int, int], T], pieces: int, size: int, threads: in
     pool = _pool(parts - 1)
     pending = [pool.submit(task, *share) for share in shares[1:]]
     return [task(*shares[0]), *(future.result() for future in pending)]
+
+
+class Turns:
+    """Threads take turns: within ``with turns`` is one of them at a time, which may enter again.
+
+    What keeps arrays to work on, a solver or an energy on a mesh, has one of these, so that two threads that share it
+    give what each of them would give alone. A forked child, a copy and what comes out of a pickle have one of their
+    own: the turn of a thread that is not there would never end.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._process = threading.RLock(), os.getpid()
+
+    def __enter__(self) -> None:
+        if self._process != os.getpid():
+            self.__init__()  # type: ignore[misc]
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[Turns], tuple[()]]:
+        return Turns, ()
 
 
 def _cut(length: int) -> list[slice]:

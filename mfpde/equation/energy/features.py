@@ -30,7 +30,7 @@ from mfpde.support.arguments import function, numbers, read_only, shown, values_
 from mfpde.support.arrays import Array
 from mfpde.support.callables import on_shape, slopes_of
 from mfpde.support.memory import Memory
-from mfpde.support.threads import product
+from mfpde.support.threads import Turns, product
 
 __all__ = ["Features", "FeaturesOnGrid", "LossForm", "QuadraticForm", "ResponseForm", "check_loss", "check_memory"]
 
@@ -436,6 +436,7 @@ class FeaturesOnGrid(GridEnergy):
             self._shape = tuple(grid.shape[i] for i in order)
             self._copy = np.empty(self._shape)
             self._back = tuple(int(i) for i in np.argsort(order))
+        self._turns = Turns()
 
     @staticmethod
     def memory(grid: Grid, features: int, outputs: int, outer: tuple[int, ...]) -> Memory:
@@ -473,6 +474,10 @@ class FeaturesOnGrid(GridEnergy):
 
     def _moments(self, mu: Array) -> Array:
         """The response of a density, (r,) or, with q > 1 amplitudes, (r, q)."""
+        with self._turns:
+            return self._reduced(mu)
+
+    def _reduced(self, mu: Array) -> Array:
         n_outer, n_inner = self._cells
         size, C = self.grid.size, self._amplitudes
         if C is None:
@@ -497,6 +502,10 @@ class FeaturesOnGrid(GridEnergy):
 
     def _spread(self, slope: Array, V: Array) -> None:
         """Write ``sum_k slope_k Phi_k`` on the cells to V."""
+        with self._turns:
+            self._write(slope, V)
+
+    def _write(self, slope: Array, V: Array) -> None:
         n_outer, n_inner = self._cells
         size, C = self.grid.size, self._amplitudes
         if C is None:

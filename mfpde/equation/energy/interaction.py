@@ -18,7 +18,7 @@ from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import numbers, real, shown
 from mfpde.support.arrays import Array
 from mfpde.support.memory import Memory
-from mfpde.support.threads import product
+from mfpde.support.threads import Turns, product
 
 __all__ = ["BoundDirect", "Discrepancy", "Interaction"]
 
@@ -351,6 +351,7 @@ class ProductFormOnGrid(GridEnergy):
             self._flops += 4 * outer * table.shape[0] * n * inner
         self._up.reverse()
         self._volume = grid.cell_volume
+        self._turns = Turns()
 
     def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
         """V, E and the moments of a density, axis by axis; V is written to `out` if that is there."""
@@ -374,20 +375,22 @@ class ProductFormOnGrid(GridEnergy):
 
     def _moments(self, mu: Array) -> Array:
         x = mu
-        for down in self._down:
-            x = down(x)
+        with self._turns:
+            for down in self._down:
+                x = down(x)
         u = x.reshape(-1) if self._index is None else x.reshape(-1)[self._index]
         u *= self._volume
         return u
 
     def _spread(self, slope: Array, V: Array) -> None:
         """Write ``sum_k slope_k psi_k`` on the cells to V."""
-        if self._index is not None:
-            self._full[self._index] = slope
-            slope = self._full
-        for up in self._up[:-1]:
-            slope = up(slope, None)
-        self._up[-1](slope, V)
+        with self._turns:
+            if self._index is not None:
+                self._full[self._index] = slope
+                slope = self._full
+            for up in self._up[:-1]:
+                slope = up(slope, None)
+            self._up[-1](slope, V)
 
     def _describe(self) -> list[str]:
         return [f"{self._bound!r}; axis by axis, {self._flops:,} flops an evaluation"]
@@ -521,17 +524,24 @@ class DirectOnGrid(GridEnergy):
         self.grid, self._bound = grid, bound
         self._operator = bound.kernel.operator(grid)
         self._none = np.empty(0)
+        self._turns = Turns()
 
     def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
         """V, E and an empty response of a density, by the operator; V is written to `out` if that is there."""
         V = prepared_output(self.grid, mu, out)
-        np.multiply(self._operator.apply(mu), self._bound.weight, out=V)
+        with self._turns:  # what the operator gives belongs to the next call
+            np.multiply(self._operator.apply(mu), self._bound.weight, out=V)
         energy = 0.5 * self.grid.cell_volume * float(np.dot(V.reshape(-1), mu.reshape(-1)))
         return V, energy, self._none
 
     def curvature(self, mu: Array) -> Callable[[Array], Array]:
         """The operator times the weight: the same everywhere."""
-        return lambda h: self._bound.weight * self._operator.apply(h)
+
+        def along(h: Array) -> Array:
+            with self._turns:
+                return self._bound.weight * self._operator.apply(h)
+
+        return along
 
     def _describe(self) -> list[str]:
         return [f"{self._bound.name}: {self._operator.description}"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from mfpde.equation.grid import Grid
 from mfpde.support.arrays import Array
+from mfpde.support.threads import Turns
 
 __all__ = ["ExternalOnGrid", "GridEnergy", "GridSum", "prepared_output"]
 
@@ -33,6 +34,10 @@ class GridEnergy(ABC):
         The grid.
     response_size : int
         The length of the response.
+
+    Notes
+    -----
+    Those that keep arrays to work on let threads that share them take turns (`Turns`).
     """
 
     grid: Grid
@@ -112,9 +117,14 @@ class GridSum(GridEnergy):
             values = np.sum([plan.values for plan in external], axis=0)
             self._external = ExternalOnGrid(grid, values, sum(plan.constant for plan in external))
         self._buffer = np.empty(grid.shape) if len(self._others) > 1 else None
+        self._turns = Turns()
 
     def evaluate(self, mu: Array, out: Array | None = None) -> tuple[Array, float, Array]:
         """V, E and response of a density: those of all parts together, V written to `out` if that is there."""
+        with self._turns:
+            return self._evaluate(mu, out)
+
+    def _evaluate(self, mu: Array, out: Array | None) -> tuple[Array, float, Array]:
         if not self._others:
             assert self._external is not None
             return self._external.evaluate(mu, out)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import enum
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +25,7 @@ from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.solution import Solution
 from mfpde.support.arrays import Array
 from mfpde.support.memory import Memory
+from mfpde.support.session import quiet
 from mfpde.support.words import one_line
 from mfpde.verification.comparison.mean_field import ExactLaw, Field, MeshDensities, Quantity, starts_at_mu_0
 from mfpde.verification.comparison.observer import Observer
@@ -205,8 +205,8 @@ class OnCells:
 
         scheme, method = self.numerics
         end = float(self.at[-1]) or min(problem.t_end, 1e-3)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the fine run said is known, the coarse one is only an error bar
+        with quiet(), np.errstate(all="ignore"):
+            # what the fine run said is known, the coarse one is only an error bar
             coarse = uninterrupted(
                 solve(
                     problem,
@@ -264,8 +264,8 @@ class OnNodes:
         measure = Particles(x, w)
         object.__setattr__(new, "initial", measure)
         vars(new)["mu_0"] = measure.restrict(tuple(problem.axes))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the nodes are those of the reference, which has said what they lack
+        with quiet(), np.errstate(all="ignore"):
+            # the nodes are those of the reference, which has said what they lack
             found = characteristics(
                 new,
                 float(self.at[-1]),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from mfpde.support.arrays import Array
 from mfpde.support.files import hdf5
 from mfpde.support.files.locks import held
 from mfpde.support.files.untrusted import check_heaps
+from mfpde.support.session import quiet
 from mfpde.support.words import one_line
 from mfpde.verification.references.certified import Certified, LevelRun, Reference
 from mfpde.verification.references.file_observables import ARRAYS, KINDS, OTHER, described, observable_named
@@ -147,8 +147,7 @@ def _rebuilt(stored: StoredReference) -> Problem:
             f"{stored.path} cannot name its problem {stored.name!r}, which was made in Python: "
             "pass it, mfpde.load_reference(path, problem=problem)"
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they were given when the numbers were computed
+    with quiet():  # what there is to say was said when the numbers were computed
         try:
             if hashed:
                 from mfpde.runs.configuration import Configuration

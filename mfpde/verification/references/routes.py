@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +17,7 @@ from mfpde.lagrangian.nodes import OutOfTime
 from mfpde.support.arrays import Array
 from mfpde.support.memory import Memory
 from mfpde.support.saves import nearest
-from mfpde.support.session import RunWarning
+from mfpde.support.session import RunWarning, quiet
 from mfpde.verification.observables import Measured
 
 __all__ = ["MeshRoute", "NodeRoute", "Route", "RouteError", "StationaryRoute", "another_mesh", "routes"]
@@ -193,8 +192,7 @@ class MeshRoute(Route):
         if not seconds > 0.0:
             raise OutOfTime
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RunWarning)
+            with quiet(RunWarning):
                 found = uninterrupted(solve(
                     problem, grid.shape, float(self.times[-1]), scheme=self.scheme, method=self.method,
                     save=self.times.tolist(), controller=controller, progress=False, throw=False, estimate=False,
@@ -323,8 +321,7 @@ class StationaryRoute(Route):
         if left <= 0.0:
             raise OutOfTime
         self.cost = 1e-3 + 1e-5 * math.prod(self.cells(level))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RunWarning)
+        with quiet(RunWarning):
             if self.gauss:
                 points, weights, energy, density = stationary_on_nodes(problem, self.cells(level), deadline=deadline)
             else:
