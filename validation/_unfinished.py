@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 import mfpde as mf
-from mfpde.mesh.solution_writer import CHECKPOINT_COLUMNS, COMPANION_COLUMNS, FRAME_COLUMNS
 from mfpde.mesh.stream import Stream
 from validation._children import digest, started
 
@@ -35,6 +34,10 @@ GROWING = (
     "unfinished/companion_mu",
 )
 """Datasets that are written while the run goes on, beside the blocks of rows."""
+FRAME_COLUMNS = ("time", "energy", "steps")
+CHECKPOINT_COLUMNS = ("record", "checksum", "frames", "rows", *FRAME_COLUMNS)
+COMPANION_COLUMNS = ("record", "checksum", "time")
+"""The first columns of what is said about a frame, a checkpoint, a state of the run that errors are estimated with."""
 DEPARTURE = ("dissipation_transport", "dissipation_reaction", "relative_fisher_information", "limiting_cell")
 """What is known of a state only when it is left."""
 
@@ -166,9 +169,9 @@ class State:
     claim: Place
 
     def claimed(self, content: bytes) -> bool:
-        """Whether a file says that it is there. A kill may leave one that does not: a record of zeros."""
+        """Whether a file says that it is there. A kill may leave one that does not: its record is 0."""
         said = np.frombuffer(content[slice(*self.claim)], "<i8")
-        return bool(said.any()) if self.slot is not None else bool(said[0] >= self.frames)
+        return bool(said[0] != 0) if self.slot is not None else bool(said[0] >= self.frames)
 
 
 def growing(file: Any) -> list[Place]:
