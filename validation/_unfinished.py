@@ -187,8 +187,10 @@ def states(file: Any) -> list[State]:
     at = FRAME_COLUMNS.index("steps")
     found = []
     for i in range(frames):
-        steps = int(group["frames"][i, at])
-        found.append(_state(file, steps, i + 1, steps + 1, None))
+        steps = float(group["frames"][i, at])
+        # those of the run before a resumed one are kept without what a run would need to go on from them
+        if steps > 0 or (steps == 0 and i == 0):
+            found.append(_state(file, int(steps), i + 1, int(steps) + 1, None))
     for slot, values in enumerate(group["checkpoints"][()]):
         said = dict(zip(CHECKPOINT_COLUMNS, values.tolist(), strict=False))
         if said["rows"] > 0 and said["record"] == zlib.crc32(values[1:].tobytes()):
