@@ -17,7 +17,8 @@ from validation._unfinished import Cut, State, companions, cuts, growing, states
 PAGE = 4096
 FAULTS = ("wrong", "gave up", "crashed", "refused", "older", "replaced", "accepted")
 """
-wrong: the finished file is not that of the run that was not killed, bit for bit.
+wrong: the finished file is not that of the run that was not killed, bit for bit. Estimated errors may be missing, with
+    a reason in the file, where neither state that they are computed with is whole and early enough.
 gave up: the resumed run ended before its end.
 crashed: a signal, a hang, a traceback, or a refusal of more than one line.
 refused: no run, though all that was damaged is written as the run goes and a whole state was there.
@@ -34,7 +35,7 @@ class Oracle:
     cut: Cut
     head: list[tuple[int, int]]
     states: list[State]
-    companions: list[tuple[int, int]]
+    companions: list[tuple[float, list[tuple[int, int]]]]
 
 
 def _oracle(cut: Cut, path: Path) -> Oracle:
@@ -45,8 +46,7 @@ def _oracle(cut: Cut, path: Path) -> Oracle:
         grows = sorted(growing(file))
         edges = [0, *(edge for place in grows for edge in place), len(cut.content)]
         head = [(low, high) for low, high in zip(edges[::2], edges[1::2], strict=True) if low < high]
-        beside = [place for _, places in companions(file) for place in places]
-        return Oracle(cut, head, states(file), beside)
+        return Oracle(cut, head, states(file), companions(file))
 
 
 def _torn(rng: random.Random, oracle: Oracle) -> tuple[str, bytes]:
@@ -108,13 +108,19 @@ def judge(oracle: Oracle, damaged: bytes, path: Path) -> tuple[list[str], dict[s
     head = touched(changed, oracle.head)
     claimed = [state for state in oracle.states if state.claimed(damaged)]
     newest = max(claimed or oracle.states, key=lambda state: state.steps)
-    whole = [state.steps for state in oracle.states if not touched(changed, state.needs)]
+    left = [state for state in oracle.states if not touched(changed, state.needs)]
+    whole = [state.steps for state in left]
     faults = []
+    estimates = False
     if resume == "SUCCESS":
-        # what errors are estimated with is no part of a state: where it is lost, the rest is still right
-        lost = touched(changed, oracle.companions) or head
-        if digest(path) != cut.digest and not (lost and digest(path, estimates=False) == cut.computed):
+        # errors are estimated with a state of a second run, of which the file holds two: it may be that neither is
+        # whole and not later than the state from which the run goes on; then the file says why there are no estimates
+        now = max((state.time for state in left), default=0.0)
+        beside = any(time <= now and not touched(changed, places) for time, places in oracle.companions)
+        same = digest(path) == cut.digest
+        if not same and not ((head or not beside) and _lacks_estimates(path, cut)):
             faults.append("wrong")
+        estimates = not same and "wrong" not in faults
     elif resume in mf.Result.__members__:
         faults.append("gave up")
     else:
@@ -128,7 +134,17 @@ def judge(oracle: Oracle, damaged: bytes, path: Path) -> tuple[list[str], dict[s
     open_row[slice(*newest.open)] = False
     if verify is True and not head and touched(open_row, newest.needs):
         faults.append("accepted")
-    return faults, ended.answer | {"whole": max(whole, default=None), "newest": newest.steps, "head": head}
+    known = {"whole": max(whole, default=None), "newest": newest.steps, "head": head, "no estimates": estimates}
+    return faults, ended.answer | known
+
+
+def _lacks_estimates(path: Path, cut: Cut) -> bool:
+    """Whether a finished file is right but for estimated errors, and says why there are none."""
+    import h5py
+
+    with h5py.File(path, "r", locking=False) as file:
+        said = str(file.attrs["estimate"])
+    return digest(path, estimates=False) == cut.computed and 'reason = ""' not in said
 
 
 def find(folder: Path, first: str, last: str) -> Iterator[dict[str, Any]]:

@@ -148,6 +148,7 @@ class State:
     Attributes
     ----------
     steps : int
+    time : float
     frames, rows : int
         How many saved frames and rows of diagnostics go with it.
     slot : int or None
@@ -161,6 +162,7 @@ class State:
     """
 
     steps: int
+    time: float
     frames: int
     rows: int
     slot: int | None
@@ -183,22 +185,24 @@ def growing(file: Any) -> list[Place]:
 def states(file: Any) -> list[State]:
     """All states in the file, those of saved frames first; they are whole, since the file is."""
     group = file["unfinished"]
-    frames = int(group["count"][0])
+    saved = int(group["count"][0])
     at = FRAME_COLUMNS.index("steps")
     found = []
-    for i in range(frames):
-        steps = float(group["frames"][i, at])
+    for i in range(saved):
+        taken = float(group["frames"][i, at])
         # those of the run before a resumed one are kept without what a run would need to go on from them
-        if steps > 0 or (steps == 0 and i == 0):
-            found.append(_state(file, int(steps), i + 1, int(steps) + 1, None))
+        if taken > 0 or (taken == 0 and i == 0):
+            time = float(group["frames"][i, FRAME_COLUMNS.index("time")])
+            found.append(_state(file, int(taken), time, i + 1, int(taken) + 1, None))
     for slot, values in enumerate(group["checkpoints"][()]):
         said = dict(zip(CHECKPOINT_COLUMNS, values.tolist(), strict=False))
         if said["rows"] > 0 and said["record"] == zlib.crc32(values[1:].tobytes()):
-            found.append(_state(file, int(said["steps"]), int(said["frames"]), int(said["rows"]), slot))
+            steps, frames, rows = (int(said[name]) for name in ("steps", "frames", "rows"))
+            found.append(_state(file, steps, said["time"], frames, rows, slot))
     return found
 
 
-def _state(file: Any, steps: int, frames: int, rows: int, slot: int | None) -> State:
+def _state(file: Any, steps: int, time: float, frames: int, rows: int, slot: int | None) -> State:
     group = file["unfinished"]
     needs = [place for i in range(frames) for place in _entry(file["density"], i)]
     for name in ("frames", "frame_sums", "errors"):
@@ -209,7 +213,7 @@ def _state(file: Any, steps: int, frames: int, rows: int, slot: int | None) -> S
     if slot is not None:
         needs += [*_entry(group["checkpoints"], slot), *_entry(group["checkpoint_mu"], slot)]
     (claim,) = _places(group["count"]) if slot is None else _entry(group["checkpoints"], slot)
-    return State(steps, frames, rows, slot, needs, places[-1], claim)
+    return State(steps, time, frames, rows, slot, needs, places[-1], claim)
 
 
 def companions(file: Any) -> list[tuple[float, list[Place]]]:

@@ -110,8 +110,10 @@ def _pages(study: Study, found: Found) -> None:
             "crashed": "crashes, tracebacks, and refusals in more than one line",
             "left behind": "files left behind",
         },
-        "estimated errors may be missing, and said to be, where what they are computed with was hit",
+        "estimated errors may be missing, and said to be, where nothing is left that they can be computed with",
     )
+    without = sum(case["answers"].get("no estimates", False) for case in found)
+    study.report(f"{len(found)} torn pages: resumed runs that lack estimated errors", SOURCE, without)
     faults = (*_torn.FAULTS, "left behind")
     study.table(
         "Torn pages",
