@@ -25,7 +25,7 @@ from mfpde.mesh import solution_writer
 from mfpde.mesh import stream as streaming
 from mfpde.mesh.memory import run_memory
 from mfpde.mesh.options import RunOptions
-from mfpde.mesh.record import Result
+from mfpde.mesh.record import COLUMNS, Result
 from mfpde.mesh.run import _room
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solution_reader import wrong_checksums
@@ -609,6 +609,26 @@ def test_a_disk_without_space_for_both_files_is_refused_at_the_start(path, refer
         assert os.listdir(path.parent) == ["run.h5"]
     both, one = asked
     assert both > 2 * one - 2**17 > 2**17
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs a system that reserves space")
+def test_the_space_for_the_finished_file_stays_while_the_run_goes_on(path, monkeypatch):
+    """Also where HDF5 has added a block of rows; it is given back by whatever ends the run but a kill."""
+    monkeypatch.setattr(streaming, "_ROWS", 4)
+    room: list[int] = []
+
+    def look(snapshot):
+        with h5py.File(path, locking=False) as file:
+            ends = [file[name].id.get_offset() for name in ("density", *(f"unfinished/rows_0{i}" for i in range(4)))]
+        # the numbers of the finished file fit beyond everything that is in this one
+        room.append(path.stat().st_size - max(end for end in ends if end is not None) - 8 * 32 * len(COLUMNS))
+        return snapshot.step == 14 and exit_with(Gone)
+
+    with pytest.raises(Gone):
+        run(output=path, stop=look)
+    assert len(room) == 14
+    assert min(room) > 8 * 60 * 8 + solution_writer._METADATA
+    assert path.stat().st_size < 2**17 + solution_writer._METADATA
 
 
 @pytest.mark.parametrize("shape", [(60,), (12, 10, 8)])
