@@ -30,6 +30,7 @@ import numpy as np
 import mfpde as mf
 
 __all__ = [
+    "LIMIT",
     "Child",
     "Ended",
     "cases",
@@ -45,9 +46,8 @@ __all__ = [
     "watch_steps",
 ]
 
-LIMIT = 120.0
+LIMIT = 300.0
 """Seconds after which a child hangs; the work of a case takes one or two."""
-HUNG = -signal.SIGKILL
 FIRST_STEP: list[float] = []
 """When this process took its first step, once `watch_steps` was called."""
 
