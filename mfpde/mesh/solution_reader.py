@@ -128,7 +128,6 @@ class _SolutionReader(PartsReader):
         super().__init__(path, file, size)
         self.thorough = thorough
         self.damage: list[str] = []
-        self.refuses = True  # what has another checksum than was written
 
     def record(self) -> Record:
         """All that the file holds."""

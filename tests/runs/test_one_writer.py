@@ -249,6 +249,19 @@ def test_a_write_protected_file_is_refused_before_anything_is_computed(path, mon
     assert other.stat().st_mode & 0o222
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs modes")
+def test_a_command_does_not_replace_a_write_protected_file(folder):
+    run(output="run.h5")
+    os.chmod("run.h5", 0o444)
+    before = content("run.h5")
+    for arguments in ([*RUN, "-f"], [*RUN, "--resume"], ["resume", "run.h5", "--until", "1"]):
+        assert_refused(
+            invoke(*arguments), "cannot write run.h5: it is write-protected (mode 444); chmod u+w it, or give"
+        )
+    assert content("run.h5") == before
+    assert os.listdir(folder) == ["run.h5"]
+
+
 # ----- saving, references, clouds
 
 

@@ -772,3 +772,15 @@ def test_verify(saved, path):
     assert not mf.verify(path).ok
     result = shared.invoke("verify", path)
     assert result.exit_code == 5
+
+
+@pytest.mark.parametrize("value", [1.001, np.nan, np.inf])
+def test_verify_names_what_has_changed(saved, value):
+    with h5py.File(saved, "r+") as file:
+        file["energy/value"][0] = value
+        file["volatile"].attrs["date"] = "2021-01-01"
+    result = shared.invoke("verify", saved)
+    assert result.exit_code == 5
+    assert "FAIL  datasets whose checksum is wrong (energy/value, volatile)" in result.stdout
+    with pytest.raises(FileFormatError, match="the checksum of energy/value, volatile is not the one in the file"):
+        read_reference(saved)

@@ -389,6 +389,8 @@ class Reader:
 
     what = "solution"
     """What it is said to hold."""
+    refuses = True
+    """Whether what has another checksum than was written is refused."""
 
     def __init__(self, path: str | os.PathLike[str], file: h5py.File, size: int) -> None:
         self.path, self.file, self.size = path, file, size

@@ -383,7 +383,9 @@ def _attributes_sha256(file: h5py.File, observables: Iterable[str]) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def read_reference(path: str | os.PathLike[str], problem: Problem | None = None) -> StoredReference:
+def read_reference(
+    path: str | os.PathLike[str], problem: Problem | None = None, *, changed: list[str] | None = None
+) -> StoredReference:
     """Read a reference from a file that `save_reference` wrote.
 
     Parameters
@@ -392,6 +394,8 @@ def read_reference(path: str | os.PathLike[str], problem: Problem | None = None)
     problem : Problem, optional
         The problem, where the file cannot name it (one made of your own functions or data). It must have the
         fingerprint in the file.
+    changed : list of str, optional
+        Where what has another checksum than was written is noted; it is taken as it is then, and refused otherwise.
 
     Returns
     -------
@@ -411,7 +415,11 @@ def read_reference(path: str | os.PathLike[str], problem: Problem | None = None)
         if size > MAX_BYTES:
             raise hdf5.FileFormatError(f"{path} has {size} bytes; a reference has at most {MAX_BYTES}")
         check_heaps(path)
-        found = _Reader(path, file, size).reference()
+        reader = _Reader(path, file, size)
+        reader.refuses = changed is None
+        found = reader.reference()
+        if changed is not None:
+            changed += reader.changed
     if problem is not None:
         if not isinstance(problem, Problem):
             raise ValueError(f"problem must be a Problem, not {shown(problem)}")
@@ -479,7 +487,7 @@ class _Reader(hdf5.Reader):
                 self.fail(f"attribute 'checksums' names {shown(name)}")
             self.values(self.node(file, group, h5py.Group), own, "fi")
         self.verify("attributes", _attributes_sha256(file, names))
-        if self.changed:
+        if self.changed and self.refuses:
             raise hdf5.FileFormatError(
                 f"{self.path} has changed since it was written: "
                 f"the checksum of {', '.join(self.changed)} is not the one in the file"
