@@ -154,8 +154,8 @@ def _reference(file: Path) -> tuple[Solution, Problem]:
     solution = load_file(file)
     if solution.problem is not None:
         return solution, solution.problem
-    if data := data_of(solution):
-        raise RefusedError(f"{file}: the data of its network, {data}, have changed or are gone; put them back")
+    if data_of(solution):
+        raise RefusedError(f"{file}: {solution.missing}")
     raise RefusedError(f"{file} holds a problem built of user code; use mfpde.compare in Python")
 
 

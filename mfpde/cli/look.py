@@ -103,6 +103,8 @@ def info(
         "versions": ", ".join(f"{key} {value}" for key, value in versions.items()) or "?",
         "fingerprint": solution.fingerprint or "none",
     }
+    if solution.problem is None and solution.missing:
+        rows["problem"] = f"not known: {solution.missing}"
     say(report(solution))
     say("")
     for row in listed(rows):

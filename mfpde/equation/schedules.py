@@ -12,7 +12,7 @@ import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mfpde.support.arguments import entries, real, shown
+from mfpde.support.arguments import entries, floats, real, shown
 
 __all__ = [
     "Constant",
@@ -401,7 +401,7 @@ class CustomSchedule(Schedule):
             raise ValueError(f"CustomSchedule: a function of time is needed, not {shown(self.function)}")
 
     def _value(self, t: float) -> float:
-        value = float(self.function(t))
+        value = float(floats(self.function(t), f"{self!r}: the value at t = {t}"))
         if not (math.isfinite(value) and value >= 0.0):
             raise ValueError(f"{self!r}: the value at t = {t} is {value}; it must be finite and non-negative")
         return value

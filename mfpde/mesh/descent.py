@@ -18,6 +18,7 @@ from mfpde.equation.grid import Grid
 from mfpde.equation.measures.base import cloud_in_cell
 from mfpde.equation.problem import Problem
 from mfpde.mesh.constants import FLUSH
+from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 
 __all__ = ["Descent", "descends"]
@@ -86,7 +87,7 @@ class Descent:
             halfway = self._moved(0.5 * part * self._look(begin[1], end[1], middle, self._points)[1])
             potential, velocity = self._look(begin[1], end[1], middle, halfway)
             self._points = self._moved(part * velocity)
-            rate = potential if problem.rate is None else np.asarray(problem.rate(potential), dtype=float)
+            rate = potential if problem.rate is None else values_of(problem.rate, potential)
             self._logs -= problem.alpha(0.5 * (first + last)) * part * rate
         (self._t, self._V), self._fastest = end, fastest
 

@@ -10,7 +10,7 @@ from mfpde.mesh.faces import Faces, Padded, ghost_faces, ghost_rows
 from mfpde.mesh.numpy_implicit import implicit_line
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.transport_operator import Metric, Outflow, TransportOperator
-from mfpde.support.arguments import read_only
+from mfpde.support.arguments import read_only, refuse_masked
 from mfpde.support.arrays import Array
 
 __all__ = ["NumpyTransport"]
@@ -93,6 +93,7 @@ class NumpyTransport(TransportOperator):
         """The fluxes that a scheme gives across axis `i`, its first one: none through walls, one through a seam."""
         n = self.grid.shape[i]
         shape = (n + 1, *(size for j, size in enumerate(self.grid.shape) if j != i))
+        refuse_masked(flux, f"the fluxes of {self.scheme!r}")
         if (kind := np.asarray(flux).dtype).kind not in "fiu":
             raise ValueError(f"the fluxes of {self.scheme!r} must be real numbers, not {kind}")
         try:

@@ -13,7 +13,7 @@ from mfpde.equation.measures.base import Measure
 from mfpde.equation.terms import Frozen, Term
 from mfpde.mesh.constants import FLUSH
 from mfpde.mesh.semidiscrete import Coefficients, Departure, Evaluation, Flow, Outcome, Part, Substep
-from mfpde.support.arguments import read_only
+from mfpde.support.arguments import read_only, refuse_masked
 from mfpde.support.arrays import Array
 
 __all__ = ["OwnTerms", "ReactionPart", "TransportPart", "stabilised_bound"]
@@ -228,6 +228,7 @@ def _checked(term: Term, what: str, values: Array, flow: Flow) -> Array:
     """What a term has given, if it is an array on the cells."""
     if np.shape(values) != flow.grid.shape:
         raise ValueError(f"{type(term).__name__}.{what} gave shape {np.shape(values)}, the mesh has {flow.grid.shape}")
+    refuse_masked(values, f"what {type(term).__name__}.{what} returns")
     if (kind := np.asarray(values).dtype).kind not in "fiu":
         raise ValueError(f"{type(term).__name__}.{what} must give real numbers, not {kind}")
     return np.ascontiguousarray(values, dtype=np.float64)

@@ -180,7 +180,7 @@ class ReactionStep:
         """``max f - min f`` for a potential between `low` and `high`; rates increase."""
         if self._rate is None:
             return high - low
-        ends = np.asarray(self._rate(np.array([low, high])), dtype=float)
+        ends = values_of(self._rate, np.array([low, high]))
         return float(ends[1] - ends[0])
 
     def apply(self, mu: Array, V: Array, a: float, temperature: float = 0.0) -> Array:

@@ -62,7 +62,9 @@ class Solution(Record):
     state : State
         The last state; ``solve(..., initial=solution.state)`` goes on from it.
     problem : Problem or None
-        None when loaded from a file whose problem was built of user code.
+        None when loaded from a file whose problem was built of user code, or of data that are gone or changed.
+    missing : str
+        Why there is no problem, and what to do; empty where there is one.
     remarks : list of str or None
         What the run's numbers do not say: that there is no certificate, that the equation does not minimise the energy.
         None when loaded from a file of an early version; see `notes`.
@@ -74,6 +76,7 @@ class Solution(Record):
     """
 
     problem: Problem | None = None
+    missing: str = ""
 
     def index(self, t: float | None) -> int:
         """The position of save time `t` (the last one for None).
@@ -249,10 +252,8 @@ class Solution(Record):
             If the problem names no network.
         """
         if self.problem is None:
-            raise ValueError(
-                f"the file of {self.name!r} does not hold its problem (user code or data); "
-                "give it with mfpde.load(path, problem=...)"
-            )
+            why = self.missing or "it does not hold its problem"
+            raise ValueError(f"the file of {self.name!r}: {why}; give it with mfpde.load(path, problem=...)")
         return self.problem.output(x, self.grid.mesh(), self.density[self.index(t)] * self.grid.cell_volume)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = True) -> None:

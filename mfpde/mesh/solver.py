@@ -23,7 +23,7 @@ from mfpde.mesh.record import Result, State
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.semidiscrete import Coefficients, Evaluation, FreeEnergy
 from mfpde.mesh.solution import Solution
-from mfpde.support.arguments import NUMBER, numbers, one_of, real, require, shown
+from mfpde.support.arguments import NUMBER, floats, numbers, one_of, real, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.threads import one_blas_thread
 
@@ -210,6 +210,7 @@ class Solver:
         return initial.restrict(self.grid.axes) if isinstance(initial, Measure) else None
 
     def _check_density(self, mu: Array) -> None:
+        floats(mu, "the initial density")
         if mu.shape != self.grid.shape:
             raise ValueError(f"the initial density has shape {mu.shape}, the mesh {self.grid.shape}")
         if not np.all(np.isfinite(mu)):

@@ -11,7 +11,7 @@ import numpy as np
 
 from mfpde.equation.grid import Grid
 from mfpde.mesh.schemes import ScharfetterGummel, Scheme
-from mfpde.support.arguments import COUNT, NONE, one_of, real, require, shown, values_of, whole
+from mfpde.support.arguments import COUNT, NONE, floats, one_of, real, require, shown, values_of, whole
 from mfpde.support.arguments import entries as entries_of
 from mfpde.support.arrays import Array
 
@@ -323,7 +323,7 @@ class TransportOperator(ABC):
     def _flat(self, values: Array, name: str) -> Array:
         """A flat C-ordered view (or copy) of a cell array."""
         if type(values) is not np.ndarray or values.dtype != np.float64 or not values.flags.c_contiguous:
-            values = np.ascontiguousarray(values, dtype=np.float64)
+            values = np.ascontiguousarray(floats(values, name))
         if values.shape != self.grid.shape:
             raise ValueError(f"{name} has shape {values.shape}, the grid {self.grid.shape}")
         return values.reshape(-1)

@@ -14,7 +14,7 @@ from mfpde.equation.problem import Problem
 from mfpde.equation.trajectory import integral, integrand
 from mfpde.particles.dynamics import Scheme
 from mfpde.particles.ensemble import Ensemble, effective_size
-from mfpde.support.arguments import shown, whole
+from mfpde.support.arguments import floats, shown, whole
 from mfpde.support.arrays import Array
 from mfpde.support.saves import save_index
 
@@ -198,7 +198,7 @@ class Record:
         self.events[:, rows, j] = ensemble.events
         for name, observable in self.observe.items():
             for r, x, w in zip(block, X, W, strict=True):
-                self.observed[name][r][j] = np.array(observable(x.copy(), w.copy()), dtype=float)
+                self.observed[name][r][j] = np.array(floats(observable(x.copy(), w.copy()), f"observe {name!r}"))
 
     def _kept(self) -> dict[str, Array]:
         names = ("positions", "weights", "energy", "mass", "ess", "response", "events")

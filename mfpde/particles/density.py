@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.equation.grid import Axis
-from mfpde.support.arguments import entries, numbers, one_of, require, shown
+from mfpde.support.arguments import entries, numbers, one_of, refuse_masked, require, shown
 from mfpde.support.arrays import Array
 
 __all__ = ["KernelDensity"]
@@ -192,6 +192,8 @@ class KernelDensity:
 
 def _cloud(points: Array, weights: Array | None, d: int) -> tuple[Array, Array]:
     """Points (n, d) and weights (n,), checked: compiled code reads what it is told is there."""
+    for name, values in (("points", points), ("weights", weights)):
+        refuse_masked(values, name)
     points = np.asarray(points) if isinstance(points, np.ndarray) else numbers(points, "points")
     if points.dtype.kind not in "iuf" or points.ndim != 2 or points.shape[1] != d or not len(points):
         raise ValueError(f"points must be numbers of shape (n, {d}), one row a point, not {shown(points)}")

@@ -235,6 +235,8 @@ def _columns(line: int, cells: list[str], table: NetworkTable) -> _Columns:
         column = numeric.index(False)
         raise ConfigurationError(f"line {line}, column {column}: {short(cells[column])} is not a number")
     count = len(cells)
+    if header is not None:
+        _refuse_twice(line, header)
     if count < 2:
         raise ConfigurationError("has one column; inputs and outputs need at least two")
     column_of = functools.partial(_column, header=header, count=count)
@@ -250,6 +252,14 @@ def _columns(line: int, cells: list[str], table: NetworkTable) -> _Columns:
         if not inputs:
             raise ConfigurationError("no column is left for the inputs")
     return _Columns(inputs, outputs, weights, header, count)
+
+
+def _refuse_twice(line: int, header: list[str]) -> None:
+    """Refuse a header that stands over two columns: nobody knows which of them is meant."""
+    for i, name in enumerate(header):
+        if name and name in header[:i]:
+            first = header.index(name)
+            raise ConfigurationError(f"line {line}: columns {first} and {i} are both called {name!r}; rename one")
 
 
 def _csv_numbers(rows: Iterable[tuple[int, list[str]]], columns: _Columns) -> tuple[Array, list[int]]:
@@ -288,7 +298,6 @@ def _column(column: str | int, key: str, header: list[str] | None, count: int) -
         return column
     if header is None:
         raise ConfigurationError(f"{key} names column {column!r}, but the file has no header; give numbers from 0")
-    if header.count(column) != 1:
-        found = "occurs more than once" if column in header else f"does not exist; {suggestion(column, header)}"
-        raise ConfigurationError(f"{key} names column {column!r}, which {found}")
+    if column not in header:
+        raise ConfigurationError(f"{key} names column {column!r}, which does not exist; {suggestion(column, header)}")
     return header.index(column)

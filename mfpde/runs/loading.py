@@ -14,6 +14,7 @@ from mfpde.mesh.solution_reader import read
 from mfpde.support.arguments import one_of, require
 from mfpde.support.files.untrusted import parse_toml
 from mfpde.support.session import quiet
+from mfpde.support.words import one_line
 
 if TYPE_CHECKING:
     from mfpde.equation.problem import Problem
@@ -45,7 +46,7 @@ def load(path: str | os.PathLike[str], problem: Problem | None = None, *, thorou
 
         Its ``problem`` is the one given; else the one of `mfpde.problems` with the name and parameters in the file,
         if its fingerprint agrees; else the network on data that ``mfpde run`` solved, if the file of data is where
-        it was and the same (its sha256 is in the configuration); else None.
+        it was and the same (its sha256 is in the configuration); else None, and ``missing`` says why.
 
     Raises
     ------
@@ -72,6 +73,7 @@ def load(path: str | os.PathLike[str], problem: Problem | None = None, *, thorou
 
 def with_problem(record: Record, path: str | os.PathLike[str], problem: Problem | None) -> Solution:
     """The solution that a file's record is, with its problem; parameters and errors as for `load`."""
+    missing = ""
     if problem is not None:
         from mfpde.equation.problem import Problem
 
@@ -82,8 +84,10 @@ def with_problem(record: Record, path: str | os.PathLike[str], problem: Problem 
                 "their fingerprints differ; pass the problem as it was solved"
             )
     elif record.fingerprint:
-        problem = _rebuilt(record) or _network(record, Path(path).parent)
-    return Solution(**vars(record), problem=problem)
+        problem = _rebuilt(record)
+        if problem is None:
+            problem, missing = _network(record, Path(path).parent)
+    return Solution(**vars(record), problem=problem, missing=missing)
 
 
 def _rebuilt(record: Record) -> Problem | None:
@@ -100,20 +104,23 @@ def _rebuilt(record: Record) -> Problem | None:
     return None
 
 
-def _network(record: Record, directory: Path) -> Problem | None:
-    """The network of a TOML file, if its data are where the file says and the same."""
-    text = record.configuration.get("toml")
+def _network(record: Record, directory: Path) -> tuple[Problem | None, str]:
+    """The network of a TOML file, if its data are where the file says and the same; else why there is none."""
+    text, own = record.configuration.get("toml"), "its problem was made of your own functions or data"
     if not isinstance(text, str) or "[network]" not in text:
-        return None
+        return None, own
     from mfpde.runs.configuration import Configuration
 
-    with quiet(), contextlib.suppress(Exception):  # the data may be gone: the solution is read without them
-        made = Configuration.from_toml(text, directory)
-        # named problems are made from their parameters; other data than those of the run are of no use
-        if made.tables.network is None or made.tables.network.sha256 is None:
-            return None
-        return _as_solved(made.problem(), record)
-    return None
+    with quiet():  # what there is to say was said when the problem was solved
+        try:
+            made = Configuration.from_toml(text, directory)
+            # named problems are made from their parameters; other data than those of the run are of no use
+            if made.tables.network is None or made.tables.network.sha256 is None:
+                return None, own
+            problem = _as_solved(made.problem(), record)
+        except Exception as error:  # the data may be gone: the solution is read without them
+            return None, f"the data of its network are gone or changed ({one_line(error)}); put the file back as it was"
+    return problem, "" if problem is not None else "its network is not made of these data by this version"
 
 
 def _as_solved(problem: Problem, record: Record) -> Problem | None:

@@ -173,10 +173,8 @@ def _the_same(solution: Solution, problem: Problem | None, given: Mapping[str, A
     what = f"{path}" if path is not None else "this solution"
     found = solution.problem if problem is None else problem
     if found is None:
-        raise ValueError(
-            f"{what} cannot name its problem {solution.name!r}: it was made of your own functions, or of data that are "
-            "gone or changed; pass problem="
-        )
+        why = solution.missing or "its problem was made of your own functions or data"
+        raise ValueError(f"{what} cannot name its problem {solution.name!r}: {why}; pass problem=")
     differ = []
     if found.fingerprint() != solution.fingerprint:
         then, now = dict(configuration.get("parameters") or {}), dict(found.parameters or {})

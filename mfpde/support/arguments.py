@@ -38,12 +38,15 @@ __all__ = [
     "MayBeInfinite",
     "checked",
     "entries",
+    "floats",
     "function",
     "member",
+    "name_of",
     "numbers",
     "one_of",
     "read_only",
     "real",
+    "refuse_masked",
     "require",
     "shown",
     "values_of",
@@ -97,8 +100,9 @@ def numbers(values: Any, what: str) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        For text, truth values, complex numbers, objects, and lists whose rows differ in length.
+        For text, truth values, complex numbers, objects, masked entries, and lists whose rows differ in length.
     """
+    refuse_masked(values, what)
     try:
         array = np.asarray(values)
     except (ValueError, TypeError):
@@ -107,6 +111,45 @@ def numbers(values: Any, what: str) -> NDArray[np.float64]:
         raise ValueError(f"{what} must be real numbers, not {shown(values)} ({array.dtype})")
     with np.errstate(over="ignore"):
         return np.array(array, dtype=np.float64, order="C")
+
+
+def floats(values: Any, what: str) -> NDArray[np.float64]:
+    """Numbers as an array of floats, not a copy of one: of what a function of the user's gives, or is given to it.
+
+    NumPy drops the imaginary parts of complex numbers and the masks of masked arrays on the way to floats.
+
+    Raises
+    ------
+    ValueError
+        For complex numbers, masked entries, and what is no number.
+    """
+    if type(values) is np.ndarray and values.dtype == np.float64:  # quick where all is well: this is every step
+        return values
+    refuse_masked(values, what)
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind != "c":
+            return np.asarray(array, dtype=np.float64)
+    except (ValueError, TypeError):
+        raise ValueError(f"{what} must be an array of numbers, not {shown(values)}") from None
+    raise ValueError(f"{what} must be real numbers, not {shown(values)} ({array.dtype})")
+
+
+def refuse_masked(values: Any, what: str) -> None:
+    """Refuse arrays of which some entries are masked, or lists of such: what lies under a mask would count.
+
+    Raises
+    ------
+    ValueError
+        With the remedies.
+    """
+    arrays = values if isinstance(values, (list, tuple)) else (values,)
+    masked = sum(int(np.ma.count_masked(array)) for array in arrays if isinstance(array, np.ma.MaskedArray))
+    if masked:
+        raise ValueError(
+            f"{what} has {masked} masked {'entry' if masked == 1 else 'entries'}; fill them, "
+            "values.filled(number), or drop them, values.compressed()"
+        )
 
 
 def function(value: Any, what: str, *, optional: bool = False) -> None:
@@ -132,22 +175,32 @@ def read_only(*arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     return views
 
 
+def name_of(function: Callable[..., Any]) -> str:
+    """What messages call a function; it has no address, as its text has."""
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
 def values_of(function: Callable[..., Any], *arrays: NDArray[np.float64]) -> NDArray[np.float64]:
     """What a function of the user's gives for arrays, which it may read but not write, as an array of its own.
 
     Raises
     ------
     ValueError
-        For what is no real number: None, text, complex numbers.
+        For what is no real number: None, text, complex numbers, masked entries.
     """
     if isinstance(function, np.vectorize) and function.otypes is None:
         # it would round all values to integers where the first one is: `np.vectorize(lambda x: 0 if x < 1 else x / 2)`
         function = copy.copy(function)
         function.otypes = "d"
-    found = np.asarray(function(*read_only(*arrays)))
+    given = function(*read_only(*arrays))
+    if isinstance(given, (list, tuple, np.ma.MaskedArray)):
+        refuse_masked(given, f"what {name_of(function)} returns")
+    found = np.asarray(given)
     kind = found.dtype.kind
-    if kind not in "fiubO" or (kind == "O" and any(value is None for value in found.flat)):
-        name = getattr(function, "__qualname__", type(function).__qualname__)  # it has no address, as its text has
+    if kind not in "fiubO" or (
+        kind == "O" and any(value is None or isinstance(value, (complex, np.complexfloating)) for value in found.flat)
+    ):
+        name = name_of(function)
         raise ValueError(f"{name} must return real numbers, not {shown(found.tolist() if found.ndim == 0 else found)}")
     values = found.astype(np.float64, copy=False)
     # an argument that is given back, as by `lambda x: x`, is still the caller's
@@ -299,6 +352,8 @@ def _all(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 def _numeric(value: Any) -> bool:
     """Whether a value is an array of numbers, or makes one: infinite and NaN ones are judged where they are used."""
+    if np.ma.is_masked(value):  # `numbers` says what to do
+        return True
     try:
         numbers(value, "")
     except (ValueError, OverflowError):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mfpde.support.arguments import entries, read_only, values_of
+from mfpde.support.arguments import entries, floats, name_of, read_only, values_of
 from mfpde.support.arrays import Array
 from mfpde.support.session import warn
 from mfpde.support.words import one_line
@@ -70,11 +70,11 @@ def slopes_of(
     """
     slopes = gradient(*data, *read_only(*coordinates))
     if len(coordinates) == 1 and not isinstance(slopes, Sequence) and np.ndim(slopes) <= before + coordinates[0].ndim:
-        return (slopes,)
+        return (floats(slopes, f"what {name_of(gradient)} returns"),)
     slopes = entries(slopes, "a gradient")
     if len(slopes) != len(coordinates):
         raise ValueError(f"a gradient must give one array for each of the {len(coordinates)} axes, not {len(slopes)}")
-    return slopes
+    return tuple(floats(slope, f"what {name_of(gradient)} returns") for slope in slopes)
 
 
 class Form(NamedTuple):

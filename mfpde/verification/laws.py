@@ -198,7 +198,8 @@ def _laws(solution: Solution, unchecked: list[str]) -> Iterator[Check]:
     yield Check("saved energy against the recorded one", _apart(solution.energy, d["energy"][steps]), 0.0)
     scale = _scale(solution)
     if known_energy is None:
-        unchecked.append("energies: the file cannot name its problem; pass it")
+        why = f" ({solution.missing})" if solution.missing else ""
+        unchecked.append(f"energies: the file cannot name its problem{why}; pass it")
     else:
         yield Check(
             "energy of the saved density against the recorded one",

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from typer.testing import CliRunner
 
 import mfpde as mf
+from mfpde.cli.app import app
 from mfpde.equation.energy.losses import LOSSES
+from mfpde.mesh.stream import Stream
 from mfpde.runs.configuration import Configuration, load_config, named_config, parse_value
 from mfpde.runs.tables import (
     CONTROLLERS,
@@ -167,6 +170,16 @@ def test_npz_data_with_weights(tmp_path):
     problem = configured('[network]\ndata = "points.npz"\nbias = false\n', tmp_path).problem()
     assert problem.fingerprint() == mf.problems.network(x, y, weights=w, bias=False).fingerprint()
     assert problem.fingerprint() != mf.problems.network(x, y, bias=False).fingerprint()
+
+
+def test_a_header_that_stands_over_two_columns_is_refused(tmp_path):
+    """Also where neither of them is asked for: the default takes all columns."""
+    (tmp_path / "twice.csv").write_text("# data\nx,a,x,y\n1,2,3,4\n")
+    for more in ("", 'inputs = ["a"]\n', "inputs = [1]\noutputs = 3\n"):
+        with pytest.raises(ConfigurationError, match="line 2: columns 0 and 2 are both called 'x'; rename one"):
+            configured(f'[network]\ndata = "twice.csv"\n{more}', tmp_path).problem()
+    (tmp_path / "none.csv").write_text("x,,,y\n1,2,3,4\n5,3,1,2\n2,2,2,2\n1,0,1,0\n")
+    configured('[network]\ndata = "none.csv"\ninputs = ["x"]\n', tmp_path).problem()
 
 
 def test_csv_weights_column_is_no_input(points):
@@ -601,3 +614,33 @@ def test_every_key_is_documented_and_every_example_is_a_run():
     assert len(examples) == 2
     for example in examples:
         configured(example).solve_arguments()
+
+
+def test_data_that_are_gone_or_changed_are_named_where_the_problem_is_needed(points):
+    """The solution is read all the same, as a record of its numbers; what needs the problem says what it lacks."""
+    text = '[network]\ndata = "points.csv"\ninputs = ["bmi"]\noutputs = ["y"]\n'
+    made = configured(text, points)
+    problem = made.problem()
+    path, data = points / "run.h5", points / "points.csv"
+    toml = made.completed(problem).toml(points)
+    mf.solve(problem, 6, 0.01, save=2, output=Stream(path, configuration={"toml": toml}), progress=False)
+    assert mf.load(path).missing == ""
+    kept = data.read_text()
+    data.unlink()
+    gone = r"gone or changed \(.*points\.csv does not exist\); put the file back as it was"
+    for now, said in ((None, gone), (kept + "9,9,9\n", r"gone or changed \(.*points\.csv has changed: its sha256 is ")):
+        if now is not None:
+            data.write_text(now)
+        loaded = mf.load(path)
+        assert loaded.problem is None
+        assert re.search(said, loaded.missing)
+        with pytest.raises(ValueError, match=said):
+            loaded.predict([0.5])
+        with pytest.raises(ValueError, match=said):
+            mf.resume(path, 0.02, progress=False)
+        shown = CliRunner().invoke(app, ["info", str(path)])
+        assert shown.exit_code == 0
+        assert re.search(said, " ".join(shown.stdout.split()))
+    data.write_text(kept)
+    assert mf.load(path).problem is not None
+    assert mf.load(path, problem=problem).missing == ""

@@ -23,6 +23,7 @@ import numpy as np
 
 from mfpde.equation.energy.on_grid import GridEnergy, GridSum
 from mfpde.equation.grid import Axis, Grid
+from mfpde.support.arguments import floats
 from mfpde.support.arrays import Array
 from mfpde.support.memory import Memory
 
@@ -71,7 +72,7 @@ def axis_positions(names: Sequence[str], axes: Sequence[Axis], what: str) -> tup
 
 def as_points(points: Array, dimension: int) -> Array:
     """`points` as a float array of shape ``(n, dimension)``."""
-    points = np.asarray(points, dtype=float)
+    points = floats(points, "points")
     if points.ndim != 2 or points.shape[1] != dimension:
         raise ValueError(f"points must have shape (n, {dimension}), one row a point, not {points.shape}")
     return points
@@ -79,7 +80,7 @@ def as_points(points: Array, dimension: int) -> Array:
 
 def as_weights(weights: Array, n: int) -> Array:
     """`weights` as a float array of shape ``(n,)``."""
-    weights = np.asarray(weights, dtype=float)
+    weights = floats(weights, "weights")
     if weights.shape != (n,):
         raise ValueError(f"weights must have shape ({n},), one a point, not {weights.shape}")
     return weights
@@ -453,7 +454,7 @@ class BoundEnergy(ABC):
         raise NotImplementedError(f"{self.label} has no values at points")
 
     def _split(self, response: Array) -> tuple[Array, Source | None]:
-        response = np.asarray(response, dtype=float)
+        response = floats(response, "the response")
         extra, width = response.size - self.response_size, len(self.axes) + 1
         if not self.direct:
             if response.shape != (self.response_size,):

@@ -18,7 +18,7 @@ from mfpde.equation.energy.gradients import (
 )
 from mfpde.equation.energy.on_grid import GridEnergy, prepared_output
 from mfpde.equation.grid import Axis, Grid, as_axes
-from mfpde.support.arguments import read_only, shown
+from mfpde.support.arguments import floats, read_only, refuse_masked, shown
 from mfpde.support.arrays import Array
 from mfpde.support.memory import Memory
 from mfpde.support.registry import plain
@@ -188,6 +188,8 @@ class OnMesh(GridEnergy):
         made = self._source.evaluate(density, self.grid)
         if not isinstance(made, tuple) or len(made) != 2:
             raise ValueError(f"{self._bound.label}.evaluate must return (V, energy), not {shown(made)}")
+        for given in made:
+            refuse_masked(given, f"what {self._bound.label}.evaluate returns")
         values, energy = np.asarray(made[0]), np.asarray(made[1])
         if values.shape != self.grid.shape or energy.ndim:
             raise ValueError(
@@ -208,7 +210,7 @@ class OnMesh(GridEnergy):
 
             def along(h: Array) -> Array:
                 density, change = read_only(mu, h)
-                values = np.asarray(source.second_variation(density, change, grid), dtype=np.float64)
+                values = floats(source.second_variation(density, change, grid), f"{label}.second_variation")
                 if values.shape != grid.shape:
                     raise ValueError(
                         f"{label}.second_variation must return the mesh's shape {grid.shape}, not {values.shape}"
@@ -346,6 +348,7 @@ class BoundPointEnergy(BoundEnergy):
             check_statements(self, potential, change)
 
     def _shaped(self, values: Any, shape: tuple[int, ...], what: str) -> Array:
+        refuse_masked(values, f"what {self.label}.{what} returns")
         found = np.asarray(values)
         if found.shape != shape:
             raise ValueError(f"{self.label}.{what} must return shape {shape} here, not {found.shape}")

@@ -26,7 +26,7 @@ from mfpde.equation.energy.losses import LOSSES, Loss, has_curvature, is_quadrat
 from mfpde.equation.energy.on_grid import GridEnergy, prepared_output
 from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.grid import Axis, Grid, as_axes
-from mfpde.support.arguments import function, numbers, read_only, shown, values_of
+from mfpde.support.arguments import floats, function, numbers, read_only, shown, values_of
 from mfpde.support.arrays import Array
 from mfpde.support.callables import on_shape, slopes_of
 from mfpde.support.memory import Memory
@@ -36,6 +36,7 @@ __all__ = ["Features", "FeaturesOnGrid", "LossForm", "QuadraticForm", "ResponseF
 
 BLOCK = 2**17
 """Values of features that are asked for at once on a mesh, 1 MB, in at least one layer of cells."""
+SLOPE = "the gradient of the loss"
 MOST_CHECKED = 64
 """Features whose gradients are looked at one by one."""
 
@@ -158,10 +159,11 @@ class LossForm(ResponseForm):
         """L(u) and dL/du."""
         if self._interpolation is None:
             (u,) = read_only(u)
-            return self._loss.value(u), self._loss.gradient(u)
+            return self._loss.value(u), floats(self._loss.gradient(u), SLOPE)
         size = self._interpolation.size
         (outputs,) = read_only(product(self._interpolation, u, size))
-        return self._loss.value(outputs), product(self._interpolation.T, self._loss.gradient(outputs), size)
+        slope = floats(self._loss.gradient(outputs), SLOPE)
+        return self._loss.value(outputs), product(self._interpolation.T, slope, size)
 
     def curvature(self, u: Array) -> Callable[[Array], Array]:
         """``du -> L''(u) du``."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mfpde.equation.energy.base import BoundEnergy, difference_along
 from mfpde.equation.finite import place_of
 from mfpde.equation.grid import Axis
-from mfpde.support.arguments import read_only
+from mfpde.support.arguments import floats, read_only
 from mfpde.support.arrays import Array
 
 __all__ = [
@@ -220,7 +220,7 @@ class _Test:
         """Whether each slope looks wrong, shape (m, n, d); the slopes that are given, and the differences."""
         n, d = points.shape
         try:
-            slopes = np.asarray(self.gradient(*read_only(points)), dtype=float)
+            slopes = floats(self.gradient(*read_only(points)), f"the gradient of {self.what}")
         except Exception as failure:
             text = " ".join(str(failure).split())
             wanted = "it takes what the function takes, and gives an array for each axis"

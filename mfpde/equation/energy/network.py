@@ -24,7 +24,7 @@ from mfpde.equation.energy.gradients import check_derivative, probe_points
 from mfpde.equation.energy.losses import LossFactory, SquaredLoss, check_size, loss_named
 from mfpde.equation.energy.on_grid import GridEnergy
 from mfpde.equation.grid import Axis, Grid, as_axes
-from mfpde.support.arguments import entries, numbers, real, shown
+from mfpde.support.arguments import entries, floats, numbers, real, shown
 from mfpde.support.arrays import Array
 from mfpde.support.memory import Memory
 
@@ -196,7 +196,7 @@ class TwoLayerNetwork(Energy):
         """
         if len(coordinates) != len(self.axes):
             raise ValueError(f"the unit has {len(self.axes)} parameters {self.axes}, not {len(coordinates)}")
-        theta = np.broadcast_arrays(*(np.asarray(c, dtype=float) for c in coordinates))
+        theta = np.broadcast_arrays(*(floats(c, "the parameters of a unit") for c in coordinates))
         x = self._inputs(x)
         by_role = {role: [t for t, r in zip(theta, self.roles, strict=True) if r is role] for role in Role}
         z = np.stack([t.ravel() for t in by_role[Role.WEIGHT] + by_role[Role.BIAS]])
@@ -217,7 +217,7 @@ class TwoLayerNetwork(Energy):
         return BoundNetwork(self, as_axes(axes))
 
     def _inputs(self, x: Array) -> Array:
-        x = np.asarray(x, dtype=float)
+        x = floats(x, "inputs")
         x = x[:, None] if x.ndim == 1 else x
         if x.ndim != 2 or x.shape[1] != self.x.shape[1]:
             raise ValueError(f"inputs must have shape (m, {self.x.shape[1]}), not {x.shape}")

@@ -15,7 +15,7 @@ from mfpde.equation.energy.losses import check_size
 from mfpde.equation.grid import Axis
 from mfpde.equation.problem import Problem
 from mfpde.particles import Cloud
-from mfpde.support.arguments import PATH, TEXT, numbers, one_of, real, require, shown
+from mfpde.support.arguments import PATH, TEXT, numbers, one_of, real, refuse_masked, require, shown
 from mfpde.support.arguments import entries as entries_of
 from mfpde.support.arrays import Array
 from mfpde.support.files.untrusted import check_heaps, elsewhere, read_npz, stored_bytes
@@ -264,6 +264,7 @@ def _checked_bytes(name: str, dataset: h5py.Dataset) -> int:
 
 def _real(label: str, name: str, values: Any) -> Array:
     """Real numbers, not text, truth values or objects that could be taken for some."""
+    refuse_masked(values, f"{label}: {name}")
     array = np.asarray(values)
     if values is None or array.dtype.kind not in "fiu":
         raise ValueError(f"{label}: {name} must be real numbers, not {'a link' if values is None else array.dtype}")

@@ -45,7 +45,7 @@ def read_array(values: Any, what: str) -> tuple[Array, float]:
         if not hasattr(values, "__array__") and hasattr(values, "__dlpack__"):
             values = np.from_dlpack(values)
         try:
-            array = np.asarray(values)
+            array = np.ma.asanyarray(values) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
         except TypeError:
             if not callable(getattr(values, "double", None)):
                 raise

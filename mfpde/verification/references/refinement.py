@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.support.arguments import shown
+from mfpde.support.arguments import floats, shown
 from mfpde.support.arrays import Array
 from mfpde.verification.observables import DecayRate, EnergyAt, Measured, Observable
 from mfpde.verification.references.routes import Route
@@ -376,10 +376,7 @@ class Ladder:
 def _numbers(observable: Observable, at: Measured, before: Sequence[Array]) -> Array:
     """What an observable, perhaps one of the user's, gives: numbers, and as many as before."""
     given = observable.measure(at)
-    try:
-        found = np.asarray(given, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{observable.name} must be a number or an array of numbers, not {shown(given)}") from None
+    found = floats(given, observable.name)
     if before and found.shape != before[0].shape:
         raise ValueError(f"{observable.name} must have one shape at all times, not {before[0].shape} and {found.shape}")
     return found
