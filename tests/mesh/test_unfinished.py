@@ -22,8 +22,8 @@ from mfpde.support.files.hdf5 import FileFormatError
 pytestmark = pytest.mark.usefixtures("companions")
 
 LINE = mf.problems.gaussian_bumps()
-SETTINGS = {"shape": 600, "t_end": 0.02, "save": 9, "progress": False}
-"""A density takes more than a page of 4 KiB."""
+SETTINGS = {"shape": 600, "t_end": 0.1, "save": 9, "progress": False}
+"""A density takes more than a page of 4 KiB, and there are steps between save times."""
 SAVED = 6
 """Densities of the runs that are killed here."""
 
@@ -101,7 +101,7 @@ def test_a_torn_page_costs_what_came_after_the_newest_whole_state(
     found = mf.load(path)
     assert found.result is Result.UNFINISHED
     assert re.match(rf"not whole in the file: saved density number {SAVED - 1} of {SAVED}\. ", found.warnings[-1])
-    # the checkpoint of the step before
+    assert found.times[-1] < found.state.t  # that of the checkpoint of the step before
     assert found.state.n_steps == before.state.n_steps - 1
     assert len(found.times) == SAVED - 1
     assert same_bits(np.asarray(found.density), np.asarray(reference.density[: SAVED - 1]))
@@ -113,8 +113,10 @@ def test_a_torn_page_costs_what_came_after_the_newest_whole_state(
     assert mf.verify(path).ok
 
 
-def test_a_torn_density_in_the_middle_costs_what_came_after_it(plain, path, reference):
-    shutil.copy(plain, path)
+@pytest.mark.parametrize("file", ["plain", "with_checkpoints"])
+def test_a_torn_density_in_the_middle_costs_what_came_after_it(request, file, path, reference):
+    """Checkpoints after it, too: nobody has what was saved in between."""
+    shutil.copy(request.getfixturevalue(file), path)
     overwrite(path, offset(path, "density", 2) + 512, bytes(512))
     found = mf.load(path)
     assert found.times.tolist() == reference.times[:2].tolist()
@@ -258,7 +260,7 @@ def test_a_finished_file_that_has_changed_is_not_gone_on_from(path, reference, m
     changed(path, "density", (3, 300), lambda x: np.nextafter(x, np.inf))
     before = path.read_bytes()
     with pytest.raises(FileFormatError, match="the checksum of density is not the one in the file"):
-        mf.resume(path, 0.03, progress=False)
+        mf.resume(path, 0.2, progress=False)
     assert path.read_bytes() == before
 
 
