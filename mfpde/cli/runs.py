@@ -349,12 +349,13 @@ def _longer(text: str, earlier: Solution, until: float | None, save: str | None)
 
 
 def _computed(stream: Stream, compute: Callable[[], Solution]) -> Solution:
-    """A solution, unless its file cannot be written on: then what the file holds is said."""
+    """A solution, unless its file cannot be made, which is refused, or cannot be written on: that is said."""
     try:
         return compute()
     except OSError as error:
-        held = f"; it holds the run up to save time {stream.frames}, mfpde resume goes on" if stream.frames else ""
-        complain(f"{reason(error)}{held}")
+        if not stream.frames:
+            raise
+        complain(reason(error))
         raise typer.Exit(FAILED) from None
 
 

@@ -22,6 +22,7 @@ from mfpde.mesh.solution_writer import (
     STATS,
     hashed_datasets,
     solution_attributes_sha256,
+    words_sha256,
 )
 from mfpde.mesh.unfinished_reader import UnfinishedReader
 from mfpde.support.files import frames as stored
@@ -90,6 +91,7 @@ def wrong_checksums(path: str | os.PathLike[str]) -> list[str] | None:
         except DAMAGE as error:
             raise FileFormatError(f"{path} is truncated or damaged: {one_line(error)}") from None
         wrong += [] if sums.get("attributes") == solution_attributes_sha256(file) else ["attributes"]
+        wrong += [] if sums.get("words") in (None, words_sha256(file)) else ["words"]
         return wrong
 
 
@@ -155,6 +157,7 @@ class _SolutionReader(PartsReader):
         # what does not fit together has been named above: what is left are numbers and words that were others
         if self.sums:
             self.verify("attributes", solution_attributes_sha256(file))
+            self.verify("words", words_sha256(file))
         if self.changed and self.refuses:
             raise FileFormatError(
                 f"{self.path} has changed since it was written: "

@@ -46,11 +46,13 @@ __all__ = [
     "POINT_VALUES",
     "SCHEMA",
     "STATS",
+    "WORDS",
     "describe_density",
     "hashed_datasets",
     "room_for",
     "save",
     "solution_attributes_sha256",
+    "words_sha256",
     "write",
     "write_head",
 ]
@@ -58,7 +60,7 @@ __all__ = [
 SCHEMA = 1
 """The version of the file format that is written; all versions up to it are read."""
 _GROUPS = ("steps", "errors", "state", "companion", "volatile", "unfinished")
-_RESERVED = (*_GROUPS, "time", "energy", "energy_error", "density", "step", "component")
+_RESERVED = (*_GROUPS, "time", "energy", "energy_error", "density", "step", "component", "attributes", "words")
 CELL_AVERAGES, POINT_VALUES = "cell averages", "point values"
 
 # what schema 1 promises to hold: frozen here, whatever later versions record besides
@@ -97,6 +99,8 @@ ATTRIBUTES = {
     "axis": ("axis", "lower", "upper", "lower_end", "upper_end"),
 }
 """The attributes that have a checksum together."""
+WORDS = ("title", "configuration_unset", "configuration_described")
+"""Attributes of the root that have one of their own, because early files have none of them."""
 _METADATA = 2**17
 """Bytes that are enough for HDF5's own structures and for the words that are the same in all files."""
 
@@ -209,7 +213,8 @@ def write(record: Record, file: h5py.File) -> None:
 
     sums = {"density": digest.hexdigest()}
     sums |= {name: sha256(file[name]) for name in hashed_datasets(file) if name != "density"}
-    file.attrs["checksums"] = as_toml({**sums, "attributes": solution_attributes_sha256(file)})
+    said = {"attributes": solution_attributes_sha256(file), "words": words_sha256(file)}
+    file.attrs["checksums"] = as_toml({**sums, **said})
 
 
 def _write_errors(file: h5py.File, errors: Errors, time: h5py.Dataset) -> None:
@@ -304,3 +309,8 @@ def solution_attributes_sha256(file: h5py.File) -> str:
     axes = [entry.decode() if isinstance(entry, bytes) else str(entry) for entry in np.atleast_1d(file.attrs["axes"])]
     places = ["", "density", "state", *(["companion"] if "companion" in file else []), *axes]
     return attributes_sha256(file, ((place, ATTRIBUTES.get(place, ATTRIBUTES["axis"])) for place in places))
+
+
+def words_sha256(file: h5py.File) -> str:
+    """The checksum of what else the attributes of the root say; early files have none."""
+    return attributes_sha256(file, [("", WORDS)])

@@ -164,6 +164,9 @@ class Stream:
             try:
                 self._make(self._file, first, room)
                 self._fill(first)
+            except BaseException:
+                self._frames = 0
+                raise
             finally:
                 file, self._file = self._file, None
                 file.close()  # not every system moves files that are open

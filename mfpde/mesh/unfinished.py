@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.mesh.solution_writer import ATTRIBUTES
+from mfpde.mesh.solution_writer import ATTRIBUTES, WORDS
 from mfpde.support.arrays import Array
 from mfpde.support.files.hdf5 import attributes_sha256, crc, sha256
 
@@ -99,9 +99,8 @@ def head_sums(file: h5py.File, axes: Sequence[str]) -> dict[str, str]:
     axes : sequence of str
         The datasets of the axes.
     """
-    more = ("title", "configuration_unset", "configuration_described")
     places = [
-        ("", (*ATTRIBUTES[""], *more)),
+        ("", (*ATTRIBUTES[""], *WORDS)),
         ("density", ATTRIBUTES["density"]),
         ("unfinished", ("columns", "integers", "departure")),
         ("volatile", sorted(file["volatile"].attrs)),

@@ -1,6 +1,7 @@
 """The command line: what it writes, what it prints, how it refuses, how it ends."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -346,11 +347,24 @@ def test_a_solution_that_cannot_be_saved_is_a_failure(monkeypatch, folder):
     result = invoke(*RUN)
     assert result.exit_code == 3
     assert result.stderr == (
-        "mfpde: cannot write linear-neuron.h5: No space left on device; it holds the run up to save time 3, "
-        "mfpde resume goes on\n"
+        f"mfpde: cannot write linear-neuron.h5: No space left on device; {folder / 'linear-neuron.h5'} holds the run up "
+        "to t = 0.2, from where mfpde.resume goes on\n"
     )
     assert files(folder) == {"linear-neuron.h5"}
     assert mf.load("linear-neuron.h5").result is mf.Result.UNFINISHED
+
+
+def test_a_disk_without_room_for_the_file_is_refused(monkeypatch, folder):
+    """Nothing has been computed but the first density: that is bad input, and no file is spoken of."""
+
+    def full(descriptor, size):
+        raise OSError(28, f"No space left on device for {size} bytes")
+
+    monkeypatch.setattr("mfpde.support.files.in_place.reserve", full)
+    result = invoke(*RUN)
+    assert result.exit_code == 2
+    assert re.fullmatch(r"mfpde: cannot write linear-neuron.h5: No space left on device for \d+ bytes\n", result.stderr)
+    assert files(folder) == set()
 
 
 def test_an_interrupted_run_saves_what_there_is(monkeypatch):

@@ -23,7 +23,9 @@ from mfpde.mesh.record import COLUMNS, Record, Result, State
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solution_writer import DIAGNOSTICS, SCHEMA
 from mfpde.runs.loading import load
+from mfpde.support.files import hdf5
 from mfpde.support.files.hdf5 import FileFormatError
+from mfpde.support.files.untrusted import parse_toml
 
 
 def made_up(axes=None, shape=(5, 4), saves=3, steps=7, components=2, seed=0, **changes) -> Solution:
@@ -110,7 +112,7 @@ def test_a_solution_is_pickled():
 AXES = {
     1: [mf.Axis("θ", -math.pi, math.pi, mf.End.PERIODIC)],
     2: [mf.Axis("time", 0, 1), mf.Axis("axis_time", 0, 1)],
-    3: [mf.Axis(name, -1, 1 / 3) for name in ("density", "steps", "step")],
+    3: [mf.Axis(name, -1, 1 / 3) for name in ("density", "attributes", "words")],
     4: [mf.Axis(name, 0.1, 0.7, mf.End.NATURAL) for name in ("state", "component", "energy", "volatile")],
 }
 
@@ -596,6 +598,21 @@ def test_what_differs_between_runs_is_checked_as_well(path, edit, name, value, m
         del file["volatile"].attrs["checksum"]
         file["volatile"].attrs[name] = value
     refused(path, match)
+
+
+@pytest.mark.parametrize("name", ["title", "configuration_unset", "configuration_described"])
+def test_words_that_settle_no_number_have_a_checksum_of_their_own(path, name):
+    """Files of early versions have none."""
+    made_up().save(path)
+    with h5py.File(path, "r+") as file:
+        file.attrs[name] = "another" if name == "title" else hdf5.texts(["parameters/other"])
+    with pytest.raises(FileFormatError, match="the checksum of words is not the one in the file"):
+        mf.load(path)
+    assert not mf.verify(path).ok
+    with h5py.File(path, "r+") as file:
+        sums = parse_toml(file.attrs["checksums"])
+        file.attrs["checksums"] = hdf5.as_toml({name: value for name, value in sums.items() if name != "words"})
+    mf.load(path)
 
 
 @pytest.mark.parametrize(
