@@ -7,6 +7,7 @@ import hashlib
 import io
 import itertools
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -161,6 +162,16 @@ def _is_number(cell: str) -> bool:
     return True
 
 
+def _no_number(cell: str) -> str:
+    """What is wrong with a cell that is no number; where commas are its decimals, or have cut it up, the remedy."""
+    if not cell:
+        return "is empty"
+    what = f"{short(cell)} is not a number"
+    pieces = re.split("[;\t]", cell.replace(",", "."))
+    comma = pieces != [cell] and any(map(_is_number, pieces))
+    return f"{what}; write decimals with a point, 0.5, and not with a comma" if comma else what
+
+
 def _csv_rows(content: bytes) -> Iterator[tuple[int, list[str]]]:
     """Lines with their numbers, without empty ones and comments."""
     import csv
@@ -233,7 +244,7 @@ def _columns(line: int, cells: list[str], table: NetworkTable) -> _Columns:
     header = None if any(numeric) else cells
     if header is None and not all(numeric):
         column = numeric.index(False)
-        raise ConfigurationError(f"line {line}, column {column}: {short(cells[column])} is not a number")
+        raise ConfigurationError(f"line {line}, column {column}: {_no_number(cells[column])}")
     count = len(cells)
     if header is not None:
         _refuse_twice(line, header)
@@ -274,8 +285,8 @@ def _csv_numbers(rows: Iterable[tuple[int, list[str]]], columns: _Columns) -> tu
             values.append([float(cells[i]) for i in wanted])
         except ValueError:
             i = next(i for i in wanted if not _is_number(cells[i]))
-            what = f"{short(cells[i])} is not a number" if cells[i] else "is empty"
-            raise ConfigurationError(f"line {line} (row {len(values) + 1}), {columns.label(i)}: {what}") from None
+            what = f"line {line} (row {len(values) + 1}), {columns.label(i)}"
+            raise ConfigurationError(f"{what}: {_no_number(cells[i])}") from None
         lines.append(line)
     if not values:
         raise ConfigurationError("has a header and no rows")

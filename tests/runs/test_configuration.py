@@ -399,6 +399,11 @@ def test_what_does_not_fit_is_refused_in_one_line(text, expected, points):
         ("x,y\n1,2\n3,\n", "line 3 (row 2), column 'y': is empty"),
         ("1,abc\n3,4\n", "line 1, column 1: 'abc' is not a number"),
         (b"x,y\n1,2\n\xff,3\n", "line 3 is not UTF-8 text"),
+        # as programs write it where the decimal point is a comma; below, the comma is taken for the delimiter
+        ("x;y\n1;2\n0,5;2\n", "line 3 (row 2), column 'x': '0,5' is not a number; write decimals with a point"),
+        ("x\ty\n1\t2\n0\t-2,5\n", "line 3 (row 2), column 'y': '-2,5' is not a number; write decimals with a point"),
+        ("1;2,5\n3;4\n", "line 1, column 0: '1;2' is not a number; write decimals with a point"),
+        ("0,5;2,5\n3;4\n", "line 1, column 1: '5;2' is not a number; write decimals with a point"),
     ],
 )
 def test_csv_data_that_do_not_fit(content, expected, tmp_path):
