@@ -24,7 +24,7 @@ from mfpde.mesh.methods.base import Method, Work
 from mfpde.mesh.methods.exponential import ExponentialSSPRK3
 from mfpde.mesh.methods.splitting import Strang
 from mfpde.mesh.schemes import Scheme, is_compiled
-from mfpde.support.arguments import whole
+from mfpde.support.arguments import shown, whole
 from mfpde.support.memory import Memory, available, refuse
 from mfpde.support.threads import THREADED_SIZE
 
@@ -38,6 +38,8 @@ ALWAYS = 24 * 2**20
 """Bytes that do not grow with the mesh: code that is loaded, nodes that a start is held against, blocks of factors."""
 OF_A_THREAD = 3 * 2**20
 """Bytes of the buffers of a thread: 1.2 MB of the transport, and what is transformed at once."""
+MOST_SAVES = 2**62
+"""Save times beyond which they are not told apart: no machine holds as many, and a float holds the bytes of these."""
 SMALL = 64 * 2**20
 """Bytes for which nobody is asked whether they are there."""
 OF_A_START = 8
@@ -122,7 +124,7 @@ def check_run(problem: Any, options: RunOptions, shape: tuple[int, ...] | None =
     needs = run_memory(problem, options, grid)
     if needs.total <= SMALL or (there := available()) is None or needs.total <= there:
         return
-    what = f"{grid.size} cells" + (f" and {_saves(options)} saved densities" if needs.saved else "")
+    what = f"{grid.size} cells" + (f" and {shown(_saves(options))} saved densities" if needs.saved else "")
     remedies = []
     if options.tolerance is None and (fits := _shape_that_fits(problem, options, grid, there)):
         remedies.append(f"at most {' x '.join(map(str, fits))} cells")
@@ -175,7 +177,7 @@ def run_memory(problem: Problem, options: RunOptions, grid: Grid) -> RunMemory:
     convexity = convexity_memory(bound, grid, free_mass=not _balanced(problem))
     # the density, its potential, what a temperature adds, and what follows where the mass descends from
     state = flow + array * (3 + descends(problem) + (coldest(problem, options.t_end) > 0.0))
-    saved = array * (_saves(options) if options.output is None else 2)
+    saved = array * (min(_saves(options), MOST_SAVES) if options.output is None else 2)
     threads = 1 if grid.size < THREADED_SIZE else options.threads or os.cpu_count() or 1
     always = ALWAYS + OF_A_THREAD * threads * (1 + (cells is not None))
     if cells is not None and bound.direct:  # the start is held against nodes

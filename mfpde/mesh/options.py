@@ -269,6 +269,9 @@ class RunOptions:
             progress=(self.progress, FLAG | NONE),
             limits=(self.limits, one_of(Limits)),
         )
+        # what a run takes of memory depends on it, and is asked before the start of the run is known
+        if self.t_end is not None and not (real(self.t_end) and self.t_end > 0.0):
+            raise ValueError(f"t_end = {shown(self.t_end)} must be finite and lie after the start of the run")
         if not whole(self.max_steps) or self.max_steps < 1:
             raise ValueError(f"max_steps must be an integer of at least 1, not {shown(self.max_steps)}")
         for name in ("checkpoint", "time_limit"):
