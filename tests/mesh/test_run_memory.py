@@ -45,6 +45,18 @@ class Porous(mf.energy.MeshEnergy):
         return 2.0 * mu, float((mu * mu).sum()) * grid.cell_volume
 
 
+class Attracted(mf.energy.PointEnergy):
+    """Half the mean square: V = |x|^2 / 2."""
+
+    convex = True
+
+    def potential(self, points, others, weights):
+        return 0.5 * (points**2).sum(axis=1)
+
+    def energy(self, others, weights):
+        return 0.5 * float(weights @ (others**2).sum(axis=1))
+
+
 def twenty(x, y):
     return np.stack([np.cos(k * x) * np.sin(y) for k in range(20)])
 
@@ -169,6 +181,17 @@ def test_what_the_user_says_of_an_energy_of_his_own_counts(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 2**30)
     with pytest.raises(MemoryError, match=r"the energy 99%.*use at most .* cells"):
         mf.solve(of(Heavy()), (100, 100), estimate=False, progress=False)
+
+
+@pytest.mark.parametrize("said", [-1, np.nan, np.inf, "much", None, True, np.ones(2)], ids=str)
+@pytest.mark.parametrize("kind", [Porous, Attracted])
+def test_what_the_user_says_is_a_number_of_bytes(kind, said):
+    class Odd(kind):
+        def evaluation_bytes(self, grid):
+            return said
+
+    with pytest.raises(ValueError, match=r"^Odd\.evaluation_bytes\(grid\) must give a number of bytes >= 0, not .*$"):
+        mf.solve(of(Odd()), (8, 8), progress=False)
 
 
 @pytest.mark.parametrize("there", [2**27, 2**28])

@@ -18,7 +18,7 @@ from mfpde.equation.energy.gradients import (
 )
 from mfpde.equation.energy.on_grid import GridEnergy, prepared_output
 from mfpde.equation.grid import Axis, Grid, as_axes
-from mfpde.support.arguments import floats, read_only, refuse_masked, shown
+from mfpde.support.arguments import floats, read_only, real, refuse_masked, shown
 from mfpde.support.arrays import Array
 from mfpde.support.memory import Memory
 from mfpde.support.registry import plain
@@ -37,9 +37,18 @@ class _Stated(Energy):
         """Bytes that an evaluation on a mesh takes besides V, at most; by default those of 4 arrays of its size.
 
         A run that does not fit into memory is refused before it begins. Override it where yours take more:
-        ``24 * grid.size**2`` for three matrices of all pairs of cells.
+        ``24 * grid.size**2`` for three matrices of all pairs of cells. What is no number of bytes is a ValueError of
+        the run.
         """
         return 32.0 * grid.size
+
+    def _evaluating(self, grid: Grid) -> float:
+        """`evaluation_bytes`, if that is a number of bytes."""
+        value = plain(self.evaluation_bytes(grid))
+        if not (real(value) and value >= 0):
+            name = type(self).__name__
+            raise ValueError(f"{name}.evaluation_bytes(grid) must give a number of bytes >= 0, not {shown(value)}")
+        return float(value)
 
     def _statements(self) -> tuple[bool | None, bool, bool]:
         """`convex`, `quadratic` and `lyapunov`, each one of what it can be."""
@@ -161,7 +170,7 @@ class BoundMeshEnergy(BoundEnergy):
 
     def memory(self, grid: Grid) -> Memory:
         """What the user's class says of an evaluation; while it is checked some arrays besides."""
-        own = self.source.evaluation_bytes(grid)
+        own = self.source._evaluating(grid)
         return Memory(0.0, 8.0 * 8 * grid.size + own, 8.0 * grid.size + own)
 
     def __repr__(self) -> str:
@@ -378,7 +387,7 @@ class BoundPointEnergy(BoundEnergy):
     def memory(self, grid: Grid) -> Memory:
         """The points of the mesh, the measure as its own response, and what the user's class says."""
         d, size = grid.dimension, 8.0 * grid.size
-        return Memory(d * size, 2 * size, (2 * d + 4) * size + self.source.evaluation_bytes(grid))
+        return Memory(d * size, 2 * size, (2 * d + 4) * size + self.source._evaluating(grid))
 
     def __repr__(self) -> str:
         return repr(self.source)
