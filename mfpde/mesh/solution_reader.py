@@ -9,7 +9,7 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,8 @@ __all__ = ["read", "wrong_checksums"]
 
 _SEARCHED = 2**28
 """Bytes up to which a file is searched for damaged texts as a whole, larger ones around their densities."""
+_ATTEMPTS = 100
+"""How often a file is read that changes all the time."""
 
 
 def read(path: str | os.PathLike[str], changed: list[str] | None = None, *, thorough: bool = False) -> Record:
@@ -58,12 +60,41 @@ def read(path: str | os.PathLike[str], changed: list[str] | None = None, *, thor
     OSError
         If the file is missing or cannot be read.
     """
-    with _reading(path, thorough=thorough) as reader:
-        reader.refuses = changed is None
-        record = reader.record()
-        if changed is not None:
-            changed += reader.changed
-        return record
+    record, reader = _read(path, thorough=thorough, refuses=changed is None)
+    if changed is not None:
+        changed += reader.changed
+    return record
+
+
+def _read(path: str | os.PathLike[str], *, thorough: bool, refuses: bool = True) -> tuple[Record, _SolutionReader]:
+    """What the file holds, and who has read it.
+
+    Of a file that grows HDF5 keeps how long it was when it was opened, and what follows asks for the file anew. So if
+    it has got another block of rows meanwhile, or was replaced by the finished one, and not all is well, it is read
+    again.
+    """
+    attempts = 0
+    while True:
+        before, attempts = _form(path), attempts + 1
+        try:
+            with _reading(path, thorough=thorough) as reader:
+                reader.refuses = refuses
+                record = reader.record()
+            if not reader.damage or attempts == _ATTEMPTS or _form(path) == before:
+                return record, reader
+        except (FileFormatError, OSError):
+            if attempts == _ATTEMPTS or _form(path) == before:
+                raise
+
+
+def _form(path: str | os.PathLike[str]) -> tuple[Any, ...]:
+    """What of a file changes when it is replaced, or gets a further block of rows; nothing where there is none."""
+    with contextlib.suppress(OSError, TypeError, ValueError):  # what is no path, or no file, is refused elsewhere
+        stamp = stored.file_stamp(os.fspath(path), growing=True)
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                return (*stamp, _hdf5_end(file))
+    return ()
 
 
 @contextlib.contextmanager
@@ -80,9 +111,7 @@ def wrong_checksums(path: str | os.PathLike[str]) -> list[str] | None:
         if "frame_sums" not in file["unfinished"] if growing else "checksums" not in file.attrs:
             return None
     if growing:
-        with _reading(path, thorough=True) as reader:
-            reader.record()
-            return reader.damage
+        return _read(path, thorough=True)[1].damage
     with stored.open_file(path) as file:
         size = os.path.getsize(path)
         try:
@@ -119,8 +148,14 @@ def _numbers_only(file: h5py.File) -> list[tuple[int, int]]:
 def _tail(path: str | os.PathLike[str], size: int) -> list[tuple[int, int]]:
     """The space that a growing file keeps beyond what HDF5 knows of."""
     with open(path, "rb") as file:
-        head = file.read(48)  # of the superblock; the end stands there in version 0, which is written
-    return [(int.from_bytes(head[40:], "little"), size)] if head[8:9] == b"\0" else []
+        end = _hdf5_end(file)
+    return [] if end is None else [(end, size)]
+
+
+def _hdf5_end(file: IO[bytes]) -> int | None:
+    """Where HDF5's own part of a file ends; None where that stands elsewhere."""
+    head = file.read(48)  # of the superblock; the end stands there in version 0, which is written
+    return int.from_bytes(head[40:], "little") if head[8:9] == b"\0" else None
 
 
 class _SolutionReader(PartsReader):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
 
@@ -11,6 +13,8 @@ import pytest
 from shared import Gone, assert_same_solution, die, same_bits
 
 import mfpde as mf
+from mfpde.mesh import solution_reader
+from mfpde.mesh import stream as streaming
 from mfpde.mesh.record import Result
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solution_reader import wrong_checksums
@@ -280,3 +284,56 @@ def test_densities_that_are_copied_keep_their_laws(path, what):
         mf.resume(path, 0.2, progress=False)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["run.h5"]
+
+
+# ----- files that change while they are read
+
+
+def changing(monkeypatch, path, change) -> None:
+    """Let something happen to the file when the next reader has opened it, and with it its end as HDF5 knows it."""
+    opened, changes = solution_reader._reading, [change]
+
+    @contextlib.contextmanager
+    def opened_then_changed(given, **options):
+        with opened(given, **options) as reader:
+            if changes:
+                changes.pop()(path)
+            yield reader
+
+    monkeypatch.setattr(solution_reader, "_reading", opened_then_changed)
+
+
+def test_a_block_of_rows_that_is_added_during_the_reading_is_no_damage(tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "_ROWS", 4)  # the second block begins with row 4, the third with row 12
+    path, contents = tmp_path / "run.h5", {}
+
+    def stop(snapshot) -> bool:
+        contents[snapshot.step] = path.read_bytes()
+        return snapshot.step == 20
+
+    settings = {**SETTINGS, "shape": 60, "t_end": 3.0, "controller": mf.FixedStep(0.01)}
+    mf.solve(LINE, **settings, output=path, checkpoint=1e-9, stop=stop)
+    early, late = contents[2], contents[20]
+
+    def grows(path) -> None:
+        with open(path, "r+b") as file:  # the same file: HDF5 has its old end in memory
+            file.write(late)
+
+    path.write_bytes(late)
+    wanted = mf.load(path)
+    path.write_bytes(early)
+    changing(monkeypatch, path, grows)
+    assert_same_solution(mf.load(path), wanted)
+    path.write_bytes(early)
+    changing(monkeypatch, path, grows)
+    assert wrong_checksums(path) == []
+
+
+def test_a_run_that_ends_during_the_reading_is_no_damage(tmp_path, monkeypatch, with_checkpoints, reference):
+    path, finished = tmp_path / "run.h5", tmp_path / "finished.h5"
+    reference.save(finished)
+    shutil.copy(with_checkpoints, path)
+    for at in ("count", "checkpoints"):  # what is looked up once more in the file, as other numbers are there
+        overwrite(path, offset(path, f"unfinished/{at}"), b"\1")
+    changing(monkeypatch, path, lambda path: os.replace(finished, path))
+    assert_same_solution(mf.load(path), reference)
