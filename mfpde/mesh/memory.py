@@ -27,6 +27,7 @@ from mfpde.mesh.schemes import Scheme, is_compiled
 from mfpde.support.arguments import shown, whole
 from mfpde.support.memory import Memory, available, refuse
 from mfpde.support.threads import THREADED_SIZE
+from mfpde.support.threads import available as available_threads
 
 if TYPE_CHECKING:
     from mfpde.mesh.options import RunOptions
@@ -178,7 +179,8 @@ def run_memory(problem: Problem, options: RunOptions, grid: Grid) -> RunMemory:
     # the density, its potential, what a temperature adds, and what follows where the mass descends from
     state = flow + array * (3 + descends(problem) + (coldest(problem, options.t_end) > 0.0))
     saved = array * (min(_saves(options), MOST_SAVES) if options.output is None else 2)
-    threads = 1 if grid.size < THREADED_SIZE else options.threads or os.cpu_count() or 1
+    # a job that was given one processor of a hundred has one thread
+    threads = 1 if grid.size < THREADED_SIZE else min(available_threads(), options.threads or os.cpu_count() or 1)
     always = ALWAYS + OF_A_THREAD * threads * (1 + (cells is not None))
     if cells is not None and bound.direct:  # the start is held against nodes
         always += 8 * PAIR_ARRAYS * min(PAIRS, NODES[grid.dimension] ** (2 * grid.dimension))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tracemalloc
 
 import numpy as np
@@ -154,6 +155,16 @@ def test_plain_arrays(algebra):
 def test_more_threads_take_buffers_of_their_own():
     problem = mf.problems.three_gaussians()
     check(*said_and_used(problem, (400, 400), estimate=True, threads=2))
+
+
+def test_threads_are_those_that_a_job_may_have(monkeypatch):
+    """A machine of 128 processors of which a job was given one, as numba knows: 3 MiB for each would be 768 MiB."""
+    problem = mf.problems.three_gaussians()
+    grid = problem.grid((400, 400))
+    alone = run_memory(problem, RunOptions(threads=1), grid)
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)
+    monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", 1)
+    assert run_memory(problem, RunOptions(), grid) == alone
 
 
 def test_a_dense_matrix_of_all_pairs_of_cells():
