@@ -897,3 +897,39 @@ def test_saved_densities_are_not_held(path, stays, monkeypatch):
     # of steps as short as these the potential is found at once: the iterates that are counted in are not made
     assert growth(PLANE) < growth(warm) <= expected(warm)
     assert 8 * 30**2 * peak(3, path, warm, 30) < 3e6
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+@pytest.mark.parametrize("child", ["ends", "goes on"])
+def test_a_forked_child_leaves_the_file_to_its_parent(path, monkeypatch, child):
+    """It has the file open, and an old end of it in mind: what it cut off would be rows of its parent."""
+    monkeypatch.setattr(streaming, "_ROWS", 4)
+    parent, (there, here) = os.getpid(), os.pipe()
+    children, found = [], []
+
+    def stop(snapshot) -> bool:
+        if snapshot.step == 2:
+            children.append(os.fork())
+            if children[0] == 0:
+                os.close(here)
+                os.read(there, 1)  # until the parent has gone on
+                if child == "ends":
+                    raise SystemExit
+        if snapshot.step == 10 and os.getpid() == parent:
+            before = path.stat().st_size
+            os.close(here)
+            os.waitpid(children[0], 0)
+            found.append((path.stat().st_size - before, wrong_checksums(path), mf.load(path).state.n_steps))
+        return False
+
+    try:
+        run(output=path, checkpoint=1e-9, stop=stop, controller=mf.FixedStep(0.01))
+    except BaseException:
+        if os.getpid() == parent:
+            raise
+    finally:
+        if os.getpid() != parent:
+            os._exit(0)
+    os.close(there)
+    # the checkpoint of step 9: that of step 10 comes after `stop`
+    assert found == [(0, [], 9)]

@@ -105,6 +105,7 @@ class NumbersFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._file = open(path, "r+b", buffering=0)  # noqa: SIM115  # closed by `close`
+        self._process = os.getpid()
         status = os.fstat(self._file.fileno())
         self.stamp = (status.st_dev, status.st_ino)
         self.end = status.st_size
@@ -130,7 +131,15 @@ class NumbersFile:
         return os.fstat(self._file.fileno()).st_nlink == 0
 
     def put(self, offset: int, values: NDArray[Any]) -> None:
-        """Write numbers at an offset in bytes."""
+        """Write numbers at an offset in bytes.
+
+        Raises
+        ------
+        OSError
+            If the disk is full, or fails; or in a forked child, which must leave the file to its parent.
+        """
+        if os.getpid() != self._process:
+            raise OSError(errno.EPERM, f"process {self._process} writes it, of which this one is a fork")
         left = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
         self._file.seek(offset)
         while left:
@@ -163,8 +172,8 @@ class NumbersFile:
         reserve(self._file.fileno(), size)
 
     def cut(self, size: int) -> None:
-        """Give back what lies beyond `size` bytes."""
-        if self.size > size:
+        """Give back what lies beyond `size` bytes. A forked child does not: it cannot know how long the file is now."""
+        if os.getpid() == self._process and self.size > size:
             os.ftruncate(self._file.fileno(), size)
 
     def place(self, first: Path) -> Path | None:
