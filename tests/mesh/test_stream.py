@@ -634,6 +634,23 @@ def test_the_space_for_the_finished_file_stays_while_the_run_goes_on(path, monke
     assert path.stat().st_size < 2**17 + solution_writer._METADATA
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs a system that reserves space")
+def test_space_is_asked_for_once(path, monkeypatch):
+    """Where the C library does that block by block, all that is there would be read for each further block of rows."""
+    monkeypatch.setattr(streaming, "_ROWS", 4)
+    asked: list[tuple[int, int, int]] = []
+    allocate = os.posix_fallocate
+
+    def noted(file, position, size):
+        asked.append((os.fstat(file).st_size, position, size))
+        allocate(file, position, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", noted)
+    run(output=path)
+    assert len(asked) > 3  # the growing file, blocks of rows, the finished file
+    assert all(position == there and size > 0 for there, position, size in asked)
+
+
 @pytest.mark.parametrize("shape", [(60,), (12, 10, 8)])
 @pytest.mark.filterwarnings("ignore:the start is .* cells wide")
 def test_the_space_that_is_taken_is_enough(path, shape):

@@ -47,10 +47,11 @@ def reserve(descriptor: int, size: int) -> None:
         If there is no such space. The file is then as long as it was.
     """
     before = os.fstat(descriptor).st_size
-    if not hasattr(os, "posix_fallocate") or not size:
+    if not hasattr(os, "posix_fallocate") or size <= before:
         return
     try:
-        os.posix_fallocate(descriptor, 0, size)
+        # not what is there already: where the file system has no such call, the C library goes through all blocks
+        os.posix_fallocate(descriptor, before, size - before)
     except OSError as error:
         if error.errno in _CANNOT:
             return
