@@ -180,6 +180,8 @@ class UnfinishedReader(PartsReader):
         density, _ = self.density(grid, frames, room)
         frames = self.whole_densities(density, sums[:frames, FRAME_SUMS.index("density")])
         density = density[:frames] if isinstance(density, np.ndarray) else self.density(grid, frames, room)[0]
+        if isinstance(density, StoredDensity) and not self.thorough:
+            density.expect(sums[:frames, FRAME_SUMS.index("density")].tolist())
         self.check_count(count, sums, frames, recorded)
         return self.newest(dataset, sums, values, density, checkpoints)
 

@@ -337,3 +337,25 @@ def test_a_run_that_ends_during_the_reading_is_no_damage(tmp_path, monkeypatch, 
         overwrite(path, offset(path, f"unfinished/{at}"), b"\1")
     changing(monkeypatch, path, lambda path: os.replace(finished, path))
     assert_same_solution(mf.load(path), reference)
+
+
+def test_a_large_density_is_checked_when_it_is_read(tmp_path, monkeypatch, with_checkpoints, reference):
+    """`load` leaves those of more than 64 MiB in the file; a run that goes on from them, or saves them, would go on."""
+    path = tmp_path / "run.h5"
+    shutil.copy(with_checkpoints, path)
+    overwrite(path, offset(path, "density", 2), bytes(4096))
+    monkeypatch.setattr(stored, "IN_MEMORY", 0)
+    solution = mf.load(path)
+    assert len(solution.times) == SAVED
+    assert same_bits(solution.density[3:], reference.density[3:SAVED])
+    message = rf"saved density number 2 of {SAVED} is not whole in .*run\.h5; load it with thorough=True"
+    for read in (
+        lambda: solution.density[2],
+        lambda: solution.density[1:4, 5],
+        lambda: np.asarray(solution.density),
+        lambda: mf.resume(solution, progress=False),
+        lambda: solution.save(tmp_path / "other.h5"),
+    ):
+        with pytest.raises(OSError, match=message):
+            read()
+    assert sorted(os.listdir(tmp_path)) == ["run.h5"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,6 +79,11 @@ class StoredDensity:
         self.shape = tuple(int(n) for n in shape)
         self._growing = growing
         self._stamp = stamp or file_stamp(self.path, growing=growing)
+        self._unchecked: dict[int, int] = {}
+
+    def expect(self, sums: Sequence[float]) -> None:
+        """Compare each frame with its CRC-32 when it is read for the first time, be it in part."""
+        self._unchecked = {i: int(value) for i, value in enumerate(sums)}
 
     @property
     def ndim(self) -> int:
@@ -122,15 +128,30 @@ class StoredDensity:
             return self._frames(np.asarray(key[0]), key[1:])
         source, after = self._selection(key)
         with self._dataset() as dataset:
+            self._check(dataset, source[0])
             # room for frames to come is not part of the array: the selection is within the shape
             values = dataset[source]
         if not after:
             return np.float64(values) if np.ndim(values) == 0 else np.ascontiguousarray(values, dtype=self.dtype)
         return np.ascontiguousarray(np.asarray(values, dtype=self.dtype)[after])
 
+    def _check(self, dataset: h5py.Dataset, which: int | slice) -> None:
+        """Refuse frames that are not whole, of those that nobody has looked at."""
+        if not self._unchecked:
+            return
+        for i in [which] if isinstance(which, int) else range(len(self))[which]:
+            if i not in self._unchecked:
+                continue
+            if zlib.crc32(np.ascontiguousarray(dataset[i], "<f8").view(np.uint8).data) != self._unchecked[i]:
+                raise OSError(
+                    f"saved density number {i} of {len(self)} is not whole in {self.path}; load it with thorough=True, "
+                    "which takes what is whole before it"
+                )
+            self._unchecked.pop(i, None)  # another thread may have been here
+
     def refresh(self) -> None:
         """Take the file as it is now for the right one."""
-        self._growing = False
+        self._growing, self._unchecked = False, {}
         self._stamp = file_stamp(self.path)
 
     # ----- selections
