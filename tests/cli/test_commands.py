@@ -347,8 +347,8 @@ def test_a_solution_that_cannot_be_saved_is_a_failure(monkeypatch, folder):
     result = invoke(*RUN)
     assert result.exit_code == 3
     assert result.stderr == (
-        f"mfpde: cannot write linear-neuron.h5: No space left on device; {folder / 'linear-neuron.h5'} holds the run up "
-        "to t = 0.2, from where mfpde.resume goes on\n"
+        f"mfpde: cannot write linear-neuron.h5: No space left on device; {folder / 'linear-neuron.h5'} holds the run "
+        "up to t = 0.2, from where mfpde.resume goes on\n"
     )
     assert files(folder) == {"linear-neuron.h5"}
     assert mf.load("linear-neuron.h5").result is mf.Result.UNFINISHED
