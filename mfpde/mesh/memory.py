@@ -26,6 +26,7 @@ from mfpde.mesh.methods.splitting import Strang
 from mfpde.mesh.schemes import Scheme, is_compiled
 from mfpde.support.arguments import shown, whole
 from mfpde.support.memory import Memory, available, refuse
+from mfpde.support.saves import MOST_SAVES
 from mfpde.support.threads import THREADED_SIZE
 from mfpde.support.threads import available as available_threads
 
@@ -39,8 +40,6 @@ ALWAYS = 24 * 2**20
 """Bytes that do not grow with the mesh: code that is loaded, nodes that a start is held against, blocks of factors."""
 OF_A_THREAD = 3 * 2**20
 """Bytes of the buffers of a thread: 1.2 MB of the transport, and what is transformed at once."""
-MOST_SAVES = 2**62
-"""Save times beyond which they are not told apart: no machine holds as many, and a float holds the bytes of these."""
 SMALL = 64 * 2**20
 """Bytes for which nobody is asked whether they are there."""
 OF_A_START = 8
@@ -178,6 +177,7 @@ def run_memory(problem: Problem, options: RunOptions, grid: Grid) -> RunMemory:
     convexity = convexity_memory(bound, grid, free_mass=not _balanced(problem))
     # the density, its potential, what a temperature adds, and what follows where the mass descends from
     state = flow + array * (3 + descends(problem) + (coldest(problem, options.t_end) > 0.0))
+    # more are refused where they are made
     saved = array * (min(_saves(options), MOST_SAVES) if options.output is None else 2)
     # a job that was given one processor of a hundred has one thread
     threads = 1 if grid.size < THREADED_SIZE else min(available_threads(), options.threads or os.cpu_count() or 1)
