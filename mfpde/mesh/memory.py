@@ -95,10 +95,13 @@ class _Parts:
     plain: bool
 
     def work(self, problem: Problem) -> Work:
-        """What steps take; where a look at the mesh is to settle the method, the more."""
+        """What steps take; where a look at the mesh is to settle the method, the more.
+
+        A scheme that does not state what it must is refused where a solver is made of it.
+        """
         methods = [ExponentialSSPRK3(), Strang()] if self.method is None else [self.method]
         needs = [m.work(problem, doubled=self.controller.needs_error and not m.embedded) for m in methods]
-        most = max(work.most for work in needs) + (PLAIN * self.scheme.ghost if self.plain else 0)
+        most = max(work.most for work in needs) + (PLAIN * getattr(self.scheme, "ghost", 1) if self.plain else 0)
         return Work(most, most - min(work.most - work.evaluating for work in needs), max(work.left for work in needs))
 
 

@@ -170,21 +170,23 @@ def simulate(
     size = max(1, min(BLOCK // n, math.ceil(replicas / workers)))
     record = Record(problem, n, replicas, steps.saves, keep_positions, isinstance(scheme.reaction, Weights), observe)
     seeds = np.random.SeedSequence(int(seed)).spawn(replicas)
-    words = {
-        "problem": f"{problem.name!r} {problem.fingerprint()}",
-        "n": str(n),
-        "dynamics": repr(scheme.parts),
-        "dt": repr(steps.dt),
-        "saves": str(steps.saves),
-        "seed": str(seed),
-        "replicas": str(replicas),
-        "initial": described(initial),
-        "observe": str(sorted(observe or {})),  # of callables the name is all that can be told
-        "keep_positions": str(keep_positions),
-    }
     # nobody else goes on from the file, from before it is read to when it is removed
     with nullcontext() if checkpoint is None else held(checkpoint):
-        kept = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every, words)
+        kept = None
+        if checkpoint is not None:
+            words = {
+                "problem": f"{problem.name!r} {problem.fingerprint()}",
+                "n": str(n),
+                "dynamics": repr(scheme.parts),
+                "dt": repr(steps.dt),
+                "saves": str(steps.saves),
+                "seed": str(seed),
+                "replicas": str(replicas),
+                "initial": described(initial),
+                "observe": str(sorted(observe or {})),  # of callables the name is all that can be told
+                "keep_positions": str(keep_positions),
+            }
+            kept = Checkpoint(checkpoint, checkpoint_every, words)
         _Blocks(scheme, steps, record, size, start, seeds, kept).complete(workers, progress)
         cloud = record.cloud(steps.times, steps.dt, int(seed), scheme, evaluation)
         if kept is not None:

@@ -131,7 +131,7 @@ def floats(values: Any, what: str) -> NDArray[np.float64]:
         if array.dtype.kind != "c":
             return np.asarray(array, dtype=np.float64)
     except (ValueError, TypeError):
-        raise ValueError(f"{what} must be an array of numbers, not {shown(values)}") from None
+        raise ValueError(f"{what} must be a number or an array of numbers, not {shown(values)}") from None
     raise ValueError(f"{what} must be real numbers, not {shown(values)} ({array.dtype})")
 
 

@@ -87,7 +87,7 @@ def edit(path: Path):
 
 def test_a_solution_is_a_record_with_a_problem():
     held = {field.name for field in dataclasses.fields(Record)}
-    assert {field.name for field in dataclasses.fields(Solution)} == held | {"problem"}
+    assert {field.name for field in dataclasses.fields(Solution)} == held | {"problem", "missing"}
     # arguments by position, as they were before a solution was made of a record
     positional = ["grid", "times", "density", "energy", "diagnostics", "response", "result", "stats", "warnings"]
     positional += ["configuration", "provenance", "state", "problem"]

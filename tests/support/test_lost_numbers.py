@@ -112,7 +112,7 @@ def test_floats_are_not_copied():
     assert floats(x, "x") is x
     assert floats([1, True], "x").tolist() == [1.0, 1.0]
     for nothing in ("text", None, [[1.0], [1.0, 2.0]]):
-        with pytest.raises(ValueError, match="x must be an array of numbers"):
+        with pytest.raises(ValueError, match="x must be a number or an array of numbers"):
             floats(nothing if nothing is not None else object(), "x")
 
 
