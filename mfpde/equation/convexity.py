@@ -160,7 +160,7 @@ def convexity_memory(bound: BoundEnergy, grid: Grid, *, free_mass: bool) -> floa
     known = all(part.sign_on(few, free_mass) > 0 for part in unknown)
     # the first torus that is looked at has twice the cells along each axis, the last one eight times
     modes = min(MOST_MODES, (2 if known else 8) ** grid.dimension * grid.size)
-    arrays = TRANSFORM + (2 if grid.dimension == 1 else 0)
+    arrays = TRANSFORM + (3 if grid.dimension == 1 else 0)  # some lengths take one more
     transforms = 8.0 * arrays * modes if any(part.direct for part in unknown) else 0.0
     if known:
         return transforms

@@ -173,6 +173,7 @@ class UnfinishedReader(PartsReader):
         if sums[recorded:, 0].any():
             self.damage.append(f"the checksums of saved densities from number {recorded} on")
         checkpoints = list(self.slots("checkpoints", CHECKPOINT_COLUMNS, grid.shape, "checkpoint"))
+        self.check_spoken_of(checkpoints, recorded)
         counts = [float(row[FRAME_SUMS.index("rows")]) for row in sums[:recorded] if crc(row[1:]) == row[0]]
         counts += [slot.said["rows"] for slot in checkpoints]
         values = self.row_values(int(max(counts, default=0.0)))
@@ -242,6 +243,14 @@ class UnfinishedReader(PartsReader):
             self.damage.append(f"saved density number {k} of {frames}")
             frames = k
         return frames
+
+    def check_spoken_of(self, checkpoints: list[_Slot], recorded: int) -> None:
+        """Note saved densities that are gone though a checkpoint came after them."""
+        if max((slot.said["frames"] for slot in checkpoints), default=0) <= recorded:
+            return
+        again = self.as_it_is(self.group["frame_sums"], recorded)
+        if again is None or again[0] == 0.0:  # else it has come since
+            self.damage.append(f"saved densities from number {recorded} on, of which a checkpoint speaks")
 
     def check_count(self, count: Array, sums: Array, frames: int, recorded: int) -> None:
         """Note a count that no kill has left: it is set after each saved density, and nothing here depends on it."""

@@ -14,7 +14,8 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
-from mfpde.equation.energy import features
+from mfpde.equation.energy import features, kernels
+from mfpde.equation.energy.convolution import convolution_memory, is_awkward
 from mfpde.mesh import memory
 from mfpde.mesh.memory import run_memory
 from mfpde.mesh.options import RunOptions
@@ -231,3 +232,28 @@ def test_resuming_asks_as_well(path, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 2**20)
     with pytest.raises(MemoryError, match="400 cells"):
         mf.resume(half, 1.0, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("n", "awkward"), [(2**20, False), (1514376, False), (1514369, True), (1499977, True), (1968688, True), (49, False)]
+)
+def test_awkward_lengths_are_known(n, awkward):
+    """1514376 = 2^3 3^5 19 41; 1514369 = 53 * 28573; 1968688 = 2^4 71 1733; 1499977 is a prime."""
+    assert is_awkward(n) is awkward
+
+
+def test_an_awkward_length_is_counted_or_avoided():
+    """A transform of 2^17 + 29 numbers, a prime, took 16 more arrays of them, which none of Python's counts sees."""
+    n = 2**17 + 29
+    prime, smooth = (convolution_memory((size,), (0,), (size,)) for size in (n, 2**17))
+    assert prime.kept - smooth.kept > 10 * 8 * 2**17
+    assert prime.making - smooth.making > 6 * 8 * 2**17
+    problem = of(mf.Interaction(mf.TranslationInvariantKernel(lambda d: -np.abs(d))), axes=1)
+    with pytest.MonkeyPatch.context() as patch:
+        asked = []
+        patch.setattr(kernels, "sign_of_spectrum", lambda samples, level: asked.append(samples.size) or 0)
+        problem.bound_energy.sign_on(
+            problem.grid((65538,)), free_mass=False
+        )  # 65537, half the smallest circle, is prime
+    assert len(asked) > 1
+    assert not any(is_awkward(size) for size in asked)

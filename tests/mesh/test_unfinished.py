@@ -117,6 +117,22 @@ def test_a_torn_page_costs_what_came_after_the_newest_whole_state(
     assert mf.verify(path).ok
 
 
+def test_a_page_of_an_earlier_moment_is_damage_where_a_checkpoint_speaks_of_more(with_checkpoints, path, reference):
+    """What it holds fits together, and is what a kill would have left then; the checkpoint is on another page."""
+    shutil.copy(with_checkpoints, path)
+    for row in (SAVED - 2, SAVED - 1):
+        overwrite(path, offset(path, "unfinished/frame_sums", row), bytes(64))
+    changed(path, "unfinished/count", (0,), lambda count: SAVED - 2)
+    with h5py.File(path) as file:
+        sums = file["unfinished/frame_sums"][SAVED - 3]
+    changed(path, "unfinished/count", (1,), lambda rows: sums[4])
+    said = f"saved densities from number {SAVED - 2} on, of which a checkpoint speaks"
+    assert re.match(f"not whole in the file: {said}", mf.load(path).warnings[-1])
+    assert not mf.verify(path).ok
+    with pytest.warns(mf.RunWarning, match=said):
+        assert_same_solution(mf.resume(path, progress=False), reference)
+
+
 @pytest.mark.parametrize("file", ["plain", "with_checkpoints"])
 def test_a_torn_density_in_the_middle_costs_what_came_after_it(request, file, path, reference):
     """Checkpoints after it, too: nobody has what was saved in between."""

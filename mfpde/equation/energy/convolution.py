@@ -11,7 +11,16 @@ from mfpde.equation.grid import Grid
 from mfpde.support.arrays import Array
 from mfpde.support.memory import Memory
 
-__all__ = ["FFT_FROM", "along", "convolution", "convolution_memory", "fft_differences", "fft_size"]
+__all__ = [
+    "FFT_ENTRIES",
+    "FFT_FROM",
+    "along",
+    "convolution",
+    "convolution_memory",
+    "fft_differences",
+    "fft_size",
+    "is_awkward",
+]
 
 FFT_FROM = 1024
 """Cells along an axis from which a translation-invariant factor is applied by FFT instead of a dense matrix."""
@@ -33,6 +42,17 @@ def fft_size(grid: Grid, i: int) -> int:
 
     n = grid.shape[i]
     return n if grid.axes[i].periodic else int(scipy.fft.next_fast_len(2 * n - 1, real=True))
+
+
+def is_awkward(n: int) -> bool:
+    """Whether a transform of length n may go by a convolution of more than twice the length (Bluestein's algorithm).
+
+    SciPy does so where the largest prime factor is larger than the product of the others, and it is then quicker.
+    """
+    left, factor = n, 2
+    while factor * factor <= left:
+        left, factor = (left // factor, factor) if left % factor == 0 else (left, factor + 1)
+    return n >= 50 and left * left > n
 
 
 def fft_differences(grid: Grid, i: int) -> Array:
@@ -62,6 +82,8 @@ def convolution(samples: Array, axes: tuple[int, ...], shape: tuple[int, ...]) -
     return _convolution_everywhere(np.ascontiguousarray(spectrum.T), sizes, shape)
 
 
+AWKWARD = (10, 6)
+"""Arrays that an awkward length takes more: those of its plan, which SciPy keeps, and those while it is used."""
 FFT_ENTRIES = 2**16
 """Entries transformed at once: about as many complex numbers as fit a second-level cache."""
 
@@ -72,17 +94,20 @@ def convolution_memory(sizes: tuple[int, ...], axes: tuple[int, ...], shape: tup
     While it is made: the differences, the samples and what a function makes of them on its way, and their transform.
     """
     cells, samples = math.prod(shape), math.prod(sizes)
+    awkward = 8.0 * max((n for n in sizes if is_awkward(n)), default=0)
+    plan, used = (arrays * awkward for arrays in AWKWARD)
     spectrum = samples // sizes[-1] * (sizes[-1] // 2 + 1)
-    making = 8.0 * ((5 if len(sizes) == 1 else 3) * samples + 2 * spectrum)
+    making = 8.0 * ((5 if len(sizes) == 1 else 3) * samples + 2 * spectrum) + used
     if len(axes) == 1:
         # lines are padded, transformed and brought back a few at a time
         lines = max(8, FFT_ENTRIES // sizes[0]) if cells > shape[axes[0]] else 1
-        return Memory(8.0 * spectrum, making, 8.0 * (cells + 3.5 * lines * sizes[0]))
+        return Memory(8.0 * spectrum + plan, making, 8.0 * (cells + 3.5 * lines * sizes[0]) + used)
     rows, waves = cells // shape[-1], sizes[-1] // 2 + 1
     image = 2.0 * rows * waves
     width = max(4, FFT_ENTRIES * waves // spectrum // 4 * 4)
     between = 3 * 2.0 * width * spectrum / waves
-    return Memory(8.0 * (spectrum + image + cells), making, 8.0 * max(between, 4.0 * FFT_ENTRIES))
+    working = 8.0 * max(between, 4.0 * FFT_ENTRIES) + used
+    return Memory(8.0 * (spectrum + image + cells) + plan, making, working)
 
 
 def _convolution_along(spectrum: Array, size: int, axis: int) -> Callable[[Array], Array]:

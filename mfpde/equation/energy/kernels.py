@@ -19,12 +19,14 @@ import numpy as np
 from mfpde.equation.energy.axis_kernels import OTHERS, AxisKernel, AxisKernelOnAxis
 from mfpde.equation.energy.base import MEMORY_LIMIT, axis_positions, central_difference, difference_step
 from mfpde.equation.energy.convolution import (
+    FFT_ENTRIES,
     FFT_FROM,
     along,
     convolution,
     convolution_memory,
     fft_differences,
     fft_size,
+    is_awkward,
 )
 from mfpde.equation.energy.definite import MOST_CELLS, positive_matrix, sign_of_spectrum
 from mfpde.equation.energy.factors import BLOCK, AxisFactor, OneFactor
@@ -412,7 +414,7 @@ class BoundTranslationInvariant(BoundKernel):
         # of length 2 n - 2 only along one axis: there a function is as even as its kernel
         for factor in (1, 2, 4, 8) if grid.dimension == 1 else (2, 4, 8):
             sizes = [
-                n if axis.periodic else max(2 * n - 2, 1) if factor == 1 else factor * n
+                n if axis.periodic else _circle(max(2 * n - 2, 1) if factor == 1 else factor * n)
                 for n, axis in zip(grid.shape, grid.axes, strict=True)
             ]
             if math.prod(sizes) > MOST_MODES:
@@ -425,6 +427,15 @@ class BoundTranslationInvariant(BoundKernel):
             if (sign := sign_of_spectrum(samples, free_mass)) or all(axis.periodic for axis in grid.axes):
                 return sign
         return 0
+
+
+def _circle(size: int) -> int:
+    """How many points a circle of at least as many has whose transform does not take twenty times the memory."""
+    import scipy.fft
+
+    if size <= FFT_ENTRIES or not is_awkward(size):
+        return size
+    return 2 * int(scipy.fft.next_fast_len((size + 1) // 2, real=True))
 
 
 class PairKernel(Kernel):
