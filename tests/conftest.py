@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -29,6 +30,13 @@ def workers_take_one_thread_each():
     side_by_side = "PYTEST_XDIST_WORKER" in os.environ
     with threadpool_limits(limits=1) if side_by_side else contextlib.nullcontext():
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interrupts_are_heard():
+    """A shell starts jobs in the background deaf to Ctrl-C; tests send it to themselves."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
