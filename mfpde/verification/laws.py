@@ -240,7 +240,7 @@ def _laws_of_the_state(solution: Solution) -> Iterator[Check]:
     if companion is not None:
         yield Check("time of the companion beyond that of the state", max(0.0, companion.t - state.t), 0.0)
         if solution.configuration.get("positive", True):
-            yield Check("negative density of the companion", -min(0.0, float(companion.mu.min())), 0.0)
+            yield Check("negative density of the companion", max(0.0, -float(companion.mu.min())), 0.0)
     lengths = [one.length for one in (state, companion) if one is not None and one.length is not None]
     yield Check("steps to come that are none", float(sum(not 0.0 < n < math.inf for n in lengths)), 0.0)
     if "save" in solution.configuration:
