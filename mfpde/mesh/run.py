@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,7 +56,7 @@ from mfpde.support.threads import thread_limit
 if TYPE_CHECKING:
     from mfpde.mesh.stream import Stream
 
-__all__ = ["Integration", "solve"]
+__all__ = ["Integration", "solve", "written_to"]
 
 
 ROUNDED = 1e-13
@@ -599,15 +600,20 @@ def stream_to(output: str | os.PathLike[str] | Stream | None, *, overwrite: bool
         yield None
         return
     from mfpde.mesh.stream import Stream
-    from mfpde.support.files.locks import held
 
     require(output=(output, one_of(Stream) | PATH))
+    with written_to(output):
+        yield output if isinstance(output, Stream) else Stream(output, overwrite=overwrite)
+
+
+def written_to(output: str | os.PathLike[str] | Stream) -> AbstractContextManager[None]:
+    """What keeps others from the file that a run writes."""
+    from mfpde.mesh.stream import Stream
+    from mfpde.support.files.locks import held
+
     if isinstance(output, Stream):  # who made it may hold its file already
-        with held(output.path, again=True):
-            yield output
-    else:
-        with held(output):
-            yield Stream(output, overwrite=overwrite)
+        return held(output.path, again=True)
+    return held(output)
 
 
 def _room(saves: int, grid: Grid) -> Array:

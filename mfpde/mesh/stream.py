@@ -45,7 +45,7 @@ from mfpde.mesh.unfinished import (
 from mfpde.support.arrays import Array
 from mfpde.support.files import SUFFIXES, hdf5
 from mfpde.support.files import frames as stored
-from mfpde.support.files.frames import StoredDensity, file_stamp
+from mfpde.support.files.frames import StoredDensity, crc, file_stamp
 from mfpde.support.files.in_place import NumbersFile
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Stream:
         self._frames = self._rows = self._checkpoints = self._companions = 0
         self._places: dict[str, tuple[int, int]] = {}  # where a dataset begins in the file, and the bytes of its rows
         self._density_sums: list[int] = []
-        self._reason, self._reason_sum = "", hdf5.crc(np.zeros(_REASON, "<i8"))
+        self._reason, self._reason_sum = "", crc(np.zeros(_REASON, "<i8"))
         self._reached, self._synced = 0.0, time.perf_counter()
 
     @property
@@ -326,14 +326,14 @@ class Stream:
         record[: len(said)] = said
         self._put("frames", self._frames, record)
         self._put("errors", self._frames, errors)
-        self._density_sums.append(hdf5.crc(mu))
-        self._frame_sums = [self._density_sums[-1], hdf5.crc(np.asarray(errors, np.float64)), hdf5.crc(record)]
+        self._density_sums.append(crc(mu))
+        self._frame_sums = [self._density_sums[-1], crc(np.asarray(errors, np.float64)), crc(record)]
 
     def _put_frame_sums(self, rows: int, sums: tuple[int, int]) -> None:
         """Make the next density count."""
         row = np.array([0.0, *self._frame_sums, rows, *sums, self._reason_sum])
         self._put("frame_sums", self._frames, row[1:], column=1)
-        self._put("frame_sums", self._frames, [hdf5.crc(row[1:])])
+        self._put("frame_sums", self._frames, [crc(row[1:])])
         self._frames += 1
 
     def _put_count(self) -> None:
@@ -351,7 +351,7 @@ class Stream:
             said[: text.size] = text
             assert self._file is not None
             self._file.put(self._places["reason"][0], said)
-            self._reason, self._reason_sum = beside.reason, hdf5.crc(said)
+            self._reason, self._reason_sum = beside.reason, crc(said)
         if (state := beside.state) is not None:
             self._put_slot("companions", self._companions % 2, state, COMPANION_COLUMNS, {}, ())
             self._companions += 1
@@ -382,7 +382,7 @@ class Stream:
         sync: bool = False,
     ) -> None:
         """Write a state into one of two slots. It does not count from its first number to its last."""
-        given = _record(columns, state, {**known, "checksum": hdf5.crc(state.mu)})
+        given = _record(columns, state, {**known, "checksum": crc(state.mu)})
         values = np.zeros(len(columns) + MEMORIES + len(after))
         values[: len(given)] = given
         values[len(columns) + MEMORIES :] = after
@@ -391,7 +391,7 @@ class Stream:
         if sync:
             self._sync()
         self._put(table, slot, values[1:], column=1)
-        self._put(table, slot, [hdf5.crc(values[1:])])
+        self._put(table, slot, [crc(values[1:])])
         if sync:
             self._sync()
 
@@ -544,7 +544,7 @@ class _SavedFrames:
         size = 8 * math.prod(self.shape[1:])
         values = self._file.get(self._first + low * size, (high - low, *self.shape[1:]))
         for i, mu in enumerate(values, low):
-            if hdf5.crc(mu) != self._sums[i]:
+            if crc(mu) != self._sums[i]:
                 raise OSError(errno.EIO, f"the disk does not give back what was written as saved density {i}")
         if high == self.shape[0]:
             self._done()

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from mfpde.mesh.solution_writer import ATTRIBUTES, WORDS
 from mfpde.support.arrays import Array
-from mfpde.support.files.hdf5 import attributes_sha256, crc, sha256
+from mfpde.support.files.frames import crc
+from mfpde.support.files.hdf5 import attributes_sha256, sha256
 
 if TYPE_CHECKING:
     import h5py

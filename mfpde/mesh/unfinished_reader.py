@@ -28,8 +28,8 @@ from mfpde.mesh.unfinished import (
     head_sums,
 )
 from mfpde.support.arrays import Array
-from mfpde.support.files.frames import StoredDensity
-from mfpde.support.files.hdf5 import FileFormatError, as_numbers, crc, frames_at_once
+from mfpde.support.files.frames import StoredDensity, crc
+from mfpde.support.files.hdf5 import FileFormatError, as_numbers, frames_at_once
 from mfpde.support.words import one_line
 
 if TYPE_CHECKING:

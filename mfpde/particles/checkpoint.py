@@ -15,6 +15,7 @@ import numpy as np
 
 from mfpde.support.arrays import Array
 from mfpde.support.files import hdf5
+from mfpde.support.files.frames import crc
 
 if TYPE_CHECKING:
     from mfpde.particles.ensemble import Ensemble
@@ -117,5 +118,5 @@ class Checkpoint:
 def described(thing: Any) -> str:
     """What tells an argument from another: its repr, or the checksum of its numbers."""
     if isinstance(thing, np.ndarray):
-        return f"array {thing.shape} {hdf5.crc(np.ascontiguousarray(thing, dtype=float)):08x}"
+        return f"array {thing.shape} {crc(np.ascontiguousarray(thing, dtype=float)):08x}"
     return repr(thing)

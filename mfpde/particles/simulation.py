@@ -174,24 +174,30 @@ def simulate(
     with nullcontext() if checkpoint is None else held(checkpoint):
         kept = None
         if checkpoint is not None:
-            words = {
-                "problem": f"{problem.name!r} {problem.fingerprint()}",
-                "n": str(n),
-                "dynamics": repr(scheme.parts),
-                "dt": repr(steps.dt),
-                "saves": str(steps.saves),
-                "seed": str(seed),
-                "replicas": str(replicas),
-                "initial": described(initial),
-                "observe": str(sorted(observe or {})),  # of callables the name is all that can be told
-                "keep_positions": str(keep_positions),
-            }
-            kept = Checkpoint(checkpoint, checkpoint_every, words)
+            kept = Checkpoint(checkpoint, checkpoint_every, _identity(record, scheme, steps, seed, initial))
         _Blocks(scheme, steps, record, size, start, seeds, kept).complete(workers, progress)
         cloud = record.cloud(steps.times, steps.dt, int(seed), scheme, evaluation)
         if kept is not None:
             kept.remove()
     return cloud
+
+
+def _identity(
+    record: Record, scheme: Scheme, steps: Steps, seed: int, initial: Measure | Array | None
+) -> dict[str, str]:
+    """By what a checkpoint is known to be of the same simulation."""
+    return {
+        "problem": f"{record.problem.name!r} {record.problem.fingerprint()}",
+        "n": str(record.n),
+        "dynamics": repr(scheme.parts),
+        "dt": repr(steps.dt),
+        "saves": str(steps.saves),
+        "seed": str(seed),
+        "replicas": str(len(record.energy)),
+        "initial": described(initial),
+        "observe": str(sorted(record.observe)),  # of callables the name is all that can be told
+        "keep_positions": str(record.positions is not None),
+    }
 
 
 class _Blocks:

@@ -22,7 +22,7 @@ from mfpde.mesh.methods.base import Method
 from mfpde.mesh.options import RunOptions
 from mfpde.mesh.provenance import versions
 from mfpde.mesh.record import Result
-from mfpde.mesh.run import Integration
+from mfpde.mesh.run import Integration, written_to
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver
@@ -31,7 +31,6 @@ from mfpde.mesh.stream import Stream
 from mfpde.mesh.unfinished import NOT_WHOLE
 from mfpde.runs.loading import load
 from mfpde.support.arguments import NONE, NUMBER, PATH, numbers, one_of, require, shown, whole
-from mfpde.support.files.locks import held
 from mfpde.support.saves import MOST_SAVES, contradiction, distinct_times, nearest, same_time, save_times
 from mfpde.support.session import warn
 from mfpde.support.threads import thread_limit
@@ -160,11 +159,10 @@ def resume(
 
 def _held(output: str | PathLike[str] | Stream | None, path: Path | None) -> AbstractContextManager[None]:
     """What keeps others from the file that is written; of another one that is only read it keeps nobody."""
-    if output is None and (path is None or not path.exists()):  # what is not there is refused when it is read
-        return nullcontext()
-    if isinstance(output, Stream):  # who made it may hold its file already
-        return held(output.path, again=True)
-    return held(path if output is None else output)  # type: ignore[arg-type]
+    if output is not None:
+        return written_to(output)
+    # what is not there is refused when it is read
+    return nullcontext() if path is None or not path.exists() else written_to(path)
 
 
 def _the_same(solution: Solution, problem: Problem | None, given: Mapping[str, Any], path: Path | None) -> Problem:

@@ -17,11 +17,16 @@ from mfpde.support.arrays import Array
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["IN_MEMORY", "StoredDensity", "file_stamp", "open_file"]
+__all__ = ["IN_MEMORY", "StoredDensity", "crc", "file_stamp", "open_file"]
 
 
 IN_MEMORY = 64 * 2**20
 """Bytes of densities up to which they are simply read: a blink of the disk, and small beside the solver's libraries."""
+
+
+def crc(values: Array) -> int:
+    """A quick checksum of numbers."""
+    return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data)
 
 
 def open_file(path: str | os.PathLike[str]) -> h5py.File:
@@ -142,7 +147,7 @@ class StoredDensity:
         for i in [which] if isinstance(which, int) else range(len(self))[which]:
             if i not in self._unchecked:
                 continue
-            if zlib.crc32(np.ascontiguousarray(dataset[i], "<f8").view(np.uint8).data) != self._unchecked[i]:
+            if crc(np.asarray(dataset[i], "<f8")) != self._unchecked[i]:
                 raise OSError(
                     f"saved density number {i} of {len(self)} is not whole in {self.path}; load it with thorough=True, "
                     "which takes what is whole before it"

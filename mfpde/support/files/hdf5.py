@@ -14,7 +14,6 @@ import json
 import math
 import os
 import stat
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -49,7 +48,6 @@ __all__ = [
     "attributes_sha256",
     "blocks",
     "check_target",
-    "crc",
     "frames_at_once",
     "holds_reference",
     "reading",
@@ -327,11 +325,6 @@ def volatile_sha256(file: h5py.File) -> str:
 
 def _decoded(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else repr(value)
-
-
-def crc(values: Array) -> int:
-    """A quick checksum of numbers."""
-    return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
