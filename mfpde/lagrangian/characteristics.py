@@ -22,16 +22,17 @@ from mfpde.equation.measures.quadrature import Block
 from mfpde.equation.problem import Problem
 from mfpde.equation.trajectory import integral, integrand
 from mfpde.lagrangian.ancestry import Places, Watch, ancestral_mass, descent, nodes_of, of_a_density, watch, worst
+from mfpde.lagrangian.lane import integrate
 from mfpde.lagrangian.node_flow import find_ancestors
 from mfpde.lagrangian.nodes import (
     RTOL_FLOOR,
     Dynamics,
+    Engine,
     OutOfTime,
     Record,
     Run,
     Stepping,
     density_back,
-    integrate,
     leeway,
     method,
     pieces,
@@ -51,8 +52,12 @@ FEWEST = 6
 """Nodes along an axis that a first run has at least, however few are allowed."""
 GROWTH = 1.5
 """Factor of the number of nodes along an axis in a refinement."""
+UNSEEN = 1e-2
+"""Share of the tolerance by which the velocity may be off: more nodes and shorter steps would not show it."""
 ROUND_OFF = 1e-11
 """Changes below this that no longer fall are round-off, and no more nodes are tried."""
+NOTHING = 1e-13
+"""Nor are they where the last ones changed less than this, and mass beyond them is what is wrong."""
 ENERGY_FLOOR = 1e-3
 """Energies below this fraction of the largest one are compared with that fraction."""
 
@@ -131,6 +136,9 @@ class Characteristics:
     watched : tuple of Watch
         For each save time how many nodes carry the mass, how much of it lies beyond them, and the error that
         these let expect, which is part of the estimates.
+    engine : Engine
+        Whether a compiled program made the last run, ``engine.compiled``, and of how many functions of each coordinate,
+        or why it did not, ``engine.reason``.
 
     Notes
     -----
@@ -153,6 +161,7 @@ class Characteristics:
     drift: float
     rtol: float
     watched: tuple[Watch, ...]
+    engine: Engine
     _dynamics: Dynamics = field(repr=False)
     _start: tuple[Array, Array] = field(repr=False)
     _smooth: bool = field(repr=False, default=True)
@@ -362,6 +371,7 @@ class Characteristics:
             "error estimate": f"{self.error_estimate:.1e} (energy at the end {self.energy_error[-1]:.1e})",
             "runs": f"{len(self.refinements)}, {self.evaluations} evaluations of all nodes",
             "wall time": f"{self.seconds:.2f} s",
+            "engine": str(self.engine),
         }
         if said := descent(self.times, self.ancestral_mass):
             rows["ancestors"] = said
@@ -372,7 +382,7 @@ class Characteristics:
     def __repr__(self) -> str:
         return (
             f"<Characteristics of {self.problem.name!r}: {self.points.shape[1]} nodes, {len(self.times)} saves, "
-            f"t = {self.times[-1]:g}, error {self.error_estimate:.1e}>"
+            f"t = {self.times[-1]:g}, error {self.error_estimate:.1e}, {self.engine}>"
         )
 
 
@@ -537,6 +547,7 @@ class _Search:
     ) -> None:  # fmt: skip
         self.dynamics, self.times, self.tolerance, self.max_nodes = dynamics, times, tolerance, max_nodes
         self.time_limit = time_limit
+        self.accuracy = UNSEEN * tolerance
         self.deadline = time.perf_counter() + (math.inf if time_limit is None else time_limit)
         self.shown = shows_progress(progress)
         self.places: Places | None = None
@@ -561,7 +572,7 @@ class _Search:
             one_blas_thread(),
             progress_bar(self.shown, label, 0.0, float(self.times[-1])) as show,
         ):
-            stepping = Stepping(rtol, deadline=self.deadline)
+            stepping = Stepping(rtol, deadline=self.deadline, accuracy=self.accuracy)
             return integrate(self.dynamics, nodes, self.times, stepping, show=show if self.shown else None)
 
     def note(self, what: str, counts: tuple[int, ...], run: Run, rtol: float, change: float) -> None:
@@ -573,7 +584,7 @@ class _Search:
     def refine(self, counts: tuple[int, ...], rtol: float) -> None:
         """All of it; what was found by the time limit stays."""
         try:
-            self.places = find_ancestors(self.dynamics, float(self.times[-1]), self.deadline)
+            self.places = find_ancestors(self.dynamics, float(self.times[-1]), self.deadline, self.accuracy)
             self.blocks = self.dynamics.problem.mu_0.blocks(counts, self.places)
             self._refine_time(counts, rtol)
             self._refine_axes()
@@ -610,6 +621,9 @@ class _Search:
             if sum(errors) <= allowed:
                 return
             i = int(np.argmax(errors))
+            if self.by_axis[i].relative < NOTHING:
+                self.limit = "round-off"
+                return
             # rules that bring their own nodes (cells of a mesh) may have more than were asked for
             more = max(1.0, (len(self.best.start) / (len(self.blocks) * math.prod(self.counts))) ** (1 / len(names)))
             finer = tuple(math.ceil(GROWTH * more * n) if j == i else n for j, n in enumerate(self.counts))
@@ -653,6 +667,7 @@ class _Search:
             drift=best.drift,
             rtol=self.rtol,
             watched=tuple(watched),
+            engine=best.engine,
             _dynamics=self.dynamics,
             _start=nodes_of(self.blocks),
             _smooth=of_a_density(self.blocks),

@@ -11,7 +11,8 @@ import numpy as np
 
 from mfpde.equation.problem import Problem
 from mfpde.lagrangian.ancestry import Places, Watch, ancestral_mass, find_places, nodes_of, of_a_density, worst
-from mfpde.lagrangian.nodes import STENCIL_STEP, Dynamics, Record, Stepping, density_back, integrate
+from mfpde.lagrangian.lane import integrate
+from mfpde.lagrangian.nodes import STENCIL_STEP, Dynamics, Record, Stepping, density_back
 from mfpde.support.arrays import Array
 from mfpde.support.saves import distinct_times, nearest
 from mfpde.support.threads import one_blas_thread
@@ -27,7 +28,9 @@ SCOUT_TIMES = np.array([0.0, 1 / 64, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0])
 """When they look, in parts of the run."""
 
 
-def find_ancestors(dynamics: Dynamics, t_end: float, deadline: float = math.inf) -> Places | None:
+def find_ancestors(
+    dynamics: Dynamics, t_end: float, deadline: float = math.inf, accuracy: float | None = None
+) -> Places | None:
     """Where nodes are needed besides the bulk of the start, see `find_places`; None where they are not.
 
     Raises
@@ -40,7 +43,7 @@ def find_ancestors(dynamics: Dynamics, t_end: float, deadline: float = math.inf)
         return None
 
     def follow(points: Array, logs: Array) -> tuple[Array, Array]:
-        stepping = Stepping(SCOUT_RTOL, deadline=deadline, most_steps=SCOUT_STEPS)
+        stepping = Stepping(SCOUT_RTOL, deadline=deadline, most_steps=SCOUT_STEPS, accuracy=accuracy)
         run = integrate(dynamics, (points, logs), SCOUT_TIMES * t_end, stepping)
         return run.points, run.weights
 

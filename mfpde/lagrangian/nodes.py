@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,10 @@ from mfpde.support.saves import distinct_times
 
 __all__ = [
     "Dynamics",
+    "Engine",
+    "FEWEST_STEPS",
+    "Flow",
+    "LIGHT",
     "OutOfTime",
     "RTOL_FLOOR",
     "Record",
@@ -33,6 +37,8 @@ __all__ = [
     "leeway",
     "method",
     "pieces",
+    "run_of",
+    "singular",
 ]
 
 RTOL_FLOOR = 1e-13
@@ -239,6 +245,27 @@ class Record:
         return np.asarray(share @ self.values[i]) / share.sum()
 
 
+class Engine(NamedTuple):
+    """What moves the nodes.
+
+    Attributes
+    ----------
+    compiled : bool
+        Whether a compiled program does, see `mfpde.lagrangian.lane`.
+    reason : str
+        Of what its tables are; or why there is none.
+    """
+
+    compiled: bool
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{'compiled' if self.compiled else 'Python'}: {self.reason}"
+
+
+ASKED = Engine(False, "asked for")
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """One set of nodes integrated with one tolerance."""
@@ -253,6 +280,7 @@ class Run:
     steps: int
     seconds: float
     drift: float
+    engine: Engine
 
 
 def method(
@@ -337,15 +365,19 @@ class Stepping:
         After which no step is begun any more, on the clock of `time.perf_counter`.
     most_steps : int
         After which the velocity counts as singular.
+    accuracy : float, optional
+        How far the velocity may be off, relative to the largest, where that is less than `rtol`, the default; see
+        `mfpde.lagrangian.lane`.
     """
 
     rtol: float
     other: bool = False
     deadline: float = math.inf
     most_steps: int = MOST_STEPS
+    accuracy: float | None = None
 
 
-class _Flow:
+class Flow:
     """The equation of motion of some nodes and its vector: coordinates, axis after axis, then logs of growth."""
 
     def __init__(self, dynamics: Dynamics, points: Array, log_mass: Array, t_end: float) -> None:
@@ -418,6 +450,7 @@ def integrate(
     *,
     show: Callable[[float, float], None] | None = None,
     record: Record | None = None,
+    engine: Engine = ASKED,
 ) -> Run:
     """Move the nodes to the save times; with a `record`, also note the response and the mean rate at every time.
 
@@ -430,7 +463,7 @@ def integrate(
     """
     began = time.perf_counter()
     points, log_mass = nodes
-    flow = _Flow(dynamics, points, log_mass, float(times[-1]))
+    flow = Flow(dynamics, points, log_mass, float(times[-1]))
     clocks = np.array([dynamics.clock(t) for t in times])
     y = flow.initial()
     states = np.empty((len(times), y.size))
@@ -463,11 +496,11 @@ def integrate(
             if time.perf_counter() > stepping.deadline:
                 raise OutOfTime
             if steps > stepping.most_steps:
-                raise RuntimeError(_singular(dynamics, place, weights, steps, f"{solver.t:g} of {clocks[-1]:g}"))
-    return _run_of(flow, times, states, steps, began)
+                raise RuntimeError(singular(dynamics, place, weights, steps, f"{solver.t:g} of {clocks[-1]:g}"))
+    return run_of(flow, times, states, steps, began, engine)
 
 
-def _record_step(record: Record, flow: _Flow, solver: Any, before: float, inside: Callable[[float], Array]) -> None:
+def _record_step(record: Record, flow: Flow, solver: Any, before: float, inside: Callable[[float], Array]) -> None:
     """Append to a record what moves other nodes in the step that a solver has made, by its dense output `inside`."""
     values = []
     for k, S in enumerate(Record.places(before, solver.t)):
@@ -483,7 +516,7 @@ def _record_step(record: Record, flow: _Flow, solver: Any, before: float, inside
         )
 
 
-def _singular(dynamics: Dynamics, place: Array, weights: Array, steps: int, clock: str) -> str:
+def singular(dynamics: Dynamics, place: Array, weights: Array, steps: int, clock: str) -> str:
     """What is wrong where so many steps lead to no end: the place of the largest velocity."""
     speed = np.abs(dynamics.velocity(place, dynamics.bound.response(place, weights))).max(axis=0)
     where = place_of(tuple(dynamics.problem.axes), place[int(np.argmax(speed))])
@@ -493,7 +526,7 @@ def _singular(dynamics: Dynamics, place: Array, weights: Array, steps: int, cloc
     )
 
 
-def _run_of(flow: _Flow, times: Array, states: Array, steps: int, began: float) -> Run:
+def run_of(flow: Flow, times: Array, states: Array, steps: int, began: float, engine: Engine) -> Run:
     """The measures at the save times, with their energies and moments."""
     dynamics, bound = flow.dynamics, flow.dynamics.bound
     finals = [flow.unpack(state) for state in states]
@@ -521,6 +554,7 @@ def _run_of(flow: _Flow, times: Array, states: Array, steps: int, began: float) 
         steps=steps,
         seconds=time.perf_counter() - began,
         drift=max(abs(total - 1.0) for _, _, total in finals),
+        engine=engine,
     )
 
 

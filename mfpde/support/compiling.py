@@ -217,9 +217,11 @@ class _Tolerant:
 
 _SOURCES = (
     "equation/energy/gaussian_sums.py",
+    "lagrangian/compiled/*.py",
     "mesh/compiled/*.py",
     "mesh/constants.py",
     "particles/kernels.py",
+    "support/lanes.py",
     "support/pointers.py",
 )
 """What compiled code is made of. They contain each other's functions, and numba looks at one file only."""

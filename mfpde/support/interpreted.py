@@ -22,6 +22,8 @@ __all__ = [
     "at",
     "fetch",
     "flushed",
+    "folded",
+    "fused",
     "greater",
     "greatest",
     "larger",
@@ -124,6 +126,11 @@ def spread(x: float) -> Array:
     return np.full(COUNT, x, dtype=float)
 
 
+def fused(x: Array, y: Array, z: Array) -> Array:
+    """``x * y + z``."""
+    return x * y + z
+
+
 def lesser(x: Array, y: Array) -> Array:
     """``x if x < y else y``."""
     return np.where(x < y, x, y)
@@ -152,6 +159,13 @@ def flushed(x: Array, limit: float) -> Array:
 def summed(x: Array) -> Any:
     """The sum of all lanes, in their order."""
     return np.add.accumulate(x)[-1]
+
+
+def folded(x: Array) -> Any:
+    """The sum of all lanes, one half added to the other until one is left."""
+    while len(x) > 1:
+        x = x[: len(x) // 2] + x[len(x) // 2 :]
+    return x[0]
 
 
 def _first(order: Callable[[Any, Any], Any]) -> Callable[[Array], Any]:

@@ -21,6 +21,7 @@ from typing import Literal
 
 import numpy as np
 
+from mfpde.equation.energy.losses import Loss
 from mfpde.equation.energy.on_grid import GridEnergy, GridSum
 from mfpde.equation.grid import Axis, Grid
 from mfpde.support.arguments import floats
@@ -265,6 +266,21 @@ class BoundEnergy(ABC):
     def interacts(self) -> bool:
         """Whether V depends on the measure, as far as is known."""
         return self.direct or self.response_size > 0 or "response" not in self.capabilities
+
+    @property
+    def outcome(self) -> tuple[Loss, Array | None] | None:
+        """A loss of outputs that E is, but for a constant, and the matrix that makes them of the response.
+
+        Returns
+        -------
+        loss : Loss
+            ``E = loss.value(matrix @ response)`` plus a constant.
+        matrix : array, shape (M, response_size), optional
+            None where the outputs are the response.
+
+        None altogether for energies that are something else.
+        """
+        return None
 
     @property
     def parts(self) -> tuple[BoundEnergy, ...]:

@@ -22,7 +22,7 @@ from mfpde.equation.energy.base import (
     in_chunks,
 )
 from mfpde.equation.energy.gradients import check_derivative, check_gradient, probe_points
-from mfpde.equation.energy.losses import LOSSES, Loss, has_curvature, is_quadratic
+from mfpde.equation.energy.losses import LOSSES, Loss, SquaredLoss, has_curvature, is_quadratic
 from mfpde.equation.energy.on_grid import GridEnergy, prepared_output
 from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.grid import Axis, Grid, as_axes
@@ -139,6 +139,11 @@ class ResponseForm(ABC):
     curved: bool = True
     """Whether the second derivative has a closed form."""
 
+    @property
+    @abstractmethod
+    def outcome(self) -> tuple[Loss, Array | None]:
+        """The loss, and the matrix that makes its outputs of u; see `BoundEnergy.outcome`."""
+
     @abstractmethod
     def evaluate(self, u: Array) -> tuple[float, Array]:
         """L(u) and dL/du."""
@@ -154,6 +159,11 @@ class LossForm(ResponseForm):
     def __init__(self, loss: Loss, interpolation: Array | None = None) -> None:
         self._loss, self._interpolation = loss, interpolation
         self.quadratic, self.curved = is_quadratic(loss), has_curvature(loss)
+
+    @property
+    def outcome(self) -> tuple[Loss, Array | None]:
+        """The loss and the interpolation."""
+        return self._loss, self._interpolation
 
     def evaluate(self, u: Array) -> tuple[float, Array]:
         """L(u) and dL/du."""
@@ -190,6 +200,11 @@ class QuadraticForm(ResponseForm):
     def __init__(self, root: Array, target: Array, constant: float) -> None:
         self._root, self._transposed = np.ascontiguousarray(root), np.ascontiguousarray(root.T)
         self._target, self._constant = np.ascontiguousarray(target), constant
+
+    @property
+    def outcome(self) -> tuple[Loss, Array | None]:
+        """A squared loss of ``R u``, each output of weight 1."""
+        return SquaredLoss(self._target, np.ones(len(self._target))), self._root
 
     def evaluate(self, u: Array) -> tuple[float, Array]:
         """L(u) and dL/du."""
@@ -246,6 +261,11 @@ class BoundFeatures(BoundEnergy):
         missing = 1 + len(shape) - values.ndim  # constants such as np.array([1., 2.]) are features too
         values = values.reshape(values.shape[:1] + (1,) * max(missing, 0) + values.shape[1:])
         return on_shape(values, (self.response_size, *shape), "features")
+
+    @property
+    def outcome(self) -> tuple[Loss, Array | None]:
+        """Its loss, of the moments themselves."""
+        return self._form.outcome
 
     def _phi(self, points: Array) -> Array:
         return self._shaped(values_of(self._source.values, *points.T), (len(points),))

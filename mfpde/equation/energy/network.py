@@ -21,7 +21,7 @@ from mfpde.equation.energy.features import (
     check_memory,
 )
 from mfpde.equation.energy.gradients import check_derivative, probe_points
-from mfpde.equation.energy.losses import LossFactory, SquaredLoss, check_size, loss_named
+from mfpde.equation.energy.losses import Loss, LossFactory, SquaredLoss, check_size, loss_named
 from mfpde.equation.energy.on_grid import GridEnergy
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import entries, floats, numbers, real, shown
@@ -443,6 +443,11 @@ class BoundNetwork(BoundEnergy):
             R = np.asarray(np.linalg.qr(np.concatenate([R, rows]), mode="r"))
         target, rest = R[:r, r:], R[r:, r:]
         return QuadraticForm(R[:r, :r], target[:, 0] if y.ndim == 1 else target, 0.5 * float(np.sum(rest * rest)))
+
+    @property
+    def outcome(self) -> tuple[Loss, Array | None] | None:
+        """The loss of its outputs at all data; of several outputs there is no such matrix."""
+        return self._form.outcome if self.network.outputs == 1 else None
 
     # responses are (r,) for one output and (r, q) for several
 

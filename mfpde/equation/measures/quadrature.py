@@ -138,6 +138,9 @@ def node_rule(lower: float, upper: float, places: Sequence[Place], n: int, vanis
         u, du = start + step * (np.arange(n) + 0.5), np.full(n, step)
     else:
         u, du = gauss(start, end, n)
+    if len(places) == 1:  # the map has an inverse
+        x = means[0] + scale[0] * np.sinh(u)
+        return x, du * np.hypot(x - means[0], scale[0])
     # Newton's method, and bisection where it leaves the bracket
     low, high = np.full(n, lower), np.full(n, upper)
     x = 0.5 * (low + high)

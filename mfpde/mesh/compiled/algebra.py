@@ -17,7 +17,15 @@ import numpy as np
 
 from mfpde.equation.grid import Grid
 from mfpde.mesh.algebra import Algebra, Change, Sums, Survey
-from mfpde.mesh.compiled.lanes import (
+from mfpde.mesh.constants import FLUSH
+from mfpde.mesh.numpy_transport import NumpyTransport
+from mfpde.mesh.schemes import Scheme, is_compiled
+from mfpde.mesh.transport import Transport
+from mfpde.mesh.transport_operator import Metric, TransportOperator
+from mfpde.support.arrays import Array
+from mfpde.support.compiling import compiled
+from mfpde.support.interpreted import COUNT
+from mfpde.support.lanes import (
     flushed,
     greater,
     greatest,
@@ -30,14 +38,6 @@ from mfpde.mesh.compiled.lanes import (
     summed,
     where,
 )
-from mfpde.mesh.constants import FLUSH
-from mfpde.mesh.numpy_transport import NumpyTransport
-from mfpde.mesh.schemes import Scheme, is_compiled
-from mfpde.mesh.transport import Transport
-from mfpde.mesh.transport_operator import Metric, TransportOperator
-from mfpde.support.arrays import Array
-from mfpde.support.compiling import compiled
-from mfpde.support.interpreted import COUNT
 from mfpde.support.pointers import at, pointer, put, smaller
 from mfpde.support.threads import THREADED_SIZE, in_shares
 

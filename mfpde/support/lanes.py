@@ -2,7 +2,7 @@
 
 A value of the type `LANES` is one vector of the compiler's, in as many registers as the processor needs. Arithmetic
 is entry by entry, as IEEE has it: nothing is contracted, and sums over lanes are added in their order, so that the
-bits depend on no processor. Numbers mix with lanes.
+bits depend on no processor, but for `fused` and `folded`, for sums whose order has no meaning. Numbers mix with lanes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from mfpde.support.interpreted import COUNT
 __all__ = [
     "COUNT",
     "flushed",
+    "folded",
+    "fused",
     "greater",
     "greatest",
     "least",
@@ -157,6 +159,18 @@ def spread(context: Any, x: Any) -> Any:
     return LANES(types.float64), lambda context, builder, signature, arguments: _spread(builder, arguments[0])
 
 
+@primitive(interpreted.fused)
+def fused(context: Any, x: Any, y: Any, z: Any) -> Any:
+    """``x * y + z``, rounded once where the processor can."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{COUNT}f64")
+        return builder.call(function, arguments)
+
+    return LANES(LANES, LANES, LANES), generate
+
+
 def _chosen(symbol: str) -> Any:
     """``x if x symbol y else y``."""
 
@@ -226,6 +240,22 @@ def summed(context: Any, x: Any) -> Any:
         for other in others:
             total = builder.fadd(total, other)
         return total
+
+    return types.float64(LANES), generate
+
+
+@primitive(interpreted.folded)
+def folded(context: Any, x: Any) -> Any:
+    """The sum of all lanes, one half added to the other until one is left."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, n = arguments[0], COUNT
+        while n > 1:
+            n //= 2
+            halves = (ir.Constant(ir.VectorType(_INDEX, n), list(range(k, k + n))) for k in (0, n))
+            low, high = (builder.shuffle_vector(x, x, half) for half in halves)
+            x = builder.fadd(low, high)
+        return builder.extract_element(x, _INDEX(0))
 
     return types.float64(LANES), generate
 

@@ -1,0 +1,345 @@
+"""A problem's potential as tables and coefficients of the compiled program, kept with the problem."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from mfpde.equation.energy.gradients import probe_points
+from mfpde.equation.energy.losses import HuberLoss, LogisticLoss
+from mfpde.equation.problem import Problem
+from mfpde.lagrangian.nodes import Dynamics, Engine
+from mfpde.lagrangian.separated import Block, blocks_of, products_of
+from mfpde.lagrangian.tables import RoughError, table_of
+from mfpde.support.arrays import Array
+from mfpde.support.interpreted import COUNT
+from mfpde.support.words import one_line
+
+if TYPE_CHECKING:
+    from mfpde.lagrangian.compiled.motion import Motion
+
+T = TypeVar("T")
+
+__all__ = ["Lane", "engine_of", "from_tables", "lane_of"]
+
+MOST_AXES = 2
+FINEST = 1e-13
+"""Tables are no more accurate than this: rounding is not."""
+PROBES = 64
+"""Points at which tables are held against what they stand for."""
+VALUES, ROUNDING = 10.0, 1e-11
+"""How far potentials may be apart: so many times the accuracy, and so much for rounding."""
+SLOPES, SMALL = 1e-5, 1e-12
+"""How much farther velocities may be apart, which is what a user's gradient is held to as well; and which are none."""
+FINER = (1.0, 0.1, 0.01)
+"""Accuracies of the functions that are tried, as shares of that of the potential."""
+
+_lanes: weakref.WeakKeyDictionary[Problem, dict[int, Lane | str]] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class Lane:
+    """A problem's tables.
+
+    Attributes
+    ----------
+    motion : Motion
+        Without the birth-death rate and f, which come with a run.
+    packed : array
+        The same in one array.
+    accuracy : float
+    text : str
+        What it is made of.
+    work : float
+        Products of functions that an evaluation takes for a node.
+    """
+
+    motion: Motion
+    packed: Array
+    accuracy: float
+    text: str
+    work: float
+
+
+def lane_of(dynamics: Dynamics, accuracy: float) -> Lane | str:
+    """The tables of a problem to an accuracy, made when first asked for, or why there are none.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    accuracy : float
+        How far the velocity may be off, relative to the largest; what is made is as accurate or up to ten times more.
+    """
+    digits = math.ceil(-math.log10(max(accuracy, FINEST)) - 1e-9)
+    kept = _lanes.setdefault(dynamics.problem, {})
+    if digits not in kept:
+        try:
+            with np.errstate(all="ignore"):
+                kept[digits] = _made(dynamics, 10.0**-digits)
+        except RoughError as error:
+            kept[digits] = str(error)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a user's function does where no node may ever go
+            kept[digits] = f"a function of the problem cannot be tabulated ({one_line(error)})"
+    return kept[digits]
+
+
+def engine_of(dynamics: Dynamics, accuracy: float) -> Engine:
+    """What moves a problem's nodes at an accuracy, and why."""
+    lane = lane_of(dynamics, accuracy)
+    return Engine(False, lane) if isinstance(lane, str) else Engine(True, lane.text)
+
+
+def _made(dynamics: Dynamics, accuracy: float) -> Lane:
+    from mfpde.support.compiling import interpreted
+
+    if dynamics.dimension > MOST_AXES:
+        raise RoughError(f"there are {dynamics.dimension} axes")
+    if interpreted():
+        raise RoughError("nothing is compiled (NUMBA_DISABLE_JIT)")
+    apart = RoughError("not tried")
+    for finer in FINER:  # many functions that are each as good as this may be less so together
+        lane = _of_blocks(dynamics, max(finer * accuracy, FINEST))
+        try:
+            _check(dynamics, lane.motion, accuracy)
+        except RoughError as error:
+            apart = error
+            continue
+        return lane
+    raise apart
+
+
+def _of_blocks(dynamics: Dynamics, accuracy: float) -> Lane:
+    """Tables of functions to an accuracy."""
+    energies = blocks_of(dynamics.bound, accuracy)
+    along = {i: _metric(dynamics, i, accuracy) for i in range(dynamics.dimension)}
+    metric = [1.0 if isinstance(g, Block) else g for g in along.values()]
+    factors = {i: g for i, g in along.items() if isinstance(g, Block)}
+    return _assembled(dynamics, energies, factors, metric, accuracy)
+
+
+def _check(dynamics: Dynamics, motion: Motion, accuracy: float) -> None:
+    """Hold the potential of the tables, and the velocity, against those of the problem.
+
+    Derivatives of tables are those of the potential. A gradient of the user's may be that of something else, or not
+    finite somewhere: Python asks it, and says so.
+    """
+    points, weights = probe_points(tuple(dynamics.problem.axes), PROBES), np.full(PROBES, 1.0 / PROBES)
+    response = dynamics.bound.response(points, weights)
+    near = max(VALUES * accuracy, ROUNDING)
+    found = from_tables(motion, points, weights)
+    wanted = dynamics.bound.potential(points, response), dynamics.velocity(points, response)
+    for here, there, apart, what in zip(found, wanted, (near, near + SLOPES), ("potential", "velocity"), strict=True):
+        size = max(float(np.abs(there).max()), SMALL)
+        if not float(np.abs(here - there).max()) <= apart * size:
+            raise RoughError(f"the {what} is not that of its tables: a gradient may be that of another function")
+
+
+def from_tables(motion: Motion, points: Array, weights: Array) -> tuple[Array, Array]:
+    """What the compiled program computes, in NumPy: the potential (n,) and the velocity (d, n) of weighted points.
+
+    The two have no code in common: it is what the program is tested against.
+    """
+    values, slopes = [], []
+    for table, ends, column in zip(motion.tables, motion.ends, motion.columns, strict=True):
+        x = points[:, column] if column >= 0 else np.zeros(len(points))
+        length = (ends[1] - ends[0]) / len(table)
+        i = np.clip(((x - ends[0]) / length).astype(int), 0, len(table) - 1)
+        t = 2.0 * ((x - ends[0]) / length - i) - 1.0
+        powers = np.arange(table.shape[1])
+        values.append(np.einsum("nkr,nk->nr", table[i], t[:, None] ** powers))
+        steep = np.arange(1, table.shape[1]) * t[:, None] ** powers[:-1]
+        slopes.append(np.einsum("nkr,nk->nr", table[i, 1:], steep) * (2.0 / length))
+    outer, steep_outer = values[0][:, : motion.functions], slopes[0][:, : motion.functions]
+    moments = np.einsum("n,nk,nj->kj", weights, outer, values[1])
+    C = motion.given[0].copy()
+    for block in motion.blocks:
+        at = slice(block.first, block.last), slice(block.low, block.high)
+        U = moments[at].ravel()
+        A = np.eye(U.size)
+        if block.outputs:
+            A = motion.matrices[block.matrix : block.matrix + block.outputs * U.size].reshape(-1, U.size)
+        w, y = (values[block.start : block.start + len(A)] for values in (motion.weights, motion.targets))
+        C[at] = (A.T @ _derivative(block.loss, A @ U, w, y, motion.delta)).reshape(C[at].shape)
+    V, V_outer, V_inner = (
+        np.einsum("nk,kj,nj->n", p, C, q) for p, q in ((outer, values[1]), (steep_outer, values[1]), (outer, slopes[1]))
+    )
+    velocity = np.zeros((points.shape[1], len(points)))
+    for a, slope in enumerate((V_outer, V_inner)):
+        if motion.columns[a] >= 0:
+            which = motion.factors[a]
+            factor = np.einsum("nk,kj,nj->n", outer, motion.given[which], values[1]) if which else 1.0
+            velocity[motion.columns[a]] = -motion.metric[a] * factor * slope
+    return V, velocity
+
+
+def _derivative(loss: int, u: Array, w: Array, y: Array, delta: float) -> Array:
+    from mfpde.lagrangian.compiled.motion import HUBER, LOGISTIC
+
+    if loss == LOGISTIC:
+        return np.asarray(-w * y / (1.0 + np.exp(y * u)))
+    return np.asarray(w * np.clip(u - y, -delta, delta) if loss == HUBER else w * u - y)
+
+
+def _metric(dynamics: Dynamics, i: int, accuracy: float) -> Block | float:
+    """The factor of the velocity along an axis: a number, or a block that has it as its value."""
+    problem = dynamics.problem
+    if problem.metric is None or not callable(problem.metric[i]):
+        return float(problem.mobility(i))
+
+    def values(points: Array) -> Array:
+        return np.broadcast_to(problem.mobility(i, *points.T), (1, len(points)))
+
+    return products_of(values, dynamics.bound.axes, accuracy, f"the metric of axis {problem.axes[i].name!r}")
+
+
+class _Assembly:
+    """All blocks in one set of tables and coefficients."""
+
+    def __init__(self, dynamics: Dynamics, blocks: list[Block]) -> None:
+        self.dynamics, d = dynamics, dynamics.dimension
+        # those with moments first: of the outer functions only these have any
+        self.blocks = sorted(blocks, key=lambda block: block.outputs is None)
+        self.sizes = [sum(block.ranks[i] for block in self.blocks) for i in range(d)]
+        # vectors run along the inner axis
+        self.order = (-1, 0) if d == 1 else (1, 0) if self.sizes[0] > self.sizes[1] else (0, 1)
+        self.ranks = [[1 if i < 0 else block.ranks[i] for i in self.order] for block in self.blocks]
+
+    def shared(self, a: int) -> bool:
+        """Whether all blocks have the same functions of the outer (0) or inner (1) axis: the number 1."""
+        return self.order[a] < 0
+
+    @cached_property
+    def places(self) -> list[tuple[slice, slice]]:
+        """Where the functions of each block stand among those of the outer and the inner axis."""
+        found, at = [], [0, 0]
+        for ranks in self.ranks:
+            found.append((slice(at[0], at[0] + ranks[0]), slice(at[1], at[1] + ranks[1])))
+            at = [at[a] + (0 if self.shared(a) else ranks[a]) for a in range(2)]
+        return found
+
+    @cached_property
+    def functions(self) -> list[int]:
+        """How many functions there are of the outer and the inner axis."""
+        return [max(place[a].stop for place in self.places) for a in range(2)]
+
+    def turned(self, values: Array, block: Block) -> Array:
+        """What is by the products of a block's functions, outer ones first; shape (..., products)."""
+        if self.order != (1, 0):
+            return values
+        return np.ascontiguousarray(values.reshape(*values.shape[:-1], *block.ranks).swapaxes(-1, -2)).reshape(
+            values.shape
+        )
+
+    def given(self, factors: list[Block], width: int) -> Array:
+        """The coefficients that are given: of V, and of each factor of the velocity."""
+        result = np.zeros((1 + len(factors), self.functions[0], width))
+        for block, place, ranks in zip(self.blocks, self.places, self.ranks, strict=True):
+            i = 1 + factors.index(block) if block in factors else 0
+            result[i][place] = self.turned(block.coefficients.ravel(), block).reshape(ranks)
+        return result
+
+    def computed(self) -> dict[str, Any]:
+        """What computes the others, as fields of `Motion`."""
+        from mfpde.lagrangian.compiled.motion import HUBER, LOGISTIC, QUADRATIC, BlockRow
+
+        rows, matrices, weights, targets = [], [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
+        deltas = {block.outputs.delta for block in self.blocks if block.outputs and block.outputs.kind is HuberLoss}
+        if len(deltas) > 1:
+            raise RoughError("there are Huber losses of several delta")
+        for block, place in zip(self.blocks, self.places, strict=True):
+            if (outputs := block.outputs) is None:
+                continue
+            loss = {LogisticLoss: LOGISTIC, HuberLoss: HUBER}.get(outputs.kind, QUADRATIC)
+            count = 0 if outputs.matrix is None else len(outputs.matrix)
+            ends = place[0].start, place[0].stop, place[1].start, place[1].stop
+            rows.append(BlockRow(*ends, loss, count, sum(map(len, matrices)), sum(map(len, weights))))
+            if outputs.matrix is None:
+                weights.append(self.turned(outputs.weights, block))
+                targets.append(self.turned(outputs.targets, block))
+            else:
+                matrices.append(self.turned(outputs.matrix, block).ravel())
+                weights.append(outputs.weights)
+                targets.append(outputs.targets)
+        return {
+            "blocks": tuple(rows),
+            "matrices": np.concatenate(matrices),
+            "weights": np.concatenate(weights),
+            "targets": np.concatenate(targets),
+            "delta": next(iter(deltas), 1.0),
+        }
+
+
+def _assembled(
+    dynamics: Dynamics, energies: list[Block], factors: dict[int, Block], metric: list[float], accuracy: float
+) -> Lane:
+    """All blocks in one set of tables."""
+    from mfpde.lagrangian.compiled.motion import Motion
+
+    assembly = _Assembly(dynamics, [*energies, *factors.values()])
+    order = assembly.order
+    tables = [_table(dynamics, assembly.blocks, axis, accuracy) for axis in order]
+    axes = [dynamics.problem.axes[axis] if axis >= 0 else None for axis in order]
+    with_moments = [
+        place[0].stop
+        for place, block in zip(assembly.places, assembly.blocks, strict=True)
+        if block.outputs is not None
+    ]
+    which = {i: 1 + k for k, i in enumerate(factors)}
+    motion = Motion(
+        tables=(tables[0], tables[1]),
+        ends=_two([(axis.lower, axis.upper) if axis else (0.0, 1.0) for axis in axes]),
+        periodic=_two([axis is not None and axis.periodic for axis in axes]),
+        columns=order,
+        functions=assembly.functions[0],
+        with_moments=max(with_moments, default=0),
+        given=assembly.given(list(factors.values()), tables[1].shape[2]),
+        factors=_two([which.get(axis, 0) for axis in order]),
+        metric=_two([metric[axis] if axis >= 0 else 0.0 for axis in order]),
+        reacts=dynamics.reacts,
+        balanced=dynamics.balanced,
+        **assembly.computed(),
+    )
+    pairs = zip(assembly.sizes, dynamics.problem.axes, strict=True)
+    text = " x ".join(f"{size} functions of {axis.name}" for size, axis in pairs)
+    work = float(math.prod(assembly.functions) + sum(assembly.functions))
+    return Lane(motion, motion.packed(), accuracy, text, work)
+
+
+def _two(values: Sequence[T]) -> tuple[T, T]:
+    first, second = values
+    return first, second
+
+
+def _table(dynamics: Dynamics, blocks: list[Block], axis: int, accuracy: float) -> Array:
+    """The tables of all functions of an axis, side by side; for none (-1) the number 1."""
+    if axis < 0:
+        return _padded(np.ones((1, 1, 1)))
+    ends = dynamics.problem.axes[axis]
+    probes = np.linspace(ends.lower, ends.upper, 257)
+    largest = [np.abs(block.bases[axis](probes)).max(axis=1) for block in blocks]
+    scales = [float(each.max()) or 1.0 for each in largest]
+    matter = np.concatenate(
+        [
+            each / scale if block.shrinking else np.ones(len(each))
+            for block, each, scale in zip(blocks, largest, scales, strict=True)
+        ]
+    )
+
+    def values(x: Array) -> Array:
+        return np.concatenate([block.bases[axis](x) / scale for block, scale in zip(blocks, scales, strict=True)])
+
+    table = table_of(values, ends.lower, ends.upper, accuracy, matter)
+    return _padded(table * np.repeat(scales, [block.ranks[axis] for block in blocks]))
+
+
+def _padded(table: Array) -> Array:
+    """A table with functions that are 0 at its end, so that all are full vectors."""
+    return np.ascontiguousarray(np.pad(table, ((0, 0), (0, 0), (0, -table.shape[2] % COUNT))))

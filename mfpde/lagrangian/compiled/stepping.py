@@ -1,0 +1,335 @@
+"""Embedded Runge-Kutta methods in compiled code: so many evaluations a call, then back to Python."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mfpde.lagrangian.compiled.motion import OPTIONS, carve, inner, move, of_one, read
+from mfpde.support.arrays import Array
+from mfpde.support.compiling import compiled
+from mfpde.support.pointers import at, peek, pointer, put, shift, whole
+
+__all__ = ["ARRIVED", "BEYOND", "FAILED", "PAUSED", "Tableau", "advance", "tableau"]
+
+ARRIVED, PAUSED, FAILED, BEYOND = 0, 1, 2, 3
+"""What ended a call: the end of the interval, the allowance of evaluations, a step below round-off, a V for which there
+is no f(V)."""
+
+SAFETY, LEAST, MOST = 0.9, 0.3, 6.0
+"""Of the next step's length: a factor, and bounds of its ratio to the last one."""
+INTEGRAL, BEFORE = 0.7, 0.4
+"""Exponents of the error of a step and of the one before, times the order of the error."""
+FIRST = 1.2
+ROUNDING = 2.3e-14
+"""Relative error of a coordinate that is never an error of a step."""
+SHORTEST = 2.3e-15
+"""Steps shorter than this share of the clock are none."""
+LEAST_ERROR = 1e-4
+"""What an error counts as at least when the next step's length is found."""
+
+
+class Tableau(NamedTuple):
+    """A Runge-Kutta method with an error and a dense output, those of `scipy.integrate`.
+
+    Attributes
+    ----------
+    order : int
+        5 for Dormand and Prince's 5(4), 8 for their 8(5,3).
+    stages : int
+        Of a step. One more is the rate at its end, and those after it (three of order 8) are for the dense output.
+    A : array, shape (all stages, all stages)
+        Of which the row after the last stage is the step itself.
+    C : array, shape (all stages,)
+    E : array, shape (2, all stages)
+        Weights of the stages in the error, of which 8(5,3) has two.
+    D : array, shape (all stages, degree)
+        Weights of the stages in the middle of a step: coefficients of powers of how far that is, from the first.
+    """
+
+    order: int
+    stages: int
+    A: Array
+    C: Array
+    E: Array
+    D: Array
+
+    def packed(self) -> Array:
+        """All of it in one array: order, stages, all stages, degree, and then the arrays."""
+        head = [self.order, self.stages, len(self.C), self.D.shape[1]]
+        return np.concatenate([head, *(np.ravel(array) for array in (self.A, self.C, self.E, self.D))])
+
+
+@cache
+def tableau(order: int) -> Tableau:
+    """The method of order 5 or 8."""
+    from scipy.integrate import DOP853, RK45
+
+    m: Any = RK45 if order == 5 else DOP853
+    stages = len(m.B)
+    every = stages + 1 + (len(m.A_EXTRA) if order == 8 else 0)
+    A, C, E = np.zeros((every, every)), np.ones(every), np.zeros((2, every))
+    A[:stages, : m.A.shape[1]], A[stages, :stages], C[:stages] = m.A, m.B, m.C
+    if order == 5:
+        E[0, : stages + 1] = m.E
+        return Tableau(5, stages, A, C, E, np.ascontiguousarray(m.P))
+    A[stages + 1 :], C[stages + 1 :] = m.A_EXTRA, m.C_EXTRA
+    E[:, : stages + 1] = m.E5, m.E3
+    # x (f_0 + (1 - x) (f_1 + x (f_2 + (1 - x) (f_3 + ...)))), with f_0 = y_1 - y_0, f_1 = h k_0 - f_0 and
+    # f_2 = 2 f_0 - h (k_0 + k_1), the others h D k
+    f = np.zeros((7, every))
+    f[0, :stages] = m.B
+    f[1], f[2] = -f[0], 2.0 * f[0]
+    f[1, 0] += 1.0
+    f[2, [0, stages]] -= 1.0
+    f[3:] = m.D
+    D, product = np.zeros((every, 7)), np.polynomial.Polynomial([1.0])
+    for k, row in enumerate(f):
+        product *= np.polynomial.Polynomial([0.0, 1.0] if k % 2 == 0 else [1.0, -1.0])
+        powers = np.asarray(product.coef, dtype=float)[1:]
+        D[:, : len(powers)] += np.outer(row, powers)
+    return Tableau(8, stages, A, C, E, D)
+
+
+class _Method(NamedTuple):
+    """A `Tableau.packed`, by pointers."""
+
+    order: int
+    stages: int
+    every: int
+    degree: int
+    A: Any
+    C: Any
+    E: Any
+    D: Any
+
+
+class _Nodes(NamedTuple):
+    """What is integrated: what moves it (tables, f and the birth-death rate with the clock values between which that
+    is asked for), logarithms of weights at the start, and the state.
+    """
+
+    motion: Any
+    rate: Any
+    alpha: Any
+    low: float
+    high: float
+    log_mass: Any
+    y: Any
+
+
+@inner
+def _read_method(p):  # type: ignore[no-untyped-def]
+    order, stages, every, degree = whole(at(p, 0)), whole(at(p, 1)), whole(at(p, 2)), whole(at(p, 3))
+    A = shift(p, 4)
+    C = shift(A, every * every)
+    E = shift(C, every)
+    return _Method(order, stages, every, degree, A, C, E, shift(E, 2 * every))
+
+
+@inner
+def _mix(work, weights, m, out):  # type: ignore[no-untyped-def]
+    """``sum_j weights_j K_j`` of the first `m` stages to `out`."""
+    n = work.size
+    for i in range(n):
+        put(out, i, 0.0)
+    for j in range(m):
+        a, stage = peek(weights, j), shift(work.K, j * n)
+        if a != 0.0:
+            for i in range(n):
+                put(out, i, peek(out, i) + a * peek(stage, i))
+
+
+@inner
+def _stage(nodes, method, s, S, h, work, out):  # type: ignore[no-untyped-def]
+    """Evaluate stage `s` of a step, at the state `out`; a V for which there is no f(V), or NaN."""
+    _mix(work, shift(method.A, s * method.every), s, out)
+    for i in range(work.size):
+        put(out, i, peek(nodes.y, i) + h * peek(out, i))
+    clock = S + at(method.C, s) * h
+    clock = nodes.low if clock < nodes.low else nodes.high if clock > nodes.high else clock
+    alpha = of_one(nodes.alpha, clock)
+    return move(nodes.motion, nodes.rate, alpha, out, nodes.log_mass, work, shift(work.K, s * work.size))
+
+
+@inner
+def _norm(nodes, total, rtol, light, work, error):  # type: ignore[no-untyped-def]
+    """The mean square over all fields of the nodes, weighted with the measure, of errors by what is allowed."""
+    n, square, k = work.n, 0.0, 0
+    for i in range(work.size):
+        y, z = abs(peek(nodes.y, i)), abs(peek(work.fresh, i))
+        share = peek(work.w, k) * (n / total)
+        scale = rtol / math.sqrt(share if share > light else light) + ROUNDING * (z if z > y else y)
+        e = peek(error, i) / scale
+        square += e * e
+        k = k + 1 if k + 1 < n else 0
+    return square / work.size
+
+
+@inner
+def _error(nodes, method, h, rtol, light, work):  # type: ignore[no-untyped-def]
+    """The error of a step by what is allowed: below 1 it is accepted."""
+    total = 0.0
+    for i in range(work.n):
+        total += peek(work.w, i)
+    _mix(work, method.E, method.stages + 1, work.stage)
+    square = _norm(nodes, total, rtol, light, work, work.stage)
+    if method.order == 5:
+        return h * math.sqrt(square)
+    _mix(work, shift(method.E, method.every), method.stages + 1, work.stage)
+    other = _norm(nodes, total, rtol, light, work, work.stage)
+    return 0.0 if square == 0.0 and other == 0.0 else h * square / math.sqrt(square + 0.01 * other)
+
+
+@inner
+def _dense(nodes, method, x, h, work, out):  # type: ignore[no-untyped-def]
+    """The state in the middle of a step, `x` in (0, 1)."""
+    for j in range(method.every):
+        weight = 0.0
+        for k in range(method.degree - 1, -1, -1):
+            weight = (weight + at(method.D, j * method.degree + k)) * x
+        put(work.few, j, weight)
+    _mix(work, work.few, method.every, out)
+    for i in range(work.size):
+        put(out, i, peek(nodes.y, i) + h * peek(out, i))
+
+
+@inner
+def _first_step(method, rtol, length, work):  # type: ignore[no-untyped-def]
+    """A first step from the speed of the nodes."""
+    total, square, k = 0.0, 0.0, 0
+    for i in range(work.n):
+        total += peek(work.w, i)
+    for i in range(work.size):
+        square += peek(work.w, k) / total * peek(work.K, i) ** 2
+        k = k + 1 if k + 1 < work.n else 0
+    speed = math.sqrt(square)
+    step = FIRST * rtol ** (1.0 / (method.order + 1))
+    return step / speed if speed * length > step else length
+
+
+@inner
+def _step_length(clock, end, step):  # type: ignore[no-untyped-def]
+    """How long a step is, that it meets the end: two halves instead of a step and a rest."""
+    if clock + step * (1.0 + 1e-10) >= end:
+        return end - clock
+    return 0.5 * (end - clock) if clock + 2.0 * step > end else step
+
+
+@inner
+def _save(nodes, method, S, h, new, work, saves, saved, many, states):  # type: ignore[no-untyped-def]
+    """Write the states at save times within a step; how many are saved now."""
+    if saved < many and at(saves, saved) < new:
+        for s in range(method.stages + 1, method.every):
+            _stage(nodes, method, s, S, h, work, work.stage)
+    while saved < many and at(saves, saved) <= new:
+        row = shift(states, saved * work.size)
+        if at(saves, saved) < new:
+            _dense(nodes, method, (at(saves, saved) - S) / h, h, work, row)
+        else:
+            for i in range(work.size):
+                put(row, i, peek(work.fresh, i))
+        saved += 1
+    return saved
+
+
+@inner
+def _accept(nodes, method, work):  # type: ignore[no-untyped-def]
+    """Make the end of a step the state, nodes beyond a wall put back onto it."""
+    n, end = work.n, shift(work.K, method.stages * work.size)
+    for i in range(work.size):
+        put(nodes.y, i, peek(work.fresh, i))
+        put(work.K, i, peek(end, i))
+    for a in range(2):
+        axis = shift(nodes.motion.head, 8 * a)
+        column, low, high = whole(at(axis, 7)), at(axis, 3), at(axis, 4)
+        if column >= 0 and at(axis, 6) == 0.0:
+            for i in range(column * n, column * n + n):
+                x = peek(nodes.y, i)
+                put(nodes.y, i, low if x < low else high if x > high else x)
+
+
+@compiled(**OPTIONS)
+def advance(packed, rate, alpha, method_packed, y, log_mass, clock, counts, saves, states, space, allowed):  # type: ignore[no-untyped-def]
+    """Go on towards the end of an interval.
+
+    Parameters
+    ----------
+    packed : array
+        `Motion.packed`.
+    rate, alpha : array
+        Tables of f, with no pieces where it is V, and of the birth-death rate; see `of_one`.
+    method_packed : array
+        `Tableau.packed`.
+    y : array, shape (size,)
+        The state, which is replaced.
+    log_mass : array, shape (N,)
+    clock : array, shape (10,)
+        See `mfpde.lagrangian.lane.Clock`.
+    counts : array of int, shape (4,)
+        See `mfpde.lagrangian.lane.Counts`.
+    saves : array, shape (m,)
+        Clock values to be saved, ascending.
+    states : array, shape (m, size)
+        Where to.
+    space : array
+        See `room`. It begins with the rate at the clock, where `counts` says that this is known.
+    allowed : int
+        Evaluations after which no step is begun.
+
+    Returns
+    -------
+    int
+        See `ARRIVED`.
+    """
+    method, motion = _read_method(pointer(method_packed, 0)), read(pointer(packed, 0))
+    work = carve(motion, pointer(space, 0), log_mass.size, y.size, method.every)
+    nodes = _Nodes(motion, pointer(rate, 0), pointer(alpha, 0), clock[7], clock[8], pointer(log_mass, 0), pointer(y, 0))
+    saves_at, states_at, order = pointer(saves, 0), pointer(states, 0), 1.0 * method.order
+    end, rtol, light, until, rejected = clock[3], clock[5], clock[6], counts[2] + allowed, False
+    while clock[0] < end:
+        if counts[2] >= until:
+            return PAUSED
+        S, h, first = clock[0], 0.0, 0
+        if counts[3] != 0:
+            first, h = 1, _step_length(S, end, clock[1] if clock[1] < clock[4] else clock[4])
+            if h <= SHORTEST * S:
+                return FAILED
+        for s in range(first, method.stages + 1 if first else 1):
+            counts[2] += 1
+            beyond = _stage(nodes, method, s, S, h, work, work.fresh)
+            if not math.isnan(beyond):
+                clock[9] = beyond
+                return BEYOND
+        if first == 0:  # the rate at the start, with which there are steps
+            counts[3] = 1
+            if clock[1] == 0.0:
+                clock[1] = _first_step(method, rtol, end - S, work)
+                if not math.isfinite(clock[1]):
+                    return FAILED
+            continue
+        error = _error(nodes, method, h, rtol, light, work)
+        if not error < 1.0:
+            factor = SAFETY * error ** (-1.0 / order) if math.isfinite(error) else 0.0
+            clock[1] = h * (factor if factor > LEAST else LEAST)
+            rejected = True
+            continue
+        new = end if h == end - S else S + h
+        before = counts[0]
+        counts[0] = _save(nodes, method, S, h, new, work, saves_at, before, saves.size, states_at)
+        if counts[0] > before and method.every > method.stages + 1:
+            counts[2] += method.every - method.stages - 1
+        _accept(nodes, method, work)
+        growth = MOST
+        if error > 0.0:
+            growth = SAFETY * error ** (-INTEGRAL / order) * clock[2] ** (BEFORE / order)
+            growth = LEAST if growth < LEAST else MOST if growth > MOST else growth
+        clock[1] = h * (1.0 if rejected and growth > 1.0 else growth)
+        clock[2] = error if error > LEAST_ERROR else LEAST_ERROR
+        clock[0] = new
+        counts[1] += 1
+        rejected = False
+    return ARRIVED

@@ -1,0 +1,234 @@
+"""Runs of nodes as one compiled program, where the potential is made of few functions of one coordinate.
+
+The program reads what moves the nodes from tables (`mfpde.lagrangian.tables`), which are made once for a problem and
+kept with it. What has no tables, because it does not factorise, is not smooth, or has more than two axes, moves by
+`mfpde.lagrangian.nodes` in Python as before, with the same result to the tolerance; which it was is in the result.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+
+from mfpde.equation.schedules import Constant
+from mfpde.lagrangian import nodes as python
+from mfpde.lagrangian.assembly import Lane, lane_of
+from mfpde.lagrangian.nodes import FEWEST_STEPS, LIGHT, Dynamics, Engine, Flow, OutOfTime, Record, Run, Stepping
+from mfpde.lagrangian.tables import RoughError, table_of
+from mfpde.support.arguments import values_of
+from mfpde.support.arrays import Array
+from mfpde.support.saves import distinct_times
+
+__all__ = ["Clock", "Counts", "LaneRun", "integrate"]
+
+FIFTH = 3e-7
+"""Tolerance of the steps from which the method of order five takes fewer evaluations than that of order eight."""
+SLICE = 0.05
+"""Seconds of work, about, after which the program returns to Python."""
+FIRST_SLICE = 2e6
+"""Work, in products of functions, of the first call, before it is known how long that takes."""
+MARGIN = 0.5
+"""By how much of its length the table of f(V) is longer, on both sides, than the values that are known to be needed."""
+WIDENINGS = 40
+"""How often a table of f(V) may be made anew."""
+
+
+def integrate(
+    dynamics: Dynamics,
+    nodes: tuple[Array, Array],
+    times: Array,
+    stepping: Stepping,
+    *,
+    show: Callable[[float, float], None] | None = None,
+    record: Record | None = None,
+) -> Run:
+    """Move nodes to the save times: `mfpde.lagrangian.nodes.integrate`, by a compiled program where there can be one.
+
+    With a `record` that is done in Python. So is a run that the program cannot finish: what is wrong is said there.
+    """
+    # slopes of tables jump from piece to piece, by no more than steps allow as an error
+    lane = lane_of(dynamics, min(stepping.rtol, stepping.accuracy or math.inf))
+    if isinstance(lane, str):
+        engine = Engine(False, lane)
+    elif record is not None:
+        engine = Engine(False, "the response is recorded")
+    else:
+        try:
+            return LaneRun(lane, dynamics, nodes, times, stepping, show).complete()
+        except RoughError as error:
+            engine = Engine(False, str(error))
+    return python.integrate(dynamics, nodes, times, stepping, show=show, record=record, engine=engine)
+
+
+class Clock(enum.IntEnum):
+    """The entries of the array of numbers that a run reads and writes."""
+
+    NOW = 0
+    """What the clock shows."""
+    STEP = 1
+    """The next step, 0 for none yet."""
+    ERROR = 2
+    """The error of the last step by what is allowed."""
+    END = 3
+    """Of the interval."""
+    LONGEST = 4
+    """The longest step."""
+    RTOL = 5
+    """The tolerance."""
+    LIGHT = 6
+    """The least weight of a node, relative to the average, with which its errors count."""
+    LOW = 7
+    """Between here..."""
+    HIGH = 8
+    """...and here the birth-death rate is asked for: it may jump at both ends."""
+    BEYOND = 9
+    """A V for which there is no f(V) in the table."""
+
+
+class Counts(enum.IntEnum):
+    """The entries of the array of counts."""
+
+    SAVED = 0
+    """Save times passed."""
+    STEPS = 1
+    EVALUATIONS = 2
+    KNOWN = 3
+    """Whether the rate at the clock is known."""
+
+
+class LaneRun:
+    """One run by the program: what it is told, and what Python does between its calls."""
+
+    def __init__(
+        self, lane: Lane, dynamics: Dynamics, nodes: tuple[Array, Array], times: Array, stepping: Stepping,
+        show: Callable[[float, float], None] | None,
+    ) -> None:  # fmt: skip
+        from mfpde.lagrangian.compiled.motion import room
+        from mfpde.lagrangian.compiled.stepping import tableau
+
+        self.began = time.perf_counter()
+        self.lane, self.dynamics, self.times, self.stepping, self.show = lane, dynamics, times, stepping, show
+        self.flow = Flow(dynamics, *nodes, float(times[-1]))
+        self.clocks = np.array([dynamics.clock(t) for t in times])
+        self.end = float(self.clocks[-1])
+        self.y = self.flow.initial()
+        self.states = np.empty((len(times), self.y.size))
+        self.states[0] = self.y
+        method = tableau(5 if stepping.other or stepping.rtol > FIFTH else 8)
+        self.method = method.packed()
+        self.clock, self.counts = np.zeros(len(Clock)), np.zeros(len(Counts), dtype=np.int64)
+        longest = self.end * stepping.rtol**0.2 / FEWEST_STEPS if stepping.other else math.inf
+        for entry, value in ((Clock.ERROR, 1.0), (Clock.LONGEST, longest), (Clock.RTOL, stepping.rtol)):
+            self.clock[entry] = value
+        self.clock[Clock.LIGHT] = LIGHT
+        self.counts[Counts.SAVED] = 1
+        self.space = np.empty(room(lane.motion, self.flow.n, self.y.size, len(method.C)))
+        self.alpha, self.widened = np.empty(0), 0
+        self.rate = self._first_rate()
+        self.allowed = max(1, int(FIRST_SLICE / (lane.work * self.flow.n)))
+
+    def complete(self) -> Run:
+        """All of it.
+
+        Raises
+        ------
+        RoughError
+            If a table of the birth-death rate or of f is not to be had, or the steps fell below round-off.
+        """
+        # as in Python: between its steps the method of fifth order is not as accurate as its tolerance says
+        landings = [0.0, *(self.clocks.tolist() if self.stepping.other else [self.end])]
+        breaks = self.dynamics.breaks(self.flow.t_end)
+        ends = distinct_times([*landings, *breaks], landings)
+        knots = [0.0, *(b for b in breaks if 0.0 < b < self.end), self.end]
+        for low, high in pairwise(knots):
+            self.alpha = self._alpha(low, high)
+            hair = 1e-13 * (high - low)
+            self.clock[Clock.LOW], self.clock[Clock.HIGH] = low + hair, high - hair
+            self.counts[Counts.KNOWN] = 0
+            for a, b in pairwise(ends):
+                if low <= a and b <= high:
+                    self.clock[Clock.NOW], self.clock[Clock.END] = a, b
+                    self._go_on()
+        self.flow.evaluations = int(self.counts[Counts.EVALUATIONS])
+        engine = Engine(True, self.lane.text)
+        return python.run_of(self.flow, self.times, self.states, int(self.counts[Counts.STEPS]), self.began, engine)
+
+    def _go_on(self) -> None:
+        """To the end of an interval."""
+        from mfpde.lagrangian.compiled.stepping import ARRIVED, BEYOND, FAILED, advance
+
+        status = -1
+        while status != ARRIVED:
+            start, before = time.perf_counter(), int(self.counts[Counts.EVALUATIONS])
+            status = advance(
+                self.lane.packed, self.rate, self.alpha, self.method, self.y, self.flow.log_mass, self.clock,
+                self.counts, self.clocks, self.states, self.space, self.allowed,
+            )  # fmt: skip
+            if status == FAILED:
+                raise RoughError("the compiled steps fell below round-off")
+            if status == BEYOND:
+                self.rate = self._wider_rate(float(self.clock[Clock.BEYOND]))
+            self._between(time.perf_counter() - start, int(self.counts[Counts.EVALUATIONS]) - before)
+
+    def _between(self, seconds: float, evaluations: int) -> None:
+        """What Python does between two calls: limits, and the length of the next one."""
+        dynamics, steps, now = self.dynamics, int(self.counts[Counts.STEPS]), float(self.clock[Clock.NOW])
+        if seconds > 0.0 and evaluations:
+            self.allowed = max(1, int(SLICE * evaluations / max(seconds, 1e-6)))
+        if time.perf_counter() > self.stepping.deadline:
+            raise OutOfTime
+        if steps > self.stepping.most_steps:
+            place, weights, _ = self.flow.unpack(self.y)
+            raise RuntimeError(python.singular(dynamics, place, weights, steps, f"{now:g} of {self.end:g}"))
+        if self.show is not None:
+            place, weights, _ = self.flow.unpack(self.y)
+            self.show(now / self.end * self.flow.t_end, dynamics.bound.energy(place, weights))
+
+    def _alpha(self, low: float, high: float) -> Array:
+        """The birth-death rate between two clock values, as a table."""
+        dynamics, alpha = self.dynamics, self.dynamics.problem.alpha
+        if isinstance(alpha, Constant):
+            return np.array([1.0, 1.0, low, high, alpha(0.0)])
+        hair, t_end = 1e-13 * (high - low), self.flow.t_end
+
+        def values(S: Array) -> Array:
+            at = np.clip(S, low + hair, high - hair)
+            return np.array([[dynamics.alpha(float(s), t_end) for s in at]])
+
+        return _of_one(table_of(values, low, high, min(self.lane.accuracy, self.stepping.rtol)), low, high)
+
+    def _first_rate(self) -> Array:
+        """A table of f(V) for the V of the start; without pieces where there is no f."""
+        dynamics = self.dynamics
+        if dynamics.problem.rate is None or not dynamics.reacts:
+            return np.zeros(5)
+        place, weights, _ = self.flow.unpack(self.y)
+        V = dynamics.bound.potential(place, dynamics.bound.response(place, weights))
+        return self._rate(float(V.min()), float(V.max()))
+
+    def _wider_rate(self, beyond: float) -> Array:
+        """A table of f(V) that reaches a V besides the values that it has."""
+        self.widened += 1
+        if self.widened > WIDENINGS:
+            raise RoughError("V grows beyond any table of the rate")
+        return self._rate(min(float(self.rate[2]), beyond), max(float(self.rate[3]), beyond))
+
+    def _rate(self, low: float, high: float) -> Array:
+        rate = self.dynamics.problem.rate
+        assert rate is not None
+        if not math.isfinite(high - low):
+            raise RoughError("V is not finite")
+        more = MARGIN * (high - low) + 1e-3 * max(abs(low), abs(high), 1e-3)
+        low, high = low - more, high + more
+        accuracy = min(self.lane.accuracy, self.stepping.rtol)
+        return _of_one(table_of(lambda V: values_of(rate, V)[None], low, high, accuracy), low, high)
+
+
+def _of_one(table: Array, low: float, high: float) -> Array:
+    """A table of one function as compiled code reads it."""
+    return np.concatenate([[float(len(table)), float(table.shape[1]), low, high], table[:, :, 0].ravel()])
