@@ -551,6 +551,7 @@ class _Search:
         self.deadline = time.perf_counter() + (math.inf if time_limit is None else time_limit)
         self.shown = shows_progress(progress)
         self.places: Places | None = None
+        self._laid: tuple[tuple[int, ...], Places | None, tuple[Block, ...]] | None = None
         self.done: list[Refinement] = []
         self.limit = "tolerance"
         """What ended the search."""
@@ -562,7 +563,13 @@ class _Search:
         """How many nodes a rule has; where that is far too many, about."""
         if (product := math.prod(counts)) > 1000 * self.max_nodes:  # they are not even laid
             return product
-        return sum(len(block.logs) for block in self.dynamics.problem.mu_0.blocks(counts, self.places))
+        return sum(len(block.logs) for block in self.laid(counts))
+
+    def laid(self, counts: tuple[int, ...]) -> tuple[Block, ...]:
+        """Nodes, the last ones kept: their size is asked for before they are."""
+        if self._laid is None or self._laid[:2] != (counts, self.places):
+            self._laid = counts, self.places, self.dynamics.problem.mu_0.blocks(counts, self.places)
+        return self._laid[2]
 
     def run(self, blocks: tuple[Block, ...], rtol: float) -> Run:
         """One run, with a progress bar."""
@@ -585,7 +592,7 @@ class _Search:
         """All of it; what was found by the time limit stays."""
         try:
             self.places = find_ancestors(self.dynamics, float(self.times[-1]), self.deadline, self.accuracy)
-            self.blocks = self.dynamics.problem.mu_0.blocks(counts, self.places)
+            self.blocks = self.laid(counts)
             self._refine_time(counts, rtol)
             self._refine_axes()
         except OutOfTime:

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +25,10 @@ from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 from mfpde.support.saves import distinct_times
 
-__all__ = ["Clock", "Counts", "LaneRun", "integrate"]
+if TYPE_CHECKING:
+    from mfpde.lagrangian.compiled.stepping import Tableau
+
+__all__ = ["Clock", "Counts", "LaneRun", "integrate", "tableau_of"]
 
 FIFTH = 3e-7
 """Tolerance of the steps from which the method of order five takes fewer evaluations than that of order eight."""
@@ -101,6 +105,13 @@ class Counts(enum.IntEnum):
     """Whether the rate at the clock is known."""
 
 
+def tableau_of(stepping: Stepping) -> Tableau:
+    """The Runge-Kutta method that a run is made with."""
+    from mfpde.lagrangian.compiled.stepping import tableau
+
+    return tableau(5 if stepping.other or stepping.rtol > FIFTH else 8)
+
+
 class LaneRun:
     """One run by the program: what it is told, and what Python does between its calls."""
 
@@ -109,7 +120,6 @@ class LaneRun:
         show: Callable[[float, float], None] | None,
     ) -> None:  # fmt: skip
         from mfpde.lagrangian.compiled.motion import room
-        from mfpde.lagrangian.compiled.stepping import tableau
 
         self.began = time.perf_counter()
         self.lane, self.dynamics, self.times, self.stepping, self.show = lane, dynamics, times, stepping, show
@@ -119,7 +129,7 @@ class LaneRun:
         self.y = self.flow.initial()
         self.states = np.empty((len(times), self.y.size))
         self.states[0] = self.y
-        method = tableau(5 if stepping.other or stepping.rtol > FIFTH else 8)
+        method = tableau_of(stepping)
         self.method = method.packed()
         self.clock, self.counts = np.zeros(len(Clock)), np.zeros(len(Counts), dtype=np.int64)
         longest = self.end * stepping.rtol**0.2 / FEWEST_STEPS if stepping.other else math.inf
@@ -160,20 +170,28 @@ class LaneRun:
 
     def _go_on(self) -> None:
         """To the end of an interval."""
-        from mfpde.lagrangian.compiled.stepping import ARRIVED, BEYOND, FAILED, advance
+        from mfpde.lagrangian.compiled.stepping import ARRIVED, BEYOND, FAILED
 
         status = -1
         while status != ARRIVED:
             start, before = time.perf_counter(), int(self.counts[Counts.EVALUATIONS])
-            status = advance(
-                self.lane.packed, self.rate, self.alpha, self.method, self.y, self.flow.log_mass, self.clock,
-                self.counts, self.clocks, self.states, self.space, self.allowed,
-            )  # fmt: skip
+            status = self.call(self.allowed)
             if status == FAILED:
                 raise RoughError("the compiled steps fell below round-off")
             if status == BEYOND:
                 self.rate = self._wider_rate(float(self.clock[Clock.BEYOND]))
             self._between(time.perf_counter() - start, int(self.counts[Counts.EVALUATIONS]) - before)
+
+    def call(self, allowed: int) -> int:
+        """Call the program; what ended the call, see `mfpde.lagrangian.compiled.stepping`."""
+        from mfpde.lagrangian.compiled.stepping import advance
+
+        return int(
+            advance(
+                self.lane.packed, self.rate, self.alpha, self.method, self.y, self.flow.log_mass, self.clock,
+                self.counts, self.clocks, self.states, self.space, allowed,
+            )
+        )  # fmt: skip
 
     def _between(self, seconds: float, evaluations: int) -> None:
         """What Python does between two calls: limits, and the length of the next one."""

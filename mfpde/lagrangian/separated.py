@@ -235,8 +235,10 @@ def _functions(tensor: Array, i: int, accuracy: float) -> Array:
     if matrix.shape[1] > matrix.shape[0]:
         matrix = np.asarray(np.linalg.qr(matrix.T, mode="r")).T
     U, size, _ = np.linalg.svd(matrix, full_matrices=False)
+    if size[0] == 0.0:  # nothing at all
+        return U[:, :1]
     keep = max(1, int(np.count_nonzero(size > max(CUT * accuracy, 1e-15) * size[0])))
-    return U[:, :keep] * (size[:keep] / (size[0] or 1.0))
+    return U[:, :keep] * (size[:keep] / size[0])
 
 
 def _sections(values: Callable[[Array], Array], tensor: Array, lines: Sequence[Array], i: int, vectors: Array) -> Basis:

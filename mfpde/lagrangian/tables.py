@@ -16,7 +16,7 @@ ORDERS = ((3e-8, 4), (0.0, 8))
 """Coefficients of a piece: cubics, and polynomials of degree seven where relative errors below the number are asked."""
 FEWEST, MOST = 16, 4096
 """Pieces."""
-ROUNDING = 1e-14
+ROUNDING = 1e-13
 """Relative error of values that is left alone."""
 
 
@@ -64,7 +64,9 @@ def table_of(
         If 4096 pieces do not do.
     """
     order = next(order for least, order in ORDERS if accuracy >= least)
-    powers, between = _to_powers(order), np.array([-0.97, -0.31, 0.31, 0.97])
+    # the error looks like the next Chebyshev polynomial: at the ends it is as large as anywhere, and its slope is the
+    # square of the degree
+    powers, between = _to_powers(order), np.cos(math.pi * np.array([0.0, 1.0, order - 1.0, order]) / order)
     pieces = FEWEST
     while pieces <= MOST:
         half = 0.5 * (upper - lower) / pieces
@@ -80,8 +82,7 @@ def table_of(
         error = float((errors if matter is None else errors * matter).max(initial=0.0))
         size = float(np.abs(at).max(initial=0.0))
         slope = max(float(np.abs(table[:, 1]).max(initial=0.0)) / half, size / (upper - lower))
-        # the error looks like the next Chebyshev polynomial, whose slope reaches the square of its degree at the ends
-        if error <= max(min(accuracy * size, accuracy * slope * half / order), ROUNDING * size):
+        if error <= max(min(accuracy * size, accuracy * slope * half / order**2), ROUNDING * size):
             return np.ascontiguousarray(table)
         pieces *= 2
     raise RoughError(f"not smooth enough for {MOST} pieces of degree {order - 1}")

@@ -1,0 +1,451 @@
+"""The compiled program against closed forms, against NumPy, and against the same run in Python."""
+
+import math
+import re
+import time
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+import mfpde as mf
+from mfpde.lagrangian import lane, nodes
+from mfpde.lagrangian.ancestry import nodes_of
+from mfpde.lagrangian.assembly import engine_of, from_tables, lane_of
+from mfpde.lagrangian.lane import Clock, Counts, LaneRun
+from mfpde.lagrangian.nodes import Dynamics, Stepping
+from mfpde.lagrangian.tables import RoughError, table_of
+
+TANH = {"axes": ("c", "z"), "roles": ("amplitude", "weight"), "activation": "tanh"}
+"""A network with one inner axis and an amplitude."""
+X = np.linspace(-2, 2, 40)
+
+
+def on_a_box(energy, **options):
+    """A problem in amplitude and weight."""
+    axes = [mf.Axis("c", -4, 4), mf.Axis("z", -5, 5)]
+    start = mf.Product(c=stats.norm(0.3, 0.5), z=stats.norm(0.5, 0.8))
+    return mf.Problem(energy=energy, axes=axes, initial=start, **{"t_end": 1.0, "alpha": 1.0, **options})
+
+
+def on_a_line(energy, **options):
+    axes, start = [mf.Axis("x", -4, 4)], mf.Product(x=stats.norm(0.4, 0.6))
+    return mf.Problem(energy=energy, axes=axes, initial=start, **{"t_end": 1.0, "alpha": 1.0, **options})
+
+
+def network(loss="squared", data=X, **options):
+    y = np.sign(np.sin(2 * data)) if loss == "logistic" else np.sin(2 * data)
+    return mf.TwoLayerNetwork(data, y, loss=loss, **{**TANH, **options})
+
+
+BUMPS = mf.Discrepancy(mf.SeparableKernel(x=mf.GaussianKernel(1.0)), np.array([[-1.0], [1.5]]), np.array([0.6, 0.4]))
+PLANE = mf.Discrepancy(
+    mf.SeparableKernel(c=mf.GaussianKernel(1.5), z=mf.GaussianKernel(0.8)), np.array([[0.5, -1.0]]), np.array([1.0])
+)
+
+
+def saddle(c, z):
+    return 0.2 * np.sin(c) * np.cos(z) + 0.05 * z**2
+
+
+PROBLEMS = {
+    "kernel": on_a_line(BUMPS),
+    "without birth and death": on_a_line(BUMPS, alpha=0.0),
+    "kernel in the plane": on_a_box(PLANE),
+    "external": on_a_line(mf.External(lambda x: np.cos(x) + 0.1 * x**2)),
+    "external in the plane": on_a_box(PLANE + mf.External(saddle)),
+    "network": on_a_box(network() + mf.Confinement(c=0.05, z=0.02)),
+    "few data": on_a_box(network(data=np.array([-1.0, 0.2, 1.0]))),
+    "logistic": on_a_box(network("logistic") + mf.Confinement(c=0.1)),
+    "logistic, few data": on_a_box(network("logistic", np.array([-1.0, 0.2, 1.0]))),
+    "huber": on_a_box(network(lambda y, w: mf.HuberLoss(y, w, 0.3))),
+    "network and kernel": on_a_box(network() + PLANE),
+    "two inner axes": on_a_box(
+        mf.TwoLayerNetwork(X, np.sin(X), axes=("c", "z"), roles=("weight", "bias")) + mf.Confinement(c=0.1)
+    ),
+    "moments": on_a_line(mf.Features(lambda x: np.stack([np.sin(x), x * x]), mf.SquaredLoss([0.2, 1.0]))),
+    "unbalanced": on_a_line(BUMPS, reaction="unbalanced"),
+    "rate": on_a_box(PLANE, rate=lambda V: np.sinh(V) + V),
+    "metric": on_a_line(BUMPS, metric=[lambda x: 1 / (1 + x**2)]),
+    "metric in the plane": on_a_box(PLANE, metric=[lambda c, z: 1 + 0.1 * np.sin(c + z), 0.3]),
+    "schedules": on_a_line(BUMPS, schedule=mf.PowerLaw(-0.5), alpha=mf.ExponentialDecay(2.0, 0.5)),
+    "jumps of the rate": on_a_line(BUMPS, alpha=mf.PiecewiseLinear([0, 0.3, 0.3, 0.7], [1, 2, 0.5, 1.5])),
+    "periodic": mf.Problem(
+        energy=mf.Interaction(mf.SeparableKernel(x=mf.CosineKernel((1.0, 0.3)))) + mf.External(lambda x: np.cos(x)),
+        axes=[mf.Axis("x", 0, 2 * math.pi, mf.End.PERIODIC)],
+        initial=mf.Product(x=stats.norm(5.5, 0.6)),
+        alpha=0.5,
+        t_end=1.0,
+    ),
+    "walls": mf.Problem(
+        energy=BUMPS, axes=[mf.Axis("x", -1, 1)], initial=mf.Product(x=stats.uniform(-1, 2)), alpha=0.5, t_end=1.0
+    ),
+}
+"""One of each kind of thing that moves nodes."""
+
+
+def runs(problem, counts, rtol, times, accuracy=None):
+    """The same nodes by the program and in Python."""
+    dynamics = Dynamics(problem)
+    start = nodes_of(problem.mu_0.blocks(counts))
+    stepping = Stepping(rtol, accuracy=accuracy)
+    one = lane.integrate(dynamics, start, times, stepping)
+    return one, nodes.integrate(dynamics, start, times, stepping)
+
+
+class TestWhichEngine:
+    TAKEN = {
+        "three-gaussians": "2 functions of c x 29 functions of y",
+        "gaussian-bumps": "21 functions of x",
+        "linear-neuron": "2 functions of theta",
+        "quadratic-well": "1 functions of x",
+        "double-well": "1 functions of x",
+        "single-index": "3 functions of theta",
+        "isotropic-gaussians": None,
+        "anisotropic-gaussians": None,
+        "predicting-failure": None,
+        "self-attention": None,
+    }
+    """With what it is made of, where that is known beforehand and depends on no rounding."""
+    NOT_TAKEN = {
+        "relu-gaussians": "there are 4 axes",
+        "mmd-flow": "does not factorise",  # -|x - y|, whose slope jumps
+        "torus-langevin": "temperature",
+        "gaussian-langevin": "temperature",
+        "gaussian-sampling": "temperature",
+        "double-well-sampling": "temperature",
+        "sphere-langevin": "temperature",
+        "torus-spikes": "temperature",
+        "student-teacher": "discontinuous",
+    }
+
+    def test_all_shipped_problems_are_listed(self):
+        assert {*self.TAKEN, *self.NOT_TAKEN} == {*mf.problems.names()}
+
+    @pytest.mark.parametrize("name", TAKEN)
+    def test_shipped_problems_take_the_program(self, name):
+        engine = engine_of(Dynamics(mf.problems.get(name)), 1e-11)
+        assert engine.compiled, engine.reason
+        assert self.TAKEN[name] in (None, engine.reason)
+
+    @pytest.mark.parametrize("name", NOT_TAKEN)
+    def test_others_say_why_not(self, name):
+        problem = mf.problems.get(name)
+        try:
+            reason = engine_of(Dynamics(problem), 1e-11).reason
+        except ValueError as error:  # there are no characteristics at all
+            reason = str(error)
+        assert self.NOT_TAKEN[name] in reason
+
+    def test_a_network_on_data(self):
+        """Two axes at least: with three the program does not have it."""
+        data = np.linspace(-1, 1, 30)
+        problem = mf.problems.network(data, np.sin(data), activation="tanh")
+        assert engine_of(Dynamics(problem), 1e-8) == (False, f"there are {len(problem.axes)} axes")
+
+    @pytest.mark.parametrize("kind", PROBLEMS)
+    def test_one_of_each_kind_takes_it(self, kind):
+        engine = engine_of(Dynamics(PROBLEMS[kind]), 1e-8)
+        assert engine.compiled, engine.reason
+
+    @pytest.mark.parametrize(
+        ("energy", "reason"),
+        [
+            (mf.External(lambda x: np.abs(x - 0.123)), "External.* products, or not smooth|not smooth enough"),
+            (mf.External(lambda x: np.where(x > 3.9, np.nan, x)), "not finite everywhere"),
+            (mf.Interaction(mf.PairKernel(lambda x, y: np.exp(-((x - y) ** 2)))), "does not factorise"),
+        ],
+    )
+    def test_what_has_no_tables(self, energy, reason):
+        engine = engine_of(Dynamics(on_a_line(energy)), 1e-8)
+        assert not engine.compiled
+        assert re.search(reason, engine.reason)
+
+    def test_a_rate_that_is_not_smooth_runs_in_python(self):
+        problem = on_a_line(BUMPS, rate=lambda V: np.maximum(V, 2 * V))
+        found = mf.characteristics(problem, save=2, tolerance=1e-6, progress=False)
+        assert not found.engine.compiled
+        assert "not smooth enough" in found.engine.reason
+
+    def test_the_result_says_which(self):
+        found = mf.characteristics(mf.problems.gaussian_bumps(), 0.1, tolerance=1e-4, progress=False)
+        assert "compiled: 15 functions of x>" in repr(found)
+        assert "compiled: 15 functions of x" in str(found)
+        kernel = mf.PairKernel(lambda x, y: np.exp(-((x - y) ** 2)))
+        found = mf.characteristics(on_a_line(mf.Interaction(kernel)), 0.1, tolerance=1e-4, progress=False)
+        assert "Python: interaction, PairKernel(<lambda>) does not factorise>" in repr(found)
+
+    def test_tables_are_kept_with_the_problem(self):
+        problem = on_a_line(BUMPS)
+        assert lane_of(Dynamics(problem), 1e-6) is lane_of(Dynamics(problem), 1e-6)
+        assert lane_of(Dynamics(problem), 1e-6) is not lane_of(Dynamics(problem), 1e-8)
+        assert lane_of(Dynamics(problem), 1e-6) is not lane_of(Dynamics(on_a_line(BUMPS)), 1e-6)
+
+
+class TestTables:
+    @pytest.mark.parametrize("accuracy", [1e-4, 1e-6, 1e-9, 1e-12])
+    def test_values_and_slopes_of_closed_forms(self, accuracy):
+        """sin(5x) and a normal density, whose slopes are known."""
+
+        def values(x):
+            return np.stack([np.sin(5 * x), np.exp(-2 * (x - 0.3) ** 2)])
+
+        def slopes(x):
+            return np.stack([5 * np.cos(5 * x), -4 * (x - 0.3) * np.exp(-2 * (x - 0.3) ** 2)])
+
+        table = table_of(values, -2.0, 3.0, accuracy)
+        x = np.linspace(-2, 3, 4001)[:-1]
+        length = 5.0 / len(table)
+        i = ((x + 2.0) / length).astype(int)
+        t = (2.0 * ((x + 2.0) / length - i) - 1.0)[:, None]
+        k = np.arange(table.shape[1])
+        found = np.einsum("nkr,nk->rn", table[i], t**k)
+        steep = np.einsum("nkr,nk->rn", table[i][:, 1:], k[1:] * t ** (k[1:] - 1)) * (2.0 / length)
+        assert np.abs(found - values(x)).max() <= accuracy
+        assert np.abs(steep - slopes(x)).max() <= max(5.0 * accuracy, 1e-10)
+
+    def test_what_is_exact_takes_the_fewest_pieces(self):
+        assert table_of(lambda x: np.stack([x**3, x**0]), -2.0, 2.0, 1e-6).shape == (16, 4, 2)
+        assert table_of(lambda x: (x**7)[None], -2.0, 2.0, 1e-12).shape == (16, 8, 1)
+
+    @pytest.mark.parametrize(
+        "function", [lambda x: np.abs(x - 0.1), lambda x: np.sign(x - 0.1), lambda x: np.where(x > 0, np.inf, x)]
+    )
+    def test_rough_functions_are_refused(self, function):
+        with pytest.raises(RoughError):
+            table_of(lambda x: function(x)[None], -1.0, 1.0, 1e-6)
+
+
+class TestRightHandSide:
+    @pytest.mark.parametrize("kind", PROBLEMS)
+    def test_is_that_of_numpy_and_of_the_problem(self, kind):
+        """The rates at the start: the program's, from the same tables in NumPy, and by the energy itself."""
+        problem = PROBLEMS[kind]
+        dynamics = Dynamics(problem)
+        start = nodes_of(problem.mu_0.blocks(9))
+        made = lane_of(dynamics, 1e-10)
+        run = LaneRun(made, dynamics, start, np.array([0.0, problem.t_end]), Stepping(1e-10), None)
+        run.alpha = run._alpha(0.0, min([run.end, *dynamics.breaks(problem.t_end)]))
+        run.clock[[Clock.NOW, Clock.END, Clock.LOW, Clock.HIGH]] = 0.0, run.end, 0.0, run.end
+        run.call(allowed=1)
+        n, d = start[0].shape
+        rates = run.space[: run.y.size].reshape(-1, n)
+        V, velocity = from_tables(made.motion, start[0], np.exp(start[1]))
+        np.testing.assert_allclose(rates[:d], velocity, atol=1e-13 * np.abs(velocity).max())
+        response = dynamics.bound.response(start[0], np.exp(start[1]))
+        own = dynamics.velocity(start[0], response)
+        np.testing.assert_allclose(rates[:d], own, atol=1e-8 * np.abs(own).max())
+        if dynamics.reacts:
+            growth = V if problem.rate is None else problem.rate(V)
+            growth = growth - (np.exp(start[1]) @ growth if dynamics.balanced else 0.0)
+            np.testing.assert_allclose(rates[d], -dynamics.alpha(1e-13, problem.t_end) * growth, atol=1e-9)
+
+    @pytest.mark.parametrize("kind", PROBLEMS)
+    def test_runs_agree_with_python(self, kind):
+        problem = PROBLEMS[kind]
+        times = np.array([0.0, 0.3, 0.77, 1.0])
+        found, python = runs(problem, 14, 1e-10, times)
+        assert found.engine.compiled, found.engine.reason
+        assert not python.engine.compiled
+        size = np.abs(python.energy).max()
+        np.testing.assert_allclose(found.energy, python.energy, atol=1e-9 * size)
+        np.testing.assert_allclose(found.weights, python.weights, atol=1e-9)
+        np.testing.assert_allclose(found.coordinates, python.coordinates, atol=1e-9)
+
+    @pytest.mark.parametrize("rtol", [1e-4, 1e-6, 1e-8])
+    @pytest.mark.parametrize("kind", ["kernel", "kernel in the plane", "network", "logistic", "metric in the plane"])
+    def test_coarse_tables_are_as_good_as_the_tolerance(self, kind, rtol):
+        problem = PROBLEMS[kind]
+        times = np.array([0.0, 1.0])
+        found = runs(problem, 14, rtol, times)[0]
+        best = runs(problem, 14, 1e-11, times)[0]
+        assert np.abs(found.energy - best.energy).max() <= 20 * rtol * np.abs(best.energy).max()
+
+    @given(
+        st.integers(1, 2),
+        st.lists(st.floats(-2.0, 2.0), min_size=4, max_size=4),
+        st.floats(0.3, 3.0),
+        st.floats(-1.0, 2.0),
+        st.booleans(),
+        st.floats(0.0, 3.0),
+    )
+    @settings(max_examples=25, deadline=None, derandomize=True)
+    def test_random_problems_agree_with_python(self, d, numbers, variance, weight, balanced, alpha):
+        """Kernels of any sign, external potentials and metrics."""
+        names = "xy"[:d]
+        kernel = mf.SeparableKernel(dict.fromkeys(names, mf.GaussianKernel(variance)))
+        atoms = np.array(numbers).reshape(-1, 2)[:, :d]
+        energy = mf.Discrepancy(kernel, atoms, np.full(len(atoms), 0.4))
+        energy += mf.External(lambda *x: sum(0.1 * c * np.sin(v + c) for v, c in zip(x, numbers, strict=False)))
+        if abs(weight) > 1e-3:
+            energy += mf.Interaction(kernel, weight)
+        problem = mf.Problem(
+            energy=energy,
+            axes=[mf.Axis(name, -5, 5) for name in names],
+            initial=mf.Product(**{name: stats.norm(0.1, 0.7) for name in names}),
+            alpha=alpha,
+            reaction="balanced" if balanced else "unbalanced",
+            metric=[1.0 + abs(numbers[0]), None][:d],
+            t_end=0.6,
+        )
+        found, python = runs(problem, 10, 1e-9, np.array([0.0, 0.25, 0.6]))
+        assert found.engine.compiled, found.engine.reason
+        size = max(1.0, np.abs(python.energy).max())
+        np.testing.assert_allclose(found.energy, python.energy, atol=3e-8 * size)
+        np.testing.assert_allclose(found.coordinates, python.coordinates, atol=3e-8 * python.weights.sum(axis=1).max())
+
+
+class TestSteps:
+    """x' = -x^3 from 1: x = 1 / sqrt(1 + 2 t). Polynomials of degree seven have its potential exactly."""
+
+    PROBLEM = mf.Problem(
+        energy=mf.External(lambda x: 0.25 * x**4),
+        axes=[mf.Axis("x", -2, 2)],
+        initial=mf.Dirac(x=1.0),
+        t_end=1.0,
+    )
+
+    def error(self, order, steps, t):
+        """Of the state at a time, with steps of one length."""
+        dynamics = Dynamics(self.PROBLEM)
+        stepping = Stepping(1e-6 if order == 5 else 1e-8, accuracy=1e-13)
+        run = LaneRun(
+            lane_of(dynamics, 1e-13),
+            dynamics,
+            (np.array([[1.0]]), np.zeros(1)),
+            np.array([0.0, t, 1.0]),
+            stepping,
+            None,
+        )
+        run.clock[[Clock.LONGEST, Clock.RTOL, Clock.STEP]] = 1.0 / steps, 1e9, 1.0
+        found = run.complete()
+        assert found.steps == steps
+        return abs(found.points[1, 0, 0] - 1 / math.sqrt(1 + 2 * t))
+
+    @pytest.mark.parametrize(("order", "coarse", "cap"), [(5, 8, 1e-6), (8, 6, 2e-10)])
+    def test_order_at_their_ends(self, order, coarse, cap):
+        """Of the order that they have, and no larger than a constant of size one has it."""
+        first, second = (self.error(order, n, 1.0 - 1e-15) for n in (coarse, 2 * coarse))
+        assert first <= cap
+        assert math.log2(first / second) >= order - 0.6
+
+    @pytest.mark.parametrize(("order", "coarse", "cap"), [(5, 8, 2e-6), (8, 6, 1e-9)])
+    def test_order_in_between(self, order, coarse, cap):
+        """The dense outputs are of order 4 and 7; the worst of several places in a step."""
+        worst = [
+            max(self.error(order, n, (math.floor(0.4 * n) + x) / n) for x in (0.2, 0.5, 0.8))
+            for n in (coarse, 2 * coarse)
+        ]
+        assert worst[0] <= cap
+        assert math.log2(worst[0] / worst[1]) >= order - 1.6
+
+    @pytest.mark.parametrize(("rtol", "most"), [(1e-4, 40), (1e-6, 70), (1e-8, 120), (1e-11, 260)])
+    def test_evaluations(self, rtol, most):
+        """As few as the order allows: what is in the documentation."""
+        found = runs(mf.problems.gaussian_bumps(), 16, rtol, np.array([0.0, 2.0]))[0]
+        assert found.evaluations <= most
+
+    def test_walls_hold_and_are_left(self):
+        found = runs(PROBLEMS["walls"], 30, 1e-9, np.array([0.0, 1.0]))[0]
+        assert found.points.min() >= -1.0
+        assert found.points.max() <= 1.0
+
+
+class TestCalls:
+    """What Python does between the calls of the program."""
+
+    @staticmethod
+    @cache
+    def whole():
+        return runs(PROBLEMS["network"], 12, 1e-9, np.array([0.0, 0.4, 1.0]))[0]
+
+    @staticmethod
+    def run(stepping=None, show=None):
+        problem = PROBLEMS["network"]
+        dynamics, start = Dynamics(problem), nodes_of(problem.mu_0.blocks(12))
+        return lane.integrate(dynamics, start, np.array([0.0, 0.4, 1.0]), stepping or Stepping(1e-9), show=show)
+
+    def test_an_interrupted_run_is_the_same_bit_by_bit(self, monkeypatch):
+        monkeypatch.setattr(lane, "FIRST_SLICE", 0.0)
+        monkeypatch.setattr(lane, "SLICE", 0.0)
+        shown = []
+        found = self.run(show=lambda t, energy: shown.append((t, energy)))
+        assert len(shown) > found.steps
+        assert shown[-1] == (1.0, found.energy[-1])
+        assert np.all(np.diff([t for t, _ in shown]) >= 0.0)
+        np.testing.assert_array_equal(found.points, self.whole().points)
+        np.testing.assert_array_equal(found.weights, self.whole().weights)
+        assert found.evaluations == self.whole().evaluations
+
+    def test_a_call_is_short(self):
+        """The first one before it is known how long evaluations take, the others by that."""
+        problem = PROBLEMS["kernel in the plane"]
+        dynamics, start = Dynamics(problem), nodes_of(problem.mu_0.blocks(60))
+        made = lane_of(dynamics, 1e-8)
+        run = LaneRun(made, dynamics, start, np.array([0.0, 1.0]), Stepping(1e-8), None)
+        assert run.allowed * made.work * 3600 <= 2e6 or run.allowed == 1
+        run._between(0.2, 10)
+        assert run.allowed == 2  # 0.05 s of evaluations that take 0.02 s
+
+    def test_deadline(self):
+        with pytest.raises(nodes.OutOfTime):
+            self.run(Stepping(1e-9, deadline=time.perf_counter()))
+
+    def test_too_many_steps_end_with_their_place(self):
+        with pytest.raises(
+            RuntimeError, match=r"^\d+ steps of the characteristics came to clock .* not smooth near c ="
+        ):
+            self.run(Stepping(1e-9, most_steps=1))
+
+    def test_mass_is_conserved_at_every_stage(self):
+        """Weights have sum 1 but for rounding whenever the program returns, which is after each evaluation here."""
+        problem = PROBLEMS["kernel in the plane"]
+        dynamics, start = Dynamics(problem), nodes_of(problem.mu_0.blocks(10))
+        run = LaneRun(lane_of(dynamics, 1e-9), dynamics, start, np.array([0.0, 1.0]), Stepping(1e-9), None)
+        run.alpha = run._alpha(0.0, 1.0)
+        run.clock[[Clock.END, Clock.HIGH]] = 1.0, 1.0
+        n, calls = len(start[1]), 0
+        at = run.y.size * (len(lane.tableau_of(run.stepping).C) + 2)
+        while run.call(allowed=1) != 0:
+            weights = run.space[at : at + n]
+            assert weights.min() >= 0.0
+            assert weights.sum() == pytest.approx(1.0, abs=1e-15 * math.sqrt(n))
+            calls += 1
+        assert calls >= run.counts[Counts.STEPS] > 3
+
+    def test_a_table_of_the_rate_grows_with_what_is_asked(self):
+        """V rises far beyond its values at the start: the table of f is made anew, and the run goes on."""
+        problem = on_a_line(mf.External(lambda x: -0.05 * x**4), rate=lambda V: V**3, alpha=0.01, reaction="unbalanced")
+        narrow = replace(problem, initial=mf.Product(x=stats.uniform(0.6, 0.1)), t_end=1.5, parameters=None)
+        found, python = runs(narrow, 6, 1e-9, np.array([0.0, 1.5]))
+        assert found.engine.compiled, found.engine.reason
+        np.testing.assert_allclose(found.weights, python.weights, rtol=1e-8)
+
+
+class TestClosedForms:
+    @pytest.mark.parametrize("tolerance", [1e-4, 1e-6, 1e-9])
+    @pytest.mark.parametrize("name", ["linear-neuron", "quadratic-well", "single-index"])
+    def test_energies(self, name, tolerance):
+        problem = mf.problems.get(name) if name != "single-index" else mf.problems.single_index(k=2, d=2)
+        found = mf.characteristics(problem, 1.0, save=5, tolerance=tolerance, progress=False)
+        assert found.engine.compiled
+        exact = np.array([problem.exact["energy"](t) for t in found.times])
+        np.testing.assert_allclose(found.energy, exact, rtol=tolerance)
+        assert np.all(
+            np.abs(found.energy - exact) <= found.energy_error + 1e-10 * exact[0]
+        )  # the box ends at six spreads
+
+    def test_a_network_of_one_inner_axis(self):
+        """c sin(z x) on one datum x = 1, all mass at (c, z) = (1, 1/2), z at rest: c' = -(c s - y) s, s = sin(1/2)."""
+        energy = mf.TwoLayerNetwork([1.0], [0.7], **{**TANH, "activation": "sin"})
+        axes = [mf.Axis("c", -3, 3), mf.Axis("z", -3, 3)]
+        problem = mf.Problem(energy=energy, axes=axes, initial=mf.Dirac(c=1.0, z=0.5), metric=[1.0, 0.0], t_end=2.0)
+        found = mf.characteristics(problem, save=4, tolerance=1e-10, progress=False)
+        assert found.engine.compiled
+        s = math.sin(0.5)
+        c = 0.7 / s + (1 - 0.7 / s) * np.exp(-(s**2) * found.times)
+        np.testing.assert_allclose(found.points[:, 0, 0], c, rtol=1e-9)
