@@ -22,6 +22,7 @@ from mfpde.equation.measures.quadrature import Block
 from mfpde.equation.problem import Problem
 from mfpde.equation.trajectory import integral, integrand
 from mfpde.lagrangian.ancestry import Places, Watch, ancestral_mass, descent, nodes_of, of_a_density, watch, worst
+from mfpde.lagrangian.assembly import engine_of
 from mfpde.lagrangian.lane import integrate
 from mfpde.lagrangian.node_flow import find_ancestors
 from mfpde.lagrangian.nodes import (
@@ -48,6 +49,14 @@ __all__ = ["Characteristics", "GROWTH", "Refinement", "characteristics", "first_
 
 START = {1: 32, 2: 24, 3: 16, 4: 10}
 """Nodes along each axis to begin with, by dimension."""
+LADDER = 1.4
+"""Factor of the number of nodes along every axis in a refinement of all axes and of time together."""
+BY_DIGIT = 4
+"""Nodes along each axis that such refinements begin with, for each digit of the tolerance."""
+FIRST_RTOL, FINER_RTOL = 0.25, 0.2
+"""The first tolerance of their steps, as a share of that of the result, and the factor of the next ones."""
+MOST_TOGETHER = 3000
+"""Nodes beyond which axes are refined one by one: one of them may need far more than the other."""
 FEWEST = 6
 """Nodes along an axis that a first run has at least, however few are allowed."""
 GROWTH = 1.5
@@ -74,7 +83,8 @@ class Refinement:
     Attributes
     ----------
     refined : str
-        What is finer than in the run before: the name of an axis, or ``"time"``; empty for the first.
+        What is finer than in the run before: the name of an axis, ``"time"``, or ``"all"`` for all axes and time;
+        empty for the first.
     nodes : tuple of int
         Nodes along each axis.
     size : int
@@ -120,9 +130,10 @@ class Characteristics:
         ``u = int Phi dmu`` at the save times, in the energy's coordinates; ``r`` is 0 where it has none.
     error_estimate : float
         The sum of the relative changes of the observables when the nodes along each axis, and the tolerance in time,
-        were last refined. Observables are the energy, the response, the mass and the first two moments of the
-        coordinates, at all save times; relative means: to the largest response, to the length of the axis, to ``E(t)``
-        or a thousandth of the largest energy.
+        were last refined, or of their change when all of these were; and of the error of the tables of a compiled run.
+        Observables are the energy, the response, the mass and the first two moments of the coordinates, at all save
+        times; relative means: to the largest response, to the length of the axis, to ``E(t)`` or a thousandth of the
+        largest energy.
     energy_error, response_error : array, shape (m,)
         The same as absolute changes of the energy and of the response (maximum norm) at each save time.
     converged : bool
@@ -434,8 +445,11 @@ def characteristics(
     of a sinh map where it vanishes at both ends, Gauss nodes where it does not, trapezoid rules along periodic axes;
     the particles themselves if ``mu_0`` consists of atoms. They stop at walls and wrap on periodic axes. Coarse runs
     show first from where in ``mu_0`` the mass of later times descends, and the nodes are laid there, too. Time is
-    integrated by an eighth-order Runge-Kutta method. The number of nodes along each axis in turn grows by half until
-    the observables stop changing.
+    integrated by Runge-Kutta methods of order eight, or five for large tolerances, in a compiled program where the
+    potential is made of few functions of one coordinate: one axis or two, kernels that factorise, networks, moments
+    with the losses of the package, external potentials, all of them smooth (`Characteristics.engine`). Then nodes along
+    all axes grow by two fifths and steps shrink, until the observables stop changing; otherwise, and where `nodes` or
+    `rtol` are given, the tolerance of the steps falls first, and nodes along each axis in turn grow by half.
 
     Parameters
     ----------
@@ -447,7 +461,8 @@ def characteristics(
         How many equally spaced save times, both ends included (default 11), or the times. The start and
         the end are always saved. They do not cut the steps.
     nodes : int or sequence of int, optional
-        Nodes along each axis to begin with; default 32, 24, 16, 10 in 1 to 4 dimensions.
+        Nodes along each axis to begin with; default four for each digit of the tolerance where all axes are refined
+        together, else 32, 24, 16, 10 in 1 to 4 dimensions.
     tolerance : float, optional
         Limit for the relative change of energy, response and moments, 1e-11 or larger; see
         `Characteristics.error_estimate`.
@@ -512,20 +527,21 @@ def characteristics(
         raise ValueError(f"t_end = {t_end:g} must be finite and positive")
     if not 1e-11 <= tolerance <= 1e-2:
         raise ValueError(f"tolerance must lie between 1e-11 and 1e-2, not {tolerance!r}")
-    rtol = min(max(1e-2 * tolerance, RTOL_FLOOR), 1e-6) if rtol is None else float(rtol)
+    given, rtol = rtol, min(max(1e-2 * tolerance, RTOL_FLOOR), 1e-6) if rtol is None else float(rtol)
     if not RTOL_FLOOR <= rtol <= 1e-3:
         raise ValueError(f"rtol must lie between {RTOL_FLOOR:g} and 1e-3, not {rtol!r}")
     times = np.array([0.0, *save_times(save, 0.0, t_end)])
     if not dynamics.clock(t_end) > 0:
         raise ValueError(f"the schedule is zero up to t_end = {t_end:g}: nothing moves")
-    counts = first_counts(nodes, dynamics.dimension)
     search = _Search(dynamics, times, tolerance, max_nodes, time_limit, progress)
+    together = nodes is None and given is None and search.may_refine_together()
+    counts = first_counts(search.nodes_by_tolerance() if together else nodes, dynamics.dimension)
     if nodes is None:
         while min(counts) > FEWEST and search.size(counts) > max_nodes:
             counts = tuple(max(FEWEST, int(n / GROWTH)) for n in counts)
     if search.size(counts) > max_nodes:
         raise ValueError(f"{search.size(counts)} nodes exceed max_nodes = {max_nodes}; raise it or begin with fewer")
-    search.refine(counts, rtol)
+    search.refine(counts, rtol, together)
     result = search.result()
     if not result.converged:
         warn(search.complaint(result), stacklevel=3)
@@ -558,6 +574,21 @@ class _Search:
         unknown = np.full(len(times), np.inf)
         self.in_time = _Change(unknown, unknown, math.inf)
         self.by_axis = [_Change(unknown, unknown, math.inf)] * dynamics.dimension
+        self.together: _Change | None = None
+        """Of the last refinement of all axes and of time, where these made the result."""
+
+    @property
+    def unseen(self) -> float:
+        """Relative error that all runs have in common: that of the tables, where the last run has any."""
+        return min(self.accuracy, self.rtol) if self.best.engine.compiled else 0.0
+
+    def may_refine_together(self) -> bool:
+        """Whether all axes and time are refined at once: runs of the compiled program are so short that it pays."""
+        return self.accuracy >= RTOL_FLOOR and engine_of(self.dynamics, self.accuracy).compiled
+
+    def nodes_by_tolerance(self) -> int:
+        """Nodes along each axis that such refinements begin with."""
+        return math.ceil(BY_DIGIT * -math.log10(self.tolerance))
 
     def size(self, counts: tuple[int, ...]) -> int:
         """How many nodes a rule has; where that is far too many, about."""
@@ -588,11 +619,18 @@ class _Search:
         size = len(run.start)
         self.done.append(Refinement(what, counts, size, rtol, change, run.evaluations, run.steps, run.seconds))
 
-    def refine(self, counts: tuple[int, ...], rtol: float) -> None:
-        """All of it; what was found by the time limit stays."""
+    def refine(self, counts: tuple[int, ...], rtol: float, together: bool = False) -> None:
+        """All of it; what was found by the time limit stays.
+
+        With `together` all axes and time are refined at once as long as that will do.
+        """
         try:
             self.places = find_ancestors(self.dynamics, float(self.times[-1]), self.deadline, self.accuracy)
             self.blocks = self.laid(counts)
+            if together and of_a_density(self.blocks):
+                if self._refine_together(counts):
+                    return
+                counts = self.counts
             self._refine_time(counts, rtol)
             self._refine_axes()
         except OutOfTime:
@@ -603,8 +641,29 @@ class _Search:
                 ) from None
             self.limit = "clock"
 
+    def _refine_together(self, counts: tuple[int, ...]) -> bool:
+        """The error of nodes and of steps at once; False where axes are better refined one by one."""
+        finest, rtol = self.accuracy, FIRST_RTOL * self.tolerance
+        self.note("", counts, self.run(self.blocks, rtol), rtol, math.nan)
+        while True:
+            finer = tuple(math.ceil(LADDER * n) for n in self.counts)
+            if self.size(finer) > min(self.max_nodes, MOST_TOGETHER):
+                return False
+            trial, rtol = self.laid(finer), max(FINER_RTOL * rtol, finest)
+            before, run = self.best, self.run(trial, rtol)
+            last, change = self.together, _Change.between(before, run)
+            self.together, self.blocks = change, trial
+            self.note("all", finer, run, rtol, change.relative)
+            blind = worst(self.blocks, run.weights).error
+            if change.relative + blind + self.unseen <= self.tolerance:
+                return True
+            if change.relative < NOTHING or (last and 0.5 * last.relative < change.relative < ROUND_OFF):
+                self.limit = "round-off"
+                return True
+
     def _refine_time(self, counts: tuple[int, ...], rtol: float) -> None:
         """The error in time, on the first nodes."""
+        self.together = None
         coarse = min(32 * rtol, 1e-3)
         self.note("", counts, self.run(self.blocks, coarse), coarse, math.nan)
         while True:
@@ -621,7 +680,7 @@ class _Search:
     def _refine_axes(self) -> None:
         """The error of the quadrature, one axis at a time, the worst first."""
         names = [axis.name for axis in self.dynamics.problem.axes]
-        allowed = max(self.tolerance - self.in_time.relative, 0.5 * self.tolerance)
+        allowed = max(self.tolerance - self.in_time.relative, 0.5 * self.tolerance) - self.unseen
         while True:
             blind = worst(self.blocks, self.best.weights).by_axis
             errors = [max(c.relative, b) for c, b in zip(self.by_axis, blind, strict=True)]
@@ -653,9 +712,9 @@ class _Search:
 
     def result(self) -> Characteristics:
         """The best run, and what is known of its error."""
-        best, changes = self.best, [self.in_time, *self.by_axis]
+        best, changes = self.best, [self.together] if self.together else [self.in_time, *self.by_axis]
         watched = [watch(self.blocks, weights) for weights in best.weights]
-        blind = np.array([one.error for one in watched])
+        blind = np.array([one.error for one in watched]) + self.unseen
         estimate = sum(change.relative for change in changes) + float(blind.max())
         size = np.maximum(np.abs(best.energy), ENERGY_FLOOR * np.abs(best.energy).max())
         response = np.abs(best.moments).max(initial=0.0)

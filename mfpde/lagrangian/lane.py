@@ -166,7 +166,8 @@ class LaneRun:
                     self._go_on()
         self.flow.evaluations = int(self.counts[Counts.EVALUATIONS])
         engine = Engine(True, self.lane.text)
-        return python.run_of(self.flow, self.times, self.states, int(self.counts[Counts.STEPS]), self.began, engine)
+        steps, judged = int(self.counts[Counts.STEPS]), self.stepping.judged
+        return python.run_of(self.flow, self.times, self.states, steps, self.began, engine, judged)
 
     def _go_on(self) -> None:
         """To the end of an interval."""

@@ -43,7 +43,7 @@ def find_ancestors(
         return None
 
     def follow(points: Array, logs: Array) -> tuple[Array, Array]:
-        stepping = Stepping(SCOUT_RTOL, deadline=deadline, most_steps=SCOUT_STEPS, accuracy=accuracy)
+        stepping = Stepping(SCOUT_RTOL, deadline=deadline, most_steps=SCOUT_STEPS, accuracy=accuracy, judged=False)
         run = integrate(dynamics, (points, logs), SCOUT_TIMES * t_end, stepping)
         return run.points, run.weights
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -368,6 +368,8 @@ class Stepping:
     accuracy : float, optional
         How far the velocity may be off, relative to the largest, where that is less than `rtol`, the default; see
         `mfpde.lagrangian.lane`.
+    judged : bool
+        Whether energies and moments are asked for, and not only where the nodes are.
     """
 
     rtol: float
@@ -375,6 +377,7 @@ class Stepping:
     deadline: float = math.inf
     most_steps: int = MOST_STEPS
     accuracy: float | None = None
+    judged: bool = True
 
 
 class Flow:
@@ -497,7 +500,7 @@ def integrate(
                 raise OutOfTime
             if steps > stepping.most_steps:
                 raise RuntimeError(singular(dynamics, place, weights, steps, f"{solver.t:g} of {clocks[-1]:g}"))
-    return run_of(flow, times, states, steps, began, engine)
+    return run_of(flow, times, states, steps, began, engine, stepping.judged)
 
 
 def _record_step(record: Record, flow: Flow, solver: Any, before: float, inside: Callable[[float], Array]) -> None:
@@ -526,10 +529,33 @@ def singular(dynamics: Dynamics, place: Array, weights: Array, steps: int, clock
     )
 
 
-def run_of(flow: Flow, times: Array, states: Array, steps: int, began: float, engine: Engine) -> Run:
-    """The measures at the save times, with their energies and moments."""
-    dynamics, bound = flow.dynamics, flow.dynamics.bound
+def run_of(
+    flow: Flow, times: Array, states: Array, steps: int, began: float, engine: Engine, judged: bool = True
+) -> Run:
+    """The measures at the save times, with their energies and moments where these are asked for."""
     finals = [flow.unpack(state) for state in states]
+    nothing = np.full(len(times), np.nan), np.empty((len(times), 0)), np.empty((len(times), 0))
+    energy, moments, coordinates = _judged(flow.dynamics, times, finals) if judged else nothing
+    return Run(
+        start=flow.start,
+        points=np.stack([np.ascontiguousarray(place) for place, _, _ in finals]),
+        weights=np.stack([weights for _, weights, _ in finals]),
+        energy=energy,
+        moments=moments,
+        coordinates=coordinates,
+        evaluations=flow.evaluations,
+        steps=steps,
+        seconds=time.perf_counter() - began,
+        drift=max(abs(total - 1.0) for _, _, total in finals),
+        engine=engine,
+    )
+
+
+def _judged(
+    dynamics: Dynamics, times: Array, finals: Sequence[tuple[Array, Array, float]]
+) -> tuple[Array, Array, Array]:
+    """Energies (m,), moments (m, r), and first and second moments of the coordinates, of measures at save times."""
+    bound = dynamics.bound
     responses = [bound.response(place, weights) for place, weights, _ in finals]
     energy = [bound.energy(place, w, u) for (place, w, _), u in zip(finals, responses, strict=True)]
     if not np.isfinite(energy).all():
@@ -543,19 +569,7 @@ def run_of(flow: Flow, times: Array, states: Array, steps: int, began: float, en
     for place, w, _ in finals:
         scaled = place[:, wall] / dynamics.length[wall]
         moments.append(np.concatenate([w @ scaled, w @ scaled**2, [w.sum()]]))
-    return Run(
-        start=flow.start,
-        points=np.stack([np.ascontiguousarray(place) for place, _, _ in finals]),
-        weights=np.stack([weights for _, weights, _ in finals]),
-        energy=np.array(energy),
-        moments=np.stack([u[: bound.response_size] for u in responses]),
-        coordinates=np.stack(moments),
-        evaluations=flow.evaluations,
-        steps=steps,
-        seconds=time.perf_counter() - began,
-        drift=max(abs(total - 1.0) for _, _, total in finals),
-        engine=engine,
-    )
+    return np.array(energy), np.stack([u[: bound.response_size] for u in responses]), np.stack(moments)
 
 
 def pieces(dynamics: Dynamics, t_end: float, a: float, b: float) -> list[tuple[float, float]]:

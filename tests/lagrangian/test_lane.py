@@ -426,6 +426,39 @@ class TestCalls:
         np.testing.assert_allclose(found.weights, python.weights, rtol=1e-8)
 
 
+class TestEstimates:
+    """All axes and time are refined together, and the last change is the error."""
+
+    @staticmethod
+    @cache
+    def best(kind):
+        return mf.characteristics(PROBLEMS[kind], save=4, tolerance=1e-9, progress=False)
+
+    @pytest.mark.parametrize("tolerance", [1e-3, 1e-5])
+    @pytest.mark.parametrize(
+        "kind", ["kernel", "kernel in the plane", "network", "huber", "rate", "unbalanced", "metric in the plane"]
+    )
+    def test_errors_are_within_their_bars(self, kind, tolerance):
+        best = self.best(kind)
+        found = mf.characteristics(PROBLEMS[kind], save=4, tolerance=tolerance, progress=False)
+        assert found.converged
+        assert [run.refined for run in found.refinements] == ["", *["all"] * (len(found.refinements) - 1)]
+        assert np.all(np.abs(found.energy - best.energy) <= found.energy_error + best.energy_error)
+        apart = np.abs(found.response - best.response).max(axis=1, initial=0.0)
+        assert np.all(apart <= found.response_error + best.response_error)
+
+    def test_one_axis_that_needs_many_nodes_is_refined_alone(self):
+        """V varies as cos(12 y) along y, and not along x: together both axes would have as many nodes."""
+        energy = mf.External(lambda x, y: 0.02 * np.cos(12 * y) + 0.1 * x)
+        axes = [mf.Axis("x", -6, 6), mf.Axis("y", -6, 6)]
+        start = mf.Product(x=stats.norm(0, 0.5), y=stats.norm(0, 1.0))
+        problem = mf.Problem(energy=energy, axes=axes, initial=start, t_end=1.0)
+        found = mf.characteristics(problem, save=2, tolerance=1e-7, progress=False)
+        assert found.converged
+        assert {run.refined for run in found.refinements} >= {"all", "time", "y"}
+        assert found.refinements[-1].nodes[1] > found.refinements[-1].nodes[0]
+
+
 class TestClosedForms:
     @pytest.mark.parametrize("tolerance", [1e-4, 1e-6, 1e-9])
     @pytest.mark.parametrize("name", ["linear-neuron", "quadratic-well", "single-index"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -91,9 +92,15 @@ def log_total(logs: Array) -> float:
     return shift + math.log(float(np.exp(logs - shift).sum())) if math.isfinite(shift) else shift
 
 
+@lru_cache(256)
+def _legendre(n: int) -> tuple[Array, Array]:
+    nodes, weights = np.polynomial.legendre.leggauss(n)
+    return nodes, weights
+
+
 def gauss(lower: float, upper: float, n: int) -> tuple[Array, Array]:
     """Gauss-Legendre nodes and weights on an interval."""
-    nodes, weights = np.polynomial.legendre.leggauss(n)
+    nodes, weights = _legendre(n)
     half = 0.5 * (upper - lower)
     return 0.5 * (lower + upper) + half * nodes, half * weights
 
