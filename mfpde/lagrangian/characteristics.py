@@ -610,7 +610,7 @@ class _Search:
             one_blas_thread(),
             progress_bar(self.shown, label, 0.0, float(self.times[-1])) as show,
         ):
-            stepping = Stepping(rtol, deadline=self.deadline, accuracy=self.accuracy)
+            stepping = Stepping(rtol, deadline=self.deadline, accuracy=self.accuracy, quick=True)
             return integrate(self.dynamics, nodes, self.times, stepping, show=show if self.shown else None)
 
     def note(self, what: str, counts: tuple[int, ...], run: Run, rtol: float, change: float) -> None:

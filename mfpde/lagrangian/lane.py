@@ -109,7 +109,7 @@ def tableau_of(stepping: Stepping) -> Tableau:
     """The Runge-Kutta method that a run is made with."""
     from mfpde.lagrangian.compiled.stepping import tableau
 
-    return tableau(5 if stepping.other or stepping.rtol > FIFTH else 8)
+    return tableau(5 if stepping.other or (stepping.quick and stepping.rtol > FIFTH) else 8)
 
 
 class LaneRun:

@@ -24,6 +24,8 @@ SCOUT = {1: 32, 2: 14, 3: 8, 4: 6}
 SCOUT_RTOL = 1e-4
 SCOUT_STEPS = 150
 """After so many steps a coarse run has met something that is not smooth, and tells nothing."""
+OTHER_TABLES = 0.1
+"""The accuracy of the tables of differently placed nodes, relative to that of the others."""
 SCOUT_TIMES = np.array([0.0, 1 / 64, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0])
 """When they look, in parts of the run."""
 
@@ -43,7 +45,9 @@ def find_ancestors(
         return None
 
     def follow(points: Array, logs: Array) -> tuple[Array, Array]:
-        stepping = Stepping(SCOUT_RTOL, deadline=deadline, most_steps=SCOUT_STEPS, accuracy=accuracy, judged=False)
+        stepping = Stepping(
+            SCOUT_RTOL, deadline=deadline, most_steps=SCOUT_STEPS, accuracy=accuracy, quick=True, judged=False
+        )
         run = integrate(dynamics, (points, logs), SCOUT_TIMES * t_end, stepping)
         return run.points, run.weights
 
@@ -119,7 +123,9 @@ class NodeFlow:
         blocks = self.dynamics.problem.mu_0.blocks(tuple(nodes), self._places, self.other)
         start = nodes_of(blocks)
         with one_blas_thread():
-            run = integrate(self.dynamics, start, self.saves, Stepping(rtol, self.other, deadline))
+            # tables of another accuracy have other pieces and functions
+            stepping = Stepping(rtol, self.other, deadline, accuracy=OTHER_TABLES * rtol if self.other else None)
+            run = integrate(self.dynamics, start, self.saves, stepping)
         self.watched = worst(blocks, run.weights)
         ancestral = [ancestral_mass(start[1], weights, of_a_density(blocks)) for weights in run.weights]
         self.ancestral = min(ancestral)

@@ -368,6 +368,9 @@ class Stepping:
     accuracy : float, optional
         How far the velocity may be off, relative to the largest, where that is less than `rtol`, the default; see
         `mfpde.lagrangian.lane`.
+    quick : bool
+        A compiled run may take the method of fifth order, with its dense output, where the tolerance is so large that
+        it takes fewer evaluations.
     judged : bool
         Whether energies and moments are asked for, and not only where the nodes are.
     """
@@ -377,6 +380,7 @@ class Stepping:
     deadline: float = math.inf
     most_steps: int = MOST_STEPS
     accuracy: float | None = None
+    quick: bool = False
     judged: bool = True
 
 

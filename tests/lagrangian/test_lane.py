@@ -448,11 +448,11 @@ class TestEstimates:
         assert np.all(apart <= found.response_error + best.response_error)
 
     def test_one_axis_that_needs_many_nodes_is_refined_alone(self):
-        """V varies as cos(12 y) along y, and not along x: together both axes would have as many nodes."""
-        energy = mf.External(lambda x, y: 0.02 * np.cos(12 * y) + 0.1 * x)
+        """V varies as cos(16 y) along y, and not along x: together both axes would have as many nodes."""
+        energy = mf.External(lambda x, y: 0.003 * np.cos(16 * y) + 0.1 * x)
         axes = [mf.Axis("x", -6, 6), mf.Axis("y", -6, 6)]
         start = mf.Product(x=stats.norm(0, 0.5), y=stats.norm(0, 1.0))
-        problem = mf.Problem(energy=energy, axes=axes, initial=start, t_end=1.0)
+        problem = mf.Problem(energy=energy, axes=axes, initial=start, t_end=0.5)
         found = mf.characteristics(problem, save=2, tolerance=1e-7, progress=False)
         assert found.converged
         assert {run.refined for run in found.refinements} >= {"all", "time", "y"}

@@ -22,7 +22,22 @@ from mfpde.support.interpreted import COUNT
 from mfpde.support.lanes import folded, fused, load, spread, store
 from mfpde.support.pointers import at, peek, put, shift, smaller, whole
 
-__all__ = ["HUBER", "LOGISTIC", "OPTIONS", "QUADRATIC", "BlockRow", "Motion", "Work", "inner", "move", "read", "room"]
+__all__ = [
+    "HUBER",
+    "LOGISTIC",
+    "OPTIONS",
+    "QUADRATIC",
+    "BlockRow",
+    "Motion",
+    "Work",
+    "carve",
+    "inlined",
+    "inner",
+    "move",
+    "of_one",
+    "read",
+    "room",
+]
 
 OPTIONS: dict[str, Any] = {
     "nogil": True,
@@ -32,6 +47,8 @@ OPTIONS: dict[str, Any] = {
 }
 inner = compiled(**(OPTIONS | {"cache": False, "no_cpython_wrapper": True}))
 """Compiled as part of what calls it."""
+inlined = compiled(**(OPTIONS | {"cache": False, "no_cpython_wrapper": True, "inline": "always"}))
+"""Put into the one place that calls it before that is compiled, which takes less time."""
 
 QUADRATIC, LOGISTIC, HUBER = 0, 1, 2
 """Losses."""
@@ -197,7 +214,7 @@ def room(motion: Motion, n: int, size: int, stages: int) -> int:
     return (stages + 2) * size + n + 2 * n * widths + coefficients + len(motion.weights) + 32
 
 
-@inner
+@inlined
 def read(head):  # type: ignore[no-untyped-def]
     """What `Motion.packed` gives, from a pointer to it."""
     kind = whole(at(head, 2 * AXIS + 8))
@@ -212,7 +229,7 @@ def read(head):  # type: ignore[no-untyped-def]
     )
 
 
-@inner
+@inlined
 def carve(motion, p, n, size, stages):  # type: ignore[no-untyped-def]
     """`Work` from a pointer to its room."""
     length, width = 2 * (motion.outer_width + motion.width), motion.width
@@ -277,7 +294,7 @@ def _derivative(loss, u, w, y, delta):  # type: ignore[no-untyped-def]
     return w * u - y
 
 
-@inner
+@inlined
 def _by_outputs(motion, block, m, matrix, start, work):  # type: ignore[no-untyped-def]
     """Coefficients of a block as ``A' L'(A U)``."""
     first, last = whole(at(block, 0)), whole(at(block, 1))
@@ -300,7 +317,7 @@ def _by_outputs(motion, block, m, matrix, start, work):  # type: ignore[no-untyp
             matrix = shift(matrix, high - low)
 
 
-@inner
+@inlined
 def _respond(motion, work):  # type: ignore[no-untyped-def]
     """Compute coefficients from moments."""
     given, delta, width = array_of(motion, 2), at(motion.head, 2 * AXIS + 7), motion.width
@@ -321,7 +338,7 @@ def _respond(motion, work):  # type: ignore[no-untyped-def]
             weights, targets = shift(weights, high - low), shift(targets, high - low)
 
 
-@inner
+@inlined
 def _weigh(motion, y, log_mass, work):  # type: ignore[no-untyped-def]
     """The weights of the nodes; of sum 1 where the reaction is balanced."""
     n, growth, shifted, total = work.n, work.size - work.n, 0.0, 0.0
@@ -340,7 +357,7 @@ def _weigh(motion, y, log_mass, work):  # type: ignore[no-untyped-def]
             put(work.w, i, peek(work.w, i) / total)
 
 
-@inner
+@inlined
 def _add_moments(motion, row, w, n, work):  # type: ignore[no-untyped-def]
     """Add what `n` nodes have to the moments: their rows begin at `row`."""
     width = motion.width
@@ -354,7 +371,7 @@ def _add_moments(motion, row, w, n, work):  # type: ignore[no-untyped-def]
             store(work.moments, k * width + j, COUNT, total)
 
 
-@inner
+@inlined
 def _find(motion, y, work):  # type: ignore[no-untyped-def]
     """Values and slopes of all functions at the nodes, and the moments."""
     n, a, b = work.n, whole(at(motion.head, AXIS - 1)), whole(at(motion.head, 2 * AXIS - 1))
@@ -390,7 +407,7 @@ def _sums(motion, row, C, out):  # type: ignore[no-untyped-def]
     put(out, 2, folded(inner_parts))
 
 
-@inner
+@inlined
 def move(motion, rate, alpha, y, log_mass, work, change):  # type: ignore[no-untyped-def]
     """Write the derivative of a state by the clock.
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mfpde.lagrangian.compiled.motion import OPTIONS, carve, inner, move, of_one, read
+from mfpde.lagrangian.compiled.motion import OPTIONS, carve, inlined, inner, move, of_one, read
 from mfpde.support.arrays import Array
 from mfpde.support.compiling import compiled
 from mfpde.support.pointers import at, peek, pointer, put, shift, whole
@@ -121,7 +121,7 @@ class _Nodes(NamedTuple):
     y: Any
 
 
-@inner
+@inlined
 def _read_method(p):  # type: ignore[no-untyped-def]
     order, stages, every, degree = whole(at(p, 0)), whole(at(p, 1)), whole(at(p, 2)), whole(at(p, 3))
     A = shift(p, 4)
@@ -169,7 +169,7 @@ def _norm(nodes, total, rtol, light, work, error):  # type: ignore[no-untyped-de
     return square / work.size
 
 
-@inner
+@inlined
 def _error(nodes, method, h, rtol, light, work):  # type: ignore[no-untyped-def]
     """The error of a step by what is allowed: below 1 it is accepted."""
     total = 0.0
@@ -184,7 +184,7 @@ def _error(nodes, method, h, rtol, light, work):  # type: ignore[no-untyped-def]
     return 0.0 if square == 0.0 and other == 0.0 else h * square / math.sqrt(square + 0.01 * other)
 
 
-@inner
+@inlined
 def _dense(nodes, method, x, h, work, out):  # type: ignore[no-untyped-def]
     """The state in the middle of a step, `x` in (0, 1)."""
     for j in range(method.every):
@@ -197,7 +197,7 @@ def _dense(nodes, method, x, h, work, out):  # type: ignore[no-untyped-def]
         put(out, i, peek(nodes.y, i) + h * peek(out, i))
 
 
-@inner
+@inlined
 def _first_step(method, rtol, length, work):  # type: ignore[no-untyped-def]
     """A first step from the speed of the nodes."""
     total, square, k = 0.0, 0.0, 0
@@ -211,7 +211,7 @@ def _first_step(method, rtol, length, work):  # type: ignore[no-untyped-def]
     return step / speed if speed * length > step else length
 
 
-@inner
+@inlined
 def _step_length(clock, end, step):  # type: ignore[no-untyped-def]
     """How long a step is, that it meets the end: two halves instead of a step and a rest."""
     if clock + step * (1.0 + 1e-10) >= end:
@@ -219,7 +219,7 @@ def _step_length(clock, end, step):  # type: ignore[no-untyped-def]
     return 0.5 * (end - clock) if clock + 2.0 * step > end else step
 
 
-@inner
+@inlined
 def _save(nodes, method, S, h, new, work, saves, saved, many, states):  # type: ignore[no-untyped-def]
     """Write the states at save times within a step; how many are saved now."""
     if saved < many and at(saves, saved) < new:
@@ -236,7 +236,7 @@ def _save(nodes, method, S, h, new, work, saves, saved, many, states):  # type: 
     return saved
 
 
-@inner
+@inlined
 def _accept(nodes, method, work):  # type: ignore[no-untyped-def]
     """Make the end of a step the state, nodes beyond a wall put back onto it."""
     n, end = work.n, shift(work.K, method.stages * work.size)
