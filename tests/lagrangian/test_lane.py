@@ -449,7 +449,9 @@ class TestEstimates:
 
     def test_one_axis_that_needs_many_nodes_is_refined_alone(self):
         """V varies as cos(16 y) along y, and not along x: together both axes would have as many nodes."""
-        energy = mf.External(lambda x, y: 0.003 * np.cos(16 * y) + 0.1 * x)
+        energy = mf.External(
+            lambda x, y: 0.003 * np.cos(16 * y) + 0.1 * x, lambda x, y: (0.1 + 0 * x, -0.048 * np.sin(16 * y))
+        )
         axes = [mf.Axis("x", -6, 6), mf.Axis("y", -6, 6)]
         start = mf.Product(x=stats.norm(0, 0.5), y=stats.norm(0, 1.0))
         problem = mf.Problem(energy=energy, axes=axes, initial=start, t_end=0.5)
