@@ -8,7 +8,6 @@ mesh.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,95 +17,29 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mfpde.equation.measures.particles import Particles
-from mfpde.equation.measures.quadrature import Block
 from mfpde.equation.problem import Problem
 from mfpde.equation.trajectory import integral, integrand
-from mfpde.lagrangian.ancestry import Places, Watch, ancestral_mass, descent, nodes_of, of_a_density, watch, worst
-from mfpde.lagrangian.assembly import engine_of
+from mfpde.lagrangian.ancestry import Watch, ancestral_mass, descent, nodes_of, of_a_density, watch
 from mfpde.lagrangian.lane import integrate
-from mfpde.lagrangian.node_flow import find_ancestors
 from mfpde.lagrangian.nodes import (
     RTOL_FLOOR,
     Dynamics,
     Engine,
-    OutOfTime,
     Record,
-    Run,
     Stepping,
     density_back,
     leeway,
     method,
     pieces,
 )
+from mfpde.lagrangian.search import ENERGY_FLOOR, FEWEST, GROWTH, Refinement, Search, first_counts
 from mfpde.support.arguments import COUNT, COUNTS, FLAG, NONE, NUMBER, POSITIVE, numbers, one_of, require
 from mfpde.support.arrays import Array
 from mfpde.support.saves import same_time, save_index, save_times, within_run
-from mfpde.support.session import progress_bar, shows_progress, warn
+from mfpde.support.session import warn
 from mfpde.support.threads import one_blas_thread
 
-__all__ = ["Characteristics", "GROWTH", "Refinement", "characteristics", "first_counts"]
-
-
-START = {1: 32, 2: 24, 3: 16, 4: 10}
-"""Nodes along each axis to begin with, by dimension."""
-LADDER = 1.4
-"""Factor of the number of nodes along every axis in a refinement of all axes and of time together."""
-BY_DIGIT = 4
-"""Nodes along each axis that such refinements begin with, for each digit of the tolerance."""
-FIRST_RTOL, FINER_RTOL = 0.25, 0.2
-"""The first tolerance of their steps, as a share of that of the result, and the factor of the next ones."""
-MOST_TOGETHER = 3000
-"""Nodes beyond which axes are refined one by one: one of them may need far more than the other."""
-FEWEST = 6
-"""Nodes along an axis that a first run has at least, however few are allowed."""
-GROWTH = 1.5
-"""Factor of the number of nodes along an axis in a refinement."""
-UNSEEN = 1e-2
-"""Share of the tolerance by which the velocity may be off: more nodes and shorter steps would not show it."""
-ROUND_OFF = 1e-11
-"""Changes below this that no longer fall are round-off, and no more nodes are tried."""
-NOTHING = 1e-13
-"""Nor are they where the last ones changed less than this, and mass beyond them is what is wrong."""
-ENERGY_FLOOR = 1e-3
-"""Energies below this fraction of the largest one are compared with that fraction."""
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the result
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """One run on the way to the result.
-
-    Attributes
-    ----------
-    refined : str
-        What is finer than in the run before: the name of an axis, ``"time"``, or ``"all"`` for all axes and time;
-        empty for the first.
-    nodes : tuple of int
-        Nodes along each axis.
-    size : int
-        Their number.
-    rtol : float
-        Tolerance of the time integration.
-    change : float
-        Relative change of the observables against the run before.
-    evaluations, steps : int
-        Evaluations of the velocity of all nodes, and steps.
-    seconds : float
-        Wall time.
-    """
-
-    refined: str
-    nodes: tuple[int, ...]
-    size: int
-    rtol: float
-    change: float
-    evaluations: int
-    steps: int
-    seconds: float
+__all__ = ["Characteristics", "characteristics"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -397,32 +330,6 @@ class Characteristics:
         )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# adaptation
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Change:
-    """How far two runs are apart."""
-
-    energy: Array
-    response: Array
-    relative: float
-
-    @staticmethod
-    def between(coarse: Run, fine: Run) -> _Change:
-        energy = np.abs(fine.energy - coarse.energy)
-        scale = np.maximum(np.abs(fine.energy), ENERGY_FLOOR * np.abs(fine.energy).max())
-        response = np.abs(fine.moments - coarse.moments).max(axis=1, initial=0.0)
-        parts = [
-            float(np.divide(energy, scale, out=np.zeros_like(energy), where=scale > 0).max()),
-            float(response.max()) / (float(np.abs(fine.moments).max(initial=0.0)) or 1.0),
-            float(np.abs(fine.coordinates - coarse.coordinates).max() / max(1.0, fine.coordinates[:, -1].max())),
-        ]
-        return _Change(energy, response, max(parts))
-
-
 def characteristics(
     problem: Problem,
     t_end: float | None = None,
@@ -533,7 +440,7 @@ def characteristics(
     times = np.array([0.0, *save_times(save, 0.0, t_end)])
     if not dynamics.clock(t_end) > 0:
         raise ValueError(f"the schedule is zero up to t_end = {t_end:g}: nothing moves")
-    search = _Search(dynamics, times, tolerance, max_nodes, time_limit, progress)
+    search = Search(dynamics, times, tolerance, max_nodes, time_limit, progress)
     together = nodes is None and given is None and search.may_refine_together()
     counts = first_counts(search.nodes_by_tolerance() if together else nodes, dynamics.dimension)
     if nodes is None:
@@ -542,217 +449,56 @@ def characteristics(
     if search.size(counts) > max_nodes:
         raise ValueError(f"{search.size(counts)} nodes exceed max_nodes = {max_nodes}; raise it or begin with fewer")
     search.refine(counts, rtol, together)
-    result = search.result()
+    result = _result(search)
     if not result.converged:
-        warn(search.complaint(result), stacklevel=3)
+        warn(_complaint(search, result), stacklevel=3)
     return result
 
 
-def first_counts(nodes: int | Sequence[int] | None, d: int) -> tuple[int, ...]:
-    """Nodes along each of d axes to begin with: `nodes` where the caller says so, else as `START` has it."""
-    counts = START[d] if nodes is None else nodes
-    return (counts,) * d if isinstance(counts, (int, np.integer)) else tuple(counts)
+def _result(search: Search) -> Characteristics:
+    """The best run, and what is known of its error."""
+    best, changes = search.best, [search.together] if search.together else [search.in_time, *search.by_axis]
+    watched = [watch(search.blocks, weights) for weights in best.weights]
+    blind = np.array([one.error for one in watched]) + search.unseen
+    estimate = sum(change.relative for change in changes) + float(blind.max())
+    size = np.maximum(np.abs(best.energy), ENERGY_FLOOR * np.abs(best.energy).max())
+    response = np.abs(best.moments).max(initial=0.0)
+    return Characteristics(
+        problem=search.dynamics.problem,
+        times=search.times,
+        points=best.points,
+        weights=best.weights,
+        energy=best.energy,
+        response=best.moments,
+        error_estimate=estimate,
+        energy_error=np.sum([change.energy for change in changes], axis=0) + blind * size,
+        response_error=np.sum([change.response for change in changes], axis=0) + blind * response,
+        converged=estimate <= search.tolerance,
+        refinements=tuple(search.done),
+        drift=best.drift,
+        rtol=search.rtol,
+        watched=tuple(watched),
+        engine=best.engine,
+        _dynamics=search.dynamics,
+        _start=nodes_of(search.blocks),
+        _smooth=of_a_density(search.blocks),
+    )
 
 
-class _Search:
-    """Refines a run, in time and along each axis, until it stops changing or a limit is reached."""
-
-    def __init__(
-        self, dynamics: Dynamics, times: Array, tolerance: float, max_nodes: int, time_limit: float | None,
-        progress: bool | None,
-    ) -> None:  # fmt: skip
-        self.dynamics, self.times, self.tolerance, self.max_nodes = dynamics, times, tolerance, max_nodes
-        self.time_limit = time_limit
-        self.accuracy = UNSEEN * tolerance
-        self.deadline = time.perf_counter() + (math.inf if time_limit is None else time_limit)
-        self.shown = shows_progress(progress)
-        self.places: Places | None = None
-        self._laid: tuple[tuple[int, ...], Places | None, tuple[Block, ...]] | None = None
-        self.done: list[Refinement] = []
-        self.limit = "tolerance"
-        """What ended the search."""
-        unknown = np.full(len(times), np.inf)
-        self.in_time = _Change(unknown, unknown, math.inf)
-        self.by_axis = [_Change(unknown, unknown, math.inf)] * dynamics.dimension
-        self.together: _Change | None = None
-        """Of the last refinement of all axes and of time, where these made the result."""
-
-    @property
-    def unseen(self) -> float:
-        """Relative error that all runs have in common: that of the tables, where the last run has any."""
-        return min(self.accuracy, self.rtol) if self.best.engine.compiled else 0.0
-
-    def may_refine_together(self) -> bool:
-        """Whether all axes and time are refined at once: runs of the compiled program are so short that it pays."""
-        return self.accuracy >= RTOL_FLOOR and engine_of(self.dynamics, self.accuracy).compiled
-
-    def nodes_by_tolerance(self) -> int:
-        """Nodes along each axis that such refinements begin with."""
-        return math.ceil(BY_DIGIT * -math.log10(self.tolerance))
-
-    def size(self, counts: tuple[int, ...]) -> int:
-        """How many nodes a rule has; where that is far too many, about."""
-        if (product := math.prod(counts)) > 1000 * self.max_nodes:  # they are not even laid
-            return product
-        return sum(len(block.logs) for block in self.laid(counts))
-
-    def laid(self, counts: tuple[int, ...]) -> tuple[Block, ...]:
-        """Nodes, the last ones kept: their size is asked for before they are."""
-        if self._laid is None or self._laid[:2] != (counts, self.places):
-            self._laid = counts, self.places, self.dynamics.problem.mu_0.blocks(counts, self.places)
-        return self._laid[2]
-
-    def run(self, blocks: tuple[Block, ...], rtol: float) -> Run:
-        """One run, with a progress bar."""
-        nodes = nodes_of(blocks)
-        label = f"{self.dynamics.problem.name}, {len(nodes[1])} nodes"
-        with (
-            one_blas_thread(),
-            progress_bar(self.shown, label, 0.0, float(self.times[-1])) as show,
-        ):
-            stepping = Stepping(rtol, deadline=self.deadline, accuracy=self.accuracy, quick=True)
-            return integrate(self.dynamics, nodes, self.times, stepping, show=show if self.shown else None)
-
-    def note(self, what: str, counts: tuple[int, ...], run: Run, rtol: float, change: float) -> None:
-        """Make a run the best one, and write down how it came about."""
-        self.best, self.counts, self.rtol = run, counts, rtol
-        size = len(run.start)
-        self.done.append(Refinement(what, counts, size, rtol, change, run.evaluations, run.steps, run.seconds))
-
-    def refine(self, counts: tuple[int, ...], rtol: float, together: bool = False) -> None:
-        """All of it; what was found by the time limit stays.
-
-        With `together` all axes and time are refined at once as long as that will do.
-        """
-        try:
-            self.places = find_ancestors(self.dynamics, float(self.times[-1]), self.deadline, self.accuracy)
-            self.blocks = self.laid(counts)
-            if together and of_a_density(self.blocks):
-                if self._refine_together(counts):
-                    return
-                counts = self.counts
-            self._refine_time(counts, rtol)
-            self._refine_axes()
-        except OutOfTime:
-            if not self.done:
-                raise RuntimeError(
-                    f"time_limit = {self.time_limit:g} s was over before the first run of "
-                    f"{self.dynamics.problem.name!r} was; raise it, or begin with fewer nodes (nodes=)"
-                ) from None
-            self.limit = "clock"
-
-    def _refine_together(self, counts: tuple[int, ...]) -> bool:
-        """The error of nodes and of steps at once; False where axes are better refined one by one."""
-        finest, rtol = self.accuracy, FIRST_RTOL * self.tolerance
-        self.note("", counts, self.run(self.blocks, rtol), rtol, math.nan)
-        while True:
-            finer = tuple(math.ceil(LADDER * n) for n in self.counts)
-            if self.size(finer) > min(self.max_nodes, MOST_TOGETHER):
-                return False
-            trial, rtol = self.laid(finer), max(FINER_RTOL * rtol, finest)
-            before, run = self.best, self.run(trial, rtol)
-            last, change = self.together, _Change.between(before, run)
-            self.together, self.blocks = change, trial
-            self.note("all", finer, run, rtol, change.relative)
-            blind = worst(self.blocks, run.weights).error
-            if change.relative + blind + self.unseen <= self.tolerance:
-                return True
-            if change.relative < NOTHING or (last and 0.5 * last.relative < change.relative < ROUND_OFF):
-                self.limit = "round-off"
-                return True
-
-    def _refine_time(self, counts: tuple[int, ...], rtol: float) -> None:
-        """The error in time, on the first nodes."""
-        self.together = None
-        coarse = min(32 * rtol, 1e-3)
-        self.note("", counts, self.run(self.blocks, coarse), coarse, math.nan)
-        while True:
-            before, run = self.best, self.run(self.blocks, rtol)
-            self.in_time = _Change.between(before, run)
-            self.note("time", counts, run, rtol, self.in_time.relative)
-            if self.in_time.relative <= 0.5 * self.tolerance:
-                return
-            if rtol <= RTOL_FLOOR:
-                self.limit = "time"
-                return
-            rtol = max(0.1 * rtol, RTOL_FLOOR)
-
-    def _refine_axes(self) -> None:
-        """The error of the quadrature, one axis at a time, the worst first."""
-        names = [axis.name for axis in self.dynamics.problem.axes]
-        allowed = max(self.tolerance - self.in_time.relative, 0.5 * self.tolerance) - self.unseen
-        while True:
-            blind = worst(self.blocks, self.best.weights).by_axis
-            errors = [max(c.relative, b) for c, b in zip(self.by_axis, blind, strict=True)]
-            if sum(errors) <= allowed:
-                return
-            i = int(np.argmax(errors))
-            if self.by_axis[i].relative < NOTHING:
-                self.limit = "round-off"
-                return
-            # rules that bring their own nodes (cells of a mesh) may have more than were asked for
-            more = max(1.0, (len(self.best.start) / (len(self.blocks) * math.prod(self.counts))) ** (1 / len(names)))
-            finer = tuple(math.ceil(GROWTH * more * n) if j == i else n for j, n in enumerate(self.counts))
-            trial = self.dynamics.problem.mu_0.blocks(finer, self.places)
-            points = nodes_of(trial)[0]
-            if points.shape == self.best.start.shape and np.array_equal(points, self.best.start):
-                # atoms: there is nothing to refine
-                self.by_axis[i] = _Change(np.zeros(len(self.times)), np.zeros(len(self.times)), 0.0)
-                continue
-            if len(points) > self.max_nodes:
-                self.limit = "nodes"
-                return
-            before, run = self.best, self.run(trial, self.rtol)
-            last, self.by_axis[i] = self.by_axis[i], _Change.between(before, run)
-            self.blocks = trial
-            self.note(names[i], finer, run, self.rtol, self.by_axis[i].relative)
-            if 0.5 * last.relative < self.by_axis[i].relative < ROUND_OFF:
-                self.limit = "round-off"
-                return
-
-    def result(self) -> Characteristics:
-        """The best run, and what is known of its error."""
-        best, changes = self.best, [self.together] if self.together else [self.in_time, *self.by_axis]
-        watched = [watch(self.blocks, weights) for weights in best.weights]
-        blind = np.array([one.error for one in watched]) + self.unseen
-        estimate = sum(change.relative for change in changes) + float(blind.max())
-        size = np.maximum(np.abs(best.energy), ENERGY_FLOOR * np.abs(best.energy).max())
-        response = np.abs(best.moments).max(initial=0.0)
-        return Characteristics(
-            problem=self.dynamics.problem,
-            times=self.times,
-            points=best.points,
-            weights=best.weights,
-            energy=best.energy,
-            response=best.moments,
-            error_estimate=estimate,
-            energy_error=np.sum([change.energy for change in changes], axis=0) + blind * size,
-            response_error=np.sum([change.response for change in changes], axis=0) + blind * response,
-            converged=estimate <= self.tolerance,
-            refinements=tuple(self.done),
-            drift=best.drift,
-            rtol=self.rtol,
-            watched=tuple(watched),
-            engine=best.engine,
-            _dynamics=self.dynamics,
-            _start=nodes_of(self.blocks),
-            _smooth=of_a_density(self.blocks),
-        )
-
-    def complaint(self, result: Characteristics) -> str:
-        """Why the tolerance was not reached, and what helps."""
-        said = (
-            f"characteristics of {result.problem.name!r} are known to {result.error_estimate:.1e} only, "
-            f"above tolerance = {self.tolerance:g}"
-        )
-        blind = max(result.watched, key=lambda one: one.error)
-        if blind.error > 0.5 * result.error_estimate:
-            return f"{said}: {blind.reason}; shorten t_end, or use solve()"
-        remedy = {
-            "nodes": f"the limit of {self.max_nodes} nodes; raise max_nodes or",
-            "clock": f"time_limit = {self.time_limit} s; raise it or",
-            "time": f"the limit of the time integration, rtol = {self.rtol:g}; raise",
-            "round-off": "round-off; raise",
-            "tolerance": "what the time integration left; raise",
-        }[self.limit]
-        return f"{said}, at {remedy} the tolerance, or shorten t_end"
+def _complaint(search: Search, result: Characteristics) -> str:
+    """Why the tolerance was not reached, and what helps."""
+    said = (
+        f"characteristics of {result.problem.name!r} are known to {result.error_estimate:.1e} only, "
+        f"above tolerance = {search.tolerance:g}"
+    )
+    blind = max(result.watched, key=lambda one: one.error)
+    if blind.error > 0.5 * result.error_estimate:
+        return f"{said}: {blind.reason}; shorten t_end, or use solve()"
+    remedy = {
+        "nodes": f"the limit of {search.max_nodes} nodes; raise max_nodes or",
+        "clock": f"time_limit = {search.time_limit} s; raise it or",
+        "time": f"the limit of the time integration, rtol = {search.rtol:g}; raise",
+        "round-off": "round-off; raise",
+        "tolerance": "what the time integration left; raise",
+    }[search.limit]
+    return f"{said}, at {remedy} the tolerance, or shorten t_end"

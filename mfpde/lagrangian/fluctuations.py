@@ -46,8 +46,8 @@ import numpy as np
 
 from mfpde.equation.energy.capabilities import require_capability
 from mfpde.equation.problem import Problem
-from mfpde.lagrangian.characteristics import GROWTH, first_counts
 from mfpde.lagrangian.nodes import Dynamics, Record, leeway, method
+from mfpde.lagrangian.search import GROWTH, first_counts
 from mfpde.support.arguments import COUNT, COUNTS, FLAG, NONE, real, require, shown, whole
 from mfpde.support.arrays import Array
 from mfpde.support.saves import save_times

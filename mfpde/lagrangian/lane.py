@@ -140,7 +140,7 @@ class LaneRun:
         self.space = np.empty(room(lane.motion, self.flow.n, self.y.size, len(method.C)))
         self.alpha, self.widened = np.empty(0), 0
         self.rate = self._first_rate()
-        self.allowed = max(1, int(FIRST_SLICE / (lane.work * self.flow.n)))
+        self.allowed = max(1, int(FIRST_SLICE / (lane.work * self.flow.n + 2 * lane.motion.matrices.size)))
 
     def complete(self) -> Run:
         """All of it.

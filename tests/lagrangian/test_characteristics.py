@@ -539,8 +539,9 @@ class TestErrorEstimate:
 
     def test_does_not_make_up_for_time_with_nodes(self, monkeypatch):
         """Where the time integration is the limit, nodes are refined no further than half of the tolerance."""
-        monkeypatch.setattr("mfpde.lagrangian.characteristics.RTOL_FLOOR", 1e-9)
-        monkeypatch.setattr("mfpde.lagrangian.characteristics.ROUND_OFF", 0.0)
+        for module in ("characteristics", "search"):
+            monkeypatch.setattr(f"mfpde.lagrangian.{module}.RTOL_FLOOR", 1e-9)
+        monkeypatch.setattr("mfpde.lagrangian.search.ROUND_OFF", 0.0)
         with pytest.warns(mf.RunWarning, match="limit of the time integration, rtol = 1e-09"):
             exact = mf.characteristics(mf.problems.gaussian_bumps(), save=2, tolerance=1e-10, max_nodes=2000)
         assert exact.refinements[-1].size <= 365
@@ -569,8 +570,8 @@ class TestLimits:
                 raise nodes.OutOfTime
             return run(*arguments, **options)
 
-        monkeypatch.setattr("mfpde.lagrangian.characteristics.find_ancestors", lambda *arguments: None)
-        monkeypatch.setattr("mfpde.lagrangian.characteristics.integrate", late)
+        monkeypatch.setattr("mfpde.lagrangian.search.find_ancestors", lambda *arguments: None)
+        monkeypatch.setattr("mfpde.lagrangian.search.integrate", late)
         with pytest.warns(mf.RunWarning, match=r"time_limit = 3600 s; raise it"):
             part = mf.characteristics(mf.problems.gaussian_bumps(alpha=0.0), save=2, tolerance=1e-11, time_limit=3600)
         assert len(part.refinements) == 4

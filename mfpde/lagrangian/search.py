@@ -1,0 +1,264 @@
+"""How many nodes and how short steps do: runs that are refined until they stop changing."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mfpde.equation.measures.quadrature import Block
+from mfpde.lagrangian.ancestry import Places, nodes_of, of_a_density, worst
+from mfpde.lagrangian.assembly import engine_of
+from mfpde.lagrangian.lane import integrate
+from mfpde.lagrangian.node_flow import find_ancestors
+from mfpde.lagrangian.nodes import RTOL_FLOOR, Dynamics, OutOfTime, Run, Stepping
+from mfpde.support.arrays import Array
+from mfpde.support.session import progress_bar, shows_progress
+from mfpde.support.threads import one_blas_thread
+
+__all__ = ["ENERGY_FLOOR", "FEWEST", "GROWTH", "Change", "Refinement", "Search", "first_counts"]
+
+
+START = {1: 32, 2: 24, 3: 16, 4: 10}
+"""Nodes along each axis to begin with, by dimension."""
+LADDER = 1.4
+"""Factor of the number of nodes along every axis in a refinement of all axes and of time together."""
+BY_DIGIT = 4
+"""Nodes along each axis that such refinements begin with, for each digit of the tolerance."""
+FIRST_RTOL, FINER_RTOL = 0.25, 0.2
+"""The first tolerance of their steps, as a share of that of the result, and the factor of the next ones."""
+MOST_TOGETHER = 3000
+"""Nodes beyond which axes are refined one by one: one of them may need far more than the other."""
+FEWEST = 6
+"""Nodes along an axis that a first run has at least, however few are allowed."""
+GROWTH = 1.5
+"""Factor of the number of nodes along an axis in a refinement."""
+UNSEEN = 1e-2
+"""Share of the tolerance by which the velocity may be off: more nodes and shorter steps would not show it."""
+ROUND_OFF = 1e-11
+"""Changes below this that no longer fall are round-off, and no more nodes are tried."""
+NOTHING = 1e-13
+"""Nor are they where the last ones changed less than this, and mass beyond them is what is wrong."""
+ENERGY_FLOOR = 1e-3
+"""Energies below this fraction of the largest one are compared with that fraction."""
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """One run on the way to the result.
+
+    Attributes
+    ----------
+    refined : str
+        What is finer than in the run before: the name of an axis, ``"time"``, or ``"all"`` for all axes and time;
+        empty for the first.
+    nodes : tuple of int
+        Nodes along each axis.
+    size : int
+        Their number.
+    rtol : float
+        Tolerance of the time integration.
+    change : float
+        Relative change of the observables against the run before.
+    evaluations, steps : int
+        Evaluations of the velocity of all nodes, and steps.
+    seconds : float
+        Wall time.
+    """
+
+    refined: str
+    nodes: tuple[int, ...]
+    size: int
+    rtol: float
+    change: float
+    evaluations: int
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """How far two runs are apart."""
+
+    energy: Array
+    response: Array
+    relative: float
+
+    @staticmethod
+    def between(coarse: Run, fine: Run) -> Change:
+        """What the observables of one run are from those of another."""
+        energy = np.abs(fine.energy - coarse.energy)
+        scale = np.maximum(np.abs(fine.energy), ENERGY_FLOOR * np.abs(fine.energy).max())
+        response = np.abs(fine.moments - coarse.moments).max(axis=1, initial=0.0)
+        parts = [
+            float(np.divide(energy, scale, out=np.zeros_like(energy), where=scale > 0).max()),
+            float(response.max()) / (float(np.abs(fine.moments).max(initial=0.0)) or 1.0),
+            float(np.abs(fine.coordinates - coarse.coordinates).max() / max(1.0, fine.coordinates[:, -1].max())),
+        ]
+        return Change(energy, response, max(parts))
+
+
+def first_counts(nodes: int | Sequence[int] | None, d: int) -> tuple[int, ...]:
+    """Nodes along each of d axes to begin with: `nodes` where the caller says so, else as `START` has it."""
+    counts = START[d] if nodes is None else nodes
+    return (counts,) * d if isinstance(counts, (int, np.integer)) else tuple(counts)
+
+
+class Search:
+    """Refines a run, in time and along each axis, until it stops changing or a limit is reached."""
+
+    def __init__(
+        self, dynamics: Dynamics, times: Array, tolerance: float, max_nodes: int, time_limit: float | None,
+        progress: bool | None,
+    ) -> None:  # fmt: skip
+        self.dynamics, self.times, self.tolerance, self.max_nodes = dynamics, times, tolerance, max_nodes
+        self.time_limit = time_limit
+        self.accuracy = UNSEEN * tolerance
+        self.deadline = time.perf_counter() + (math.inf if time_limit is None else time_limit)
+        self.shown = shows_progress(progress)
+        self.places: Places | None = None
+        self._laid: tuple[tuple[int, ...], Places | None, tuple[Block, ...]] | None = None
+        self.done: list[Refinement] = []
+        self.limit = "tolerance"
+        """What ended the search."""
+        unknown = np.full(len(times), np.inf)
+        self.in_time = Change(unknown, unknown, math.inf)
+        self.by_axis = [Change(unknown, unknown, math.inf)] * dynamics.dimension
+        self.together: Change | None = None
+        """Of the last refinement of all axes and of time, where these made the result."""
+
+    @property
+    def unseen(self) -> float:
+        """Relative error that all runs have in common: that of the tables, where the last run has any."""
+        return min(self.accuracy, self.rtol) if self.best.engine.compiled else 0.0
+
+    def may_refine_together(self) -> bool:
+        """Whether all axes and time are refined at once: runs of the compiled program are so short that it pays."""
+        return self.accuracy >= RTOL_FLOOR and engine_of(self.dynamics, self.accuracy).compiled
+
+    def nodes_by_tolerance(self) -> int:
+        """Nodes along each axis that such refinements begin with."""
+        return math.ceil(BY_DIGIT * -math.log10(self.tolerance))
+
+    def size(self, counts: tuple[int, ...]) -> int:
+        """How many nodes a rule has; where that is far too many, about."""
+        if (product := math.prod(counts)) > 1000 * self.max_nodes:  # they are not even laid
+            return product
+        return sum(len(block.logs) for block in self.laid(counts))
+
+    def laid(self, counts: tuple[int, ...]) -> tuple[Block, ...]:
+        """Nodes, the last ones kept: their size is asked for before they are."""
+        if self._laid is None or self._laid[:2] != (counts, self.places):
+            self._laid = counts, self.places, self.dynamics.problem.mu_0.blocks(counts, self.places)
+        return self._laid[2]
+
+    def run(self, blocks: tuple[Block, ...], rtol: float) -> Run:
+        """One run, with a progress bar."""
+        nodes = nodes_of(blocks)
+        label = f"{self.dynamics.problem.name}, {len(nodes[1])} nodes"
+        with (
+            one_blas_thread(),
+            progress_bar(self.shown, label, 0.0, float(self.times[-1])) as show,
+        ):
+            stepping = Stepping(rtol, deadline=self.deadline, accuracy=self.accuracy, quick=True)
+            return integrate(self.dynamics, nodes, self.times, stepping, show=show if self.shown else None)
+
+    def note(self, what: str, counts: tuple[int, ...], run: Run, rtol: float, change: float) -> None:
+        """Make a run the best one, and write down how it came about."""
+        self.best, self.counts, self.rtol = run, counts, rtol
+        size = len(run.start)
+        self.done.append(Refinement(what, counts, size, rtol, change, run.evaluations, run.steps, run.seconds))
+
+    def refine(self, counts: tuple[int, ...], rtol: float, together: bool = False) -> None:
+        """All of it; what was found by the time limit stays.
+
+        With `together` all axes and time are refined at once as long as that will do.
+        """
+        try:
+            self.places = find_ancestors(self.dynamics, float(self.times[-1]), self.deadline, self.accuracy)
+            self.blocks = self.laid(counts)
+            if together and of_a_density(self.blocks):
+                if self._refine_together(counts):
+                    return
+                counts = self.counts
+            self._refine_time(counts, rtol)
+            self._refine_axes()
+        except OutOfTime:
+            if not self.done:
+                raise RuntimeError(
+                    f"time_limit = {self.time_limit:g} s was over before the first run of "
+                    f"{self.dynamics.problem.name!r} was; raise it, or begin with fewer nodes (nodes=)"
+                ) from None
+            self.limit = "clock"
+
+    def _refine_together(self, counts: tuple[int, ...]) -> bool:
+        """The error of nodes and of steps at once; False where axes are better refined one by one."""
+        finest, rtol = self.accuracy, FIRST_RTOL * self.tolerance
+        self.note("", counts, self.run(self.blocks, rtol), rtol, math.nan)
+        while True:
+            finer = tuple(math.ceil(LADDER * n) for n in self.counts)
+            if self.size(finer) > min(self.max_nodes, MOST_TOGETHER):
+                return False
+            trial, rtol = self.laid(finer), max(FINER_RTOL * rtol, finest)
+            before, run = self.best, self.run(trial, rtol)
+            last, change = self.together, Change.between(before, run)
+            self.together, self.blocks = change, trial
+            self.note("all", finer, run, rtol, change.relative)
+            blind = worst(self.blocks, run.weights).error
+            if change.relative + blind + self.unseen <= self.tolerance:
+                return True
+            if change.relative < NOTHING or (last and 0.5 * last.relative < change.relative < ROUND_OFF):
+                self.limit = "round-off"
+                return True
+
+    def _refine_time(self, counts: tuple[int, ...], rtol: float) -> None:
+        """The error in time, on the first nodes."""
+        self.together = None
+        coarse = min(32 * rtol, 1e-3)
+        self.note("", counts, self.run(self.blocks, coarse), coarse, math.nan)
+        while True:
+            before, run = self.best, self.run(self.blocks, rtol)
+            self.in_time = Change.between(before, run)
+            self.note("time", counts, run, rtol, self.in_time.relative)
+            if self.in_time.relative <= 0.5 * self.tolerance:
+                return
+            if rtol <= RTOL_FLOOR:
+                self.limit = "time"
+                return
+            rtol = max(0.1 * rtol, RTOL_FLOOR)
+
+    def _refine_axes(self) -> None:
+        """The error of the quadrature, one axis at a time, the worst first."""
+        names = [axis.name for axis in self.dynamics.problem.axes]
+        allowed = max(self.tolerance - self.in_time.relative, 0.5 * self.tolerance) - self.unseen
+        while True:
+            blind = worst(self.blocks, self.best.weights).by_axis
+            errors = [max(c.relative, b) for c, b in zip(self.by_axis, blind, strict=True)]
+            if sum(errors) <= allowed:
+                return
+            i = int(np.argmax(errors))
+            if self.by_axis[i].relative < NOTHING:
+                self.limit = "round-off"
+                return
+            # rules that bring their own nodes (cells of a mesh) may have more than were asked for
+            more = max(1.0, (len(self.best.start) / (len(self.blocks) * math.prod(self.counts))) ** (1 / len(names)))
+            finer = tuple(math.ceil(GROWTH * more * n) if j == i else n for j, n in enumerate(self.counts))
+            trial = self.dynamics.problem.mu_0.blocks(finer, self.places)
+            points = nodes_of(trial)[0]
+            if points.shape == self.best.start.shape and np.array_equal(points, self.best.start):
+                # atoms: there is nothing to refine
+                self.by_axis[i] = Change(np.zeros(len(self.times)), np.zeros(len(self.times)), 0.0)
+                continue
+            if len(points) > self.max_nodes:
+                self.limit = "nodes"
+                return
+            before, run = self.best, self.run(trial, self.rtol)
+            last, self.by_axis[i] = self.by_axis[i], Change.between(before, run)
+            self.blocks = trial
+            self.note(names[i], finer, run, self.rtol, self.by_axis[i].relative)
+            if 0.5 * last.relative < self.by_axis[i].relative < ROUND_OFF:
+                self.limit = "round-off"
+                return
