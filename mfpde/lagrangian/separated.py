@@ -26,7 +26,7 @@ POINTS = {1: (129, 513, 2049), 2: (25, 49, 97, 193)}
 """Chebyshev points along each axis of the meshes, by dimension."""
 MOST_RANK = 128
 """Functions of one coordinate, at most: with more, sums over them are no faster than what they stand for."""
-MOST_VALUES = 2**24
+MOST_VALUES = 2**22
 """Values on such a mesh, at most."""
 CUT = 0.1
 """Share of the accuracy below which singular values are left out: what they stand for is steeper than the rest."""
