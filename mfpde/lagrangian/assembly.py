@@ -98,12 +98,8 @@ def engine_of(dynamics: Dynamics, accuracy: float) -> Engine:
 
 
 def _made(dynamics: Dynamics, accuracy: float) -> Lane:
-    from mfpde.support.compiling import interpreted
-
     if dynamics.dimension > MOST_AXES:
         raise RoughError(f"there are {dynamics.dimension} axes")
-    if interpreted():
-        raise RoughError("nothing is compiled (NUMBA_DISABLE_JIT)")
     apart = RoughError("not tried")
     for finer in FINER:  # many functions that are each as good as this may be less so together
         lane = _of_blocks(dynamics, max(finer * accuracy, FINEST))
