@@ -23,9 +23,11 @@ __all__ = [
     "descent",
     "descent_at",
     "find_places",
+    "looks_elsewhere",
     "nodes_of",
     "of_a_density",
     "watch",
+    "watch_each",
     "worst",
 ]
 
@@ -54,16 +56,21 @@ def nodes_of(blocks: Sequence[Block]) -> tuple[Array, Array]:
 
 
 def _by_block(blocks: Sequence[Block], weights: Array) -> list[Array]:
+    """What is by nodes, shape (..., N), by blocks."""
+    if len(blocks) == 1:
+        return [weights]
     ends = np.cumsum([len(block.logs) for block in blocks])[:-1]
-    return np.split(weights, ends)
+    return np.split(weights, ends, axis=-1)
 
 
 def _layers(block: Block, weights: Array, axis: int) -> tuple[Array, Array]:
-    """Coordinates of a block's nodes along an axis, and the weight of each layer of nodes across it."""
+    """Ascending coordinates of a block's nodes along an axis, and the weights (..., n) of the layers across it."""
     assert block.shape is not None
-    others = tuple(j for j in range(len(block.shape)) if j != axis)
-    points = block.points[:, axis].reshape(block.shape)
-    return np.moveaxis(points, axis, 0).reshape(block.shape[axis], -1)[:, 0], weights.reshape(block.shape).sum(others)
+    others = tuple(j - len(block.shape) for j in range(len(block.shape)) if j != axis)
+    stride = math.prod(block.shape[axis + 1 :])
+    x = block.points[: stride * block.shape[axis] : stride, axis]
+    layers = weights.reshape(*weights.shape[:-1], *block.shape).sum(others) if others else weights
+    return x, layers
 
 
 def of_a_density(blocks: Sequence[Block]) -> bool:
@@ -164,6 +171,57 @@ def find_places(
     return places
 
 
+def looks_elsewhere(measure: RestrictedMeasure, blocks: Sequence[Block], points: Array, weights: Array) -> bool:
+    """Whether mass of some times may descend from where the nodes of the bulk are not, see `find_places`.
+
+    Parameters
+    ----------
+    measure : RestrictedMeasure
+    blocks : sequence of Block
+        Its nodes, without places.
+    points, weights : array, shapes (m, N, d) and (m, N)
+        Their nodes at some times.
+    """
+    total, d = weights.sum(axis=1), points.shape[2]
+    start, ends = nodes_of(blocks), np.cumsum([0, *(len(block.logs) for block in blocks)])
+    for k, block in enumerate(blocks):
+        if block.shape is None:
+            continue
+        part = slice(ends[k], ends[k + 1])
+        some = weights[:, part][weights[:, part].sum(axis=1) > WEIGHTLESS * total]
+        for i in range(d):
+            if block.shape[i] < 2 or measure.axes[i].periodic:
+                continue
+            x, beginning = _layers(block, np.exp(start[1][part]), i)
+            if _leaves(x, beginning, _layers(block, some, i)[1], block.cut[i]):
+                return True
+            if d == 1 and len(x) > 2 and _tears(x, points[:, part, 0], weights[:, part]):
+                return True
+    return False
+
+
+def _leaves(x: Array, beginning: Array, layers: Array, cut: tuple[bool, bool]) -> bool:
+    """Whether one of some layers of weights (m, n) is no longer where the first one is, or leans on an end."""
+    bulk, sums = _place(x, beginning), layers.sum(axis=1)
+    means = layers @ x / sums
+    spreads = np.sqrt(np.einsum("mn,mn->m", layers, (x - means[:, None]) ** 2) / sums)
+    at = np.clip(np.searchsorted(x, means), 1, len(x) - 1)
+    spreads = np.maximum(spreads, 0.5 * (x[at] - x[at - 1]))
+    if np.any(np.abs(means - bulk.mean) > 2.0 * np.minimum(spreads, bulk.spread)):
+        return True
+    if np.any(spreads < bulk.spread / 1.5):
+        return True
+    return any(bool(np.any(beyond > LEANING * sums)) for _, beyond in _beyond(x, layers, cut))
+
+
+def _tears(x: Array, points: Array, weights: Array) -> bool:
+    """Whether neighbours that carry mass end far apart, and were not so at the start."""
+    between = 0.5 * (weights[:, 1:] + weights[:, :-1]) / weights.sum(axis=1, keepdims=True)
+    apart = np.abs(np.diff(points, axis=1)) / max(float(np.ptp(points)), 1e-300)
+    at_first = np.diff(x) / float(x[-1] - x[0])
+    return bool(np.any((apart > TORN) & (apart > 2.0 * at_first) & (between * apart > TORN_MASS)))
+
+
 def _torn(start: Array, points: Array, weights: Array, before: Sequence[Place]) -> list[Place]:
     """Where neighbours that carry mass end far apart, and where they did so before nodes were put between them."""
     order = np.argsort(start)
@@ -222,24 +280,24 @@ def _place(x: Array, weights: Array) -> Place:
     return Place(mean, max(spread, 0.5 * float(order[i] - order[i - 1])))
 
 
-def _ends(x: Array, layer: Array, cut: tuple[bool, bool]) -> list[tuple[float, float]]:
-    """The ends of a rule at which the density goes on, with about what lies beyond.
+def _beyond(x: Array, layers: Array, cut: tuple[bool, bool]) -> list[tuple[float, Array]]:
+    """The ends of a rule at which the density goes on, with about what lies beyond, for layers of shape (..., n).
 
     That is the rest of a geometric series which the outermost two nodes begin; nodes farther out would be farther
     apart, and hold less.
     """
-    order = np.argsort(x)
     ends = []
-    for beyond, (last, before) in zip(cut, (order[:2], order[:-3:-1]), strict=True):
-        if beyond:
-            ratio = min(float(layer[last] / layer[before]), 0.99) if layer[before] > 0.0 else 0.99
-            ends.append((float(x[last]), float(layer[last]) * ratio / (1.0 - ratio)))
+    for cut_off, last, before in ((cut[0], 0, 1), (cut[1], -1, -2)):
+        if cut_off:
+            outermost, inner = layers[..., last], layers[..., before]
+            ratio = np.minimum(np.divide(outermost, inner, out=np.full_like(inner, 0.99), where=inner > 0.0), 0.99)
+            ends.append((float(x[last]), outermost * ratio / (1.0 - ratio)))
     return ends
 
 
 def _leaning(x: Array, layer: Array, cut: tuple[bool, bool], spread: float) -> list[Place]:
     """Places at the ends on which mass leans although the density goes on there."""
-    return [Place(end, spread) for end, beyond in _ends(x, layer, cut) if beyond > LEANING * layer.sum()]
+    return [Place(end, spread) for end, beyond in _beyond(x, layer, cut) if beyond > LEANING * layer.sum()]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -285,32 +343,45 @@ LOST = 100.0
 """By how much a relative error may be larger than the share of the mass beyond the nodes: sixty times in cases seen."""
 
 
-def watch(blocks: Sequence[Block], weights: Array) -> Watch:
-    """Look at what is beyond the outermost nodes, and at how many carry the mass."""
-    total = float(weights.sum())
-    beyond, fewest = 0.0, math.inf
-    errors = np.zeros(blocks[0].points.shape[1])
+def watch_each(blocks: Sequence[Block], weights: Array) -> list[Watch]:
+    """Look at what is beyond the outermost nodes, and at how many carry the mass, at each of some times.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+    weights : array, shape (m, N)
+    """
+    total = weights.sum(axis=1)
+    beyond, fewest = np.zeros(len(weights)), np.full(len(weights), math.inf)
+    errors = np.zeros((len(weights), blocks[0].points.shape[1]))
     for block, part in zip(blocks, _by_block(blocks, weights), strict=True):
-        share = float(part.sum()) / total
-        if block.shape is None or not share > WEIGHTLESS:
+        share = part.sum(axis=1) / total
+        if block.shape is None or not (share > WEIGHTLESS).any():
             continue
         for i, count in enumerate(block.shape):
             if count < 2:  # an atom
                 continue
-            x, layer = _layers(block, part, i)
-            layer = layer / total
-            lost = sum(tail for _, tail in _ends(x, layer, block.cut[i]))
-            effective = share**2 / float(layer @ layer)
-            beyond = max(beyond, lost)
-            errors[i] = max(errors[i], LOST * lost + 2.0 * share * math.exp(-_ALIASING * effective**2))
-            if share > 1e-3:
-                fewest = min(fewest, effective)
-    return Watch(beyond, fewest, tuple(errors.tolist()))
+            x, layers = _layers(block, part, i)
+            layers = layers / total[:, None]
+            lost = sum((tail for _, tail in _beyond(x, layers, block.cut[i])), np.zeros(len(weights)))
+            counts = share > WEIGHTLESS
+            squares = np.where(counts, np.einsum("mn,mn->m", layers, layers), 1.0)
+            effective = share**2 / squares
+            error = LOST * lost + 2.0 * share * np.exp(-_ALIASING * effective**2)
+            beyond = np.where(counts, np.maximum(beyond, lost), beyond)
+            errors[:, i] = np.where(counts, np.maximum(errors[:, i], error), errors[:, i])
+            fewest = np.where(share > 1e-3, np.minimum(fewest, effective), fewest)
+    return [Watch(*one) for one in zip(beyond.tolist(), fewest.tolist(), map(tuple, errors.tolist()), strict=True)]
+
+
+def watch(blocks: Sequence[Block], weights: Array) -> Watch:
+    """The same at one time: weights have shape (N,)."""
+    return watch_each(blocks, weights[None])[0]
 
 
 def worst(blocks: Sequence[Block], weights: Array) -> Watch:
     """The worst of some times: weights have shape (m, N)."""
-    each = [watch(blocks, now) for now in weights]
+    each = watch_each(blocks, weights)
     errors = np.max([one.by_axis for one in each], axis=0)
     return Watch(
         max(one.beyond for one in each), min(one.nodes for one in each), tuple(float(error) for error in errors)

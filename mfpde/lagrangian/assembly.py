@@ -5,26 +5,29 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mfpde.equation.energy.gradients import probe_points
 from mfpde.equation.energy.losses import HuberLoss, LogisticLoss
 from mfpde.equation.problem import Problem
+from mfpde.lagrangian.ancestry import nodes_of
 from mfpde.lagrangian.nodes import Dynamics, Engine
 from mfpde.lagrangian.separated import Block, blocks_of, products_of
 from mfpde.lagrangian.tables import RoughError, table_of
 from mfpde.support.arrays import Array
-from mfpde.support.interpreted import COUNT
+from mfpde.support.interpreted import FEW
 from mfpde.support.words import one_line
 
 if TYPE_CHECKING:
     from mfpde.lagrangian.compiled.motion import Motion
 
-T = TypeVar("T")
+T = TypeVar("T", bound=np.generic)
+Part = TypeVar("Part")
 
 __all__ = ["Lane", "engine_of", "from_tables", "lane_of"]
 
@@ -37,6 +40,8 @@ VALUES, ROUNDING = 10.0, 1e-11
 """How far potentials may be apart: so many times the accuracy, and so much for rounding."""
 SLOPES, SMALL = 1e-5, 1e-12
 """How much farther velocities may be apart, which is what a user's gradient is held to as well; and which are none."""
+CONSTANT, MOST_CONSTANT = {1: 24, 2: 16}, 1000
+"""Nodes along each axis at which the energy's constant is found, and how many of them at most."""
 FINER = (1.0, 0.1, 0.01)
 """Accuracies of the functions that are tried, as shares of that of the potential."""
 
@@ -56,6 +61,8 @@ class Lane:
     accuracy : float
     text : str
         What it is made of.
+    outputs : int
+        How many numbers a run's moments are.
     work : float
         Products of functions that an evaluation takes for a node.
     """
@@ -64,6 +71,7 @@ class Lane:
     packed: Array
     accuracy: float
     text: str
+    outputs: int
     work: float
 
 
@@ -102,7 +110,7 @@ def _made(dynamics: Dynamics, accuracy: float) -> Lane:
         raise RoughError(f"there are {dynamics.dimension} axes")
     apart = RoughError("not tried")
     for finer in FINER:  # many functions that are each as good as this may be less so together
-        lane = _of_blocks(dynamics, max(finer * accuracy, FINEST))
+        lane = _with_constant(dynamics, _of_blocks(dynamics, max(finer * accuracy, FINEST)))
         try:
             _check(dynamics, lane.motion, accuracy)
         except RoughError as error:
@@ -121,8 +129,20 @@ def _of_blocks(dynamics: Dynamics, accuracy: float) -> Lane:
     return _assembled(dynamics, energies, factors, metric, accuracy)
 
 
+def _with_constant(dynamics: Dynamics, lane: Lane) -> Lane:
+    """The same with the constant of its energy, which is that of the problem at the start of a run."""
+    points, logs = nodes_of(dynamics.problem.mu_0.blocks((CONSTANT[dynamics.dimension],) * dynamics.dimension))
+    points, weights = points[:MOST_CONSTANT], np.exp(logs[:MOST_CONSTANT])
+    weights /= weights.sum()
+    energy = dynamics.bound.energy(points, weights)
+    if not math.isfinite(energy):
+        raise RoughError("the energy at the start is not finite")
+    motion = lane.motion._replace(constant=energy - from_tables(lane.motion, points, weights)[2])
+    return replace(lane, motion=motion, packed=motion.packed())
+
+
 def _check(dynamics: Dynamics, motion: Motion, accuracy: float) -> None:
-    """Hold the potential of the tables, and the velocity, against those of the problem.
+    """Hold potential, velocity and energy of the tables against those of the problem.
 
     Derivatives of tables are those of the potential. A gradient of the user's may be that of something else, or not
     finite somewhere: Python asks it, and says so.
@@ -132,30 +152,26 @@ def _check(dynamics: Dynamics, motion: Motion, accuracy: float) -> None:
     near = max(VALUES * accuracy, ROUNDING)
     found = from_tables(motion, points, weights)
     wanted = dynamics.bound.potential(points, response), dynamics.velocity(points, response)
-    for here, there, apart, what in zip(found, wanted, (near, near + SLOPES), ("potential", "velocity"), strict=True):
+    for here, there, apart, what in zip(
+        found[:2], wanted, (near, near + SLOPES), ("potential", "velocity"), strict=True
+    ):
         size = max(float(np.abs(there).max()), SMALL)
         if not float(np.abs(here - there).max()) <= apart * size:
             raise RoughError(f"the {what} is not that of its tables: a gradient may be that of another function")
+    energy = dynamics.bound.energy(points, weights)
+    size = max(abs(energy), abs(motion.constant), float(np.abs(wanted[0]).max()), SMALL)
+    if not abs(found[2] - energy) <= near * size:
+        raise RoughError("the energy is not that of its tables: it may be that of another potential")
 
 
-def from_tables(motion: Motion, points: Array, weights: Array) -> tuple[Array, Array]:
-    """What the compiled program computes, in NumPy: the potential (n,) and the velocity (d, n) of weighted points.
+def from_tables(motion: Motion, points: Array, weights: Array) -> tuple[Array, Array, float]:
+    """What the compiled program computes, in NumPy: potential (n,), velocity (d, n), and energy of weighted points.
 
     The two have no code in common: it is what the program is tested against.
     """
-    values, slopes = [], []
-    for table, ends, column in zip(motion.tables, motion.ends, motion.columns, strict=True):
-        x = points[:, column] if column >= 0 else np.zeros(len(points))
-        length = (ends[1] - ends[0]) / len(table)
-        i = np.clip(((x - ends[0]) / length).astype(int), 0, len(table) - 1)
-        t = 2.0 * ((x - ends[0]) / length - i) - 1.0
-        powers = np.arange(table.shape[1])
-        values.append(np.einsum("nkr,nk->nr", table[i], t[:, None] ** powers))
-        steep = np.arange(1, table.shape[1]) * t[:, None] ** powers[:-1]
-        slopes.append(np.einsum("nkr,nk->nr", table[i, 1:], steep) * (2.0 / length))
-    outer, steep_outer = values[0][:, : motion.functions], slopes[0][:, : motion.functions]
-    moments = np.einsum("n,nk,nj->kj", weights, outer, values[1])
-    C = motion.given[0].copy()
+    (outer, steep_outer), (inner, steep_inner) = (_functions_of(motion, a, points) for a in range(2))
+    moments = np.einsum("n,nk,nj->kj", weights, outer, inner)
+    C, energy = motion.given[0].copy(), motion.constant + float(np.sum(motion.given[0] * moments))
     for block in motion.blocks:
         at = slice(block.first, block.last), slice(block.low, block.high)
         U = moments[at].ravel()
@@ -164,16 +180,41 @@ def from_tables(motion: Motion, points: Array, weights: Array) -> tuple[Array, A
             A = motion.matrices[block.matrix : block.matrix + block.outputs * U.size].reshape(-1, U.size)
         w, y = (values[block.start : block.start + len(A)] for values in (motion.weights, motion.targets))
         C[at] = (A.T @ _derivative(block.loss, A @ U, w, y, motion.delta)).reshape(C[at].shape)
+        energy += _loss(block.loss, A @ U, w, y, motion.delta)
     V, V_outer, V_inner = (
-        np.einsum("nk,kj,nj->n", p, C, q) for p, q in ((outer, values[1]), (steep_outer, values[1]), (outer, slopes[1]))
+        np.einsum("nk,kj,nj->n", p, C, q) for p, q in ((outer, inner), (steep_outer, inner), (outer, steep_inner))
     )
     velocity = np.zeros((points.shape[1], len(points)))
     for a, slope in enumerate((V_outer, V_inner)):
         if motion.columns[a] >= 0:
             which = motion.factors[a]
-            factor = np.einsum("nk,kj,nj->n", outer, motion.given[which], values[1]) if which else 1.0
+            factor = np.einsum("nk,kj,nj->n", outer, motion.given[which], inner) if which else 1.0
             velocity[motion.columns[a]] = -motion.metric[a] * factor * slope
-    return V, velocity
+    return V, velocity, energy
+
+
+def _functions_of(motion: Motion, a: int, points: Array) -> tuple[Array, Array]:
+    """Values and slopes, each (n, functions), of all functions of the outer (0) or inner (1) axis."""
+    table, ends, column = motion.tables[a], motion.ends[a], motion.columns[a]
+    x = points[:, column] if column >= 0 else np.zeros(len(points))
+    length = (ends[1] - ends[0]) / len(table)
+    i = np.clip(((x - ends[0]) / length).astype(int), 0, len(table) - 1)
+    t = 2.0 * ((x - ends[0]) / length - i) - 1.0
+    powers = np.arange(table.shape[1])
+    values = np.einsum("nkr,nk->nr", table[i], t[:, None] ** powers)
+    steep = np.arange(1, table.shape[1]) * t[:, None] ** powers[:-1]
+    return values, np.einsum("nkr,nk->nr", table[i, 1:], steep) * (2.0 / length)
+
+
+def _loss(loss: int, u: Array, w: Array, y: Array, delta: float) -> float:
+    from mfpde.lagrangian.compiled.motion import HUBER, LOGISTIC
+
+    if loss == LOGISTIC:
+        return float(np.sum(w * np.logaddexp(0.0, -y * u)))
+    if loss == HUBER:
+        r = np.abs(u - y)
+        return float(np.sum(w * np.where(r > delta, delta * (r - 0.5 * delta), 0.5 * r * r)))
+    return float(np.sum((0.5 * w * u - y) * u))
 
 
 def _derivative(loss: int, u: Array, w: Array, y: Array, delta: float) -> Array:
@@ -201,8 +242,7 @@ class _Assembly:
 
     def __init__(self, dynamics: Dynamics, blocks: list[Block]) -> None:
         self.dynamics, d = dynamics, dynamics.dimension
-        # those with moments first: of the outer functions only these have any
-        self.blocks = sorted(blocks, key=lambda block: block.outputs is None)
+        self.blocks = blocks
         self.sizes = [sum(block.ranks[i] for block in self.blocks) for i in range(d)]
         # vectors run along the inner axis
         self.order = (-1, 0) if d == 1 else (1, 0) if self.sizes[0] > self.sizes[1] else (0, 1)
@@ -214,19 +254,28 @@ class _Assembly:
 
     @cached_property
     def places(self) -> list[tuple[slice, slice]]:
-        """Where the functions of each block stand among those of the outer and the inner axis."""
+        """Where the functions of each block stand among those of the outer and the inner axis, there in full groups."""
         found, at = [], [0, 0]
-        for ranks in self.ranks:
-            found.append((slice(at[0], at[0] + ranks[0]), slice(at[1], at[1] + ranks[1])))
-            at = [at[a] + (0 if self.shared(a) else ranks[a]) for a in range(2)]
+        for outer, inner in self.ranks:
+            found.append((slice(at[0], at[0] + outer), slice(at[1], at[1] + inner)))
+            at = [at[0] + (0 if self.shared(0) else outer), at[1] + _filled(inner)]
         return found
 
     @cached_property
-    def functions(self) -> list[int]:
-        """How many functions there are of the outer and the inner axis."""
-        return [max(place[a].stop for place in self.places) for a in range(2)]
+    def widths(self) -> list[int]:
+        """How many functions there are in the tables of the outer and the inner axis, in full groups."""
+        return [_filled(max(place[a].stop for place in self.places)) for a in range(2)]
 
-    def turned(self, values: Array, block: Block) -> Array:
+    @cached_property
+    def used(self) -> NDArray[np.bool_]:
+        """Which products have coefficients that matter."""
+        used = np.zeros(self.widths, dtype=bool)
+        for block, place, ranks in zip(self.blocks, self.places, self.ranks, strict=True):
+            own = np.ones(block.ranks, dtype=bool) if block.used is None else block.used
+            used[place] |= self.turned(own.ravel(), block).reshape(ranks)
+        return used
+
+    def turned(self, values: NDArray[T], block: Block) -> NDArray[T]:
         """What is by the products of a block's functions, outer ones first; shape (..., products)."""
         if self.order != (1, 0):
             return values
@@ -234,9 +283,9 @@ class _Assembly:
             values.shape
         )
 
-    def given(self, factors: list[Block], width: int) -> Array:
+    def given(self, factors: list[Block]) -> Array:
         """The coefficients that are given: of V, and of each factor of the velocity."""
-        result = np.zeros((1 + len(factors), self.functions[0], width))
+        result = np.zeros((1 + len(factors), *self.widths))
         for block, place, ranks in zip(self.blocks, self.places, self.ranks, strict=True):
             i = 1 + factors.index(block) if block in factors else 0
             result[i][place] = self.turned(block.coefficients.ravel(), block).reshape(ranks)
@@ -281,44 +330,47 @@ def _assembled(
 
     assembly = _Assembly(dynamics, [*energies, *factors.values()])
     order = assembly.order
-    tables = [_table(dynamics, assembly.blocks, axis, accuracy) for axis in order]
+    tables = [_table(assembly, a, accuracy) for a in range(2)]
     axes = [dynamics.problem.axes[axis] if axis >= 0 else None for axis in order]
-    with_moments = [
-        place[0].stop
-        for place, block in zip(assembly.places, assembly.blocks, strict=True)
-        if block.outputs is not None
-    ]
     which = {i: 1 + k for k, i in enumerate(factors)}
     motion = Motion(
         tables=(tables[0], tables[1]),
         ends=_two([(axis.lower, axis.upper) if axis else (0.0, 1.0) for axis in axes]),
         periodic=_two([axis is not None and axis.periodic for axis in axes]),
         columns=order,
-        functions=assembly.functions[0],
-        with_moments=max(with_moments, default=0),
-        given=assembly.given(list(factors.values()), tables[1].shape[2]),
+        used=assembly.used,
+        given=assembly.given(list(factors.values())),
         factors=_two([which.get(axis, 0) for axis in order]),
         metric=_two([metric[axis] if axis >= 0 else 0.0 for axis in order]),
+        constant=0.0,
         reacts=dynamics.reacts,
         balanced=dynamics.balanced,
         **assembly.computed(),
     )
     pairs = zip(assembly.sizes, dynamics.problem.axes, strict=True)
     text = " x ".join(f"{size} functions of {axis.name}" for size, axis in pairs)
-    work = float(math.prod(assembly.functions) + sum(assembly.functions))
-    return Lane(motion, motion.packed(), accuracy, text, work)
+    work = float(np.count_nonzero(motion.used) + sum(assembly.widths))
+    return Lane(motion, motion.packed(), accuracy, text, motion.outputs, work)
 
 
-def _two(values: Sequence[T]) -> tuple[T, T]:
+def _two(values: Sequence[Part]) -> tuple[Part, Part]:
     first, second = values
     return first, second
 
 
-def _table(dynamics: Dynamics, blocks: list[Block], axis: int, accuracy: float) -> Array:
-    """The tables of all functions of an axis, side by side; for none (-1) the number 1."""
+def _filled(count: int) -> int:
+    """So many functions in full groups."""
+    return -(-count // FEW) * FEW
+
+
+def _table(assembly: _Assembly, a: int, accuracy: float) -> Array:
+    """The table of all functions of the outer (0) or inner (1) axis; of no axis the number 1."""
+    blocks, axis = assembly.blocks, assembly.order[a]
+    table = np.zeros((1, 1, assembly.widths[a]))
     if axis < 0:
-        return _padded(np.ones((1, 1, 1)))
-    ends = dynamics.problem.axes[axis]
+        table[:, :, 0] = 1.0
+        return table
+    ends = assembly.dynamics.problem.axes[axis]
     probes = np.linspace(ends.lower, ends.upper, 257)
     largest = [np.abs(block.bases[axis](probes)).max(axis=1) for block in blocks]
     scales = [float(each.max()) or 1.0 for each in largest]
@@ -332,10 +384,8 @@ def _table(dynamics: Dynamics, blocks: list[Block], axis: int, accuracy: float) 
     def values(x: Array) -> Array:
         return np.concatenate([block.bases[axis](x) / scale for block, scale in zip(blocks, scales, strict=True)])
 
-    table = table_of(values, ends.lower, ends.upper, accuracy, matter)
-    return _padded(table * np.repeat(scales, [block.ranks[axis] for block in blocks]))
-
-
-def _padded(table: Array) -> Array:
-    """A table with functions that are 0 at its end, so that all are full vectors."""
-    return np.ascontiguousarray(np.pad(table, ((0, 0), (0, 0), (0, -table.shape[2] % COUNT))))
+    found = table_of(values, ends.lower, ends.upper, accuracy, matter)
+    table = np.zeros((*found.shape[:2], assembly.widths[a]))
+    columns = np.concatenate([np.arange(place[a].start, place[a].stop) for place in assembly.places])
+    table[:, :, columns] = found * np.repeat(scales, [block.ranks[axis] for block in blocks])
+    return table

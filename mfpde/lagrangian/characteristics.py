@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from mfpde.equation.measures.particles import Particles
 from mfpde.equation.problem import Problem
 from mfpde.equation.trajectory import integral, integrand
-from mfpde.lagrangian.ancestry import Watch, ancestral_mass, descent, nodes_of, of_a_density, watch
+from mfpde.lagrangian.ancestry import Watch, ancestral_mass, descent, nodes_of, of_a_density, watch_each
 from mfpde.lagrangian.lane import integrate
 from mfpde.lagrangian.nodes import (
     RTOL_FLOOR,
@@ -32,7 +32,7 @@ from mfpde.lagrangian.nodes import (
     method,
     pieces,
 )
-from mfpde.lagrangian.search import ENERGY_FLOOR, FEWEST, GROWTH, Refinement, Search, first_counts
+from mfpde.lagrangian.search import ENERGY_FLOOR, FEWEST, GROWTH, Change, Refinement, Search, first_counts
 from mfpde.support.arguments import COUNT, COUNTS, FLAG, NONE, NUMBER, POSITIVE, numbers, one_of, require
 from mfpde.support.arrays import Array
 from mfpde.support.saves import same_time, save_index, save_times, within_run
@@ -59,16 +59,14 @@ class Characteristics:
         Their weights; the sum is the mass.
     energy : array, shape (m,)
         ``E[mu]``.
-    response : array, shape (m, r)
-        ``u = int Phi dmu`` at the save times, in the energy's coordinates; ``r`` is 0 where it has none.
     error_estimate : float
         The sum of the relative changes of the observables when the nodes along each axis, and the tolerance in time,
         were last refined, or of their change when all of these were; and of the error of the tables of a compiled run.
         Observables are the energy, the response, the mass and the first two moments of the coordinates, at all save
         times; relative means: to the largest response, to the length of the axis, to ``E(t)`` or a thousandth of the
         largest energy.
-    energy_error, response_error : array, shape (m,)
-        The same as absolute changes of the energy and of the response (maximum norm) at each save time.
+    energy_error : array, shape (m,)
+        The same as absolute changes of the energy at each save time.
     converged : bool
         Whether `error_estimate` is within the tolerance asked for.
     refinements : tuple of Refinement
@@ -96,10 +94,8 @@ class Characteristics:
     points: Array
     weights: Array
     energy: Array
-    response: Array
     error_estimate: float
     energy_error: Array
-    response_error: Array
     converged: bool
     refinements: tuple[Refinement, ...]
     drift: float
@@ -108,7 +104,29 @@ class Characteristics:
     engine: Engine
     _dynamics: Dynamics = field(repr=False)
     _start: tuple[Array, Array] = field(repr=False)
+    _changes: tuple[Change, ...] = field(repr=False)
+    _blind: Array = field(repr=False)
     _smooth: bool = field(repr=False, default=True)
+
+    def _responses(self, points: Array, weights: Array) -> Array:
+        bound = self._dynamics.bound
+        return np.stack([bound.response(x, w)[: bound.response_size] for x, w in zip(points, weights, strict=True)])
+
+    @cached_property
+    def response(self) -> Array:
+        """``u = int Phi dmu`` at the save times, shape (m, r), in the energy's coordinates; r is 0 where there is none."""
+        return self._responses(self.points, self.weights)
+
+    @cached_property
+    def response_error(self) -> Array:
+        """The error of the response (maximum norm) at each save time, shape (m,), found as `energy_error` is."""
+        error = self._blind * float(np.abs(self.response).max(initial=0.0))
+        for change in self._changes:
+            if change.runs is None:
+                return np.full(len(self.times), math.inf)
+            coarse, fine = (self._responses(run.points, run.weights) for run in change.runs)
+            error = error + np.abs(fine - coarse).max(axis=1, initial=0.0)
+        return np.asarray(error)
 
     @property
     def energy_without_entropy(self) -> Array:
@@ -458,21 +476,18 @@ def characteristics(
 def _result(search: Search) -> Characteristics:
     """The best run, and what is known of its error."""
     best, changes = search.best, [search.together] if search.together else [search.in_time, *search.by_axis]
-    watched = [watch(search.blocks, weights) for weights in best.weights]
-    blind = np.array([one.error for one in watched]) + search.unseen
+    watched = watch_each(search.blocks, best.weights)
+    blind = np.array([one.error for one in watched]) + max(search.unseen, _off(search))
     estimate = sum(change.relative for change in changes) + float(blind.max())
     size = np.maximum(np.abs(best.energy), ENERGY_FLOOR * np.abs(best.energy).max())
-    response = np.abs(best.moments).max(initial=0.0)
     return Characteristics(
         problem=search.dynamics.problem,
         times=search.times,
         points=best.points,
         weights=best.weights,
         energy=best.energy,
-        response=best.moments,
         error_estimate=estimate,
         energy_error=np.sum([change.energy for change in changes], axis=0) + blind * size,
-        response_error=np.sum([change.response for change in changes], axis=0) + blind * response,
         converged=estimate <= search.tolerance,
         refinements=tuple(search.done),
         drift=best.drift,
@@ -481,8 +496,20 @@ def _result(search: Search) -> Characteristics:
         engine=best.engine,
         _dynamics=search.dynamics,
         _start=nodes_of(search.blocks),
+        _changes=tuple(changes),
+        _blind=blind,
         _smooth=of_a_density(search.blocks),
     )
+
+
+def _off(search: Search) -> float:
+    """How far the last energy of a compiled run is from that of its nodes: what tables leave out."""
+    best = search.best
+    if not best.engine.compiled:
+        return 0.0
+    energy = search.dynamics.bound.energy(best.points[-1], best.weights[-1])
+    size = max(abs(energy), ENERGY_FLOOR * float(np.abs(best.energy).max()))
+    return abs(energy - float(best.energy[-1])) / size if size > 0.0 else 0.0
 
 
 def _complaint(search: Search, result: Characteristics) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import enum
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +39,7 @@ FIRST_SLICE = 2e6
 """Work, in products of functions, of the first call, before it is known how long that takes."""
 MARGIN = 0.5
 """By how much of its length the table of f(V) is longer, on both sides, than the values that are known to be needed."""
+_NO_RATE = np.zeros(5)
 WIDENINGS = 40
 """How often a table of f(V) may be made anew."""
 
@@ -112,6 +114,15 @@ def tableau_of(stepping: Stepping) -> Tableau:
     return tableau(5 if stepping.other or (stepping.quick and stepping.rtol > FIFTH) else 8)
 
 
+class _Interval(NamedTuple):
+    """Clock values between which the birth-death rate may be asked for, its table, and parts that end at save times."""
+
+    low: float
+    high: float
+    alpha: Array
+    parts: list[tuple[float, float]]
+
+
 class LaneRun:
     """One run by the program: what it is told, and what Python does between its calls."""
 
@@ -119,28 +130,56 @@ class LaneRun:
         self, lane: Lane, dynamics: Dynamics, nodes: tuple[Array, Array], times: Array, stepping: Stepping,
         show: Callable[[float, float], None] | None,
     ) -> None:  # fmt: skip
+        # nothing is compiled, and no compiler loaded, before there is a run
+        from mfpde.lagrangian.compiled import stepping as program
         from mfpde.lagrangian.compiled.motion import room
 
+        self.program: Any = program
         self.began = time.perf_counter()
         self.lane, self.dynamics, self.times, self.stepping, self.show = lane, dynamics, times, stepping, show
-        self.flow = Flow(dynamics, *nodes, float(times[-1]))
-        self.clocks = np.array([dynamics.clock(t) for t in times])
+        self.start, self.log_mass = nodes
+        self.n, self.d = self.start.shape
+        self.clocks = dynamics.clocks(times)
         self.end = float(self.clocks[-1])
-        self.y = self.flow.initial()
-        self.states = np.empty((len(times), self.y.size))
-        self.states[0] = self.y
+        self.states = np.zeros((len(times), self.n * (self.d + 1 if dynamics.reacts else self.d)))
+        self.states[0, : self.n * self.d] = self.start.T.ravel()
+        self.y = self.states[0].copy()
         method = tableau_of(stepping)
-        self.method = method.packed()
-        self.clock, self.counts = np.zeros(len(Clock)), np.zeros(len(Counts), dtype=np.int64)
-        longest = self.end * stepping.rtol**0.2 / FEWEST_STEPS if stepping.other else math.inf
-        for entry, value in ((Clock.ERROR, 1.0), (Clock.LONGEST, longest), (Clock.RTOL, stepping.rtol)):
-            self.clock[entry] = value
-        self.clock[Clock.LIGHT] = LIGHT
-        self.counts[Counts.SAVED] = 1
-        self.space = np.empty(room(lane.motion, self.flow.n, self.y.size, len(method.C)))
-        self.alpha, self.widened = np.empty(0), 0
+        self.method = method.packed
+        self.clock, self.counts = np.empty(len(Clock)), np.empty(len(Counts), dtype=np.int64)
+        self.space = np.zeros(room(lane.motion, self.n, self.y.size, len(method.C)))
+        self.which = np.empty(len(times), dtype=bool)
+        self.which[:] = stepping.judged
+        self.weights, self.found = np.empty((len(times), self.n)), np.zeros((len(times), 2 + lane.outputs))
+        self.intervals, self.widened = list(self._intervals()), 0
         self.rate = self._first_rate()
-        self.allowed = max(1, int(FIRST_SLICE / (lane.work * self.flow.n + 2 * lane.motion.matrices.size)))
+        self.allowed = max(1, int(FIRST_SLICE / (lane.work * self.n + 2 * lane.motion.matrices.size)))
+        self.begin()
+
+    def begin(self) -> None:
+        """Go to the start, where the run was made or completed."""
+        rtol = self.stepping.rtol
+        self.y[:] = self.states[0]
+        self.clock[:] = 0.0
+        self.clock[Clock.ERROR], self.clock[Clock.RTOL], self.clock[Clock.LIGHT] = 1.0, rtol, LIGHT
+        self.clock[Clock.LONGEST] = self.end * rtol**0.2 / FEWEST_STEPS if self.stepping.other else math.inf
+        self.counts[:] = 0
+        self.counts[Counts.SAVED] = 1
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The same in Python."""
+        return Flow(self.dynamics, self.start, self.log_mass, float(self.times[-1]))
+
+    def _intervals(self) -> Iterator[_Interval]:
+        """Where the birth-death rate is smooth, and in which parts the run goes there."""
+        # as in Python: between its steps the method of fifth order is not as accurate as its tolerance says
+        landings = [0.0, *(self.clocks.tolist() if self.stepping.other else [self.end])]
+        breaks = self.dynamics.breaks(float(self.times[-1]))
+        ends = distinct_times([*landings, *breaks], landings) if breaks or self.stepping.other else landings
+        for low, high in pairwise([0.0, *(b for b in breaks if 0.0 < b < self.end), self.end]):
+            hair, parts = 1e-13 * (high - low), [(a, b) for a, b in pairwise(ends) if low <= a and b <= high]
+            yield _Interval(low + hair, high - hair, self._alpha(low, high), parts)
 
     def complete(self) -> Run:
         """All of it.
@@ -148,48 +187,74 @@ class LaneRun:
         Raises
         ------
         RoughError
-            If a table of the birth-death rate or of f is not to be had, or the steps fell below round-off.
+            If a table of the birth-death rate or of f is not to be had, the steps fell below round-off, or an energy
+            is not finite.
         """
-        # as in Python: between its steps the method of fifth order is not as accurate as its tolerance says
-        landings = [0.0, *(self.clocks.tolist() if self.stepping.other else [self.end])]
-        breaks = self.dynamics.breaks(self.flow.t_end)
-        ends = distinct_times([*landings, *breaks], landings)
-        knots = [0.0, *(b for b in breaks if 0.0 < b < self.end), self.end]
-        for low, high in pairwise(knots):
-            self.alpha = self._alpha(low, high)
-            hair = 1e-13 * (high - low)
-            self.clock[Clock.LOW], self.clock[Clock.HIGH] = low + hair, high - hair
+        self.go()
+        return self._run()
+
+    def go(self) -> Array:
+        """Move the nodes, and judge where they are; the energies at the times that are judged."""
+        for interval in self.intervals:
+            self.alpha = interval.alpha
+            self.clock[Clock.LOW], self.clock[Clock.HIGH] = interval.low, interval.high
             self.counts[Counts.KNOWN] = 0
-            for a, b in pairwise(ends):
-                if low <= a and b <= high:
-                    self.clock[Clock.NOW], self.clock[Clock.END] = a, b
-                    self._go_on()
-        self.flow.evaluations = int(self.counts[Counts.EVALUATIONS])
-        engine = Engine(True, self.lane.text)
-        steps, judged = int(self.counts[Counts.STEPS]), self.stepping.judged
-        return python.run_of(self.flow, self.times, self.states, steps, self.began, engine, judged)
+            for a, b in interval.parts:
+                self.clock[Clock.NOW], self.clock[Clock.END] = a, b
+                self._go_on()
+        self.program.judged(
+            self.lane.packed, self.log_mass, self.states, self.which, self.weights, self.found, self.space
+        )
+        energy: Array = self.found[self.which, 0]
+        if not np.isfinite(energy).all():
+            raise RoughError("the energy is not finite")
+        return energy
+
+    def _run(self) -> Run:
+        """What the states at the save times are."""
+        n, d, m, which, dynamics = self.n, self.d, len(self.times), self.which, self.dynamics
+        rows = self.states[:, : n * d].reshape(m, d, n).swapaxes(0, 1).reshape(d, m * n)
+        points = np.ascontiguousarray(dynamics.place(rows)).reshape(m, n, d)
+        found, kept = self.found[which], which if which.any() else slice(None)
+        coordinates = np.empty((0, 0))
+        if len(found):
+            coordinates = python.coordinates_of(dynamics, points[kept], self.weights[kept])
+        conserved = dynamics.reacts and dynamics.balanced
+        return Run(
+            start=self.start,
+            points=points[kept],
+            weights=self.weights[kept],
+            energy=found[:, 0],
+            moments=found[:, 2:],
+            coordinates=coordinates,
+            evaluations=int(self.counts[Counts.EVALUATIONS]),
+            steps=int(self.counts[Counts.STEPS]),
+            seconds=time.perf_counter() - self.began,
+            drift=float(np.abs(self.found[:, 1] - 1.0).max()) if conserved else 0.0,
+            engine=Engine(True, self.lane.text),
+            looked=(points, self.weights),
+        )
 
     def _go_on(self) -> None:
         """To the end of an interval."""
-        from mfpde.lagrangian.compiled.stepping import ARRIVED, BEYOND, FAILED
-
-        status = -1
-        while status != ARRIVED:
-            start, before = time.perf_counter(), int(self.counts[Counts.EVALUATIONS])
+        counts, before, start = self.counts, int(self.counts[Counts.EVALUATIONS]), time.perf_counter()
+        while True:
             status = self.call(self.allowed)
-            if status == FAILED:
+            if status == self.program.FAILED:
                 raise RoughError("the compiled steps fell below round-off")
-            if status == BEYOND:
+            if status == self.program.BEYOND:
                 self.rate = self._wider_rate(float(self.clock[Clock.BEYOND]))
-            self._between(time.perf_counter() - start, int(self.counts[Counts.EVALUATIONS]) - before)
+            now, after = time.perf_counter(), int(counts[Counts.EVALUATIONS])
+            self._between(now - start, after - before)
+            if status == self.program.ARRIVED:
+                return
+            start, before = now, after
 
     def call(self, allowed: int) -> int:
         """Call the program; what ended the call, see `mfpde.lagrangian.compiled.stepping`."""
-        from mfpde.lagrangian.compiled.stepping import advance
-
         return int(
-            advance(
-                self.lane.packed, self.rate, self.alpha, self.method, self.y, self.flow.log_mass, self.clock,
+            self.program.advance(
+                self.lane.packed, self.rate, self.alpha, self.method, self.y, self.log_mass, self.clock,
                 self.counts, self.clocks, self.states, self.space, allowed,
             )
         )  # fmt: skip
@@ -206,14 +271,14 @@ class LaneRun:
             raise RuntimeError(python.singular(dynamics, place, weights, steps, f"{now:g} of {self.end:g}"))
         if self.show is not None:
             place, weights, _ = self.flow.unpack(self.y)
-            self.show(now / self.end * self.flow.t_end, dynamics.bound.energy(place, weights))
+            self.show(now / self.end * float(self.times[-1]), dynamics.bound.energy(place, weights))
 
     def _alpha(self, low: float, high: float) -> Array:
         """The birth-death rate between two clock values, as a table."""
         dynamics, alpha = self.dynamics, self.dynamics.problem.alpha
         if isinstance(alpha, Constant):
             return np.array([1.0, 1.0, low, high, alpha(0.0)])
-        hair, t_end = 1e-13 * (high - low), self.flow.t_end
+        hair, t_end = 1e-13 * (high - low), float(self.times[-1])
 
         def values(S: Array) -> Array:
             at = np.clip(S, low + hair, high - hair)
@@ -225,7 +290,7 @@ class LaneRun:
         """A table of f(V) for the V of the start; without pieces where there is no f."""
         dynamics = self.dynamics
         if dynamics.problem.rate is None or not dynamics.reacts:
-            return np.zeros(5)
+            return _NO_RATE
         place, weights, _ = self.flow.unpack(self.y)
         V = dynamics.bound.potential(place, dynamics.bound.response(place, weights))
         return self._rate(float(V.min()), float(V.max()))

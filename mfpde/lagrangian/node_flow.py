@@ -17,7 +17,7 @@ from mfpde.support.arrays import Array
 from mfpde.support.saves import distinct_times, nearest
 from mfpde.support.threads import one_blas_thread
 
-__all__ = ["NodeFlow", "find_ancestors"]
+__all__ = ["SCOUT_TIMES", "NodeFlow", "find_ancestors"]
 
 SCOUT = {1: 32, 2: 14, 3: 8, 4: 6}
 """Nodes along each axis of the coarse runs that look where the mass comes from."""

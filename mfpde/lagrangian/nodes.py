@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mfpde.equation.energy.capabilities import require_capability
 from mfpde.equation.finite import NotFiniteError, check_finite, place_of, response_culprit
@@ -32,6 +33,7 @@ __all__ = [
     "Run",
     "STENCIL_STEP",
     "Stepping",
+    "coordinates_of",
     "density_back",
     "integrate",
     "leeway",
@@ -168,6 +170,13 @@ class Dynamics:
         """``S(t) = int_0^t s``."""
         return self.problem.schedule.integral(0.0, t)
 
+    def clocks(self, times: Array) -> Array:
+        """`clock` of several times."""
+        schedule = self.problem.schedule
+        if isinstance(schedule, Constant):
+            return np.asarray(times * schedule(0.0))
+        return np.array([self.clock(t) for t in times.tolist()])
+
     def time(self, S: float) -> float:
         """The first time at which the clock shows `S`."""
         schedule, until = self.problem.schedule, self.problem.t_end
@@ -191,7 +200,9 @@ class Dynamics:
     def breaks(self, t_end: float) -> list[float]:
         """Clock values inside the run at which the right-hand side is not smooth."""
         alpha = self.problem.alpha
-        knots = alpha.times if isinstance(alpha, PiecewiseLinear) else ()
+        if not isinstance(alpha, PiecewiseLinear):
+            return []
+        knots = alpha.times
         return [self.clock(t) for t in distinct_times(knots, (0.0, t_end)) if 0.0 < t < t_end]
 
 
@@ -281,6 +292,7 @@ class Run:
     seconds: float
     drift: float
     engine: Engine
+    looked: tuple[Array, Array]  # points and weights at all times, judged or not
 
 
 def method(
@@ -371,8 +383,8 @@ class Stepping:
     quick : bool
         A compiled run may take the method of fifth order, with its dense output, where the tolerance is so large that
         it takes fewer evaluations.
-    judged : bool
-        Whether energies and moments are asked for, and not only where the nodes are.
+    judged : bool or array of bool
+        Whether energies and moments are asked for, and not only where the nodes are; or at which of the times.
     """
 
     rtol: float
@@ -381,7 +393,7 @@ class Stepping:
     most_steps: int = MOST_STEPS
     accuracy: float | None = None
     quick: bool = False
-    judged: bool = True
+    judged: bool | NDArray[np.bool_] = True
 
 
 class Flow:
@@ -534,16 +546,23 @@ def singular(dynamics: Dynamics, place: Array, weights: Array, steps: int, clock
 
 
 def run_of(
-    flow: Flow, times: Array, states: Array, steps: int, began: float, engine: Engine, judged: bool = True
-) -> Run:
+    flow: Flow, times: Array, states: Array, steps: int, began: float, engine: Engine,
+    judged: bool | NDArray[np.bool_] = True,
+) -> Run:  # fmt: skip
     """The measures at the save times, with their energies and moments where these are asked for."""
     finals = [flow.unpack(state) for state in states]
-    nothing = np.full(len(times), np.nan), np.empty((len(times), 0)), np.empty((len(times), 0))
-    energy, moments, coordinates = _judged(flow.dynamics, times, finals) if judged else nothing
+    points = np.stack([np.ascontiguousarray(place) for place, _, _ in finals])
+    weights = np.stack([w for _, w, _ in finals])
+    which = np.flatnonzero(np.broadcast_to(judged, len(times)))
+    nothing = np.empty(0), np.empty((0, 0)), np.empty((0, 0))
+    energy, moments, coordinates = (
+        _judged(flow.dynamics, times[which], points[which], weights[which]) if len(which) else nothing
+    )
+    kept = which if len(which) else slice(None)
     return Run(
         start=flow.start,
-        points=np.stack([np.ascontiguousarray(place) for place, _, _ in finals]),
-        weights=np.stack([weights for _, weights, _ in finals]),
+        points=points[kept],
+        weights=weights[kept],
         energy=energy,
         moments=moments,
         coordinates=coordinates,
@@ -552,28 +571,36 @@ def run_of(
         seconds=time.perf_counter() - began,
         drift=max(abs(total - 1.0) for _, _, total in finals),
         engine=engine,
+        looked=(points, weights),
     )
 
 
-def _judged(
-    dynamics: Dynamics, times: Array, finals: Sequence[tuple[Array, Array, float]]
-) -> tuple[Array, Array, Array]:
+def _judged(dynamics: Dynamics, times: Array, points: Array, weights: Array) -> tuple[Array, Array, Array]:
     """Energies (m,), moments (m, r), and first and second moments of the coordinates, of measures at save times."""
     bound = dynamics.bound
-    responses = [bound.response(place, weights) for place, weights, _ in finals]
-    energy = [bound.energy(place, w, u) for (place, w, _), u in zip(finals, responses, strict=True)]
+    measures = list(zip(points, weights, strict=True))
+    responses = [bound.response(place, w) for place, w in measures]
+    energy = [bound.energy(place, w, u) for (place, w), u in zip(measures, responses, strict=True)]
     if not np.isfinite(energy).all():
         i = int(np.argmin(np.isfinite(energy)))
-        place = finals[i][0]
+        place = points[i]
         dynamics.finite(bound.potential(place, responses[i]), place, responses[i], f"at t = {times[i]:g} V")
         remedy = "look at its loss" if bound.lyapunov else "give a number: the nodes are judged by it, too"
         raise FloatingPointError(f"the energy is {energy[i]:g} at t = {times[i]:g}; {remedy}")
+    moments = np.stack([u[: bound.response_size] for u in responses])
+    return np.array(energy), moments, coordinates_of(dynamics, points, weights)
+
+
+def coordinates_of(dynamics: Dynamics, points: Array, weights: Array) -> Array:
+    """First and second moments of coordinates (m, N, d) in lengths of the axes, and the mass: shape (m, 2 d + 1).
+
+    Coordinates on a circle have none.
+    """
     wall = ~dynamics.periodic
-    moments = []
-    for place, w, _ in finals:
-        scaled = place[:, wall] / dynamics.length[wall]
-        moments.append(np.concatenate([w @ scaled, w @ scaled**2, [w.sum()]]))
-    return np.array(energy), np.stack([u[: bound.response_size] for u in responses]), np.stack(moments)
+    scaled = points[:, :, wall] / dynamics.length[wall]
+    first = np.einsum("mn,mnd->md", weights, scaled)
+    second = np.einsum("mn,mnd->md", weights, scaled * scaled)
+    return np.concatenate([first, second, weights.sum(axis=1, keepdims=True)], axis=1)
 
 
 def pieces(dynamics: Dynamics, t_end: float, a: float, b: float) -> list[tuple[float, float]]:

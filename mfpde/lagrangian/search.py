@@ -6,14 +6,16 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mfpde.equation.measures.quadrature import Block
-from mfpde.lagrangian.ancestry import Places, nodes_of, of_a_density, worst
+from mfpde.lagrangian.ancestry import Places, looks_elsewhere, nodes_of, of_a_density, worst
 from mfpde.lagrangian.assembly import engine_of
 from mfpde.lagrangian.lane import integrate
-from mfpde.lagrangian.node_flow import find_ancestors
+from mfpde.lagrangian.node_flow import SCOUT_TIMES, find_ancestors
 from mfpde.lagrangian.nodes import RTOL_FLOOR, Dynamics, OutOfTime, Run, Stepping
 from mfpde.support.arrays import Array
 from mfpde.support.session import progress_bar, shows_progress
@@ -26,7 +28,7 @@ START = {1: 32, 2: 24, 3: 16, 4: 10}
 """Nodes along each axis to begin with, by dimension."""
 LADDER = 1.4
 """Factor of the number of nodes along every axis in a refinement of all axes and of time together."""
-BY_DIGIT = 4
+BY_DIGIT = 4.25
 """Nodes along each axis that such refinements begin with, for each digit of the tolerance."""
 FIRST_RTOL, FINER_RTOL = 0.25, 0.2
 """The first tolerance of their steps, as a share of that of the result, and the factor of the next ones."""
@@ -81,24 +83,27 @@ class Refinement:
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """How far two runs are apart."""
+    """How far two runs are apart: energies at the save times, and all observables relative to their size.
+
+    Without runs nothing is known.
+    """
 
     energy: Array
-    response: Array
     relative: float
+    runs: tuple[Run, Run] | None = None
 
     @staticmethod
     def between(coarse: Run, fine: Run) -> Change:
         """What the observables of one run are from those of another."""
         energy = np.abs(fine.energy - coarse.energy)
         scale = np.maximum(np.abs(fine.energy), ENERGY_FLOOR * np.abs(fine.energy).max())
-        response = np.abs(fine.moments - coarse.moments).max(axis=1, initial=0.0)
+        response = float(np.abs(fine.moments - coarse.moments).max(initial=0.0))
         parts = [
             float(np.divide(energy, scale, out=np.zeros_like(energy), where=scale > 0).max()),
-            float(response.max()) / (float(np.abs(fine.moments).max(initial=0.0)) or 1.0),
+            response / (float(np.abs(fine.moments).max(initial=0.0)) or 1.0),
             float(np.abs(fine.coordinates - coarse.coordinates).max() / max(1.0, fine.coordinates[:, -1].max())),
         ]
-        return Change(energy, response, max(parts))
+        return Change(energy, max(parts), (coarse, fine))
 
 
 def first_counts(nodes: int | Sequence[int] | None, d: int) -> tuple[int, ...]:
@@ -120,13 +125,15 @@ class Search:
         self.deadline = time.perf_counter() + (math.inf if time_limit is None else time_limit)
         self.shown = shows_progress(progress)
         self.places: Places | None = None
+        self.looked = dynamics.dimension > 1 and not dynamics.reacts
+        """Whether it is known where the mass descends from: where none is born or dies, from where it was."""
         self._laid: tuple[tuple[int, ...], Places | None, tuple[Block, ...]] | None = None
         self.done: list[Refinement] = []
         self.limit = "tolerance"
         """What ended the search."""
-        unknown = np.full(len(times), np.inf)
-        self.in_time = Change(unknown, unknown, math.inf)
-        self.by_axis = [Change(unknown, unknown, math.inf)] * dynamics.dimension
+        unknown = Change(np.full(len(times), np.inf), math.inf)
+        self.in_time = unknown
+        self.by_axis = [unknown] * dynamics.dimension
         self.together: Change | None = None
         """Of the last refinement of all axes and of time, where these made the result."""
 
@@ -156,15 +163,32 @@ class Search:
         return self._laid[2]
 
     def run(self, blocks: tuple[Block, ...], rtol: float) -> Run:
-        """One run, with a progress bar."""
+        """One run, with a progress bar; as long as it is not known where the mass descends from, that is looked at."""
         nodes = nodes_of(blocks)
+        times, judged = (self.times, np.ones(len(self.times), dtype=bool)) if self.looked else self._looks
         label = f"{self.dynamics.problem.name}, {len(nodes[1])} nodes"
-        with (
-            one_blas_thread(),
-            progress_bar(self.shown, label, 0.0, float(self.times[-1])) as show,
-        ):
-            stepping = Stepping(rtol, deadline=self.deadline, accuracy=self.accuracy, quick=True)
-            return integrate(self.dynamics, nodes, self.times, stepping, show=show if self.shown else None)
+        with progress_bar(self.shown, label, 0.0, float(self.times[-1])) as show:
+            stepping = Stepping(rtol, deadline=self.deadline, accuracy=self.accuracy, quick=True, judged=judged)
+            return integrate(self.dynamics, nodes, times, stepping, show=show if self.shown else None)
+
+    @cached_property
+    def _looks(self) -> tuple[Array, NDArray[np.bool_]]:
+        """Save times and those at which coarse runs look where the mass descends from, and which are the former."""
+        every = np.concatenate([self.times, SCOUT_TIMES * self.times[-1]])
+        order = np.argsort(every, kind="stable")
+        return every[order], order < len(self.times)
+
+    def _find_places(self) -> None:
+        """Look where the mass descends from, with runs that do nothing else."""
+        self.places = find_ancestors(self.dynamics, float(self.times[-1]), self.deadline, self.accuracy)
+        self.looked = True
+
+    def _elsewhere(self, blocks: tuple[Block, ...], run: Run) -> bool:
+        """Whether a run on the bulk of the start shows that the mass of later times descends from elsewhere."""
+        if self.looked or not looks_elsewhere(self.dynamics.problem.mu_0, blocks, *run.looked):
+            return False
+        self._find_places()
+        return self.places is not None
 
     def note(self, what: str, counts: tuple[int, ...], run: Run, rtol: float, change: float) -> None:
         """Make a run the best one, and write down how it came about."""
@@ -178,14 +202,16 @@ class Search:
         With `together` all axes and time are refined at once as long as that will do.
         """
         try:
-            self.places = find_ancestors(self.dynamics, float(self.times[-1]), self.deadline, self.accuracy)
-            self.blocks = self.laid(counts)
-            if together and of_a_density(self.blocks):
-                if self._refine_together(counts):
+            with one_blas_thread():
+                if together and self._refine_together(counts):
                     return
-                counts = self.counts
-            self._refine_time(counts, rtol)
-            self._refine_axes()
+                if self.done:
+                    counts = self.counts
+                if not self.looked:
+                    self._find_places()
+                self.blocks = self.laid(counts)
+                self._refine_time(counts, rtol)
+                self._refine_axes()
         except OutOfTime:
             if not self.done:
                 raise RuntimeError(
@@ -196,23 +222,30 @@ class Search:
 
     def _refine_together(self, counts: tuple[int, ...]) -> bool:
         """The error of nodes and of steps at once; False where axes are better refined one by one."""
-        finest, rtol = self.accuracy, FIRST_RTOL * self.tolerance
-        self.note("", counts, self.run(self.blocks, rtol), rtol, math.nan)
+        if not of_a_density(self.laid(counts)):
+            return False
+        self._begin_together(counts)
         while True:
             finer = tuple(math.ceil(LADDER * n) for n in self.counts)
             if self.size(finer) > min(self.max_nodes, MOST_TOGETHER):
                 return False
-            trial, rtol = self.laid(finer), max(FINER_RTOL * rtol, finest)
+            trial, rtol = self.laid(finer), max(FINER_RTOL * self.rtol, self.accuracy)
             before, run = self.best, self.run(trial, rtol)
             last, change = self.together, Change.between(before, run)
             self.together, self.blocks = change, trial
             self.note("all", finer, run, rtol, change.relative)
-            blind = worst(self.blocks, run.weights).error
-            if change.relative + blind + self.unseen <= self.tolerance:
+            stuck = change.relative < NOTHING or (last and 0.5 * last.relative < change.relative < ROUND_OFF)
+            found = change.relative + worst(self.blocks, run.weights).error + self.unseen <= self.tolerance
+            if (found or stuck or last) and self._elsewhere(trial, run):
+                self._begin_together(counts)
+            elif found or stuck:
+                self.limit = "tolerance" if found else "round-off"
                 return True
-            if change.relative < NOTHING or (last and 0.5 * last.relative < change.relative < ROUND_OFF):
-                self.limit = "round-off"
-                return True
+
+    def _begin_together(self, counts: tuple[int, ...]) -> None:
+        """The first run; with it, from where the mass descends is as it is known."""
+        self.together, self.blocks, rtol = None, self.laid(counts), FIRST_RTOL * self.tolerance
+        self.note("", counts, self.run(self.blocks, rtol), rtol, math.nan)
 
     def _refine_time(self, counts: tuple[int, ...], rtol: float) -> None:
         """The error in time, on the first nodes."""
@@ -250,7 +283,7 @@ class Search:
             points = nodes_of(trial)[0]
             if points.shape == self.best.start.shape and np.array_equal(points, self.best.start):
                 # atoms: there is nothing to refine
-                self.by_axis[i] = Change(np.zeros(len(self.times)), np.zeros(len(self.times)), 0.0)
+                self.by_axis[i] = Change(np.zeros(len(self.times)), 0.0, (self.best, self.best))
                 continue
             if len(points) > self.max_nodes:
                 self.limit = "nodes"

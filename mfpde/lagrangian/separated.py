@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +75,8 @@ class Block:
         Given ones.
     shrinking : bool
         Whether a function's coefficient is no larger than the function: that of a factorised kernel is its own moment.
+    used : array of bool, shape (ranks), optional
+        Which products matter; default: all.
     """
 
     bases: Sequence[Basis]
@@ -81,6 +84,7 @@ class Block:
     outputs: Outputs | None
     coefficients: Array
     shrinking: bool = False
+    used: NDArray[np.bool_] | None = None
 
 
 def blocks_of(bound: BoundEnergy, accuracy: float) -> list[Block]:
@@ -132,16 +136,19 @@ def products_of(values: Callable[[Array], Array], axes: Sequence[Axis], accuracy
 def _of_factors(part: BoundProductForm, accuracy: float) -> Block:
     """A factorised kernel; features of eigenvalues below the accuracy are left out."""
     products = part.products
-    kept = [np.flatnonzero(factor.sizes >= accuracy * factor.sizes.max()) for factor in products.factors]
+    sizes = [factor.sizes / factor.sizes.max() for factor in products.factors]
+    kept = [np.flatnonzero(size >= accuracy) for size in sizes]
     bases = [_some(factor.values, rows) for factor, rows in zip(products.factors, kept, strict=True)]
 
     def tensor(values: Array) -> Array:
         return products.spread(values).reshape(products.ranks)[np.ix_(*kept)].ravel()
 
     weights = tensor(part.coefficients)
+    used = reduce(np.multiply.outer, [size[rows] for size, rows in zip(sizes, kept, strict=True)]) >= accuracy
+    weights = np.where(used.ravel(), weights, 0.0)
     target = np.zeros_like(weights) if part.target is None else weights * tensor(part.target)
     ranks = tuple(len(rows) for rows in kept)
-    return Block(bases, ranks, Outputs(None, SquaredLoss, weights, target), np.zeros(ranks), True)
+    return Block(bases, ranks, Outputs(None, SquaredLoss, weights, target), np.zeros(ranks), True, used)
 
 
 def _some(values: Basis, rows: NDArray[np.intp]) -> Basis:

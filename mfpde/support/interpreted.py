@@ -17,12 +17,14 @@ from mfpde.support.arrays import Array
 
 __all__ = [
     "COUNT",
+    "FEW",
     "as_double",
     "as_integer",
     "at",
     "fetch",
     "flushed",
     "folded",
+    "four",
     "fused",
     "greater",
     "greatest",
@@ -30,13 +32,16 @@ __all__ = [
     "least",
     "lesser",
     "load",
+    "load_four",
     "magnitude",
     "pointer",
     "put",
     "shift",
+    "side_by_side",
     "smaller",
     "spread",
     "store",
+    "store_four",
     "summed",
     "where",
     "whole",
@@ -44,8 +49,9 @@ __all__ = [
 
 Pointer = tuple[Array, int]
 
-COUNT = 16
-"""Lanes of a vector: two registers of the widest processors, so that one addition need not wait for the last."""
+COUNT, FEW = 16, 4
+"""Lanes of a vector: two registers of the widest processors, so that one addition need not wait for the last; and of a
+short one."""
 
 
 # ----- pointers and integers
@@ -121,6 +127,21 @@ def store(p: Pointer, j: int, left: int, x: Array) -> None:
         put(p, j + k, x[k])
 
 
+def load_four(p: Pointer, j: int) -> Array:
+    """``p[j:j + 4]``."""
+    return load(p, j, FEW, 0.0)[:FEW]
+
+
+def store_four(p: Pointer, j: int, x: Array) -> None:
+    """``p[j:j + 4] = x``."""
+    store(p, j, FEW, x)
+
+
+def four(x: float) -> Array:
+    """A number in four lanes."""
+    return np.full(FEW, x, dtype=float)
+
+
 def spread(x: float) -> Array:
     """A number in all lanes."""
     return np.full(COUNT, x, dtype=float)
@@ -166,6 +187,11 @@ def folded(x: Array) -> Any:
     while len(x) > 1:
         x = x[: len(x) // 2] + x[len(x) // 2 :]
     return x[0]
+
+
+def side_by_side(a: Array, b: Array, c: Array, d: Array) -> Array:
+    """The sums of the lanes of four short vectors, as one."""
+    return np.array([folded(np.array([x[0], x[2], x[1], x[3]])) for x in (a, b, c, d)])
 
 
 def _first(order: Callable[[Any, Any], Any]) -> Callable[[Array], Any]:

@@ -1,8 +1,9 @@
-"""Sixteen doubles side by side, for compiled passes whose loops are to vectorise without being asked twice.
+"""Sixteen doubles side by side, or four, for compiled passes whose loops are to vectorise without being asked twice.
 
-A value of the type `LANES` is one vector of the compiler's, in as many registers as the processor needs. Arithmetic
-is entry by entry, as IEEE has it: nothing is contracted, and sums over lanes are added in their order, so that the
-bits depend on no processor, but for `fused` and `folded`, for sums whose order has no meaning. Numbers mix with lanes.
+A value of the type `LANES` (or `FOUR`) is one vector of the compiler's, in as many registers as the processor needs.
+Arithmetic is entry by entry, as IEEE has it: nothing is contracted, and sums over lanes are added in their order, so
+that the bits depend on no processor, but for `fused` and `folded`, for sums whose order has no meaning. Numbers mix
+with lanes.
 """
 
 from __future__ import annotations
@@ -18,21 +19,26 @@ from numba.extending import lower_builtin, models, register_model
 
 from mfpde.support import interpreted
 from mfpde.support.compiling import primitive
-from mfpde.support.interpreted import COUNT
+from mfpde.support.interpreted import COUNT, FEW
 
 __all__ = [
     "COUNT",
+    "FEW",
     "flushed",
     "folded",
+    "four",
     "fused",
     "greater",
     "greatest",
     "least",
     "lesser",
     "load",
+    "load_four",
     "magnitude",
+    "side_by_side",
     "spread",
     "store",
+    "store_four",
     "summed",
     "where",
 ]
@@ -43,27 +49,28 @@ _POINTER = types.CPointer(types.float64)
 
 
 class _Lanes(types.Type):  # type: ignore[misc]
-    def __init__(self) -> None:
-        super().__init__(name="lanes")
+    def __init__(self, count: int) -> None:
+        super().__init__(name=f"lanes({count})")
+        self.count, self.vector = count, ir.VectorType(_DOUBLE, count)
 
 
-LANES = _Lanes()
+LANES, FOUR = _Lanes(COUNT), _Lanes(FEW)
 
 
 @register_model(_Lanes)
 class _Model(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _VECTOR)
+        super().__init__(manager, kind, kind.vector)
 
 
-def _spread(builder: Any, x: Any) -> Any:
+def _spread(builder: Any, x: Any, count: int = COUNT) -> Any:
     """The same number in all lanes."""
-    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), x, _INDEX(0))
-    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INDEX, COUNT), [0] * COUNT))
+    one = builder.insert_element(ir.Constant(ir.VectorType(_DOUBLE, count), ir.Undefined), x, _INDEX(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INDEX, count), [0] * count))
 
 
-def _lanes(context: Any, builder: Any, kind: Any, x: Any) -> Any:
-    return x if kind is LANES else _spread(builder, context.cast(builder, x, kind, types.float64))
+def _lanes(context: Any, builder: Any, kind: Any, x: Any, count: int) -> Any:
+    return x if isinstance(kind, _Lanes) else _spread(builder, context.cast(builder, x, kind, types.float64), count)
 
 
 def _arithmetic(symbol: Any, instruction: str) -> None:
@@ -71,14 +78,16 @@ def _arithmetic(symbol: Any, instruction: str) -> None:
 
     class Template(AbstractTemplate):  # type: ignore[misc]
         def generic(self, arguments: Any, keywords: Any) -> Any:
-            if LANES in arguments and all(a is LANES or isinstance(a, types.Number) for a in arguments):
-                return signature(LANES, *arguments)
+            kind = next((a for a in arguments if isinstance(a, _Lanes)), None)
+            if kind and all(a is kind or isinstance(a, types.Number) for a in arguments):
+                return signature(kind, *arguments)
             return None
 
     infer_global(symbol)(Template)
 
     def lower(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        x, y = (_lanes(context, builder, k, a) for k, a in zip(sig.args, arguments, strict=True))
+        count = sig.return_type.count
+        x, y = (_lanes(context, builder, k, a, count) for k, a in zip(sig.args, arguments, strict=True))
         return getattr(builder, instruction)(x, y)
 
     for one, other in ((_Lanes, _Lanes), (_Lanes, types.Number), (types.Number, _Lanes)):
@@ -91,8 +100,8 @@ _arithmetic(operator.sub, "fsub")
 _arithmetic(operator.mul, "fmul")
 
 
-def _place(builder: Any, p: Any, j: Any) -> Any:
-    return builder.bitcast(builder.gep(p, [j], source_etype=_DOUBLE), _VECTOR.as_pointer())
+def _place(builder: Any, p: Any, j: Any, count: int = COUNT) -> Any:
+    return builder.bitcast(builder.gep(p, [j], source_etype=_DOUBLE), ir.VectorType(_DOUBLE, count).as_pointer())
 
 
 def _rest(builder: Any, left: Any) -> Any:
@@ -153,6 +162,33 @@ def store(context: Any, p: Any, j: Any, left: Any, x: Any) -> Any:
     return types.void(_POINTER, types.intp, types.intp, LANES), generate
 
 
+@primitive(interpreted.load_four)
+def load_four(context: Any, p: Any, j: Any) -> Any:
+    """``p[j:j + 4]``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(_place(builder, arguments[0], arguments[1], FEW), align=8, typ=FOUR.vector)
+
+    return FOUR(_POINTER, types.intp), generate
+
+
+@primitive(interpreted.store_four)
+def store_four(context: Any, p: Any, j: Any, x: Any) -> Any:
+    """``p[j:j + 4] = x``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[2], _place(builder, arguments[0], arguments[1], FEW), align=8)
+        return context.get_dummy_value()
+
+    return types.void(_POINTER, types.intp, FOUR), generate
+
+
+@primitive(interpreted.four)
+def four(context: Any, x: Any) -> Any:
+    """A number in four lanes."""
+    return FOUR(types.float64), lambda context, builder, signature, arguments: _spread(builder, arguments[0], FEW)
+
+
 @primitive(interpreted.spread)
 def spread(context: Any, x: Any) -> Any:
     """A number in all lanes."""
@@ -164,11 +200,12 @@ def fused(context: Any, x: Any, y: Any, z: Any) -> Any:
     """``x * y + z``, rounded once where the processor can."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{COUNT}f64")
+        lanes = signature.return_type
+        kind = ir.FunctionType(lanes.vector, [lanes.vector] * 3)
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{lanes.count}f64")
         return builder.call(function, arguments)
 
-    return LANES(LANES, LANES, LANES), generate
+    return x(x, x, x), generate
 
 
 def _chosen(symbol: str) -> Any:
@@ -249,7 +286,7 @@ def folded(context: Any, x: Any) -> Any:
     """The sum of all lanes, one half added to the other until one is left."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        x, n = arguments[0], COUNT
+        x, n = arguments[0], signature.args[0].count
         while n > 1:
             n //= 2
             halves = (ir.Constant(ir.VectorType(_INDEX, n), list(range(k, k + n))) for k in (0, n))
@@ -257,7 +294,26 @@ def folded(context: Any, x: Any) -> Any:
             x = builder.fadd(low, high)
         return builder.extract_element(x, _INDEX(0))
 
-    return types.float64(LANES), generate
+    return types.float64(x), generate
+
+
+@primitive(interpreted.side_by_side)
+def side_by_side(context: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """The sums of the lanes of four short vectors, as one."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def mixed(x: Any, y: Any, entries: list[int]) -> Any:
+            return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(_INDEX, FEW), entries))
+
+        def halved(x: Any, y: Any, even: list[int], odd: list[int]) -> Any:
+            return builder.fadd(mixed(x, y, even), mixed(x, y, odd))
+
+        a, b, c, d = arguments
+        # as the processor adds neighbours: a01 b01 a23 b23, and c01 d01 c23 d23
+        pairs = [halved(x, y, [0, 4, 2, 6], [1, 5, 3, 7]) for x, y in ((a, b), (c, d))]
+        return halved(pairs[0], pairs[1], [0, 1, 4, 5], [2, 3, 6, 7])
+
+    return FOUR(FOUR, FOUR, FOUR, FOUR), generate
 
 
 def _extreme(symbol: str) -> Any:

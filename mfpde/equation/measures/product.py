@@ -7,7 +7,7 @@ import math
 import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,16 @@ class _Law:
 
         family = getattr(self.distribution, "dist", None)
         return isinstance(family, rv_continuous) and type(family)._ppf is not rv_continuous._ppf
+
+    def log_values(self, x: Array) -> Array:
+        """`logpdf` of points of the support, for laws of old style without what that looks at first."""
+        from scipy.stats import rv_continuous
+
+        family = getattr(self.distribution, "dist", None)
+        if not isinstance(family, rv_continuous):
+            return np.asarray(self.logpdf(x))
+        shapes, place, scale = family._parse_args(*self.distribution.args, **self.distribution.kwds)
+        return np.asarray(family._logpdf((x - place) / scale, *shapes) - np.log(scale))
 
     def masses(self, edges: Array) -> Array:
         """Masses of the intervals between ascending edges, with relative accuracy in both tails.
@@ -245,7 +255,7 @@ class _Marginal(_OfALaw):
         """Nodes, logarithms of weights up to a factor, and at which ends the rule stops and the density does not."""
         with np.errstate(all="ignore"):
             x, w, cut = density_rule(self.effective, (self.low, self.high), *self.bulk, places, n, other)
-            logs = np.log(w) + self.law.logpdf(x)
+            logs = np.log(w) + self.law.log_values(x)
             # a law that jumps inside may have the right mass by chance
             if self.axis.periodic and not self._jumps():
                 # spectral when the law goes on smoothly across the ends, second order when it does not
@@ -560,7 +570,7 @@ class _RestrictedProduct(RestrictedMeasure):
 
     def _block(self, share: float, counts: tuple[int, ...], places: Sequence[Sequence[Place]], other: bool) -> Block:
         rules = [factor.nodes(n, at, other) for factor, n, at in zip(self.factors, counts, places, strict=True)]
-        logs = tensor([logs for _, logs, _ in rules]).sum(axis=1)
+        logs = reduce(np.add.outer, [logs for _, logs, _ in rules]).ravel()
         shape = tuple(len(x) for x, _, _ in rules)
         return Block.of(share, tensor([x for x, _, _ in rules]), logs, shape, tuple(cut for _, _, cut in rules))
 

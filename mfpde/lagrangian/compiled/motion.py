@@ -6,7 +6,12 @@ A potential of one axis or two is
 
 with functions ``p`` of the outer axis and ``q`` of the inner one (with one axis it is the inner one, and ``p = 1``).
 Some coefficients are given. Blocks of the others come from their moments ``U_kl = int p_k q_l dmu`` as ``A' L'(A U)``,
-with a loss L. All functions of an axis stand side by side in tables, padded with zeros to vectors of `COUNT`.
+with a loss L. All functions of an axis stand side by side in tables.
+
+Inner functions come in groups of four, which are one vector, and groups in pairs. A pair is multiplied with those outer
+functions only with which it has coefficients, one after the other, and so coefficients and moments are kept: group by
+group, of each the outer functions in turn, of each of these four numbers. The last pair may lack its second group: its
+coefficients are 0, and what stands in its place is anything.
 """
 
 from __future__ import annotations
@@ -15,11 +20,12 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mfpde.support.arrays import Array
 from mfpde.support.compiling import compiled
-from mfpde.support.interpreted import COUNT
-from mfpde.support.lanes import folded, fused, load, spread, store
+from mfpde.support.interpreted import FEW
+from mfpde.support.lanes import four, fused, load_four, side_by_side, store_four
 from mfpde.support.pointers import at, peek, put, shift, smaller, whole
 
 __all__ = [
@@ -31,8 +37,8 @@ __all__ = [
     "Motion",
     "Work",
     "carve",
-    "inlined",
     "inner",
+    "judge",
     "move",
     "of_one",
     "read",
@@ -47,8 +53,6 @@ OPTIONS: dict[str, Any] = {
 }
 inner = compiled(**(OPTIONS | {"cache": False, "no_cpython_wrapper": True}))
 """Compiled as part of what calls it."""
-inlined = compiled(**(OPTIONS | {"cache": False, "no_cpython_wrapper": True, "inline": "always"}))
-"""Put into the one place that calls it before that is compiled, which takes less time."""
 
 QUADRATIC, LOGISTIC, HUBER = 0, 1, 2
 """Losses."""
@@ -57,15 +61,19 @@ NODES = 32
 """Nodes whose functions stay in the first cache while their moments are added up."""
 AXIS = 8
 """Numbers that tell of an axis."""
-BLOCK = 8
-"""Numbers that tell of a block."""
-HEAD = 2 * AXIS + 16
+GROUP = 4
+"""Numbers that tell of a group: its first outer function, the one after its last, the same of those with moments, and
+where its coefficients begin."""
+BLOCK = 6
+"""Numbers that tell of a block: where its coefficients begin and how many they are, its loss, how many outputs it has
+(none where these are the moments), where their matrix begins, and where weights and targets do."""
+HEAD = 2 * AXIS + 20
 """Numbers before the arrays in what `Motion.packed` gives."""
 
 
 class BlockRow(NamedTuple):
     """Coefficients that are computed: of the outer functions from `first` to before `last`, and the inner ones from
-    `low` to before `high`.
+    `low`, a multiple of four, to before `high`.
 
     Attributes
     ----------
@@ -97,17 +105,15 @@ class Motion(NamedTuple):
     ----------
     tables : (array, array), shape (pieces, degree + 1, functions)
         Of the outer and the inner axis: coefficients of powers of ``t`` in [-1, 1] on each piece of the axis. Of one
-        axis the outer table is 1.
+        axis the outer table is 1. Functions that only fill up a group are 0.
     ends : sequence of (float, float)
         Of the outer and the inner axis.
     periodic : sequence of bool
     columns : (int, int)
         Where the outer and the inner coordinate stand in a place, -1 where there is none.
-    functions : int
-        How many outer functions there are; their table may have more, which are 0.
-    with_moments : int
-        The first how many of these have moments.
-    given : array, shape (1 + k, functions, inner functions)
+    used : array of bool, shape (outer functions, inner functions)
+        Which products have coefficients that matter.
+    given : array, shape (1 + k, outer functions, inner functions)
         Coefficients C, those that are computed 0; and those of functions that are factors of the velocity.
     factors : (int, int)
         Which of these is that of the outer and of the inner velocity, 0 for none.
@@ -120,6 +126,8 @@ class Motion(NamedTuple):
         Of the outputs. The derivative of a squared loss is ``weights * o - targets``.
     delta : float
         Where Huber losses turn linear.
+    constant : float
+        What the energy has besides the losses and the linear part.
     reacts, balanced : bool
     """
 
@@ -127,8 +135,7 @@ class Motion(NamedTuple):
     ends: tuple[tuple[float, float], tuple[float, float]]
     periodic: tuple[bool, bool]
     columns: tuple[int, int]
-    functions: int
-    with_moments: int
+    used: NDArray[np.bool_]
     given: Array
     factors: tuple[int, int]
     metric: tuple[float, float]
@@ -137,18 +144,23 @@ class Motion(NamedTuple):
     weights: Array
     targets: Array
     delta: float
+    constant: float
     reacts: bool
     balanced: bool
 
+    @property
+    def outputs(self) -> int:
+        """How many numbers losses are of, some of them nothing but room."""
+        return sum(int(row[3] or row[1]) for row in _Layout(self).blocks()[0])
+
     def packed(self) -> Array:
         """All of it in one array, as `read` reads it."""
+        layout = _Layout(self)
         arrays = [
             *self.tables,
-            self.given,
-            np.array(self.blocks, dtype=float),
-            self.matrices,
-            self.weights,
-            self.targets,
+            np.array(layout.groups, dtype=float),
+            np.array([layout.flat(given) for given in self.given]),
+            *layout.blocks(),
         ]
         starts = HEAD + np.concatenate([[0], np.cumsum([array.size for array in arrays])])
         head: list[float] = []
@@ -156,19 +168,117 @@ class Motion(NamedTuple):
             pieces, order, size = self.tables[a].shape
             low, high = self.ends[a]
             head += [pieces, order, size, low, high, pieces / (high - low), self.periodic[a], self.columns[a]]
-        head += [self.functions, self.with_moments, *self.factors, *self.metric, len(self.blocks), self.delta]
-        head += [2.0 * self.reacts + self.balanced, *starts[:7]]
+        head += [len(layout.groups), layout.size, 0.0, *self.factors, *self.metric, len(self.blocks)]
+        head += [self.delta, self.constant, 2.0 * self.reacts + self.balanced, *starts[:8]]
+        head += [0.0] * (HEAD - len(head))
         return np.concatenate([np.array(head), *(np.ravel(array) for array in arrays)])
 
 
-class Reading(NamedTuple):
-    """What `Motion.packed` gives, by pointers."""
+class _Layout:
+    """Where coefficients stand, see the top of the module."""
 
-    head: Any
-    functions: int
-    with_moments: int
-    width: int
+    def __init__(self, motion: Motion) -> None:
+        self.motion = motion
+        self.groups: list[tuple[int, int, int, int]] = []
+        self.size = 0
+        computed = np.zeros_like(motion.used)
+        for row in motion.blocks:
+            computed[row.first : row.last, row.low : row.high] = True
+        for low in range(0, motion.used.shape[1], 2 * FEW):
+            outer = np.flatnonzero(motion.used[:, low : low + 2 * FEW].any(axis=1))
+            first, last = (int(outer[0]), int(outer[-1]) + 1) if len(outer) else (0, 0)
+            if last - first > 2:  # moments are added four by four
+                first, last = first // FEW * FEW, -(-last // FEW) * FEW
+            for columns in (slice(low, low + FEW), slice(low + FEW, low + 2 * FEW)):
+                with_moments = last if computed[:, columns].any() else first
+                self.groups.append((first, last, with_moments, self.size))
+                self.size += FEW * (last - first)
+
+    def flat(self, values: Array, groups: slice = slice(None)) -> Array:
+        """What is by outer and inner functions, shape (..., outer, inner), in the order in which it is kept."""
+        wide = np.zeros((*values.shape[:-1], FEW * len(self.groups)))
+        wide[..., : values.shape[-1]] = values
+        parts = [
+            wide[..., first:last, FEW * g : FEW * (g + 1)].reshape(*values.shape[:-2], -1)
+            for g, (first, last, _, _) in list(enumerate(self.groups))[groups]
+        ]
+        return np.concatenate([np.zeros((*values.shape[:-2], 0)), *parts], axis=-1)
+
+    def blocks(self) -> tuple[Array, Array, Array, Array]:
+        """Rows of all blocks, matrices, weights, and targets."""
+        motion, rows = self.motion, []
+        matrices, weights, targets = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
+        for row in motion.blocks:
+            groups = slice(row.low // FEW, -(-row.high // FEW))
+            products = (row.last - row.first) * (row.high - row.low)
+            offset = self.groups[groups.start][3]
+            size = sum(FEW * (last - first) for first, last, _, _ in self.groups[groups])
+            count = row.outputs or products
+            own = [values[row.start : row.start + count] for values in (motion.weights, motion.targets)]
+            rows.append([offset, size, row.loss, row.outputs, sum(map(len, matrices)), sum(map(len, weights))])
+            if row.outputs:
+                matrix = motion.matrices[row.matrix : row.matrix + count * products].reshape(count, products)
+                matrices.append(self._wide(row, matrix, groups).ravel())
+            else:
+                own = [self._wide(row, values, groups) for values in own]
+            weights.append(own[0])
+            targets.append(own[1])
+        return np.array(rows), np.concatenate(matrices), np.concatenate(weights), np.concatenate(targets)
+
+    def _wide(self, row: BlockRow, values: Array, groups: slice) -> Array:
+        """What is by the products of a block, shape (..., products), in the order in which it is kept."""
+        wide = np.zeros((*values.shape[:-1], *self.motion.used.shape))
+        wide[..., row.first : row.last, row.low : row.high] = values.reshape(
+            *values.shape[:-1], row.last - row.first, row.high - row.low
+        )
+        return self.flat(wide, groups)
+
+
+class Reading(NamedTuple):
+    """What `Motion.packed` gives, by pointers.
+
+    Attributes
+    ----------
+    outer, inner : pointer
+        What tells of the axes.
+    outer_table, inner_table : pointer
+    outer_width, width : int
+        Functions in the tables.
+    groups : pointer
+    number : int
+        Of groups.
+    size : int
+        Of coefficients.
+    given : pointer
+    factors : pointer
+        Which of the given ones are factors of the velocity, and after them the numbers that are.
+    losses : pointer
+        What tells of the blocks.
+    many : int
+        How many blocks there are.
+    matrices, weights, targets : pointer
+    delta, constant : float
+    reacts, balanced : bool
+    """
+
+    outer: Any
+    inner: Any
+    outer_table: Any
+    inner_table: Any
     outer_width: int
+    width: int
+    groups: Any
+    number: int
+    size: int
+    given: Any
+    factors: Any
+    losses: Any
+    many: int
+    matrices: Any
+    weights: Any
+    targets: Any
+    delta: float
+    constant: float
     reacts: bool
     balanced: bool
 
@@ -182,13 +292,15 @@ class Work(NamedTuple):
     stage, fresh : pointer, one state
     w : pointer, (N,)
         Weights.
-    rows : pointer, (N, length)
+    rows : pointer, (N + 4, length)
         Of each node the values of all outer functions, their slopes, and the same of the inner ones.
-    moments : pointer, (with_moments, width)
-    coefficients : pointer, (functions, width)
-    outputs : pointer
+    scaled : pointer, (32, outer functions)
+        Values of outer functions of some nodes times the weights of these.
+    places : pointer, (64,)
+        Where some nodes look in a table.
+    moments, coefficients : pointer, (size,)
     few : pointer, (32,)
-        A value and its slopes at a node; weights of stages.
+        Values and slopes at four nodes; weights of stages.
     n, size, length : int
         Of nodes, entries of a state, and of a row.
     """
@@ -198,9 +310,10 @@ class Work(NamedTuple):
     fresh: Any
     w: Any
     rows: Any
+    scaled: Any
+    places: Any
     moments: Any
     coefficients: Any
-    outputs: Any
     few: Any
     n: int
     size: int
@@ -208,67 +321,103 @@ class Work(NamedTuple):
 
 
 def room(motion: Motion, n: int, size: int, stages: int) -> int:
-    """How many numbers of `Work` a run of `n` nodes and a state of some size takes."""
-    widths = sum(table.shape[2] for table in motion.tables)
-    coefficients = (motion.functions + motion.with_moments) * motion.tables[1].shape[2]
-    return (stages + 2) * size + n + 2 * n * widths + coefficients + len(motion.weights) + 32
+    """How many numbers of `Work`, all 0, a run of `n` nodes and a state of some size takes."""
+    outer, inner = (table.shape[2] for table in motion.tables)
+    coefficients = motion.given.shape[1] * (motion.given.shape[2] + FEW)
+    return (stages + 2) * size + n + 2 * (n + FEW) * (outer + inner) + NODES * (outer + 2) + 2 * coefficients + 32
 
 
-@inlined
+@inner
 def read(head):  # type: ignore[no-untyped-def]
     """What `Motion.packed` gives, from a pointer to it."""
-    kind = whole(at(head, 2 * AXIS + 8))
+    more = shift(head, 2 * AXIS)
+    starts = shift(more, 11)
+    kind = whole(at(more, 10))
     return Reading(
         head,
-        whole(at(head, 2 * AXIS)),
-        whole(at(head, 2 * AXIS + 1)),
-        whole(at(head, AXIS + 2)),
+        shift(head, AXIS),
+        shift(head, whole(at(starts, 0))),
+        shift(head, whole(at(starts, 1))),
         whole(at(head, 2)),
+        whole(at(head, AXIS + 2)),
+        shift(head, whole(at(starts, 2))),
+        whole(at(more, 0)),
+        whole(at(more, 1)),
+        shift(head, whole(at(starts, 3))),
+        shift(more, 3),
+        shift(head, whole(at(starts, 4))),
+        whole(at(more, 7)),
+        shift(head, whole(at(starts, 5))),
+        shift(head, whole(at(starts, 6))),
+        shift(head, whole(at(starts, 7))),
+        at(more, 8),
+        at(more, 9),
         kind >= 2,
         kind != 2 and kind != 0,
     )
 
 
-@inlined
+@inner
 def carve(motion, p, n, size, stages):  # type: ignore[no-untyped-def]
     """`Work` from a pointer to its room."""
-    length, width = 2 * (motion.outer_width + motion.width), motion.width
+    length = 2 * (motion.outer_width + motion.width)
     stage = shift(p, stages * size)
-    w = shift(stage, 2 * size)
+    fresh = shift(stage, size)
+    w = shift(fresh, size)
     rows = shift(w, n)
-    moments = shift(rows, n * length)
-    coefficients = shift(moments, motion.with_moments * width)
-    few = shift(coefficients, motion.functions * width)
-    return Work(p, stage, shift(stage, size), w, rows, moments, coefficients, shift(few, 32), few, n, size, length)
+    scaled = shift(rows, (n + FEW) * length)
+    places = shift(scaled, NODES * motion.outer_width)
+    moments = shift(places, 2 * NODES)
+    coefficients = shift(moments, motion.size)
+    few = shift(coefficients, motion.size)
+    return Work(p, stage, fresh, w, rows, scaled, places, moments, coefficients, few, n, size, length)
 
 
 @inner
-def array_of(motion, k):  # type: ignore[no-untyped-def]
-    """A pointer to one of the arrays of `Motion.packed`, in their order."""
-    return shift(motion.head, whole(at(motion.head, 2 * AXIS + 9 + k)))
+def _locate(axis, x, n, pieces, middles):  # type: ignore[no-untyped-def]
+    """Where in the table of an axis `n` nodes look: where the piece begins, and how far from its middle they are."""
+    lower, upper, scale, per = at(axis, 3), at(axis, 4), at(axis, 5), at(axis, 1) * at(axis, 2)
+    length, last = upper - lower, at(axis, 0) - 1.0
+    turn = 1.0 / length if at(axis, 6) > 0.0 else 0.0
+    for i in range(n):
+        place = peek(x, i) - lower
+        place -= np.floor(place * turn) * length
+        # what is not finite stays so
+        s = (0.0 if place < 0.0 else length if place > length else place) * scale
+        piece = np.floor(s)
+        piece = piece if piece < last else last
+        put(pieces, i, piece * per)
+        put(middles, i, 2.0 * (s - piece) - 1.0)
 
 
 @inner
-def _look_up(motion, a, x, row):  # type: ignore[no-untyped-def]
-    """Values of all functions of axis `a` at `x` to `row`, their slopes behind them."""
-    axis = shift(motion.head, a * AXIS)
-    pieces, order, r = whole(at(axis, 0)), whole(at(axis, 1)), whole(at(axis, 2))
-    lower, upper, scale = at(axis, 3), at(axis, 4), at(axis, 5)
-    if at(axis, 6) > 0.0:
-        x -= math.floor((x - lower) / (upper - lower)) * (upper - lower)
-    # what is not finite stays so
-    x = lower if x < lower else upper if x > upper else x
-    s = (x - lower) * scale
-    i = smaller(whole(s), pieces - 1) if s > 0.0 else 0
-    t, per = spread(2.0 * (s - i) - 1.0), spread(2.0 * scale)
-    piece = shift(array_of(motion, a), i * order * r)
-    for j in range(0, r, COUNT):
-        value, slope = load(piece, (order - 1) * r + j, COUNT, 0.0), spread(0.0)
-        for k in range(order - 2, -1, -1):
-            slope = fused(slope, t, value)
-            value = fused(value, t, load(piece, k * r + j, COUNT, 0.0))
-        store(row, j, COUNT, value)
-        store(row, r + j, COUNT, slope * per)
+def _look_up(axis, table, pieces, middles, n, rows, length, slopes):  # type: ignore[no-untyped-def]
+    """Values of all functions of an axis at `n` nodes to their rows, and behind them `slopes`."""
+    order, r, per = whole(at(axis, 1)), whole(at(axis, 2)), four(2.0 * at(axis, 5))
+    for i in range(n):
+        t, place = peek(middles, i), peek(pieces, i)
+        if not (place >= 0.0):
+            place = 0.0
+        c, row, x = shift(table, whole(place)), shift(rows, i * length), four(t)
+        if order == 4:
+            for j in range(0, r, FEW):
+                d, e, f = load_four(c, 3 * r + j), load_four(c, 2 * r + j), load_four(c, r + j)
+                value = fused(d, x, e)
+                following = fused(value, x, f)
+                store_four(row, j, fused(following, x, load_four(c, j)))
+                if slopes:
+                    store_four(row, r + j, fused(fused(d, x, value), x, following) * per)
+        else:
+            last = shift(c, (order - 1) * r)
+            for j in range(0, r, FEW):
+                d = shift(last, j)
+                value, slope = load_four(d, 0), four(0.0)
+                for _ in range(order - 1):
+                    d = shift(d, -r)
+                    slope = fused(slope, x, value)
+                    value = fused(value, x, load_four(d, 0))
+                store_four(row, j, value)
+                store_four(row, r + j, slope * per)
 
 
 @inner
@@ -294,120 +443,257 @@ def _derivative(loss, u, w, y, delta):  # type: ignore[no-untyped-def]
     return w * u - y
 
 
-@inlined
-def _by_outputs(motion, block, m, matrix, start, work):  # type: ignore[no-untyped-def]
-    """Coefficients of a block as ``A' L'(A U)``."""
-    first, last = whole(at(block, 0)), whole(at(block, 1))
-    low, high, loss = whole(at(block, 2)), whole(at(block, 3)), whole(at(block, 4))
-    weights, targets = shift(array_of(motion, 5), start), shift(array_of(motion, 6), start)
-    width, delta, U, C = motion.width, at(motion.head, 2 * AXIS + 7), work.moments, work.coefficients
-    for k in range(first, last):
-        for j in range(low, high):
-            put(C, k * width + j, 0.0)
-    for i in range(m):
-        o, a = 0.0, matrix
-        for k in range(first, last):
-            for j in range(high - low):
-                o += at(a, j) * peek(U, k * width + low + j)
-            a = shift(a, high - low)
-        slope = _derivative(loss, o, at(weights, i), at(targets, i), delta)
-        for k in range(first, last):
-            for j in range(high - low):
-                put(C, k * width + low + j, peek(C, k * width + low + j) + slope * at(matrix, j))
-            matrix = shift(matrix, high - low)
+@inner
+def _loss(loss, u, w, y, delta):  # type: ignore[no-untyped-def]
+    if loss == LOGISTIC:
+        m = -y * u
+        return w * (math.log1p(math.exp(-abs(m))) + (m if m > 0.0 else 0.0))
+    if loss == HUBER:
+        r = abs(u - y)
+        return w * (delta * (r - 0.5 * delta) if r > delta else 0.5 * r * r)
+    return (0.5 * w * u - y) * u
 
 
-@inlined
-def _respond(motion, work):  # type: ignore[no-untyped-def]
+@inner
+def _dot(a, b, n):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for j in range(n):
+        total += at(a, j) * peek(b, j)
+    return total
+
+
+@inner
+def _respond(motion, U, C):  # type: ignore[no-untyped-def]
     """Compute coefficients from moments."""
-    given, delta, width = array_of(motion, 2), at(motion.head, 2 * AXIS + 7), motion.width
-    for k in range(motion.functions * width):
-        put(work.coefficients, k, at(given, k))
-    for b in range(whole(at(motion.head, 2 * AXIS + 6))):
-        block = shift(array_of(motion, 3), BLOCK * b)
-        m, start = whole(at(block, 5)), whole(at(block, 7))
-        if m > 0:
-            _by_outputs(motion, block, m, shift(array_of(motion, 4), whole(at(block, 6))), start, work)
-            continue
-        weights, targets = shift(array_of(motion, 5), start), shift(array_of(motion, 6), start)
-        low, high, loss = whole(at(block, 2)), whole(at(block, 3)), whole(at(block, 4))
-        for k in range(whole(at(block, 0)), whole(at(block, 1))):
-            for j in range(high - low):
-                u = peek(work.moments, k * width + low + j)
-                put(work.coefficients, k * width + low + j, _derivative(loss, u, at(weights, j), at(targets, j), delta))
-            weights, targets = shift(weights, high - low), shift(targets, high - low)
+    for k in range(motion.size):
+        put(C, k, at(motion.given, k))
+    for b in range(motion.many):
+        block = shift(motion.losses, BLOCK * b)
+        size, loss, m = whole(at(block, 1)), whole(at(block, 2)), whole(at(block, 3))
+        u, c = shift(U, whole(at(block, 0))), shift(C, whole(at(block, 0)))
+        matrix = shift(motion.matrices, whole(at(block, 4)))
+        weights, targets = shift(motion.weights, whole(at(block, 5))), shift(motion.targets, whole(at(block, 5)))
+        for j in range(size if m == 0 else 0):
+            put(c, j, _derivative(loss, peek(u, j), at(weights, j), at(targets, j), motion.delta))
+        for i in range(m):
+            slope = _derivative(loss, _dot(matrix, u, size), at(weights, i), at(targets, i), motion.delta)
+            for j in range(size):
+                put(c, j, peek(c, j) + slope * at(matrix, j))
+            matrix = shift(matrix, size)
 
 
-@inlined
+@inner
+def _energy(motion, U, out):  # type: ignore[no-untyped-def]
+    """The energy from all moments; the outputs of losses to `out`, moments where these are their own."""
+    total = motion.constant + _dot(motion.given, U, motion.size)
+    for b in range(motion.many):
+        block = shift(motion.losses, BLOCK * b)
+        size, loss, m = whole(at(block, 1)), whole(at(block, 2)), whole(at(block, 3))
+        u, matrix = shift(U, whole(at(block, 0))), shift(motion.matrices, whole(at(block, 4)))
+        weights, targets = shift(motion.weights, whole(at(block, 5))), shift(motion.targets, whole(at(block, 5)))
+        for i in range(m if m > 0 else size):
+            o = peek(u, i)
+            if m > 0:
+                o = _dot(matrix, u, size)
+                matrix = shift(matrix, size)
+            put(out, i, o)
+            total += _loss(loss, o, at(weights, i), at(targets, i), motion.delta)
+        out = shift(out, m if m > 0 else size)
+    return total
+
+
+@inner
 def _weigh(motion, y, log_mass, work):  # type: ignore[no-untyped-def]
-    """The weights of the nodes; of sum 1 where the reaction is balanced."""
-    n, growth, shifted, total = work.n, work.size - work.n, 0.0, 0.0
+    """The weights of the nodes, of sum 1 where the reaction is balanced; by how much their logs were shifted, and the
+    sum before.
+    """
+    n, growth, shifted, total = work.n, shift(y, work.size - work.n), 0.0, 0.0
     if motion.reacts and motion.balanced:
         shifted = -math.inf
         for i in range(n):
-            g = at(log_mass, i) + peek(y, growth + i)
+            g = at(log_mass, i) + peek(growth, i)
             shifted = g if g > shifted else shifted
     for i in range(n):
-        g = peek(y, growth + i) if motion.reacts else 0.0
+        g = peek(growth, i) if motion.reacts else 0.0
         mass = math.exp(at(log_mass, i) + g - shifted)
         put(work.w, i, mass)
         total += mass
     if motion.reacts and motion.balanced:
         for i in range(n):
             put(work.w, i, peek(work.w, i) / total)
-
-
-@inlined
-def _add_moments(motion, row, w, n, work):  # type: ignore[no-untyped-def]
-    """Add what `n` nodes have to the moments: their rows begin at `row`."""
-    width = motion.width
-    inner_row = shift(row, 2 * motion.outer_width)
-    for k in range(motion.with_moments):
-        for j in range(0, width, COUNT):
-            total = load(work.moments, k * width + j, COUNT, 0.0)
-            for i in range(n):
-                share = spread(peek(w, i) * peek(row, i * work.length + k))
-                total = fused(share, load(inner_row, i * work.length + j, COUNT, 0.0), total)
-            store(work.moments, k * width + j, COUNT, total)
-
-
-@inlined
-def _find(motion, y, work):  # type: ignore[no-untyped-def]
-    """Values and slopes of all functions at the nodes, and the moments."""
-    n, a, b = work.n, whole(at(motion.head, AXIS - 1)), whole(at(motion.head, 2 * AXIS - 1))
-    for k in range(motion.with_moments * motion.width):
-        put(work.moments, k, 0.0)
-    for start in range(0, n, NODES):
-        some = smaller(NODES, n - start)
-        for i in range(start, start + some):
-            row = shift(work.rows, i * work.length)
-            _look_up(motion, 0, peek(y, a * n + i) if a >= 0 else 0.0, row)
-            _look_up(motion, 1, peek(y, b * n + i), shift(row, 2 * motion.outer_width))
-        _add_moments(motion, shift(work.rows, start * work.length), shift(work.w, start), some, work)
+    return total * math.exp(shifted if shifted < 700.0 else 700.0)
 
 
 @inner
-def _sums(motion, row, C, out):  # type: ignore[no-untyped-def]
-    """To `out` the value of a potential and its outer and inner slopes at a node, whose values begin at `row`."""
-    width = motion.width
-    slopes, inner_row = shift(row, motion.outer_width), shift(row, 2 * motion.outer_width)
-    values, outer_parts, inner_parts = spread(0.0), spread(0.0), spread(0.0)
-    for j in range(0, width, COUNT):
-        by_value, by_slope = spread(0.0), spread(0.0)
-        for k in range(motion.functions):
-            c = load(C, k * width + j, COUNT, 0.0)
-            by_value = fused(spread(peek(row, k)), c, by_value)
-            by_slope = fused(spread(peek(slopes, k)), c, by_slope)
-        q = load(inner_row, j, COUNT, 0.0)
-        values = fused(by_value, q, values)
-        outer_parts = fused(by_slope, q, outer_parts)
-        inner_parts = fused(by_value, load(inner_row, width + j, COUNT, 0.0), inner_parts)
-    put(out, 0, folded(values))
-    put(out, 1, folded(outer_parts))
-    put(out, 2, folded(inner_parts))
+def _add_moments(motion, scaled, rows, n, length, moments, every):  # type: ignore[no-untyped-def]
+    """Add what `n` nodes, a multiple of four, have to the moments: their rows begin at `rows`; to `every` moment, or to
+    those of losses.
+    """
+    width = motion.outer_width
+    for g in range(motion.number):
+        group = shift(motion.groups, GROUP * g)
+        U, q = shift(moments, whole(at(group, 3))), shift(rows, 2 * width + FEW * g)
+        p, left = shift(scaled, whole(at(group, 0))), whole(at(group, 1 if every else 2)) - whole(at(group, 0))
+        while left >= 4:
+            a, b, c, d = load_four(U, 0), load_four(U, FEW), load_four(U, 2 * FEW), load_four(U, 3 * FEW)
+            e, f, g_, h = four(0.0), four(0.0), four(0.0), four(0.0)
+            for i in range(0, n, 2):
+                one, other = load_four(q, i * length), load_four(q, (i + 1) * length)
+                a = fused(four(peek(p, i * width)), one, a)
+                b = fused(four(peek(p, i * width + 1)), one, b)
+                c = fused(four(peek(p, i * width + 2)), one, c)
+                d = fused(four(peek(p, i * width + 3)), one, d)
+                e = fused(four(peek(p, (i + 1) * width)), other, e)
+                f = fused(four(peek(p, (i + 1) * width + 1)), other, f)
+                g_ = fused(four(peek(p, (i + 1) * width + 2)), other, g_)
+                h = fused(four(peek(p, (i + 1) * width + 3)), other, h)
+            store_four(U, 0, a + e)
+            store_four(U, FEW, b + f)
+            store_four(U, 2 * FEW, c + g_)
+            store_four(U, 3 * FEW, d + h)
+            U, p, left = shift(U, 4 * FEW), shift(p, 4), left - 4
+        while left > 0:
+            a, b, c, d = load_four(U, 0), four(0.0), four(0.0), four(0.0)
+            for i in range(0, n, 4):
+                a = fused(four(peek(p, i * width)), load_four(q, i * length), a)
+                b = fused(four(peek(p, (i + 1) * width)), load_four(q, (i + 1) * length), b)
+                c = fused(four(peek(p, (i + 2) * width)), load_four(q, (i + 2) * length), c)
+                d = fused(four(peek(p, (i + 3) * width)), load_four(q, (i + 3) * length), d)
+            store_four(U, 0, (a + b) + (c + d))
+            U, p, left = shift(U, FEW), shift(p, 1), left - 1
 
 
-@inlined
+@inner
+def _scale(scaled, w, rows, n, width, length, outer):  # type: ignore[no-untyped-def]
+    """Values of outer functions at some nodes times the weights of these; without an outer axis the weights."""
+    for i in range(n):
+        if outer:
+            row, share = shift(rows, i * length), four(peek(w, i))
+            for k in range(0, width, FEW):
+                store_four(scaled, i * width + k, share * load_four(row, k))
+        else:
+            put(scaled, i * width, peek(w, i))
+
+
+@inner
+def _find(motion, y, work, slopes):  # type: ignore[no-untyped-def]
+    """Values of all functions at the nodes, with `slopes` and the moments of losses, or without and all moments."""
+    n, a, width = work.n, whole(at(motion.outer, AXIS - 1)), motion.outer_width
+    outer, inner_axis = shift(y, a * n), shift(y, whole(at(motion.inner, AXIS - 1)) * n)
+    pieces, middles = work.places, shift(work.places, NODES)
+    for k in range(motion.size):
+        put(work.moments, k, 0.0)
+    for start in range(0, n, NODES):
+        some, rows = smaller(NODES, n - start), shift(work.rows, start * work.length)
+        if a >= 0:
+            _locate(motion.outer, shift(outer, start), some, pieces, middles)
+            _look_up(motion.outer, motion.outer_table, pieces, middles, some, rows, work.length, slopes)
+        _locate(motion.inner, shift(inner_axis, start), some, pieces, middles)
+        _look_up(motion.inner, motion.inner_table, pieces, middles, some, shift(rows, 2 * width), work.length, slopes)
+        _scale(work.scaled, shift(work.w, start), rows, some, width, work.length, a >= 0)
+        while some & 3:  # nodes of no weight make it a multiple of four
+            for k in range(0, width, FEW):
+                store_four(work.scaled, some * width + k, four(0.0))
+            some += 1
+        _add_moments(motion, work.scaled, rows, some, work.length, work.moments, not slopes)
+
+
+@inner
+def _sums(motion, rows, length, C, out):  # type: ignore[no-untyped-def]
+    """To `out` the values of a potential at two nodes, whose rows begin at `rows`, its outer, and its inner slopes."""
+    slopes, inner_rows, width = motion.outer_width, 2 * motion.outer_width, motion.width
+    V0, V1, S0, S1, D0, D1 = four(0.0), four(0.0), four(0.0), four(0.0), four(0.0), four(0.0)
+    for g in range(0, motion.number, 2):
+        group = shift(motion.groups, GROUP * g)
+        first, many = whole(at(group, 0)), whole(at(group, 1)) - whole(at(group, 0))
+        c, p0 = shift(C, whole(at(group, 3))), shift(rows, first)
+        e, p1 = shift(c, FEW * many), shift(p0, length)
+        v0, v1, s0, s1, v2, v3, s2, s3 = (
+            four(0.0), four(0.0), four(0.0), four(0.0), four(0.0), four(0.0), four(0.0), four(0.0),
+        )  # fmt: skip
+        for k in range(many):
+            a, b = load_four(c, FEW * k), load_four(e, FEW * k)
+            p = four(peek(p0, k))
+            v0, v2 = fused(p, a, v0), fused(p, b, v2)
+            p = four(peek(p1, k))
+            v1, v3 = fused(p, a, v1), fused(p, b, v3)
+            p = four(peek(p0, slopes + k))
+            s0, s2 = fused(p, a, s0), fused(p, b, s2)
+            p = four(peek(p1, slopes + k))
+            s1, s3 = fused(p, a, s1), fused(p, b, s3)
+        q = shift(rows, inner_rows + FEW * g)
+        a, b = load_four(q, 0), load_four(q, FEW)
+        V0, S0 = fused(v2, b, fused(v0, a, V0)), fused(s2, b, fused(s0, a, S0))
+        D0 = fused(v2, load_four(q, width + FEW), fused(v0, load_four(q, width), D0))
+        q = shift(q, length)
+        a, b = load_four(q, 0), load_four(q, FEW)
+        V1, S1 = fused(v3, b, fused(v1, a, V1)), fused(s3, b, fused(s1, a, S1))
+        D1 = fused(v3, load_four(q, width + FEW), fused(v1, load_four(q, width), D1))
+    store_four(out, 0, side_by_side(V0, V1, S0, S1))
+    store_four(out, FEW, side_by_side(D0, D1, D0, D1))
+
+
+@inner
+def _line_sums(motion, rows, length, C, out):  # type: ignore[no-untyped-def]
+    """To `out` the values of a potential of one axis at four nodes, whose rows begin at `rows`, and its slopes."""
+    q0, width = shift(rows, 2 * motion.outer_width), motion.width
+    q1, q2, q3 = shift(q0, length), shift(q0, 2 * length), shift(q0, 3 * length)
+    V0, V1, V2, V3, D0, D1, D2, D3 = (
+        four(0.0), four(0.0), four(0.0), four(0.0), four(0.0), four(0.0), four(0.0), four(0.0),
+    )  # fmt: skip
+    for j in range(0, width, FEW):
+        c = load_four(C, j)
+        V0, D0 = fused(c, load_four(q0, j), V0), fused(c, load_four(q0, width + j), D0)
+        V1, D1 = fused(c, load_four(q1, j), V1), fused(c, load_four(q1, width + j), D1)
+        V2, D2 = fused(c, load_four(q2, j), V2), fused(c, load_four(q2, width + j), D2)
+        V3, D3 = fused(c, load_four(q3, j), V3), fused(c, load_four(q3, width + j), D3)
+    store_four(out, 0, side_by_side(V0, V1, V2, V3))
+    store_four(out, FEW, side_by_side(D0, D1, D2, D3))
+
+
+@inner
+def _drive_line(motion, work, change):  # type: ignore[no-untyped-def]
+    """Write the velocities of all nodes of one axis, and V where they grow."""
+    n, out, more, growth = work.n, work.few, shift(work.few, 2 * FEW), shift(change, work.size - work.n)
+    factor, speed = whole(at(motion.factors, 1)), -at(motion.factors, 3)
+    for start in range(0, n, FEW):
+        rows, some = shift(work.rows, start * work.length), smaller(FEW, n - start)
+        _line_sums(motion, rows, work.length, work.coefficients, out)
+        if factor > 0:
+            _line_sums(motion, rows, work.length, shift(motion.given, factor * motion.size), more)
+            store_four(out, FEW, load_four(out, FEW) * load_four(more, 0))
+        for i in range(some):
+            put(change, start + i, speed * peek(out, FEW + i))
+        for i in range(some if motion.reacts else 0):
+            put(growth, start + i, peek(out, i))
+
+
+@inner
+def _drive(motion, work, change):  # type: ignore[no-untyped-def]
+    """Write the velocities of all nodes, and V where they grow."""
+    n, out, more, growth = work.n, work.few, shift(work.few, 2 * FEW), shift(change, work.size - work.n)
+    outer, factors = shift(change, whole(at(motion.outer, AXIS - 1)) * n), motion.factors
+    inner_axis = shift(change, whole(at(motion.inner, AXIS - 1)) * n)
+    which, other, speed, inner_speed = whole(at(factors, 0)), whole(at(factors, 1)), -at(factors, 2), -at(factors, 3)
+    for start in range(0, n, 2):
+        rows = shift(work.rows, start * work.length)
+        _sums(motion, rows, work.length, work.coefficients, out)
+        if which > 0:
+            _sums(motion, rows, work.length, shift(motion.given, which * motion.size), more)
+            put(out, 2, peek(out, 2) * peek(more, 0))
+            put(out, 3, peek(out, 3) * peek(more, 1))
+        if other > 0:
+            _sums(motion, rows, work.length, shift(motion.given, other * motion.size), more)
+            put(out, 4, peek(out, 4) * peek(more, 0))
+            put(out, 5, peek(out, 5) * peek(more, 1))
+        for i in range(2 if start + 2 <= n else 1):
+            put(outer, start + i, speed * peek(out, 2 + i))
+            put(inner_axis, start + i, inner_speed * peek(out, 4 + i))
+            if motion.reacts:
+                put(growth, start + i, peek(out, i))
+
+
+@inner
 def move(motion, rate, alpha, y, log_mass, work, change):  # type: ignore[no-untyped-def]
     """Write the derivative of a state by the clock.
 
@@ -429,35 +715,36 @@ def move(motion, rate, alpha, y, log_mass, work, change):  # type: ignore[no-unt
     float
         A V for which there is no f(V) in the table, or NaN.
     """
-    n, out, head = work.n, work.few, shift(motion.head, 2 * AXIS)
-    a, b = whole(at(motion.head, AXIS - 1)), whole(at(motion.head, 2 * AXIS - 1))
     _weigh(motion, y, log_mass, work)
-    _find(motion, y, work)
-    _respond(motion, work)
-    mean, missing, growth = 0.0, math.nan, work.size - n
-    for i in range(n):
-        row = shift(work.rows, i * work.length)
-        speeds = at(head, 4), at(head, 5)
-        for axis in range(2):
-            which = whole(at(head, 2 + axis))
-            if which > 0:
-                _sums(motion, row, shift(array_of(motion, 2), which * motion.functions * motion.width), out)
-                speeds = (speeds[0] * peek(out, 0), speeds[1]) if axis == 0 else (speeds[0], speeds[1] * peek(out, 0))
-        _sums(motion, row, work.coefficients, out)
-        if a >= 0:
-            put(change, a * n + i, -speeds[0] * peek(out, 1))
-        put(change, b * n + i, -speeds[1] * peek(out, 2))
-        if motion.reacts:
-            V = peek(out, 0)
-            if at(rate, 0) > 0.0:
-                if not (at(rate, 2) <= V <= at(rate, 3)):
-                    missing = V
-                V = of_one(rate, V)
-            mean += peek(work.w, i) * V
-            put(change, growth + i, V)
-    if motion.reacts:
-        if not motion.balanced:
-            mean = 0.0
-        for i in range(n):
-            put(change, growth + i, -alpha * (peek(change, growth + i) - mean))
+    _find(motion, y, work, True)
+    _respond(motion, work.moments, work.coefficients)
+    if at(motion.outer, AXIS - 1) >= 0.0:
+        _drive(motion, work, change)
+    else:
+        _drive_line(motion, work, change)
+    mean, missing, growth = 0.0, math.nan, shift(change, work.size - work.n)
+    if not motion.reacts:
+        return missing
+    if at(rate, 0) > 0.0:
+        for i in range(work.n):
+            V = peek(growth, i)
+            if not (at(rate, 2) <= V <= at(rate, 3)):
+                missing = V
+            put(growth, i, of_one(rate, V))
+    if motion.balanced:
+        for i in range(work.n):
+            mean += peek(work.w, i) * peek(growth, i)
+    for i in range(work.n):
+        put(growth, i, -alpha * (peek(growth, i) - mean))
     return missing
+
+
+@inner
+def judge(motion, y, log_mass, work, out, all_of_it):  # type: ignore[no-untyped-def]
+    """The energy of a state to `out`, the mass before normalising, and the outputs, or only the second; the weights of
+    the nodes are left in `work`.
+    """
+    put(out, 1, _weigh(motion, y, log_mass, work))
+    if all_of_it:
+        _find(motion, y, work, False)
+        put(out, 0, _energy(motion, work.moments, shift(out, 2)))

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mfpde.lagrangian.compiled.motion import OPTIONS, carve, inlined, inner, move, of_one, read
+from mfpde.lagrangian.compiled.motion import OPTIONS, carve, inner, judge, move, of_one, read
 from mfpde.support.arrays import Array
 from mfpde.support.compiling import compiled
+from mfpde.support.interpreted import COUNT
+from mfpde.support.lanes import fused, load, spread, store
 from mfpde.support.pointers import at, peek, pointer, put, shift, whole
 
-__all__ = ["ARRIVED", "BEYOND", "FAILED", "PAUSED", "Tableau", "advance", "tableau"]
+__all__ = ["ARRIVED", "BEYOND", "FAILED", "PAUSED", "Tableau", "advance", "judged", "tableau"]
 
 ARRIVED, PAUSED, FAILED, BEYOND = 0, 1, 2, 3
 """What ended a call: the end of the interval, the allowance of evaluations, a step below round-off, a V for which there
@@ -48,6 +50,8 @@ class Tableau(NamedTuple):
         Weights of the stages in the error, of which 8(5,3) has two.
     D : array, shape (all stages, degree)
         Weights of the stages in the middle of a step: coefficients of powers of how far that is, from the first.
+    packed : array
+        All of it in one array: order, stages, all stages, degree, and then the arrays.
     """
 
     order: int
@@ -57,10 +61,7 @@ class Tableau(NamedTuple):
     E: Array
     D: Array
 
-    def packed(self) -> Array:
-        """All of it in one array: order, stages, all stages, degree, and then the arrays."""
-        head = [self.order, self.stages, len(self.C), self.D.shape[1]]
-        return np.concatenate([head, *(np.ravel(array) for array in (self.A, self.C, self.E, self.D))])
+    packed: Array
 
 
 @cache
@@ -75,7 +76,7 @@ def tableau(order: int) -> Tableau:
     A[:stages, : m.A.shape[1]], A[stages, :stages], C[:stages] = m.A, m.B, m.C
     if order == 5:
         E[0, : stages + 1] = m.E
-        return Tableau(5, stages, A, C, E, np.ascontiguousarray(m.P))
+        return _packed(5, stages, A, C, E, np.ascontiguousarray(m.P))
     A[stages + 1 :], C[stages + 1 :] = m.A_EXTRA, m.C_EXTRA
     E[:, : stages + 1] = m.E5, m.E3
     # x (f_0 + (1 - x) (f_1 + x (f_2 + (1 - x) (f_3 + ...)))), with f_0 = y_1 - y_0, f_1 = h k_0 - f_0 and
@@ -91,7 +92,12 @@ def tableau(order: int) -> Tableau:
         product *= np.polynomial.Polynomial([0.0, 1.0] if k % 2 == 0 else [1.0, -1.0])
         powers = np.asarray(product.coef, dtype=float)[1:]
         D[:, : len(powers)] += np.outer(row, powers)
-    return Tableau(8, stages, A, C, E, D)
+    return _packed(8, stages, A, C, E, D)
+
+
+def _packed(order: int, stages: int, A: Array, C: Array, E: Array, D: Array) -> Tableau:
+    head = [order, stages, len(C), D.shape[1]]
+    return Tableau(order, stages, A, C, E, D, np.concatenate([head, *(np.ravel(array) for array in (A, C, E, D))]))
 
 
 class _Method(NamedTuple):
@@ -121,7 +127,7 @@ class _Nodes(NamedTuple):
     y: Any
 
 
-@inlined
+@inner
 def _read_method(p):  # type: ignore[no-untyped-def]
     order, stages, every, degree = whole(at(p, 0)), whole(at(p, 1)), whole(at(p, 2)), whole(at(p, 3))
     A = shift(p, 4)
@@ -131,24 +137,23 @@ def _read_method(p):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _mix(work, weights, m, out):  # type: ignore[no-untyped-def]
-    """``sum_j weights_j K_j`` of the first `m` stages to `out`."""
-    n = work.size
-    for i in range(n):
-        put(out, i, 0.0)
-    for j in range(m):
-        a, stage = peek(weights, j), shift(work.K, j * n)
-        if a != 0.0:
-            for i in range(n):
-                put(out, i, peek(out, i) + a * peek(stage, i))
+def _mix(work, weights, m, base, share, h, out):  # type: ignore[no-untyped-def]
+    """``share base + h sum_j weights_j K_j`` of the first `m` stages to `out`."""
+    size = work.size
+    for i in range(0, size, COUNT):
+        total, stage, left = spread(0.0), work.K, size - i
+        for j in range(m):
+            a = peek(weights, j)
+            if a != 0.0:
+                total = fused(spread(a), load(stage, i, left, 0.0), total)
+            stage = shift(stage, size)
+        store(out, i, left, fused(spread(h), total, spread(share) * load(base, i, left, 0.0)))
 
 
 @inner
 def _stage(nodes, method, s, S, h, work, out):  # type: ignore[no-untyped-def]
     """Evaluate stage `s` of a step, at the state `out`; a V for which there is no f(V), or NaN."""
-    _mix(work, shift(method.A, s * method.every), s, out)
-    for i in range(work.size):
-        put(out, i, peek(nodes.y, i) + h * peek(out, i))
+    _mix(work, shift(method.A, s * method.every), s, nodes.y, 1.0, h, out)
     clock = S + at(method.C, s) * h
     clock = nodes.low if clock < nodes.low else nodes.high if clock > nodes.high else clock
     alpha = of_one(nodes.alpha, clock)
@@ -156,35 +161,41 @@ def _stage(nodes, method, s, S, h, work, out):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _norm(nodes, total, rtol, light, work, error):  # type: ignore[no-untyped-def]
-    """The mean square over all fields of the nodes, weighted with the measure, of errors by what is allowed."""
-    n, square, k = work.n, 0.0, 0
-    for i in range(work.size):
-        y, z = abs(peek(nodes.y, i)), abs(peek(work.fresh, i))
-        share = peek(work.w, k) * (n / total)
-        scale = rtol / math.sqrt(share if share > light else light) + ROUNDING * (z if z > y else y)
-        e = peek(error, i) / scale
-        square += e * e
-        k = k + 1 if k + 1 < n else 0
-    return square / work.size
+def _norm(y, fresh, error, w, n, size, least, rtol):  # type: ignore[no-untyped-def]
+    """The mean square over all fields of the nodes, weighted with the measure, of errors by what is allowed; nodes
+    lighter than `least` count as if they were that heavy.
+    """
+    square = 0.0
+    for start in range(0, size, n):
+        for i in range(n):
+            one, other = abs(peek(y, start + i)), abs(peek(fresh, start + i))
+            share = peek(w, i)
+            share = share if share > least else least
+            scale = rtol / math.sqrt(share) + ROUNDING * (one if one > other else other)
+            e = peek(error, start + i) / scale
+            square += e * e
+    return square / size
 
 
-@inlined
+@inner
 def _error(nodes, method, h, rtol, light, work):  # type: ignore[no-untyped-def]
     """The error of a step by what is allowed: below 1 it is accepted."""
-    total = 0.0
-    for i in range(work.n):
+    total, n = 0.0, work.n
+    for i in range(n):
         total += peek(work.w, i)
-    _mix(work, method.E, method.stages + 1, work.stage)
-    square = _norm(nodes, total, rtol, light, work, work.stage)
+    # weights relative to the average
+    rtol *= math.sqrt(total / n)
+    least, m, E = light * total / n, method.stages + 1, method.E
+    _mix(work, E, m, nodes.y, 0.0, 1.0, work.stage)
+    square = _norm(nodes.y, work.fresh, work.stage, work.w, n, work.size, least, rtol)
     if method.order == 5:
         return h * math.sqrt(square)
-    _mix(work, shift(method.E, method.every), method.stages + 1, work.stage)
-    other = _norm(nodes, total, rtol, light, work, work.stage)
+    _mix(work, shift(E, method.every), m, nodes.y, 0.0, 1.0, work.stage)
+    other = _norm(nodes.y, work.fresh, work.stage, work.w, n, work.size, least, rtol)
     return 0.0 if square == 0.0 and other == 0.0 else h * square / math.sqrt(square + 0.01 * other)
 
 
-@inlined
+@inner
 def _dense(nodes, method, x, h, work, out):  # type: ignore[no-untyped-def]
     """The state in the middle of a step, `x` in (0, 1)."""
     for j in range(method.every):
@@ -192,12 +203,10 @@ def _dense(nodes, method, x, h, work, out):  # type: ignore[no-untyped-def]
         for k in range(method.degree - 1, -1, -1):
             weight = (weight + at(method.D, j * method.degree + k)) * x
         put(work.few, j, weight)
-    _mix(work, work.few, method.every, out)
-    for i in range(work.size):
-        put(out, i, peek(nodes.y, i) + h * peek(out, i))
+    _mix(work, work.few, method.every, nodes.y, 1.0, h, out)
 
 
-@inlined
+@inner
 def _first_step(method, rtol, length, work):  # type: ignore[no-untyped-def]
     """A first step from the speed of the nodes."""
     total, square, k = 0.0, 0.0, 0
@@ -211,7 +220,7 @@ def _first_step(method, rtol, length, work):  # type: ignore[no-untyped-def]
     return step / speed if speed * length > step else length
 
 
-@inlined
+@inner
 def _step_length(clock, end, step):  # type: ignore[no-untyped-def]
     """How long a step is, that it meets the end: two halves instead of a step and a rest."""
     if clock + step * (1.0 + 1e-10) >= end:
@@ -219,7 +228,7 @@ def _step_length(clock, end, step):  # type: ignore[no-untyped-def]
     return 0.5 * (end - clock) if clock + 2.0 * step > end else step
 
 
-@inlined
+@inner
 def _save(nodes, method, S, h, new, work, saves, saved, many, states):  # type: ignore[no-untyped-def]
     """Write the states at save times within a step; how many are saved now."""
     if saved < many and at(saves, saved) < new:
@@ -236,7 +245,7 @@ def _save(nodes, method, S, h, new, work, saves, saved, many, states):  # type: 
     return saved
 
 
-@inlined
+@inner
 def _accept(nodes, method, work):  # type: ignore[no-untyped-def]
     """Make the end of a step the state, nodes beyond a wall put back onto it."""
     n, end = work.n, shift(work.K, method.stages * work.size)
@@ -244,7 +253,7 @@ def _accept(nodes, method, work):  # type: ignore[no-untyped-def]
         put(nodes.y, i, peek(work.fresh, i))
         put(work.K, i, peek(end, i))
     for a in range(2):
-        axis = shift(nodes.motion.head, 8 * a)
+        axis = nodes.motion.outer if a == 0 else nodes.motion.inner
         column, low, high = whole(at(axis, 7)), at(axis, 3), at(axis, 4)
         if column >= 0 and at(axis, 6) == 0.0:
             for i in range(column * n, column * n + n):
@@ -333,3 +342,33 @@ def advance(packed, rate, alpha, method_packed, y, log_mass, clock, counts, save
         counts[1] += 1
         rejected = False
     return ARRIVED
+
+
+@compiled(**OPTIONS)
+def judged(packed, log_mass, states, which, weights, found, space):  # type: ignore[no-untyped-def]
+    """Energies and outputs of states.
+
+    Parameters
+    ----------
+    packed : array
+        `Motion.packed`.
+    log_mass : array, shape (N,)
+    states : array, shape (m, size)
+    which : array of bool, shape (m,)
+        The states that are judged; of the others only the weights are found, and their mass.
+    weights : array, shape (m, N)
+        Where the weights of the nodes go.
+    found : array, shape (m, 2 + outputs)
+        Where these go: the energy, the mass before normalising, and the outputs of the losses.
+    space : array
+        See `room`.
+    """
+    motion = read(pointer(packed, 0))
+    m, size = states.shape
+    work = carve(motion, pointer(space, 0), log_mass.size, size, 0)
+    logs, state, out, w = pointer(log_mass, 0), pointer(states, 0), pointer(found, 0), pointer(weights, 0)
+    for k in range(m):
+        judge(motion, state, logs, work, out, which[k])
+        for i in range(work.n):
+            put(w, i, peek(work.w, i))
+        state, out, w = shift(state, size), shift(out, found.shape[1]), shift(w, work.n)
