@@ -214,7 +214,8 @@ def _loss(loss: int, u: Array, w: Array, y: Array, delta: float) -> float:
     if loss == HUBER:
         r = np.abs(u - y)
         return float(np.sum(w * np.where(r > delta, delta * (r - 0.5 * delta), 0.5 * r * r)))
-    return float(np.sum((0.5 * w * u - y) * u))
+    r, curved = w * u - y, w != 0.0
+    return float(np.sum(np.where(curved, 0.5 * r * r / np.where(curved, w, 1.0), -y * u)))
 
 
 def _derivative(loss: int, u: Array, w: Array, y: Array, delta: float) -> Array:

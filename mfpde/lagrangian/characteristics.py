@@ -114,7 +114,7 @@ class Characteristics:
 
     @cached_property
     def response(self) -> Array:
-        """``u = int Phi dmu`` at the save times, shape (m, r), in the energy's coordinates; r is 0 where there is none."""
+        """``u = int Phi dmu`` at the save times, shape (m, r), in the energy's coordinates; r = 0 where it has none."""
         return self._responses(self.points, self.weights)
 
     @cached_property

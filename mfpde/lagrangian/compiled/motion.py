@@ -451,7 +451,8 @@ def _loss(loss, u, w, y, delta):  # type: ignore[no-untyped-def]
     if loss == HUBER:
         r = abs(u - y)
         return w * (delta * (r - 0.5 * delta) if r > delta else 0.5 * r * r)
-    return (0.5 * w * u - y) * u
+    r = w * u - y
+    return 0.5 * r * r / w if w != 0.0 else -y * u
 
 
 @inner
