@@ -45,7 +45,7 @@ CONSTANT, MOST_CONSTANT = {1: 24, 2: 16}, 1000
 FINER = (1.0, 0.1, 0.01)
 """Accuracies of the functions that are tried, as shares of that of the potential."""
 
-_lanes: weakref.WeakKeyDictionary[Problem, dict[int, Lane | str]] = weakref.WeakKeyDictionary()
+_lanes: weakref.WeakKeyDictionary[Problem, dict[tuple[int, bool], Lane | str]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class Lane:
     work: float
 
 
-def lane_of(dynamics: Dynamics, accuracy: float) -> Lane | str:
+def lane_of(dynamics: Dynamics, accuracy: float, curved: bool = False) -> Lane | str:
     """The tables of a problem to an accuracy, made when first asked for, or why there are none.
 
     Parameters
@@ -83,20 +83,23 @@ def lane_of(dynamics: Dynamics, accuracy: float) -> Lane | str:
     dynamics : Dynamics
     accuracy : float
         How far the velocity may be off, relative to the largest; what is made is as accurate or up to ten times more.
+    curved : bool
+        Whether its divergence is to be as accurate.
     """
     digits = math.ceil(-math.log10(max(accuracy, FINEST)) - 1e-9)
     kept = _lanes.setdefault(dynamics.problem, {})
-    if digits not in kept:
+    key = digits, curved
+    if key not in kept:
         try:
             with np.errstate(all="ignore"):
-                kept[digits] = _made(dynamics, 10.0**-digits)
+                kept[key] = _made(dynamics, 10.0**-digits, curved)
         except RoughError as error:
-            kept[digits] = str(error)
+            kept[key] = str(error)
         except MemoryError:
             raise
         except Exception as error:  # whatever a user's function does where no node may ever go
-            kept[digits] = f"a function of the problem cannot be tabulated ({one_line(error)})"
-    return kept[digits]
+            kept[key] = f"a function of the problem cannot be tabulated ({one_line(error)})"
+    return kept[key]
 
 
 def engine_of(dynamics: Dynamics, accuracy: float) -> Engine:
@@ -105,12 +108,12 @@ def engine_of(dynamics: Dynamics, accuracy: float) -> Engine:
     return Engine(False, lane) if isinstance(lane, str) else Engine(True, lane.text)
 
 
-def _made(dynamics: Dynamics, accuracy: float) -> Lane:
+def _made(dynamics: Dynamics, accuracy: float, curved: bool) -> Lane:
     if dynamics.dimension > MOST_AXES:
         raise RoughError(f"there are {dynamics.dimension} axes")
     apart = RoughError("not tried")
     for finer in FINER:  # many functions that are each as good as this may be less so together
-        lane = _with_constant(dynamics, _of_blocks(dynamics, max(finer * accuracy, FINEST)))
+        lane = _with_constant(dynamics, _of_blocks(dynamics, max(finer * accuracy, FINEST), curved))
         try:
             _check(dynamics, lane.motion, accuracy)
         except RoughError as error:
@@ -120,13 +123,13 @@ def _made(dynamics: Dynamics, accuracy: float) -> Lane:
     raise apart
 
 
-def _of_blocks(dynamics: Dynamics, accuracy: float) -> Lane:
+def _of_blocks(dynamics: Dynamics, accuracy: float, curved: bool) -> Lane:
     """Tables of functions to an accuracy."""
     energies = blocks_of(dynamics.bound, accuracy)
     along = {i: _metric(dynamics, i, accuracy) for i in range(dynamics.dimension)}
     metric = [1.0 if isinstance(g, Block) else g for g in along.values()]
     factors = {i: g for i, g in along.items() if isinstance(g, Block)}
-    return _assembled(dynamics, energies, factors, metric, accuracy)
+    return _assembled(dynamics, energies, factors, metric, accuracy, curved)
 
 
 def _with_constant(dynamics: Dynamics, lane: Lane) -> Lane:
@@ -324,14 +327,15 @@ class _Assembly:
 
 
 def _assembled(
-    dynamics: Dynamics, energies: list[Block], factors: dict[int, Block], metric: list[float], accuracy: float
-) -> Lane:
+    dynamics: Dynamics, energies: list[Block], factors: dict[int, Block], metric: list[float], accuracy: float,
+    curved: bool,
+) -> Lane:  # fmt: skip
     """All blocks in one set of tables."""
     from mfpde.lagrangian.compiled.motion import Motion
 
     assembly = _Assembly(dynamics, [*energies, *factors.values()])
     order = assembly.order
-    tables = [_table(assembly, a, accuracy) for a in range(2)]
+    tables = [_table(assembly, a, accuracy, curved) for a in range(2)]
     axes = [dynamics.problem.axes[axis] if axis >= 0 else None for axis in order]
     which = {i: 1 + k for k, i in enumerate(factors)}
     motion = Motion(
@@ -364,7 +368,7 @@ def _filled(count: int) -> int:
     return -(-count // FEW) * FEW
 
 
-def _table(assembly: _Assembly, a: int, accuracy: float) -> Array:
+def _table(assembly: _Assembly, a: int, accuracy: float, curved: bool) -> Array:
     """The table of all functions of the outer (0) or inner (1) axis; of no axis the number 1."""
     blocks, axis = assembly.blocks, assembly.order[a]
     table = np.zeros((1, 1, assembly.widths[a]))
@@ -385,7 +389,7 @@ def _table(assembly: _Assembly, a: int, accuracy: float) -> Array:
     def values(x: Array) -> Array:
         return np.concatenate([block.bases[axis](x) / scale for block, scale in zip(blocks, scales, strict=True)])
 
-    found = table_of(values, ends.lower, ends.upper, accuracy, matter)
+    found = table_of(values, ends.lower, ends.upper, accuracy, matter, curved)
     table = np.zeros((*found.shape[:2], assembly.widths[a]))
     columns = np.concatenate([np.arange(place[a].start, place[a].stop) for place in assembly.places])
     table[:, :, columns] = found * np.repeat(scales, [block.ranks[axis] for block in blocks])

@@ -20,14 +20,13 @@ from mfpde.equation.measures.particles import Particles
 from mfpde.equation.problem import Problem
 from mfpde.equation.trajectory import integral, integrand
 from mfpde.lagrangian.ancestry import Watch, ancestral_mass, descent, nodes_of, of_a_density, watch_each
+from mfpde.lagrangian.backward import Backward
 from mfpde.lagrangian.lane import integrate
 from mfpde.lagrangian.nodes import (
     RTOL_FLOOR,
     Dynamics,
     Engine,
-    Record,
     Stepping,
-    density_back,
     leeway,
     method,
     pieces,
@@ -107,6 +106,7 @@ class Characteristics:
     _changes: tuple[Change, ...] = field(repr=False)
     _blind: Array = field(repr=False)
     _smooth: bool = field(repr=False, default=True)
+    _accuracy: float | None = field(repr=False, default=None)
 
     def _responses(self, points: Array, weights: Array) -> Array:
         bound = self._dynamics.bound
@@ -156,30 +156,34 @@ class Characteristics:
         return self._dynamics.clock(within_run(t, 0.0, float(self.times[-1])))
 
     @cached_property
-    def _record(self) -> Record:
-        """The response and the mean rate at all times, from the last run repeated."""
-        record = Record(0.0)
-        with one_blas_thread():
-            integrate(self._dynamics, self._start, self.times[[0, -1]], Stepping(self.rtol), record=record)
-        return record
+    def _backward(self) -> Backward:
+        """What moved the nodes at all times, from the last run repeated."""
+        stepping = Stepping(self.rtol, accuracy=self._accuracy, judged=False)
+        return Backward(self._dynamics, self._start, float(self.times[-1]), stepping)
 
     def response_at(self, t: float | None = None) -> Array:
         """The response at any time of the run (default: its end), to about the accuracy of the save times.
 
-        The first call of this method, of `density_at`, or of another one between save times repeats the last run to
-        record it. Where an energy has no factorisation this is the measure itself, as from `BoundEnergy.response`.
+        A compiled run is repeated up to then. Otherwise the first call of this method, of `density_at`, or of another
+        one between save times repeats the last run to record it. Where an energy has no factorisation this is the
+        measure itself, as from `BoundEnergy.response`.
 
         Raises
         ------
         ValueError
             If `t` is outside the run, or the record was too large to keep.
         """
-        return self._record(self._clock(float(self.times[-1]) if t is None else t))[:-1]
+        if self.engine.compiled:
+            return self._dynamics.bound.response(*self.nodes_at(t))
+        S = self._clock(float(self.times[-1]) if t is None else t)
+        with one_blas_thread():
+            return self._backward.record(S)[:-1]
 
     def nodes_at(self, t: float | None = None) -> tuple[Array, Array]:
         """Nodes and weights at any time (default: the last).
 
-        Between save times the nodes move from the save time before, driven by the recorded response.
+        Between save times a compiled run is repeated up to then; other nodes move from the save time before, driven by
+        the recorded response.
 
         Returns
         -------
@@ -195,7 +199,18 @@ class Characteristics:
         points, weights = self.points[i], self.weights[i]
         if self.times[i] == t or self._clock(float(self.times[i])) == S:
             return points.copy(), weights.copy()
-        dynamics, record = self._dynamics, self._record
+        if self.engine.compiled:
+            stepping = Stepping(self.rtol, accuracy=self._accuracy, quick=True, judged=False)
+            with one_blas_thread():
+                run = integrate(self._dynamics, self._start, np.array([0.0, t]), stepping)
+            return run.points[-1], run.weights[-1]
+        return self._moved_on(i, S)
+
+    def _moved_on(self, i: int, S: float) -> tuple[Array, Array]:
+        """The nodes of save time number `i` when the clock shows `S`, driven by the recorded response."""
+        points, weights = self.points[i], self.weights[i]
+        with one_blas_thread():
+            dynamics, record = self._dynamics, self._backward.record
         n, d = points.shape
         t_end = float(self.times[-1])
 
@@ -321,7 +336,8 @@ class Characteristics:
                 f"points must be finite, not {rows[int(np.argmin(np.isfinite(rows).all(axis=1)))].tolist()}"
             )
         self.problem.mu_0.log_density(rows[:1])  # a measure with atoms refuses here, before the work
-        return density_back(dynamics, self._record, rows, S, float(self.times[-1]), self.rtol)
+        with one_blas_thread():
+            return self._backward.density(rows, S)
 
     def __str__(self) -> str:
         last = self.refinements[-1]
@@ -499,6 +515,7 @@ def _result(search: Search) -> Characteristics:
         _changes=tuple(changes),
         _blind=blind,
         _smooth=of_a_density(search.blocks),
+        _accuracy=search.accuracy,
     )
 
 

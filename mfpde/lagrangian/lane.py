@@ -29,7 +29,7 @@ from mfpde.support.saves import distinct_times
 if TYPE_CHECKING:
     from mfpde.lagrangian.compiled.stepping import Tableau
 
-__all__ = ["Clock", "Counts", "LaneRun", "integrate", "tableau_of"]
+__all__ = ["FIFTH", "SLICE", "WIDENINGS", "Clock", "Counts", "LaneRun", "integrate", "rate_table", "tableau_of"]
 
 FIFTH = 3e-7
 """Tolerance of the steps from which the method of order five takes fewer evaluations than that of order eight."""
@@ -303,14 +303,24 @@ class LaneRun:
         return self._rate(min(float(self.rate[2]), beyond), max(float(self.rate[3]), beyond))
 
     def _rate(self, low: float, high: float) -> Array:
-        rate = self.dynamics.problem.rate
-        assert rate is not None
-        if not math.isfinite(high - low):
-            raise RoughError("V is not finite")
-        more = MARGIN * (high - low) + 1e-3 * max(abs(low), abs(high), 1e-3)
-        low, high = low - more, high + more
-        accuracy = min(self.lane.accuracy, self.stepping.rtol)
-        return _of_one(table_of(lambda V: values_of(rate, V)[None], low, high, accuracy), low, high)
+        return rate_table(self.dynamics, low, high, min(self.lane.accuracy, self.stepping.rtol))
+
+
+def rate_table(dynamics: Dynamics, low: float, high: float, accuracy: float) -> Array:
+    """A table of f(V) for the V from `low` to `high` and half as many more on both sides, as compiled code reads it.
+
+    Raises
+    ------
+    RoughError
+        If f is not smooth there, or V is not finite.
+    """
+    rate = dynamics.problem.rate
+    assert rate is not None
+    if not math.isfinite(high - low):
+        raise RoughError("V is not finite")
+    more = MARGIN * (high - low) + 1e-3 * max(abs(low), abs(high), 1e-3)
+    low, high = low - more, high + more
+    return _of_one(table_of(lambda V: values_of(rate, V)[None], low, high, accuracy), low, high)
 
 
 def _of_one(table: Array, low: float, high: float) -> Array:

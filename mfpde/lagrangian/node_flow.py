@@ -11,8 +11,9 @@ import numpy as np
 
 from mfpde.equation.problem import Problem
 from mfpde.lagrangian.ancestry import Places, Watch, ancestral_mass, find_places, nodes_of, of_a_density, worst
+from mfpde.lagrangian.backward import Backward
 from mfpde.lagrangian.lane import integrate
-from mfpde.lagrangian.nodes import STENCIL_STEP, Dynamics, Record, Stepping, density_back
+from mfpde.lagrangian.nodes import STENCIL_STEP, Dynamics, Stepping
 from mfpde.support.arrays import Array
 from mfpde.support.saves import distinct_times, nearest
 from mfpde.support.threads import one_blas_thread
@@ -96,7 +97,7 @@ class NodeFlow:
         self.saves = np.array(distinct_times([0.0, *times.tolist()], (0.0, float(times[-1]))))
         self._looked = False
         self._places: Places | None = None
-        self._recorded: tuple[int, float, Record] | None = None
+        self._recorded: tuple[int, float, Backward] | None = None
 
     def look(self, deadline: float = math.inf) -> int:
         """How many places along an axis need nodes, the bulk of the start included.
@@ -123,9 +124,7 @@ class NodeFlow:
         blocks = self.dynamics.problem.mu_0.blocks(tuple(nodes), self._places, self.other)
         start = nodes_of(blocks)
         with one_blas_thread():
-            # tables of another accuracy have other pieces and functions
-            stepping = Stepping(rtol, self.other, deadline, accuracy=OTHER_TABLES * rtol if self.other else None)
-            run = integrate(self.dynamics, start, self.saves, stepping)
+            run = integrate(self.dynamics, start, self.saves, self._stepping(rtol, deadline))
         self.watched = worst(blocks, run.weights)
         ancestral = [ancestral_mass(start[1], weights, of_a_density(blocks)) for weights in run.weights]
         self.ancestral = min(ancestral)
@@ -141,11 +140,12 @@ class NodeFlow:
         dynamics.problem.mu_0.log_density(points[:1])  # a measure with atoms refuses here, before the work
         with one_blas_thread():
             if self._recorded is None or self._recorded[:2] != (len(start[1]), rtol):
-                record = Record(0.0)
-                stepping = Stepping(rtol, self.other, deadline)
-                integrate(dynamics, start, self.saves[[0, -1]], stepping, record=record)
-                self._recorded = (len(start[1]), rtol, record)
-            return density_back(dynamics, self._recorded[2], points, dynamics.clock(t), t_end, rtol, deadline)
+                self._recorded = len(start[1]), rtol, Backward(dynamics, start, t_end, self._stepping(rtol, deadline))
+            return self._recorded[2].density(points, dynamics.clock(t), deadline)
+
+    def _stepping(self, rtol: float, deadline: float) -> Stepping:
+        # tables of another accuracy have other pieces and functions
+        return Stepping(rtol, self.other, deadline, accuracy=OTHER_TABLES * rtol if self.other else None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,6 +37,7 @@ __all__ = [
     "density_back",
     "integrate",
     "leeway",
+    "lobatto",
     "method",
     "pieces",
     "run_of",
@@ -48,7 +49,7 @@ MOST_STEPS = 10_000
 """Steps of a run, at most: smooth flows take hundreds."""
 
 DEGREE = 7
-"""Degree of the polynomial in time that the response is recorded by, one a step: that of the method's dense output."""
+"""Degree of the polynomial in time that a step's response is recorded by: that of the method's dense output."""
 RECORD_LIMIT = 2**29
 """Bytes of recorded response above which a record of whole measures (energies without factorisation) is refused."""
 LIGHT = 1e-6
@@ -223,23 +224,28 @@ def _difference_weights() -> Array:
 
 
 class Record:
-    """A vector function of the clock: one polynomial a step, by its values at Chebyshev-Lobatto points."""
+    """A vector function of the clock: polynomials between knots, by their values at Chebyshev-Lobatto points.
 
-    x = -np.cos(math.pi * np.arange(DEGREE + 1) / DEGREE)
-    w = np.where(np.arange(DEGREE + 1) % 2, -1.0, 1.0) * np.where(np.isin(np.arange(DEGREE + 1), (0, DEGREE)), 0.5, 1.0)
+    Parameters
+    ----------
+    start : float
+        The first knot.
+    degree : int, optional
+        Of the polynomials; default: as in a record of steps.
+    """
 
-    def __init__(self, start: float) -> None:
+    def __init__(self, start: float, degree: int = DEGREE) -> None:
         self.knots = [start]
         self.values: list[Array] = []
         self.nbytes = 0
+        self.x, self.w = lobatto(degree)
 
-    @classmethod
-    def places(cls, a: float, b: float) -> Array:
-        """The clock values, both ends included, at which a step from `a` to `b` is recorded."""
-        return a + (b - a) * 0.5 * (1.0 + cls.x)
+    def places(self, a: float, b: float) -> Array:
+        """The clock values, both ends included, at which the function is recorded between two knots."""
+        return a + (b - a) * 0.5 * (1.0 + self.x)
 
     def append(self, end: float, values: Array) -> None:
-        """Add the step that ends at `end`, by its values (DEGREE + 1, r) at `places`."""
+        """Add the polynomial up to a knot, by its values (degree + 1, r) at `places`."""
         self.knots.append(end)
         self.values.append(values)
         self.nbytes += values.nbytes
@@ -254,6 +260,13 @@ class Record:
             return self.values[i][hit].copy()
         share = self.w / distance
         return np.asarray(share @ self.values[i]) / share.sum()
+
+
+@cache
+def lobatto(degree: int) -> tuple[Array, Array]:
+    """Chebyshev-Lobatto points in [-1, 1], ascending, and the weights of their barycentric formula."""
+    k = np.arange(degree + 1)
+    return -np.cos(math.pi * k / degree), np.where(k % 2, -1.0, 1.0) * np.where((k == 0) | (k == degree), 0.5, 1.0)
 
 
 class Engine(NamedTuple):
@@ -522,7 +535,7 @@ def integrate(
 def _record_step(record: Record, flow: Flow, solver: Any, before: float, inside: Callable[[float], Array]) -> None:
     """Append to a record what moves other nodes in the step that a solver has made, by its dense output `inside`."""
     values = []
-    for k, S in enumerate(Record.places(before, solver.t)):
+    for k, S in enumerate(record.places(before, solver.t)):
         if k == 0 and record.values:
             values.append(record.values[-1][-1])
         else:

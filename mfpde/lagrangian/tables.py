@@ -14,6 +14,8 @@ __all__ = ["RoughError", "chebyshev", "table_of"]
 
 ORDERS = ((3e-8, 4), (0.0, 8))
 """Coefficients of a piece: cubics, and polynomials of degree seven where relative errors below the number are asked."""
+CURVED_ORDERS = ((1e-7, 8), (0.0, 12))
+"""The same where second derivatives are asked for, which short pieces lose to rounding."""
 FEWEST, MOST = 16, 4096
 """Pieces."""
 ROUNDING = 1e-13
@@ -36,9 +38,25 @@ def _to_powers(order: int) -> Array:
     return np.asarray(np.linalg.inv(np.vander(chebyshev(order), increasing=True)))
 
 
+def _by_chebyshev(values: Array) -> Array:
+    """The same coefficients (pieces, order, r), of which the rounding of large values is no part."""
+    order = values.shape[1]
+    middle = values.mean(axis=1, keepdims=True)
+    angles = np.outer(np.arange(order), np.arccos(chebyshev(order)))
+    table = np.matmul((2.0 / order) * np.cos(angles), values - middle)
+    table[:, :1] = 0.5 * table[:, :1]
+    powers = np.zeros((order, order))
+    for k in range(order):  # integers
+        powers[: k + 1, k] = np.polynomial.chebyshev.cheb2poly(np.eye(order)[k, : k + 1])
+    table = np.matmul(powers, table)
+    table[:, :1] += middle
+    return table
+
+
 def table_of(
-    values: Callable[[Array], Array], lower: float, upper: float, accuracy: float, matter: Array | None = None
-) -> Array:
+    values: Callable[[Array], Array], lower: float, upper: float, accuracy: float, matter: Array | None = None,
+    curved: bool = False,
+) -> Array:  # fmt: skip
     """A table of functions on an interval.
 
     Parameters
@@ -52,6 +70,9 @@ def table_of(
         what it takes to cross the interval.
     matter : array, shape (r,), optional
         By what the errors of each function count; default: 1.
+    curved : bool, optional
+        Whether second derivatives are to be as accurate, relative to the largest of them or what slopes take to cross
+        the interval. Rounding leaves about 1e-11 of them.
 
     Returns
     -------
@@ -63,11 +84,11 @@ def table_of(
     RoughError
         If 4096 pieces do not do.
     """
-    order = next(order for least, order in ORDERS if accuracy >= least)
+    order = next(order for least, order in (CURVED_ORDERS if curved else ORDERS) if accuracy >= least)
     # the error looks like the next Chebyshev polynomial: at the ends it is as large as anywhere, and its slope is the
     # square of the degree
     powers, between = _to_powers(order), np.cos(math.pi * np.array([0.0, 1.0, order - 1.0, order]) / order)
-    pieces = FEWEST
+    pieces, coarser, before = FEWEST, np.empty(0), math.inf
     while pieces <= MOST:
         half = 0.5 * (upper - lower) / pieces
         middles = lower + half * (2.0 * np.arange(pieces) + 1.0)
@@ -75,14 +96,23 @@ def table_of(
         at = values(there)
         if not np.isfinite(at).all():
             raise RoughError("not finite everywhere")
-        table = np.matmul(powers, at.reshape(len(at), pieces, order).transpose(1, 2, 0))
+        by_piece = at.reshape(len(at), pieces, order).transpose(1, 2, 0)
+        table = np.matmul(powers, by_piece) if not curved else _by_chebyshev(by_piece)
         wanted = values(np.add.outer(middles, half * between).ravel()).reshape(len(at), pieces, len(between))
         found = np.matmul(np.vander(between, order, increasing=True), table).transpose(2, 0, 1)
         errors = np.abs(found - wanted).max(axis=(1, 2), initial=0.0)
         error = float((errors if matter is None else errors * matter).max(initial=0.0))
         size = float(np.abs(at).max(initial=0.0))
         slope = max(float(np.abs(table[:, 1]).max(initial=0.0)) / half, size / (upper - lower))
-        if error <= max(min(accuracy * size, accuracy * slope * half / order**2), ROUNDING * size):
+        enough = error <= max(min(accuracy * size, accuracy * slope * half / order**2), ROUNDING * size)
+        if enough and curved:
+            # of a Chebyshev polynomial the second derivative at its ends is about a third of the degree's fourth power
+            bend = max(2.0 * float(np.abs(table[:, 2]).max(initial=0.0)), slope * half**2 / (upper - lower))
+            share = error * order**4 / 3.0 / (bend or 1.0)
+            if share > 0.5 * before:  # rounding
+                return coarser
+            enough, coarser, before = share <= accuracy, np.ascontiguousarray(table), share
+        if enough:
             return np.ascontiguousarray(table)
         pieces *= 2
     raise RoughError(f"not smooth enough for {MOST} pieces of degree {order - 1}")

@@ -29,6 +29,7 @@ from mfpde.support.lanes import four, fused, load_four, side_by_side, store_four
 from mfpde.support.pointers import at, peek, put, shift, smaller, whole
 
 __all__ = [
+    "AXIS",
     "HUBER",
     "LOGISTIC",
     "OPTIONS",
@@ -37,6 +38,7 @@ __all__ = [
     "Motion",
     "Work",
     "carve",
+    "evaluated",
     "inner",
     "judge",
     "move",
@@ -203,6 +205,14 @@ class _Layout:
             for g, (first, last, _, _) in list(enumerate(self.groups))[groups]
         ]
         return np.concatenate([np.zeros((*values.shape[:-2], 0)), *parts], axis=-1)
+
+    def wide(self, values: Array) -> Array:
+        """What is kept in that order (size,), by outer and inner functions."""
+        result = np.zeros((len(self.motion.used), FEW * len(self.groups)))
+        for g, (first, last, _, offset) in enumerate(self.groups):
+            part = values[offset : offset + FEW * (last - first)]
+            result[first:last, FEW * g : FEW * (g + 1)] = part.reshape(-1, FEW)
+        return result[:, : self.motion.used.shape[1]]
 
     def blocks(self) -> tuple[Array, Array, Array, Array]:
         """Rows of all blocks, matrices, weights, and targets."""
@@ -371,6 +381,23 @@ def carve(motion, p, n, size, stages):  # type: ignore[no-untyped-def]
     coefficients = shift(moments, motion.size)
     few = shift(coefficients, motion.size)
     return Work(p, stage, fresh, w, rows, scaled, places, moments, coefficients, few, n, size, length)
+
+
+def evaluated(motion: Motion, space: Array, n: int, size: int, stages: int) -> tuple[Array, Array]:
+    """What `move` has left of `n` nodes in the room of a run: coefficients C, and the functions of the first node.
+
+    Returns
+    -------
+    coefficients : array, shape (outer functions, inner functions)
+    values : array, shape (outer functions, inner functions)
+        Products of the values of all functions.
+    """
+    layout, (outer, width) = _Layout(motion), motion.used.shape
+    rows = (stages + 2) * size + n
+    start = rows + 2 * (n + FEW) * (outer + width) + NODES * (outer + 2) + layout.size
+    first = space[rows : rows + outer] if motion.columns[0] >= 0 else np.eye(1, outer)[0]
+    coefficients = layout.wide(space[start : start + layout.size])
+    return coefficients, np.outer(first, space[rows + 2 * outer : rows + 2 * outer + width])
 
 
 @inner

@@ -15,7 +15,26 @@ from mfpde.support.interpreted import COUNT
 from mfpde.support.lanes import fused, load, spread, store
 from mfpde.support.pointers import at, peek, pointer, put, shift, whole
 
-__all__ = ["ARRIVED", "BEYOND", "FAILED", "PAUSED", "Tableau", "advance", "judged", "tableau"]
+__all__ = [
+    "ARRIVED",
+    "BEFORE",
+    "BEYOND",
+    "FAILED",
+    "FIRST",
+    "INTEGRAL",
+    "LEAST",
+    "LEAST_ERROR",
+    "MOST",
+    "PAUSED",
+    "ROUNDING",
+    "SAFETY",
+    "SHORTEST",
+    "Tableau",
+    "advance",
+    "judged",
+    "read_method",
+    "tableau",
+]
 
 ARRIVED, PAUSED, FAILED, BEYOND = 0, 1, 2, 3
 """What ended a call: the end of the interval, the allowance of evaluations, a step below round-off, a V for which there
@@ -128,7 +147,8 @@ class _Nodes(NamedTuple):
 
 
 @inner
-def _read_method(p):  # type: ignore[no-untyped-def]
+def read_method(p):  # type: ignore[no-untyped-def]
+    """What `Tableau.packed` gives, from a pointer to it."""
     order, stages, every, degree = whole(at(p, 0)), whole(at(p, 1)), whole(at(p, 2)), whole(at(p, 3))
     A = shift(p, 4)
     C = shift(A, every * every)
@@ -294,7 +314,7 @@ def advance(packed, rate, alpha, method_packed, y, log_mass, clock, counts, save
     int
         See `ARRIVED`.
     """
-    method, motion = _read_method(pointer(method_packed, 0)), read(pointer(packed, 0))
+    method, motion = read_method(pointer(method_packed, 0)), read(pointer(packed, 0))
     work = carve(motion, pointer(space, 0), log_mass.size, y.size, method.every)
     nodes = _Nodes(motion, pointer(rate, 0), pointer(alpha, 0), clock[7], clock[8], pointer(log_mass, 0), pointer(y, 0))
     saves_at, states_at, order = pointer(saves, 0), pointer(states, 0), 1.0 * method.order
