@@ -16,6 +16,6 @@ _before = numba.config.DISABLE_JIT
 numba.config.DISABLE_JIT = True
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that this is slow
-    from mfpde.lagrangian.compiled import stepping  # noqa: F401
+    from mfpde.lagrangian.compiled import stepping, tracing  # noqa: F401
     from mfpde.mesh.compiled import algebra, outflow, rows, sweep, tridiagonal  # noqa: F401
 numba.config.DISABLE_JIT = _before

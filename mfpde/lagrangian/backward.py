@@ -42,9 +42,9 @@ FIRST_PANELS = 2
 """Between clock values where the motion is not smooth, to begin with."""
 HALVINGS = 24
 """How often such a panel may be halved."""
-ROUGH, STALLED = 1e-6, 2
-"""What a panel may lack that has been halved so often without being smoother for it: nodes that stop at walls make
-moments rough, which is an error of the run and not of its record."""
+ROUGH, STALLED = 1e-8, 2
+"""What a panel may lack, times its share of the run, that has been halved so often without being smoother for it: nodes
+that stop at walls make moments rough, which is an error of the run and not of its record."""
 FINEST = 1e-12
 """The tables are no more accurate than this: second derivatives are not."""
 BLOCK = 256
@@ -327,7 +327,8 @@ class _Recorder:
             tails = np.abs(self.to_series @ there[:, : self.count + 2]) * self.worth
             lacks = float(np.divide(tails, scale, out=np.zeros_like(tails), where=scale > 0.0).max())
             halves = panel.parts(2, lacks)
-            if lacks <= rtol or (lacks <= ROUGH and halves[0].stalled >= STALLED):
+            error = lacks * (panel.end - panel.start) / self.end
+            if error <= rtol or (error <= ROUGH and halves[0].stalled >= STALLED):
                 done.append((panel, there))
             else:
                 rest += halves
