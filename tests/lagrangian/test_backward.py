@@ -270,3 +270,63 @@ def test_no_reaction_takes_no_rate():
     problem = on_a_line(BUMPS, alpha=0.0, rate=np.sinh)
     there, python = both(backward_of(problem), inside(problem, 25), 1.0)
     np.testing.assert_allclose(there, python, rtol=1e-8)
+
+
+class TestOnAMesh:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def bumps(cls):
+        problem = mf.problems.gaussian_bumps([(-1.0, -1.0), (1.0, 0.5)])
+        return mf.characteristics(problem, save=2, tolerance=1e-6, progress=False)
+
+    def test_mass_and_moments(self, bumps):
+        """The midpoint rule has no error to speak of: the density is smooth, and 1e-6 of the mass is next to walls."""
+        grid, density = bumps.grid((60, 50)), bumps.density((60, 50))
+        assert density.shape == grid.shape == (60, 50)
+        assert density.min() >= 0.0
+        mass = density * grid.cell_volume
+        assert mass.sum() == pytest.approx(1.0, abs=1e-5)
+        x, y = grid.mesh()
+        assert (mass * x).sum() == pytest.approx(bumps.mean("x"), abs=1e-5)
+        assert (mass * y).sum() == pytest.approx(bumps.mean("y"), abs=1e-5)
+
+    def test_centres_and_times(self, bumps):
+        grid = bumps.grid(8)
+        expected = bumps.density_at(grid.points(), 0.5).reshape(8, 8)
+        np.testing.assert_allclose(bumps.density(8, 0.5), expected, rtol=1e-12)
+
+    def test_part_of_the_box(self, bumps):
+        part = {"y": (-1.0, 2.0)}
+        grid = bumps.grid((10, 12), part)
+        assert [(axis.lower, axis.upper) for axis in grid.axes] == [(-5.0, 5.0), (-1.0, 2.0)]
+        expected = bumps.density_at(grid.points()).reshape(10, 12)
+        np.testing.assert_allclose(bumps.density((10, 12), box=part), expected, rtol=1e-12)
+
+    def test_defaults(self, bumps):
+        assert bumps.grid().shape == (64, 64)
+        assert bumps.grid().axes == tuple(bumps.problem.axes)
+
+    def test_a_solution_on_a_mesh_is_the_same_density(self):
+        """The two have nothing in common but the problem; the mesh is of fifth order, and 400 cells resolve it."""
+        problem = mf.problems.gaussian_bumps()
+        exact = mf.characteristics(problem, 1.0, save=2, tolerance=1e-7, progress=False)
+        solution = mf.solve(problem, 400, t_end=1.0, save=2, progress=False)
+        density = exact.density(400)
+        apart = np.abs(density - solution.density[-1]).sum() * solution.grid.cell_volume
+        assert apart < 1e-3
+
+    @pytest.mark.parametrize(
+        ("shape", "box", "message"),
+        [
+            (3, None, "at least 4"),
+            ((8, 8, 8), None, "3 entries"),
+            (8, {"z": (0, 1)}, "no axis 'z'; valid: x, y"),
+            (8, {"x": (0, 6)}, r"the box \[0, 6\] of 'x' is not a part of Axis\(x in \[-5, 5\], truncation\)"),
+            (8, {"x": (1, 0)}, "must be finite with lower < upper"),
+            (8, {"x": 1}, "a box maps names of axes"),
+            (8, [(0, 1)], "box must be"),
+        ],
+    )
+    def test_what_is_no_mesh(self, bumps, shape, box, message):
+        with pytest.raises((ValueError, TypeError), match=message):
+            bumps.density(shape, box=box)
