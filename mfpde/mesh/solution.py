@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde.equation.convexity import NO_CERTIFICATE, convex_on, no_certificate
-from mfpde.equation.grid import box
+from mfpde.equation.grid import Grid, box
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.trajectory import integral, integrand
 from mfpde.mesh.energy_errors import energy_scale, said_of_error
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mfpde.equation.problem import Problem
 
-__all__ = ["Result", "Solution", "State"]
+__all__ = ["Result", "Solution", "State", "marginal_of"]
 
 
 @dataclass(eq=False)
@@ -100,18 +100,7 @@ class Solution(Record):
 
     def marginal_of(self, mu: Array, *names: str) -> Array:
         """The marginal over the named axes, in the order given, of any density on the mesh."""
-        order = [axis.name for axis in self.grid.axes]
-        known = all(isinstance(name, str) and name in order for name in names)
-        if not known or len(set(names)) != len(names) or not names:
-            raise ValueError(f"marginal over {shown(names)}: name different axes out of {order}")
-        if np.shape(mu) != self.grid.shape:
-            raise ValueError(f"a density on this mesh has shape {self.grid.shape}; it is {shown(mu)}")
-        mu = np.asarray(mu)
-        others = tuple(i for i, name in enumerate(order) if name not in names)
-        volume = float(np.prod([self.grid.spacing[i] for i in others]))
-        reduced = mu.sum(axis=others) * volume
-        kept = [name for name in order if name in names]
-        return np.transpose(reduced, [kept.index(name) for name in names])
+        return marginal_of(self.grid, mu, *names)
 
     def nodes_at(self, t: float | None = None) -> tuple[Array, Array]:
         """The centres of the cells, shape (cells, d), and their masses, shape (cells,), at a save time."""
@@ -319,3 +308,25 @@ class Solution(Record):
 
     def __repr__(self) -> str:
         return f"<Solution of {self.name!r}: {self.result.name}, {len(self.times)} saves, t = {self.times[-1]:g}>"
+
+
+def marginal_of(grid: Grid, mu: Array, *names: str) -> Array:
+    """The marginal of a density on a mesh over the named axes, in the order given; see `Solution.marginal`.
+
+    Raises
+    ------
+    ValueError
+        If the names are not those of different axes, or the density is not one on this mesh.
+    """
+    order = [axis.name for axis in grid.axes]
+    known = all(isinstance(name, str) and name in order for name in names)
+    if not known or len(set(names)) != len(names) or not names:
+        raise ValueError(f"marginal over {shown(names)}: name different axes out of {order}")
+    if np.shape(mu) != grid.shape:
+        raise ValueError(f"a density on this mesh has shape {grid.shape}; it is {shown(mu)}")
+    mu = np.asarray(mu)
+    others = tuple(i for i, name in enumerate(order) if name not in names)
+    volume = float(np.prod([grid.spacing[i] for i in others]))
+    reduced = mu.sum(axis=others) * volume
+    kept = [name for name in order if name in names]
+    return np.transpose(reduced, [kept.index(name) for name in names])

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mfpde.lagrangian.characteristics import Characteristics
 from mfpde.mesh.solution import Solution
+from mfpde.runs.traced import Traced, traced
 from mfpde.support.arrays import Array
 from mfpde.support.words import one_line, printable, with_digits
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BLUE",
     "CONCENTRATED",
+    "Drawn",
+    "Pictured",
     "GREEN",
     "GREY",
     "Marginals",
@@ -40,6 +44,7 @@ __all__ = [
     "density_image",
     "density_label",
     "density_norm",
+    "drawn",
     "dress",
     "error_band",
     "floor",
@@ -53,6 +58,7 @@ __all__ = [
     "positive_part",
     "predicted_against_true",
     "put_heading",
+    "scattered",
     "set_logarithmic",
     "shown_inputs",
     "spread",
@@ -61,6 +67,11 @@ __all__ = [
     "zoom",
 ]
 
+
+Drawn = Solution | Traced
+"""What panels show."""
+Pictured = Drawn | Characteristics
+"""What pictures are drawn of."""
 
 # the palette of Okabe and Ito, told apart with every kind of colour vision
 BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
@@ -73,7 +84,12 @@ SCATTER = 2000
 """Data points drawn at most."""
 
 
-def axis_names(solution: Solution, axes: Sequence[str] | None) -> list[str]:
+def drawn(solution: Pictured) -> Drawn:
+    """What panels show of it."""
+    return traced(solution) if isinstance(solution, Characteristics) else solution
+
+
+def axis_names(solution: Drawn, axes: Sequence[str] | None) -> list[str]:
     """The axes that a picture is drawn over: those given, or all of a mesh of one or two.
 
     Raises
@@ -88,7 +104,7 @@ def axis_names(solution: Solution, axes: Sequence[str] | None) -> list[str]:
     return names
 
 
-def marginal(solution: Solution, names: Sequence[str], i: int) -> Array:
+def marginal(solution: Drawn, names: Sequence[str], i: int) -> Array:
     """The marginal density over the named axes at save time number `i`."""
     return solution.marginal(*names, t=float(solution.times[i]))
 
@@ -96,7 +112,7 @@ def marginal(solution: Solution, names: Sequence[str], i: int) -> Array:
 class Marginals(Sequence[Array]):
     """The marginals at all save times; those of densities in a file are read when they are looked at."""
 
-    def __init__(self, solution: Solution, names: Sequence[str]) -> None:
+    def __init__(self, solution: Drawn, names: Sequence[str]) -> None:
         self.solution, self.names = solution, names
         self.held = None
         if isinstance(solution.density, np.ndarray) or len(names) < min(2, solution.grid.dimension):
@@ -113,22 +129,24 @@ class Marginals(Sequence[Array]):
         return marginal(self.solution, self.names, i)
 
 
-def centres(solution: Solution, name: str) -> Array:
+def centres(solution: Drawn, name: str) -> Array:
     """The centres of the cells along an axis, shape (n,)."""
     return solution.grid.centres([axis.name for axis in solution.grid.axes].index(name))
 
 
-def density_label(solution: Solution, names: Sequence[str]) -> str:
+def density_label(solution: Drawn, names: Sequence[str]) -> str:
     """What a density over the named axes is called."""
     return "density" if len(names) == solution.grid.dimension else "marginal density"
 
 
-def spread(solution: Solution, count: int) -> list[int]:
+def spread(solution: Drawn, count: int) -> list[int]:
     """Up to `count` save times, both ends among them, between which the density moves about equally far in L1.
 
     Where it jumps in few of them, the others are spread over the longest waits.
     """
     last = len(solution.times) - 1
+    if solution.density is None:
+        return sorted({int(i) for i in np.linspace(0, last, count).round()})
     # two frames at a time, each read once: the densities may be in a file
     steps = [0.0] + [float(np.abs(after - before).sum()) for before, after in itertools.pairwise(solution.density)]
     moved = np.cumsum(steps)
@@ -164,7 +182,7 @@ def density_norm(values: Sequence[Array]) -> Normalize:
     return Normalize(0.0, high)
 
 
-def density_image(solution: Solution, names: Sequence[str], values: Array, norm: Normalize, ax: Axes) -> Any:
+def density_image(solution: Drawn, names: Sequence[str], values: Array, norm: Normalize, ax: Axes) -> Any:
     """Draw a density over two axes in colours."""
     import matplotlib as mpl
 
@@ -180,7 +198,7 @@ def density_image(solution: Solution, names: Sequence[str], values: Array, norm:
 
 
 def window(
-    solution: Solution, name: str, values: Sequence[Array], threshold: float, along: int = 0
+    solution: Drawn, name: str, values: Sequence[Array], threshold: float, along: int = 0
 ) -> tuple[float, float]:
     """The part of an axis (number `along` of the marginals) on which some of the marginals exceed `threshold`.
 
@@ -199,13 +217,30 @@ def window(
     return max(axis.lower, low - margin), min(axis.upper, high + margin)
 
 
-def zoom(solution: Solution, names: Sequence[str], values: Sequence[Array], ax: Axes) -> None:
+def zoom(solution: Drawn, names: Sequence[str], values: Sequence[Array], ax: Axes) -> None:
     """Show the part of the box where the densities `values` over `names` are."""
     low, high = peak_values(values)
     threshold = floor(low, high) if high > CONCENTRATED * low else 5e-3 * high
     ax.set_xlim(window(solution, names[0], values, threshold))
     if len(names) == 2:
         ax.set_ylim(window(solution, names[1], values, threshold, along=1))
+
+
+def scattered(solution: Traced, i: int, largest: float, ax: Axes) -> None:
+    """Draw nodes at save time number `i`: over two axes as large as they are heavy, over one as high."""
+    points, weights = solution.trajectory.points[i], solution.trajectory.weights[i]
+    names = [axis.name for axis in solution.grid.axes]
+    if len(names) == 1:
+        ax.vlines(points[:, 0], 0.0, weights, color=BLUE, lw=1.0, alpha=0.6)
+        ax.plot(points[:, 0], weights, "o", color=BLUE, ms=3)
+        ax.set(xlabel=names[0], ylabel="weight", ylim=(0, 1.08 * largest))
+    else:
+        ax.scatter(points[:, 0], points[:, 1], s=60.0 * weights / largest, color=BLUE, alpha=0.6, lw=0)
+        ax.set(xlabel=names[0], ylabel=names[1])
+        ax.set_ylim(solution.grid.axes[1].lower, solution.grid.axes[1].upper)
+    ax.set_xlim(solution.grid.axes[0].lower, solution.grid.axes[0].upper)
+    ax.set_title(f"nodes at t = {solution.times[i]:.4g}", fontsize=10)
+    dress(ax)
 
 
 def colour_bar(ax: Any, image: Any, label: str) -> None:
@@ -220,7 +255,7 @@ def colour_bar(ax: Any, image: Any, label: str) -> None:
     bar.outline.set_visible(False)
 
 
-def has_output(solution: Solution) -> bool:
+def has_output(solution: Drawn) -> bool:
     """Whether there is a network's output to draw: one with inputs on a line, or with true values."""
     network = None if solution.problem is None else solution.problem.network
     if network is None or network.inputs is None:
@@ -229,7 +264,7 @@ def has_output(solution: Solution) -> bool:
     return x.ndim == 1 or x.shape[1] == 1 or truth is not None
 
 
-def shown_inputs(solution: Solution) -> tuple[Array, Array | None, tuple[Array, Array] | None]:
+def shown_inputs(solution: Drawn) -> tuple[Array, Array | None, tuple[Array, Array] | None]:
     """Where the output is drawn, the true values there if they are known, and the data if there is any."""
     from mfpde.equation.energy import TwoLayerNetwork
 
@@ -279,7 +314,7 @@ def backdrop(x: Array, truth: Array | None, data: tuple[Array, Array] | None, ax
     ax.set_title("network output", fontsize=10)
 
 
-def predicted_against_true(solution: Solution, i: int, x: Array, truth: Array | None, ax: Axes) -> None:
+def predicted_against_true(solution: Drawn, i: int, x: Array, truth: Array | None, ax: Axes) -> None:
     """Draw outputs at save time number `i` against their true values, where inputs have several components."""
     assert truth is not None
     truth = truth.reshape(len(x), -1)
@@ -348,7 +383,7 @@ def set_logarithmic(ax: Axes) -> None:
             ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def base_energy(solution: Solution) -> tuple[float, str]:
+def base_energy(solution: Drawn) -> tuple[float, str]:
     """What the energy is drawn above, and what to call the difference."""
     exact = {} if solution.problem is None else solution.problem.exact
     energy = solution.diagnostics["energy"]
@@ -360,7 +395,7 @@ def base_energy(solution: Solution) -> tuple[float, str]:
     return float(energy[-1]), f"E − E(t = {solution.times[-1]:.4g})"
 
 
-def error_band(ax: Axes, solution: Solution, base: float) -> None:
+def error_band(ax: Axes, solution: Drawn, base: float) -> None:
     """Draw the energy with its estimated error at the save times, down to a hundredth of it where that reaches 0."""
     error, energy = solution.energy_error, solution.energy - base
     shown = np.isfinite(error) & (energy + error > 0)
@@ -371,23 +406,30 @@ def error_band(ax: Axes, solution: Solution, base: float) -> None:
     ax.fill_between(t, lower, upper, color=BLUE, alpha=0.2, lw=0, label="estimated error")
 
 
-def put_heading(figure: Any, solution: Solution) -> None:
+def put_heading(figure: Any, solution: Drawn) -> None:
     """Write what was solved and how above a figure."""
-    cells = " × ".join(map(str, solution.grid.shape))
-    scheme = str(solution.configuration.get("scheme", "")).split("(")[0]
-    steps = len(solution.diagnostics["time"]) - 1
-    end = f"E = {with_digits(solution.energy[-1], solution.energy_error[-1], most=4)} at t = {solution.times[-1]:.4g}"
-    line = "   ·   ".join(part for part in (f"{cells} cells", scheme, f"{steps} steps", end) if part)
+    line = solution.summary if isinstance(solution, Traced) else _summary(solution)
     figure.text(0.5, 0.60, one_line(solution.name), ha="center", va="center", fontsize=14, fontweight="bold")
     figure.text(0.5, 0.16, one_line(line), ha="center", va="center", fontsize=10, color="#555555")
 
 
-def footnote(figure: Figure, solution: Solution) -> None:
+def _summary(solution: Solution) -> str:
+    cells = " × ".join(map(str, solution.grid.shape))
+    scheme = str(solution.configuration.get("scheme", "")).split("(")[0]
+    steps = len(solution.diagnostics["time"]) - 1
+    end = f"E = {with_digits(solution.energy[-1], solution.energy_error[-1], most=4)} at t = {solution.times[-1]:.4g}"
+    return "   ·   ".join(part for part in (f"{cells} cells", scheme, f"{steps} steps", end) if part)
+
+
+def footnote(figure: Figure, solution: Drawn) -> None:
     """What the run wants looked at: a picture must not hide it."""
     notes = list(solution.warnings)
-    if not solution.result.ok:
-        notes.insert(0, f"{solution.result.name.lower()}: {solution.result.value}")
-    lines = [f"note: {text}" for text in solution.notes if text != solution.no_certificate]  # the panel says that one
+    lines = []
+    if isinstance(solution, Solution):
+        if not solution.result.ok:
+            notes.insert(0, f"{solution.result.name.lower()}: {solution.result.value}")
+        # the panel says that one
+        lines = [f"note: {text}" for text in solution.notes if text != solution.no_certificate]
     if notes:
         more = f" (and {len(notes) - 1} more)" if notes[1:] else ""
         lines += textwrap.wrap(f"warning: {notes[0]}{more}", 140)

@@ -1,4 +1,4 @@
-"""Pictures of solutions: a summary of a run, single panels, animations.
+"""Pictures of solutions and characteristics: a summary of a run, single panels, animations.
 
 Figures are made without pyplot: nothing global changes, no window opens, nothing has to be closed. A figure
 shows itself at the end of a notebook cell; elsewhere give ``path=`` or call ``figure.savefig``.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde.equation.grid import box
+from mfpde.lagrangian.characteristics import Characteristics
 from mfpde.mesh.solution import Solution
 from mfpde.runs.panels import (
     BLUE,
@@ -25,7 +26,9 @@ from mfpde.runs.panels import (
     PURPLE,
     TIME_MAP,
     VERMILION,
+    Drawn,
     Marginals,
+    Pictured,
     axis_names,
     backdrop,
     base_energy,
@@ -34,6 +37,7 @@ from mfpde.runs.panels import (
     density_image,
     density_label,
     density_norm,
+    drawn,
     dress,
     error_band,
     floor,
@@ -47,6 +51,7 @@ from mfpde.runs.panels import (
     positive_part,
     predicted_against_true,
     put_heading,
+    scattered,
     set_logarithmic,
     shown_inputs,
     spread,
@@ -54,6 +59,7 @@ from mfpde.runs.panels import (
     window,
     zoom,
 )
+from mfpde.runs.traced import Traced
 from mfpde.support.arguments import FLAG, NONE, NUMBER, NUMBERS, PATH, TEXTS, one_of, require
 from mfpde.support.files.beside import temporary_of
 from mfpde.support.files.locks import held
@@ -77,14 +83,19 @@ PANELS, CURVES = 4, 7
 
 
 def plot(
-    solution: Solution, path: str | os.PathLike[str] | None = None, *, times: Sequence[float] | None = None
+    solution: Pictured,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    times: Sequence[float] | None = None,
 ) -> Figure:
     """A summary of a run: density, energy with its certificate, dissipation, network output.
 
     Parameters
     ----------
-    solution : Solution
-        What to draw.
+    solution : Solution or Characteristics
+        What to draw. Of characteristics the density is computed at the save times, where their mass is; nodes are drawn
+        where there is none, because the run starts from atoms, or where it takes minutes: with two axes if no compiled
+        program made the run, and with more.
     path : path, optional
         Where to write the figure; the suffix names the format (.png, .pdf, .svg, ...).
     times : sequence of float, optional
@@ -108,17 +119,18 @@ def plot(
     whose peaks grow by more than a factor of 8 are drawn on a logarithmic scale; the colour bar says so.
     """
     require(
-        solution=(solution, one_of(Solution)),
+        solution=(solution, one_of(Solution, Characteristics)),
         path=(path, PATH | NONE),
         times=(times, NUMBERS | NONE),
     )
+    solution = drawn(solution)
     dimension = solution.grid.dimension
     count = CURVES if dimension == 1 else PANELS
     shown = spread(solution, count) if times is None else [solution.index(t) for t in times]
     if not shown:
         raise ValueError("times is empty; leave it out, or name at least one save time")
     output = has_output(solution)
-    drawers: list[Callable[[Solution, Axes], Any]] = [
+    drawers: list[Callable[[Drawn, Axes], Any]] = [
         lambda s, ax: plot_energy(s, ax=ax),
         lambda s, ax: plot_dissipation(s, ax=ax),
     ]
@@ -129,9 +141,12 @@ def plot(
     figure = new_figure(*sizes[dimension])
     head, body = subfigures(figure, 2, 1, height_ratios=[0.7, sizes[dimension][1] - 0.7])
     put_heading(head, solution)
-    if dimension <= 2:
+    nodes = isinstance(solution, Traced) and solution.density is None
+    if dimension <= 2 or nodes:
         top, bottom = subfigures(body, 2, 1, height_ratios=[1.1, 1.0])
-        if dimension == 1:
+        if isinstance(solution, Traced) and nodes:
+            _nodes(solution, shown if times is not None else spread(solution, PANELS), top)
+        elif dimension == 1:
             plot_density(solution, [float(solution.times[i]) for i in shown], ax=top.subplots())
         else:
             _small_multiples(solution, shown, top)
@@ -149,7 +164,7 @@ def plot(
 
 
 def animate(
-    solution: Solution,
+    solution: Pictured,
     path: str | os.PathLike[str],
     *,
     axes: Sequence[str] | None = None,
@@ -160,7 +175,7 @@ def animate(
 
     Parameters
     ----------
-    solution : Solution
+    solution : Solution or Characteristics
         What to draw. Ask `mfpde.solve` for enough save times: ``save=60``.
     path : path
         ``.gif`` (always works) or ``.mp4`` (needs the program ffmpeg).
@@ -179,12 +194,13 @@ def animate(
     from matplotlib.animation import FFMpegWriter, PillowWriter
 
     require(
-        solution=(solution, one_of(Solution)),
+        solution=(solution, one_of(Solution, Characteristics)),
         path=(path, PATH),
         axes=(axes, TEXTS | NONE),
         frames_per_second=(frames_per_second, NUMBER),
         progress=(progress, FLAG | NONE),
     )
+    solution = drawn(solution)
     target = Path(path)
     suffix = target.suffix.lower()
     if suffix not in (".gif", ".mp4"):
@@ -233,7 +249,7 @@ def animate(
 
 
 def plot_density(
-    solution: Solution,
+    solution: Pictured,
     t: float | Sequence[float] | None = None,
     axes: Sequence[str] | None = None,
     *,
@@ -243,7 +259,7 @@ def plot_density(
 
     Parameters
     ----------
-    solution : Solution
+    solution : Solution or Characteristics
         What to draw.
     t : float or sequence of float, optional
         A save time, default the last; over one axis several, coloured by time.
@@ -262,6 +278,7 @@ def plot_density(
     ValueError
         If a time is no save time, or the axes are not one or two of the grid's.
     """
+    solution = drawn(solution)
     names = axis_names(solution, axes)
     times = [t] if t is None or np.ndim(t) == 0 else list(t)  # type: ignore[arg-type, list-item]
     shown = [solution.index(one) for one in times]  # type: ignore[arg-type]
@@ -279,7 +296,7 @@ def plot_density(
     return ax
 
 
-def plot_energy(solution: Solution, *, ax: Axes | None = None) -> Axes:
+def plot_energy(solution: Pictured, *, ax: Axes | None = None) -> Axes:
     """The energy and its certificate over time, on a logarithmic scale.
 
     The *optimality gap* ``mass (Vbar - min V)``, with a temperature ``tau KL(mu | p_mu)``, bounds ``E - min E`` over
@@ -288,7 +305,7 @@ def plot_energy(solution: Solution, *, ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    solution : Solution
+    solution : Solution or Characteristics
         What to draw.
     ax : matplotlib.axes.Axes, optional
         Where to draw; default: a new figure.
@@ -297,6 +314,7 @@ def plot_energy(solution: Solution, *, ax: Axes | None = None) -> Axes:
     -------
     matplotlib.axes.Axes
     """
+    solution = drawn(solution)
     ax = given_axes(ax)
     diagnostics = solution.diagnostics
     time = diagnostics["time"]
@@ -326,12 +344,12 @@ def plot_energy(solution: Solution, *, ax: Axes | None = None) -> Axes:
     return dress(ax)
 
 
-def plot_dissipation(solution: Solution, *, ax: Axes | None = None) -> Axes:
+def plot_dissipation(solution: Pictured, *, ax: Axes | None = None) -> Axes:
     """What the transport and the reaction take from the energy per time, on a logarithmic scale.
 
     Parameters
     ----------
-    solution : Solution
+    solution : Solution or Characteristics
         What to draw.
     ax : matplotlib.axes.Axes, optional
         Where to draw; default: a new figure.
@@ -340,6 +358,7 @@ def plot_dissipation(solution: Solution, *, ax: Axes | None = None) -> Axes:
     -------
     matplotlib.axes.Axes
     """
+    solution = drawn(solution)
     ax = given_axes(ax)
     time = solution.diagnostics["time"]
     for name, label, colour, style in (
@@ -357,7 +376,7 @@ def plot_dissipation(solution: Solution, *, ax: Axes | None = None) -> Axes:
     return dress(ax)
 
 
-def plot_output(solution: Solution, t: float | None = None, *, ax: Axes | None = None) -> Axes:
+def plot_output(solution: Pictured, t: float | None = None, *, ax: Axes | None = None) -> Axes:
     """The network's output against its target or its data.
 
     Inputs of one component: curves at the start and at `t`. More components: predicted against true values.
@@ -380,6 +399,7 @@ def plot_output(solution: Solution, t: float | None = None, *, ax: Axes | None =
     ValueError
         If the problem names no network with inputs.
     """
+    solution = drawn(solution)
     if not has_output(solution):
         raise ValueError(f"problem {solution.name!r} names no network with inputs, or was not rebuilt from its file")
     ax = given_axes(ax)
@@ -401,7 +421,16 @@ def plot_output(solution: Solution, t: float | None = None, *, ax: Axes | None =
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _small_multiples(solution: Solution, shown: Sequence[int], figure: Any) -> None:
+def _nodes(solution: Traced, shown: Sequence[int], figure: Any) -> None:
+    """Nodes over the first two axes, or their weights over the only one, a panel a save time."""
+    panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+    largest = float(solution.trajectory.weights[list(shown)].max())
+    for ax, i in zip(panels, shown, strict=True):
+        scattered(solution, i, largest, ax)
+        ax.label_outer()
+
+
+def _small_multiples(solution: Drawn, shown: Sequence[int], figure: Any) -> None:
     """The density over both axes, a panel a save time, with one scale of colours."""
     names = axis_names(solution, None)
     panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
@@ -415,7 +444,7 @@ def _small_multiples(solution: Solution, shown: Sequence[int], figure: Any) -> N
     colour_bar(panels, image, density_label(solution, names))
 
 
-def _curves(solution: Solution, name: str, shown: Sequence[int], ax: Axes) -> None:
+def _curves(solution: Drawn, name: str, shown: Sequence[int], ax: Axes) -> None:
     """The density over one axis, a curve a save time."""
     import matplotlib as mpl
     from matplotlib.cm import ScalarMappable
@@ -449,12 +478,13 @@ def _curves(solution: Solution, name: str, shown: Sequence[int], ax: Axes) -> No
     dress(ax)
 
 
-def _corner(solution: Solution, i: int, figure: Any) -> None:
+def _corner(solution: Drawn, i: int, figure: Any) -> None:
     """Marginals over every axis (on the diagonal, with the start) and every pair of axes (below it)."""
     names = [axis.name for axis in solution.grid.axes]
     n = len(names)
     panels = figure.subplots(n, n, squeeze=False)
     curves, planes = [], {}
+    assert solution.density is not None  # with none, nodes are drawn
     for k in (0, i):  # two densities, each read once
         mu = solution.density[k]
         curves.append({name: solution.marginal_of(mu, name) for name in names})
@@ -495,7 +525,7 @@ def _corner(solution: Solution, i: int, figure: Any) -> None:
     )
 
 
-def _moving_density(solution: Solution, names: list[str], ax: Axes) -> Callable[[int], None]:
+def _moving_density(solution: Drawn, names: list[str], ax: Axes) -> Callable[[int], None]:
     """Draw the density and return what moves it to a save time."""
     frames = Marginals(solution, names)
     low, high = peak_values(frames)
@@ -517,7 +547,7 @@ def _moving_density(solution: Solution, names: list[str], ax: Axes) -> Callable[
     return lambda i: line.set_ydata(positive_part(frames[i]) if logarithmic else frames[i])
 
 
-def _moving_output(solution: Solution, ax: Axes) -> Callable[[int], None]:
+def _moving_output(solution: Drawn, ax: Axes) -> Callable[[int], None]:
     """Draw the network's output and return what moves it to a save time."""
     x, truth, data = shown_inputs(solution)
     frames = [solution.predict(x, float(t)).reshape(len(x), -1) for t in solution.times]
