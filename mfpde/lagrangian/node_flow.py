@@ -11,9 +11,10 @@ import numpy as np
 
 from mfpde.equation.problem import Problem
 from mfpde.lagrangian.ancestry import Places, Watch, ancestral_mass, find_places, nodes_of, of_a_density, worst
+from mfpde.lagrangian.assembly import Lane, engine_of, lane_of
 from mfpde.lagrangian.backward import Backward
 from mfpde.lagrangian.lane import integrate
-from mfpde.lagrangian.nodes import STENCIL_STEP, Dynamics, Stepping
+from mfpde.lagrangian.nodes import STENCIL_STEP, Dynamics, Run, Stepping
 from mfpde.support.arrays import Array
 from mfpde.support.saves import distinct_times, nearest
 from mfpde.support.threads import one_blas_thread
@@ -27,6 +28,8 @@ SCOUT_STEPS = 150
 """After so many steps a coarse run has met something that is not smooth, and tells nothing."""
 OTHER_TABLES = 0.1
 """The accuracy of the tables of differently placed nodes, relative to that of the others."""
+COMPILED_RUN = 1.5e-3
+"""What Python does before and after a compiled run, in about seconds."""
 SCOUT_TIMES = np.array([0.0, 1 / 64, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0])
 """When they look, in parts of the run."""
 
@@ -70,13 +73,15 @@ class NodeFlow:
     other : bool
         Take differently placed nodes, see `RestrictedMeasure.blocks`, and a Runge-Kutta method of another order:
         what does not depend on either bears them out.
+    known : NodeFlow, optional
+        Of the same problem and times: where its mass comes from is not looked for again.
 
     Attributes
     ----------
     watched : Watch
         Of the last run.
     work : float
-        Evaluations of the last run, each counted with what it costs, in about seconds.
+        Evaluations of the last run, each counted with what it costs, in Python or compiled, in about seconds.
     ancestral : float
         The least ancestral mass of the last run, see `Characteristics.ancestral_mass`.
 
@@ -90,14 +95,22 @@ class NodeFlow:
     work: float
     ancestral: float
 
-    def __init__(self, problem: Problem, times: Array, other: bool = False) -> None:
+    def __init__(self, problem: Problem, times: Array, other: bool = False, known: NodeFlow | None = None) -> None:
         self.dynamics, self.times, self.other = Dynamics(problem), times, other
         if other:  # densities come from differences, of another step as well
             self.dynamics.stencil_step = 0.5 * STENCIL_STEP
         self.saves = np.array(distinct_times([0.0, *times.tolist()], (0.0, float(times[-1]))))
-        self._looked = False
-        self._places: Places | None = None
+        self._looked: bool = known is not None and known._looked
+        self._places: Places | None = known._places if known is not None else None
         self._recorded: tuple[int, float, Backward] | None = None
+
+    def compiled(self, rtol: float) -> bool:
+        """Whether a compiled program moves the nodes at a tolerance, see `mfpde.lagrangian.lane`."""
+        return engine_of(self.dynamics, self._accuracy(rtol)).compiled
+
+    def _accuracy(self, rtol: float) -> float:
+        """How far the velocity of a run may be off: tables of another accuracy have other pieces and functions."""
+        return OTHER_TABLES * rtol if self.other else rtol
 
     def look(self, deadline: float = math.inf) -> int:
         """How many places along an axis need nodes, the bulk of the start included.
@@ -128,11 +141,19 @@ class NodeFlow:
         self.watched = worst(blocks, run.weights)
         ancestral = [ancestral_mass(start[1], weights, of_a_density(blocks)) for weights in run.weights]
         self.ancestral = min(ancestral)
-        n, size = len(start[1]), self.dynamics.bound.response_size
-        self.work = run.evaluations * (1e-4 + 1e-9 * n * (n if self.dynamics.bound.direct else 10 + size))
+        self.work = self._work(run, rtol)
         for i in nearest(self.saves, self.times):
             density = partial(self._density, start, rtol, float(self.saves[i]), deadline)
             yield NodesAt(run.points[i], run.weights[i], float(run.energy[i]), ancestral[i], density)
+
+    def _work(self, run: Run, rtol: float) -> float:
+        """What a run costs, from counts."""
+        n, bound = len(run.start), self.dynamics.bound
+        lane = lane_of(self.dynamics, self._accuracy(rtol))
+        if run.engine.compiled and isinstance(lane, Lane):
+            each = 5e-6 + 1e-9 * lane.motion.matrices.size + n * (8e-8 + 4e-10 * lane.work)
+            return COMPILED_RUN + run.evaluations * each
+        return run.evaluations * (1e-4 + 1e-9 * n * (n if bound.direct else 10 + bound.response_size))
 
     def _density(self, start: tuple[Array, Array], rtol: float, t: float, deadline: float, points: Array) -> Array:
         """The density of the nodes of a run, which is repeated to record the response."""
@@ -145,7 +166,7 @@ class NodeFlow:
 
     def _stepping(self, rtol: float, deadline: float) -> Stepping:
         # tables of another accuracy have other pieces and functions
-        return Stepping(rtol, self.other, deadline, accuracy=OTHER_TABLES * rtol if self.other else None)
+        return Stepping(rtol, self.other, deadline, accuracy=self._accuracy(rtol))
 
 
 @dataclass(frozen=True, eq=False)

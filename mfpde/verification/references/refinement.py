@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from mfpde.support.arguments import floats, shown
 from mfpde.support.arrays import Array
 from mfpde.verification.observables import DecayRate, EnergyAt, Measured, Observable
-from mfpde.verification.references.routes import Route
+from mfpde.verification.references.routes import LEAST_LEVELS, Route
 
 __all__ = [
     "FLOOR",
-    "LEAST_LEVELS",
     "SAFETY",
     "SAFETY_IN_TIME",
     "Ladder",
@@ -42,8 +41,6 @@ FIRST, FIRST_ON_MESH = 1e-2, 0.2
 """The smallest ratio that is believed of three levels alone, of routes that may be spectral and of others."""
 SHARE_IN_TIME = 0.05
 """What part of the goal the error in time may take."""
-LEAST_LEVELS = 3
-"""Two changes, and so the first ratio."""
 FLOOR = 1e-13
 """The smallest relative bar: round-off."""
 
@@ -173,11 +170,9 @@ class Ladder:
 
     def advance(self, goal: float) -> None:
         """What brings the bars nearer to a goal: finer steps where they are unknown or missing, else one more level."""
-        if len(self.levels) == LEAST_LEVELS and not self.in_time:
+        if len(self.levels) == (1 if self.route.settles_once else LEAST_LEVELS) and not self.in_time:
             self.settle(math.inf)
-        elif len(self.levels) >= LEAST_LEVELS and (
-            self.time_bound or (self.settled < len(self.levels) and self.worst() <= goal)
-        ):
+        elif len(self.levels) >= LEAST_LEVELS and (self.time_bound or (self.unsettled and self.worst() <= goal)):
             self.settle(goal)
         else:
             self.levels.append(self.run(len(self.levels), self.route.step))
@@ -214,6 +209,11 @@ class Ladder:
             # changes from level to level are those of one tolerance
             for coarser in range(max(level - 2, 0), level):
                 self.levels[coarser] = self.run(coarser, route.step)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the error in time of the last level is still to be seen."""
+        return self.settled < len(self.levels) and not (self.route.settles_once and self.in_time)
 
     @property
     def time_bound(self) -> bool:
@@ -333,12 +333,12 @@ class Ladder:
 
     def reached(self, goal: float) -> bool:
         """Whether the bars are within a goal, the error in time of the last level among them."""
-        return self.worst() <= goal and self.settled == len(self.levels)
+        return self.worst() <= goal and not self.unsettled
 
     @property
     def stuck(self) -> bool:
         """Whether the error in time is most of the bar, and cannot be made smaller; or all of it is round-off."""
-        if len(self.levels) < LEAST_LEVELS or self.settled < len(self.levels):
+        if len(self.levels) < LEAST_LEVELS or self.unsettled:
             return False
         if self.worst() <= 2.0 * FLOOR:
             return True

@@ -20,12 +20,14 @@ from mfpde.support.saves import nearest
 from mfpde.support.session import RunWarning, quiet
 from mfpde.verification.observables import Measured
 
-__all__ = ["MeshRoute", "NodeRoute", "Route", "RouteError", "StationaryRoute", "another_mesh", "routes"]
+__all__ = ["LEAST_LEVELS", "MeshRoute", "NodeRoute", "Route", "RouteError", "StationaryRoute", "another_mesh", "routes"]
 
 MINIMISER_ARRAYS = 20
 """Arrays of all cells that the search for an end state works with, those of the energy apart."""
 
 
+LEAST_LEVELS = 3
+"""Two changes, and so the first ratio."""
 GROWTH = 1.5
 """How many more nodes a level has along each axis."""
 FIRST_NODES = {1: 12, 2: 8, 3: 6, 4: 5}
@@ -36,8 +38,11 @@ FIRST_CELLS = {1: 50, 2: 24, 3: 12, 4: 8}
 """Cells along each axis of the first level, at least."""
 MOST_NODES = 4000
 """Nodes along an axis: where that is not enough, more are no help."""
-SECOND = 0.1
-"""Work, in about seconds, that the first candidate may put into a level before the second one begins."""
+SECOND, SECOND_TO_COMPILED = 0.1, 1.0
+"""Work, in about seconds, that the first candidate may put into a level before the second one begins; and where the
+first is compiled nodes, which are there long before a mesh if they get there at all."""
+ROUGH_STEP = 1e-4
+"""The tolerance in time of a mesh that confirms no more than three digits."""
 ROUNDING = 2e-15
 """Relative error that a step leaves of round-off, at most: sums over cells, and their mass."""
 DEFAULT_CELLS = {1: 150, 2: 72, 3: 30, 4: 16}
@@ -79,6 +84,8 @@ class Route(ABC):
     first_cost = 0.0
     cost = 0.0
     blind = 0.0
+    settles_once = False
+    """Whether the error in time that the first level shows stands for that of all."""
     ancestral: float | None = None
     """From how little of the start half of the mass descends, at the time when that is least; None where unknown."""
 
@@ -114,8 +121,8 @@ class Route(ABC):
             If the run ends before its time.
         """
 
-    def other(self) -> Route | None:
-        """The same discretisation on differently placed nodes or cells; None where there is none."""
+    def other(self, level: int) -> Route | None:
+        """The same discretisation on differently placed nodes or cells, to check a level; None where there is none."""
         return None
 
     def work(self, level: int) -> float:
@@ -134,11 +141,17 @@ class MeshRoute(Route):
     # half of a step, at second order, leaves a quarter of its error: a third of what it changed
     step, least_step, finer, left = 1e-5, 1e-12, 1 / 8, 1 / 3
 
-    def __init__(self, problem: Problem, times: Array, scheme: Any, order: int, shifted: bool = False) -> None:
+    def __init__(
+        self, problem: Problem, times: Array, scheme: Any, order: int, shifted: bool = False,
+        rough: bool = False,
+    ) -> None:  # fmt: skip
         from mfpde.mesh.defaults import default_method
 
         super().__init__(problem, times)
         self.scheme, self.order, self.shifted = scheme, order, shifted
+        if rough:
+            self.step, self.settles_once = ROUGH_STEP, True
+        self.first_step = self.step
         self.name = f"mesh, {type(scheme).__name__}" + (", other cells" if shifted else "")
         d = len(problem.axes)
         self.ratio = (1.5, 1.5, 1.3, 1.2)[d - 1]
@@ -166,9 +179,16 @@ class MeshRoute(Route):
         found = run_memory(self.problem, options, self.problem.grid(self.cells(level)))
         return found.total - found.always
 
-    def other(self) -> Route:
+    def other(self, level: int) -> Route:
         """The same scheme on cells of which none has the faces or the centres of these."""
         return MeshRoute(self.problem, self.times, self.scheme, self.order, True)
+
+    def rough(self) -> MeshRoute:
+        """The same cells with longer steps, for a check: their error is seen on the first level only.
+
+        It is about the same on all cells, and far below the tolerance; on coarse cells it takes least to see it.
+        """
+        return MeshRoute(self.problem, self.times, self.scheme, self.order, self.shifted, True)
 
     def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
         """Solve on a mesh, with steps of which `step` bounds the error; the densities at each time.
@@ -187,7 +207,7 @@ class MeshRoute(Route):
 
         problem, grid = self.problem, self.problem.grid(self.cells(level))
         # steps that stability binds do not feel a tolerance: an eighth of it stands for half of any step
-        controller = ErrorControl(tolerance=step, fraction=0.95 * (step / MeshRoute.step) ** (1 / 3))
+        controller = ErrorControl(tolerance=step, fraction=0.95 * (step / self.first_step) ** (1 / 3))
         seconds = deadline - time.perf_counter()
         if not seconds > 0.0:
             raise OutOfTime
@@ -224,17 +244,21 @@ class NodeRoute(Route):
     # the error of the steps is proportional to the tolerance, or nearly
     step, least_step, finer, left = 1e-6, 1e-13, 1e-2, 0.03
 
-    def __init__(self, problem: Problem, times: Array, elsewhere: bool = False) -> None:
+    def __init__(self, problem: Problem, times: Array, elsewhere: bool = False, known: NodeFlow | None = None) -> None:
         super().__init__(problem, times)
-        self.flow = NodeFlow(problem, times, elsewhere)  # refuses what has no characteristics
+        self.flow = NodeFlow(problem, times, elsewhere, known)  # refuses what has no characteristics
         self.name = "characteristics" + (", other nodes" if elsewhere else "")
         # no level of the one has as many nodes as one of the other
         self.start, self.places = FIRST_NODES[len(problem.axes)] - elsewhere, 1
+        self.left_out = 0
+        """Levels that are left out, as they are too coarse to tell anything."""
         blocks = problem.mu_0.blocks(2)
         self.atoms = 0 if any(block.placed for block in blocks) else sum(len(block.logs) for block in blocks)
         if elsewhere:  # of fifth order, its steps are the larger error else
             self.step = 1e-7
-        self.direct = problem.bound_energy.direct
+        self.compiled = self.flow.compiled(self.step)
+        """Whether the nodes are moved by a compiled program, as far as its first tolerance tells."""
+        self.direct = problem.bound_energy.direct and not self.compiled
 
     def prepare(self, deadline: float) -> None:
         """Look for the places that the mass descends from: along each axis every one of them gets nodes of its own."""
@@ -246,7 +270,7 @@ class NodeRoute(Route):
 
     def cells(self, level: int) -> tuple[int, ...]:
         """Nodes along each axis: those of one place, for every place."""
-        return (round(self.start * self.places * GROWTH**level),) * len(self.problem.axes)
+        return (round(self.start * self.places * GROWTH ** (self.left_out + level)),) * len(self.problem.axes)
 
     def bytes(self, level: int) -> float:
         """Memory of a level; infinite beyond `MOST_NODES` along an axis."""
@@ -259,9 +283,13 @@ class NodeRoute(Route):
         """The work of a level: its nodes, or their pairs where the energy is a sum over pairs."""
         return float(math.prod(self.cells(level)) ** (2 if self.direct else 1))
 
-    def other(self) -> Route:
-        """The same flow from other nodes, by a method of another order."""
-        return NodeRoute(self.problem, self.times, True)
+    def other(self, level: int) -> Route:
+        """The same flow from other nodes, by a method of another order; compiled, it begins near what it checks."""
+        route = NodeRoute(self.problem, self.times, True, self.flow)
+        route.places = self.places
+        while self.compiled and route.cells(LEAST_LEVELS - 1) < self.cells(level):
+            route.left_out += 1
+        return route
 
     def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
         """Follow the nodes; the measure that they are at each time.
@@ -356,7 +384,7 @@ def routes(problem: Problem, times: Array, mesh: bool) -> list[Route]:
         first = None if mesh else _nodes(problem, times)
     if first is None:
         return [weno, another_mesh(problem, times)]
-    weno.first_cost = SECOND
+    weno.first_cost = SECOND_TO_COMPILED if isinstance(first, NodeRoute) and first.compiled else SECOND
     return [first, weno]
 
 

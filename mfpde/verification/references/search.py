@@ -21,20 +21,30 @@ from mfpde.support.saves import nearest
 from mfpde.verification.observables import DecayRate, Observable, as_times
 from mfpde.verification.references.certified import CONFIRMED, ROUND_OFF, Certified, LevelRun
 from mfpde.verification.references.level_cache import LevelCache
-from mfpde.verification.references.refinement import FLOOR, LEAST_LEVELS, SAFETY, SAFETY_IN_TIME, Ladder, Level, worst
-from mfpde.verification.references.routes import NodeRoute, Route, RouteError, another_mesh, routes
+from mfpde.verification.references.refinement import FLOOR, SAFETY, SAFETY_IN_TIME, Ladder, Level, worst
+from mfpde.verification.references.routes import (
+    LEAST_LEVELS,
+    SECOND_TO_COMPILED,
+    MeshRoute,
+    NodeRoute,
+    Route,
+    RouteError,
+    another_mesh,
+    routes,
+)
 
 __all__ = ["Disagreement", "Job", "Search"]
 
 
 CONFIRMS = 100.0
 """How much wider than the tolerance the bars of the implementation's check may be, if that is not much work."""
-NARROWEST = 1e-4
-"""Relative bars below this are not asked of it."""
+NARROWEST, NARROWEST_OF_MESH = 1e-4, 1e-3
+"""Relative bars below this are not asked of it; and of a mesh that confirms compiled nodes, and takes longer."""
 DOUBT = 3.0
 """By how much more than both bars two routes may differ: bars hold nearly always, and that is not always."""
-NEAR, FAR = 10.0, 30.0
-"""Work, in about seconds, that is little, and that is the most for a check of the implementation."""
+NEAR, NEAR_OF_MESH, FAR = 10.0, 0.5, 30.0
+"""Work, in about seconds, that is little; little beside compiled nodes; and the most for a check of the implementation.
+"""
 LEAST_DISTANCE = 0.3
 """The least distance to differently placed nodes that is believed, as a share of the usual one."""
 SHARES = (0.5, 0.8, 1.0)
@@ -142,27 +152,33 @@ class Job:
     @staticmethod
     def settle(ladder: Ladder, goal: float) -> None:
         """Make the steps of the last level finer until they do not matter, where that is still to be done."""
-        if ladder.levels and ladder.settled < len(ladder.levels) and not ladder.failed:
+        if ladder.levels and ladder.unsettled and not ladder.failed:
             try:
                 ladder.settle(goal)
             except RouteError as error:
                 ladder.failed = str(error)
 
     def find_value(self) -> None:
-        """Refine both candidates, with as much work for the one as for the other, until one is there."""
+        """Refine both candidates, with as much work for the one as for the other, until one is there.
+
+        Compiled nodes go first, and on as long as they are expected to be there with as much work again.
+        """
         tolerance = self.search.tolerance
         while not any(ladder.reached(tolerance) for ladder in self.candidates):
             able = [ladder for ladder in self.candidates if self.possible(ladder)]
             if not able:
                 break
-            self.advance(min(able, key=lambda ladder: ladder.spent + ladder.next_cost()), tolerance)
+            first = able[0]
+            if not (_compiled(first) and first.forecast(tolerance) <= max(first.spent, SECOND_TO_COMPILED)):
+                first = min(able, key=lambda ladder: ladder.spent + ladder.next_cost())
+            self.advance(first, tolerance)
         self.settle(self.best, tolerance)
 
     def find_check(self) -> None:
         """Refine the same discretisation on other nodes until its bars are as small, and the two agree."""
         best, tolerance = self.best, self.search.tolerance
         self.checked = best
-        route = best.route.other()
+        route = best.route.other(len(best.levels) - 1)
         # two spectral quadratures of one functional bear each other out
         self.check = self.ladder(route) if route is not None else self.another(best)
         while self.possible(self.check):
@@ -188,10 +204,14 @@ class Job:
         """Refine an independent discretisation until it says something."""
         best = self.best
         other = self.another(best)
-        goal = min(max(CONFIRMS * self.search.tolerance, NARROWEST), CONFIRMED)
+        narrowest = NARROWEST_OF_MESH if _compiled(best) else NARROWEST
+        goal = min(max(CONFIRMS * self.search.tolerance, narrowest), CONFIRMED)
+        if _compiled(best) and isinstance(other.route, MeshRoute) and not other.levels:
+            other = self.ladder(other.route.rough())
         other.most = other.spent + FAR
         while len(other.levels) < LEAST_LEVELS and self.possible(other):
             self.advance(other, goal)
+        near = NEAR_OF_MESH if _compiled(best) else NEAR
         slow = isinstance(other.route, NodeRoute) and not other.forecast(CONFIRMED) <= NEAR
         self.other = other if other.levels else None
         if slow and isinstance(other.route, NodeRoute):
@@ -201,7 +221,7 @@ class Job:
         while self.possible(other) and other.spent + other.next_cost() <= other.most:
             if len(other.levels) > 4 and other.forecast(CONFIRMED) > FAR:
                 break
-            target = goal if other.forecast(goal) <= NEAR else CONFIRMED
+            target = goal if other.forecast(goal) <= near else CONFIRMED
             if other.reached(target) and not _apart(self.search.problem, best, other, 1.0):
                 break
             self.advance(other, target)
@@ -295,6 +315,11 @@ class Job:
                 )
             )
         return found
+
+
+def _compiled(ladder: Ladder) -> bool:
+    """Whether a route's levels are nodes that a compiled program moves."""
+    return isinstance(ladder.route, NodeRoute) and ladder.route.compiled
 
 
 def _borne_out(best: Ladder, check: Ladder) -> list[Array]:
