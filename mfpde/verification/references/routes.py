@@ -258,7 +258,7 @@ class NodeRoute(Route):
             self.step = 1e-7
         self.compiled = self.flow.compiled(self.step)
         """Whether the nodes are moved by a compiled program, as far as its first tolerance tells."""
-        self.direct = problem.bound_energy.direct and not self.compiled
+        self.direct = problem.bound_energy.direct
 
     def prepare(self, deadline: float) -> None:
         """Look for the places that the mass descends from: along each axis every one of them gets nodes of its own."""
