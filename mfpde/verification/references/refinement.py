@@ -170,10 +170,12 @@ class Ladder:
 
     def advance(self, goal: float) -> None:
         """What brings the bars nearer to a goal: finer steps where they are unknown or missing, else one more level."""
-        if len(self.levels) == (1 if self.route.settles_once else LEAST_LEVELS) and not self.in_time:
+        once = self.route.settles_once
+        if len(self.levels) == (1 if once else LEAST_LEVELS) and not self.in_time:
             self.settle(math.inf)
         elif len(self.levels) >= LEAST_LEVELS and (self.time_bound or (self.unsettled and self.worst() <= goal)):
-            self.settle(goal)
+            # where finer steps were seen on the first level only, those of the last are made finer once to begin with
+            self.settle(math.inf if once and self.settled < len(self.levels) else goal)
         else:
             self.levels.append(self.run(len(self.levels), self.route.step))
 

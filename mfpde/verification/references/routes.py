@@ -30,6 +30,8 @@ LEAST_LEVELS = 3
 """Two changes, and so the first ratio."""
 GROWTH = 1.5
 """How many more nodes a level has along each axis."""
+MORE = 2
+"""Nodes along each axis that differently placed ones have more: no level of the one has as many as one of the other."""
 FIRST_NODES = {1: 12, 2: 8, 3: 6, 4: 5}
 """Nodes along each axis of the first level, by dimension, for each place that needs nodes."""
 MOST_PLACES = {1: 3, 2: 2, 3: 1, 4: 1}
@@ -250,8 +252,8 @@ class NodeRoute(Route):
         self.name = "characteristics" + (", other nodes" if elsewhere else "")
         # no level of the one has as many nodes as one of the other
         self.start, self.places = FIRST_NODES[len(problem.axes)] - elsewhere, 1
-        self.left_out = 0
-        """Levels that are left out, as they are too coarse to tell anything."""
+        self.first: float | None = None
+        """Nodes along each axis of the first level, where these are not those of its places."""
         blocks = problem.mu_0.blocks(2)
         self.atoms = 0 if any(block.placed for block in blocks) else sum(len(block.logs) for block in blocks)
         if elsewhere:  # of fifth order, its steps are the larger error else
@@ -270,7 +272,8 @@ class NodeRoute(Route):
 
     def cells(self, level: int) -> tuple[int, ...]:
         """Nodes along each axis: those of one place, for every place."""
-        return (round(self.start * self.places * GROWTH ** (self.left_out + level)),) * len(self.problem.axes)
+        first = self.start * self.places if self.first is None else self.first
+        return (round(first * GROWTH**level),) * len(self.problem.axes)
 
     def bytes(self, level: int) -> float:
         """Memory of a level; infinite beyond `MOST_NODES` along an axis."""
@@ -284,11 +287,17 @@ class NodeRoute(Route):
         return float(math.prod(self.cells(level)) ** (2 if self.direct else 1))
 
     def other(self, level: int) -> Route:
-        """The same flow from other nodes, by a method of another order; compiled, it begins near what it checks."""
+        """The same flow from other nodes, by a method of another order.
+
+        Compiled, it begins so that the first three levels end where the value's do: with fewer there is no bar, and
+        fewer nodes than the value has are no check of it. Its steps are short enough where all that finer ones would
+        change, as the first level shows, is within the bars.
+        """
         route = NodeRoute(self.problem, self.times, True, self.flow)
         route.places = self.places
-        while self.compiled and route.cells(LEAST_LEVELS - 1) < self.cells(level):
-            route.left_out += 1
+        if self.compiled:
+            own = (self.cells(level)[0] + MORE) / GROWTH ** (LEAST_LEVELS - 1)
+            route.first, route.settles_once = max(own, route.start * route.places), True
         return route
 
     def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
