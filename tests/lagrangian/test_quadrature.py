@@ -30,6 +30,38 @@ def test_a_rule_integrates_normal_laws_at_all_its_places(places, vanishing):
         assert w @ (p * (x - place.mean) ** 2) == pytest.approx(place.spread**2, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("places", "n", "vanishing"),
+    [
+        # Newton's method alone comes to a circle of two within its bracket for one of the nodes of each
+        ([Place(3.7, 0.41), Place(-3.4, 0.55)], 35, True),
+        ([Place(2.8, 0.54), Place(3.8, 0.13)], 115, True),
+        ([Place(0.6, 0.65), Place(4.3, 0.25), Place(0.3, 0.38)], 123, True),
+        ([Place(-1.8, 0.38), Place(1.6, 1.27)], 158, False),
+        ([Place(-4.1, 0.05), Place(-4.8, 0.31), Place(1.1, 0.89)], 177, False),
+    ],
+)
+def test_nodes_of_several_places_are_those_of_the_map(places, n, vanishing):
+    """u(x) = sum_k asinh((x - m_k)/a_k) at the nodes is what a rule for u has, whatever the places are."""
+    from scipy.optimize import brentq
+
+    low, high = -7.0, 8.0
+    scales = []
+    for place in places:
+        L = max(high - place.mean, place.mean - low)
+        b = brentq(lambda b, L=L, s=place.spread: L * b / math.sinh(b) - 3 * s, 1e-3, 50)
+        scales.append(L / math.sinh(b))
+
+    def u(x):
+        return sum(np.arcsinh((x - place.mean) / a) for place, a in zip(places, scales, strict=True))
+
+    x, _ = node_rule(low, high, places, n, vanishing)
+    middle, half = 0.5 * (u(high) + u(low)), 0.5 * (u(high) - u(low))
+    wanted = (2 * np.arange(n) + 1) / n - 1 if vanishing else np.polynomial.legendre.leggauss(n)[0]
+    assert np.all(np.diff(x) > 0)
+    np.testing.assert_allclose((u(x) - middle) / half, wanted, atol=1e-11)
+
+
 def test_the_sinh_rule_converges_geometrically():
     """E cos(2 x) = e^-2: errors fall at least a thousandfold from 12 to 24 nodes, and to round-off at 50."""
     errors = []

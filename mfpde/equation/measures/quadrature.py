@@ -149,18 +149,19 @@ def node_rule(lower: float, upper: float, places: Sequence[Place], n: int, vanis
     if len(places) == 1:  # the map has an inverse
         x = means[0] + scale[0] * np.sinh(u)
         return x, du * np.hypot(x - means[0], scale[0])
-    # Newton's method, and bisection where it leaves the bracket
-    low, high = np.full(n, lower), np.full(n, upper)
-    x = 0.5 * (low + high)
+    # Newton's method, and bisection where it leaves the bracket or its steps do not halve: it may go round in circles
+    low, high, least = np.full(n, lower), np.full(n, upper), 4e-16 * (upper - lower)
+    x, before = 0.5 * (low + high), np.full(n, upper - lower)
     for _ in range(200):
         off = curve(x) - u
         low, high = np.where(off < 0.0, x, low), np.where(off < 0.0, high, x)
-        following = x - off / slope(x)
-        following = np.where((following > low) & (following < high), following, 0.5 * (low + high))
-        if np.all(np.abs(following - x) <= 4e-16 * (upper - lower)):
-            x = following
+        step = off / slope(x)
+        # a root is an end of its bracket: no step from there leads inside
+        good = (x - step > low) & (x - step < high) & (np.abs(step) <= 0.5 * before) | (np.abs(step) <= least)
+        step = np.where(good, step, x - 0.5 * (low + high))
+        x, before = x - step, np.abs(step)
+        if np.all(before <= least):
             break
-        x = following
     return x, du / slope(x)
 
 
