@@ -33,7 +33,7 @@ def test_a_rule_integrates_normal_laws_at_all_its_places(places, vanishing):
 @pytest.mark.parametrize(
     ("places", "n", "vanishing"),
     [
-        # Newton's method alone comes to a circle of two within its bracket for one of the nodes of each
+        # spreads times 2.6 / 3: Newton's method alone comes to a circle of two for one of the nodes of each
         ([Place(3.7, 0.41), Place(-3.4, 0.55)], 35, True),
         ([Place(2.8, 0.54), Place(3.8, 0.13)], 115, True),
         ([Place(0.6, 0.65), Place(4.3, 0.25), Place(0.3, 0.38)], 123, True),
@@ -47,9 +47,10 @@ def test_nodes_of_several_places_are_those_of_the_map(places, n, vanishing):
 
     low, high = -7.0, 8.0
     scales = []
+    places = [Place(place.mean, place.spread * 3 / 2.6) for place in places]
     for place in places:
         L = max(high - place.mean, place.mean - low)
-        b = brentq(lambda b, L=L, s=place.spread: L * b / math.sinh(b) - 3 * s, 1e-3, 50)
+        b = brentq(lambda b, L=L, s=place.spread: L * b / math.sinh(b) - 2.6 * s, 1e-3, 50)
         scales.append(L / math.sinh(b))
 
     def u(x):
