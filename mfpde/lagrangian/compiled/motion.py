@@ -39,6 +39,7 @@ __all__ = [
     "Work",
     "carve",
     "evaluated",
+    "inlined",
     "inner",
     "judge",
     "move",
@@ -54,7 +55,9 @@ OPTIONS: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "nsz"},
 }
 inner = compiled(**(OPTIONS | {"cache": False, "no_cpython_wrapper": True}))
-"""Compiled as part of what calls it."""
+"""Compiled once, and again as part of what calls it."""
+inlined = compiled(**(OPTIONS | {"cache": False, "no_cpython_wrapper": True, "inline": "always"}))
+"""Put into the one place that calls it before that is compiled: what only calls others would cost most by itself."""
 
 QUADRATIC, LOGISTIC, HUBER = 0, 1, 2
 """Losses."""
@@ -432,7 +435,7 @@ def _look_up(axis, table, pieces, middles, n, rows, length, slopes):  # type: ig
                 value = fused(d, x, e)
                 following = fused(value, x, f)
                 store_four(row, j, fused(following, x, load_four(c, j)))
-                if slopes:
+                if slopes > 0.0:
                     store_four(row, r + j, fused(fused(d, x, value), x, following) * per)
         else:
             last = shift(c, (order - 1) * r)
@@ -553,15 +556,15 @@ def _weigh(motion, y, log_mass, work):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _add_moments(motion, scaled, rows, n, length, moments, every):  # type: ignore[no-untyped-def]
-    """Add what `n` nodes, a multiple of four, have to the moments: their rows begin at `rows`; to `every` moment, or to
+def _add_moments(motion, scaled, rows, n, length, moments, slopes):  # type: ignore[no-untyped-def]
+    """Add what `n` nodes, a multiple of four, have to the moments: their rows begin at `rows`; where there are `slopes` only
     those of losses.
     """
     width = motion.outer_width
     for g in range(motion.number):
         group = shift(motion.groups, GROUP * g)
         U, q = shift(moments, whole(at(group, 3))), shift(rows, 2 * width + FEW * g)
-        p, left = shift(scaled, whole(at(group, 0))), whole(at(group, 1 if every else 2)) - whole(at(group, 0))
+        p, left = shift(scaled, whole(at(group, 0))), whole(at(group, 2 if slopes > 0.0 else 1)) - whole(at(group, 0))
         while left >= 4:
             a, b, c, d = load_four(U, 0), load_four(U, FEW), load_four(U, 2 * FEW), load_four(U, 3 * FEW)
             e, f, g_, h = four(0.0), four(0.0), four(0.0), four(0.0)
@@ -623,7 +626,7 @@ def _find(motion, y, work, slopes):  # type: ignore[no-untyped-def]
             for k in range(0, width, FEW):
                 store_four(work.scaled, some * width + k, four(0.0))
             some += 1
-        _add_moments(motion, work.scaled, rows, some, work.length, work.moments, not slopes)
+        _add_moments(motion, work.scaled, rows, some, work.length, work.moments, slopes)
 
 
 @inner
@@ -721,7 +724,7 @@ def _drive(motion, work, change):  # type: ignore[no-untyped-def]
                 put(growth, start + i, peek(out, i))
 
 
-@inner
+@inlined
 def move(motion, rate, alpha, y, log_mass, work, change):  # type: ignore[no-untyped-def]
     """Write the derivative of a state by the clock.
 
@@ -744,7 +747,7 @@ def move(motion, rate, alpha, y, log_mass, work, change):  # type: ignore[no-unt
         A V for which there is no f(V) in the table, or NaN.
     """
     _weigh(motion, y, log_mass, work)
-    _find(motion, y, work, True)
+    _find(motion, y, work, 1.0)
     _respond(motion, work.moments, work.coefficients)
     if at(motion.outer, AXIS - 1) >= 0.0:
         _drive(motion, work, change)
@@ -767,12 +770,12 @@ def move(motion, rate, alpha, y, log_mass, work, change):  # type: ignore[no-unt
     return missing
 
 
-@inner
+@inlined
 def judge(motion, y, log_mass, work, out, all_of_it):  # type: ignore[no-untyped-def]
     """The energy of a state to `out`, the mass before normalising, and the outputs, or only the second; the weights of
     the nodes are left in `work`.
     """
     put(out, 1, _weigh(motion, y, log_mass, work))
     if all_of_it:
-        _find(motion, y, work, False)
+        _find(motion, y, work, 0.0)
         put(out, 0, _energy(motion, work.moments, shift(out, 2)))

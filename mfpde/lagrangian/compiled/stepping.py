@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mfpde.lagrangian.compiled.motion import OPTIONS, carve, inner, judge, move, of_one, read
+from mfpde.lagrangian.compiled.motion import OPTIONS, carve, inlined, inner, judge, move, of_one, read
 from mfpde.support.arrays import Array
 from mfpde.support.compiling import compiled
 from mfpde.support.interpreted import COUNT
@@ -146,7 +146,7 @@ class _Nodes(NamedTuple):
     y: Any
 
 
-@inner
+@inlined
 def read_method(p):  # type: ignore[no-untyped-def]
     """What `Tableau.packed` gives, from a pointer to it."""
     order, stages, every, degree = whole(at(p, 0)), whole(at(p, 1)), whole(at(p, 2)), whole(at(p, 3))
@@ -170,7 +170,7 @@ def _mix(work, weights, m, base, share, h, out):  # type: ignore[no-untyped-def]
         store(out, i, left, fused(spread(h), total, spread(share) * load(base, i, left, 0.0)))
 
 
-@inner
+@inlined
 def _stage(nodes, method, s, S, h, work, out):  # type: ignore[no-untyped-def]
     """Evaluate stage `s` of a step, at the state `out`; a V for which there is no f(V), or NaN."""
     _mix(work, shift(method.A, s * method.every), s, nodes.y, 1.0, h, out)
@@ -197,7 +197,7 @@ def _norm(y, fresh, error, w, n, size, least, rtol):  # type: ignore[no-untyped-
     return square / size
 
 
-@inner
+@inlined
 def _error(nodes, method, h, rtol, light, work):  # type: ignore[no-untyped-def]
     """The error of a step by what is allowed: below 1 it is accepted."""
     total, n = 0.0, work.n
@@ -215,7 +215,7 @@ def _error(nodes, method, h, rtol, light, work):  # type: ignore[no-untyped-def]
     return 0.0 if square == 0.0 and other == 0.0 else h * square / math.sqrt(square + 0.01 * other)
 
 
-@inner
+@inlined
 def _dense(nodes, method, x, h, work, out):  # type: ignore[no-untyped-def]
     """The state in the middle of a step, `x` in (0, 1)."""
     for j in range(method.every):
@@ -226,7 +226,7 @@ def _dense(nodes, method, x, h, work, out):  # type: ignore[no-untyped-def]
     _mix(work, work.few, method.every, nodes.y, 1.0, h, out)
 
 
-@inner
+@inlined
 def _first_step(method, rtol, length, work):  # type: ignore[no-untyped-def]
     """A first step from the speed of the nodes."""
     total, square, k = 0.0, 0.0, 0
@@ -240,7 +240,7 @@ def _first_step(method, rtol, length, work):  # type: ignore[no-untyped-def]
     return step / speed if speed * length > step else length
 
 
-@inner
+@inlined
 def _step_length(clock, end, step):  # type: ignore[no-untyped-def]
     """How long a step is, that it meets the end: two halves instead of a step and a rest."""
     if clock + step * (1.0 + 1e-10) >= end:
@@ -248,12 +248,9 @@ def _step_length(clock, end, step):  # type: ignore[no-untyped-def]
     return 0.5 * (end - clock) if clock + 2.0 * step > end else step
 
 
-@inner
+@inlined
 def _save(nodes, method, S, h, new, work, saves, saved, many, states):  # type: ignore[no-untyped-def]
     """Write the states at save times within a step; how many are saved now."""
-    if saved < many and at(saves, saved) < new:
-        for s in range(method.stages + 1, method.every):
-            _stage(nodes, method, s, S, h, work, work.stage)
     while saved < many and at(saves, saved) <= new:
         row = shift(states, saved * work.size)
         if at(saves, saved) < new:
@@ -265,7 +262,7 @@ def _save(nodes, method, S, h, new, work, saves, saved, many, states):  # type: 
     return saved
 
 
-@inner
+@inlined
 def _accept(nodes, method, work):  # type: ignore[no-untyped-def]
     """Make the end of a step the state, nodes beyond a wall put back onto it."""
     n, end = work.n, shift(work.K, method.stages * work.size)
@@ -319,38 +316,45 @@ def advance(packed, rate, alpha, method_packed, y, log_mass, clock, counts, save
     nodes = _Nodes(motion, pointer(rate, 0), pointer(alpha, 0), clock[7], clock[8], pointer(log_mass, 0), pointer(y, 0))
     saves_at, states_at, order = pointer(saves, 0), pointer(states, 0), 1.0 * method.order
     end, rtol, light, until, rejected = clock[3], clock[5], clock[6], counts[2] + allowed, False
+    S, h, error, new, s, last, within = clock[0], 0.0, 0.0, 0.0, 0, 0, False
     while clock[0] < end:
-        if counts[2] >= until:
-            return PAUSED
-        S, h, first = clock[0], 0.0, 0
-        if counts[3] != 0:
-            first, h = 1, _step_length(S, end, clock[1] if clock[1] < clock[4] else clock[4])
-            if h <= SHORTEST * S:
-                return FAILED
-        for s in range(first, method.stages + 1 if first else 1):
-            counts[2] += 1
-            beyond = _stage(nodes, method, s, S, h, work, work.fresh)
-            if not math.isnan(beyond):
-                clock[9] = beyond
-                return BEYOND
-        if first == 0:  # the rate at the start, with which there are steps
+        # stages are evaluated in one place: the one at the start, those of a step, and those of its dense output
+        if not within:
+            if counts[2] >= until:
+                return PAUSED
+            S, h, s, last = clock[0], 0.0, 0, 0
+            if counts[3] != 0:
+                s, last, h = 1, method.stages, _step_length(S, end, clock[1] if clock[1] < clock[4] else clock[4])
+                if h <= SHORTEST * S:
+                    return FAILED
+        counts[2] += 1
+        beyond = _stage(nodes, method, s, S, h, work, work.fresh if s <= method.stages else work.stage)
+        if s <= method.stages and not math.isnan(beyond):
+            clock[9] = beyond
+            return BEYOND
+        s += 1
+        within = s <= last
+        if within:
+            continue
+        if last == 0:  # the rate at the start, with which there are steps
             counts[3] = 1
             if clock[1] == 0.0:
                 clock[1] = _first_step(method, rtol, end - S, work)
                 if not math.isfinite(clock[1]):
                     return FAILED
             continue
-        error = _error(nodes, method, h, rtol, light, work)
-        if not error < 1.0:
-            factor = SAFETY * error ** (-1.0 / order) if math.isfinite(error) else 0.0
-            clock[1] = h * (factor if factor > LEAST else LEAST)
-            rejected = True
-            continue
-        new = end if h == end - S else S + h
-        before = counts[0]
-        counts[0] = _save(nodes, method, S, h, new, work, saves_at, before, saves.size, states_at)
-        if counts[0] > before and method.every > method.stages + 1:
-            counts[2] += method.every - method.stages - 1
+        if last == method.stages:
+            error = _error(nodes, method, h, rtol, light, work)
+            if not error < 1.0:
+                factor = SAFETY * error ** (-1.0 / order) if math.isfinite(error) else 0.0
+                clock[1] = h * (factor if factor > LEAST else LEAST)
+                rejected = True
+                continue
+            new = end if h == end - S else S + h
+            if method.every > last + 1 and counts[0] < saves.size and at(saves_at, counts[0]) < new:
+                within, last = True, method.every - 1
+                continue
+        counts[0] = _save(nodes, method, S, h, new, work, saves_at, counts[0], saves.size, states_at)
         _accept(nodes, method, work)
         growth = MOST
         if error > 0.0:
