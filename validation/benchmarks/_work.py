@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import mfpde as mf
 
-__all__ = ["ALPHA", "T_END", "Bumps", "Mesh", "TanhNetwork", "Work", "mesh"]
+__all__ = ["ALPHA", "T_END", "Bumps", "FewBumps", "FewUnits", "Mesh", "TanhNetwork", "Work", "few_modes", "mesh"]
 
 Array = NDArray[np.float64]
 
@@ -29,6 +29,8 @@ BUMP_CENTRES = {1: ((-2.0,), (1.5,)), 2: ((-1.5, -1.0), (1.5, 1.0))}
 BUMP_WEIGHTS = (0.6, 0.4)
 BUMP_STD, BUMP_BOX = 0.8, 5.0
 NETWORK_STD, NETWORK_BOX = 0.5, 4.0
+CUT = 1e-8
+"""Modes of a kernel or of units that `few_modes` leaves out, relative to the largest."""
 
 
 def network_data() -> tuple[Array, Array]:
@@ -236,8 +238,60 @@ class TanhNetwork(Mesh):
         return 0.5 * (self._residual(mu) ** 2).mean()
 
 
+class FewBumps(Bumps):
+    """The kernel by the eigenvectors that matter: what a peer at its best does with a smooth kernel."""
+
+    @cached_property
+    def modes(self) -> tuple[Any, Any, Any]:
+        """Projection on the modes, (r, n), and from there the kernel's sums and their derivatives, (n, r) each."""
+        factor = self.h * math.sqrt(math.pi) * np.exp(-(self._difference**2) / 4)
+        values, vectors = np.linalg.eigh(factor)
+        kept = values > CUT * values[-1]
+        values, vectors = values[kept], vectors[:, kept]
+        slope = -0.5 * self._difference * factor
+        return self.convert(vectors.T.copy()), self.convert(vectors * values), self.convert(slope @ vectors)
+
+    def gradient(self, mu: Any) -> tuple[Any, ...]:
+        """See `Mesh`."""
+        project, kernel, slope = self.modes
+        if self.work.dimension == 1:
+            amounts = project @ mu
+            return kernel @ amounts - self.target, slope @ amounts - self.target_slopes[0]
+        amounts = project @ mu @ project.T
+        right = amounts @ kernel.T
+        first, second = self.target_slopes
+        return kernel @ right - self.target, slope @ right - first, kernel @ (amounts @ slope.T) - second
+
+
+class FewUnits(TanhNetwork):
+    """The units by the singular vectors that matter, so that the 64 inputs are no more than some ten."""
+
+    @cached_property
+    def modes(self) -> tuple[Any, Any, Any, Any]:
+        """Units and their derivatives in modes, (r, n) each; the residual's matrix, (r, r), and targets, (r,)."""
+        x, y = network_data()
+        left, values, right = np.linalg.svd(np.tanh(np.multiply.outer(x, self.x)), full_matrices=False)
+        kept = values > CUT * values[0]
+        basis = left[:, kept] * values[kept]
+        slopes = np.linalg.lstsq(basis, x[:, None] / np.cosh(np.multiply.outer(x, self.x)) ** 2, rcond=None)[0]
+        gram = basis.T @ basis * (self.volume / len(x))
+        return tuple(self.convert(v) for v in (right[kept], slopes, gram, basis.T @ y / len(x)))  # type: ignore[return-value]
+
+    def gradient(self, mu: Any) -> tuple[Any, ...]:
+        """See `Mesh`."""
+        units, slopes, gram, targets = self.modes
+        residual = gram @ (units @ (self.c @ mu)) - targets
+        across = residual @ units
+        return self.column * across, 0 * self.column + across, self.column * (residual @ slopes)
+
+
 def _as_is(values: Array) -> Any:
     return values
+
+
+def few_modes(work: Work, n: int, convert: Callable[[Array], Any] = _as_is) -> Mesh:
+    """As `mesh`, with the non-local term by few modes."""
+    return (FewUnits if work is Work.NETWORK else FewBumps)(work, n, convert)
 
 
 def mesh(work: Work, n: int, convert: Callable[[Array], Any] = _as_is) -> Mesh:

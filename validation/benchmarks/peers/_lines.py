@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from validation.benchmarks._work import ALPHA, Mesh
 
-__all__ = ["Lines", "right_hand_side"]
+__all__ = ["Lines", "central_weights", "right_hand_side"]
 
 
 class Lines(enum.Enum):
@@ -18,15 +19,39 @@ class Lines(enum.Enum):
 
     MUSCL = "muscl"
     """Finite volumes, van Leer's limiter, upwind by the face velocity."""
-    CENTRAL = "central-6"
-    """Sixth-order central differences of ``mu grad V``, the gradient from the kernel's derivative."""
+    CENTRAL_2 = "central-2"
+    """Central differences of ``mu grad V``, the gradient from the kernel's derivative; nothing limits their sign."""
+    CENTRAL_4 = "central-4"
+    """The same of order four."""
+    CENTRAL_6 = "central-6"
+    """The same of order six."""
+    CENTRAL_8 = "central-8"
+    """The same of order eight."""
     FOURIER = "fourier"
     """``mu grad V`` differentiated by FFT: it vanishes at the ends of the box."""
+
+    @property
+    def order(self) -> int:
+        """Order of the central differences; 0 for the others."""
+        return int(self.value[-1]) if self.name.startswith("CENTRAL") else 0
+
+
+def central_weights(order: int) -> list[float]:
+    """Weights of ``f(x + k h) - f(x - k h)``, k = 1, 2, .., in h times the central difference of an even order.
+
+    They are ``(-1)^(k+1) m!^2 / (k (m-k)! (m+k)!)`` with m half of the order (Fornberg 1988, equation 3.5).
+    """
+    m = order // 2
+    square = math.factorial(m) ** 2
+    return [(-1) ** (k + 1) * square / (k * math.factorial(m - k) * math.factorial(m + k)) for k in range(1, m + 1)]
 
 
 def right_hand_side(lines: Lines, on: Mesh, xp: Any = np) -> Callable[[Any], Any]:
     """``mu -> d mu / dt`` on the mesh, `xp` being numpy or jax.numpy."""
-    transport = {Lines.MUSCL: _muscl, Lines.CENTRAL: _central, Lines.FOURIER: _fourier}[lines](on, xp)
+    if lines.order:
+        transport = _central(on, xp, lines.order)
+    else:
+        transport = {Lines.MUSCL: _muscl, Lines.FOURIER: _fourier}[lines](on, xp)
 
     def rate(mu: Any) -> Any:
         V, divergence = transport(mu)
@@ -61,19 +86,19 @@ def _muscl(on: Mesh, xp: Any) -> Callable[[Any], tuple[Any, Any]]:
     return transport
 
 
-def _central(on: Mesh, xp: Any) -> Callable[[Any], tuple[Any, Any]]:
-    d, n = on.work.dimension, on.n
+def _central(on: Mesh, xp: Any, order: int) -> Callable[[Any], tuple[Any, Any]]:
+    d, n, m = on.work.dimension, on.n, order // 2
+    weights = [weight / on.h for weight in central_weights(order)]
 
     def difference(flux: Any, axis: int) -> Any:
         rim = [(0, 0)] * d
-        rim[axis] = (3, 3)
+        rim[axis] = (m, m)
         wide = xp.pad(flux, rim)
 
         def at(k: int) -> Any:
-            return wide[(slice(None),) * axis + (slice(3 + k, 3 + k + n),)]
+            return wide[(slice(None),) * axis + (slice(m + k, m + k + n),)]
 
-        weights = ((1, 45 / 60), (2, -9 / 60), (3, 1 / 60))
-        return sum(w * (at(k) - at(-k)) for k, w in weights) / on.h
+        return sum(w * (at(k) - at(-k)) for k, w in enumerate(weights, start=1))
 
     def transport(mu: Any) -> tuple[Any, Any]:
         V, *gradient = on.gradient(mu)

@@ -17,8 +17,8 @@ jax.config.update("jax_platforms", "cpu")
 
 PARTS = {
     "muscl, Tsit5": (Lines.MUSCL, diffrax.Tsit5),
-    "central-6, Tsit5": (Lines.CENTRAL, diffrax.Tsit5),
-    "central-6, Dopri8": (Lines.CENTRAL, diffrax.Dopri8),
+    "central-6, Tsit5": (Lines.CENTRAL_6, diffrax.Tsit5),
+    "central-6, Dopri8": (Lines.CENTRAL_6, diffrax.Dopri8),
     "fourier, Dopri8": (Lines.FOURIER, diffrax.Dopri8),
 }
 

@@ -84,10 +84,10 @@ IMPLICIT = {
 
 PARTS = {
     "muscl, RK45": (Lines.MUSCL, "RK45"),
-    "central-6, RK45": (Lines.CENTRAL, "RK45"),
-    "central-6, DOP853": (Lines.CENTRAL, "DOP853"),
-    "central-6, LSODA": (Lines.CENTRAL, "LSODA"),
-    "central-6, BDF": (Lines.CENTRAL, "BDF"),
+    "central-6, RK45": (Lines.CENTRAL_6, "RK45"),
+    "central-6, DOP853": (Lines.CENTRAL_6, "DOP853"),
+    "central-6, LSODA": (Lines.CENTRAL_6, "LSODA"),
+    "central-6, BDF": (Lines.CENTRAL_6, "BDF"),
     "fourier, DOP853": (Lines.FOURIER, "DOP853"),
 }
 
