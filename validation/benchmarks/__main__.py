@@ -1,7 +1,8 @@
 """Benchmarks: this package against the machine, and against its peers.
 
-``python -m validation.benchmarks [own|peers|all] [--quick] [--only NAME ...]`` writes results.json, RESULTS.md and
-plots beside this file (with --quick into `quick/`). What was measured before and is not measured now stays as it is.
+``python -m validation.benchmarks [own|peers|smooth|all] [--quick] [--only NAME ...]`` writes results.json,
+RESULTS.md and plots beside this file (with --quick into `quick/`). What was measured before and is not measured now
+stays as it is.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ from typing import Any
 
 from validation.benchmarks import _race, _report, own
 from validation.benchmarks._measure import HERE, machine
+from validation.benchmarks.smooth import race as smooth
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.benchmarks", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("what", nargs="?", choices=("own", "peers", "all"), default="all")
+    parser.add_argument("what", nargs="?", choices=("own", "peers", "smooth", "all"), default="all")
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run, not what it costs")
-    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="parts of own, or modules of peers")
+    parser.add_argument(
+        "--only", nargs="+", default=(), metavar="NAME", help="parts of own, modules of peers, works of smooth"
+    )
     parser.add_argument("--report", action="store_true", help="measure nothing, write the table and plots anew")
     parser.add_argument("--output", type=Path, default=None, help="folder for what is written")
     chosen = parser.parse_args(arguments)
-    known = {"own": list(own.PARTS), "peers": _race.modules(), "all": []}[chosen.what]
+    known = {"own": list(own.PARTS), "peers": _race.modules(), "smooth": smooth.works(), "all": []}[chosen.what]
     wrong = [name for name in chosen.only if name not in known]
     if wrong:
         parser.error(f"unknown for {chosen.what}: {', '.join(wrong)}; there are {', '.join(known) or 'none'}")
@@ -63,6 +67,13 @@ def main(arguments: list[str] | None = None) -> int:
                 save()
 
             _race.race(chosen.quick, progress, chosen.only, keep_peers, earlier)
+        if chosen.what in ("smooth", "all"):
+
+            def keep_smooth(result: dict[str, Any]) -> None:
+                record["smooth"] = result
+                save()
+
+            smooth.race(chosen.quick, progress, chosen.only, keep_smooth, record.get("smooth"))
         record["seconds"] = {**record.get("seconds", {}), chosen.what: round(time.perf_counter() - began)}
         save()
     elif not path.exists():

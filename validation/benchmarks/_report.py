@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from validation.benchmarks._marks import number, saved, seconds, table
 from validation.benchmarks._race import TARGETS, time_to
+from validation.benchmarks.smooth import table as smooth_table
 
 __all__ = ["summary", "write"]
 
@@ -93,7 +95,7 @@ def _peer_tables(race: Mapping[str, Any]) -> list[str]:
             cells, used = [], []
             for target in TARGETS:
                 best = found["times"][f"{target:.0e}"]
-                cells.append("-" if best is None else ("< " if best[1] else "") + _seconds(best[0]))
+                cells.append("-" if best is None else ("< " if best[1] else "") + seconds(best[0]))
                 if best is not None and best[2] not in used:
                     used.append(best[2])
             rungs = [r for r in peer["rungs"] if not used or r["variant"] in used]
@@ -102,14 +104,14 @@ def _peer_tables(race: Mapping[str, Any]) -> list[str]:
                     f"**{name}**" if peer["module"] == OWN else name,
                     *cells,
                     "; ".join(used),
-                    _number(found["least_error"]),
-                    _number(min((r["minimum"] for r in rungs), default=None)) if peer["samples"] == 1 else "",
-                    _number(max((r["mass"] for r in rungs), default=None)) if peer["samples"] == 1 else "",
-                    _seconds(peer.get("imported")),
-                    _seconds(max((r["once"] for r in rungs), default=None)),
+                    number(found["least_error"]),
+                    number(min((r["minimum"] for r in rungs), default=None)) if peer["samples"] == 1 else "",
+                    number(max((r["mass"] for r in rungs), default=None)) if peer["samples"] == 1 else "",
+                    seconds(peer.get("imported")),
+                    seconds(max((r["once"] for r in rungs), default=None)),
                 ]
             )
-        lines += [*_table(header, rows), ""]
+        lines += [*table(header, rows), ""]
         lines += _ratios(entry, limit)
         ended = [
             f"{p.get('name', p['module'])}, {e.get('variant', '')}, {e.get('rung', '')}: "
@@ -129,7 +131,7 @@ def _peer_tables(race: Mapping[str, Any]) -> list[str]:
         for name, peer in seen.items()
     ]
     lines += ["### How each was used, and what it does not guarantee", ""]
-    lines += [*_table(["", "versions", "use", "not guaranteed"], rows), ""]
+    lines += [*table(["", "versions", "use", "not guaranteed"], rows), ""]
     return lines
 
 
@@ -208,8 +210,8 @@ def _own_tables(own: Mapping[str, Any]) -> list[str]:
                     row["problem"],
                     row["scheme"],
                     _by(row["shape"]),
-                    _number(row["error"]),
-                    _seconds(row["wall"]),
+                    number(row["error"]),
+                    seconds(row["wall"]),
                     row["steps"],
                     f"{1e3 * row['step']:.3g}",
                     f"{row['cells_per_second'] / 1e6:.3g}",
@@ -219,7 +221,7 @@ def _own_tables(own: Mapping[str, Any]) -> list[str]:
                     f"{row['bytes_per_cell']:.0f}",
                 ]
             )
-        lines += [*_table(header, body), ""]
+        lines += [*table(header, body), ""]
     value = part("sweeps", "Sweeps against the triad")
     if value:
         lines += [
@@ -256,16 +258,16 @@ def _own_tables(own: Mapping[str, Any]) -> list[str]:
             ]
             for r in value["rows"]
         ]
-        lines += [*_table(header, body), ""]
+        lines += [*table(header, body), ""]
     value = part("linearity", "Time of a step against cells")
     if value:
         cells = next(iter(value.values()))["cells"]
         header = ["path", *(f"{c:.1e}" for c in cells), "exponent", "limit"]
         body = [
-            [name, *(_seconds(t) for t in entry["step"]), f"{entry['exponent']:.3f}", entry["limit"]]
+            [name, *(seconds(t) for t in entry["step"]), f"{entry['exponent']:.3f}", entry["limit"]]
             for name, entry in value.items()
         ]
-        lines += ["Seconds a step.", "", *_table(header, body), ""]
+        lines += ["Seconds a step.", "", *table(header, body), ""]
     value = part("data", "Size of the data set")
     if value:
         header = ["samples", "rank", "set-up, s", "peak MB", "data MB", "features N x M would be, MB", "ms a step"]
@@ -273,7 +275,7 @@ def _own_tables(own: Mapping[str, Any]) -> list[str]:
             [
                 r["samples"],
                 r["rank"],
-                _seconds(r["setup"]),
+                seconds(r["setup"]),
                 f"{r['peak_bytes'] / 1e6:.0f}",
                 f"{r['data_bytes'] / 1e6:.3g}",
                 f"{r['features_bytes'] / 1e6:.3g}",
@@ -283,7 +285,7 @@ def _own_tables(own: Mapping[str, Any]) -> list[str]:
             else [r["failed"], "", "", "", "", "", ""]
             for r in value["rows"]
         ]
-        lines += [f"tanh network on (c, a, b), {value['cells']} cells.", "", *_table(header, body), ""]
+        lines += [f"tanh network on (c, a, b), {value['cells']} cells.", "", *table(header, body), ""]
         if value["ratio"] is not None:
             lines += [f"Time of a step, most over fewest samples: {value['ratio']:.2f} (limit {value['limit']}).", ""]
     value = part("three_gaussians", "three-gaussians")
@@ -306,16 +308,16 @@ def _own_tables(own: Mapping[str, Any]) -> list[str]:
             else [
                 r["scheme"],
                 f"{r['cells']}^2",
-                _seconds(r["cached"]["import"]),
-                _seconds(r["cold"]["first"]),
+                seconds(r["cached"]["import"]),
+                seconds(r["cold"]["first"]),
                 10,
-                _seconds(r["cached"]["first"]),
+                seconds(r["cached"]["first"]),
                 1,
-                _seconds(r["cached"]["second"]),
+                seconds(r["cached"]["second"]),
             ]
             for r in rows
         ]
-        lines += [*_table(header, body), ""]
+        lines += [*table(header, body), ""]
     rows = part("memory", "Memory")
     if rows:
         header = ["mesh", "cells", "bytes a cell", "10^8 cells, GiB", "limit"]
@@ -332,7 +334,7 @@ def _own_tables(own: Mapping[str, Any]) -> list[str]:
             for r in rows
         ]
         lines += ["Growth of the resident size of a process during a run of three steps, two frames saved.", ""]
-        lines += [*_table(header, body), ""]
+        lines += [*table(header, body), ""]
     return lines
 
 
@@ -357,6 +359,9 @@ def _markdown(record: Mapping[str, Any], figures: Mapping[str, str]) -> str:
             if name.startswith("peers"):
                 lines += [f"![{caption}]({name})", ""]
         lines += _peer_tables(record["peers"])
+    if "smooth" in record:
+        lines += ["## Smooth problems: the race to an accuracy", ""]
+        lines += smooth_table.section(record["smooth"], figures)
     if "own" in record:
         lines += ["## This package and the machine", ""]
         for name, caption in figures.items():
@@ -364,23 +369,6 @@ def _markdown(record: Mapping[str, Any], figures: Mapping[str, str]) -> str:
                 lines += [f"![{caption}]({name})", ""]
         lines += _own_tables(record["own"])
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> list[str]:
-    def line(cells: Sequence[Any]) -> str:
-        return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-    return [line(header), "|" + "---|" * len(header), *(line(row) for row in rows)]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.1e}"
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.1e}" if value < 1e-3 else f"{value:.3g}"
 
 
 def _by(shape: Sequence[int]) -> str:
@@ -421,8 +409,9 @@ def _plots(record: Mapping[str, Any], folder: Path) -> dict[str, str]:
             axes.set_title(work)
             axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
             name = f"peers--{work}.png"
-            _save(figure, folder / name)
+            saved(figure, folder / name)
             figures[name] = f"Accuracy against cost, {work}"
+    figures |= smooth_table.plots(record.get("smooth", {}), folder)
     runs = record.get("own", {}).get("runs")
     if isinstance(runs, list):
         usable = [r for r in runs if "unavailable" not in r["split"]]
@@ -439,7 +428,7 @@ def _plots(record: Mapping[str, Any], folder: Path) -> dict[str, str]:
             axes.set_xlabel("share of the wall time")
             axes.legend(fontsize=7, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
             axes.tick_params(labelsize=7)
-            _save(figure, folder / "own--split.png")
+            saved(figure, folder / "own--split.png")
             figures["own--split.png"] = "Where the time goes"
     linear = record.get("own", {}).get("linearity")
     if isinstance(linear, dict) and "failed" not in linear:
@@ -449,13 +438,6 @@ def _plots(record: Mapping[str, Any], folder: Path) -> dict[str, str]:
         axes.set_xlabel("cells")
         axes.set_ylabel("time of a step, s")
         axes.legend(fontsize=8)
-        _save(figure, folder / "own--linearity.png")
+        saved(figure, folder / "own--linearity.png")
         figures["own--linearity.png"] = "Time of a step against cells"
     return figures
-
-
-def _save(figure: Any, path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    figure.savefig(path, dpi=100, metadata={"Software": None})
-    plt.close(figure)

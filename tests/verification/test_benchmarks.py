@@ -1,0 +1,243 @@
+"""The benchmarks' own mathematics: discretisations of the peers, what counts as accurate, what is said of a race."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pytest
+
+import mfpde as mf
+from validation.benchmarks import __main__ as command
+from validation.benchmarks._work import Work, few_modes, mesh
+from validation.benchmarks.peers._lines import Lines, central_weights, right_hand_side
+from validation.benchmarks.smooth import lines, ours, worker
+from validation.benchmarks.smooth.choice import (
+    SAVES,
+    TARGETS,
+    Curve,
+    Trial,
+    Way,
+    cheapest,
+    end_error,
+    error_of,
+    fewest_cells,
+)
+from validation.benchmarks.smooth.reference import curve_of_lines
+from validation.benchmarks.smooth.table import ESTIMATED, HINDSIGHT, ratio
+
+CENTRAL = [line for line in Lines if line.order]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what the peers are
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_central_weights_are_those_of_the_literature() -> None:
+    # Fornberg, Generation of finite difference formulas, Math. Comp. 51 (1988), table 1, first derivative
+    assert central_weights(2) == pytest.approx([1 / 2], rel=1e-15)
+    assert central_weights(4) == pytest.approx([2 / 3, -1 / 12], rel=1e-15)
+    assert central_weights(6) == pytest.approx([3 / 4, -3 / 20, 1 / 60], rel=1e-15)
+    assert central_weights(8) == pytest.approx([4 / 5, -1 / 5, 4 / 105, -1 / 280], rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("work", "line", "n"),
+    [(Work.BUMPS_1D, line, 63) for line in CENTRAL] + [(work, Lines.CENTRAL_4, 27) for work in Work],
+)
+def test_lines_have_their_order(work: Work, line: Lines, n: int) -> None:
+    # centres of n cells are every third one of 3 n: their rates differ by the error of the coarser ones, nearly
+    rates = []
+    for cells in (n, 3 * n, 9 * n):
+        on = few_modes(work, cells)
+        mu = np.asarray(on.initial)
+        every = cells // n
+        rates.append(right_hand_side(line, on)(mu)[(slice(every // 2, None, every),) * work.dimension])
+    first, second = np.abs(rates[0] - rates[1]).max(), np.abs(rates[1] - rates[2]).max()
+    # the finest rates round at 1e-13
+    assert second < 1e-10 or math.log(first / second, 3) == pytest.approx(line.order, abs=0.35)
+    assert second < first
+
+
+@pytest.mark.parametrize("work", Work)
+def test_few_modes_are_the_whole_kernel(work: Work) -> None:
+    # modes below 1e-8 of the largest are left out
+    whole, few = mesh(work, 60), few_modes(work, 60)
+    mu = np.asarray(whole.initial) * (1 + 0.5 * np.sin(whole.x))
+    for expected, found in zip(whole.gradient(mu), few.gradient(mu), strict=True):
+        assert np.abs(found - expected).max() <= 1e-8 * np.abs(expected).max()
+    assert len(few.modes[0]) < 30
+
+
+def test_reference_shares_nothing_with_the_nodes() -> None:
+    # central differences on a mesh and nodes that move: 80 cells leave 2e-7
+    energy, densities, _ = curve_of_lines(mesh(Work.BUMPS_1D, 80), Lines.CENTRAL_8, 1e-9)
+    exact = mf.characteristics(Work.BUMPS_1D.problem(), save=SAVES, tolerance=1e-8, progress=False)
+    assert densities.shape == (len(SAVES), 80)
+    assert error_of(energy, exact.energy) < 3e-7
+
+
+@pytest.mark.parametrize("method", lines.SCIPY_METHODS)
+def test_scipy_gives_the_curve(method: str) -> None:
+    on = mesh(Work.BUMPS_1D, 48)
+    exact, *_ = curve_of_lines(on, Lines.CENTRAL_8, 1e-10)
+    found = list(lines.scipy_trials(Work.BUMPS_1D, Lines.CENTRAL_8, 48, method, exact, tolerances=(1e-4, 1e-8)))
+    assert [trial.way.tolerance for trial in found] == [1e-4, 1e-8]
+    # the lower tolerance by some orders, the curve of the same mesh
+    assert error_of(found[1].curve.energy, exact) < 1e-6
+    assert error_of(found[1].curve.energy, exact) < error_of(found[0].curve.energy, exact)
+
+
+def test_meshes_of_high_order_are_coarser() -> None:
+    exact, *_ = curve_of_lines(mesh(Work.BUMPS_1D, 128), Lines.CENTRAL_8, 1e-10)
+    found = lines.meshes_of(Work.BUMPS_1D, exact, sizes=(20, 28, 36, 48, 64, 80))
+    assert set(found) == set(lines.ORDERS)
+    assert max(found[Lines.CENTRAL_8]) < max(found[Lines.CENTRAL_6])
+    for line, sizes in found.items():
+        for n in sizes:
+            energy, *_ = curve_of_lines(few_modes(Work.BUMPS_1D, n), line, 1e-9)
+            assert error_of(energy, exact) <= 0.7 * TARGETS[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what this package does
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_of_nodes_is_one_run() -> None:
+    problem = Work.BUMPS_1D.problem()
+    exact = mf.characteristics(problem, save=SAVES, tolerance=1e-8, progress=False)
+    found = ours.run_of_nodes(problem, (24,))(1e-9)
+    assert len(found.start) == 24
+    # 24 nodes: 4e-6; the result of the search has more
+    assert 1e-7 < error_of(found.energy, exact.energy) < 1e-5
+
+
+def test_trials_of_this_package() -> None:
+    exact = mf.characteristics(Work.BUMPS_1D.problem(), save=SAVES, tolerance=1e-8, progress=False).energy
+    found = list(ours.hindsight_trials(Work.BUMPS_1D, exact, sizes=(12, 16, 24), tolerances=(1e-3, 1e-5, 1e-7)))
+    assert {trial.way.size for trial in found} == {(16,), (24,)}
+    assert all(trial.curve.minimum == 0.0 for trial in found)
+    asked = ours.estimated(Work.BUMPS_1D.problem(), 1e-4)
+    assert asked.way.tolerance == 1e-4
+    assert asked.curve.estimate is not None
+    # the nodes' error lies below the estimate, which lies below what was asked for
+    assert error_of(asked.curve.energy, exact) <= asked.curve.estimate <= 1e-4
+    meshes = list(ours.mesh_trials(Work.BUMPS_1D, exact, (48, 64)))
+    assert [trial.way.size for trial in meshes] == [(48,), (64,)]
+    assert all(trial.curve.minimum >= 0.0 for trial in meshes)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what counts
+# ---------------------------------------------------------------------------------------------------------------------
+
+REFERENCE = np.array([2.0, 1.0])
+
+
+def trial(error: float, tolerance: float, work: float = 1.0, method: str = "a", n: int = 10) -> Trial:
+    return Trial(Way(method, "v", (n,), tolerance), Curve(REFERENCE * [1.0, 1.0 + error], 0.0, work), lambda: None)
+
+
+def test_errors_of_curves() -> None:
+    assert error_of(np.array([2.2, 1.05]), REFERENCE) == pytest.approx(0.1)
+    assert end_error(np.array([2.2, 1.05]), REFERENCE) == pytest.approx(0.05)
+    assert error_of(np.array([2.0, math.nan]), REFERENCE) == math.inf
+
+
+def test_an_error_that_crosses_zero_does_not_count() -> None:
+    ladder = [(10, 1e-9), (20, 1e-3), (30, 5e-5), (40, 2e-5), (50, 1e-7)]
+    # seven tenths of an accuracy are the mesh's
+    assert fewest_cells(ladder, 1e-4) == 30
+    assert fewest_cells(ladder, 5e-5) == 40
+    assert fewest_cells(ladder, 1e-8) is None
+    steps = [trial(1e-9, 1e-1, 1.0), trial(1e-3, 1e-2, 2.0), trial(5e-5, 1e-3, 3.0), trial(1e-6, 1e-4, 4.0)]
+    assert [one.way.tolerance for one in cheapest(steps, 1e-4, REFERENCE)] == [1e-3]
+    assert cheapest(steps, 1e-7, REFERENCE) == []
+
+
+def test_sizes_are_a_ladder_where_there_is_no_tolerance() -> None:
+    meshes = [trial(1e-9, 0.0, 1.0, n=10), trial(1e-3, 0.0, 2.0, n=20), trial(1e-6, 0.0, 3.0, n=40)]
+    assert [one.way.size for one in cheapest(meshes, 1e-4, REFERENCE)] == [(40,)]
+
+
+def test_the_cheapest_ladder_comes_first() -> None:
+    found = cheapest([trial(1e-6, 1e-3, 5.0, n=10), trial(1e-6, 1e-3, 2.0, n=20)], 1e-4, REFERENCE)
+    assert [one.way.size for one in found] == [(20,), (10,)]
+
+
+def test_ways_read_well() -> None:
+    assert str(Way("d", "central-8, Tsit5", (32, 32), 1e-3, 0.12)) == (
+        "central-8, Tsit5, 32^2, tolerance 1e-03, first step 0.12"
+    )
+    assert str(Way("c", "", (8, 12), 1e-5)) == "8 x 12, tolerance 1e-05"
+    assert str(Way("s", "Weno5", (64,))) == "Weno5, 64"
+
+
+def test_calls_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "LEAST", 0.0)
+    said: list[str] = []
+    times = worker.in_turns([lambda: said.append("a"), lambda: said.append("b")], rounds=3)
+    assert len(times) == 2
+    # once warm, once for the length of a batch, which is of one call here; then in turns
+    assert "".join(said) == "aabb" + "ab" * 3
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what is said
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def record() -> dict[str, Any]:
+    def one(seconds: float, method: str, minimum: float = 0.0) -> dict[str, Any]:
+        return {
+            **{"method": method, "way": f"way of {method}", "error": 1e-5, "end_error": 1e-6, "minimum": minimum},
+            **{"estimate": 2e-5 if method == ESTIMATED else None, "seconds": seconds},
+        }
+
+    found = {
+        HINDSIGHT: one(1e-3, HINDSIGHT),
+        ESTIMATED: one(8e-3, ESTIMATED),
+        "diffrax": one(4e-3, "diffrax", -0.1),
+        "SciPy": one(2.0, "SciPy", -0.2),
+    }
+    keys = [f"{target:.0e}" for target in TARGETS]
+    return {
+        "reference": {
+            **{"energy": [0.5, 0.4, 0.3, 0.2, 0.1], "sizes": [20, 40], "meshes_differ": 1e-11},
+            **{"characteristics_differ": 2e-11, "characteristics_estimate": 3e-10},
+        },
+        "curve": {key: found if key == "1e-04" else {} for key in keys},
+        "end": dict.fromkeys(keys, found),
+        "tables": dict.fromkeys(keys, 5e-4),
+        "points": list(found.values()),
+    }
+
+
+def test_ratios_are_of_the_fastest_peer_over_ours() -> None:
+    assert ratio(record(), "curve", "1e-04", HINDSIGHT) == (pytest.approx(4.0), "diffrax")
+    assert ratio(record(), "curve", "1e-04", ESTIMATED) == (pytest.approx(0.5), "diffrax")
+    assert ratio(record(), "curve", "1e-03", HINDSIGHT) is None
+
+
+def test_the_report_has_the_race(tmp_path: Path) -> None:
+    machine = {"cores": 1, "processor": "p", "memory_gib": 1, "system": "s", "threads": 1, "load_at_start": 0.1}
+    works = {"gaussian-bumps-1d": record(), "tanh-network": {"failed": "no room"}}
+    whole = {"machine": {**machine, "versions": {}}, "date": "2000-01-01", "quick": False, "smooth": works}
+    (tmp_path / "results.json").write_text(json.dumps(whole), encoding="utf-8")
+    assert command.main(["smooth", "--report", "--output", str(tmp_path)]) == 0
+    text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert "## Smooth problems: the race to an accuracy" in text
+    assert "| **characteristics, hindsight** | - | 0.001 | - | - | 0.0e+00 | 1e-04: way of characteristics" in text
+    assert "| diffrax | - | 0.004 | - | - | -1.0e-01 |" in text
+    assert "| characteristics, hindsight, judged by the curve | - | 4 | - | - |" in text
+    assert "Failed: no room" in text
+    assert (tmp_path / "smooth--gaussian-bumps-1d.png").stat().st_size > 1000

@@ -1,0 +1,135 @@
+"""What this package does: characteristics in hindsight and with their error estimate, and the mesh."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import mfpde as mf
+from mfpde.lagrangian.ancestry import nodes_of
+from mfpde.lagrangian.nodes import Dynamics, Stepping, integrate
+from mfpde.support.threads import one_blas_thread
+from validation.benchmarks._work import Work
+from validation.benchmarks.smooth.choice import SAVES, TARGETS, Curve, Trial, Way, error_of, fewest_cells
+
+__all__ = ["estimated", "hindsight_trials", "mesh_trials", "run_of_nodes", "table_cost"]
+
+Array = NDArray[np.float64]
+
+NODES = {
+    Work.BUMPS_1D: (8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 24, 28, 32, 40, 48),
+    Work.BUMPS_2D: (8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 24, 28, 32),
+    Work.NETWORK: (6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 20, 24, 28),
+}
+TOLERANCES = tuple(10.0 ** (-k / 2) for k in range(4, 17))
+"""1e-2 to 1e-8, half a decade apart."""
+FINE_STEPS = 1e-9
+CELLS = {
+    Work.BUMPS_1D: (32, 48, 64, 96, 128, 200, 300),
+    Work.BUMPS_2D: (24, 32, 48, 64, 96, 128, 192),
+    Work.NETWORK: (48, 64, 96, 128, 192, 256, 320),
+}
+
+
+def run_of_nodes(problem: mf.Problem, counts: Sequence[int]) -> Callable[[float], Any]:
+    """One run on a given number of nodes along each axis, without refinement: ``rtol -> Run``.
+
+    The nodes are laid before, as the peers have the arrays of their meshes.
+    """
+    dynamics = Dynamics(problem)
+    nodes = nodes_of(problem.mu_0.blocks(tuple(counts)))
+    times = np.array(SAVES)
+
+    def run(rtol: float) -> Any:
+        with one_blas_thread():
+            return integrate(dynamics, nodes, times, Stepping(rtol))
+
+    return run
+
+
+def _hindsight(run: Callable[[float], Any], counts: tuple[int, ...], rtol: float) -> Trial:
+    found = run(rtol)
+    curve = Curve(np.asarray(found.energy), 0.0, float(found.evaluations * len(found.start)))
+    return Trial(Way("characteristics, hindsight", "", counts, rtol), curve, partial(run, rtol))
+
+
+def _counts(work: Work, sizes: Sequence[int]) -> list[list[tuple[int, ...]]]:
+    """Ladders of counts: the same number along each axis, or, where the axes differ, fewer along the amplitude's."""
+    if work is not Work.NETWORK:
+        return [[(n,) * work.dimension for n in sizes]]
+    shares = (0.5, 0.7, 1.0)
+    return [[(max(4, round(share * n)), n) for n in sizes] for share in shares]
+
+
+def hindsight_trials(
+    work: Work, reference: Array, sizes: Sequence[int] | None = None, tolerances: Sequence[float] = TOLERANCES
+) -> Iterator[Trial]:
+    """Runs on the fewest nodes that do for each accuracy, by tolerance."""
+    problem = work.problem()
+    for ladder in _counts(work, NODES[work] if sizes is None else sizes):
+        runs = {counts: run_of_nodes(problem, counts) for counts in ladder}
+        errors: list[tuple[int, float]] = []
+        for i, counts in enumerate(ladder):
+            errors.append((i, error_of(runs[counts](FINE_STEPS).energy, reference)))
+            if len(errors) > 1 and max(errors[-1][1], errors[-2][1]) < 0.1 * TARGETS[-1]:
+                break
+        fewest = [fewest_cells(errors, target) for target in TARGETS]
+        chosen = {i for i in fewest if i is not None}
+        for i in sorted(chosen | {i + 1 for i in chosen if i + 1 < len(errors)}):
+            for rtol in tolerances:
+                trial = _hindsight(runs[ladder[i]], ladder[i], rtol)
+                yield trial
+                if error_of(trial.curve.energy, reference) < 1.5 * errors[i][1] or rtol < 0.1 * TARGETS[-1]:
+                    break
+
+
+def _call(problem: mf.Problem, target: float) -> mf.Characteristics:
+    """`mfpde.characteristics` at `SAVES`, its warnings aside."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mf.RunWarning)
+        return mf.characteristics(problem, save=SAVES, tolerance=target, progress=False)
+
+
+def estimated(problem: mf.Problem, target: float) -> Trial:
+    """The call as a user makes it: an accuracy is asked for, an estimate comes with the answer."""
+    call = partial(_call, problem, target)
+    found = call()
+    sizes = np.maximum(np.abs(found.energy), 1e-300)
+    curve = Curve(found.energy, 0.0, float(found.evaluations), float((found.energy_error / sizes).max()))
+    way = Way("characteristics, with estimate", "", found.refinements[-1].nodes, target)
+    return Trial(way, curve, call)
+
+
+def table_cost(work: Work, target: float, repeats: int = 3) -> float:
+    """Processor seconds of what is made once for a problem: by how much a first call is dearer than a second one."""
+    differences = []
+    for _ in range(repeats):
+        problem, seconds = work.problem(), []
+        for _ in range(2):
+            start = time.process_time()
+            _call(problem, target)
+            seconds.append(time.process_time() - start)
+        differences.append(seconds[0] - seconds[1])
+    return max(float(np.median(differences)), 0.0)
+
+
+def mesh_trials(work: Work, reference: Array, sizes: Sequence[int] | None = None) -> Iterator[Trial]:
+    """`mfpde.solve` with its defaults on a ladder of meshes."""
+    problem = work.problem()
+
+    def solve(n: int) -> mf.Solution:
+        return mf.solve(problem, (n,) * work.dimension, save=SAVES, progress=False)
+
+    for n in CELLS[work] if sizes is None else sizes:
+        found = solve(n)
+        least = min(float(mu.min() / mu.max()) for mu in found.density)
+        curve = Curve(np.asarray(found.energy), least, float(n**work.dimension * found.stats["evaluations"]))
+        yield Trial(Way("solve", "Weno5", (n,) * work.dimension), curve, partial(solve, n))
+        if error_of(curve.energy, reference) < 0.5 * TARGETS[-1]:
+            return

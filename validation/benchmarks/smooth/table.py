@@ -1,0 +1,128 @@
+"""What RESULTS.md says of the race on smooth problems, and its plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from validation.benchmarks._marks import number, saved, seconds, table
+from validation.benchmarks.smooth.choice import SAVES, TARGETS
+
+__all__ = ["PEERS", "plots", "section"]
+
+HINDSIGHT, ESTIMATED = "characteristics, hindsight", "characteristics, with estimate"
+PEERS = ("diffrax", "SciPy")
+METHODS = (HINDSIGHT, ESTIMATED, "solve", *PEERS)
+KEYS = [f"{target:.0e}" for target in TARGETS]
+
+INTRODUCTION = (
+    f"Processor time of one thread, warm, for the energies at t = {', '.join(f'{t:g}' for t in SAVES)} "
+    "to a relative error at all of them; medians of calls that take turns in one process. *In hindsight*: the "
+    "cheapest order, mesh or nodes, method, tolerance and first step that are accurate enough, and stay so when "
+    "refined, found by trying them against the reference; arrays of the mesh, nodes and tables are there before. "
+    "*With estimate*: `mfpde.characteristics` as a user calls it, the accuracy as its tolerance: all its runs, "
+    "and the error that it gives with the answer, count; what is made once for a problem (tables) stands beside. "
+    "Peers use unlimited central differences of order 2, 4, 6 and 8 with the kernel by few modes: diffrax with "
+    "Tsit5, Dopri5 and Dopri8, SciPy with DOP853, RK45 and LSODA. *Least density* is their most negative value at "
+    "these times, relative to the maximum."
+)
+
+
+def section(works: Mapping[str, Any], figures: Mapping[str, str]) -> list[str]:
+    """The lines of the report."""
+    lines = [INTRODUCTION, ""]
+    for name, record in works.items():
+        lines += [f"### {name}", ""]
+        if "failed" in record:
+            lines += [f"Failed: {record['failed']}", ""]
+            continue
+        lines += [f"![{caption}]({file})" for file, caption in figures.items() if name in file]
+        lines += ["", *_reference(record["reference"]), "", *_times(record), "", *_ratios(record), ""]
+    return lines
+
+
+def _reference(held: Mapping[str, Any]) -> list[str]:
+    coarse, fine = held["sizes"]
+    return [
+        f"Reference: signed central differences of order eight, DOP853 at 1e-13, {fine} cells an axis, "
+        f"E({SAVES[-1]:g}) = {held['energy'][-1]:.12g}; from {coarse} cells an axis it differs by "
+        f"{held['meshes_differ']:.0e}, from the characteristics of this package (error estimate "
+        f"{held['characteristics_estimate']:.0e}) by {held['characteristics_differ']:.0e}."
+    ]
+
+
+def _times(record: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for method in METHODS:
+        found = [record["curve"][key].get(method) for key in KEYS]
+        known = [one for one in found if one]
+        least = min((one["minimum"] for one in known), default=None)
+        ways = "; ".join(f"{key}: {one['way']}" for key, one in zip(KEYS, found, strict=True) if one)
+        if method == ESTIMATED:
+            ways = "; ".join(
+                f"{key}: error {one['error']:.0e}, estimate {one['estimate']:.0e}"
+                for key, one in zip(KEYS, found, strict=True)
+                if one
+            )
+        label = f"**{method}**" if method in (HINDSIGHT, ESTIMATED) else method
+        rows.append([label, *(seconds(one["seconds"]) if one else "-" for one in found), number(least), ways])
+        if method == ESTIMATED:
+            rows.append(["tables, once a problem", *(seconds(record["tables"][key]) for key in KEYS), "", ""])
+    return table(["seconds", *KEYS, "least density", "how"], rows)
+
+
+def ratio(record: Mapping[str, Any], judged: str, key: str, own: str) -> tuple[float, str] | None:
+    """The fastest peer's time over that of a method of ours, and the peer; None where one does not get there."""
+    found = record[judged][key]
+    peers = [(found[peer]["seconds"], peer) for peer in PEERS if peer in found]
+    if own not in found or not peers:
+        return None
+    fastest, peer = min(peers)
+    return fastest / found[own]["seconds"], peer
+
+
+def _ratios(record: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for judged, label in (("curve", "the curve"), ("end", "the last energy alone")):
+        for own in (HINDSIGHT, ESTIMATED):
+            cells = []
+            for key in KEYS:
+                found = ratio(record, judged, key, own)
+                cells.append("-" if found is None else f"{found[0]:.2g}")
+            rows.append([f"{own}, judged by {label}", *cells])
+    return ["Time of the fastest peer over ours:", "", *table(["", *KEYS], rows)]
+
+
+def plots(works: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Error against processor time, a picture a work: ``file -> caption``."""
+    import matplotlib.pyplot as plt
+
+    figures: dict[str, str] = {}
+    for name, record in works.items():
+        if "failed" in record:
+            continue
+        figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
+        for k, method in enumerate(METHODS):
+            own = method in (HINDSIGHT, ESTIMATED)
+            colour = ("black", "C3", "C1", "C0", "C2")[k]
+            tried = [p for p in record["points"] if p["method"] == method and p["error"] > 0]
+            axes.plot(*_columns(tried), marker=".", linestyle="", color=colour, alpha=0.25, markersize=4)
+            best = [record["curve"][key][method] for key in KEYS if method in record["curve"][key]]
+            best = sorted((one for one in best if one["error"] > 0), key=lambda one: one["seconds"])
+            axes.plot(*_columns(best), marker="o", color=colour, linewidth=2.2 if own else 1.2, label=method)
+        for target in TARGETS:
+            axes.axhline(target, color="0.85", linewidth=0.8, zorder=0)
+        axes.set(
+            xscale="log", yscale="log", xlabel="processor time, s", ylabel="largest relative error of the energies"
+        )
+        axes.set_title(name)
+        axes.legend(fontsize=8)
+        file = f"smooth--{name}.png"
+        saved(figure, folder / file)
+        figures[file] = f"Error of the energy curve against processor time, {name}"
+    return figures
+
+
+def _columns(records: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    return [one["seconds"] for one in records], [one["error"] for one in records]

@@ -1,0 +1,204 @@
+"""One work's race, in a process and on a processor of its own; the record as JSON on standard output.
+
+``python -m validation.benchmarks.smooth.worker WORK QUICK [REFERENCE]``: REFERENCE is a file with an earlier one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from validation.benchmarks._measure import versions
+from validation.benchmarks._work import Work
+from validation.benchmarks.smooth import lines, ours
+from validation.benchmarks.smooth.choice import TARGETS, Trial, cheapest, end_error, error_of
+from validation.benchmarks.smooth.reference import reference
+
+Array = NDArray[np.float64]
+
+LEAST = 4e-3
+"""Seconds of a batch of calls: a clock's tick is nothing against it."""
+ROUNDS = 9
+"""Turns of all that are compared."""
+BUDGET = 1.5
+"""Seconds that one of them may take, all turns together; at least three are done."""
+FINALISTS = 2
+"""Ways of a method that take part in the turns, from short measurements of them all."""
+QUICK_LINES = 2
+"""Meshes of a method with quick settings."""
+
+
+def _batch(call: Callable[[], Any], count: int) -> float:
+    start = time.process_time()
+    for _ in range(count):
+        call()
+    return (time.process_time() - start) / count
+
+
+def _count(call: Callable[[], Any]) -> int:
+    """Calls in a batch, once warm."""
+    call()
+    return max(1, int(LEAST / max(_batch(call, 1), 1e-6)))
+
+
+def short_time(call: Callable[[], Any]) -> float:
+    """Processor seconds of a call, the median of three batches."""
+    count = _count(call)
+    return statistics.median(_batch(call, count) for _ in range(3))
+
+
+def in_turns(calls: Sequence[Callable[[], Any]], rounds: int = ROUNDS) -> list[float]:
+    """Median processor seconds of calls that take turns, so that whatever else the machine does hits all."""
+    counts = [_count(call) for call in calls]
+    times: list[list[float]] = [[] for _ in calls]
+    for turn in range(rounds):
+        for call, count, own in zip(calls, counts, times, strict=True):
+            if turn < 3 or sum(own) * count < BUDGET:
+                own.append(_batch(call, count))
+    return [statistics.median(own) for own in times]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _diffrax(work: Work, energy: Array, meshes: Mapping[lines.Lines, Sequence[int]], quick: bool) -> list[Trial]:
+    """All meshes by one solver, and the best of them by the others."""
+    first, *others = lines.DIFFRAX_SOLVERS
+    pairs = [(order, n) for order, sizes in meshes.items() for n in sizes]
+    trials: list[Trial] = []
+    for order, n in pairs[:QUICK_LINES] if quick else pairs:
+        trials += lines.diffrax_trials(work, order, n, first, energy)
+    good = {
+        (trial.way.variant.split(",")[0], trial.way.size[0])
+        for target in TARGETS
+        for trial in _distinct(cheapest(trials, target, energy))[:FINALISTS]
+    }
+    _say(f"{work.value}: diffrax, {len(pairs)} meshes, of which {sorted(good)} by all solvers")
+    for order, n in pairs:
+        if (order.value, n) in good and not quick:
+            for solver in others:
+                trials += lines.diffrax_trials(work, order, n, solver, energy)
+    return trials
+
+
+def _distinct(trials: Iterable[Trial]) -> list[Trial]:
+    """The first trial of each discretisation, in their order."""
+    found: dict[tuple[str, tuple[int, ...]], Trial] = {}
+    for trial in trials:
+        found.setdefault((trial.way.variant, trial.way.size), trial)
+    return list(found.values())
+
+
+def _scipy(work: Work, energy: Array, meshes: Mapping[lines.Lines, Sequence[int]], quick: bool) -> list[Trial]:
+    trials: list[Trial] = []
+    for order, sizes in meshes.items():
+        for n in sizes[:1] if quick else sizes:
+            for method in lines.SCIPY_METHODS:
+                trials += lines.scipy_trials(work, order, n, method, energy)
+    return trials
+
+
+class _Race:
+    """What is known of a work so far."""
+
+    def __init__(self, work: Work, energy: Array) -> None:
+        self.work, self.energy = work, energy
+        self.seconds: dict[int, float] = {}
+        self.points: list[dict[str, Any]] = []
+
+    def time(self, trial: Trial) -> float:
+        """A short measurement, made once."""
+        if id(trial) not in self.seconds:
+            self.seconds[id(trial)] = short_time(trial.call)
+            self.points.append({**self.described(trial), "seconds": self.seconds[id(trial)]})
+        return self.seconds[id(trial)]
+
+    def described(self, trial: Trial) -> dict[str, Any]:
+        """A trial for the record."""
+        curve = trial.curve
+        return {
+            "method": trial.way.method,
+            "way": str(trial.way),
+            "error": error_of(curve.energy, self.energy),
+            "end_error": end_error(curve.energy, self.energy),
+            "minimum": curve.minimum,
+            "estimate": curve.estimate,
+        }
+
+    def final(self, methods: Mapping[str, Sequence[Trial]], target: float, at_end: bool) -> dict[str, Any]:
+        """The best of each method for an accuracy, in turns: ``method -> described trial``."""
+        chosen: list[Trial] = []
+        for name, trials in methods.items():
+            if name == "estimated":  # the call is what it is
+                chosen += [trial for trial in trials if trial.way.tolerance == target]
+                continue
+            able = cheapest(trials, target, self.energy, end_error if at_end else error_of)
+            chosen += sorted(able, key=self.time)[:FINALISTS]
+        times = in_turns([trial.call for trial in chosen])
+        best: dict[str, Any] = {}
+        for trial, seconds in zip(chosen, times, strict=True):
+            if trial.way.method not in best or seconds < best[trial.way.method]["seconds"]:
+                best[trial.way.method] = {**self.described(trial), "seconds": seconds}
+        return best
+
+
+def measure(work: Work, quick: bool, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The race on one work."""
+    began = time.perf_counter()
+    held = dict(known) if known else reference(work, 1e-7 if quick else 1e-9)
+    energy = np.array(held["energy"])
+    _say(f"{work.value}: reference {energy[-1]:.12g}")
+    problem = work.problem()
+    methods: dict[str, list[Trial]] = {
+        "hindsight": list(ours.hindsight_trials(work, energy)),
+        "estimated": [ours.estimated(problem, target) for target in TARGETS],
+        "mesh": list(ours.mesh_trials(work, energy, ours.CELLS[work][:3] if quick else None)),
+    }
+    _say(f"{work.value}: own runs, {time.perf_counter() - began:.0f} s")
+    meshes = lines.meshes_of(work, energy)
+    methods["scipy"] = _scipy(work, energy, meshes, quick)
+    _say(f"{work.value}: SciPy, {time.perf_counter() - began:.0f} s")
+    try:
+        methods["diffrax"] = _diffrax(work, energy, meshes, quick)
+    except ModuleNotFoundError as missing:
+        _say(f"{work.value}: diffrax: {missing}")
+    race = _Race(work, energy)
+    record: dict[str, Any] = {"reference": held, "curve": {}, "end": {}, "tables": {}}
+    for target in TARGETS:
+        key = f"{target:.0e}"
+        record["curve"][key] = race.final(methods, target, at_end=False)
+        record["end"][key] = race.final(methods, target, at_end=True)
+        record["tables"][key] = ours.table_cost(work, target)
+        said = {name: f"{1e6 * found['seconds']:.0f} us" for name, found in record["curve"][key].items()}
+        _say(f"{work.value}: {key}: {said}")
+    record["points"] = race.points
+    record["versions"] = versions(("mfpde", "numpy", "scipy", "numba", "diffrax", "jax", "equinox"))
+    record["wall"] = round(time.perf_counter() - began, 1)
+    return record
+
+
+def main(work: Work, quick: bool, file: Path | None) -> None:
+    # what libraries print goes to standard error: standard output is for the record
+    protocol = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    if hasattr(os, "sched_setaffinity"):  # jax starts as many threads as it sees processors
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    known = json.loads(file.read_text(encoding="utf-8")) if file else None
+    print(json.dumps(measure(work, quick, known)), file=protocol, flush=True)
+
+
+if __name__ == "__main__":
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        main(Work(sys.argv[1]), sys.argv[2] == "1", Path(sys.argv[3]) if len(sys.argv) > 3 else None)
