@@ -191,6 +191,22 @@ def test_calls_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "".join(said) == "aabb" + "ab" * 3
 
 
+def test_the_fastest_of_a_method_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the curve's first energy is 1 % off: by the curve only the second way of "a" is good for 1e-4
+    off = Trial(Way("a", "v", (5,), 1e-3), Curve(REFERENCE * [1.01, 1.0], 0.0, 1.0), lambda: None)
+    good, slow = trial(1e-6, 1e-3, n=10), trial(1e-6, 1e-3, n=20)
+    asked = trial(0.5, 1e-4, method="b")
+    seconds = {5: 1.0, 10: 2.0, 20: 3.0}
+    race = worker.Race(Work.BUMPS_1D, REFERENCE)
+    monkeypatch.setattr(worker.Race, "time", lambda self, trial: seconds[trial.way.size[0]])
+    monkeypatch.setattr(worker, "in_turns", lambda calls: [float(len(calls) - i) for i in range(len(calls))])
+    found = race.final({"hindsight": [slow, good, off], "estimated": [asked, trial(0.0, 1e-5, method="b")]}, 1e-4)
+    assert {judged: {m: one["way"] for m, one in best.items()} for judged, best in found.items()} == {
+        "curve": {"a": str(slow.way), "b": str(asked.way)},
+        "end": {"a": str(off.way), "b": str(asked.way)},
+    }
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # what is said
 # ---------------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ from validation.benchmarks.smooth import lines, ours
 from validation.benchmarks.smooth.choice import TARGETS, Trial, cheapest, end_error, error_of
 from validation.benchmarks.smooth.reference import reference
 
+__all__ = ["Race", "in_turns", "measure", "short_time"]
+
 Array = NDArray[np.float64]
 
 LEAST = 4e-3
@@ -109,7 +111,7 @@ def _scipy(work: Work, energy: Array, meshes: Mapping[lines.Lines, Sequence[int]
     return trials
 
 
-class _Race:
+class Race:
     """What is known of a work so far."""
 
     def __init__(self, work: Work, energy: Array) -> None:
@@ -136,21 +138,39 @@ class _Race:
             "estimate": curve.estimate,
         }
 
-    def final(self, methods: Mapping[str, Sequence[Trial]], target: float, at_end: bool) -> dict[str, Any]:
-        """The best of each method for an accuracy, in turns: ``method -> described trial``."""
+    def final(self, methods: Mapping[str, Sequence[Trial]], target: float) -> dict[str, dict[str, Any]]:
+        """The best of each method for an accuracy, all in turns.
+
+        Returns
+        -------
+        dict
+            Judged by the ``"curve"`` and by its ``"end"`` alone: method -> described trial with its seconds.
+        """
+        chosen = {
+            "curve": self._chosen(methods, target, error_of),
+            "end": self._chosen(methods, target, end_error),
+        }
+        all_of_them = list({id(trial): trial for trials in chosen.values() for trial in trials}.values())
+        times = in_turns([trial.call for trial in all_of_them])
+        known = {id(trial): seconds for trial, seconds in zip(all_of_them, times, strict=True)}
+        best: dict[str, dict[str, Any]] = {}
+        for judged, trials in chosen.items():
+            best[judged] = {
+                trial.way.method: {**self.described(trial), "seconds": known[id(trial)]}
+                for trial in sorted(trials, key=lambda trial: -known[id(trial)])  # the fastest stays
+            }
+        return best
+
+    def _chosen(
+        self, methods: Mapping[str, Sequence[Trial]], target: float, error: Callable[[Array, Array], float]
+    ) -> list[Trial]:
         chosen: list[Trial] = []
         for name, trials in methods.items():
             if name == "estimated":  # the call is what it is
                 chosen += [trial for trial in trials if trial.way.tolerance == target]
-                continue
-            able = cheapest(trials, target, self.energy, end_error if at_end else error_of)
-            chosen += sorted(able, key=self.time)[:FINALISTS]
-        times = in_turns([trial.call for trial in chosen])
-        best: dict[str, Any] = {}
-        for trial, seconds in zip(chosen, times, strict=True):
-            if trial.way.method not in best or seconds < best[trial.way.method]["seconds"]:
-                best[trial.way.method] = {**self.described(trial), "seconds": seconds}
-        return best
+            else:
+                chosen += sorted(cheapest(trials, target, self.energy, error), key=self.time)[:FINALISTS]
+        return chosen
 
 
 def measure(work: Work, quick: bool, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -173,12 +193,12 @@ def measure(work: Work, quick: bool, known: Mapping[str, Any] | None = None) -> 
         methods["diffrax"] = _diffrax(work, energy, meshes, quick)
     except ModuleNotFoundError as missing:
         _say(f"{work.value}: diffrax: {missing}")
-    race = _Race(work, energy)
+    race = Race(work, energy)
     record: dict[str, Any] = {"reference": held, "curve": {}, "end": {}, "tables": {}}
     for target in TARGETS:
         key = f"{target:.0e}"
-        record["curve"][key] = race.final(methods, target, at_end=False)
-        record["end"][key] = race.final(methods, target, at_end=True)
+        for judged, found in race.final(methods, target).items():
+            record[judged][key] = found
         record["tables"][key] = ours.table_cost(work, target)
         said = {name: f"{1e6 * found['seconds']:.0f} us" for name, found in record["curve"][key].items()}
         _say(f"{work.value}: {key}: {said}")
