@@ -256,4 +256,7 @@ def test_the_report_has_the_race(tmp_path: Path) -> None:
     assert "| diffrax | - | 0.004 | - | - | -1.0e-01 |" in text
     assert "| characteristics, hindsight, judged by the curve | - | 4 | - | - |" in text
     assert "Failed: no room" in text
+    assert [line for line in text.splitlines() if line.startswith("![")] == [
+        "![Error of the energy curve against processor time, gaussian-bumps-1d](smooth--gaussian-bumps-1d.png)"
+    ]
     assert (tmp_path / "smooth--gaussian-bumps-1d.png").stat().st_size > 1000

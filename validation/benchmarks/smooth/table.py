@@ -37,8 +37,10 @@ def section(works: Mapping[str, Any], figures: Mapping[str, str]) -> list[str]:
         if "failed" in record:
             lines += [f"Failed: {record['failed']}", ""]
             continue
-        lines += [f"![{caption}]({file})" for file, caption in figures.items() if name in file]
-        lines += ["", *_reference(record["reference"]), "", *_times(record), "", *_ratios(record), ""]
+        file = _picture(name)
+        if file in figures:
+            lines += [f"![{figures[file]}]({file})", ""]
+        lines += [*_reference(record["reference"]), "", *_times(record), "", *_ratios(record), ""]
     return lines
 
 
@@ -109,7 +111,7 @@ def plots(works: Mapping[str, Any], folder: Path) -> dict[str, str]:
             tried = [p for p in record["points"] if p["method"] == method and p["error"] > 0]
             axes.plot(*_columns(tried), marker=".", linestyle="", color=colour, alpha=0.25, markersize=4)
             best = [record["curve"][key][method] for key in KEYS if method in record["curve"][key]]
-            best = sorted((one for one in best if one["error"] > 0), key=lambda one: one["seconds"])
+            best = [one for one in best if one["error"] > 0]
             axes.plot(*_columns(best), marker="o", color=colour, linewidth=2.2 if own else 1.2, label=method)
         for target in TARGETS:
             axes.axhline(target, color="0.85", linewidth=0.8, zorder=0)
@@ -118,10 +120,14 @@ def plots(works: Mapping[str, Any], folder: Path) -> dict[str, str]:
         )
         axes.set_title(name)
         axes.legend(fontsize=8)
-        file = f"smooth--{name}.png"
+        file = _picture(name)
         saved(figure, folder / file)
         figures[file] = f"Error of the energy curve against processor time, {name}"
     return figures
+
+
+def _picture(name: str) -> str:
+    return f"smooth--{name}.png"
 
 
 def _columns(records: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
