@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from validation.benchmarks import _race, _report, own
-from validation.benchmarks._measure import HERE, machine
+from validation.benchmarks._measure import HERE, machine, today
 from validation.benchmarks.smooth import race as smooth
 
 
@@ -39,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     path = folder / "results.json"
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if not chosen.report:
-        record.update(schema=1, quick=chosen.quick, date=time.strftime("%Y-%m-%d", time.gmtime()), machine=machine())
+        header = {"schema": 1, "quick": chosen.quick, "date": today(), "machine": machine()}
+        # the works of smooth say themselves when they were run, and what was measured before keeps its date
+        record = {**header, **record} if chosen.what == "smooth" else {**record, **header}
         began = time.perf_counter()
 
         def progress(text: str) -> None:

@@ -21,7 +21,17 @@ import numpy as np
 from mfpde.support.threads import available
 from validation._runner import processor
 
-__all__ = ["HERE", "REPOSITORY", "in_subprocess", "machine", "median_time", "peak_memory", "triad_time", "versions"]
+__all__ = [
+    "HERE",
+    "REPOSITORY",
+    "in_subprocess",
+    "machine",
+    "median_time",
+    "peak_memory",
+    "today",
+    "triad_time",
+    "versions",
+]
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
@@ -151,6 +161,11 @@ def machine() -> dict[str, Any]:
             **versions(("mfpde", "numpy", "scipy", "numba", "llvmlite", "threadpoolctl")),
         },
     }
+
+
+def today() -> str:
+    """The date, in UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime())
 
 
 def in_subprocess(

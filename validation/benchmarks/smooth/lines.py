@@ -31,7 +31,9 @@ WASTE = {1: 2.5, 2: 1.4}
 FINE_STEPS = 1e-9
 """Tolerance of steps that are as good as exact here."""
 
-DIFFRAX_SOLVERS = ("Tsit5", "Dopri5", "Dopri8")
+STAGES = {"Tsit5": 6, "Dopri5": 6, "Dopri8": 13}
+"""Evaluations of a step of diffrax's solvers."""
+DIFFRAX_SOLVERS = tuple(STAGES)
 SCIPY_METHODS = ("DOP853", "RK45", "LSODA")
 MOST_UNKNOWNS = 2500
 """Of LSODA: it sets room aside for a dense Jacobian."""
@@ -128,7 +130,7 @@ def diffrax_trials(
         for rtol in tolerances:
             given = (on.initial, jnp.asarray(rtol), jnp.asarray(first))
             energy, densities, steps = run(*given)
-            curve = _curve(energy, densities, float(steps) * on.initial.size)
+            curve = _curve(energy, densities, STAGES[solver] * float(steps) * on.initial.size)
             way = Way("diffrax", f"{lines.value}, {solver}", (n,) * work.dimension, rtol, first)
             trial = Trial(way, curve, partial(_finished, run, given))
             yield trial

@@ -40,18 +40,33 @@ def section(works: Mapping[str, Any], figures: Mapping[str, str]) -> list[str]:
         file = _picture(name)
         if file in figures:
             lines += [f"![{figures[file]}]({file})", ""]
-        lines += [*_reference(record["reference"]), "", *_times(record), "", *_ratios(record), ""]
+        lines += [
+            _reference(record["reference"]),
+            "",
+            _circumstances(record),
+            "",
+            *_times(record),
+            "",
+            *_ratios(record),
+            "",
+        ]
     return lines
 
 
-def _reference(held: Mapping[str, Any]) -> list[str]:
+def _circumstances(record: Mapping[str, Any]) -> str:
+    said = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    quick = " **Quick settings: too few meshes to conclude from.**" if record["quick"] else ""
+    return f"Measured {record['date']}, load at the start {record['load_at_start']}; {said}.{quick}"
+
+
+def _reference(held: Mapping[str, Any]) -> str:
     coarse, fine = held["sizes"]
-    return [
+    return (
         f"Reference: signed central differences of order eight, DOP853 at 1e-13, {fine} cells an axis, "
         f"E({SAVES[-1]:g}) = {held['energy'][-1]:.12g}; from {coarse} cells an axis it differs by "
         f"{held['meshes_differ']:.0e}, from the characteristics of this package (error estimate "
         f"{held['characteristics_estimate']:.0e}) by {held['characteristics_differ']:.0e}."
-    ]
+    )
 
 
 def _times(record: Mapping[str, Any]) -> list[str]:
@@ -108,11 +123,18 @@ def plots(works: Mapping[str, Any], folder: Path) -> dict[str, str]:
         for k, method in enumerate(METHODS):
             own = method in (HINDSIGHT, ESTIMATED)
             colour = ("black", "C3", "C1", "C0", "C2")[k]
-            tried = [p for p in record["points"] if p["method"] == method and p["error"] > 0]
-            axes.plot(*_columns(tried), marker=".", linestyle="", color=colour, alpha=0.25, markersize=4)
+            tried = record["points"].get(method, {"seconds": [], "errors": []})
+            axes.plot(tried["seconds"], tried["errors"], ".", color=colour, alpha=0.25, markersize=4)
             best = [record["curve"][key][method] for key in KEYS if method in record["curve"][key]]
             best = [one for one in best if one["error"] > 0]
-            axes.plot(*_columns(best), marker="o", color=colour, linewidth=2.2 if own else 1.2, label=method)
+            axes.plot(
+                [one["seconds"] for one in best],
+                [one["error"] for one in best],
+                marker="o",
+                color=colour,
+                linewidth=2.2 if own else 1.2,
+                label=method,
+            )
         for target in TARGETS:
             axes.axhline(target, color="0.85", linewidth=0.8, zorder=0)
         axes.set(
@@ -128,7 +150,3 @@ def plots(works: Mapping[str, Any], folder: Path) -> dict[str, str]:
 
 def _picture(name: str) -> str:
     return f"smooth--{name}.png"
-
-
-def _columns(records: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
-    return [one["seconds"] for one in records], [one["error"] for one in records]

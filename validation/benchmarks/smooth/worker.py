@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from validation.benchmarks._measure import versions
+from validation.benchmarks._measure import machine, today, versions
 from validation.benchmarks._work import Work
 from validation.benchmarks.smooth import lines, ours
 from validation.benchmarks.smooth.choice import TARGETS, Trial, cheapest, end_error, error_of
@@ -30,12 +30,16 @@ Array = NDArray[np.float64]
 
 LEAST = 4e-3
 """Seconds of a batch of calls: a clock's tick is nothing against it."""
+LONG = 0.1
+"""Seconds of a call that is measured once before it takes turns."""
 ROUNDS = 9
 """Turns of all that are compared."""
 BUDGET = 1.5
 """Seconds that one of them may take, all turns together; at least three are done."""
 FINALISTS = 2
 """Ways of a method that take part in the turns, from short measurements of them all."""
+MEASURED = 16
+"""Ladders of a method that are measured for an accuracy: those of least work."""
 QUICK_LINES = 2
 """Meshes of a method with quick settings."""
 
@@ -47,21 +51,23 @@ def _batch(call: Callable[[], Any], count: int) -> float:
     return (time.process_time() - start) / count
 
 
-def _count(call: Callable[[], Any]) -> int:
-    """Calls in a batch, once warm."""
-    call()
-    return max(1, int(LEAST / max(_batch(call, 1), 1e-6)))
+def _count(seconds: float) -> int:
+    """Calls in a batch."""
+    return max(1, int(LEAST / max(seconds, 1e-6)))
 
 
 def short_time(call: Callable[[], Any]) -> float:
-    """Processor seconds of a call, the median of three batches."""
-    count = _count(call)
+    """Processor seconds of a call that was made before, the median of three batches; of a long one, once."""
+    first = _batch(call, 1)
+    if first > LONG:
+        return first
+    count = _count(first)
     return statistics.median(_batch(call, count) for _ in range(3))
 
 
 def in_turns(calls: Sequence[Callable[[], Any]], rounds: int = ROUNDS) -> list[float]:
     """Median processor seconds of calls that take turns, so that whatever else the machine does hits all."""
-    counts = [_count(call) for call in calls]
+    counts = [_count(_batch(call, 1)) for call in calls]
     times: list[list[float]] = [[] for _ in calls]
     for turn in range(rounds):
         for call, count, own in zip(calls, counts, times, strict=True):
@@ -117,13 +123,16 @@ class Race:
     def __init__(self, work: Work, energy: Array) -> None:
         self.work, self.energy = work, energy
         self.seconds: dict[int, float] = {}
-        self.points: list[dict[str, Any]] = []
+        self.points: dict[str, dict[str, list[float]]] = {}
+        """Of all that were measured: method -> seconds and errors."""
 
     def time(self, trial: Trial) -> float:
         """A short measurement, made once."""
         if id(trial) not in self.seconds:
-            self.seconds[id(trial)] = short_time(trial.call)
-            self.points.append({**self.described(trial), "seconds": self.seconds[id(trial)]})
+            self.seconds[id(trial)] = seconds = short_time(trial.call)
+            known = self.points.setdefault(trial.way.method, {"seconds": [], "errors": []})
+            known["seconds"].append(float(f"{seconds:.3g}"))
+            known["errors"].append(float(f"{error_of(trial.curve.energy, self.energy):.3g}"))
         return self.seconds[id(trial)]
 
     def described(self, trial: Trial) -> dict[str, Any]:
@@ -169,13 +178,14 @@ class Race:
             if name == "estimated":  # the call is what it is
                 chosen += [trial for trial in trials if trial.way.tolerance == target]
             else:
-                chosen += sorted(cheapest(trials, target, self.energy, error), key=self.time)[:FINALISTS]
+                able = cheapest(trials, target, self.energy, error)[:MEASURED]
+                chosen += sorted(able, key=self.time)[:FINALISTS]
         return chosen
 
 
 def measure(work: Work, quick: bool, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The race on one work."""
-    began = time.perf_counter()
+    began, load = time.perf_counter(), machine()["load_at_start"]
     held = dict(known) if known else reference(work, 1e-7 if quick else 1e-9)
     energy = np.array(held["energy"])
     _say(f"{work.value}: reference {energy[-1]:.12g}")
@@ -204,6 +214,7 @@ def measure(work: Work, quick: bool, known: Mapping[str, Any] | None = None) -> 
         _say(f"{work.value}: {key}: {said}")
     record["points"] = race.points
     record["versions"] = versions(("mfpde", "numpy", "scipy", "numba", "diffrax", "jax", "equinox"))
+    record |= {"date": today(), "load_at_start": load, "quick": quick}
     record["wall"] = round(time.perf_counter() - began, 1)
     return record
 
