@@ -23,6 +23,7 @@ INTRODUCTION = (
     "refined, found by trying them against the reference; arrays of the mesh, nodes and tables are there before. "
     "*With estimate*: `mfpde.characteristics` as a user calls it, the accuracy as its tolerance: all its runs, "
     "and the error that it gives with the answer, count; what is made once for a problem (tables) stands beside. "
+    "*solve* has its defaults, and its own estimate of the mesh's error counts. "
     "Peers use unlimited central differences of order 2, 4, 6 and 8 with the kernel by few modes: diffrax with "
     "Tsit5, Dopri5 and Dopri8, SciPy with DOP853, RK45 and LSODA. *Least density* is their most negative value at "
     "these times, relative to the maximum."

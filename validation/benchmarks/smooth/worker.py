@@ -191,12 +191,12 @@ def measure(work: Work, quick: bool, known: Mapping[str, Any] | None = None) -> 
     _say(f"{work.value}: reference {energy[-1]:.12g}")
     problem = work.problem()
     methods: dict[str, list[Trial]] = {
-        "hindsight": list(ours.hindsight_trials(work, energy)),
+        "hindsight": list(ours.hindsight_trials(work, energy, ours.NODES[work][::4] if quick else None)),
         "estimated": [ours.estimated(problem, target) for target in TARGETS],
         "mesh": list(ours.mesh_trials(work, energy, ours.CELLS[work][:3] if quick else None)),
     }
     _say(f"{work.value}: own runs, {time.perf_counter() - began:.0f} s")
-    meshes = lines.meshes_of(work, energy)
+    meshes = lines.meshes_of(work, energy, lines.SIZES[work][::4] if quick else None)
     methods["scipy"] = _scipy(work, energy, meshes, quick)
     _say(f"{work.value}: SciPy, {time.perf_counter() - began:.0f} s")
     try:
