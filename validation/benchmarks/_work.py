@@ -82,11 +82,13 @@ class Mesh:
     work: Work
     n: int
     convert: Callable[[Array], Any]
+    margin: float = 0.0
+    """By how much it is wider than the box, at each end."""
 
     @cached_property
     def h(self) -> float:
         """Width of a cell."""
-        return 2 * self.work.box / self.n
+        return 2 * (self.work.box + self.margin) / self.n
 
     @cached_property
     def volume(self) -> float:
@@ -96,7 +98,8 @@ class Mesh:
     @cached_property
     def x(self) -> Array:
         """Centres along each axis."""
-        return np.asarray(self.h * (np.arange(self.n) + 0.5) - self.work.box, dtype=np.float64)
+        left = self.work.box + self.margin
+        return np.asarray(self.h * (np.arange(self.n) + 0.5) - left, dtype=np.float64)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -294,6 +297,6 @@ def few_modes(work: Work, n: int, convert: Callable[[Array], Any] = _as_is) -> M
     return (FewUnits if work is Work.NETWORK else FewBumps)(work, n, convert)
 
 
-def mesh(work: Work, n: int, convert: Callable[[Array], Any] = _as_is) -> Mesh:
+def mesh(work: Work, n: int, convert: Callable[[Array], Any] = _as_is, margin: float = 0.0) -> Mesh:
     """The mesh of a work, its arrays made by `convert` (``jax.numpy.asarray``, ``torch.from_numpy``)."""
-    return (TanhNetwork if work is Work.NETWORK else Bumps)(work, n, convert)
+    return (TanhNetwork if work is Work.NETWORK else Bumps)(work, n, convert, margin)

@@ -125,9 +125,7 @@ def fewest_cells(errors: Sequence[tuple[int, float]], target: float) -> int | No
     return found
 
 
-def cheapest(
-    trials: Iterable[Trial], target: float, reference: Array, error: Callable[[Array, Array], float] = error_of
-) -> list[Trial]:
+def cheapest(trials: Iterable[Trial], target: float, reference: Array) -> list[Trial]:
     """Of each ladder the trial of least work that is accurate enough, the cheapest ladder first.
 
     A ladder is all that differs in nothing but the tolerance, or, without one, in nothing but the size. Errors cross
@@ -142,7 +140,7 @@ def cheapest(
     for ladder in ladders.values():
         good: list[Trial] = []
         for trial in sorted(ladder, key=lambda trial: (trial.way.tolerance, -math.prod(trial.way.size))):
-            if error(trial.curve.energy, reference) > target:
+            if error_of(trial.curve.energy, reference) > target:
                 break
             good.append(trial)
         if good:

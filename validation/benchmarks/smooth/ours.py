@@ -23,8 +23,8 @@ Array = NDArray[np.float64]
 
 NODES = {
     Work.BUMPS_1D: (8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 24, 28, 32, 40, 48),
-    Work.BUMPS_2D: (8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 24, 28, 32),
-    Work.NETWORK: (6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 20, 24, 28),
+    Work.BUMPS_2D: (8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 24, 28, 32, 40),
+    Work.NETWORK: (8, 9, 10, 11, 12, 14, 16, 18, 20, 24, 28, 32, 36, 40),
 }
 TOLERANCES = tuple(10.0 ** (-k / 2) for k in range(4, 17))
 """1e-2 to 1e-8, half a decade apart."""

@@ -17,8 +17,11 @@ __all__ = ["curve_of_lines", "reference"]
 
 Array = NDArray[np.float64]
 
-SIZES = {Work.BUMPS_1D: (200, 300), Work.BUMPS_2D: (144, 192), Work.NETWORK: (192, 256)}
+SIZES = {Work.BUMPS_1D: (200, 300), Work.BUMPS_2D: (144, 192), Work.NETWORK: (240, 320)}
 """Two meshes each, which have to agree."""
+MARGIN = {Work.BUMPS_1D: 0.0, Work.BUMPS_2D: 0.0, Work.NETWORK: 1.0}
+"""How much wider than the box they are. Central differences lose what reaches a wall: on the network 1e-10 of the mass,
+and with it 2e-9 of the energy, however fine the mesh. The walls of the problem itself are out of reach."""
 EXACT = 1e-13
 """Tolerance of the steps."""
 
@@ -50,7 +53,8 @@ def curve_of_lines(on: Mesh, lines: Lines, tolerance: float, method: str = "DOP8
 
 def reference(work: Work, tolerance: float = 1e-9) -> dict[str, Any]:
     """The curve on the finer mesh; how far the coarser one is off, and the characteristics of this package."""
-    coarse, fine = (curve_of_lines(mesh(work, n), Lines.CENTRAL_8, EXACT)[0] for n in SIZES[work])
+    meshes = [mesh(work, n, margin=MARGIN[work]) for n in SIZES[work]]
+    coarse, fine = (curve_of_lines(on, Lines.CENTRAL_8, EXACT)[0] for on in meshes)
     exact = mf.characteristics(work.problem(), save=SAVES, tolerance=tolerance, progress=False)
     return {
         "energy": fine.tolist(),

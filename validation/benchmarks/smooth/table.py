@@ -90,9 +90,9 @@ def _times(record: Mapping[str, Any]) -> list[str]:
     return table(["seconds", *KEYS, "least density", "how"], rows)
 
 
-def ratio(record: Mapping[str, Any], judged: str, key: str, own: str) -> tuple[float, str] | None:
+def ratio(record: Mapping[str, Any], key: str, own: str) -> tuple[float, str] | None:
     """The fastest peer's time over that of a method of ours, and the peer; None where one does not get there."""
-    found = record[judged][key]
+    found = record["curve"][key]
     peers = [(found[peer]["seconds"], peer) for peer in PEERS if peer in found]
     if own not in found or not peers:
         return None
@@ -102,13 +102,9 @@ def ratio(record: Mapping[str, Any], judged: str, key: str, own: str) -> tuple[f
 
 def _ratios(record: Mapping[str, Any]) -> list[str]:
     rows = []
-    for judged, label in (("curve", "the curve"), ("end", "the last energy alone")):
-        for own in (HINDSIGHT, ESTIMATED):
-            cells = []
-            for key in KEYS:
-                found = ratio(record, judged, key, own)
-                cells.append("-" if found is None else f"{found[0]:.2g}")
-            rows.append([f"{own}, judged by {label}", *cells])
+    for own in (HINDSIGHT, ESTIMATED):
+        found = [ratio(record, key, own) for key in KEYS]
+        rows.append([own, *("-" if one is None else f"{one[0]:.2g} ({one[1]})" for one in found)])
     return ["Time of the fastest peer over ours:", "", *table(["", *KEYS], rows)]
 
 

@@ -148,39 +148,17 @@ class Race:
         }
 
     def final(self, methods: Mapping[str, Sequence[Trial]], target: float) -> dict[str, dict[str, Any]]:
-        """The best of each method for an accuracy, all in turns.
-
-        Returns
-        -------
-        dict
-            Judged by the ``"curve"`` and by its ``"end"`` alone: method -> described trial with its seconds.
-        """
-        chosen = {
-            "curve": self._chosen(methods, target, error_of),
-            "end": self._chosen(methods, target, end_error),
-        }
-        all_of_them = list({id(trial): trial for trials in chosen.values() for trial in trials}.values())
-        times = in_turns([trial.call for trial in all_of_them])
-        known = {id(trial): seconds for trial, seconds in zip(all_of_them, times, strict=True)}
-        best: dict[str, dict[str, Any]] = {}
-        for judged, trials in chosen.items():
-            best[judged] = {
-                trial.way.method: {**self.described(trial), "seconds": known[id(trial)]}
-                for trial in sorted(trials, key=lambda trial: -known[id(trial)])  # the fastest stays
-            }
-        return best
-
-    def _chosen(
-        self, methods: Mapping[str, Sequence[Trial]], target: float, error: Callable[[Array, Array], float]
-    ) -> list[Trial]:
+        """The best of each method for an accuracy, all in turns: method -> described trial with its seconds."""
         chosen: list[Trial] = []
         for name, trials in methods.items():
             if name == "estimated":  # the call is what it is
                 chosen += [trial for trial in trials if trial.way.tolerance == target]
             else:
-                able = cheapest(trials, target, self.energy, error)[:MEASURED]
+                able = cheapest(trials, target, self.energy)[:MEASURED]
                 chosen += sorted(able, key=self.time)[:FINALISTS]
-        return chosen
+        times = in_turns([trial.call for trial in chosen])
+        slowest_first = sorted(zip(times, chosen, strict=True), key=lambda pair: -pair[0])
+        return {trial.way.method: {**self.described(trial), "seconds": seconds} for seconds, trial in slowest_first}
 
 
 def measure(work: Work, quick: bool, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -204,11 +182,10 @@ def measure(work: Work, quick: bool, known: Mapping[str, Any] | None = None) -> 
     except ModuleNotFoundError as missing:
         _say(f"{work.value}: diffrax: {missing}")
     race = Race(work, energy)
-    record: dict[str, Any] = {"reference": held, "curve": {}, "end": {}, "tables": {}}
+    record: dict[str, Any] = {"reference": held, "curve": {}, "tables": {}}
     for target in TARGETS:
         key = f"{target:.0e}"
-        for judged, found in race.final(methods, target).items():
-            record[judged][key] = found
+        record["curve"][key] = race.final(methods, target)
         record["tables"][key] = ours.table_cost(work, target)
         said = {name: f"{1e6 * found['seconds']:.0f} us" for name, found in record["curve"][key].items()}
         _say(f"{work.value}: {key}: {said}")
