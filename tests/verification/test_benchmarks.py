@@ -267,3 +267,15 @@ def test_the_report_has_the_race(tmp_path: Path) -> None:
         "![Error of the energy curve against processor time, gaussian-bumps-1d](smooth--gaussian-bumps-1d.png)"
     ]
     assert (tmp_path / "smooth--gaussian-bumps-1d.png").stat().st_size > 1000
+
+
+def test_the_parts_of_a_run_are_measured_with_what_a_solver_has():
+    """They are inside of the solver: where that changes, so has the benchmark, which says nothing by itself."""
+    from validation.benchmarks import own
+
+    problem, scheme = mf.problems.gaussian_bumps(), mf.Weno5()
+    solution = mf.solve(problem, 16, 0.1, scheme=scheme, save=2, progress=False)
+    parts = own._split(problem, scheme, (16,), solution, 1.0)
+    assert parts["calls_rate"] >= parts["calls_outflow"] > 0
+    assert parts["calls_non_local"] > 0
+    assert parts["sweeps"] > 0.0

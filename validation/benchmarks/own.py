@@ -129,7 +129,7 @@ def _split(
     counts = {
         "non-local": max((n for name, n in calls.items() if name.endswith(".evaluate") and "Flow" in name), default=0),
         "rate": calls.get("Transport.rate", 0),
-        "outflow": calls.get("Transport.outflow_rate", 0),
+        "outflow": calls.get("Transport.outflow", 0),
     }
 
     def parts(n: tuple[int, ...], mu: Any = None) -> dict[str, float]:
@@ -144,7 +144,7 @@ def _split(
                 "outflow": short_time(lambda: transport.outflow_rate(V, state.mu)),
             }
             # a step asks for the outflow first, and the rate then knows its speeds
-            known = transport.outflow_token
+            known = transport.outflow(V, state.mu)
             alone["rate"] = short_time(lambda: transport.rate(state.mu, V, out=out, dt=1e-3, outflow=known))
         return alone
 
@@ -196,8 +196,7 @@ def sweeps(quick: bool, progress: Progress) -> dict[str, Any]:
         with thread_limit(None, grid.size):
             weno = mf.Transport(grid, mf.Weno5())
             muscl = mf.Transport(grid, mf.Muscl())
-            weno.outflow_rate(V, mu)
-            known = weno.outflow_token  # as in a step, which asks for the outflow first
+            known = weno.outflow(V, mu)  # as in a step, which asks for the outflow first
 
             tasks: dict[str, Callable[[], object]] = {
                 "Muscl": lambda: muscl.rate(mu, V, out=out),  # noqa: B023
