@@ -57,8 +57,7 @@ def integrate(
 
     With a `record` that is done in Python. So is a run that the program cannot finish: what is wrong is said there.
     """
-    # slopes of tables jump from piece to piece, by no more than steps allow as an error
-    lane = lane_of(dynamics, min(stepping.rtol, stepping.accuracy or math.inf))
+    lane = lane_of(dynamics, stepping.tables)
     if isinstance(lane, str):
         engine = Engine(False, lane)
     elif record is not None:

@@ -408,6 +408,11 @@ class Stepping:
     quick: bool = False
     judged: bool | NDArray[np.bool_] = True
 
+    @property
+    def tables(self) -> float:
+        """How far off tables may be: their slopes jump from piece to piece, by not much more than steps allow."""
+        return self.rtol if self.accuracy is None else min(self.accuracy, 10.0 * self.rtol)
+
 
 class Flow:
     """The equation of motion of some nodes and its vector: coordinates, axis after axis, then logs of growth."""

@@ -30,8 +30,13 @@ LADDER = 1.4
 """Factor of the number of nodes along every axis in a refinement of all axes and of time together."""
 BY_DIGIT = 4.25
 """Nodes along each axis that such refinements begin with, for each digit of the tolerance."""
-FIRST_RTOL, FINER_RTOL = 0.25, 0.2
-"""The first tolerance of their steps, as a share of that of the result, and the factor of the next ones."""
+FIRST_RTOL, FINER_RTOL, LATER_RTOL = 0.25, 0.2, 0.5
+"""The first tolerance of their steps, as a share of that of the result, and factors of the next ones: until tables are
+no better, and then, so that the last change has the error in time in it."""
+LEAST_RTOL = 0.1
+"""Their last tolerance, as a share of the accuracy of tables."""
+ALIKE = 2.0
+"""Error that two runs have in common, in tolerances of the finer one's steps: few steps are the same in both."""
 MOST_TOGETHER = 3000
 """Nodes beyond which axes are refined one by one: one of them may need far more than the other."""
 FEWEST = 6
@@ -139,8 +144,9 @@ class Search:
 
     @property
     def unseen(self) -> float:
-        """Relative error that all runs have in common: that of the tables, where the last run has any."""
-        return min(self.accuracy, self.rtol) if self.best.engine.compiled else 0.0
+        """Relative error that runs have in common: that of tables, and of steps that are refined with the nodes."""
+        steps = ALIKE * self.rtol if self.together else 0.0
+        return steps + (Stepping(self.rtol, accuracy=self.accuracy).tables if self.best.engine.compiled else 0.0)
 
     def may_refine_together(self) -> bool:
         """Whether all axes and time are refined at once: runs of the compiled program are so short that it pays."""
@@ -225,11 +231,13 @@ class Search:
         if not of_a_density(self.laid(counts)):
             return False
         self._begin_together(counts)
+        finest = max(LEAST_RTOL * self.accuracy, RTOL_FLOOR)
         while True:
             finer = tuple(math.ceil(LADDER * n) for n in self.counts)
             if self.size(finer) > min(self.max_nodes, MOST_TOGETHER):
                 return False
-            trial, rtol = self.laid(finer), max(FINER_RTOL * self.rtol, self.accuracy)
+            trial, factor = self.laid(finer), FINER_RTOL if self.rtol > 1.5 * self.accuracy else LATER_RTOL
+            rtol = max(factor * self.rtol, finest)
             before, run = self.best, self.run(trial, rtol)
             last, change = self.together, Change.between(before, run)
             self.together, self.blocks = change, trial

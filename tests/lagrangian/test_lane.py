@@ -387,6 +387,21 @@ class TestEstimates:
         apart = np.abs(found.response - best.response).max(axis=1, initial=0.0)
         assert np.all(apart <= found.response_error + best.response_error)
 
+    @pytest.mark.parametrize(("kind", "tolerance"), [("periodic", 1e-4), ("periodic", 1e-3), ("schedules", 1e-3)])
+    def test_errors_between_few_steps_are_within_their_bars(self, kind, tolerance):
+        """In the middle of long steps, which are as long in the run before, and whose errors these have in common."""
+        save = [0.07, 0.23, 0.41, 0.59, 0.83, 1.0]
+        best = mf.characteristics(PROBLEMS[kind], save=save, tolerance=1e-9, progress=False)
+        found = mf.characteristics(PROBLEMS[kind], save=save, tolerance=tolerance, progress=False)
+        assert np.all(np.abs(found.energy - best.energy) <= found.energy_error + best.energy_error)
+
+    def test_no_two_runs_have_the_same_steps(self):
+        """What they have in common is in no change: with nodes alone refined it would look like no error."""
+        found = mf.characteristics(PROBLEMS["moments"], save=4, tolerance=1e-5, progress=False)
+        rtol = [run.rtol for run in found.refinements]
+        assert len(rtol) > 4
+        assert np.all(np.diff(rtol) < 0.0)
+
     def test_one_axis_that_needs_many_nodes_is_refined_alone(self):
         """V varies as cos(16 y) along y, and not along x: together both axes would have as many nodes."""
         energy = mf.External(
