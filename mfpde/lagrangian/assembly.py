@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -65,6 +65,9 @@ class Lane:
         How many numbers a run's moments are.
     work : float
         Products of functions that an evaluation takes for a node.
+    rates : dict
+        Tables of the birth-death rate, or why there is none, by the clock values between which they are and the end of
+        the run: these are filled by runs.
     """
 
     motion: Motion
@@ -73,6 +76,7 @@ class Lane:
     text: str
     outputs: int
     work: float
+    rates: dict[tuple[float, float, float], Array | str] = field(default_factory=dict)
 
 
 def lane_of(dynamics: Dynamics, accuracy: float, curved: bool = False) -> Lane | str:

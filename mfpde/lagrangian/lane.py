@@ -40,6 +40,8 @@ FIRST_SLICE = 2e6
 MARGIN = 0.5
 """By how much of its length the table of f(V) is longer, on both sides, than the values that are known to be needed."""
 _NO_RATE = np.zeros(5)
+MOST_OF_RATE = 512
+"""Pieces of the table of the birth-death rate: each of its values may take the inverse of the clock."""
 WIDENINGS = 40
 """How often a table of f(V) may be made anew."""
 
@@ -277,13 +279,21 @@ class LaneRun:
         dynamics, alpha = self.dynamics, self.dynamics.problem.alpha
         if isinstance(alpha, Constant):
             return np.array([1.0, 1.0, low, high, alpha(0.0)])
-        hair, t_end = 1e-13 * (high - low), float(self.times[-1])
+        hair, t_end, kept = 1e-13 * (high - low), float(self.times[-1]), self.lane.rates
 
         def values(S: Array) -> Array:
             at = np.clip(S, low + hair, high - hair)
             return np.array([[dynamics.alpha(float(s), t_end) for s in at]])
 
-        return _of_one(table_of(values, low, high, min(self.lane.accuracy, self.stepping.rtol)), low, high)
+        if (key := (low, high, t_end)) not in kept:
+            try:
+                kept[key] = _of_one(table_of(values, low, high, 0.1 * self.lane.accuracy, most=MOST_OF_RATE), low, high)
+            except RoughError as error:
+                kept[key] = f"the birth-death rate is {error}"
+        found = kept[key]
+        if isinstance(found, str):
+            raise RoughError(found)
+        return found
 
     def _first_rate(self) -> Array:
         """A table of f(V) for the V of the start; without pieces where there is no f."""

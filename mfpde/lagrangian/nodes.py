@@ -196,7 +196,18 @@ class Dynamics:
             return alpha(0.0)
         if isinstance(schedule, Constant):
             return alpha(min(max(S / schedule(0.0), 0.0), t_end))
-        return alpha(invert_clock(schedule, 0.0, t_end, S) if S > 0 else 0.0)
+        return alpha(self._time_by(S, t_end))
+
+    def _time_by(self, S: float, t_end: float) -> float:
+        """The time in [0, t_end] at which the clock shows `S`, as `time` in a tenth of the steps."""
+        from scipy.optimize import brentq
+
+        clock = self.problem.schedule.integral
+        if S <= 0.0:
+            return 0.0
+        if clock(0.0, t_end) <= S:
+            return t_end
+        return float(brentq(lambda t: clock(0.0, t) - S, 0.0, t_end, xtol=1e-300, rtol=1e-15))
 
     def breaks(self, t_end: float) -> list[float]:
         """Clock values inside the run at which the right-hand side is not smooth."""

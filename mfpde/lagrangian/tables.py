@@ -17,7 +17,7 @@ ORDERS = ((1e-5, 4), (3e-8, 6), (0.0, 8))
 pieces are made sooner and stay in the cache: 1e-7 takes 1024 cubics where it takes 64 of degree five."""
 CURVED_ORDERS = ((1e-7, 8), (0.0, 12))
 """The same where second derivatives are asked for, which short pieces lose to rounding."""
-FEWEST, MOST = 16, 4096
+FEWEST = 16
 """Pieces."""
 ROUNDING = 1e-13
 """Relative error of values that is left alone."""
@@ -56,7 +56,7 @@ def _by_chebyshev(values: Array) -> Array:
 
 def table_of(
     values: Callable[[Array], Array], lower: float, upper: float, accuracy: float, matter: Array | None = None,
-    curved: bool = False,
+    curved: bool = False, most: int = 4096,
 ) -> Array:  # fmt: skip
     """A table of functions on an interval.
 
@@ -74,6 +74,8 @@ def table_of(
     curved : bool, optional
         Whether second derivatives are to be as accurate, relative to the largest of them or what slopes take to cross
         the interval. Rounding leaves about 1e-11 of them.
+    most : int
+        Pieces, at most.
 
     Returns
     -------
@@ -83,14 +85,14 @@ def table_of(
     Raises
     ------
     RoughError
-        If 4096 pieces do not do.
+        If so many pieces do not do.
     """
     order = next(order for least, order in (CURVED_ORDERS if curved else ORDERS) if accuracy >= least)
     # the error looks like the next Chebyshev polynomial: at the ends it is as large as anywhere, and its slope is the
     # square of the degree
     powers, between = _to_powers(order), np.cos(math.pi * np.array([0.0, 1.0, order - 1.0, order]) / order)
     pieces, coarser, before = FEWEST, np.empty(0), math.inf
-    while pieces <= MOST:
+    while pieces <= most:
         half = 0.5 * (upper - lower) / pieces
         middles = lower + half * (2.0 * np.arange(pieces) + 1.0)
         there = np.add.outer(middles, half * chebyshev(order)).ravel()
@@ -116,4 +118,4 @@ def table_of(
         if enough:
             return np.ascontiguousarray(table)
         pieces *= 2
-    raise RoughError(f"not smooth enough for {MOST} pieces of degree {order - 1}")
+    raise RoughError(f"not smooth enough for {most} pieces of degree {order - 1}")

@@ -113,6 +113,39 @@ class TestWhichEngine:
         found = mf.characteristics(on_a_line(mf.Interaction(kernel)), 0.1, tolerance=1e-4, progress=False)
         assert "Python: interaction, PairKernel(<lambda>) does not factorise>" in repr(found)
 
+    def test_a_rate_by_the_clock_is_tabulated_once(self, monkeypatch):
+        """Each value takes the inverse of the clock."""
+        asked = []
+        alpha = Dynamics.alpha
+        monkeypatch.setattr(Dynamics, "alpha", lambda self, *at: asked.append(at) or alpha(self, *at))
+        problem = replace(PROBLEMS["schedules"], name="of its own")
+        runs = [mf.characteristics(problem, save=2, tolerance=1e-4, progress=False)]
+        first = len(asked)
+        runs.append(mf.characteristics(problem, save=2, tolerance=1e-4, progress=False))
+        assert all(run.engine.compiled for run in runs)
+        assert 0 < first == len(asked)
+
+    def test_a_rate_that_is_no_table_is_given_up_soon_and_once(self, monkeypatch):
+        """With s = sqrt(t) the time is (3 S / 2)^(2/3): no polynomial begins like that."""
+        problem = on_a_line(BUMPS, schedule=mf.PowerLaw(0.5), alpha=mf.ExponentialDecay(2.0, 0.5))
+        dynamics, asked = Dynamics(problem), []
+        start = nodes_of(problem.mu_0.blocks(9))
+        run = LaneRun(lane_of(dynamics, 1e-8), dynamics, start, np.array([0.0, 1.0]), Stepping(1e-8), None)
+        monkeypatch.setattr(dynamics, "alpha", lambda S, t_end: asked.append(S) or math.exp(-(S ** (2 / 3))))
+        for _ in range(2):
+            with pytest.raises(RoughError, match="birth-death rate is not smooth enough"):
+                run._alpha(0.0, run.end)
+        # twelve values on each of 16, 32, ... and 512 pieces
+        assert len(asked) == 12 * (1024 - 16)
+
+    @pytest.mark.parametrize(
+        "schedule", [mf.PowerLaw(-0.5), mf.PowerLaw(2.0), mf.PiecewiseLinear([0, 1], [1, 3])], ids=str
+    )
+    def test_the_rate_by_the_clock_is_that_by_the_time(self, schedule):
+        dynamics = Dynamics(on_a_line(BUMPS, schedule=schedule, alpha=lambda t: 1.0 + t))
+        for t in (0.0, 1e-3, 0.3, 0.7, 1.0):
+            assert dynamics.alpha(dynamics.clock(t), 1.0) == pytest.approx(1.0 + t, abs=1e-12)
+
     def test_tables_are_kept_with_the_problem(self):
         problem = on_a_line(BUMPS)
         assert lane_of(Dynamics(problem), 1e-6) is lane_of(Dynamics(problem), 1e-6)
