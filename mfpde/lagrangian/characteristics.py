@@ -32,7 +32,7 @@ from mfpde.lagrangian.nodes import (
     method,
     pieces,
 )
-from mfpde.lagrangian.search import ENERGY_FLOOR, FEWEST, GROWTH, Change, Refinement, Search, first_counts
+from mfpde.lagrangian.search import ENERGY_FLOOR, FEWEST, GROWTH, Change, Refinement, Search, first_counts, responses
 from mfpde.support.arguments import COUNT, COUNTS, FLAG, NONE, NUMBER, POSITIVE, numbers, one_of, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.saves import same_time, save_index, save_times, within_run
@@ -112,14 +112,10 @@ class Characteristics:
     _smooth: bool = field(repr=False, default=True)
     _accuracy: float | None = field(repr=False, default=None)
 
-    def _responses(self, points: Array, weights: Array) -> Array:
-        bound = self._dynamics.bound
-        return np.stack([bound.response(x, w)[: bound.response_size] for x, w in zip(points, weights, strict=True)])
-
     @cached_property
     def response(self) -> Array:
         """``u = int Phi dmu`` at the save times, shape (m, r), in the energy's coordinates; r = 0 where it has none."""
-        return self._responses(self.points, self.weights)
+        return responses(self._dynamics.bound, self.points, self.weights)
 
     @cached_property
     def response_error(self) -> Array:
@@ -128,7 +124,7 @@ class Characteristics:
         for change in self._changes:
             if change.runs is None:
                 return np.full(len(self.times), math.inf)
-            coarse, fine = (self._responses(run.points, run.weights) for run in change.runs)
+            coarse, fine = (responses(self._dynamics.bound, run.points, run.weights) for run in change.runs)
             error = error + np.abs(fine - coarse).max(axis=1, initial=0.0)
         return np.asarray(error)
 

@@ -234,6 +234,7 @@ class LaneRun:
             drift=float(np.abs(self.found[:, 1] - 1.0).max()) if conserved else 0.0,
             engine=Engine(True, self.lane.text),
             looked=(points, self.weights),
+            tables=self.lane,
         )
 
     def _go_on(self) -> None:

@@ -317,6 +317,7 @@ class Run:
     drift: float
     engine: Engine
     looked: tuple[Array, Array]  # points and weights at all times, judged or not
+    tables: object = None  # in whose functions the moments are; without any they are those of the energy
 
 
 def method(

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.equation.energy.base import BoundEnergy
 from mfpde.equation.measures.quadrature import Block
 from mfpde.lagrangian.ancestry import Places, looks_elsewhere, nodes_of, of_a_density, worst
 from mfpde.lagrangian.assembly import engine_of
@@ -21,7 +22,7 @@ from mfpde.support.arrays import Array
 from mfpde.support.session import progress_bar, shows_progress
 from mfpde.support.threads import one_blas_thread
 
-__all__ = ["ENERGY_FLOOR", "FEWEST", "GROWTH", "Change", "Refinement", "Search", "first_counts"]
+__all__ = ["ENERGY_FLOOR", "FEWEST", "GROWTH", "Change", "Refinement", "Search", "first_counts", "responses"]
 
 
 START = {1: 32, 2: 24, 3: 16, 4: 10}
@@ -98,17 +99,25 @@ class Change:
     runs: tuple[Run, Run] | None = None
 
     @staticmethod
-    def between(coarse: Run, fine: Run) -> Change:
+    def between(coarse: Run, fine: Run, bound: BoundEnergy) -> Change:
         """What the observables of one run are from those of another."""
+        one, other = coarse.moments, fine.moments
+        if coarse.tables is not fine.tables:
+            one, other = (responses(bound, run.points, run.weights) for run in (coarse, fine))
         energy = np.abs(fine.energy - coarse.energy)
         scale = np.maximum(np.abs(fine.energy), ENERGY_FLOOR * np.abs(fine.energy).max())
-        response = float(np.abs(fine.moments - coarse.moments).max(initial=0.0))
+        response = float(np.abs(other - one).max(initial=0.0))
         parts = [
             float(np.divide(energy, scale, out=np.zeros_like(energy), where=scale > 0).max()),
-            response / (float(np.abs(fine.moments).max(initial=0.0)) or 1.0),
+            response / (float(np.abs(other).max(initial=0.0)) or 1.0),
             float(np.abs(fine.coordinates - coarse.coordinates).max() / max(1.0, fine.coordinates[:, -1].max())),
         ]
         return Change(energy, max(parts), (coarse, fine))
+
+
+def responses(bound: BoundEnergy, points: Array, weights: Array) -> Array:
+    """The responses (m, r) of nodes at some times, in the energy's coordinates."""
+    return np.stack([bound.response(x, w)[: bound.response_size] for x, w in zip(points, weights, strict=True)])
 
 
 def first_counts(nodes: int | Sequence[int] | None, d: int) -> tuple[int, ...]:
@@ -239,7 +248,7 @@ class Search:
             trial, factor = self.laid(finer), FINER_RTOL if self.rtol > 1.5 * self.accuracy else LATER_RTOL
             rtol = max(factor * self.rtol, finest)
             before, run = self.best, self.run(trial, rtol)
-            last, change = self.together, Change.between(before, run)
+            last, change = self.together, Change.between(before, run, self.dynamics.bound)
             self.together, self.blocks = change, trial
             self.note("all", finer, run, rtol, change.relative)
             stuck = change.relative < NOTHING or (last and 0.5 * last.relative < change.relative < ROUND_OFF)
@@ -262,7 +271,7 @@ class Search:
         self.note("", counts, self.run(self.blocks, coarse), coarse, math.nan)
         while True:
             before, run = self.best, self.run(self.blocks, rtol)
-            self.in_time = Change.between(before, run)
+            self.in_time = Change.between(before, run, self.dynamics.bound)
             self.note("time", counts, run, rtol, self.in_time.relative)
             if self.in_time.relative <= 0.5 * self.tolerance:
                 return
@@ -297,7 +306,7 @@ class Search:
                 self.limit = "nodes"
                 return
             before, run = self.best, self.run(trial, self.rtol)
-            last, self.by_axis[i] = self.by_axis[i], Change.between(before, run)
+            last, self.by_axis[i] = self.by_axis[i], Change.between(before, run, self.dynamics.bound)
             self.blocks = trial
             self.note(names[i], finer, run, self.rtol, self.by_axis[i].relative)
             if 0.5 * last.relative < self.by_axis[i].relative < ROUND_OFF:

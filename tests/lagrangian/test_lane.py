@@ -130,11 +130,11 @@ class TestWhichEngine:
         problem = on_a_line(BUMPS, schedule=mf.PowerLaw(0.5), alpha=mf.ExponentialDecay(2.0, 0.5))
         dynamics, asked = Dynamics(problem), []
         start = nodes_of(problem.mu_0.blocks(9))
-        run = LaneRun(lane_of(dynamics, 1e-8), dynamics, start, np.array([0.0, 1.0]), Stepping(1e-8), None)
+        made = lane_of(dynamics, 1e-8)
         monkeypatch.setattr(dynamics, "alpha", lambda S, t_end: asked.append(S) or math.exp(-(S ** (2 / 3))))
         for _ in range(2):
             with pytest.raises(RoughError, match="birth-death rate is not smooth enough"):
-                run._alpha(0.0, run.end)
+                LaneRun(made, dynamics, start, np.array([0.0, 1.0]), Stepping(1e-8), None)
         # twelve values on each of 16, 32, ... and 512 pieces
         assert len(asked) == 12 * (1024 - 16)
 

@@ -557,7 +557,7 @@ def _weigh(motion, y, log_mass, work):  # type: ignore[no-untyped-def]
 
 @inner
 def _add_moments(motion, scaled, rows, n, length, moments, slopes):  # type: ignore[no-untyped-def]
-    """Add what `n` nodes, a multiple of four, have to the moments: their rows begin at `rows`; where there are `slopes` only
+    """Add what `n` nodes, a multiple of four, have to the moments: their rows begin at `rows`; with slopes only
     those of losses.
     """
     width = motion.outer_width
