@@ -19,6 +19,7 @@ from validation.benchmarks import __main__ as command
 from validation.benchmarks._work import Work, few_modes, mesh
 from validation.benchmarks.peers._lines import Lines, central_weights, right_hand_side
 from validation.benchmarks.smooth import lines, ours, worker
+from validation.benchmarks.smooth import race as smooth_race
 from validation.benchmarks.smooth.choice import (
     SAVES,
     TARGETS,
@@ -105,6 +106,48 @@ def test_scipy_gives_the_curve(method: str) -> None:
     # the lower tolerance by some orders, the curve of the same mesh
     assert error_of(found[1].curve.energy, exact) < 1e-6
     assert error_of(found[1].curve.energy, exact) < error_of(found[0].curve.energy, exact)
+
+
+def test_known_ways_are_tried_and_no_others() -> None:
+    exact = np.ones(len(SAVES))
+    (wanted,) = lines.scipy_trials(Work.BUMPS_1D, Lines.CENTRAL_8, 28, "RK45", exact, tolerances=(1e-3,))
+    (found,) = lines.known_trials(Work.BUMPS_1D, [wanted.way])
+    assert found.way == wanted.way
+    np.testing.assert_array_equal(found.curve.energy, wanted.curve.energy)
+
+
+def test_what_a_search_found_is_taken_by_the_next_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, given = "gaussian-bumps-1d", []
+    ways = [
+        {"method": method, "variant": "central-8, x", "size": [8], "tolerance": 1e-3, "first_step": 0.0}
+        for method in ("SciPy", "diffrax")
+    ]
+    found = {"reference": {"energy": [0.3, 0.1]}, "ways": ways}
+
+    def measured(name: str, quick: bool, known: Any, progress: Any) -> dict[str, Any]:
+        given.append(known)
+        return {**found, "curve": {}}
+
+    monkeypatch.setattr(smooth_race, "KNOWN", tmp_path / "known.json")
+    monkeypatch.setattr(smooth_race, "_worker", measured)
+    for anew in (False, False, True):
+        smooth_race.race(False, print, [name], anew=anew)
+    assert given == [{}, found, {}]
+    # without one of the peers nothing is known
+    found["ways"] = ways[:1]
+    smooth_race.race(False, print, ["tanh-network"])
+    assert json.loads((tmp_path / "known.json").read_text(encoding="utf-8")).keys() == {name}
+
+
+def test_known_references_agree_with_the_characteristics() -> None:
+    # signed differences of order eight on a mesh against nodes that move; both are known to 1e-10
+    known = json.loads(smooth_race.KNOWN.read_text(encoding="utf-8"))
+    assert known.keys() == {work.value for work in Work}
+    for work in Work:
+        held = known[work.value]["reference"]
+        assert held["meshes_differ"] < 1e-10
+        found = mf.characteristics(work.problem(), save=SAVES, tolerance=1e-8, progress=False)
+        assert error_of(found.energy, np.array(held["energy"])) < 1e-8
 
 
 def test_meshes_of_high_order_are_coarser() -> None:

@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only", nargs="+", default=(), metavar="NAME", help="parts of own, modules of peers, works of smooth"
     )
+    parser.add_argument("--anew", action="store_true", help="smooth: references and the peers' best ways anew")
     parser.add_argument("--report", action="store_true", help="measure nothing, write the table and plots anew")
     parser.add_argument("--output", type=Path, default=None, help="folder for what is written")
     chosen = parser.parse_args(arguments)
@@ -75,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
                 record["smooth"] = result
                 save()
 
-            smooth.race(chosen.quick, progress, chosen.only, keep_smooth, record.get("smooth"))
+            smooth.race(chosen.quick, progress, chosen.only, keep_smooth, record.get("smooth"), chosen.anew)
         record["seconds"] = {**record.get("seconds", {}), chosen.what: round(time.perf_counter() - began)}
         save()
     elif not path.exists():

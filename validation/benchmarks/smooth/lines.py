@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from validation.benchmarks.peers._lines import Lines, right_hand_side
 from validation.benchmarks.smooth.choice import SAVES, TARGETS, Curve, Trial, Way, error_of, fewest_cells
 from validation.benchmarks.smooth.reference import curve_of_lines
 
-__all__ = ["DIFFRAX_SOLVERS", "SCIPY_METHODS", "diffrax_trials", "meshes_of", "scipy_trials"]
+__all__ = ["DIFFRAX_SOLVERS", "SCIPY_METHODS", "diffrax_trials", "known_trials", "meshes_of", "scipy_trials"]
 
 Array = NDArray[np.float64]
 
@@ -119,23 +119,35 @@ def diffrax_trials(
     work: Work, lines: Lines, n: int, solver: str, reference: Array, tolerances: Sequence[float] = TOLERANCES
 ) -> Iterator[Trial]:
     """All tolerances and first steps of a discretisation and a solver, which compile once."""
+    for first in FIRST_STEPS:
+        for rtol in tolerances:
+            trial = _diffrax_trial(work, lines, n, solver, rtol, first)
+            yield trial
+            if not _useful(trial, reference):
+                break
+
+
+@cache
+def _compiled(work: Work, lines: Lines, n: int, solver: str) -> tuple[Any, Callable[[Any, Any, Any], Any]]:
+    """The start and the run of a discretisation and a solver."""
     import jax
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_platforms", "cpu")
     on = few_modes(work, n, jnp.asarray)
-    run = _diffrax_run(on, lines, solver)
-    for first in FIRST_STEPS:
-        for rtol in tolerances:
-            given = (on.initial, jnp.asarray(rtol), jnp.asarray(first))
-            energy, densities, steps = run(*given)
-            curve = _curve(energy, densities, STAGES[solver] * float(steps) * on.initial.size)
-            way = Way("diffrax", f"{lines.value}, {solver}", (n,) * work.dimension, rtol, first)
-            trial = Trial(way, curve, partial(_finished, run, given))
-            yield trial
-            if not _useful(trial, reference):
-                break
+    return on.initial, _diffrax_run(on, lines, solver)
+
+
+def _diffrax_trial(work: Work, lines: Lines, n: int, solver: str, rtol: float, first: float) -> Trial:
+    import jax.numpy as jnp
+
+    start, run = _compiled(work, lines, n, solver)
+    given = (start, jnp.asarray(rtol), jnp.asarray(first))
+    energy, densities, steps = run(*given)
+    curve = _curve(energy, densities, STAGES[solver] * float(steps) * start.size)
+    way = Way("diffrax", f"{lines.value}, {solver}", (n,) * work.dimension, rtol, first)
+    return Trial(way, curve, partial(_finished, run, given))
 
 
 def _finished(run: Callable[..., Any], given: Sequence[Any]) -> None:
@@ -174,12 +186,30 @@ def scipy_trials(
     if method == "LSODA" and on.initial.size > MOST_UNKNOWNS:
         return
     for rtol in tolerances:
-        call = (
-            partial(_odeint, on, lines, rtol) if method == "LSODA" else partial(curve_of_lines, on, lines, rtol, method)
-        )
-        energy, densities, evaluations = call()
-        curve = _curve(energy, densities, float(evaluations) * on.initial.size)
-        trial = Trial(Way("SciPy", f"{lines.value}, {method}", (n,) * work.dimension, rtol), curve, call)
+        trial = _scipy_trial(on, lines, method, rtol)
         yield trial
         if not _useful(trial, reference):
             return
+
+
+def _scipy_trial(on: Mesh, lines: Lines, method: str, rtol: float) -> Trial:
+    call = partial(_odeint, on, lines, rtol) if method == "LSODA" else partial(curve_of_lines, on, lines, rtol, method)
+    energy, densities, evaluations = call()
+    curve = _curve(energy, densities, float(evaluations) * on.initial.size)
+    return Trial(Way("SciPy", f"{lines.value}, {method}", on.shape, rtol), curve, call)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what is known to be good
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def known_trials(work: Work, ways: Iterable[Way]) -> Iterator[Trial]:
+    """Trials of ways that an earlier race found, of one method or of both."""
+    for way in ways:
+        order, solver = way.variant.split(", ")
+        lines, n = Lines(order), way.size[0]
+        if way.method == "diffrax":
+            yield _diffrax_trial(work, lines, n, solver, way.tolerance, way.first_step)
+        else:
+            yield _scipy_trial(few_modes(work, n), lines, solver, way.tolerance)

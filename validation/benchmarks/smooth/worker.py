@@ -1,10 +1,12 @@
 """One work's race, in a process and on a processor of its own; the record as JSON on standard output.
 
-``python -m validation.benchmarks.smooth.worker WORK QUICK [REFERENCE]``: REFERENCE is a file with an earlier one.
+``python -m validation.benchmarks.smooth.worker WORK QUICK [KNOWN]``: KNOWN is a file with what an earlier race found,
+the reference and the peers' best ways.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import statistics
@@ -21,10 +23,12 @@ from numpy.typing import NDArray
 from validation.benchmarks._measure import machine, today, versions
 from validation.benchmarks._work import Work
 from validation.benchmarks.smooth import lines, ours
-from validation.benchmarks.smooth.choice import TARGETS, Trial, cheapest, end_error, error_of
+from validation.benchmarks.smooth.choice import TARGETS, Trial, Way, cheapest, end_error, error_of
 from validation.benchmarks.smooth.reference import reference
 
 __all__ = ["Race", "in_turns", "measure", "short_time"]
+
+PEERS = ("scipy", "diffrax")
 
 Array = NDArray[np.float64]
 
@@ -40,6 +44,8 @@ FINALISTS = 2
 """Ways of a method that take part in the turns, from short measurements of them all."""
 MEASURED = 16
 """Ladders of a method that are measured for an accuracy: those of least work."""
+KEPT = 3
+"""Ways of a peer to an accuracy that later races measure again."""
 QUICK_LINES = 2
 """Meshes of a method with quick settings."""
 
@@ -117,6 +123,21 @@ def _scipy(work: Work, energy: Array, meshes: Mapping[lines.Lines, Sequence[int]
     return trials
 
 
+def _peers(work: Work, energy: Array, quick: bool, ways: Sequence[Way]) -> dict[str, list[Trial]]:
+    """What the peers can do: by ways that are known to be good, or, without any, by all of them."""
+    methods: dict[str, list[Trial]] = {}
+    meshes = {} if ways else lines.meshes_of(work, energy, lines.SIZES[work][::4] if quick else None)
+    known = {name: [way for way in ways if way.method.lower() == name] for name in PEERS}
+    methods["scipy"] = list(lines.known_trials(work, known["scipy"])) if ways else _scipy(work, energy, meshes, quick)
+    try:
+        methods["diffrax"] = (
+            list(lines.known_trials(work, known["diffrax"])) if ways else _diffrax(work, energy, meshes, quick)
+        )
+    except ModuleNotFoundError as missing:
+        _say(f"{work.value}: diffrax: {missing}")
+    return methods
+
+
 class Race:
     """What is known of a work so far."""
 
@@ -125,6 +146,8 @@ class Race:
         self.seconds: dict[int, float] = {}
         self.points: dict[str, dict[str, list[float]]] = {}
         """Of all that were measured: method -> seconds and errors."""
+        self.ways: dict[Way, None] = {}
+        """Of the peers: for each accuracy the fastest ones."""
 
     def time(self, trial: Trial) -> float:
         """A short measurement, made once."""
@@ -154,17 +177,27 @@ class Race:
             if name == "estimated":  # the call is what it is
                 chosen += [trial for trial in trials if trial.way.tolerance == target]
             else:
-                able = cheapest(trials, target, self.energy)[:MEASURED]
-                chosen += sorted(able, key=self.time)[:FINALISTS]
+                able = sorted(cheapest(trials, target, self.energy)[:MEASURED], key=self.time)
+                chosen += able[:FINALISTS]
+                if name in PEERS:
+                    self.ways |= dict.fromkeys(trial.way for trial in able[:KEPT])
         times = in_turns([trial.call for trial in chosen])
         slowest_first = sorted(zip(times, chosen, strict=True), key=lambda pair: -pair[0])
         return {trial.way.method: {**self.described(trial), "seconds": seconds} for seconds, trial in slowest_first}
 
 
 def measure(work: Work, quick: bool, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The race on one work."""
-    began, load = time.perf_counter(), machine()["load_at_start"]
-    held = dict(known) if known else reference(work, 1e-7 if quick else 1e-9)
+    """The race on one work.
+
+    Parameters
+    ----------
+    work : Work
+    quick : bool
+    known : mapping, optional
+        The ``reference`` and the peers' ``ways`` of an earlier race: what is there is not looked for again.
+    """
+    began, load, known = time.perf_counter(), machine()["load_at_start"], known or {}
+    held = dict(known["reference"]) if "reference" in known else reference(work, 1e-7 if quick else 1e-9)
     energy = np.array(held["energy"])
     _say(f"{work.value}: reference {energy[-1]:.12g}")
     problem = work.problem()
@@ -174,13 +207,10 @@ def measure(work: Work, quick: bool, known: Mapping[str, Any] | None = None) -> 
         "mesh": list(ours.mesh_trials(work, energy, ours.CELLS[work][:3] if quick else None)),
     }
     _say(f"{work.value}: own runs, {time.perf_counter() - began:.0f} s")
-    meshes = lines.meshes_of(work, energy, lines.SIZES[work][::4] if quick else None)
-    methods["scipy"] = _scipy(work, energy, meshes, quick)
-    _say(f"{work.value}: SciPy, {time.perf_counter() - began:.0f} s")
-    try:
-        methods["diffrax"] = _diffrax(work, energy, meshes, quick)
-    except ModuleNotFoundError as missing:
-        _say(f"{work.value}: diffrax: {missing}")
+    methods |= _peers(
+        work, energy, quick, [Way(**{**way, "size": tuple(way["size"])}) for way in known.get("ways", ())]
+    )
+    _say(f"{work.value}: peers, {time.perf_counter() - began:.0f} s")
     race = Race(work, energy)
     record: dict[str, Any] = {"reference": held, "curve": {}, "tables": {}}
     for target in TARGETS:
@@ -190,6 +220,7 @@ def measure(work: Work, quick: bool, known: Mapping[str, Any] | None = None) -> 
         said = {name: f"{1e6 * found['seconds']:.0f} us" for name, found in record["curve"][key].items()}
         _say(f"{work.value}: {key}: {said}")
     record["points"] = race.points
+    record["ways"] = [dataclasses.asdict(way) for way in race.ways]
     record["versions"] = versions(("mfpde", "numpy", "scipy", "numba", "diffrax", "jax", "equinox"))
     record |= {"date": today(), "load_at_start": load, "quick": quick}
     record["wall"] = round(time.perf_counter() - began, 1)
