@@ -19,14 +19,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.equation.schedules import Constant
 from mfpde.lagrangian.assembly import Lane, lane_of
-from mfpde.lagrangian.lane import SLICE, WIDENINGS, LaneRun, integrate, rate_table, tableau_of
+from mfpde.lagrangian.lane import FIFTH, SLICE, WIDENINGS, LaneRun, integrate, rate_table, tableau_of
 from mfpde.lagrangian.lane import Clock as RunClock
 from mfpde.lagrangian.nodes import RECORD_LIMIT, Dynamics, OutOfTime, Record, Stepping, density_back, lobatto, pieces
 from mfpde.lagrangian.tables import RoughError
@@ -34,7 +34,10 @@ from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 from mfpde.support.interpreted import COUNT
 
-__all__ = ["Backward", "Clock", "Past", "packed", "past_of", "wider_rate"]
+if TYPE_CHECKING:
+    from mfpde.lagrangian.compiled.stepping import Tableau
+
+__all__ = ["Backward", "Clock", "Counts", "Past", "packed", "past_of", "wider_rate"]
 
 DEGREE = 12
 """Of the polynomials."""
@@ -90,6 +93,16 @@ class _Panel(NamedTuple):
         return [_Panel(a, b, lacks, stalled) for a, b in itertools.pairwise(ends)]
 
 
+class Counts(enum.IntEnum):
+    """The entries of the array of counts."""
+
+    EVALUATIONS = 0
+    KNOWN = 1
+    """Whether the rate at the clock is known."""
+    ALLOWED = 2
+    """Evaluations after which no step is begun."""
+
+
 @dataclass(eq=False, repr=False)
 class Past:
     """What moved the nodes of a run at all times, as compiled code reads it.
@@ -118,12 +131,12 @@ class Past:
     def __post_init__(self) -> None:
         from mfpde.lagrangian.compiled.stepping import tableau
         from mfpde.lagrangian.compiled.tracing import every_product
-        from mfpde.lagrangian.lane import FIFTH
 
         method = tableau(5 if self.rtol > FIFTH else 8)
-        self._method, self._stages = method.packed, len(method.C)
+        dynamics, slack = self.dynamics, SLACK * self.dynamics.length
+        bounds = np.stack([dynamics.floor[:, 0] - slack, dynamics.ceiling[:, 0] + slack], axis=1)
+        self._packed, self._stages = packed(self.record, method, bounds), len(method.C)
         self._products = every_product(self.lane.motion)
-        self._packed = packed(self.record)
         self._allowed = max(1, int(FIRST_SLICE / (self.lane.work * BLOCK)))
 
     def density(self, rows: Array, S: float, deadline: float = math.inf) -> Array:
@@ -150,34 +163,30 @@ class Past:
         """Where some points come from, how the logarithms of their densities have grown, and which were outside."""
         from mfpde.lagrangian.compiled.tracing import tracing_room
 
-        dynamics, (n, d) = self.dynamics, rows.shape
-        y, foreign = np.concatenate([rows.T.ravel(), np.zeros(n)]), np.zeros(n)
-        slack = SLACK * dynamics.length
-        bounds = np.stack([dynamics.floor[:, 0] - slack, dynamics.ceiling[:, 0] + slack], axis=1)
-        motion = self.lane.motion
-        widths = sum(table.shape[2] + -table.shape[2] % COUNT for table in motion.tables)
-        space = np.empty(tracing_room(y.size, self.record.values[0].shape[1], widths, self._stages))
-        clock = np.zeros(len(Clock))
-        clock[Clock.STEP], clock[Clock.ERROR], clock[Clock.RTOL] = 0.0, 1.0, self.rtol
-        for a, b in pieces(dynamics, self.t_end, S, 0.0) if S > 0.0 else ():
-            counts = np.zeros(2, dtype=np.int64)
+        (n, d), tables = rows.shape, self.lane.motion.tables
+        points = np.zeros((d + 2, n))
+        points[:d] = rows.T
+        columns = self.record.values[0].shape[1]
+        widths = sum(table.shape[2] + -table.shape[2] % COUNT for table in tables)
+        space = np.empty(tracing_room((d + 1) * n, columns, widths, self._stages))
+        clock, counts = np.zeros(len(Clock)), np.zeros(len(Counts), dtype=np.int64)
+        clock[Clock.ERROR], clock[Clock.RTOL] = 1.0, self.rtol
+        for a, b in pieces(self.dynamics, self.t_end, S, 0.0) if S > 0.0 else ():
+            counts[Counts.KNOWN] = 0
             clock[Clock.NOW], clock[Clock.END] = a, b
-            self._go_back(clock, counts, (bounds, y, foreign), space, deadline)
-        return y[: n * d].reshape(d, n).T, y[n * d :], foreign > 0.0
+            self._go_back(points, clock, counts, space, deadline)
+        return points[:d].T, points[d], points[d + 1] > 0.0
 
-    def _go_back(
-        self, clock: Array, counts: NDArray[np.int64], points: tuple[Array, Array, Array], space: Array, deadline: float
-    ) -> None:
+    def _go_back(self, points: Array, clock: Array, counts: NDArray[np.int64], space: Array, deadline: float) -> None:
         """To the start of an interval."""
         from mfpde.lagrangian.compiled.stepping import ARRIVED, BEYOND, FAILED
         from mfpde.lagrangian.compiled.tracing import trace
 
         status, widened = -1, 0
         while status != ARRIVED:
-            began, before = time.perf_counter(), int(counts[0])
-            status = trace(
-                self._products, self.rate, self._packed, self._method, *points, clock, counts, space, self._allowed
-            )
+            began, before = time.perf_counter(), int(counts[Counts.EVALUATIONS])
+            counts[Counts.ALLOWED] = self._allowed
+            status = trace(self._products, self.rate, self._packed, points, clock, counts, space)
             if status == FAILED:
                 raise RoughError("the compiled steps fell below round-off")
             if status == BEYOND:
@@ -186,7 +195,7 @@ class Past:
                     raise RoughError("V grows beyond any table of the rate")
                 beyond = float(clock[Clock.BEYOND])
                 self.rate = wider_rate(self.dynamics, self.rate, beyond, self.lane.accuracy)
-            seconds, evaluations = time.perf_counter() - began, int(counts[0]) - before
+            seconds, evaluations = time.perf_counter() - began, int(counts[Counts.EVALUATIONS]) - before
             if evaluations >= LEAST_TIMED:
                 self._allowed = max(1, int(SLICE * evaluations / max(seconds, 1e-6)))
             if time.perf_counter() > deadline:
@@ -242,11 +251,18 @@ class Backward:
         return record
 
 
-def packed(record: Record) -> Array:
-    """A record in one array: panels, points, columns, weights, points in [-1, 1], knots, and the values."""
+def packed(record: Record, method: Tableau, bounds: Array) -> Array:
+    """What points go back by, in one array: where the method and the bounds begin, and then the record and these.
+
+    The record: panels, points, columns, weights, points in [-1, 1], knots, and the values. The bounds are those between
+    which points are in the box.
+    """
     first = record.values[0]
     head = [len(record.values), *first.shape]
-    return np.concatenate([head, record.w, record.x, record.knots, *(values.ravel() for values in record.values)])
+    what = np.concatenate([head, record.w, record.x, record.knots, *(values.ravel() for values in record.values)])
+    steps = method.packed
+    starts = [2.0 + what.size, 2.0 + what.size + steps.size]
+    return np.concatenate([starts, what, steps, bounds.ravel()])
 
 
 def past_of(dynamics: Dynamics, nodes: tuple[Array, Array], t_end: float, stepping: Stepping) -> Past | None:

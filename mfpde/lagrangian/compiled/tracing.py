@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mfpde.lagrangian.compiled.motion import AXIS, OPTIONS, Motion, inner, of_one
+from mfpde.lagrangian.compiled.motion import AXIS, OPTIONS, Motion, inlined, inner, of_one
 from mfpde.lagrangian.compiled.stepping import (
     ARRIVED,
     BEFORE,
@@ -90,9 +90,10 @@ class _Way(NamedTuple):
     rate : pointer
         A table of f(V), see `of_one`.
     record : pointer
-        See `mfpde.lagrangian.backward.packed`.
+        In `mfpde.lagrangian.backward.packed`.
     y : pointer
-        The state: coordinates of all points, axis after axis, and how the logarithm of the density grows.
+        The state: coordinates of all points, axis after axis, and how the logarithm of the density grows. Behind it,
+        which points have been out of the box.
     K : pointer, k states
     stage, fresh : pointer, one state
     driving : pointer
@@ -290,8 +291,8 @@ def _first_step(way, method, rtol, length):  # type: ignore[no-untyped-def]
     return step / speed if speed * length > step else length
 
 
-@inner
-def _accept(way, method, bounds, foreign):  # type: ignore[no-untyped-def]
+@inlined
+def _accept(way, method, bounds):  # type: ignore[no-untyped-def]
     """Make the end of a step the state, and note which points are out of the box."""
     end = shift(way.K, method.stages * way.size)
     for i in range(way.size):
@@ -300,11 +301,11 @@ def _accept(way, method, bounds, foreign):  # type: ignore[no-untyped-def]
     for i in range(way.size - way.n):
         axis = i // way.n
         if not (at(bounds, 2 * axis) <= peek(way.fresh, i) <= at(bounds, 2 * axis + 1)):
-            put(foreign, i - axis * way.n, 1.0)
+            put(way.y, way.size + i - axis * way.n, 1.0)
 
 
 @compiled(**OPTIONS)
-def trace(products, rate, record, method_packed, bounds, y, foreign, clock, counts, space, allowed):  # type: ignore[no-untyped-def]
+def trace(products, rate, past, points, clock, counts, space):  # type: ignore[no-untyped-def]
     """Go back towards the start of an interval.
 
     Parameters
@@ -313,42 +314,34 @@ def trace(products, rate, record, method_packed, bounds, y, foreign, clock, coun
         See `every_product`.
     rate : array
         A table of f, with no pieces where it is V; see `of_one`.
-    record : array
+    past : array
         See `mfpde.lagrangian.backward.packed`.
-    method_packed : array
-        `Tableau.packed`.
-    bounds : array, shape (d, 2)
-        Between which points are in the box.
-    y : array, shape ((d + 1) n,)
-        The state, which is replaced.
-    foreign : array, shape (n,)
-        Of points that have been out of the box, 1.
+    points : array, shape (d + 2, n)
+        Which is replaced: coordinates, how the logarithm of the density has grown, and 1 for points that have been out
+        of the box.
     clock : array, shape (6,)
         See `mfpde.lagrangian.backward.Clock`.
-    counts : array of int, shape (2,)
-        Evaluations, and whether the rate at the clock is known.
+    counts : array of int, shape (3,)
+        See `mfpde.lagrangian.backward.Counts`.
     space : array
         See `tracing_room`.
-    allowed : int
-        Evaluations after which no step is begun.
 
     Returns
     -------
     int
         `ARRIVED`, `PAUSED`, `FAILED` or `BEYOND`.
     """
-    method, motion = read_method(pointer(method_packed, 0)), _read(pointer(products, 0))
-    n, size = foreign.size, y.size
-    K = pointer(space, 0)
-    stage = shift(K, method.every * size)
+    motion, method, record = _read(pointer(products, 0)), read_method(pointer(past, whole(past[0]))), pointer(past, 2)
+    n, y = points.shape[1], pointer(points, 0)
+    size = points.size - n
+    stage = shift(pointer(space, 0), method.every * size)
     driving = shift(stage, 2 * size)
-    row = shift(driving, whole(record[2]))
+    row = shift(driving, whole(at(record, 2)))
     sums = shift(row, 3 * (motion.outer_width + motion.width))
     way = _Way(
-        motion, pointer(rate, 0), pointer(record, 0), pointer(y, 0), K, stage, shift(stage, size), driving, row, sums,
-        n, size,
-    )  # fmt: skip
-    end, rtol, order, until, rejected = clock[1], clock[4], 1.0 * method.order, counts[0] + allowed, False
+        motion, pointer(rate, 0), record, y, pointer(space, 0), stage, shift(stage, size), driving, row, sums, n, size
+    )
+    end, rtol, order, until, rejected = clock[1], clock[4], 1.0 * method.order, counts[0] + counts[2], False
     while clock[0] > end:
         if counts[0] >= until:
             return PAUSED
@@ -375,7 +368,7 @@ def trace(products, rate, record, method_packed, bounds, y, foreign, clock, coun
             clock[2] = h * (factor if factor > LEAST else LEAST)
             rejected = True
             continue
-        _accept(way, method, pointer(bounds, 0), pointer(foreign, 0))
+        _accept(way, method, pointer(past, whole(past[1])))
         growth = MOST
         if error > 0.0:
             growth = SAFETY * error ** (-INTEGRAL / order) * clock[3] ** (BEFORE / order)
