@@ -56,8 +56,6 @@ SLACK = 1e-8
 """How far out of a wall a point has to come, in lengths of the axis, that it has come out of it."""
 FIRST_SLICE = 1e6
 """Work, in products of functions, of a call before it is known how long that takes."""
-LEAST_TIMED = 20
-"""Evaluations of a call, at least, that tell how long they take."""
 
 
 class Clock(enum.IntEnum):
@@ -150,7 +148,8 @@ class Past:
             If steps fell below round-off, or there is no table of f(V).
         """
         dynamics = self.dynamics
-        out = np.any((dynamics.floor > rows.T) | (dynamics.ceiling < rows.T), axis=0)
+        at = rows.T
+        out = np.any((at < dynamics.floor) | (at > dynamics.ceiling), axis=0)
         feet, grown = np.empty_like(rows), np.empty(len(rows))
         for start in range(0, len(rows), BLOCK):
             part = slice(start, start + BLOCK)
@@ -196,7 +195,7 @@ class Past:
                 beyond = float(clock[Clock.BEYOND])
                 self.rate = wider_rate(self.dynamics, self.rate, beyond, self.lane.accuracy)
             seconds, evaluations = time.perf_counter() - began, int(counts[Counts.EVALUATIONS]) - before
-            if evaluations >= LEAST_TIMED:
+            if evaluations:
                 self._allowed = max(1, int(SLICE * evaluations / max(seconds, 1e-6)))
             if time.perf_counter() > deadline:
                 raise OutOfTime
@@ -333,6 +332,8 @@ class _Recorder:
         clocks = np.unique(np.concatenate([[0.0, self.end], *(panel.places() for panel in todo)]))
         values = self._values(clocks)
         size = np.abs(values[:, : self.count + 2] * self.worth)
+        if not np.isfinite(size).all():
+            raise RoughError("what moves the nodes is not finite")
         scale = np.full(self.count + 2, float(size[:, : self.count].max(initial=0.0)))
         scale[self.count] = max(scale[0], float(size[:, self.count].max()))
         rest, rtol = [], max(self.stepping.rtol, FINEST)
@@ -389,9 +390,8 @@ class _Recorder:
         for _ in range(WIDENINGS):
             if looker.call(1) != BEYOND:
                 break
-            looker.rate = wider_rate(
-                self.dynamics, looker.rate, float(looker.clock[RunClock.BEYOND]), self.lane.accuracy
-            )
+            beyond = float(looker.clock[RunClock.BEYOND])
+            looker.rate = wider_rate(self.dynamics, looker.rate, beyond, self.lane.accuracy)
         else:
             raise RoughError("V grows beyond any table of the rate")
         coefficients, values = evaluated(self.lane.motion, looker.space, n, looker.y.size, self.stages)

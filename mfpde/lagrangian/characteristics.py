@@ -409,7 +409,7 @@ class Characteristics:
         >>> import mfpde as mf
         >>> exact = mf.characteristics(mf.problems.gaussian_bumps(), t_end=1.0, tolerance=1e-6)
         >>> density = exact.density(100)
-        >>> abs(density.sum() * exact.grid(100).cell_volume - 1) < 1e-5
+        >>> bool(abs(density.sum() * exact.grid(100).cell_volume - 1) < 1e-5)
         True
         """
         grid = self.grid(shape, box)

@@ -343,7 +343,7 @@ def trace(products, rate, past, points, clock, counts, space):  # type: ignore[n
     )
     end, rtol, order, until, rejected = clock[1], clock[4], 1.0 * method.order, counts[0] + counts[2], False
     while clock[0] > end:
-        if counts[0] >= until:
+        if counts[0] >= until and not rejected:  # or bits would depend on when that is
             return PAUSED
         S, h, first, length = clock[0], 0.0, 0, clock[0] - end
         if counts[1] != 0:
