@@ -148,6 +148,8 @@ class Search:
         unknown = Change(np.full(len(times), np.inf), math.inf)
         self.in_time = unknown
         self.by_axis = [unknown] * dynamics.dimension
+        self.jointly = False
+        """Whether all axes and steps are refined at once."""
         self.together: Change | None = None
         """Of the last refinement of all axes and of time, where these made the result."""
 
@@ -155,7 +157,11 @@ class Search:
     def unseen(self) -> float:
         """Relative error that runs have in common: that of tables, and of steps that are refined with the nodes."""
         steps = ALIKE * self.rtol if self.together else 0.0
-        return steps + (Stepping(self.rtol, accuracy=self.accuracy).tables if self.best.engine.compiled else 0.0)
+        return steps + (self._tables(self.rtol) if self.best.engine.compiled else 0.0)
+
+    def _tables(self, rtol: float) -> float:
+        """How far off tables are; those of a refinement of steps alone are as good as its steps."""
+        return self.accuracy if self.jointly else min(self.accuracy, rtol)
 
     def may_refine_together(self) -> bool:
         """Whether all axes and time are refined at once: runs of the compiled program are so short that it pays."""
@@ -183,7 +189,7 @@ class Search:
         times, judged = (self.times, np.ones(len(self.times), dtype=bool)) if self.looked else self._looks
         label = f"{self.dynamics.problem.name}, {len(nodes[1])} nodes"
         with progress_bar(self.shown, label, 0.0, float(self.times[-1])) as show:
-            stepping = Stepping(rtol, deadline=self.deadline, accuracy=self.accuracy, quick=True, judged=judged)
+            stepping = Stepping(rtol, deadline=self.deadline, accuracy=self._tables(rtol), quick=True, judged=judged)
             return integrate(self.dynamics, nodes, times, stepping, show=show if self.shown else None)
 
     @cached_property
@@ -239,6 +245,7 @@ class Search:
         """The error of nodes and of steps at once; False where axes are better refined one by one."""
         if not of_a_density(self.laid(counts)):
             return False
+        self.jointly = True
         self._begin_together(counts)
         finest = max(LEAST_RTOL * self.accuracy, RTOL_FLOOR)
         while True:
@@ -266,7 +273,7 @@ class Search:
 
     def _refine_time(self, counts: tuple[int, ...], rtol: float) -> None:
         """The error in time, on the first nodes."""
-        self.together = None
+        self.together, self.jointly = None, False
         coarse = min(32 * rtol, 1e-3)
         self.note("", counts, self.run(self.blocks, coarse), coarse, math.nan)
         while True:
