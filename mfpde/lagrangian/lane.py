@@ -203,8 +203,9 @@ class LaneRun:
             for a, b in interval.parts:
                 self.clock[Clock.NOW], self.clock[Clock.END] = a, b
                 self._go_on()
+        by_program = self.which if self.stepping.quick else self.which & False
         self.program.judged(
-            self.lane.packed, self.log_mass, self.states, self.which, self.weights, self.found, self.space
+            self.lane.packed, self.log_mass, self.states, by_program, self.weights, self.found, self.space
         )
         energy: Array = self.found[self.which, 0]
         if not np.isfinite(energy).all():
@@ -216,17 +217,15 @@ class LaneRun:
         n, d, m, which, dynamics = self.n, self.d, len(self.times), self.which, self.dynamics
         rows = self.states[:, : n * d].reshape(m, d, n).swapaxes(0, 1).reshape(d, m * n)
         points = np.ascontiguousarray(dynamics.place(rows)).reshape(m, n, d)
-        found, kept = self.found[which], which if which.any() else slice(None)
-        coordinates = np.empty((0, 0))
-        if len(found):
-            coordinates = python.coordinates_of(dynamics, points[kept], self.weights[kept])
+        kept = which if which.any() else slice(None)
+        energy, moments, coordinates = self._observables(points)
         conserved = dynamics.reacts and dynamics.balanced
         return Run(
             start=self.start,
             points=points[kept],
             weights=self.weights[kept],
-            energy=found[:, 0],
-            moments=found[:, 2:],
+            energy=energy,
+            moments=moments,
             coordinates=coordinates,
             evaluations=int(self.counts[Counts.EVALUATIONS]),
             steps=int(self.counts[Counts.STEPS]),
@@ -234,8 +233,21 @@ class LaneRun:
             drift=float(np.abs(self.found[:, 1] - 1.0).max()) if conserved else 0.0,
             engine=Engine(True, self.lane.text),
             looked=(points, self.weights),
-            tables=self.lane,
+            tables=self.lane if self.stepping.quick else None,
         )
+
+    def _observables(self, points: Array) -> tuple[Array, Array, Array]:
+        """Energies, moments, and moments of the coordinates, at the times that are judged.
+
+        Those of a quick run are the program's; what tables leave out differs from node to node, which looks like an
+        error where nodes are refined until nothing is left.
+        """
+        which, found = self.which, self.found[self.which]
+        if not len(found):
+            return np.empty(0), np.empty((0, 0)), np.empty((0, 0))
+        if not self.stepping.quick:
+            return python.judged(self.dynamics, self.times[which], points[which], self.weights[which])
+        return found[:, 0], found[:, 2:], python.coordinates_of(self.dynamics, points[which], self.weights[which])
 
     def _go_on(self) -> None:
         """To the end of an interval."""

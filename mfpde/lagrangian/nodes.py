@@ -36,6 +36,7 @@ __all__ = [
     "coordinates_of",
     "density_back",
     "integrate",
+    "judged",
     "leeway",
     "lobatto",
     "method",
@@ -407,7 +408,7 @@ class Stepping:
         `mfpde.lagrangian.lane`.
     quick : bool
         A compiled run may take the method of fifth order, with its dense output, where the tolerance is so large that
-        it takes fewer evaluations.
+        it takes fewer evaluations, and its energies and moments are those of the tables.
     judged : bool or array of bool
         Whether energies and moments are asked for, and not only where the nodes are; or at which of the times.
     """
@@ -577,18 +578,18 @@ def singular(dynamics: Dynamics, place: Array, weights: Array, steps: int, clock
 
 def run_of(
     flow: Flow, times: Array, states: Array, steps: int, began: float, engine: Engine,
-    judged: bool | NDArray[np.bool_] = True,
+    which: bool | NDArray[np.bool_] = True,
 ) -> Run:  # fmt: skip
     """The measures at the save times, with their energies and moments where these are asked for."""
     finals = [flow.unpack(state) for state in states]
     points = np.stack([np.ascontiguousarray(place) for place, _, _ in finals])
     weights = np.stack([w for _, w, _ in finals])
-    which = np.flatnonzero(np.broadcast_to(judged, len(times)))
+    asked = np.flatnonzero(np.broadcast_to(which, len(times)))
     nothing = np.empty(0), np.empty((0, 0)), np.empty((0, 0))
     energy, moments, coordinates = (
-        _judged(flow.dynamics, times[which], points[which], weights[which]) if len(which) else nothing
+        judged(flow.dynamics, times[asked], points[asked], weights[asked]) if len(asked) else nothing
     )
-    kept = which if len(which) else slice(None)
+    kept = asked if len(asked) else slice(None)
     return Run(
         start=flow.start,
         points=points[kept],
@@ -605,7 +606,7 @@ def run_of(
     )
 
 
-def _judged(dynamics: Dynamics, times: Array, points: Array, weights: Array) -> tuple[Array, Array, Array]:
+def judged(dynamics: Dynamics, times: Array, points: Array, weights: Array) -> tuple[Array, Array, Array]:
     """Energies (m,), moments (m, r), and first and second moments of the coordinates, of measures at save times."""
     bound = dynamics.bound
     measures = list(zip(points, weights, strict=True))

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import signal
 
 import numpy as np
@@ -793,7 +794,9 @@ def test_times_that_the_reference_did_not_save_are_named(bumps):
 
 
 def test_a_limit_that_no_particles_follow_is_named():
-    """Half of the mass descends from 3e-9 of the start: a right code of 2000 particles is not called inconsistent."""
+    """Half of the mass descends from 3.31e-9 of the start, by 1600 nodes: a right code of 2000 particles is not called
+    inconsistent, and ten of them are there from 3e9 on.
+    """
     problem = mf.problems.linear_neuron(target=4.0, alpha=5.0, mean=-2.0, variance=0.2)
     reference = mf.characteristics(problem, save=[0.05, 1.0], tolerance=1e-7, progress=False)
     found = mf.compare(
@@ -803,8 +806,8 @@ def test_a_limit_that_no_particles_follow_is_named():
     assert energy.z[-1] > found.threshold  # the gap is there
     assert energy.verdict is mf.Verdict.UNDECIDED
     assert "half of the mass descends from 3e-09 of the start" in energy.reason
-    assert "sizes of 4e+09 and more can follow this limit" in energy.reason
-    assert any("fewer than about 4e+08 neurons" in note for note in found.notes)
+    assert "sizes of 3e+09 and more can follow this limit" in energy.reason
+    assert any("fewer than about 3e+08 neurons" in note for note in found.notes)
     # ten particles of the smallest size where half of the mass comes from
     plan = found.plan()
     assert plan.sizes[0] == pytest.approx(10 / found.ancestral_mass[-1], rel=1e-6)
@@ -813,7 +816,8 @@ def test_a_limit_that_no_particles_follow_is_named():
 
 
 def test_gaps_of_few_ancestors_look_like_no_fault():
-    """A right code, 0.47 of whose 50 particles start where half of the mass at t = 1 comes from (0.0095 of the start).
+    """A right code, 0.486 of whose 50 particles start where half of the mass at t = 1 comes from (0.00973 of the start,
+    by 1600 nodes; the few that are asked here know it to a twentieth).
 
     Such gaps look like an interaction 1.1 times as strong, and like other faults; the cause is the one that is named.
     """
@@ -823,7 +827,9 @@ def test_gaps_of_few_ancestors_look_like_no_fault():
         assert found.looks_like == ""
         assert all(fit.z <= found.threshold for fit in found.fits.values())
         line = str(found).splitlines()[0]
-        assert "undecided: 0.47 of 50 particles start where half of the mass comes from" in line
+        said = re.search(r"undecided: (0\.\d+) of 50 particles start where half of the mass comes from", line)
+        assert said is not None
+        assert float(said.group(1)) == pytest.approx(0.486, rel=0.05)
         assert "half of the mass descends from 0.0" in found["W2 of theta"].reason
 
 
