@@ -64,7 +64,8 @@ class Characteristics:
         ``E[mu]``.
     error_estimate : float
         The sum of the relative changes of the observables when the nodes along each axis, and the tolerance in time,
-        were last refined, or of their change when all of these were; and of the error of the tables of a compiled run.
+        were last refined, or of their change when all of these were, and twice the tolerance of the steps; and of the
+        error of the tables of a compiled run.
         Observables are the energy, the response, the mass and the first two moments of the coordinates, at all save
         times; relative means: to the largest response, to the length of the axis, to ``E(t)`` or a thousandth of the
         largest energy.
