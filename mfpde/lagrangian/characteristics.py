@@ -555,8 +555,9 @@ def characteristics(
     together = nodes is None and given is None and search.may_refine_together()
     counts = first_counts(search.nodes_by_tolerance() if together else nodes, dynamics.dimension)
     if nodes is None:
-        while min(counts) > FEWEST and search.size(counts) > max_nodes:
-            counts = tuple(max(FEWEST, int(n / GROWTH)) for n in counts)
+        # fewer than these leave room for a refinement, without which nothing is known of the error
+        while min(counts) > FEWEST and search.size(tuple(math.ceil(GROWTH * n) for n in counts)) > max_nodes:
+            counts = tuple(max(FEWEST, int(0.9 * n)) for n in counts)
     if search.size(counts) > max_nodes:
         raise ValueError(f"{search.size(counts)} nodes exceed max_nodes = {max_nodes}; raise it or begin with fewer")
     search.refine(counts, rtol, together)

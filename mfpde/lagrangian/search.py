@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,6 +127,18 @@ def first_counts(nodes: int | Sequence[int] | None, d: int) -> tuple[int, ...]:
     return (counts,) * d if isinstance(counts, (int, np.integer)) else tuple(counts)
 
 
+class Known(NamedTuple):
+    """Where a search was when it went over from all axes together to one at a time."""
+
+    best: Run
+    blocks: tuple[Block, ...]
+    counts: tuple[int, ...]
+    rtol: float
+    together: Change | None
+    runs: int
+    """How many had been made."""
+
+
 class Search:
     """Refines a run, in time and along each axis, until it stops changing or a limit is reached."""
 
@@ -222,12 +235,14 @@ class Search:
 
         With `together` all axes and time are refined at once as long as that will do.
         """
+        known = None
         try:
             with one_blas_thread():
                 if together and self._refine_together(counts):
                     return
                 if self.done:
                     counts = self.counts
+                    known = Known(self.best, self.blocks, counts, self.rtol, self.together, len(self.done))
                 if not self.looked:
                     self._find_places()
                 self.blocks = self.laid(counts)
@@ -240,6 +255,12 @@ class Search:
                     f"{self.dynamics.problem.name!r} was; raise it, or begin with fewer nodes (nodes=)"
                 ) from None
             self.limit = "clock"
+        unknown = not math.isfinite(self.in_time.relative + sum(change.relative for change in self.by_axis))
+        if unknown and known and known.together:
+            # not all axes were refined one by one, but all of them together had been
+            self.best, self.blocks, self.counts, self.rtol, self.together, runs = known
+            self.jointly = True
+            del self.done[runs:]
 
     def _refine_together(self, counts: tuple[int, ...]) -> bool:
         """The error of nodes and of steps at once; False where axes are better refined one by one."""

@@ -440,6 +440,17 @@ class TestEstimates:
         found = mf.characteristics(PROBLEMS[kind], save=save, tolerance=tolerance, progress=False)
         assert np.all(np.abs(found.energy - best.energy) <= found.energy_error + best.energy_error)
 
+    @pytest.mark.parametrize("limit", [500, 1000, 4000])
+    def test_few_nodes_have_an_error_all_the_same(self, limit):
+        """Where a limit is met before each axis was refined alone, what refining them together showed is not lost."""
+        problem = mf.problems.gaussian_bumps(centres=[(-1.5, -1.0), (1.5, 1.25)])
+        with pytest.warns(mf.RunWarning, match=f"at the limit of {limit} nodes"):
+            found = mf.characteristics(problem, 0.5, save=3, tolerance=1e-11, max_nodes=limit, progress=False)
+        best = mf.characteristics(problem, 0.5, save=3, tolerance=1e-9, progress=False)
+        assert found.points.shape[1] == found.refinements[-1].size <= limit
+        assert found.error_estimate < 1e-2
+        assert np.all(np.abs(found.energy - best.energy) <= found.energy_error + best.energy_error)
+
     def test_no_two_runs_have_the_same_steps(self):
         """What they have in common is in no change: with nodes alone refined it would look like no error."""
         found = mf.characteristics(PROBLEMS["moments"], save=4, tolerance=1e-5, progress=False)
