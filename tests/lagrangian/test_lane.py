@@ -366,6 +366,18 @@ class TestCalls:
         np.testing.assert_array_equal(found.weights, self.whole().weights)
         assert found.evaluations == self.whole().evaluations
 
+    def test_steps_that_are_rejected_do_not_depend_on_calls_either(self, monkeypatch):
+        """After one the next may not grow, whenever the program returns: nodes that stop at walls make several."""
+        problem = PROBLEMS["walls"]
+        dynamics, start = Dynamics(problem), nodes_of(problem.mu_0.blocks(16))
+        whole = lane.integrate(dynamics, start, np.array([0.0, 1.0]), Stepping(1e-7))
+        assert whole.evaluations > 1 + 12 * whole.steps  # twelve of each accepted step, and that of the start
+        monkeypatch.setattr(lane, "FIRST_SLICE", 0.0)
+        monkeypatch.setattr(lane, "SLICE", 0.0)
+        found = lane.integrate(dynamics, start, np.array([0.0, 1.0]), Stepping(1e-7))
+        assert (found.steps, found.evaluations) == (whole.steps, whole.evaluations)
+        np.testing.assert_array_equal(found.points, whole.points)
+
     def test_a_call_is_short(self):
         """The first one before it is known how long evaluations take, the others by that."""
         problem = PROBLEMS["kernel in the plane"]

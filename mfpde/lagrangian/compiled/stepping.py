@@ -320,7 +320,7 @@ def advance(packed, rate, alpha, method_packed, y, log_mass, clock, counts, save
     while clock[0] < end:
         # stages are evaluated in one place: the one at the start, those of a step, and those of its dense output
         if not within:
-            if counts[2] >= until:
+            if counts[2] >= until and not rejected:  # or bits would depend on when that is
                 return PAUSED
             S, h, s, last = clock[0], 0.0, 0, 0
             if counts[3] != 0:
