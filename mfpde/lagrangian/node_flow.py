@@ -26,8 +26,8 @@ SCOUT = {1: 32, 2: 14, 3: 8, 4: 6}
 SCOUT_RTOL = 1e-4
 SCOUT_STEPS = 150
 """After so many steps a coarse run has met something that is not smooth, and tells nothing."""
-OTHER_TABLES = 0.1
-"""The accuracy of the tables of differently placed nodes, relative to that of the others."""
+TABLES = 0.1
+"""The accuracy of tables, as a share of the tolerance of steps: their error is no part of what more nodes change."""
 COMPILED_RUN = 1.5e-3
 """What Python does before and after a compiled run, in about seconds."""
 SCOUT_TIMES = np.array([0.0, 1 / 64, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0])
@@ -109,8 +109,8 @@ class NodeFlow:
         return engine_of(self.dynamics, self._accuracy(rtol)).compiled
 
     def _accuracy(self, rtol: float) -> float:
-        """How far the velocity of a run may be off: tables of another accuracy have other pieces and functions."""
-        return OTHER_TABLES * rtol if self.other else rtol
+        """How far the velocity of a run may be off."""
+        return TABLES * rtol
 
     def look(self, deadline: float = math.inf) -> int:
         """How many places along an axis need nodes, the bulk of the start included.
@@ -165,7 +165,6 @@ class NodeFlow:
             return self._recorded[2].density(points, dynamics.clock(t), deadline)
 
     def _stepping(self, rtol: float, deadline: float) -> Stepping:
-        # tables of another accuracy have other pieces and functions
         return Stepping(rtol, self.other, deadline, accuracy=self._accuracy(rtol))
 
 

@@ -68,7 +68,8 @@ def test_nodes_then_other_nodes_then_a_rough_mesh(problem, tolerance):
         assert [cells.count(one) for one in sorted(set(cells))] == [2] + [1] * (len(cells) - 2)
     # nothing that is too coarse to be compared with the value
     assert check[0] > value[0]
-    assert check[3] == tuple(n + routes.MORE for n in max(value))
+    assert check[3][0] >= routes.MORE * max(value)[0]
+    assert (check[3][0] - max(value)[0]) % 2 == 1
 
 
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-6, 1e-8])

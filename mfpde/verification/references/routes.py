@@ -30,8 +30,8 @@ LEAST_LEVELS = 3
 """Two changes, and so the first ratio."""
 GROWTH = 1.5
 """How many more nodes a level has along each axis."""
-MORE = 2
-"""Nodes along each axis that differently placed ones have more: no level of the one has as many as one of the other."""
+MORE = 1.3
+"""How many more nodes along each axis differently placed ones have: two rules as dense may have the same errors."""
 FIRST_NODES = {1: 12, 2: 8, 3: 6, 4: 5}
 """Nodes along each axis of the first level, by dimension, for each place that needs nodes."""
 MOST_PLACES = {1: 3, 2: 2, 3: 1, 4: 1}
@@ -289,15 +289,18 @@ class NodeRoute(Route):
     def other(self, level: int) -> Route:
         """The same flow from other nodes, by a method of another order.
 
-        Compiled, it begins so that the first three levels end where the value's do: with fewer there is no bar, and
-        fewer nodes than the value has are no check of it. Its steps are short enough where all that finer ones would
-        change, as the first level shows, is within the bars.
+        Compiled, it begins so that the third level has some more nodes than the value: with two levels there is no bar,
+        and fewer nodes are no check. Their number is even where the value's is odd, and the other way round: symmetric
+        rules then have nodes in between each other in the middle. Its steps are short enough where all that finer ones
+        would change, as the first level shows, is within the bars.
         """
         route = NodeRoute(self.problem, self.times, True, self.flow)
         route.places = self.places
         if self.compiled:
-            own = (self.cells(level)[0] + MORE) / GROWTH ** (LEAST_LEVELS - 1)
-            route.first, route.settles_once = max(own, route.start * route.places), True
+            n = self.cells(level)[0]
+            last = math.ceil(MORE * n)
+            last += 1 - (last - n) % 2
+            route.first, route.settles_once = last / GROWTH ** (LEAST_LEVELS - 1), True
         return route
 
     def run(self, level: int, step: float, deadline: float) -> Iterator[Measured]:
