@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +16,13 @@ from mfpde.equation.energy.gradients import probe_points
 from mfpde.equation.energy.losses import HuberLoss, LogisticLoss
 from mfpde.equation.problem import Problem
 from mfpde.lagrangian.ancestry import nodes_of
+from mfpde.lagrangian.compiled.packing import HUBER, LOGISTIC, QUADRATIC, BlockRow, Motion
 from mfpde.lagrangian.nodes import Dynamics, Engine
 from mfpde.lagrangian.separated import Block, blocks_of, products_of
 from mfpde.lagrangian.tables import RoughError, table_of
 from mfpde.support.arrays import Array
 from mfpde.support.interpreted import FEW
 from mfpde.support.words import one_line
-
-if TYPE_CHECKING:
-    from mfpde.lagrangian.compiled.motion import Motion
 
 T = TypeVar("T", bound=np.generic)
 Part = TypeVar("Part")
@@ -214,8 +212,6 @@ def _functions_of(motion: Motion, a: int, points: Array) -> tuple[Array, Array]:
 
 
 def _loss(loss: int, u: Array, w: Array, y: Array, delta: float) -> float:
-    from mfpde.lagrangian.compiled.motion import HUBER, LOGISTIC
-
     if loss == LOGISTIC:
         return float(np.sum(w * np.logaddexp(0.0, -y * u)))
     if loss == HUBER:
@@ -226,8 +222,6 @@ def _loss(loss: int, u: Array, w: Array, y: Array, delta: float) -> float:
 
 
 def _derivative(loss: int, u: Array, w: Array, y: Array, delta: float) -> Array:
-    from mfpde.lagrangian.compiled.motion import HUBER, LOGISTIC
-
     if loss == LOGISTIC:
         return np.asarray(-w * y / (1.0 + np.exp(y * u)))
     return np.asarray(w * np.clip(u - y, -delta, delta) if loss == HUBER else w * u - y)
@@ -301,8 +295,6 @@ class _Assembly:
 
     def computed(self) -> dict[str, Any]:
         """What computes the others, as fields of `Motion`."""
-        from mfpde.lagrangian.compiled.motion import HUBER, LOGISTIC, QUADRATIC, BlockRow
-
         rows, matrices, weights, targets = [], [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
         deltas = {block.outputs.delta for block in self.blocks if block.outputs and block.outputs.kind is HuberLoss}
         if len(deltas) > 1:
@@ -335,8 +327,6 @@ def _assembled(
     curved: bool,
 ) -> Lane:  # fmt: skip
     """All blocks in one set of tables."""
-    from mfpde.lagrangian.compiled.motion import Motion
-
     assembly = _Assembly(dynamics, [*energies, *factors.values()])
     order = assembly.order
     tables = [_table(assembly, a, accuracy, curved) for a in range(2)]

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from mfpde.equation.schedules import Constant
 from mfpde.lagrangian.assembly import Lane, lane_of
+from mfpde.lagrangian.compiled.packing import evaluated
 from mfpde.lagrangian.lane import FIFTH, SLICE, WIDENINGS, LaneRun, integrate, rate_table, tableau_of
 from mfpde.lagrangian.lane import Clock as RunClock
 from mfpde.lagrangian.nodes import RECORD_LIMIT, Dynamics, OutOfTime, Record, Stepping, density_back, lobatto, pieces
@@ -380,7 +381,6 @@ class _Recorder:
 
     def _look(self, points: Array, log_mass: Array, row: Array) -> None:
         """Write what nodes move points by: one evaluation of the program, with a birth-death rate of 1."""
-        from mfpde.lagrangian.compiled.motion import evaluated
         from mfpde.lagrangian.compiled.stepping import BEYOND
 
         looker, (n, d) = self.looker, points.shape

@@ -20,6 +20,7 @@ import numpy as np
 from mfpde.equation.schedules import Constant
 from mfpde.lagrangian import nodes as python
 from mfpde.lagrangian.assembly import Lane, lane_of
+from mfpde.lagrangian.compiled.packing import room
 from mfpde.lagrangian.nodes import FEWEST_STEPS, LIGHT, Dynamics, Engine, Flow, OutOfTime, Record, Run, Stepping
 from mfpde.lagrangian.tables import RoughError, table_of
 from mfpde.support.arguments import values_of
@@ -133,7 +134,6 @@ class LaneRun:
     ) -> None:  # fmt: skip
         # nothing is compiled, and no compiler loaded, before there is a run
         from mfpde.lagrangian.compiled import stepping as program
-        from mfpde.lagrangian.compiled.motion import room
 
         self.program: Any = program
         self.began = time.perf_counter()

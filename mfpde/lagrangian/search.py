@@ -161,6 +161,8 @@ class Search:
         unknown = Change(np.full(len(times), np.inf), math.inf)
         self.in_time = unknown
         self.by_axis = [unknown] * dynamics.dimension
+        self.blocks: tuple[Block, ...] = ()
+        """The nodes of the best run."""
         self.jointly = False
         """Whether all axes and steps are refined at once."""
         self.together: Change | None = None

@@ -207,7 +207,8 @@ class TestRightHandSide:
         dynamics = Dynamics(problem)
         start = nodes_of(problem.mu_0.blocks(9))
         made = lane_of(dynamics, 1e-10)
-        run = LaneRun(made, dynamics, start, np.array([0.0, problem.t_end]), Stepping(1e-10), None)
+        stepping = Stepping(1e-10, quick=True)
+        run = LaneRun(made, dynamics, start, np.array([0.0, problem.t_end]), stepping, None)
         run.alpha = run._alpha(0.0, min([run.end, *dynamics.breaks(problem.t_end)]))
         run.clock[[Clock.NOW, Clock.END, Clock.LOW, Clock.HIGH]] = 0.0, run.end, 0.0, run.end
         run.call(allowed=1)

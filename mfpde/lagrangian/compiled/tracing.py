@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mfpde.lagrangian.compiled.motion import AXIS, OPTIONS, Motion, inlined, inner, of_one
+from mfpde.lagrangian.compiled.motion import OPTIONS, inlined, inner, of_one
+from mfpde.lagrangian.compiled.packing import AXIS, Motion
 from mfpde.lagrangian.compiled.stepping import (
     ARRIVED,
     BEFORE,

@@ -1,0 +1,242 @@
+r"""What moves nodes, as numbers: tables and coefficients, and how they lie in one array for the compiled program.
+
+Inner functions come in groups of four, which are one vector, and groups in pairs. A pair is multiplied with those outer
+functions only with which it has coefficients, one after the other, and so coefficients and moments are kept: group by
+group, of each the outer functions in turn, of each of these four numbers. The last pair may lack its second group: its
+coefficients are 0, and what stands in its place is anything.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfpde.support.arrays import Array
+from mfpde.support.interpreted import FEW
+
+__all__ = [
+    "AXIS",
+    "BLOCK",
+    "GROUP",
+    "HUBER",
+    "LOGISTIC",
+    "NODES",
+    "QUADRATIC",
+    "BlockRow",
+    "Motion",
+    "evaluated",
+    "room",
+]
+
+QUADRATIC, LOGISTIC, HUBER = 0, 1, 2
+"""Losses."""
+
+NODES = 32
+"""Nodes whose functions stay in the first cache while their moments are added up."""
+AXIS = 8
+"""Numbers that tell of an axis."""
+GROUP = 4
+"""Numbers that tell of a group: its first outer function, the one after its last, the same of those with moments, and
+where its coefficients begin."""
+BLOCK = 6
+"""Numbers that tell of a block: where its coefficients begin and how many they are, its loss, how many outputs it has
+(none where these are the moments), where their matrix begins, and where weights and targets do."""
+HEAD = 2 * AXIS + 20
+"""Numbers before the arrays in what `Motion.packed` gives."""
+
+
+class BlockRow(NamedTuple):
+    """Coefficients that are computed: of the outer functions from `first` to before `last`, and the inner ones from
+    `low`, a multiple of four, to before `high`.
+
+    Attributes
+    ----------
+    first, last, low, high : int
+    loss : int
+        `QUADRATIC`, `LOGISTIC` or `HUBER`.
+    outputs : int
+        Their number; 0 where they are the moments.
+    matrix : int
+        Where A, of shape (outputs, moments), begins in `Motion.matrices`.
+    start : int
+        Where weights and targets begin.
+    """
+
+    first: int
+    last: int
+    low: int
+    high: int
+    loss: int
+    outputs: int
+    matrix: int
+    start: int
+
+
+class Motion(NamedTuple):
+    """What moves nodes, as numbers.
+
+    Attributes
+    ----------
+    tables : (array, array), shape (pieces, degree + 1, functions)
+        Of the outer and the inner axis: coefficients of powers of ``t`` in [-1, 1] on each piece of the axis. Of one
+        axis the outer table is 1. Functions that only fill up a group are 0.
+    ends : sequence of (float, float)
+        Of the outer and the inner axis.
+    periodic : sequence of bool
+    columns : (int, int)
+        Where the outer and the inner coordinate stand in a place, -1 where there is none.
+    used : array of bool, shape (outer functions, inner functions)
+        Which products have coefficients that matter.
+    given : array, shape (1 + k, outer functions, inner functions)
+        Coefficients C, those that are computed 0; and those of functions that are factors of the velocity.
+    factors : (int, int)
+        Which of these is that of the outer and of the inner velocity, 0 for none.
+    metric : (float, float)
+        Numbers that are factors of the outer and the inner velocity.
+    blocks : sequence of BlockRow
+    matrices : array
+        All ``A``, flat.
+    weights, targets : array
+        Of the outputs. The derivative of a squared loss is ``weights * o - targets``.
+    delta : float
+        Where Huber losses turn linear.
+    constant : float
+        What the energy has besides the losses and the linear part.
+    reacts, balanced : bool
+    """
+
+    tables: tuple[Array, Array]
+    ends: tuple[tuple[float, float], tuple[float, float]]
+    periodic: tuple[bool, bool]
+    columns: tuple[int, int]
+    used: NDArray[np.bool_]
+    given: Array
+    factors: tuple[int, int]
+    metric: tuple[float, float]
+    blocks: tuple[BlockRow, ...]
+    matrices: Array
+    weights: Array
+    targets: Array
+    delta: float
+    constant: float
+    reacts: bool
+    balanced: bool
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers losses are of, some of them nothing but room."""
+        return sum(int(row[3] or row[1]) for row in _Layout(self).blocks()[0])
+
+    def packed(self) -> Array:
+        """All of it in one array, as `read` reads it."""
+        layout = _Layout(self)
+        arrays = [
+            *self.tables,
+            np.array(layout.groups, dtype=float),
+            np.array([layout.flat(given) for given in self.given]),
+            *layout.blocks(),
+        ]
+        starts = HEAD + np.concatenate([[0], np.cumsum([array.size for array in arrays])])
+        head: list[float] = []
+        for a in range(2):
+            pieces, order, size = self.tables[a].shape
+            low, high = self.ends[a]
+            head += [pieces, order, size, low, high, pieces / (high - low), self.periodic[a], self.columns[a]]
+        head += [len(layout.groups), layout.size, 0.0, *self.factors, *self.metric, len(self.blocks)]
+        head += [self.delta, self.constant, 2.0 * self.reacts + self.balanced, *starts[:8]]
+        head += [0.0] * (HEAD - len(head))
+        return np.concatenate([np.array(head), *(np.ravel(array) for array in arrays)])
+
+
+class _Layout:
+    """Where coefficients stand, see the top of the module."""
+
+    def __init__(self, motion: Motion) -> None:
+        self.motion = motion
+        self.groups: list[tuple[int, int, int, int]] = []
+        self.size = 0
+        computed = np.zeros_like(motion.used)
+        for row in motion.blocks:
+            computed[row.first : row.last, row.low : row.high] = True
+        for low in range(0, motion.used.shape[1], 2 * FEW):
+            outer = np.flatnonzero(motion.used[:, low : low + 2 * FEW].any(axis=1))
+            first, last = (int(outer[0]), int(outer[-1]) + 1) if len(outer) else (0, 0)
+            if last - first > 2:  # moments are added four by four
+                first, last = first // FEW * FEW, -(-last // FEW) * FEW
+            for columns in (slice(low, low + FEW), slice(low + FEW, low + 2 * FEW)):
+                with_moments = last if computed[:, columns].any() else first
+                self.groups.append((first, last, with_moments, self.size))
+                self.size += FEW * (last - first)
+
+    def flat(self, values: Array, groups: slice = slice(None)) -> Array:
+        """What is by outer and inner functions, shape (..., outer, inner), in the order in which it is kept."""
+        wide = np.zeros((*values.shape[:-1], FEW * len(self.groups)))
+        wide[..., : values.shape[-1]] = values
+        parts = [
+            wide[..., first:last, FEW * g : FEW * (g + 1)].reshape(*values.shape[:-2], -1)
+            for g, (first, last, _, _) in list(enumerate(self.groups))[groups]
+        ]
+        return np.concatenate([np.zeros((*values.shape[:-2], 0)), *parts], axis=-1)
+
+    def wide(self, values: Array) -> Array:
+        """What is kept in that order (size,), by outer and inner functions."""
+        result = np.zeros((len(self.motion.used), FEW * len(self.groups)))
+        for g, (first, last, _, offset) in enumerate(self.groups):
+            part = values[offset : offset + FEW * (last - first)]
+            result[first:last, FEW * g : FEW * (g + 1)] = part.reshape(-1, FEW)
+        return result[:, : self.motion.used.shape[1]]
+
+    def blocks(self) -> tuple[Array, Array, Array, Array]:
+        """Rows of all blocks, matrices, weights, and targets."""
+        motion, rows = self.motion, []
+        matrices, weights, targets = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
+        for row in motion.blocks:
+            groups = slice(row.low // FEW, -(-row.high // FEW))
+            products = (row.last - row.first) * (row.high - row.low)
+            offset = self.groups[groups.start][3]
+            size = sum(FEW * (last - first) for first, last, _, _ in self.groups[groups])
+            count = row.outputs or products
+            own = [values[row.start : row.start + count] for values in (motion.weights, motion.targets)]
+            rows.append([offset, size, row.loss, row.outputs, sum(map(len, matrices)), sum(map(len, weights))])
+            if row.outputs:
+                matrix = motion.matrices[row.matrix : row.matrix + count * products].reshape(count, products)
+                matrices.append(self._wide(row, matrix, groups).ravel())
+            else:
+                own = [self._wide(row, values, groups) for values in own]
+            weights.append(own[0])
+            targets.append(own[1])
+        return np.array(rows), np.concatenate(matrices), np.concatenate(weights), np.concatenate(targets)
+
+    def _wide(self, row: BlockRow, values: Array, groups: slice) -> Array:
+        """What is by the products of a block, shape (..., products), in the order in which it is kept."""
+        wide = np.zeros((*values.shape[:-1], *self.motion.used.shape))
+        wide[..., row.first : row.last, row.low : row.high] = values.reshape(
+            *values.shape[:-1], row.last - row.first, row.high - row.low
+        )
+        return self.flat(wide, groups)
+
+
+def room(motion: Motion, n: int, size: int, stages: int) -> int:
+    """How many numbers of `Work`, all 0, a run of `n` nodes and a state of some size takes."""
+    outer, inner = (table.shape[2] for table in motion.tables)
+    coefficients = motion.given.shape[1] * (motion.given.shape[2] + FEW)
+    return (stages + 2) * size + n + 2 * (n + FEW) * (outer + inner) + NODES * (outer + 2) + 2 * coefficients + 32
+
+
+def evaluated(motion: Motion, space: Array, n: int, size: int, stages: int) -> tuple[Array, Array]:
+    """What `move` has left of `n` nodes in the room of a run: coefficients C, and the functions of the first node.
+
+    Returns
+    -------
+    coefficients : array, shape (outer functions, inner functions)
+    values : array, shape (outer functions, inner functions)
+        Products of the values of all functions.
+    """
+    layout, (outer, width) = _Layout(motion), motion.used.shape
+    rows = (stages + 2) * size + n
+    start = rows + 2 * (n + FEW) * (outer + width) + NODES * (outer + 2) + layout.size
+    first = space[rows : rows + outer] if motion.columns[0] >= 0 else np.eye(1, outer)[0]
+    coefficients = layout.wide(space[start : start + layout.size])
+    return coefficients, np.outer(first, space[rows + 2 * outer : rows + 2 * outer + width])
