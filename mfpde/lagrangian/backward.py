@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from mfpde.equation.schedules import Constant
 from mfpde.lagrangian.assembly import Lane, lane_of
-from mfpde.lagrangian.compiled.packing import evaluated
+from mfpde.lagrangian.compiled.packing import Evaluated
 from mfpde.lagrangian.lane import FIFTH, SLICE, WIDENINGS, LaneRun, integrate, rate_table, tableau_of
 from mfpde.lagrangian.lane import Clock as RunClock
 from mfpde.lagrangian.nodes import RECORD_LIMIT, Dynamics, OutOfTime, Record, Stepping, density_back, lobatto, pieces
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Backward", "Clock", "Counts", "Past", "packed", "past_of", "wider_rate"]
 
-DEGREE = 12
-"""Of the polynomials."""
+DEGREES = ((1e-6, 8), (1e-8, 10), (0.0, 12))
+"""Of the polynomials, where relative errors are at least the number."""
 FIRST_PANELS = 2
 """Between clock values where the motion is not smooth, to begin with."""
 HALVINGS = 24
@@ -50,7 +50,11 @@ ROUGH, STALLED = 1e-8, 2
 """What a panel may lack, times its share of the run, that has been halved so often without being smoother for it: nodes
 that stop at walls make moments rough, which is an error of the run and not of its record."""
 FINEST = 1e-12
-"""The tables are no more accurate than this: second derivatives are not."""
+"""No tolerance is smaller: rounding in second derivatives would set the steps."""
+SMOOTHER = 0.1
+"""How accurate tables are, relative to the tolerance: their second derivatives jump, and steps see that."""
+OTHER = 0.1
+"""The same of differently placed nodes, relative to that of the others: what bears them out has other tables."""
 BLOCK = 256
 """Points that go back together."""
 SLACK = 1e-8
@@ -83,8 +87,8 @@ class _Panel(NamedTuple):
     before: float = math.inf
     stalled: int = 0
 
-    def places(self) -> Array:
-        return self.start + (self.end - self.start) * 0.5 * (1.0 + lobatto(DEGREE)[0])
+    def places(self, degree: int) -> Array:
+        return self.start + (self.end - self.start) * 0.5 * (1.0 + lobatto(degree)[0])
 
     def parts(self, count: int, lacks: float) -> list[_Panel]:
         ends = np.linspace(self.start, self.end, count + 1).tolist()
@@ -168,7 +172,7 @@ class Past:
         points[:d] = rows.T
         columns = self.record.values[0].shape[1]
         widths = sum(table.shape[2] + -table.shape[2] % COUNT for table in tables)
-        space = np.empty(tracing_room((d + 1) * n, columns, widths, self._stages))
+        space = np.empty(tracing_room(n, (d + 1) * n, columns, widths, self._stages))
         clock, counts = np.zeros(len(Clock)), np.zeros(len(Counts), dtype=np.int64)
         clock[Clock.ERROR], clock[Clock.RTOL] = 1.0, self.rtol
         for a, b in pieces(self.dynamics, self.t_end, S, 0.0) if S > 0.0 else ():
@@ -273,7 +277,8 @@ def past_of(dynamics: Dynamics, nodes: tuple[Array, Array], t_end: float, steppi
     OutOfTime
         At the deadline.
     """
-    lane = lane_of(dynamics, min(stepping.rtol, stepping.accuracy or math.inf), curved=True)
+    smoother = OTHER * SMOOTHER if stepping.other else SMOOTHER
+    lane = lane_of(dynamics, smoother * min(stepping.rtol, stepping.accuracy or math.inf), curved=True)
     if isinstance(lane, str):
         return None
     try:
@@ -297,14 +302,17 @@ class _Recorder:
         self.looker = LaneRun(lane, dynamics, nodes, np.array([0.0, t_end]), stepping, None)
         self.looker.clock[[RunClock.STEP, RunClock.END, RunClock.HIGH]] = 1.0
         self.looker.alpha = np.array([1.0, 1.0, 0.0, 1.0, 1.0])
-        self.stages = len(tableau_of(stepping).C)
+        stages = len(tableau_of(stepping).C)
+        self.evaluated = Evaluated(motion, len(nodes[1]), self.looker.y.size, stages)
         largest = [np.abs(table).sum(axis=1).max(axis=0) for table in motion.tables]
         self.worth = np.ones(self.count + 2)
-        self.worth[: self.count] = self._full(np.outer(*largest)).ravel()
-        self.to_series = _to_series(DEGREE)
+        self._by_functions(self.worth)[:] = np.outer(*largest)
+        self.degree = next(degree for least, degree in DEGREES if stepping.rtol >= least)
+        self.to_series = _to_series(self.degree)
 
-    def _full(self, values: Array) -> Array:
-        return np.pad(values, [(0, 0), (0, self.wide - values.shape[1])])
+    def _by_functions(self, row: Array) -> Array:
+        """Coefficients in a row of the record, by outer and inner functions."""
+        return row[: self.count].reshape(-1, self.wide)[:, : self.lane.motion.used.shape[1]]
 
     def complete(self) -> Past:
         """All of it.
@@ -323,14 +331,14 @@ class _Recorder:
                 break
         else:
             raise RoughError("what moves the nodes is not smooth in time")
-        record = Record(0.0, DEGREE)
+        record = Record(0.0, self.degree)
         for panel, values in sorted(done, key=lambda pair: pair[0].start):
             record.append(panel.end, values)
-        return Past(self.dynamics, self.t_end, self.lane, record, self.looker.rate, self.stepping.rtol)
+        return Past(self.dynamics, self.t_end, self.lane, record, self.looker.rate, max(self.stepping.rtol, FINEST))
 
     def _halved(self, todo: Sequence[_Panel], done: list[tuple[_Panel, Array]]) -> list[_Panel]:
         """Add the panels that are smooth to those that are done; the halves of the others."""
-        clocks = np.unique(np.concatenate([[0.0, self.end], *(panel.places() for panel in todo)]))
+        clocks = np.unique(np.concatenate([[0.0, self.end], *(panel.places(self.degree) for panel in todo)]))
         values = self._values(clocks)
         size = np.abs(values[:, : self.count + 2] * self.worth)
         if not np.isfinite(size).all():
@@ -339,7 +347,7 @@ class _Recorder:
         scale[self.count] = max(scale[0], float(size[:, self.count].max()))
         rest, rtol = [], max(self.stepping.rtol, FINEST)
         for panel in todo:
-            there = values[np.searchsorted(clocks, panel.places())]
+            there = values[np.searchsorted(clocks, panel.places(self.degree))]
             there[:, self.count + 1] = self._alpha(panel)
             scale[self.count + 1] = float(np.abs(there[:, self.count + 1]).max())
             tails = np.abs(self.to_series @ there[:, : self.count + 2]) * self.worth
@@ -357,7 +365,7 @@ class _Recorder:
         alpha, hair = self.dynamics.problem.alpha, 1e-13 * (panel.end - panel.start)
         if isinstance(alpha, Constant):
             return alpha(0.0)
-        at = np.clip(panel.places(), panel.start + hair, panel.end - hair)
+        at = np.clip(panel.places(self.degree), panel.start + hair, panel.end - hair)
         return np.array([self.dynamics.alpha(float(S), self.t_end) for S in at])
 
     def _values(self, clocks: Array) -> Array:
@@ -394,8 +402,8 @@ class _Recorder:
             looker.rate = wider_rate(self.dynamics, looker.rate, beyond, self.lane.accuracy)
         else:
             raise RoughError("V grows beyond any table of the rate")
-        coefficients, values = evaluated(self.lane.motion, looker.space, n, looker.y.size, self.stages)
-        row[: self.count] = self._full(coefficients).ravel()
+        coefficients, values = self.evaluated.read(looker.space)
+        self._by_functions(row)[:] = coefficients
         if self.dynamics.reacts:  # what is known of the first node is f(V) less its mean
             V, rate = float(np.vdot(coefficients, values)), self.dynamics.problem.rate
             own = V if rate is None else float(values_of(rate, np.array([V]))[0])

@@ -25,8 +25,8 @@ __all__ = [
     "NODES",
     "QUADRATIC",
     "BlockRow",
+    "Evaluated",
     "Motion",
-    "evaluated",
     "room",
 ]
 
@@ -225,18 +225,32 @@ def room(motion: Motion, n: int, size: int, stages: int) -> int:
     return (stages + 2) * size + n + 2 * (n + FEW) * (outer + inner) + NODES * (outer + 2) + 2 * coefficients + 32
 
 
-def evaluated(motion: Motion, space: Array, n: int, size: int, stages: int) -> tuple[Array, Array]:
-    """What `move` has left of `n` nodes in the room of a run: coefficients C, and the functions of the first node.
+class Evaluated:
+    """What `move` leaves in the room of a run.
 
-    Returns
-    -------
-    coefficients : array, shape (outer functions, inner functions)
-    values : array, shape (outer functions, inner functions)
-        Products of the values of all functions.
+    Parameters
+    ----------
+    motion : Motion
+    n, size, stages : int
+        Of nodes, of entries of a state, and of stages, see `room`.
     """
-    layout, (outer, width) = _Layout(motion), motion.used.shape
-    rows = (stages + 2) * size + n
-    start = rows + 2 * (n + FEW) * (outer + width) + NODES * (outer + 2) + layout.size
-    first = space[rows : rows + outer] if motion.columns[0] >= 0 else np.eye(1, outer)[0]
-    coefficients = layout.wide(space[start : start + layout.size])
-    return coefficients, np.outer(first, space[rows + 2 * outer : rows + 2 * outer + width])
+
+    def __init__(self, motion: Motion, n: int, size: int, stages: int) -> None:
+        self._layout, (self._outer, self._inner) = _Layout(motion), motion.used.shape
+        self._rows = (stages + 2) * size + n
+        self._start = (
+            self._rows + 2 * (n + FEW) * sum(motion.used.shape) + NODES * (self._outer + 2) + self._layout.size
+        )
+        self._of_one_axis = motion.columns[0] < 0
+
+    def read(self, space: Array) -> tuple[Array, Array]:
+        """Coefficients C, and products of the values of all functions at the first node.
+
+        Returns
+        -------
+        coefficients, values : array, shape (outer functions, inner functions)
+        """
+        first, second = self._rows, self._rows + 2 * self._outer
+        outer = np.eye(1, self._outer)[0] if self._of_one_axis else space[first : first + self._outer]
+        coefficients = self._layout.wide(space[self._start : self._start + self._layout.size])
+        return coefficients, np.outer(outer, space[second : second + self._inner])

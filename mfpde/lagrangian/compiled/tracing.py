@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mfpde.lagrangian.compiled.motion import OPTIONS, inlined, inner, of_one
+from mfpde.lagrangian.compiled.motion import OPTIONS, inner, of_one
 from mfpde.lagrangian.compiled.packing import AXIS, Motion
 from mfpde.lagrangian.compiled.stepping import (
     ARRIVED,
@@ -101,6 +101,10 @@ class _Way(NamedTuple):
         What moves points now: coefficients, the mean rate, and the birth-death rate.
     row, sums : pointer
         Values and derivatives of all functions at a point, and `SUMS`.
+    counted : pointer, (n,)
+        1 for points whose errors count.
+    bounds : pointer, (d, 2)
+        Between which points are in the box.
     n, size : int
         Of points, and entries of a state.
     """
@@ -115,13 +119,15 @@ class _Way(NamedTuple):
     driving: Any
     row: Any
     sums: Any
+    counted: Any
+    bounds: Any
     n: int
     size: int
 
 
-def tracing_room(size: int, columns: int, widths: int, stages: int) -> int:
-    """How many numbers of room there are for a state of some size, with so many columns of a record."""
-    return (stages + 2) * size + columns + 3 * widths + SUMS
+def tracing_room(n: int, size: int, columns: int, widths: int, stages: int) -> int:
+    """How many numbers of room there are for n points and a state of some size, with so many columns of a record."""
+    return (stages + 2) * size + columns + 3 * widths + SUMS + n
 
 
 @inner
@@ -261,20 +267,39 @@ def _stage(way, method, s, S, h):  # type: ignore[no-untyped-def]
 
 
 @inner
+def _choose(way, h):  # type: ignore[no-untyped-def]
+    """Note which points have errors that count: not those that have been out of the box, or that a step takes there.
+
+    Beyond a wall the motion is that at the wall, which is not smooth, and no matter. A point counts as out when it is
+    farther so than ten times its error.
+    """
+    for i in range(way.n):
+        put(way.counted, i, 1.0 - peek(way.y, way.size + i))
+    for i in range(way.size - way.n):
+        axis, x, error = i // way.n, peek(way.fresh, i), 10.0 * h * abs(peek(way.stage, i))
+        if x < at(way.bounds, 2 * axis) - error or x > at(way.bounds, 2 * axis + 1) + error:
+            put(way.counted, i - axis * way.n, 0.0)
+
+
+@inner
 def _norm(way, rtol):  # type: ignore[no-untyped-def]
     """The mean square of errors by what is allowed."""
-    square = 0.0
+    square, count, k = 0.0, 0.0, 0
     for i in range(way.size):
-        y, z = abs(peek(way.y, i)), abs(peek(way.fresh, i))
-        e = peek(way.stage, i) / (rtol + ROUNDING * (z if z > y else y))
-        square += e * e
-    return square / way.size
+        if peek(way.counted, k) > 0.0:
+            y, z = abs(peek(way.y, i)), abs(peek(way.fresh, i))
+            e = peek(way.stage, i) / (rtol + ROUNDING * (z if z > y else y))
+            square += e * e
+            count += 1.0
+        k = k + 1 if k + 1 < way.n else 0
+    return square / count if count > 0.0 else 0.0
 
 
 @inner
 def _error(way, method, h, rtol):  # type: ignore[no-untyped-def]
     """The error of a step by what is allowed: below 1 it is accepted."""
     _mix(way, method.E, method.stages + 1, way.stage)
+    _choose(way, h)
     square = _norm(way, rtol)
     if method.order == 5:
         return h * math.sqrt(square)
@@ -292,8 +317,8 @@ def _first_step(way, method, rtol, length):  # type: ignore[no-untyped-def]
     return step / speed if speed * length > step else length
 
 
-@inlined
-def _accept(way, method, bounds):  # type: ignore[no-untyped-def]
+@inner
+def _accept(way, method):  # type: ignore[no-untyped-def]
     """Make the end of a step the state, and note which points are out of the box."""
     end = shift(way.K, method.stages * way.size)
     for i in range(way.size):
@@ -301,7 +326,7 @@ def _accept(way, method, bounds):  # type: ignore[no-untyped-def]
         put(way.K, i, peek(end, i))
     for i in range(way.size - way.n):
         axis = i // way.n
-        if not (at(bounds, 2 * axis) <= peek(way.fresh, i) <= at(bounds, 2 * axis + 1)):
+        if not (at(way.bounds, 2 * axis) <= peek(way.fresh, i) <= at(way.bounds, 2 * axis + 1)):
             put(way.y, way.size + i - axis * way.n, 1.0)
 
 
@@ -339,9 +364,11 @@ def trace(products, rate, past, points, clock, counts, space):  # type: ignore[n
     driving = shift(stage, 2 * size)
     row = shift(driving, whole(at(record, 2)))
     sums = shift(row, 3 * (motion.outer_width + motion.width))
+    counted, bounds = shift(sums, SUMS), pointer(past, whole(past[1]))
     way = _Way(
-        motion, pointer(rate, 0), record, y, pointer(space, 0), stage, shift(stage, size), driving, row, sums, n, size
-    )
+        motion, pointer(rate, 0), record, y, pointer(space, 0), stage, shift(stage, size), driving, row, sums, counted,
+        bounds, n, size,
+    )  # fmt: skip
     end, rtol, order, until, rejected = clock[1], clock[4], 1.0 * method.order, counts[0] + counts[2], False
     while clock[0] > end:
         if counts[0] >= until and not rejected:  # or bits would depend on when that is
@@ -369,7 +396,7 @@ def trace(products, rate, past, points, clock, counts, space):  # type: ignore[n
             clock[2] = h * (factor if factor > LEAST else LEAST)
             rejected = True
             continue
-        _accept(way, method, pointer(past, whole(past[1])))
+        _accept(way, method)
         growth = MOST
         if error > 0.0:
             growth = SAFETY * error ** (-INTEGRAL / order) * clock[3] ** (BEFORE / order)
