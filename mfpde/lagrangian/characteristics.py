@@ -70,7 +70,8 @@ class Characteristics:
         times; relative means: to the largest response, to the length of the axis, to ``E(t)`` or a thousandth of the
         largest energy.
     energy_error : array, shape (m,)
-        The same as absolute changes of the energy at each save time.
+        The same as absolute changes of the energy at each save time, relative to its size at least a tenth of the
+        largest at any of them: a change may be small by chance.
     converged : bool
         Whether `error_estimate` is within the tolerance asked for.
     refinements : tuple of Refinement
@@ -121,13 +122,13 @@ class Characteristics:
     @cached_property
     def response_error(self) -> Array:
         """The error of the response (maximum norm) at each save time, shape (m,), found as `energy_error` is."""
-        error = self._blind * float(np.abs(self.response).max(initial=0.0))
+        error = np.zeros(len(self.times))
         for change in self._changes:
             if change.runs is None:
                 return np.full(len(self.times), math.inf)
             coarse, fine = (responses(self._dynamics.bound, run.points, run.weights) for run in change.runs)
             error = error + np.abs(fine - coarse).max(axis=1, initial=0.0)
-        return np.asarray(error)
+        return _by_chance(error) + self._blind * float(np.abs(self.response).max(initial=0.0))
 
     @property
     def energy_without_entropy(self) -> Array:
@@ -556,7 +557,7 @@ def characteristics(
     counts = first_counts(search.nodes_by_tolerance() if together else nodes, dynamics.dimension)
     if nodes is None:
         # fewer than these leave room for a refinement, without which nothing is known of the error
-        while min(counts) > FEWEST and search.size(tuple(math.ceil(GROWTH * n) for n in counts)) > max_nodes:
+        while min(counts) > FEWEST and search.size(counts) * GROWTH**dynamics.dimension > max_nodes:
             counts = tuple(max(FEWEST, int(0.9 * n)) for n in counts)
     if search.size(counts) > max_nodes:
         raise ValueError(f"{search.size(counts)} nodes exceed max_nodes = {max_nodes}; raise it or begin with fewer")
@@ -574,6 +575,8 @@ def _result(search: Search) -> Characteristics:
     blind = np.array([one.error for one in watched]) + max(search.unseen, _off(search))
     estimate = sum(change.relative for change in changes) + float(blind.max())
     size = np.maximum(np.abs(best.energy), ENERGY_FLOOR * np.abs(best.energy).max())
+    apart = np.sum([change.energy for change in changes], axis=0)
+    apart = np.divide(apart, size, out=np.zeros_like(apart), where=size > 0.0)
     return Characteristics(
         problem=search.dynamics.problem,
         times=search.times,
@@ -581,7 +584,7 @@ def _result(search: Search) -> Characteristics:
         weights=best.weights,
         energy=best.energy,
         error_estimate=estimate,
-        energy_error=np.sum([change.energy for change in changes], axis=0) + blind * size,
+        energy_error=size * (_by_chance(apart) + blind),
         converged=estimate <= search.tolerance,
         refinements=tuple(search.done),
         drift=best.drift,
@@ -595,6 +598,16 @@ def _result(search: Search) -> Characteristics:
         _smooth=of_a_density(search.blocks),
         _accuracy=search.accuracy,
     )
+
+
+BY_CHANCE = 0.1
+"""Share of the largest change over a run that is the least at any time: where an error changes its sign, so does what is
+seen of it, and not at the same time."""
+
+
+def _by_chance(changes: Array) -> Array:
+    """Changes (m,) at the save times, none of them small by chance."""
+    return np.maximum(changes, BY_CHANCE * float(changes.max(initial=0.0)))
 
 
 def _off(search: Search) -> float:

@@ -22,7 +22,7 @@ __all__ = ["Block", "Place", "density_rule", "gauss", "log_total", "node_rule"]
 REACH = 9.3
 """Spreads on each side of a place that nodes cover: a normal law has 1e-20 of its mass outside."""
 SLOPE = 3.0
-"""``dx/du`` in the middle of a place, in spreads: n midpoints are ``2 SLOPE / n`` spreads apart there. 2.6 to 3.5 do."""
+"""``dx/du`` in the middle of a place, in spreads: n midpoints are ``2 SLOPE / n`` spreads apart. 2.6 to 3.5 work."""
 NARROW, LEAST_SLOPE = 0.37, 2.2
 """Gauss-Legendre nodes are pi / 2 times as far apart in the middle as midpoints, and dense at the ends: where these are
 near, the slope is this share of their distance, in spreads, but no less than that."""
