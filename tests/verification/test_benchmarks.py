@@ -150,6 +150,16 @@ def test_known_references_agree_with_the_characteristics() -> None:
         assert error_of(found.energy, np.array(held["energy"])) < 1e-8
 
 
+@pytest.mark.parametrize("work", [Work.BUMPS_1D, Work.NETWORK])
+def test_densities_are_those_of_the_lines(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    # nothing in common but the points: those of the mesh are among those of the finer and wider one
+    monkeypatch.setattr(ours, "DENSITY_CELLS", {Work.BUMPS_1D: 40, Work.NETWORK: 32}[work])
+    found = ours.density_cost(work)
+    assert found["error"] < 1e-6
+    # of the network 200 cells an axis leave 2e-3, 400 leave 4e-5; points elsewhere would be apart by tenths
+    assert found["apart"] < {Work.BUMPS_1D: 1e-5, Work.NETWORK: 5e-3}[work]
+
+
 def test_meshes_of_high_order_are_coarser() -> None:
     exact, *_ = curve_of_lines(mesh(Work.BUMPS_1D, 128), Lines.CENTRAL_8, 1e-10)
     found = lines.meshes_of(Work.BUMPS_1D, exact, sizes=(20, 28, 36, 48, 64, 80))
@@ -287,6 +297,8 @@ def record() -> dict[str, Any]:
         "curve": {key: found if key == "1e-04" else {} for key in keys},
         "tables": dict.fromkeys(keys, 5e-4),
         "points": {"diffrax": {"seconds": [4e-3, 5e-3], "errors": [1e-5, 1e-6]}},
+        "density": {"cells": 64, "first": 0.03, "seconds": 0.02, "error": 2e-6, "apart": 3e-6, "lines": 192},
+        "certified": {"tolerance": 1e-6, "seconds": 0.4, "bar": 3e-7, "error": 2e-8},
     }
 
 
@@ -306,6 +318,8 @@ def test_the_report_has_the_race(tmp_path: Path) -> None:
     assert "## Smooth problems: the race to an accuracy" in text
     assert "| **characteristics, hindsight** | - | 0.001 | - | - | 0.0e+00 | 1e-04: way of characteristics" in text
     assert "| diffrax | - | 0.004 | - | - | -1.0e-01 |" in text
+    assert "cells an axis at t = 2: 0.02 s, the first time 0.03 s, error 2.0e-06 in L1 (distance" in text
+    assert "the second time: 0.4 s, bar 3.0e-07, error 2.0e-08" in text
     assert "| characteristics, hindsight | - | 4 (diffrax) | - | - |" in text
     assert "Measured 2000-01-02, load at the start 0.5; jax 1.2." in text
     assert "Failed: no room" in text

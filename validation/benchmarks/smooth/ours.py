@@ -15,10 +15,20 @@ from mfpde.lagrangian.ancestry import nodes_of
 from mfpde.lagrangian.assembly import lane_of
 from mfpde.lagrangian.lane import Counts, LaneRun
 from mfpde.lagrangian.nodes import Dynamics, Stepping
-from validation.benchmarks._work import Work
+from validation.benchmarks._work import Work, mesh
+from validation.benchmarks.peers._lines import Lines
 from validation.benchmarks.smooth.choice import SAVES, TARGETS, Curve, Trial, Way, error_of, fewest_cells
+from validation.benchmarks.smooth.reference import MARGIN, curve_of_lines
 
-__all__ = ["estimated", "hindsight_trials", "mesh_trials", "run_of_nodes", "table_cost"]
+__all__ = [
+    "density_cost",
+    "estimated",
+    "hindsight_trials",
+    "mesh_trials",
+    "reference_cost",
+    "run_of_nodes",
+    "table_cost",
+]
 
 Array = NDArray[np.float64]
 
@@ -32,6 +42,12 @@ TOLERANCES = tuple(10.0 ** (-k / 2) for k in range(4, 17))
 FINE_STEPS = 1e-9
 TABLES = 1.0
 """Accuracy of tables, as a share of the tolerance of steps."""
+DENSITY_CELLS = 64
+"""Cells along each axis on which the density is asked for."""
+BEST = 1e-9
+"""Tolerance of the nodes by which a density is judged."""
+FINER = {Work.BUMPS_1D: 3, Work.BUMPS_2D: 3, Work.NETWORK: 5}
+"""How many times as many cells signed differences have: an odd number."""
 CELLS = {
     Work.BUMPS_1D: (32, 48, 64, 96, 128, 200, 300),
     Work.BUMPS_2D: (24, 32, 48, 64, 96, 128, 192),
@@ -127,6 +143,56 @@ def table_cost(work: Work, target: float, repeats: int = 3) -> float:
             seconds.append(time.process_time() - start)
         differences.append(seconds[0] - seconds[1])
     return max(float(np.median(differences)), 0.0)
+
+
+def density_cost(work: Work, tolerance: float = 1e-6) -> dict[str, float]:
+    """What the density at the centres of a mesh costs at the last time, and how far it is off, in L1.
+
+    Its ``error`` is the distance from that by more nodes and finer steps. ``apart`` is it from signed central
+    differences, of which some centres of cells are those of the mesh: these share nothing with nodes, and where a
+    density has concentrated it is their own error.
+    """
+    problem, shape = work.problem(), (DENSITY_CELLS,) * work.dimension
+    found, best = (
+        mf.characteristics(problem, save=SAVES, tolerance=each, progress=False) for each in (tolerance, BEST)
+    )
+    first = _seconds(lambda: found.density(shape))
+    density = found.density(shape)
+    # beyond the box there are as many cells as it takes for the mesh to begin at its end
+    beyond, finer = round(MARGIN[work] * DENSITY_CELLS / (2.0 * work.box)), FINER[work]
+    on = mesh(work, finer * (DENSITY_CELLS + 2 * beyond), margin=MARGIN[work])
+    lines = curve_of_lines(on, Lines.CENTRAL_8, 1e-9)[1][-1]
+    inside = (slice(finer * beyond + finer // 2, finer * (DENSITY_CELLS + beyond), finer),) * work.dimension
+    volume = (2.0 * work.box / DENSITY_CELLS) ** work.dimension
+    return {
+        "cells": DENSITY_CELLS,
+        "first": first,
+        "seconds": min(_seconds(lambda: found.density(shape)) for _ in range(5)),
+        "error": float(np.abs(density - best.density(shape)).sum()) * volume,
+        "apart": float(np.abs(density - lines[inside]).sum()) * volume,
+        "lines": on.n,
+    }
+
+
+def reference_cost(work: Work, exact: float, tolerance: float = 1e-6) -> dict[str, float]:
+    """What a reference value of the last energy costs, both of its checks included, tables and programs being there."""
+    problem = work.problem()
+    observables = [mf.EnergyAt(SAVES[-1])]
+    found = mf.reference(problem, tolerance, observables=observables, progress=False)
+    seconds = _seconds(lambda: mf.reference(problem, tolerance, observables=observables, progress=False))
+    (value,) = found.observables
+    return {
+        "tolerance": tolerance,
+        "seconds": seconds,
+        "bar": float(np.ravel(value.bar)[0] / abs(np.ravel(value.value)[0])),
+        "error": abs(float(np.ravel(value.value)[0]) / exact - 1.0),
+    }
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
 
 
 def mesh_trials(work: Work, reference: Array, sizes: Sequence[int] | None = None) -> Iterator[Trial]:

@@ -13,7 +13,7 @@ from validation.benchmarks._work import T_END, Mesh, Work, mesh
 from validation.benchmarks.peers._lines import Lines, right_hand_side
 from validation.benchmarks.smooth.choice import SAVES, error_of
 
-__all__ = ["curve_of_lines", "reference"]
+__all__ = ["MARGIN", "curve_of_lines", "reference"]
 
 Array = NDArray[np.float64]
 

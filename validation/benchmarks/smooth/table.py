@@ -50,6 +50,8 @@ def section(works: Mapping[str, Any], figures: Mapping[str, str]) -> list[str]:
             "",
             *_ratios(record),
             "",
+            _others(record),
+            "",
         ]
     return lines
 
@@ -67,6 +69,19 @@ def _reference(held: Mapping[str, Any]) -> str:
         f"E({SAVES[-1]:g}) = {held['energy'][-1]:.12g}; from {coarse} cells an axis it differs by "
         f"{held['meshes_differ']:.0e}, from the characteristics of this package (error estimate "
         f"{held['characteristics_estimate']:.0e}) by {held['characteristics_differ']:.0e}."
+    )
+
+
+def _others(record: Mapping[str, Any]) -> str:
+    """What a density and a reference cost."""
+    density, certified = record["density"], record["certified"]
+    return (
+        f"`Characteristics.density` on {density['cells']} cells an axis at t = {SAVES[-1]:g}: "
+        f"{seconds(density['seconds'])} s, the first time {seconds(density['first'])} s, error "
+        f"{number(density['error'])} in L1 (distance from signed differences on {density['lines']} cells an axis: "
+        f"{number(density['apart'])}). `mf.reference` of the last energy to {certified['tolerance']:.0e}, both "
+        f"checks included, the second time: {seconds(certified['seconds'])} s, bar {number(certified['bar'])}, error "
+        f"{number(certified['error'])}."
     )
 
 

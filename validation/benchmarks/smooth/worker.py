@@ -219,6 +219,9 @@ def measure(work: Work, quick: bool, known: Mapping[str, Any] | None = None) -> 
         record["tables"][key] = ours.table_cost(work, target)
         said = {name: f"{1e6 * found['seconds']:.0f} us" for name, found in record["curve"][key].items()}
         _say(f"{work.value}: {key}: {said}")
+    record["density"] = ours.density_cost(work)
+    record["certified"] = ours.reference_cost(work, float(energy[-1]))
+    _say(f"{work.value}: density {record['density']}, reference {record['certified']}")
     record["points"] = race.points
     record["ways"] = [dataclasses.asdict(way) for way in race.ways]
     record["versions"] = versions(("mfpde", "numpy", "scipy", "numba", "diffrax", "jax", "equinox"))
