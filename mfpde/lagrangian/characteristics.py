@@ -601,8 +601,8 @@ def _result(search: Search) -> Characteristics:
 
 
 BY_CHANCE = 0.1
-"""Share of the largest change over a run that is the least at any time: where an error changes its sign, so does what is
-seen of it, and not at the same time."""
+"""Share of the largest change over a run that is the least at any time: where an error changes its sign, so does what
+is seen of it, and not at the same time."""
 
 
 def _by_chance(changes: Array) -> Array:

@@ -206,25 +206,31 @@ def _look_up(axis, table, pieces, middles, n, rows, length, slopes):  # type: ig
         if not (place >= 0.0):
             place = 0.0
         c, row, x = shift(table, whole(place)), shift(rows, i * length), four(t)
-        if order == 4:
-            for j in range(0, r, FEW):
-                d, e, f = load_four(c, 3 * r + j), load_four(c, 2 * r + j), load_four(c, r + j)
-                value = fused(d, x, e)
-                following = fused(value, x, f)
-                store_four(row, j, fused(following, x, load_four(c, j)))
-                if slopes > 0.0:
-                    store_four(row, r + j, fused(fused(d, x, value), x, following) * per)
-        else:
-            last = shift(c, (order - 1) * r)
-            for j in range(0, r, FEW):
-                d = shift(last, j)
-                value, slope = load_four(d, 0), four(0.0)
-                for _ in range(order - 1):
-                    d = shift(d, -r)
-                    slope = fused(slope, x, value)
-                    value = fused(value, x, load_four(d, 0))
-                store_four(row, j, value)
-                store_four(row, r + j, slope * per)
+        last = shift(c, (order - 1) * r)
+        for j in range(0, r, FEW):
+            # a loop takes twice as long, and few tables have an order above 8
+            d, value, slope = shift(last, j), load_four(last, j), four(0.0)
+            for _ in range(order - 8):
+                d = shift(d, -r)
+                slope = fused(slope, x, value)
+                value = fused(value, x, load_four(d, 0))
+            if order > 6:
+                slope = fused(slope, x, value)
+                value = fused(value, x, load_four(c, 6 * r + j))
+                slope = fused(slope, x, value)
+                value = fused(value, x, load_four(c, 5 * r + j))
+            if order > 4:
+                slope = fused(slope, x, value)
+                value = fused(value, x, load_four(c, 4 * r + j))
+                slope = fused(slope, x, value)
+                value = fused(value, x, load_four(c, 3 * r + j))
+            slope = fused(slope, x, value)
+            value = fused(value, x, load_four(c, 2 * r + j))
+            slope = fused(slope, x, value)
+            value = fused(value, x, load_four(c, r + j))
+            store_four(row, j, fused(value, x, load_four(c, j)))
+            if slopes > 0.0:
+                store_four(row, r + j, fused(slope, x, value) * per)
 
 
 @inner
