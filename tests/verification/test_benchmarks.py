@@ -310,7 +310,8 @@ def test_ratios_are_of_the_fastest_peer_over_ours() -> None:
 
 def test_the_report_has_the_race(tmp_path: Path) -> None:
     machine = {"cores": 1, "processor": "p", "memory_gib": 1, "system": "s", "threads": 1, "load_at_start": 0.1}
-    works = {"gaussian-bumps-1d": record(), "tanh-network": {"failed": "no room"}}
+    without = {key: value for key, value in record().items() if key not in ("density", "certified")}
+    works = {"gaussian-bumps-1d": record(), "gaussian-bumps-2d": without, "tanh-network": {"failed": "no room"}}
     whole = {"machine": {**machine, "versions": {}}, "date": "2000-01-01", "quick": False, "smooth": works}
     (tmp_path / "results.json").write_text(json.dumps(whole), encoding="utf-8")
     assert command.main(["smooth", "--report", "--output", str(tmp_path)]) == 0
@@ -319,12 +320,14 @@ def test_the_report_has_the_race(tmp_path: Path) -> None:
     assert "| **characteristics, hindsight** | - | 0.001 | - | - | 0.0e+00 | 1e-04: way of characteristics" in text
     assert "| diffrax | - | 0.004 | - | - | -1.0e-01 |" in text
     assert "cells an axis at t = 2: 0.02 s, the first time 0.03 s, error 2.0e-06 in L1 (distance" in text
+    assert text.count("`Characteristics.density` on") == 1
     assert "the second time: 0.4 s, bar 3.0e-07, error 2.0e-08" in text
     assert "| characteristics, hindsight | - | 4 (diffrax) | - | - |" in text
     assert "Measured 2000-01-02, load at the start 0.5; jax 1.2." in text
     assert "Failed: no room" in text
     assert [line for line in text.splitlines() if line.startswith("![")] == [
-        "![Error of the energy curve against processor time, gaussian-bumps-1d](smooth--gaussian-bumps-1d.png)"
+        f"![Error of the energy curve against processor time, {name}](smooth--{name}.png)"
+        for name in ("gaussian-bumps-1d", "gaussian-bumps-2d")
     ]
     assert (tmp_path / "smooth--gaussian-bumps-1d.png").stat().st_size > 1000
 

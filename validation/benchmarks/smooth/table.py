@@ -50,8 +50,7 @@ def section(works: Mapping[str, Any], figures: Mapping[str, str]) -> list[str]:
             "",
             *_ratios(record),
             "",
-            _others(record),
-            "",
+            *_others(record),
         ]
     return lines
 
@@ -72,10 +71,12 @@ def _reference(held: Mapping[str, Any]) -> str:
     )
 
 
-def _others(record: Mapping[str, Any]) -> str:
-    """What a density and a reference cost."""
+def _others(record: Mapping[str, Any]) -> list[str]:
+    """What a density and a reference cost, where that was measured."""
+    if not {"density", "certified"} <= record.keys():
+        return []
     density, certified = record["density"], record["certified"]
-    return (
+    said = (
         f"`Characteristics.density` on {density['cells']} cells an axis at t = {SAVES[-1]:g}: "
         f"{seconds(density['seconds'])} s, the first time {seconds(density['first'])} s, error "
         f"{number(density['error'])} in L1 (distance from signed differences on {density['lines']} cells an axis: "
@@ -83,6 +84,7 @@ def _others(record: Mapping[str, Any]) -> str:
         f"checks included, the second time: {seconds(certified['seconds'])} s, bar {number(certified['bar'])}, error "
         f"{number(certified['error'])}."
     )
+    return [said, ""]
 
 
 def _times(record: Mapping[str, Any]) -> list[str]:
