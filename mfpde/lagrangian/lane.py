@@ -43,6 +43,8 @@ MARGIN = 0.5
 _NO_RATE = np.zeros(5)
 MOST_OF_RATE = 512
 """Pieces of the table of the birth-death rate: each of its values may take the inverse of the clock."""
+FEWEST_BETWEEN = 0.35
+"""Steps of a run with save times inside, at least, times the root of its tolerance of the method's order."""
 WIDENINGS = 40
 """How often a table of f(V) may be made anew."""
 
@@ -163,9 +165,19 @@ class LaneRun:
         self.y[:] = self.states[0]
         self.clock[:] = 0.0
         self.clock[Clock.ERROR], self.clock[Clock.RTOL], self.clock[Clock.LIGHT] = 1.0, rtol, LIGHT
-        self.clock[Clock.LONGEST] = self.end * rtol**0.2 / FEWEST_STEPS if self.stepping.other else math.inf
+        self.clock[Clock.LONGEST] = self._longest()
         self.counts[:] = 0
         self.counts[Counts.SAVED] = 1
+
+    def _longest(self) -> float:
+        """The longest step: in the middle of one that crosses half of the run, errors are far above the tolerance."""
+        if self.stepping.other:
+            fewest = FEWEST_STEPS
+        elif self.which[1:-1].any():
+            fewest = FEWEST_BETWEEN
+        else:
+            return math.inf
+        return float(self.end * self.stepping.rtol ** (1.0 / tableau_of(self.stepping).order) / fewest)
 
     @cached_property
     def flow(self) -> Flow:
