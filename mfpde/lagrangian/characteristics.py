@@ -557,7 +557,10 @@ def characteristics(
     counts = first_counts(search.nodes_by_tolerance() if together else nodes, dynamics.dimension)
     if nodes is None:
         # fewer than these leave room for a refinement, without which nothing is known of the error
-        while min(counts) > FEWEST and search.size(counts) * GROWTH**dynamics.dimension > max_nodes:
+        while (
+            min(counts) > FEWEST
+            and search.size(counts) * math.prod(math.ceil(GROWTH * n) / n for n in counts) > max_nodes
+        ):
             counts = tuple(max(FEWEST, int(0.9 * n)) for n in counts)
     if search.size(counts) > max_nodes:
         raise ValueError(f"{search.size(counts)} nodes exceed max_nodes = {max_nodes}; raise it or begin with fewer")

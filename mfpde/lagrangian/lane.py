@@ -43,8 +43,8 @@ MARGIN = 0.5
 _NO_RATE = np.zeros(5)
 MOST_OF_RATE = 512
 """Pieces of the table of the birth-death rate: each of its values may take the inverse of the clock."""
-FEWEST_BETWEEN = 0.35
-"""Steps of a run with save times inside, at least, times the root of its tolerance of the method's order."""
+FEWEST_BETWEEN = 3.0
+"""Steps of a run with save times inside, at least."""
 WIDENINGS = 40
 """How often a table of f(V) may be made anew."""
 
@@ -172,12 +172,8 @@ class LaneRun:
     def _longest(self) -> float:
         """The longest step: in the middle of one that crosses half of the run, errors are far above the tolerance."""
         if self.stepping.other:
-            fewest = FEWEST_STEPS
-        elif self.which[1:-1].any():
-            fewest = FEWEST_BETWEEN
-        else:
-            return math.inf
-        return float(self.end * self.stepping.rtol ** (1.0 / tableau_of(self.stepping).order) / fewest)
+            return float(self.end * self.stepping.rtol**0.2 / FEWEST_STEPS)
+        return self.end / FEWEST_BETWEEN if self.which[1:-1].any() else math.inf
 
     @cached_property
     def flow(self) -> Flow:
