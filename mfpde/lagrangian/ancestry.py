@@ -11,24 +11,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mfpde.equation.measures.base import RestrictedMeasure
 from mfpde.equation.measures.quadrature import Block, Place, log_total
 from mfpde.support.arrays import Array
 
 __all__ = [
+    "LOST",
     "Places",
     "Watch",
     "ancestral_mass",
     "descent",
     "descent_at",
     "find_places",
+    "growth",
     "looks_elsewhere",
     "nodes_of",
     "of_a_density",
     "watch",
     "watch_each",
     "worst",
+    "worth_moving",
 ]
 
 Places = list[list[list[Place]]]
@@ -169,6 +173,59 @@ def find_places(
     if places is None or not any(axis for component in places for axis in component):
         return None
     return places
+
+
+def growth(blocks: Sequence[Block], weights: Array) -> list[Array]:
+    """By how much the logarithms of the weights (m, N) of nodes have grown at most since the start, block by block."""
+    logs = nodes_of(blocks)[1]
+    with np.errstate(divide="ignore"):
+        most = np.maximum(np.max(np.log(weights) - logs, axis=0), 0.0)
+    return _by_block(blocks, most)
+
+
+def worth_moving(
+    coarse: Sequence[Block], grown: Sequence[Array], fine: Sequence[Block], share: float
+) -> NDArray[np.intp]:
+    """Which of finer nodes may hold more than a share of the mass at any time, together with those that hold less.
+
+    Parameters
+    ----------
+    coarse : sequence of Block
+    grown : sequence of array
+        See `growth`.
+    fine : sequence of Block
+        Finer rules for the same laws.
+    share : float
+
+    Returns
+    -------
+    array of int
+        Their numbers. Between coarse nodes the mass grows as at the one where it grows more, beyond the outermost one
+        as from the one before.
+    """
+    logs = nodes_of(fine)[1]
+    most = np.concatenate([_between(*one) for one in zip(coarse, grown, fine, strict=True)])
+    mass = np.exp(logs + most)
+    order = np.argsort(mass)
+    return np.sort(order[np.cumsum(mass[order]) > share])
+
+
+def _between(coarse: Block, grown: Array, fine: Block) -> Array:
+    """What has grown at coarse nodes, at finer ones."""
+    assert coarse.shape is not None
+    assert fine.shape is not None
+    values = grown.reshape(coarse.shape)
+    for i in range(len(coarse.shape)):
+        x, y = (_layers(block, block.logs, i)[0] for block in (coarse, fine))
+        at = np.searchsorted(x, y)
+        values = np.moveaxis(values, i, 0)
+        below, above = values[np.maximum(at - 1, 0)], values[np.minimum(at, len(x) - 1)]
+        most = np.maximum(below, above)
+        if len(x) > 1:
+            most[at == 0] += np.maximum(values[0] - values[1], 0.0)
+            most[at == len(x)] += np.maximum(values[-1] - values[-2], 0.0)
+        values = np.moveaxis(most, 0, i)
+    return np.ascontiguousarray(values).ravel()
 
 
 def looks_elsewhere(measure: RestrictedMeasure, blocks: Sequence[Block], points: Array, weights: Array) -> bool:

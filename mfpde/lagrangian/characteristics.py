@@ -20,7 +20,7 @@ from mfpde.equation.grid import Axis, Grid, axis_number
 from mfpde.equation.measures.particles import Particles
 from mfpde.equation.problem import Problem
 from mfpde.equation.trajectory import integral, integrand
-from mfpde.lagrangian.ancestry import Watch, ancestral_mass, descent, nodes_of, of_a_density, watch_each
+from mfpde.lagrangian.ancestry import Watch, ancestral_mass, descent, of_a_density, watch_each
 from mfpde.lagrangian.backward import Backward
 from mfpde.lagrangian.lane import integrate
 from mfpde.lagrangian.nodes import (
@@ -574,8 +574,8 @@ def characteristics(
 def _result(search: Search) -> Characteristics:
     """The best run, and what is known of its error."""
     best, changes = search.best, [search.together] if search.together else [search.in_time, *search.by_axis]
-    watched = watch_each(search.blocks, best.weights)
-    blind = np.array([one.error for one in watched]) + max(search.unseen, _off(search))
+    watched = watch_each(search.blocks, search.whole(best.weights))
+    blind = np.array([one.error for one in watched]) + max(search.unseen, search.off(best))
     estimate = sum(change.relative for change in changes) + float(blind.max())
     size = np.maximum(np.abs(best.energy), ENERGY_FLOOR * np.abs(best.energy).max())
     apart = np.sum([change.energy for change in changes], axis=0)
@@ -595,7 +595,7 @@ def _result(search: Search) -> Characteristics:
         watched=tuple(watched),
         engine=best.engine,
         _dynamics=search.dynamics,
-        _start=nodes_of(search.blocks),
+        _start=search.start(search.blocks, search.kept),
         _changes=tuple(changes),
         _blind=blind,
         _smooth=of_a_density(search.blocks),
@@ -611,16 +611,6 @@ is seen of it, and not at the same time."""
 def _by_chance(changes: Array) -> Array:
     """Changes (m,) at the save times, none of them small by chance."""
     return np.maximum(changes, BY_CHANCE * float(changes.max(initial=0.0)))
-
-
-def _off(search: Search) -> float:
-    """How far the last energy of a compiled run is from that of its nodes: what tables leave out."""
-    best = search.best
-    if not best.engine.compiled:
-        return 0.0
-    energy = search.dynamics.bound.energy(best.points[-1], best.weights[-1])
-    size = max(abs(energy), ENERGY_FLOOR * float(np.abs(best.energy).max()))
-    return abs(energy - float(best.energy[-1])) / size if size > 0.0 else 0.0
 
 
 def _complaint(search: Search, result: Characteristics) -> str:

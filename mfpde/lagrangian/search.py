@@ -13,8 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.equation.energy.base import BoundEnergy
-from mfpde.equation.measures.quadrature import Block
-from mfpde.lagrangian.ancestry import Places, looks_elsewhere, nodes_of, of_a_density, worst
+from mfpde.equation.measures.quadrature import Block, log_total
+from mfpde.lagrangian.ancestry import (
+    LOST,
+    Places,
+    growth,
+    looks_elsewhere,
+    nodes_of,
+    of_a_density,
+    worst,
+    worth_moving,
+)
 from mfpde.lagrangian.assembly import engine_of
 from mfpde.lagrangian.lane import integrate
 from mfpde.lagrangian.node_flow import SCOUT_TIMES, find_ancestors
@@ -39,6 +48,11 @@ LEAST_RTOL = 0.1
 """Their last tolerance, as a share of the accuracy of tables."""
 ALIKE = 2.0
 """Error that two runs have in common, in tolerances of the finer one's steps: few steps are the same in both."""
+PRUNED = 1e-3
+"""Share of the tolerance that nodes may hold together, at any time, which are left out of such refinements after the
+first run: half of the nodes of a plane and more."""
+FEW_NODES = 200
+"""So few nodes are not worth it."""
 MOST_TOGETHER = 3000
 """Nodes beyond which axes are refined one by one: one of them may need far more than the other."""
 FEWEST = 6
@@ -47,6 +61,8 @@ GROWTH = 1.5
 """Factor of the number of nodes along an axis in a refinement."""
 UNSEEN = 1e-2
 """Share of the tolerance by which the velocity may be off: more nodes and shorter steps would not show it."""
+OFF = 0.1
+"""Share of the tolerance by which energies of tables may be off those of the nodes."""
 ROUND_OFF = 1e-11
 """Changes below this that no longer fall are round-off, and no more nodes are tried."""
 NOTHING = 1e-13
@@ -135,6 +151,7 @@ class Known(NamedTuple):
     counts: tuple[int, ...]
     rtol: float
     together: Change | None
+    kept: NDArray[np.intp] | None
     runs: int
     """How many had been made."""
 
@@ -162,7 +179,11 @@ class Search:
         self.in_time = unknown
         self.by_axis = [unknown] * dynamics.dimension
         self.blocks: tuple[Block, ...] = ()
-        """The nodes of the best run."""
+        """The nodes of the best run, all of them."""
+        self.kept: NDArray[np.intp] | None = None
+        """Which of them it has moved; None for all."""
+        self.grown: tuple[tuple[Block, ...], list[Array]] | None = None
+        """Nodes of a first run, and by how much their masses have grown."""
         self.jointly = False
         """Whether all axes and steps are refined at once."""
         self.together: Change | None = None
@@ -172,7 +193,8 @@ class Search:
     def unseen(self) -> float:
         """Relative error that runs have in common: that of tables, and of steps that are refined with the nodes."""
         steps = ALIKE * self.rtol if self.together else 0.0
-        return steps + (self._tables(self.rtol) if self.best.engine.compiled else 0.0)
+        pruned = 0.0 if self.kept is None else LOST * PRUNED * self.tolerance
+        return steps + pruned + (self._tables(self.rtol) if self.best.engine.compiled else 0.0)
 
     def _tables(self, rtol: float) -> float:
         """How far off tables are; those of a refinement of steps alone are as good as its steps."""
@@ -198,9 +220,36 @@ class Search:
             self._laid = counts, self.places, self.dynamics.problem.mu_0.blocks(counts, self.places)
         return self._laid[2]
 
-    def run(self, blocks: tuple[Block, ...], rtol: float) -> Run:
+    def start(self, blocks: tuple[Block, ...], kept: NDArray[np.intp] | None) -> tuple[Array, Array]:
+        """Places and logarithms of weights of nodes that are moved."""
+        points, logs = nodes_of(blocks)
+        return (points, logs) if kept is None else (points[kept], logs[kept] - log_total(logs[kept]))
+
+    def whole(self, weights: Array) -> Array:
+        """Weights (m, n) of the nodes that the best run has moved, as those of all its nodes."""
+        if self.kept is None:
+            return weights
+        result = np.zeros((len(weights), sum(len(block.logs) for block in self.blocks)))
+        result[:, self.kept] = weights
+        return result
+
+    def off(self, run: Run) -> float:
+        """How far the last energy of a compiled run is off that of its nodes, relatively: what tables leave out."""
+        if not run.engine.compiled:
+            return 0.0
+        last = self.dynamics.bound.energy(run.points[-1], run.weights[-1])
+        size = max(abs(last), ENERGY_FLOOR * float(np.abs(run.energy).max()))
+        return abs(last - float(run.energy[-1])) / size if size > 0.0 else 0.0
+
+    def worth_moving(self, blocks: tuple[Block, ...]) -> NDArray[np.intp] | None:
+        """Which of finer nodes to move, by what has grown in the first run; None for all."""
+        if self.grown is None or self.places is not None or sum(len(block.logs) for block in blocks) < FEW_NODES:
+            return None
+        return worth_moving(*self.grown, blocks, PRUNED * self.tolerance)
+
+    def run(self, blocks: tuple[Block, ...], rtol: float, kept: NDArray[np.intp] | None = None) -> Run:
         """One run, with a progress bar; as long as it is not known where the mass descends from, that is looked at."""
-        nodes = nodes_of(blocks)
+        nodes = self.start(blocks, kept)
         times, judged = (self.times, np.ones(len(self.times), dtype=bool)) if self.looked else self._looks
         label = f"{self.dynamics.problem.name}, {len(nodes[1])} nodes"
         with progress_bar(self.shown, label, 0.0, float(self.times[-1])) as show:
@@ -244,7 +293,7 @@ class Search:
                     return
                 if self.done:
                     counts = self.counts
-                    known = Known(self.best, self.blocks, counts, self.rtol, self.together, len(self.done))
+                    known = Known(self.best, self.blocks, counts, self.rtol, self.together, self.kept, len(self.done))
                 if not self.looked:
                     self._find_places()
                 self.blocks = self.laid(counts)
@@ -260,7 +309,7 @@ class Search:
         unknown = not math.isfinite(self.in_time.relative + sum(change.relative for change in self.by_axis))
         if unknown and known and known.together:
             # not all axes were refined one by one, but all of them together had been
-            self.best, self.blocks, self.counts, self.rtol, self.together, runs = known
+            self.best, self.blocks, self.counts, self.rtol, self.together, self.kept, runs = known
             self.jointly = True
             del self.done[runs:]
 
@@ -277,26 +326,37 @@ class Search:
                 return False
             trial, factor = self.laid(finer), FINER_RTOL if self.rtol > 1.5 * self.accuracy else LATER_RTOL
             rtol = max(factor * self.rtol, finest)
-            before, run = self.best, self.run(trial, rtol)
+            kept = self.worth_moving(trial)
+            before, run = self.best, self.run(trial, rtol, kept)
             last, change = self.together, Change.between(before, run, self.dynamics.bound)
-            self.together, self.blocks = change, trial
+            self.together, self.blocks, self.kept = change, trial, kept
             self.note("all", finer, run, rtol, change.relative)
             stuck = change.relative < NOTHING or (last and 0.5 * last.relative < change.relative < ROUND_OFF)
-            found = change.relative + worst(self.blocks, run.weights).error + self.unseen <= self.tolerance
-            if (found or stuck or last) and self._elsewhere(trial, run):
+            found = change.relative + worst(trial, self.whole(run.weights)).error + self.unseen <= self.tolerance
+            if (found or stuck) and kept is None and self._elsewhere(trial, run):
                 self._begin_together(counts)
             elif found or stuck:
                 self.limit = "tolerance" if found else "round-off"
                 return True
 
     def _begin_together(self, counts: tuple[int, ...]) -> None:
-        """The first run; with it, from where the mass descends is as it is known."""
-        self.together, self.blocks, rtol = None, self.laid(counts), FIRST_RTOL * self.tolerance
-        self.note("", counts, self.run(self.blocks, rtol), rtol, math.nan)
+        """The first run, of all nodes: it shows from where the mass descends, and which of finer nodes have any."""
+        self.together, self.kept, rtol = None, None, FIRST_RTOL * self.tolerance
+        self.blocks = self.laid(counts)
+        run = self.run(self.blocks, rtol)
+        if self._elsewhere(self.blocks, run):
+            self.blocks = self.laid(counts)
+            run = self.run(self.blocks, rtol)
+        if (off := self.off(run)) > OFF * self.tolerance:
+            # what tables leave out is a share of what the energy begins with, and little of that is left
+            self.accuracy = max(self.accuracy * OFF * self.tolerance / off, RTOL_FLOOR)
+            run = self.run(self.blocks, rtol)
+        self.grown = self.blocks, growth(self.blocks, run.looked[1])
+        self.note("", counts, run, rtol, math.nan)
 
     def _refine_time(self, counts: tuple[int, ...], rtol: float) -> None:
         """The error in time, on the first nodes."""
-        self.together, self.jointly = None, False
+        self.together, self.kept, self.jointly = None, None, False
         coarse = min(32 * rtol, 1e-3)
         self.note("", counts, self.run(self.blocks, coarse), coarse, math.nan)
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -40,8 +41,10 @@ NODES = {
 TOLERANCES = tuple(10.0 ** (-k / 2) for k in range(4, 17))
 """1e-2 to 1e-8, half a decade apart."""
 FINE_STEPS = 1e-9
-TABLES = 1.0
-"""Accuracy of tables, as a share of the tolerance of steps."""
+TABLES = (1.0, 0.1)
+"""Accuracies of tables, as shares of the tolerance of steps."""
+PRUNED = (0.03, 0.003)
+"""Mass of the nodes of least weight that are left out, as shares of the tolerance of steps."""
 DENSITY_CELLS = 64
 """Cells along each axis on which the density is asked for."""
 BEST = 1e-9
@@ -55,17 +58,22 @@ CELLS = {
 }
 
 
-def run_of_nodes(problem: mf.Problem, counts: Sequence[int]) -> Callable[[float], LaneRun]:
-    """One run on a given number of nodes along each axis, without refinement: ``rtol -> LaneRun``.
+def run_of_nodes(problem: mf.Problem, counts: Sequence[int]) -> Callable[..., LaneRun]:
+    """One run on a given number of nodes along each axis: ``(rtol, tables=1.0, pruned=0.0) -> LaneRun``.
+
+    `tables` is their accuracy and `pruned` the mass of the nodes of least weight that are left out, in tolerances.
 
     The nodes are laid and the tables made before, as the peers have the arrays of their meshes.
     """
     dynamics = Dynamics(problem)
-    nodes = nodes_of(problem.mu_0.blocks(tuple(counts)))
+    points, logs = nodes_of(problem.mu_0.blocks(tuple(counts)))
+    order = np.argsort(logs)
+    below = np.cumsum(np.exp(logs[order]))
     times = np.array(SAVES)
 
-    def run(rtol: float) -> LaneRun:
-        lane = lane_of(dynamics, TABLES * rtol)
+    def run(rtol: float, tables: float = 1.0, pruned: float = 0.0) -> LaneRun:
+        lane, kept = lane_of(dynamics, tables * rtol), np.sort(order[below > pruned * rtol])
+        nodes = points[kept], logs[kept] - np.log(np.exp(logs[kept]).sum())
         if isinstance(lane, str):
             raise RuntimeError(lane)
         return LaneRun(lane, dynamics, nodes, times, Stepping(rtol, quick=True), None)
@@ -79,8 +87,8 @@ def _energies(run: LaneRun) -> Array:
     return run.go()
 
 
-def _hindsight(run: Callable[[float], LaneRun], counts: tuple[int, ...], rtol: float) -> Trial:
-    prepared = run(rtol)
+def _hindsight(run: Callable[..., LaneRun], counts: tuple[int, ...], rtol: float, *shares: float) -> Trial:
+    prepared = run(rtol, *shares)
     curve = Curve(_energies(prepared), 0.0, float(prepared.counts[Counts.EVALUATIONS] * prepared.n))
     return Trial(Way("characteristics, hindsight", "", counts, rtol), curve, partial(_energies, prepared))
 
@@ -108,11 +116,8 @@ def hindsight_trials(
         fewest = [fewest_cells(errors, target) for target in TARGETS]
         chosen = {i for i in fewest if i is not None}
         for i in sorted(chosen | {i + 1 for i in chosen if i + 1 < len(errors)}):
-            for rtol in tolerances:
-                trial = _hindsight(runs[ladder[i]], ladder[i], rtol)
-                yield trial
-                if error_of(trial.curve.energy, reference) < 1.5 * errors[i][1] or rtol < 0.1 * TARGETS[-1]:
-                    break
+            for rtol, *shares in itertools.product(tolerances, TABLES, PRUNED):
+                yield _hindsight(runs[ladder[i]], ladder[i], rtol, *shares)
 
 
 def _call(problem: mf.Problem, target: float) -> mf.Characteristics:
