@@ -173,7 +173,8 @@ class LaneRun:
         """The longest step: in the middle of one that crosses half of the run, errors are far above the tolerance."""
         if self.stepping.other:
             return float(self.end * self.stepping.rtol**0.2 / FEWEST_STEPS)
-        return self.end / FEWEST_BETWEEN if self.which[1:-1].any() else math.inf
+        fewest = max(self.stepping.fewest, FEWEST_BETWEEN if self.which[1:-1].any() else 0)
+        return self.end / fewest if fewest else math.inf
 
     @cached_property
     def flow(self) -> Flow:

@@ -411,6 +411,8 @@ class Stepping:
         it takes fewer evaluations, and its energies and moments are those of the tables.
     judged : bool or array of bool
         Whether energies and moments are asked for, and not only where the nodes are; or at which of the times.
+    fewest : int
+        Steps of a compiled run, at least.
     """
 
     rtol: float
@@ -420,6 +422,7 @@ class Stepping:
     accuracy: float | None = None
     quick: bool = False
     judged: bool | NDArray[np.bool_] = True
+    fewest: int = 0
 
     @property
     def tables(self) -> float:

@@ -46,6 +46,9 @@ FIRST_RTOL, FINER_RTOL, LATER_RTOL = 0.25, 0.2, 0.5
 no better, and then, so that the last change has the error in time in it."""
 LEAST_RTOL = 0.1
 """Their last tolerance, as a share of the accuracy of tables."""
+FEW_STEPS, MORE_STEPS = 8, 1.2
+"""So few steps do not follow the tolerance, and what is the same in two runs is in no change: a run has at least so many
+times the steps of the one before."""
 ALIKE = 2.0
 """Error that two runs have in common, in tolerances of the finer one's steps: few steps are the same in both."""
 PRUNED = 1e-3
@@ -247,13 +250,15 @@ class Search:
             return None
         return worth_moving(*self.grown, blocks, PRUNED * self.tolerance)
 
-    def run(self, blocks: tuple[Block, ...], rtol: float, kept: NDArray[np.intp] | None = None) -> Run:
+    def run(self, blocks: tuple[Block, ...], rtol: float, kept: NDArray[np.intp] | None = None, fewest: int = 0) -> Run:
         """One run, with a progress bar; as long as it is not known where the mass descends from, that is looked at."""
         nodes = self.start(blocks, kept)
         times, judged = (self.times, np.ones(len(self.times), dtype=bool)) if self.looked else self._looks
         label = f"{self.dynamics.problem.name}, {len(nodes[1])} nodes"
         with progress_bar(self.shown, label, 0.0, float(self.times[-1])) as show:
-            stepping = Stepping(rtol, deadline=self.deadline, accuracy=self._tables(rtol), quick=True, judged=judged)
+            stepping = Stepping(
+                rtol, deadline=self.deadline, accuracy=self._tables(rtol), quick=True, judged=judged, fewest=fewest
+            )
             return integrate(self.dynamics, nodes, times, stepping, show=show if self.shown else None)
 
     @cached_property
@@ -326,8 +331,9 @@ class Search:
                 return False
             trial, factor = self.laid(finer), FINER_RTOL if self.rtol > 1.5 * self.accuracy else LATER_RTOL
             rtol = max(factor * self.rtol, finest)
-            kept = self.worth_moving(trial)
-            before, run = self.best, self.run(trial, rtol, kept)
+            kept, before = self.worth_moving(trial), self.best
+            fewest = math.ceil(MORE_STEPS * before.steps) if before.steps < FEW_STEPS else 0
+            run = self.run(trial, rtol, kept, fewest)
             last, change = self.together, Change.between(before, run, self.dynamics.bound)
             self.together, self.blocks, self.kept = change, trial, kept
             self.note("all", finer, run, rtol, change.relative)

@@ -508,3 +508,16 @@ class TestClosedForms:
         s = math.sin(0.5)
         c = 0.7 / s + (1 - 0.7 / s) * np.exp(-(s**2) * found.times)
         np.testing.assert_allclose(found.points[:, 0, 0], c, rtol=1e-9)
+
+    def test_energies_of_little_are_right_although_steps_are_few(self):
+        """Near the minimum E is 1e-6 of what V is: an error of the steps was in both runs, and no change had it."""
+        problem = mf.problems.linear_neuron(target=-0.2917, alpha=0.3026, mean=-0.2943, variance=0.0235)
+        save = np.linspace(0.0, 0.585, 12)[1:]
+        best = mf.characteristics(problem, 0.585, save=save, tolerance=1e-9, progress=False)
+        for tolerance in (1e-3, 1e-4, 1.8e-5):
+            found = mf.characteristics(problem, 0.585, save=save, tolerance=tolerance, progress=False)
+            apart = np.abs(found.energy - best.energy)
+            assert np.all(apart <= found.energy_error + best.energy_error)
+            assert np.all(apart <= tolerance * best.energy)
+            steps = [run.steps for run in found.refinements]
+            assert np.all(np.diff(steps) > 0)
