@@ -47,8 +47,8 @@ no better, and then, so that the last change has the error in time in it."""
 LEAST_RTOL = 0.1
 """Their last tolerance, as a share of the accuracy of tables."""
 FEW_STEPS, MORE_STEPS = 8, 1.2
-"""So few steps do not follow the tolerance, and what is the same in two runs is in no change: a run has at least so many
-times the steps of the one before."""
+"""So few steps do not follow the tolerance, and what is the same in two runs is in no change: a run has at least so
+many times the steps of the one before."""
 ALIKE = 2.0
 """Error that two runs have in common, in tolerances of the finer one's steps: few steps are the same in both."""
 PRUNED = 1e-3
