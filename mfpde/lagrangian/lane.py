@@ -45,6 +45,8 @@ MOST_OF_RATE = 512
 """Pieces of the table of the birth-death rate: each of its values may take the inverse of the clock."""
 FEWEST_BETWEEN = 3.0
 """Steps of a run with save times inside, at least."""
+DIGITS = 3e-9
+"""Tables of a better accuracy serve runs whose energies are to have all digits: these are found from the nodes."""
 WIDENINGS = 40
 """How often a table of f(V) may be made anew."""
 
@@ -151,6 +153,8 @@ class LaneRun:
         self.method = method.packed
         self.clock, self.counts = np.empty(len(Clock)), np.empty(len(Counts), dtype=np.int64)
         self.space = np.zeros(room(lane.motion, self.n, self.y.size, len(method.C)))
+        self.by_tables = stepping.quick and lane.accuracy >= DIGITS
+        """Whether energies and moments are those of the tables."""
         self.which = np.empty(len(times), dtype=bool)
         self.which[:] = stepping.judged
         self.weights, self.found = np.empty((len(times), self.n)), np.zeros((len(times), 2 + lane.outputs))
@@ -212,7 +216,7 @@ class LaneRun:
             for a, b in interval.parts:
                 self.clock[Clock.NOW], self.clock[Clock.END] = a, b
                 self._go_on()
-        by_program = self.which if self.stepping.quick else self.which & False
+        by_program = self.which if self.by_tables else self.which & False
         self.program.judged(
             self.lane.packed, self.log_mass, self.states, by_program, self.weights, self.found, self.space
         )
@@ -242,19 +246,19 @@ class LaneRun:
             drift=float(np.abs(self.found[:, 1] - 1.0).max()) if conserved else 0.0,
             engine=Engine(True, self.lane.text),
             looked=(points, self.weights),
-            tables=self.lane if self.stepping.quick else None,
+            tables=self.lane if self.by_tables else None,
         )
 
     def _observables(self, points: Array) -> tuple[Array, Array, Array]:
         """Energies, moments, and moments of the coordinates, at the times that are judged.
 
-        Those of a quick run are the program's; what tables leave out differs from node to node, which looks like an
-        error where nodes are refined until nothing is left.
+        Those of a quick run to a few digits are the program's; what tables leave out differs from node to node, which
+        looks like an error where nodes are refined until nothing is left.
         """
         which, found = self.which, self.found[self.which]
         if not len(found):
             return np.empty(0), np.empty((0, 0)), np.empty((0, 0))
-        if not self.stepping.quick:
+        if not self.by_tables:
             return python.judged(self.dynamics, self.times[which], points[which], self.weights[which])
         return found[:, 0], found[:, 2:], python.coordinates_of(self.dynamics, points[which], self.weights[which])
 

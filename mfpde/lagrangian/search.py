@@ -337,13 +337,18 @@ class Search:
             last, change = self.together, Change.between(before, run, self.dynamics.bound)
             self.together, self.blocks, self.kept = change, trial, kept
             self.note("all", finer, run, rtol, change.relative)
-            stuck = change.relative < NOTHING or (last and 0.5 * last.relative < change.relative < ROUND_OFF)
+            stuck = change.relative < NOTHING or bool(last and self._falls_no_more(last, change))
             found = change.relative + worst(trial, self.whole(run.weights)).error + self.unseen <= self.tolerance
             if (found or stuck) and kept is None and self._elsewhere(trial, run):
                 self._begin_together(counts)
             elif found or stuck:
                 self.limit = "tolerance" if found else "round-off"
                 return True
+
+    def _falls_no_more(self, last: Change, change: Change) -> bool:
+        """Whether what still changes is round-off, or what tables leave out at some nodes and not at others."""
+        noise = max(ROUND_OFF, self.unseen + self.off(self.best))
+        return 0.5 * last.relative < change.relative < noise
 
     def _begin_together(self, counts: tuple[int, ...]) -> None:
         """The first run, of all nodes: it shows from where the mass descends, and which of finer nodes have any."""
@@ -405,6 +410,6 @@ class Search:
             last, self.by_axis[i] = self.by_axis[i], Change.between(before, run, self.dynamics.bound)
             self.blocks = trial
             self.note(names[i], finer, run, self.rtol, self.by_axis[i].relative)
-            if 0.5 * last.relative < self.by_axis[i].relative < ROUND_OFF:
+            if self._falls_no_more(last, self.by_axis[i]):
                 self.limit = "round-off"
                 return

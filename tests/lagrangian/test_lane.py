@@ -1,7 +1,10 @@
 """The compiled program against closed forms, against NumPy, and against the same run in Python."""
 
 import math
+import os
 import re
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from functools import cache
@@ -216,6 +219,7 @@ class TestRightHandSide:
         rates = run.space[: run.y.size].reshape(-1, n).copy()
         V, velocity, energy = from_tables(made.motion, start[0], np.exp(start[1]))
         np.testing.assert_allclose(rates[:d], velocity, atol=1e-13 * np.abs(velocity).max())
+        run.by_tables = True
         run.begin()
         run.go()
         own = dynamics.bound.energy(start[0], np.exp(start[1]))
@@ -521,3 +525,22 @@ class TestClosedForms:
             assert np.all(apart <= tolerance * best.energy)
             steps = [run.steps for run in found.refinements]
             assert np.all(np.diff(steps) > 0)
+
+
+def test_bits_do_not_depend_on_the_cache(tmp_path):
+    """What was compiled just now, and what comes from the cache."""
+    code = (
+        "import hashlib, mfpde as mf\n"
+        "found = mf.characteristics(mf.problems.three_gaussians(), 0.5, tolerance=1e-4, save=3, progress=False)\n"
+        "assert found.engine.compiled\n"
+        "print(hashlib.sha256(b''.join(x.tobytes() for x in (found.points, found.weights, found.energy))).hexdigest())"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=300
+        ).stdout
+        for _ in range(2)
+    ]
+    assert any(tmp_path.rglob("*.nbc"))
+    assert said[0] == said[1] != ""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+import mfpde as mf
 from mfpde.equation.grid import Axis
 from mfpde.equation.measures.mixture import Mixture
 from mfpde.equation.measures.product import Product
@@ -199,3 +200,13 @@ def test_mass_on_the_outermost_nodes_counts_where_the_density_goes_on_only():
     mass = 0.5 ** np.arange(1, 12)
     cut = watch([Block.of(1.0, x[:, None], np.log(mass), (11,), ((False, True),))], mass)
     assert cut.beyond == pytest.approx(mass[-1] / mass.sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.55, 0.7, 0.8, 1.5])
+def test_other_rules_are_other_rules(spread):
+    """Also where both end at the walls: a check by the same nodes is none."""
+    axes = [mf.Axis("x", -5.0, 5.0)]
+    measure = mf.Problem(mf.External(lambda x: x), axes, mf.Product(x=stats.norm(0.1, spread))).mu_0
+    one, other = (measure.blocks(40, other=other)[0].points[:, 0] for other in (False, True))
+    # all but a few in the middle by more than a tenth of their distance
+    assert np.mean(np.abs(one - other) > 0.1 * np.gradient(one)) > 0.8

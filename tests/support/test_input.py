@@ -545,7 +545,7 @@ def test_wrong_arguments_are_refused_in_one_line(name, entries_by_name, tmp_path
     ("call", "message"),
     [
         (lambda: mf.characteristics("x"), "problem must be a Problem, not 'x'"),
-        (lambda: mf.plot("x"), "solution must be a Solution, not 'x'"),
+        (lambda: mf.plot("x"), "solution must be a Solution or Characteristics, not 'x'"),
         (lambda: mf.resume(3), "source must be a path or a Solution, not 3"),
         (lambda: mf.solve(LINE, 8, stop=1.0), "stop must be a function or None, not 1.0"),
         (lambda: mf.solve(LINE, 8, on_end_mass="foo"), "unknown on_end_mass 'foo'; valid: 'warn', 'stop', 'extend'"),

@@ -30,6 +30,8 @@ LEAST_CURVE, MOST_CURVE = 1.0, 700.0
 """Bounds of the half range of ``u`` of one place; at 1 the map is nearly linear."""
 WIDER = 1.15
 """How much wider another rule takes all spreads to be."""
+MOST_DENSE = 1000
+"""Gauss-Legendre nodes that are eigenvalues of a full matrix, at most; for more that is of three diagonals."""
 VANISHES = 1e-6
 """A density above this share of its maximum at an end does not vanish there."""
 NEGLIGIBLE_END = 1e-13
@@ -97,7 +99,11 @@ def log_total(logs: Array) -> float:
 
 @lru_cache(256)
 def _legendre(n: int) -> tuple[Array, Array]:
-    nodes, weights = np.polynomial.legendre.leggauss(n)
+    if n <= MOST_DENSE:
+        return np.polynomial.legendre.leggauss(n)
+    from scipy.special import roots_legendre
+
+    nodes, weights = roots_legendre(n)
     return nodes, weights
 
 
@@ -108,7 +114,9 @@ def gauss(lower: float, upper: float, n: int) -> tuple[Array, Array]:
     return 0.5 * (lower + upper) + half * nodes, half * weights
 
 
-def node_rule(lower: float, upper: float, places: Sequence[Place], n: int, vanishing: bool) -> tuple[Array, Array]:
+def node_rule(
+    lower: float, upper: float, places: Sequence[Place], n: int, vanishing: bool, narrow: float = NARROW
+) -> tuple[Array, Array]:
     r"""Nodes and weights for Lebesgue measure on an interval, dense where the places are.
 
     .. math:: u(x) = \sum_k \operatorname{asinh}\frac{x - m_k}{a_k}, \qquad
@@ -127,6 +135,8 @@ def node_rule(lower: float, upper: float, places: Sequence[Place], n: int, vanis
         Number of nodes.
     vanishing : bool
         Whether what is integrated vanishes at both ends: then midpoints in ``u``, else Gauss-Legendre nodes.
+    narrow : float
+        See `NARROW`.
 
     Returns
     -------
@@ -136,7 +146,7 @@ def node_rule(lower: float, upper: float, places: Sequence[Place], n: int, vanis
     means = np.array([place.mean for place in places])
     half = np.maximum(upper - means, means - lower)
     spreads = np.array([place.spread for place in places])
-    wide = SLOPE * spreads if vanishing else np.clip(NARROW * half, LEAST_SLOPE * spreads, SLOPE * spreads)
+    wide = SLOPE * spreads if vanishing else np.clip(narrow * half, LEAST_SLOPE * spreads, SLOPE * spreads)
     scale = np.array([_scale(*one) for one in zip(half.tolist(), wide.tolist(), strict=True)])
 
     def curve(x: Array) -> Array:
@@ -209,7 +219,8 @@ def density_rule(
     if ends > VANISHES and len(extended) == 1 and not other:
         x, w = gauss(low, high, n)
     else:
-        x, w = node_rule(low, high, extended, n, ends < NEGLIGIBLE_END)
+        narrow = WIDER * NARROW if other else NARROW
+        x, w = node_rule(low, high, extended, n, ends < NEGLIGIBLE_END, narrow)
     return x, w, (low > bounds[0], high < bounds[1])
 
 

@@ -9,6 +9,7 @@ All numbers come in few flat arrays, which begin with where things stand in them
 and names them in named tuples. Arrays would be counted, sliced and checked, which takes most of the time to compile,
 and a good part of the time to run. What changes is written by `put` and read by `peek`; `at` reads what does not.
 
-Sums over functions may be taken in any order and products contracted (``reassoc``, ``contract``): their order has no
-meaning, and vectors of processors need it. Nothing is assumed of NaN and infinities, which end a step.
+Nothing is contracted or reordered but what is called `fused`. A function exists by itself and as part of those that
+call it; which of them runs depends on whether the program was compiled just now or comes from the cache, and bits may
+not.
 """

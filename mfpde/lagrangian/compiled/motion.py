@@ -40,8 +40,9 @@ OPTIONS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
     "no_cfunc_wrapper": True,
-    "fastmath": {"reassoc", "contract", "nsz"},
 }
+"""Nothing is contracted or reordered but by name (`fused`): functions are compiled by themselves and as parts of
+others, and which of the two runs depends on whether it comes from the cache."""
 inner = compiled(**(OPTIONS | {"cache": False, "no_cpython_wrapper": True}))
 """Compiled once, and again as part of what calls it."""
 inlined = compiled(**(OPTIONS | {"cache": False, "no_cpython_wrapper": True, "inline": "always"}))
