@@ -157,6 +157,8 @@ class LaneRun:
         """Whether energies and moments are those of the tables."""
         self.which = np.empty(len(times), dtype=bool)
         self.which[:] = stepping.judged
+        self.last = len(times) - 1 - int(np.argmax(self.which[::-1]))
+        """The last time that is judged."""
         self.weights, self.found = np.empty((len(times), self.n)), np.zeros((len(times), 2 + lane.outputs))
         self.intervals, self.widened = list(self._intervals()), 0
         self.rate = self._first_rate()
@@ -216,7 +218,9 @@ class LaneRun:
             for a, b in interval.parts:
                 self.clock[Clock.NOW], self.clock[Clock.END] = a, b
                 self._go_on()
-        by_program = self.which if self.by_tables else self.which & False
+        by_program = self.which.copy()
+        if not self.by_tables:  # what they leave out is asked for at the end
+            by_program[: self.last] = False
         self.program.judged(
             self.lane.packed, self.log_mass, self.states, by_program, self.weights, self.found, self.space
         )
@@ -247,6 +251,7 @@ class LaneRun:
             engine=Engine(True, self.lane.text),
             looked=(points, self.weights),
             tables=self.lane if self.by_tables else None,
+            last=float(self.found[self.last, 0]),
         )
 
     def _observables(self, points: Array) -> tuple[Array, Array, Array]:

@@ -319,6 +319,7 @@ class Run:
     engine: Engine
     looked: tuple[Array, Array]  # points and weights at all times, judged or not
     tables: object = None  # in whose functions the moments are; without any they are those of the energy
+    last: float = math.nan  # the last energy by tables, where a compiled program has made the run
 
 
 def method(

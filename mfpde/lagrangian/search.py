@@ -242,7 +242,7 @@ class Search:
             return 0.0
         last = self.dynamics.bound.energy(run.points[-1], run.weights[-1])
         size = max(abs(last), ENERGY_FLOOR * float(np.abs(run.energy).max()))
-        return abs(last - float(run.energy[-1])) / size if size > 0.0 else 0.0
+        return abs(last - run.last) / size if size > 0.0 else 0.0
 
     def worth_moving(self, blocks: tuple[Block, ...]) -> NDArray[np.intp] | None:
         """Which of finer nodes to move, by what has grown in the first run; None for all."""
