@@ -210,7 +210,7 @@ class LaneRun:
         return self._run()
 
     def go(self) -> Array:
-        """Move the nodes, and judge where they are; the energies at the times that are judged."""
+        """Move the nodes, and judge where they are; the energies by tables at the times at which these are asked."""
         for interval in self.intervals:
             self.alpha = interval.alpha
             self.clock[Clock.LOW], self.clock[Clock.HIGH] = interval.low, interval.high

@@ -76,7 +76,9 @@ def run_of_nodes(problem: mf.Problem, counts: Sequence[int]) -> Callable[..., La
         nodes = points[kept], logs[kept] - np.log(np.exp(logs[kept]).sum())
         if isinstance(lane, str):
             raise RuntimeError(lane)
-        return LaneRun(lane, dynamics, nodes, times, Stepping(rtol, quick=True), None)
+        prepared = LaneRun(lane, dynamics, nodes, times, Stepping(rtol, quick=True), None)
+        prepared.by_tables = True  # one call makes the run and its energies
+        return prepared
 
     return run
 
