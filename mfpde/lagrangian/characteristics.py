@@ -28,6 +28,7 @@ from mfpde.lagrangian.nodes import (
     Dynamics,
     Engine,
     Stepping,
+    judged,
     leeway,
     method,
     pieces,
@@ -577,7 +578,10 @@ def _result(search: Search) -> Characteristics:
     watched = watch_each(search.blocks, search.whole(best.weights))
     blind = np.array([one.error for one in watched]) + max(search.unseen, search.off(best))
     estimate = sum(change.relative for change in changes) + float(blind.max())
-    size = np.maximum(np.abs(best.energy), ENERGY_FLOOR * np.abs(best.energy).max())
+    energy = best.energy
+    if best.tables is not None:  # the search is done with those of the tables
+        energy = judged(search.dynamics, search.times, best.points, best.weights)[0]
+    size = np.maximum(np.abs(energy), ENERGY_FLOOR * np.abs(energy).max())
     apart = np.sum([change.energy for change in changes], axis=0)
     apart = np.divide(apart, size, out=np.zeros_like(apart), where=size > 0.0)
     return Characteristics(
@@ -585,7 +589,7 @@ def _result(search: Search) -> Characteristics:
         times=search.times,
         points=best.points,
         weights=best.weights,
-        energy=best.energy,
+        energy=energy,
         error_estimate=estimate,
         energy_error=size * (_by_chance(apart) + blind),
         converged=estimate <= search.tolerance,

@@ -944,3 +944,12 @@ def test_what_no_longer_falls_ends_the_search():
     assert found.refinements[-1].size < 2000
     exact = np.array([problem.exact["energy"](t) for t in found.times])
     assert np.all(np.abs(found.energy - exact) <= found.energy_error + 1e-14)
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-5, 1e-8])
+def test_energies_are_those_of_the_nodes(tolerance):
+    """To the last digits, whatever the accuracy of the tables by which a search judges its runs."""
+    problem = mf.problems.gaussian_bumps()
+    found = mf.characteristics(problem, save=4, tolerance=tolerance, progress=False)
+    own = [problem.bound_energy.energy(x, w) for x, w in zip(found.points, found.weights, strict=True)]
+    np.testing.assert_allclose(found.energy, own, rtol=1e-14)
