@@ -240,19 +240,19 @@ def looks_elsewhere(measure: RestrictedMeasure, blocks: Sequence[Block], points:
         Their nodes at some times.
     """
     total, d = weights.sum(axis=1), points.shape[2]
-    start, ends = nodes_of(blocks), np.cumsum([0, *(len(block.logs) for block in blocks)])
-    for k, block in enumerate(blocks):
+    beginnings = _by_block(blocks, np.exp(nodes_of(blocks)[1]))
+    places, parts = _by_block(blocks, points[:, :, 0]), _by_block(blocks, weights)
+    for block, beginning, place, part in zip(blocks, beginnings, places, parts, strict=True):
         if block.shape is None:
             continue
-        part = slice(ends[k], ends[k + 1])
-        some = weights[:, part][weights[:, part].sum(axis=1) > WEIGHTLESS * total]
+        some = part[part.sum(axis=1) > WEIGHTLESS * total]
         for i in range(d):
             if block.shape[i] < 2 or measure.axes[i].periodic:
                 continue
-            x, beginning = _layers(block, np.exp(start[1][part]), i)
-            if _leaves(x, beginning, _layers(block, some, i)[1], block.cut[i]):
+            x, layer = _layers(block, beginning, i)
+            if _leaves(x, layer, _layers(block, some, i)[1], block.cut[i]):
                 return True
-            if d == 1 and len(x) > 2 and _tears(x, points[:, part, 0], weights[:, part]):
+            if d == 1 and len(x) > 2 and _tears(x, place, part):
                 return True
     return False
 
@@ -264,29 +264,29 @@ def _leaves(x: Array, beginning: Array, layers: Array, cut: tuple[bool, bool]) -
     spreads = np.sqrt(np.einsum("mn,mn->m", layers, (x - means[:, None]) ** 2) / sums)
     at = np.clip(np.searchsorted(x, means), 1, len(x) - 1)
     spreads = np.maximum(spreads, 0.5 * (x[at] - x[at - 1]))
-    if np.any(np.abs(means - bulk.mean) > 2.0 * np.minimum(spreads, bulk.spread)):
-        return True
-    if np.any(spreads < bulk.spread / 1.5):
+    if any(Place(*one).new([bulk]) for one in zip(means.tolist(), spreads.tolist(), strict=True)):
         return True
     return any(bool(np.any(beyond > LEANING * sums)) for _, beyond in _beyond(x, layers, cut))
 
 
 def _tears(x: Array, points: Array, weights: Array) -> bool:
     """Whether neighbours that carry mass end far apart, and were not so at the start."""
+    unseen, apart = _unseen(points, weights)
+    return bool(np.any((unseen > TORN_MASS) & (apart > 2.0 * np.diff(x) / float(x[-1] - x[0]))))
+
+
+def _unseen(points: Array, weights: Array) -> tuple[Array, Array]:
+    """How much mass between neighbours is how far apart where they are torn, else 0; and how far apart they are."""
     between = 0.5 * (weights[:, 1:] + weights[:, :-1]) / weights.sum(axis=1, keepdims=True)
     apart = np.abs(np.diff(points, axis=1)) / max(float(np.ptp(points)), 1e-300)
-    at_first = np.diff(x) / float(x[-1] - x[0])
-    return bool(np.any((apart > TORN) & (apart > 2.0 * at_first) & (between * apart > TORN_MASS)))
+    return np.where(apart > TORN, between * apart, 0.0), apart
 
 
 def _torn(start: Array, points: Array, weights: Array, before: Sequence[Place]) -> list[Place]:
     """Where neighbours that carry mass end far apart, and where they did so before nodes were put between them."""
     order = np.argsort(start)
     x, points, weights = start[order], points[:, order], weights[:, order]
-    between = 0.5 * (weights[:, 1:] + weights[:, :-1]) / weights.sum(axis=1, keepdims=True)
-    apart = np.abs(np.diff(points, axis=1)) / max(float(np.ptp(points)), 1e-300)
-    # what counts is how much mass is how far apart
-    unseen = np.max(np.where(apart > TORN, between * apart, 0.0), axis=0)
+    unseen = np.max(_unseen(points, weights)[0], axis=0)
     tears = list(before)
     for j in np.argsort(-unseen)[:MOST_TORN]:
         if unseen[j] <= TORN_MASS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -575,13 +575,12 @@ def characteristics(
 def _result(search: Search) -> Characteristics:
     """The best run, and what is known of its error."""
     best, changes = search.best, [search.together] if search.together else [search.in_time, *search.by_axis]
+    if best.tables is not None:  # the search is done with energies of those
+        best = replace(best, energy=judged(search.dynamics, search.times, best.points, best.weights)[0], tables=None)
     watched = watch_each(search.blocks, search.whole(best.weights))
     blind = np.array([one.error for one in watched]) + max(search.unseen, search.off(best))
     estimate = sum(change.relative for change in changes) + float(blind.max())
-    energy = best.energy
-    if best.tables is not None:  # the search is done with those of the tables
-        energy = judged(search.dynamics, search.times, best.points, best.weights)[0]
-    size = np.maximum(np.abs(energy), ENERGY_FLOOR * np.abs(energy).max())
+    size = np.maximum(np.abs(best.energy), ENERGY_FLOOR * np.abs(best.energy).max())
     apart = np.sum([change.energy for change in changes], axis=0)
     apart = np.divide(apart, size, out=np.zeros_like(apart), where=size > 0.0)
     return Characteristics(
@@ -589,7 +588,7 @@ def _result(search: Search) -> Characteristics:
         times=search.times,
         points=best.points,
         weights=best.weights,
-        energy=energy,
+        energy=best.energy,
         error_estimate=estimate,
         energy_error=size * (_by_chance(apart) + blind),
         converged=estimate <= search.tolerance,

@@ -235,12 +235,13 @@ class LaneRun:
         rows = self.states[:, : n * d].reshape(m, d, n).swapaxes(0, 1).reshape(d, m * n)
         points = np.ascontiguousarray(dynamics.place(rows)).reshape(m, n, d)
         kept = which if which.any() else slice(None)
-        energy, moments, coordinates = self._observables(points)
+        own, weights = points[kept], self.weights[kept]
+        energy, moments, coordinates = self._observables(own, weights)
         conserved = dynamics.reacts and dynamics.balanced
         return Run(
             start=self.start,
-            points=points[kept],
-            weights=self.weights[kept],
+            points=own,
+            weights=weights,
             energy=energy,
             moments=moments,
             coordinates=coordinates,
@@ -254,8 +255,8 @@ class LaneRun:
             last=float(self.found[self.last, 0]),
         )
 
-    def _observables(self, points: Array) -> tuple[Array, Array, Array]:
-        """Energies, moments, and moments of the coordinates, at the times that are judged.
+    def _observables(self, points: Array, weights: Array) -> tuple[Array, Array, Array]:
+        """Energies, moments, and moments of the coordinates, of the nodes at the times that are judged.
 
         Those of a quick run to a few digits are the program's; what tables leave out differs from node to node, which
         looks like an error where nodes are refined until nothing is left.
@@ -264,8 +265,8 @@ class LaneRun:
         if not len(found):
             return np.empty(0), np.empty((0, 0)), np.empty((0, 0))
         if not self.by_tables:
-            return python.judged(self.dynamics, self.times[which], points[which], self.weights[which])
-        return found[:, 0], found[:, 2:], python.coordinates_of(self.dynamics, points[which], self.weights[which])
+            return python.judged(self.dynamics, self.times[which], points, weights)
+        return found[:, 0], found[:, 2:], python.coordinates_of(self.dynamics, points, weights)
 
     def _go_on(self) -> None:
         """To the end of an interval."""

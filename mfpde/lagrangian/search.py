@@ -240,7 +240,9 @@ class Search:
         """How far the last energy of a compiled run is off that of its nodes, relatively: what tables leave out."""
         if not run.engine.compiled:
             return 0.0
-        last = self.dynamics.bound.energy(run.points[-1], run.weights[-1])
+        last = float(run.energy[-1])
+        if run.tables is not None:
+            last = self.dynamics.bound.energy(run.points[-1], run.weights[-1])
         size = max(abs(last), ENERGY_FLOOR * float(np.abs(run.energy).max()))
         return abs(last - run.last) / size if size > 0.0 else 0.0
 
@@ -324,13 +326,12 @@ class Search:
             return False
         self.jointly = True
         self._begin_together(counts)
-        finest = max(LEAST_RTOL * self.accuracy, RTOL_FLOOR)
         while True:
             finer = tuple(math.ceil(LADDER * n) for n in self.counts)
             if self.size(finer) > min(self.max_nodes, MOST_TOGETHER):
                 return False
             trial, factor = self.laid(finer), FINER_RTOL if self.rtol > 1.5 * self.accuracy else LATER_RTOL
-            rtol = max(factor * self.rtol, finest)
+            rtol = max(factor * self.rtol, LEAST_RTOL * self.accuracy, RTOL_FLOOR)
             kept, before = self.worth_moving(trial), self.best
             fewest = math.ceil(MORE_STEPS * before.steps) if before.steps < FEW_STEPS else 0
             run = self.run(trial, rtol, kept, fewest)

@@ -17,22 +17,20 @@ from mfpde.support.pointers import at, peek, pointer, put, shift, whole
 
 __all__ = [
     "ARRIVED",
-    "BEFORE",
     "BEYOND",
     "FAILED",
     "FIRST",
-    "INTEGRAL",
-    "LEAST",
     "LEAST_ERROR",
-    "MOST",
     "PAUSED",
     "ROUNDING",
-    "SAFETY",
     "SHORTEST",
     "Tableau",
     "advance",
+    "grown",
     "judged",
+    "of_two",
     "read_method",
+    "shrunk",
     "tableau",
 ]
 
@@ -197,6 +195,29 @@ def _norm(y, fresh, error, w, n, size, least, rtol):  # type: ignore[no-untyped-
     return square / size
 
 
+@inner
+def of_two(h, square, other):  # type: ignore[no-untyped-def]
+    """The error of a step of the method of order eight, from the mean squares of its two."""
+    return 0.0 if square == 0.0 and other == 0.0 else h * square / math.sqrt(square + 0.01 * other)
+
+
+@inner
+def shrunk(error, order):  # type: ignore[no-untyped-def]
+    """The length of the next step after one that was rejected, relative to that."""
+    factor = SAFETY * error ** (-1.0 / order) if math.isfinite(error) else 0.0
+    return factor if factor > LEAST else LEAST
+
+
+@inner
+def grown(error, before, order, rejected):  # type: ignore[no-untyped-def]
+    """The same after one that was accepted, by its error and the one before; after a rejected one none grows."""
+    growth = MOST
+    if error > 0.0:
+        growth = SAFETY * error ** (-INTEGRAL / order) * before ** (BEFORE / order)
+        growth = LEAST if growth < LEAST else MOST if growth > MOST else growth
+    return 1.0 if rejected and growth > 1.0 else growth
+
+
 @inlined
 def _error(nodes, method, h, rtol, light, work):  # type: ignore[no-untyped-def]
     """The error of a step by what is allowed: below 1 it is accepted."""
@@ -211,8 +232,7 @@ def _error(nodes, method, h, rtol, light, work):  # type: ignore[no-untyped-def]
     if method.order == 5:
         return h * math.sqrt(square)
     _mix(work, shift(E, method.every), m, nodes.y, 0.0, 1.0, work.stage)
-    other = _norm(nodes.y, work.fresh, work.stage, work.w, n, work.size, least, rtol)
-    return 0.0 if square == 0.0 and other == 0.0 else h * square / math.sqrt(square + 0.01 * other)
+    return of_two(h, square, _norm(nodes.y, work.fresh, work.stage, work.w, n, work.size, least, rtol))
 
 
 @inlined
@@ -346,8 +366,7 @@ def advance(packed, rate, alpha, method_packed, y, log_mass, clock, counts, save
         if last == method.stages:
             error = _error(nodes, method, h, rtol, light, work)
             if not error < 1.0:
-                factor = SAFETY * error ** (-1.0 / order) if math.isfinite(error) else 0.0
-                clock[1] = h * (factor if factor > LEAST else LEAST)
+                clock[1] = h * shrunk(error, order)
                 rejected = True
                 continue
             new = end if h == end - S else S + h
@@ -356,11 +375,7 @@ def advance(packed, rate, alpha, method_packed, y, log_mass, clock, counts, save
                 continue
         counts[0] = _save(nodes, method, S, h, new, work, saves_at, counts[0], saves.size, states_at)
         _accept(nodes, method, work)
-        growth = MOST
-        if error > 0.0:
-            growth = SAFETY * error ** (-INTEGRAL / order) * clock[2] ** (BEFORE / order)
-            growth = LEAST if growth < LEAST else MOST if growth > MOST else growth
-        clock[1] = h * (1.0 if rejected and growth > 1.0 else growth)
+        clock[1] = h * grown(error, clock[2], order, rejected)
         clock[2] = error if error > LEAST_ERROR else LEAST_ERROR
         clock[0] = new
         counts[1] += 1

@@ -11,19 +11,17 @@ from mfpde.lagrangian.compiled.motion import OPTIONS, inner, of_one
 from mfpde.lagrangian.compiled.packing import AXIS, Motion
 from mfpde.lagrangian.compiled.stepping import (
     ARRIVED,
-    BEFORE,
     BEYOND,
     FAILED,
     FIRST,
-    INTEGRAL,
-    LEAST,
     LEAST_ERROR,
-    MOST,
     PAUSED,
     ROUNDING,
-    SAFETY,
     SHORTEST,
+    grown,
+    of_two,
     read_method,
+    shrunk,
 )
 from mfpde.support.arrays import Array
 from mfpde.support.compiling import compiled
@@ -304,8 +302,7 @@ def _error(way, method, h, rtol):  # type: ignore[no-untyped-def]
     if method.order == 5:
         return h * math.sqrt(square)
     _mix(way, shift(method.E, method.every), method.stages + 1, way.stage)
-    other = _norm(way, rtol)
-    return 0.0 if square == 0.0 and other == 0.0 else h * square / math.sqrt(square + 0.01 * other)
+    return of_two(h, square, _norm(way, rtol))
 
 
 @inner
@@ -392,16 +389,11 @@ def trace(products, rate, past, points, clock, counts, space):  # type: ignore[n
             continue
         error = _error(way, method, h, rtol)
         if not error < 1.0:
-            factor = SAFETY * error ** (-1.0 / order) if math.isfinite(error) else 0.0
-            clock[2] = h * (factor if factor > LEAST else LEAST)
+            clock[2] = h * shrunk(error, order)
             rejected = True
             continue
         _accept(way, method)
-        growth = MOST
-        if error > 0.0:
-            growth = SAFETY * error ** (-INTEGRAL / order) * clock[3] ** (BEFORE / order)
-            growth = LEAST if growth < LEAST else MOST if growth > MOST else growth
-        clock[2] = h * (1.0 if rejected and growth > 1.0 else growth)
+        clock[2] = h * grown(error, clock[3], order, rejected)
         clock[3] = error if error > LEAST_ERROR else LEAST_ERROR
         clock[0] = end if h == length else S - h
         rejected = False
