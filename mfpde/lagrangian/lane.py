@@ -138,8 +138,10 @@ class LaneRun:
     ) -> None:  # fmt: skip
         # nothing is compiled, and no compiler loaded, before there is a run
         from mfpde.lagrangian.compiled import stepping as program
+        from mfpde.lagrangian.compiled.motion import Line, Products
 
         self.program: Any = program
+        self.kind: Any = (Line if lane.motion.columns[0] < 0 else Products)()
         self.began = time.perf_counter()
         self.lane, self.dynamics, self.times, self.stepping, self.show = lane, dynamics, times, stepping, show
         self.start, self.log_mass = nodes
@@ -222,7 +224,7 @@ class LaneRun:
         if not self.by_tables:  # what they leave out is asked for at the end
             by_program[: self.last] = False
         self.program.judged(
-            self.lane.packed, self.log_mass, self.states, by_program, self.weights, self.found, self.space
+            self.kind, self.lane.packed, self.log_mass, self.states, by_program, self.weights, self.found, self.space
         )
         energy: Array = self.found[self.which, 0]
         if not np.isfinite(energy).all():
@@ -287,7 +289,7 @@ class LaneRun:
         """Call the program; what ended the call, see `mfpde.lagrangian.compiled.stepping`."""
         return int(
             self.program.advance(
-                self.lane.packed, self.rate, self.alpha, self.method, self.y, self.log_mass, self.clock,
+                self.kind, self.lane.packed, self.rate, self.alpha, self.method, self.y, self.log_mass, self.clock,
                 self.counts, self.clocks, self.states, self.space, allowed,
             )
         )  # fmt: skip

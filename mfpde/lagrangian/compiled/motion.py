@@ -19,21 +19,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mfpde.lagrangian.compiled.packing import AXIS, BLOCK, GROUP, HUBER, LOGISTIC, NODES
-from mfpde.support.compiling import compiled
+from mfpde.support.compiling import by_class, compiled
 from mfpde.support.interpreted import FEW
 from mfpde.support.lanes import four, fused, load_four, side_by_side, store_four
 from mfpde.support.pointers import at, peek, put, shift, smaller, whole
 
 __all__ = [
     "OPTIONS",
+    "Line",
+    "Products",
     "Work",
     "carve",
+    "confine",
+    "grow",
     "inlined",
     "inner",
     "judge",
     "move",
     "of_one",
     "read",
+    "weigh",
 ]
 
 OPTIONS: dict[str, Any] = {
@@ -49,11 +54,78 @@ inlined = compiled(**(OPTIONS | {"cache": False, "no_cpython_wrapper": True, "in
 """Put into the one place that calls it before that is compiled: what only calls others would cost most by itself."""
 
 
+class Line(NamedTuple):
+    """Motion along one axis. The program chooses its functions by such a kind when it is compiled."""
+
+    kind: int = 0
+
+
+class Products(NamedTuple):
+    """Motion by products of functions of several axes."""
+
+    kind: int = 1
+
+
+by_kind = by_class(**(OPTIONS | {"no_cpython_wrapper": True}))
+"""What each kind of motion has of its own."""
+
+
+@by_kind
+def read(kind, head):  # type: ignore[no-untyped-def]
+    """What is packed, from a pointer to it: a structure with the fields `kind`, `reacts` and `balanced`."""
+
+
+@by_kind
+def carve(kind, motion, p, n, size, stages):  # type: ignore[no-untyped-def]
+    """The room of a run from a pointer to it: a structure with the fields `K`, `stage`, `fresh`, `w`, `few`, `n` and
+    `size` of `Work`.
+    """
+
+
+@by_kind
+def move(kind, motion, rate, alpha, y, log_mass, work, change):  # type: ignore[no-untyped-def]
+    """Write the derivative of a state by the clock.
+
+    Parameters
+    ----------
+    kind : Line, Products, ...
+    motion
+        What `read` gives.
+    rate : pointer
+        A table of f(V), see `of_one`; no pieces where that is V.
+    alpha : float
+        The birth-death rate.
+    y, change : pointer
+        Coordinates, axis after axis, then logs of growth where there is a reaction.
+    log_mass : pointer
+    work
+        What `carve` gives. It is left with the weights of the nodes.
+
+    Returns
+    -------
+    float
+        A V for which there is no f(V) in the table, or NaN.
+    """
+
+
+@by_kind
+def judge(kind, motion, y, log_mass, work, out, all_of_it):  # type: ignore[no-untyped-def]
+    """The energy of a state to `out`, the mass before normalising, and the outputs, or only the second; the weights of
+    the nodes are left in `work`.
+    """
+
+
+@by_kind
+def confine(kind, motion, y, n):  # type: ignore[no-untyped-def]
+    """Put nodes beyond a wall back onto it."""
+
+
 class Reading(NamedTuple):
     """What `Motion.packed` gives, by pointers.
 
     Attributes
     ----------
+    kind : Line or Products
     outer, inner : pointer
         What tells of the axes.
     outer_table, inner_table : pointer
@@ -76,6 +148,7 @@ class Reading(NamedTuple):
     reacts, balanced : bool
     """
 
+    kind: Any
     outer: Any
     inner: Any
     outer_table: Any
@@ -135,13 +208,14 @@ class Work(NamedTuple):
     length: int
 
 
-@inner
-def read(head):  # type: ignore[no-untyped-def]
+@read.register(Line, Products)
+def _read(kind, head):  # type: ignore[no-untyped-def]
     """What `Motion.packed` gives, from a pointer to it."""
     more = shift(head, 2 * AXIS)
     starts = shift(more, 11)
-    kind = whole(at(more, 10))
+    reaction = whole(at(more, 10))
     return Reading(
+        kind,
         head,
         shift(head, AXIS),
         shift(head, whole(at(starts, 0))),
@@ -160,13 +234,13 @@ def read(head):  # type: ignore[no-untyped-def]
         shift(head, whole(at(starts, 7))),
         at(more, 8),
         at(more, 9),
-        kind >= 2,
-        kind != 2 and kind != 0,
+        reaction >= 2,
+        reaction != 2 and reaction != 0,
     )
 
 
-@inner
-def carve(motion, p, n, size, stages):  # type: ignore[no-untyped-def]
+@carve.register(Line, Products)
+def _carve(kind, motion, p, n, size, stages):  # type: ignore[no-untyped-def]
     """`Work` from a pointer to its room."""
     length = 2 * (motion.outer_width + motion.width)
     stage = shift(p, stages * size)
@@ -318,7 +392,7 @@ def _energy(motion, U, out):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _weigh(motion, y, log_mass, work):  # type: ignore[no-untyped-def]
+def weigh(motion, y, log_mass, work):  # type: ignore[no-untyped-def]
     """The weights of the nodes, of sum 1 where the reaction is balanced; by how much their logs were shifted, and the
     sum before.
     """
@@ -508,36 +582,12 @@ def _drive(motion, work, change):  # type: ignore[no-untyped-def]
                 put(growth, start + i, peek(out, i))
 
 
-@inlined
-def move(motion, rate, alpha, y, log_mass, work, change):  # type: ignore[no-untyped-def]
-    """Write the derivative of a state by the clock.
-
-    Parameters
-    ----------
-    motion : Reading
-    rate : pointer
-        A table of f(V), see `of_one`; no pieces where that is V.
-    alpha : float
-        The birth-death rate.
-    y, change : pointer
-        Coordinates, axis after axis, then logs of growth where there is a reaction.
-    log_mass : pointer
-    work : Work
-        It is left with the weights of the nodes.
-
-    Returns
-    -------
-    float
-        A V for which there is no f(V) in the table, or NaN.
+@inner
+def grow(motion, rate, alpha, work, growth):  # type: ignore[no-untyped-def]
+    """Turn the V of the nodes into the rates of change of their logs of growth; a V for which there is no f(V) in the
+    table, or NaN.
     """
-    _weigh(motion, y, log_mass, work)
-    _find(motion, y, work, 1.0)
-    _respond(motion, work.moments, work.coefficients)
-    if at(motion.outer, AXIS - 1) >= 0.0:
-        _drive(motion, work, change)
-    else:
-        _drive_line(motion, work, change)
-    mean, missing, growth = 0.0, math.nan, shift(change, work.size - work.n)
+    mean, missing = 0.0, math.nan
     if not motion.reacts:
         return missing
     if at(rate, 0) > 0.0:
@@ -554,12 +604,38 @@ def move(motion, rate, alpha, y, log_mass, work, change):  # type: ignore[no-unt
     return missing
 
 
-@inlined
-def judge(motion, y, log_mass, work, out, all_of_it):  # type: ignore[no-untyped-def]
-    """The energy of a state to `out`, the mass before normalising, and the outputs, or only the second; the weights of
-    the nodes are left in `work`.
-    """
-    put(out, 1, _weigh(motion, y, log_mass, work))
+@move.register(Line)
+def _move_line(kind, motion, rate, alpha, y, log_mass, work, change):  # type: ignore[no-untyped-def]
+    weigh(motion, y, log_mass, work)
+    _find(motion, y, work, 1.0)
+    _respond(motion, work.moments, work.coefficients)
+    _drive_line(motion, work, change)
+    return grow(motion, rate, alpha, work, shift(change, work.size - work.n))
+
+
+@move.register(Products)
+def _move_products(kind, motion, rate, alpha, y, log_mass, work, change):  # type: ignore[no-untyped-def]
+    weigh(motion, y, log_mass, work)
+    _find(motion, y, work, 1.0)
+    _respond(motion, work.moments, work.coefficients)
+    _drive(motion, work, change)
+    return grow(motion, rate, alpha, work, shift(change, work.size - work.n))
+
+
+@judge.register(Line, Products)
+def _judge(kind, motion, y, log_mass, work, out, all_of_it):  # type: ignore[no-untyped-def]
+    put(out, 1, weigh(motion, y, log_mass, work))
     if all_of_it:
         _find(motion, y, work, 0.0)
         put(out, 0, _energy(motion, work.moments, shift(out, 2)))
+
+
+@confine.register(Line, Products)
+def _confine(kind, motion, y, n):  # type: ignore[no-untyped-def]
+    for a in range(2):
+        axis = motion.outer if a == 0 else motion.inner
+        column, low, high = whole(at(axis, 7)), at(axis, 3), at(axis, 4)
+        if column >= 0 and at(axis, 6) == 0.0:
+            for i in range(column * n, column * n + n):
+                x = peek(y, i)
+                put(y, i, low if x < low else high if x > high else x)

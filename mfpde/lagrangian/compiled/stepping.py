@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mfpde.lagrangian.compiled.motion import OPTIONS, carve, inlined, inner, judge, move, of_one, read
+from mfpde.lagrangian.compiled.motion import OPTIONS, carve, confine, inlined, inner, judge, move, of_one, read
 from mfpde.support.arrays import Array
 from mfpde.support.compiling import compiled
 from mfpde.support.interpreted import COUNT
@@ -175,7 +175,9 @@ def _stage(nodes, method, s, S, h, work, out):  # type: ignore[no-untyped-def]
     clock = S + at(method.C, s) * h
     clock = nodes.low if clock < nodes.low else nodes.high if clock > nodes.high else clock
     alpha = of_one(nodes.alpha, clock)
-    return move(nodes.motion, nodes.rate, alpha, out, nodes.log_mass, work, shift(work.K, s * work.size))
+    return move(
+        nodes.motion.kind, nodes.motion, nodes.rate, alpha, out, nodes.log_mass, work, shift(work.K, s * work.size)
+    )
 
 
 @inner
@@ -289,21 +291,17 @@ def _accept(nodes, method, work):  # type: ignore[no-untyped-def]
     for i in range(work.size):
         put(nodes.y, i, peek(work.fresh, i))
         put(work.K, i, peek(end, i))
-    for a in range(2):
-        axis = nodes.motion.outer if a == 0 else nodes.motion.inner
-        column, low, high = whole(at(axis, 7)), at(axis, 3), at(axis, 4)
-        if column >= 0 and at(axis, 6) == 0.0:
-            for i in range(column * n, column * n + n):
-                x = peek(nodes.y, i)
-                put(nodes.y, i, low if x < low else high if x > high else x)
+    confine(nodes.motion.kind, nodes.motion, nodes.y, n)
 
 
 @compiled(**OPTIONS)
-def advance(packed, rate, alpha, method_packed, y, log_mass, clock, counts, saves, states, space, allowed):  # type: ignore[no-untyped-def]
+def advance(kind, packed, rate, alpha, method_packed, y, log_mass, clock, counts, saves, states, space, allowed):  # type: ignore[no-untyped-def]
     """Go on towards the end of an interval.
 
     Parameters
     ----------
+    kind : Line, Products, ...
+        Of motion: the program is compiled for each.
     packed : array
         `Motion.packed`.
     rate, alpha : array
@@ -331,8 +329,8 @@ def advance(packed, rate, alpha, method_packed, y, log_mass, clock, counts, save
     int
         See `ARRIVED`.
     """
-    method, motion = read_method(pointer(method_packed, 0)), read(pointer(packed, 0))
-    work = carve(motion, pointer(space, 0), log_mass.size, y.size, method.every)
+    method, motion = read_method(pointer(method_packed, 0)), read(kind, pointer(packed, 0))
+    work = carve(kind, motion, pointer(space, 0), log_mass.size, y.size, method.every)
     nodes = _Nodes(motion, pointer(rate, 0), pointer(alpha, 0), clock[7], clock[8], pointer(log_mass, 0), pointer(y, 0))
     saves_at, states_at, order = pointer(saves, 0), pointer(states, 0), 1.0 * method.order
     end, rtol, light, until, rejected = clock[3], clock[5], clock[6], counts[2] + allowed, False
@@ -384,11 +382,12 @@ def advance(packed, rate, alpha, method_packed, y, log_mass, clock, counts, save
 
 
 @compiled(**OPTIONS)
-def judged(packed, log_mass, states, which, weights, found, space):  # type: ignore[no-untyped-def]
+def judged(kind, packed, log_mass, states, which, weights, found, space):  # type: ignore[no-untyped-def]
     """Energies and outputs of states.
 
     Parameters
     ----------
+    kind : Line, Products, ...
     packed : array
         `Motion.packed`.
     log_mass : array, shape (N,)
@@ -402,12 +401,12 @@ def judged(packed, log_mass, states, which, weights, found, space):  # type: ign
     space : array
         See `room`.
     """
-    motion = read(pointer(packed, 0))
+    motion = read(kind, pointer(packed, 0))
     m, size = states.shape
-    work = carve(motion, pointer(space, 0), log_mass.size, size, 0)
+    work = carve(kind, motion, pointer(space, 0), log_mass.size, size, 0)
     logs, state, out, w = pointer(log_mass, 0), pointer(states, 0), pointer(found, 0), pointer(weights, 0)
     for k in range(m):
-        judge(motion, state, logs, work, out, which[k])
+        judge(kind, motion, state, logs, work, out, which[k])
         for i in range(work.n):
             put(w, i, peek(work.w, i))
         state, out, w = shift(state, size), shift(out, found.shape[1]), shift(w, work.n)
