@@ -7,7 +7,6 @@ r"""Stationary states without following the flow: the minimiser of the free ener
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,6 +28,7 @@ from mfpde.equation.smooth import divisors, is_smooth
 from mfpde.equation.sparse_state import sparse_state
 from mfpde.support.arguments import FLAG, NONE, NUMBER, POSITIVE, WHOLE, real, require, shown
 from mfpde.support.arrays import Array
+from mfpde.support.clock import working_time
 from mfpde.support.session import warn
 from mfpde.support.threads import one_blas_thread
 from mfpde.support.words import one_line, with_digits
@@ -205,7 +205,7 @@ def stationary(
     0.5
     """
     _check(problem, tolerance, max_iterations, initial, time_limit, estimate)
-    deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
+    deadline = math.inf if time_limit is None else working_time() + time_limit
     require_lyapunov(problem.bound_energy, "stationary")
     require_capability(problem.bound_energy, "mesh", "stationary")
     tau = _temperature(problem, temperature)

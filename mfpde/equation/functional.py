@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +12,7 @@ from mfpde.equation.convexity import second_variation
 from mfpde.equation.energy import BoundEnergy, GridEnergy
 from mfpde.equation.grid import Grid
 from mfpde.support.arrays import Array
+from mfpde.support.clock import working_time
 
 __all__ = ["CellMeasures", "Functional", "NodalFunctional"]
 
@@ -25,7 +25,7 @@ class Functional:
     bound : BoundEnergy
     grid : Grid
     deadline : float
-        When no step is begun any more, on the clock of `time.perf_counter`.
+        When no step is begun any more, on the clock of `working_time`.
     plan : GridEnergy, optional
         ``bound.on(grid)``, if there is one already.
     """
@@ -47,7 +47,7 @@ class Functional:
     @property
     def over(self) -> bool:
         """Whether the time is over."""
-        return time.perf_counter() > self.deadline
+        return working_time() > self.deadline
 
     def second_variation(self, mu: Array, V: Array) -> Callable[[Array], Array]:
         """``h -> K h``, the derivative of V at `mu` along a change of density.

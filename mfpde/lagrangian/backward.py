@@ -33,6 +33,7 @@ from mfpde.lagrangian.nodes import RECORD_LIMIT, Dynamics, OutOfTime, Record, St
 from mfpde.lagrangian.tables import RoughError
 from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
+from mfpde.support.clock import working_time
 from mfpde.support.interpreted import COUNT
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class Past:
             seconds, evaluations = time.perf_counter() - began, int(counts[Counts.EVALUATIONS]) - before
             if evaluations:
                 self._allowed = max(1, int(SLICE * evaluations / max(seconds, 1e-6)))
-            if time.perf_counter() > deadline:
+            if working_time() > deadline:
                 raise OutOfTime
 
 
@@ -383,7 +384,7 @@ class _Recorder:
             logs = np.log(run.weights)
         for row, points, log_mass in zip(values, run.points, logs, strict=True):
             self._look(points, log_mass, row)
-            if time.perf_counter() > self.stepping.deadline:
+            if working_time() > self.stepping.deadline:
                 raise OutOfTime
         return values
 

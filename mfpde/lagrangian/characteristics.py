@@ -493,7 +493,7 @@ def characteristics(
         Limit on the total number of nodes.
     time_limit : float, optional
         Seconds after which no step is begun any more; the best result so far is returned with what is known of its
-        error, which may be nothing (infinity).
+        error, which may be nothing (infinity). Seconds in which functions are compiled do not count.
     progress : bool, optional
         A progress bar; default: when standard error is a terminal.
 

@@ -25,6 +25,7 @@ from mfpde.lagrangian.nodes import FEWEST_STEPS, LIGHT, Dynamics, Engine, Flow, 
 from mfpde.lagrangian.tables import RoughError, table_of
 from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
+from mfpde.support.clock import working_time
 from mfpde.support.saves import distinct_times
 
 if TYPE_CHECKING:
@@ -299,7 +300,7 @@ class LaneRun:
         dynamics, steps, now = self.dynamics, int(self.counts[Counts.STEPS]), float(self.clock[Clock.NOW])
         if seconds > 0.0 and evaluations:
             self.allowed = max(1, int(SLICE * evaluations / max(seconds, 1e-6)))
-        if time.perf_counter() > self.stepping.deadline:
+        if working_time() > self.stepping.deadline:
             raise OutOfTime
         if steps > self.stepping.most_steps:
             place, weights, _ = self.flow.unpack(self.y)

@@ -19,6 +19,7 @@ from mfpde.equation.problem import Problem, Reaction
 from mfpde.equation.schedules import Constant, PiecewiseLinear, invert_clock
 from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
+from mfpde.support.clock import working_time
 from mfpde.support.saves import distinct_times
 
 __all__ = [
@@ -401,7 +402,7 @@ class Stepping:
     other : bool
         Take the method of fifth order instead of that of eighth, see `method`.
     deadline : float
-        After which no step is begun any more, on the clock of `time.perf_counter`.
+        After which no step is begun any more, on the clock of `working_time`.
     most_steps : int
         After which the velocity counts as singular.
     accuracy : float, optional
@@ -547,7 +548,7 @@ def integrate(
                 solver.atol = stepping.rtol * leeway(weights, flow.fields)
             if show is not None:
                 show(solver.t / clocks[-1] * flow.t_end, dynamics.bound.energy(place, weights))
-            if time.perf_counter() > stepping.deadline:
+            if working_time() > stepping.deadline:
                 raise OutOfTime
             if steps > stepping.most_steps:
                 raise RuntimeError(singular(dynamics, place, weights, steps, f"{solver.t:g} of {clocks[-1]:g}"))
@@ -676,7 +677,7 @@ def density_back(
             y = solver.y
             at = y[: n * d].reshape(d, n)
             foreign |= np.any((at < dynamics.floor - slack) | (at > dynamics.ceiling + slack), axis=0)
-            if time.perf_counter() > deadline:
+            if working_time() > deadline:
                 raise OutOfTime
     feet = dynamics.place(y[: n * d].reshape(d, n))
     return np.where(foreign, 0.0, np.exp(dynamics.problem.mu_0.log_density(feet) - y[n * d :]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +28,7 @@ from mfpde.lagrangian.lane import integrate
 from mfpde.lagrangian.node_flow import SCOUT_TIMES, find_ancestors
 from mfpde.lagrangian.nodes import RTOL_FLOOR, Dynamics, OutOfTime, Run, Stepping
 from mfpde.support.arrays import Array
+from mfpde.support.clock import working_time
 from mfpde.support.session import progress_bar, shows_progress
 from mfpde.support.threads import one_blas_thread
 
@@ -169,7 +169,7 @@ class Search:
         self.dynamics, self.times, self.tolerance, self.max_nodes = dynamics, times, tolerance, max_nodes
         self.time_limit = time_limit
         self.accuracy = UNSEEN * tolerance
-        self.deadline = time.perf_counter() + (math.inf if time_limit is None else time_limit)
+        self.deadline = working_time() + (math.inf if time_limit is None else time_limit)
         self.shown = shows_progress(progress)
         self.places: Places | None = None
         self.looked = dynamics.dimension > 1 and not dynamics.reacts

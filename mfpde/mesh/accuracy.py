@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,6 +28,7 @@ from mfpde.mesh.record import Result
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.stopping import Limits, OnEndMass
 from mfpde.support.arrays import Array
+from mfpde.support.clock import working_time
 from mfpde.support.session import RunWarning, budget_bar, interruptible, quiet
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class _Search:
         interrupted: Callable[[], bool],
         tell: Callable[[str], None],
     ) -> None:
-        self.began = time.perf_counter()
+        self.began = working_time()
         self.problem, self.options, self.stream, self.prepare = problem, options, stream, prepare
         self.interrupted, self.tell = interrupted, tell
         assert options.tolerance is not None
@@ -312,7 +312,7 @@ class _Search:
         if stream is not None:
             self._give_up_file(stream)
             stream.configuration |= self._account()
-        began = time.perf_counter()
+        began = working_time()
         solution = self._complete(self._with(shape, self.step), stream)
         if solution.result is Result.END_MASS and self.plain.on_end_mass is OnEndMass.EXTEND:
             # the box cannot be extended, or not far enough: that is said, and the run made as it can be
@@ -320,7 +320,7 @@ class _Search:
             if stream is not None:
                 stream.start_again()
             solution = self._complete(self._with(shape, self.step), stream)
-        seconds = time.perf_counter() - began
+        seconds = working_time() - began
         if stream is not None:
             self.streamed = solution
         if not solution.result.ok:
@@ -382,7 +382,7 @@ class _Search:
 
         What counts is the save time at which all of these together change the energy most.
         """
-        level, left = self.levels[-1], self.budget - (time.perf_counter() - self.began)
+        level, left = self.levels[-1], self.budget - (working_time() - self.began)
         # what is to be learnt here would then serve no further level; the first one may have had to be compiled
         if len(self.levels) > 1 and left < level.seconds:
             raise _Ended(f"a finer mesh would take longer than the {max(left, 0.0):.2g} s that are left")
@@ -409,7 +409,7 @@ class _Search:
 
     def _probe(self, level: _Level, shape: tuple[int, ...], step: float) -> tuple[Array, int]:
         """By how much the energy of a level changes on another mesh or with other steps, and how many steps it took."""
-        began = time.perf_counter()
+        began = working_time()
         options = dataclasses.replace(
             self._with(shape, step), on_end_mass=OnEndMass.WARN, limits=Limits(), estimate=False
         )
@@ -418,7 +418,7 @@ class _Search:
             raise _Ended("a run was cut short", found)
         if not np.array_equal(found.times, level.solution.times):  # it failed: all that is known is that it is coarse
             return np.full(len(level.solution.times), min(level.error, 1.0)), found.stats["steps"]
-        self._note_cost(found, time.perf_counter() - began, 1.5)
+        self._note_cost(found, working_time() - began, 1.5)
         return _changes(found, level.solution), found.stats["steps"]
 
     # ----- what comes next
@@ -464,7 +464,7 @@ class _Search:
             If it is enough for none that is worth it.
         """
         level = self.levels[-1]
-        left = self.budget - (time.perf_counter() - self.began)
+        left = self.budget - (working_time() - self.began)
         finer = shape
         for part in (1.0, 0.8, 0.6, 0.4):
             finer = tuple(
@@ -497,7 +497,7 @@ class _Search:
     # ----- runs
 
     def _with(self, shape: tuple[int, ...], step: float) -> RunOptions:
-        left = max(self.budget - (time.perf_counter() - self.began), 1e-3)
+        left = max(self.budget - (working_time() - self.began), 1e-3)
         controller = dataclasses.replace(self.clock, tolerance=step)
         return dataclasses.replace(self.plain, shape=shape, controller=controller, time_limit=left)
 

@@ -49,6 +49,7 @@ from mfpde.support.arguments import (
     shown,
 )
 from mfpde.support.arrays import Array
+from mfpde.support.clock import working_time
 from mfpde.support.saves import same_time, save_times
 from mfpde.support.session import interruptible, progress_bar
 from mfpde.support.threads import thread_limit
@@ -141,7 +142,8 @@ def solve(
         Seconds after which the state goes to `output` between save times; None: not at all. Has no effect on results.
     time_limit : float, optional
         Seconds after which the run ends with ``TIME_LIMIT``, between two steps. With a `tolerance` the seconds of the
-        whole search (default 600), which ends with ``NOT_REACHED`` and the best run.
+        whole search (default 600), which ends with ``NOT_REACHED`` and the best run. Seconds in which functions are
+        compiled, once an installation, do not count.
     limits : Limits, optional
         What ends a run with a named result: a rising energy, drifting mass. See `Limits`.
     on_end_mass : OnEndMass or str, optional
@@ -254,7 +256,7 @@ class Integration:
         notes: Sequence[str] = (),
         found: Sequence[str] = (),
     ) -> None:
-        self.began = time.perf_counter()
+        self.began, self.worked = time.perf_counter(), working_time()
         self.solver, self.state, self.targets, self.options, self.stream = solver, state, targets, options, stream
         if stream is not None:
             stream.check_room(len(targets) + 1, solver.grid.shape)
@@ -496,7 +498,8 @@ class Integration:
         options, now = self.options, time.perf_counter()
         if interrupted():
             return Result.INTERRUPTED
-        if options.time_limit is not None and now - self.began > options.time_limit and self.state.t < self.targets[-1]:
+        limit = math.inf if options.time_limit is None else options.time_limit
+        if working_time() - self.worked > limit and self.state.t < self.targets[-1]:
             return Result.TIME_LIMIT
         if self._checkpoint_is_due(now) and self.state.t < target:
             assert self.stream is not None

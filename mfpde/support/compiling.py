@@ -13,18 +13,42 @@ from __future__ import annotations
 import functools
 import hashlib
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
+from numba.core import event
 
+from mfpde.support.clock import stand_still
 from mfpde.support.sources import PACKAGE
 
 __all__ = ["by_class", "compiled", "interpreted", "primitive"]
 
 _said: set[str] = set()
+
+
+class _Compiling(event.Listener):
+    """Notes when functions are compiled, for the clock of time limits: one within another counts once."""
+
+    depth, since = 0, 0.0
+
+    def on_start(self, _: Any) -> None:
+        """A function begins to be compiled."""
+        if self.depth == 0:
+            self.since = time.perf_counter()
+        self.depth += 1
+
+    def on_end(self, _: Any) -> None:
+        """It is."""
+        self.depth -= 1
+        if self.depth == 0:
+            stand_still(time.perf_counter() - self.since)
+
+
+event.register("numba:compile", _Compiling())
 
 
 def _warn_once(kind: str, text: str) -> None:

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import pickle
+import time
 import warnings
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from shared import ROOT, python
 
 import mfpde as mf
 from mfpde.support import compiling
+from mfpde.support.clock import working_time
 from mfpde.support.interpreted import whole
 
 
@@ -274,3 +276,28 @@ def test_a_variant_is_chosen_by_the_class_of_a_structure(monkeypatch, plain):
     assert area.__doc__ == "The area of a shape."
     with pytest.raises(KeyError if plain else numba.TypingError):
         called((3.0, 5.0))
+
+
+def test_the_clock_of_time_limits_stands_still_while_functions_are_compiled(module):
+    """By numba's own account of how long that takes."""
+    with numba.core.event.install_recorder("numba:compile") as recorder:
+        work, wall = working_time(), time.perf_counter()
+        module().add(1.0)
+        work, wall = working_time() - work, time.perf_counter() - wall
+    starts = [at for at, event in recorder.buffer if event.is_start]
+    ends = [at for at, event in recorder.buffer if event.is_end]
+    compiling_took = max(ends) - min(starts)
+    assert compiling_took > 0.0
+    assert wall - work == pytest.approx(compiling_took, rel=0.05, abs=1e-3)
+
+
+def test_small_time_limits_hold_for_work_alone(tmp_path):
+    """The first run on a machine compiles for some seconds."""
+    code = (
+        "import mfpde as mf\n"
+        "neuron = mf.problems.linear_neuron()\n"
+        "print(mf.solve(neuron, 50, 0.01, save=2, scheme=mf.Upwind(), time_limit=4.0, estimate=False).result.name)\n"
+        "print(mf.characteristics(neuron, 0.01, save=2, tolerance=1e-3, time_limit=4.0).converged)\n"
+    )
+    said = python("-c", code, environment={"NUMBA_CACHE_DIR": str(tmp_path)})
+    assert said.stdout.split() == ["SUCCESS", "True"], said.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -32,6 +31,7 @@ from mfpde.support.arguments import (
     shown,
 )
 from mfpde.support.arrays import Array
+from mfpde.support.clock import working_time
 from mfpde.support.saves import distinct_times
 from mfpde.support.words import one_line
 from mfpde.verification.comparison.diagnosis import Fit, Gaps, VisibleError, explanation, visible_errors
@@ -389,7 +389,7 @@ def _ancestral(reference: Solution | Characteristics | ExactLaw, problem: Proble
     try:
         flow = NodeFlow(problem, at)
         counts = (ENOUGH[len(problem.axes)],) * len(problem.axes)
-        return np.array([now.ancestral for now in flow.run(counts, 1e-4, time.perf_counter() + SECONDS)])
+        return np.array([now.ancestral for now in flow.run(counts, 1e-4, working_time() + SECONDS)])
     except (ValueError, RuntimeError, ArithmeticError, OutOfTime):
         return None
 

@@ -88,8 +88,8 @@ def reference(
     times : sequence of float, optional
         When observables that name no times are measured, ``math.inf`` included; default: the problem's end.
     budget : float
-        Seconds: what is not there by then is not waited for, and the best bars so far are reported. What has to be
-        compiled, once an installation, may take ten more.
+        Seconds: what is not there by then is not waited for, and the best bars so far are reported. Seconds in which
+        functions are compiled, once an installation, do not count.
     memory : float
         Bytes that a level may take; the first three are made in any case.
     progress : bool or callable, optional

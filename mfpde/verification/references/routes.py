@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +14,7 @@ from mfpde.equation.problem import Problem
 from mfpde.lagrangian.node_flow import NodeFlow
 from mfpde.lagrangian.nodes import OutOfTime
 from mfpde.support.arrays import Array
+from mfpde.support.clock import working_time
 from mfpde.support.memory import Memory
 from mfpde.support.saves import nearest
 from mfpde.support.session import RunWarning, quiet
@@ -100,7 +100,7 @@ class Route(ABC):
         Raises
         ------
         OutOfTime
-            At the deadline, on the clock of `time.perf_counter`.
+            At the deadline, on the clock of `working_time`.
         """
 
     @abstractmethod
@@ -118,7 +118,7 @@ class Route(ABC):
         Raises
         ------
         OutOfTime
-            At the deadline, on the clock of `time.perf_counter`.
+            At the deadline, on the clock of `working_time`.
         RouteError
             If the run ends before its time.
         """
@@ -210,7 +210,7 @@ class MeshRoute(Route):
         problem, grid = self.problem, self.problem.grid(self.cells(level))
         # steps that stability binds do not feel a tolerance: an eighth of it stands for half of any step
         controller = ErrorControl(tolerance=step, fraction=0.95 * (step / self.first_step) ** (1 / 3))
-        seconds = deadline - time.perf_counter()
+        seconds = deadline - working_time()
         if not seconds > 0.0:
             raise OutOfTime
         try:
@@ -357,7 +357,7 @@ class StationaryRoute(Route):
         """
         from mfpde.equation.equilibrium import stationary, stationary_on_nodes
 
-        problem, left = self.problem, deadline - time.perf_counter()
+        problem, left = self.problem, deadline - working_time()
         if left <= 0.0:
             raise OutOfTime
         self.cost = 1e-3 + 1e-5 * math.prod(self.cells(level))
@@ -367,7 +367,7 @@ class StationaryRoute(Route):
             else:
                 limit = left if math.isfinite(left) else None
                 state = stationary(problem, self.cells(level), time_limit=limit, estimate=False)
-        if time.perf_counter() > deadline:  # it may have stopped half way
+        if working_time() > deadline:  # it may have stopped half way
             raise OutOfTime
         if not self.gauss:
             weights = state.mu * state.grid.cell_volume

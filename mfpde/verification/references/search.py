@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from mfpde.equation.problem import Problem
 from mfpde.lagrangian.nodes import OutOfTime
 from mfpde.support.arrays import Array
+from mfpde.support.clock import working_time
 from mfpde.support.saves import nearest
 from mfpde.verification.observables import DecayRate, Observable, as_times
 from mfpde.verification.references.certified import CONFIRMED, ROUND_OFF, Certified, LevelRun
@@ -62,7 +62,7 @@ class Search:
         self, problem: Problem, tolerance: float, budget: float, memory: float, cache: LevelCache | None
     ) -> None:
         self.problem, self.tolerance, self.memory, self.cache = problem, tolerance, memory, cache
-        self.end = time.perf_counter() + budget
+        self.end = working_time() + budget
         self.deadline = self.end
         self.say: Callable[[str], None] = lambda text: None
         self.levels: list[LevelRun] = []
@@ -75,13 +75,13 @@ class Search:
         key = self.cache.key(route, level, step, ladder.wanted, ladder.where) if self.cache is not None else ""
         found = self.cache.find(key) if self.cache is not None else None
         if found is None:
-            if time.perf_counter() > self.deadline:
+            if working_time() > self.deadline:
                 raise OutOfTime
             self.say(f"{route.name}, {route.size(level)}")
-            began = time.perf_counter()
+            began = working_time()
             values = ladder.measure(level, step, self.deadline)
             found = Level(values, route.cost, route.blind, route.ancestral)
-            self.levels.append(LevelRun(route.name, cells, time.perf_counter() - began))
+            self.levels.append(LevelRun(route.name, cells, working_time() - began))
             if self.cache is not None:
                 self.cache.keep(key, found)
         else:
@@ -123,7 +123,7 @@ class Job:
 
     def refine(self, left: int) -> None:
         """The value, its check, and that of the implementation; `left` jobs share what time there is."""
-        began = time.perf_counter()
+        began = working_time()
         whole = max(self.search.end - began, 0.0) / left
         for share, phase in zip(SHARES, (self.find_value, self.find_check, self.find_other), strict=True):
             self.search.deadline = began + share * whole
