@@ -32,7 +32,36 @@ Row ``R(t, .)`` comes from one solution of the adjoint equation backward from ``
 which needs neither the two-time kernel nor products of nearly singular Jacobians. All integrals over ``mu_0`` are sums
 over the nodes of `mfpde.characteristics`.
 
+**Birth and death.** With the reaction ``-alpha (V - Vbar) mu`` the field ``omega = lim n^{1/2} (mu^n - mu)`` obeys the
+linearised equation, and every death and duplication adds noise. Backward from the observable at ``t``, along the paths
+of the mean field and up to constants,
+
+.. math:: -\frac{d\psi}{ds} = \rho\cdot\Phi - \alpha\,(V - \bar V)\,(\psi - \langle\psi\rangle), \quad
+          -\frac{d\lambda}{ds} = (Dv)^{\mathsf T}\lambda + D\Phi^{\mathsf T}\rho
+          - \alpha\,(V - \bar V)\,\lambda - \alpha\,(\psi - \langle\psi\rangle)\,\nabla V, \quad
+          \rho = \int \lambda\, \partial_u v\, d\mu_s
+          - \alpha\, L'' \big(\langle\Phi\psi\rangle - \langle\Phi\rangle\langle\psi\rangle\big),
+
+with ``<.>`` the mean under ``mu_s`` and ``lambda = grad psi``, and
+
+.. math:: \mathrm{Cov}(g_t, g_{t'}) = \mathrm{Cov}_{\mu_0}(\psi_0, \psi'_0)
+          + \int_0^{\min(t, t')} Q_s(\psi_s, \psi'_s)\, ds.
+
+Neurons have an event at the rate ``alpha |V - Vbar|``. Where each of them moves a mass of ``1/n`` between the neuron
+and another one at random (*one for one*: clocks in continuous time, as in the theory),
+
+.. math:: Q(\psi, \psi') = \alpha \iint |V - \bar V|(\theta)\, \big(\psi(\theta) - \psi(\theta')\big)
+          \big(\psi'(\theta) - \psi'(\theta')\big)\, \mu(d\theta)\, \mu(d\theta').
+
+In steps of a length ``dt`` with many events each (Algorithm 1), deaths and duplications of a step make up for each
+other but for their fluctuation, and only for what is left others are chosen at random: ``(n dt)^{-1/2}`` of all, and
+
+.. math:: Q(\psi, \psi') = \alpha \int |V - \bar V|\, (\psi - \langle\psi\rangle)(\psi' - \langle\psi'\rangle)\, d\mu.
+
+Neurons that carry weights instead of dying make no noise: theirs is the first term alone.
+
 Chen, Rotskoff, Bruna, Vanden-Eijnden: A dynamical central limit theorem for shallow neural networks, arXiv:2008.09623.
+The dynamics with birth and death: Rotskoff, Jelassi, Bruna, Vanden-Eijnden, arXiv:1902.01843, Algorithm 1.
 """
 
 from __future__ import annotations
@@ -40,13 +69,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from mfpde.equation.energy.capabilities import require_capability
 from mfpde.equation.problem import Problem
-from mfpde.lagrangian.nodes import Dynamics, Record, leeway, method
+from mfpde.lagrangian.ancestry import nodes_of
+from mfpde.lagrangian.node_flow import find_ancestors
+from mfpde.lagrangian.nodes import Dynamics, Flow, Record, leeway, method, pieces
 from mfpde.lagrangian.search import GROWTH, first_counts
 from mfpde.support.arguments import COUNT, COUNTS, FLAG, NONE, real, require, shown, whole
 from mfpde.support.arrays import Array
@@ -57,6 +89,8 @@ from mfpde.support.threads import one_blas_thread
 __all__ = ["Fluctuations", "fluctuations"]
 
 
+BIRTH_DEATH, ONE_FOR_ONE, WEIGHTS = REACTIONS = "birth-death", "one-for-one", "weights"
+"""How neurons follow a reaction."""
 WALL = 1e-9
 """Nodes nearer to a wall than this fraction of the axis' length lie on it: they no longer feel anything across it."""
 
@@ -92,6 +126,8 @@ class Fluctuations:
         ``u^n_t = u_t + (1/n) sum_i psi_t(theta_i)`` up to ``O(1/n)``.
     energy_influence : array, shape (m, N)
         The same for the energy.
+    noise : array, shape (m, r, m, r)
+        What deaths and duplications add to ``lim n Cov(u^n, u^n)`` of two save times; 0 where there are none.
     """
 
     problem: Problem
@@ -107,6 +143,7 @@ class Fluctuations:
     weights: Array = field(repr=False)
     influence: Array = field(repr=False)
     energy_influence: Array = field(repr=False)
+    noise: Array = field(repr=False)
 
     @property
     def variance(self) -> Array:
@@ -124,7 +161,7 @@ class Fluctuations:
         for k in (i, j):
             if not whole(k) or not -m <= k < m:
                 raise ValueError(f"save times are numbered from 0 to {m - 1}, there is no {shown(k)}")
-        return np.asarray((self.influence[i] * self.weights) @ self.influence[j].T)
+        return np.asarray((self.influence[i] * self.weights) @ self.influence[j].T + self.noise[i, :, j])
 
     def __str__(self) -> str:
         lines = [
@@ -146,8 +183,9 @@ def fluctuations(
     t_end: float | None = None,
     *,
     save: int | Sequence[float] = 11,
+    reaction: str = BIRTH_DEATH,
     nodes: int | Sequence[int] | None = None,
-    tolerance: float = 1e-5,
+    tolerance: float | None = None,
     rtol: float | None = None,
     max_nodes: int = 20_000,
     progress: bool | None = None,
@@ -155,21 +193,28 @@ def fluctuations(
     r"""The limiting covariance of ``n`` neurons about their mean field, as ``n`` times the covariance.
 
     See the module for the equation. The start of the ``n`` neurons is ``n`` independent draws from ``mu_0``, their
-    dynamics the gradient flow of their own energy; covariances are those of their response, the moments that
-    `Characteristics.response` has too.
+    dynamics the gradient flow of their own energy, with birth-death where the problem has it; covariances are those of
+    their response, the moments that `Characteristics.response` has too.
 
     Parameters
     ----------
     problem : Problem
-        Gradient flow: without birth-death, temperature or reinjection, its velocity continuous, its energy factorised.
+        Without temperature, reinjection or a rate f(V), its reaction balanced, its velocity continuous, its energy
+        factorised.
     t_end : float, optional
         Default: the problem's.
     save : int or sequence of float, optional
         How many equally spaced times, or the times. The start and the end are always among them.
+    reaction : {"birth-death", "one-for-one", "weights"}, optional
+        How neurons follow the reaction: killed and duplicated in steps with many events (default;
+        `mfpde.particles.BirthDeath`, first n large, then steps short), each event with another neuron at random
+        (``PopulationControl.PARTNER``, or steps so short that they have one event at most), or each with a weight
+        (`mfpde.particles.Weights`). Nothing where `alpha` is 0.
     nodes : int or sequence of int, optional
         Nodes of ``mu_0`` along each axis to begin with; they grow by half until the result stops changing.
     tolerance : float, optional
-        Limit for the relative change in the last refinement, 1e-8 or larger.
+        Limit for the relative change in the last refinement, 1e-8 or larger. Default: 1e-5; 1e-3 with birth-death,
+        where the rate of events ``|V - Vbar|`` has a kink, and nodes converge to second order only.
     rtol : float, optional
         Tolerance of the time integration of the adjoint fields; default: a hundredth of `tolerance`.
     max_nodes : int, optional
@@ -184,7 +229,7 @@ def fluctuations(
     Raises
     ------
     ValueError
-        For a problem that is not a gradient flow of this kind, each reason by name.
+        For a problem of another kind, each reason by name.
 
     Warns
     -----
@@ -216,8 +261,12 @@ def fluctuations(
     if not isinstance(problem, Problem):
         raise ValueError(f"problem must be a Problem, not {shown(problem)}")
     require(nodes=(nodes, COUNT | COUNTS | NONE), progress=(progress, FLAG | NONE))
+    if reaction not in REACTIONS:
+        raise ValueError(f"reaction must be one of {', '.join(map(repr, REACTIONS))}, not {shown(reaction)}")
     dynamics = Dynamics(problem, "fluctuations")
-    _check_gradient_flow(dynamics)
+    _check_problem(dynamics)
+    noisy = dynamics.reacts and reaction != WEIGHTS
+    tolerance = (1e-3 if noisy else 1e-5) if tolerance is None else tolerance
     t_end = problem.t_end if t_end is None else t_end
     if not (real(t_end) and t_end > 0):
         raise ValueError(f"t_end must be finite and positive, not {shown(t_end)}")
@@ -231,7 +280,8 @@ def fluctuations(
         raise ValueError(f"max_nodes must be a positive integer, not {shown(max_nodes)}")
     times = np.array([0.0, *save_times(save, 0.0, t_end)])
     counts = first_counts(nodes, dynamics.dimension)
-    current = problem.mu_0.nodes(counts)
+    places = find_ancestors(dynamics, t_end) if dynamics.reacts else None
+    current = nodes_of(problem.mu_0.blocks(counts, places))
     if len(current[1]) > max_nodes:
         raise ValueError(f"{len(current[1])} nodes exceed max_nodes = {max_nodes}; raise it or begin with fewer")
     visible = shows_progress(progress)
@@ -239,12 +289,12 @@ def fluctuations(
     def run(at: tuple[Array, Array]) -> Fluctuations:
         label = f"{problem.name}, {len(at[1])} nodes"
         with one_blas_thread(), progress_bar(visible, label, 0.0, t_end) as show:
-            return _solve(dynamics, at, times, rtol, show if visible else None)
+            return _solve(dynamics, at, times, rtol, reaction, show if visible else None)
 
     best, change = run(current), math.inf
     while change > tolerance:
         finer = tuple(math.ceil(GROWTH * n) for n in counts)
-        trial = problem.mu_0.nodes(finer)
+        trial = nodes_of(problem.mu_0.blocks(finer, places))
         if np.array_equal(trial[0], current[0]):  # atoms: there is nothing to refine
             change = 0.0
             break
@@ -262,12 +312,16 @@ def fluctuations(
     return replace(best, error_estimate=change, converged=converged)
 
 
-def _check_gradient_flow(dynamics: Dynamics) -> None:
-    """Refuse problems whose response does not fluctuate, or not as that of a gradient flow does."""
-    if dynamics.reacts:
+def _check_problem(dynamics: Dynamics) -> None:
+    """Refuse problems whose response does not fluctuate, or not in a way that is known."""
+    if dynamics.reacts and not dynamics.balanced:
         raise ValueError(
-            f"birth-death with alpha {dynamics.problem.alpha!r}: the limit of fluctuations is that of gradient flow; "
-            "use alpha=0"
+            "the unbalanced reaction: the limit of fluctuations is known where the number of neurons is kept; use the "
+            "balanced reaction, or alpha=0"
+        )
+    if dynamics.reacts and dynamics.problem.rate is not None:
+        raise ValueError(
+            f"rate {shown(dynamics.problem.rate)}: the limit of fluctuations is that of the rate V - Vbar; leave it out"
         )
     require_capability(dynamics.bound, "response", "fluctuations")
     if dynamics.bound.response_size == 0:
@@ -291,12 +345,26 @@ def _change(coarse: Fluctuations, fine: Fluctuations) -> float:
 
 
 class _Linear:
-    """The linearised equation along the flow, at one clock time."""
+    """The linearised equation along the flow, at one clock time.
 
-    def __init__(self, dynamics: Dynamics, weights: Array, points: Array, curvature: Array | None) -> None:
+    Parameters
+    ----------
+    dynamics : Dynamics
+    points : array, shape (N, d)
+    weights : array, shape (N,)
+        Now.
+    curvature : array, optional
+        ``L''`` where it is the same everywhere.
+    alpha : float
+        The birth-death rate now.
+    """
+
+    def __init__(
+        self, dynamics: Dynamics, points: Array, weights: Array, curvature: Array | None, alpha: float
+    ) -> None:
         bound = dynamics.bound
         n, d = points.shape
-        self.weights, self.points = weights, points
+        self.weights, self.points, self.alpha = weights, points, alpha
         self.response = bound.response(points, weights)
         self.features = bound.features(points)
         self.curvature = bound.curvature(self.response) if curvature is None else curvature
@@ -316,44 +384,35 @@ class _Linear:
         force = np.tensordot(self.curvature, self.slopes, 1)
         self.forcing = (-weights[:, None] * mobility * self.free * force).reshape(len(force), -1)
         self.slopes *= self.free
+        if alpha:
+            V = bound.potential(points, self.response)
+            self.excess = V - weights @ V
+            self.push = bound.gradient(points, self.response) * self.free
+            centred = self.features - (self.features @ weights)[:, None]
+            self.selection = self.curvature @ (centred * weights)
 
-    def row(self, adjoint: Array) -> Array:
-        """``rho = int lambda d_u v dmu``: (q, N d) -> (q, r)."""
-        return adjoint @ self.forcing.T
+    def row(self, adjoint: Array, influence: Array) -> Array:
+        """``rho``: (q, N d) and (q, N) -> (q, r)."""
+        rho = adjoint @ self.forcing.T
+        if self.alpha:
+            rho -= self.alpha * (influence @ self.selection.T)
+        return rho
 
-    def change(self, adjoint: Array) -> tuple[Array, Array]:
+    def change(self, adjoint: Array, influence: Array) -> tuple[Array, Array]:
         """Minus the derivatives of adjoint (q, N d) and influence (q, N)."""
         q = len(adjoint)
         n, d = self.points.shape
-        rho = self.row(adjoint)
+        rho = self.row(adjoint, influence)
         fields = adjoint.reshape(q, n, d) * self.free
         back = np.einsum("qjk,jki->qji", fields, self.jacobian) if d > 1 else fields * self.jacobian[:, :, 0]
         back *= self.free
         back += np.tensordot(rho, self.slopes, 1)
-        return back.reshape(q, -1), rho @ self.features
-
-
-def _paths(dynamics: Dynamics, nodes: tuple[Array, Array], end: float, rtol: float) -> Record:
-    """The positions of the nodes at all clock times."""
-    points, weights = nodes
-    n, d = points.shape
-    bound = dynamics.bound
-    record = Record(0.0)
-
-    def flow(S: float, y: Array) -> Array:
-        place = dynamics.place(y.reshape(d, n))
-        return dynamics.velocity(place, bound.response(place, weights)).ravel()
-
-    scale = leeway(weights, d) * np.repeat(dynamics.length, n)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for solver, before in method(flow, 0.0, points.T.ravel().copy(), end, rtol, scale):
-            inside = solver.dense_output()
-            at = record.places(before, solver.t)
-            values = [solver.y.copy() if k == len(at) - 1 else inside(S) for k, S in enumerate(at)]
-            record.append(float(solver.t), np.array(values))
-            rows = solver.y.reshape(d, n)
-            np.clip(rows, dynamics.floor, dynamics.ceiling, out=rows)
-    return record
+        grows = rho @ self.features
+        if self.alpha:
+            centred = influence - (influence @ self.weights)[:, None]
+            grows -= self.alpha * self.excess * centred
+            back -= self.alpha * (self.excess[:, None] * fields + self.push * centred[:, :, None])
+        return back.reshape(q, -1), grows
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,11 +425,14 @@ class _Fields:
     influence : array, shape (rows, N)
     size : array, shape (rows,)
         What their errors refer to.
+    noise : array, shape (rows, rows)
+        ``int Q ds`` from the clock value at which they are to the earlier one of their save times.
     """
 
     adjoint: Array
     influence: Array
     size: Array
+    noise: Array
 
     def with_those_of(self, at: _Linear, dynamics: Dynamics, least: float) -> _Fields:
         """Add the terminal values of a save time; `least` is the least size of the energy's row."""
@@ -385,73 +447,141 @@ class _Fields:
             np.concatenate([self.adjoint, terminal]),
             np.concatenate([self.influence, outputs]),
             np.concatenate([self.size, np.maximum(size, 1e-12)]),
+            np.pad(self.noise, (0, len(outputs))),
         )
 
 
 class _Along:
-    """The linearised equation at any clock value, along the paths of the nodes."""
+    """The linearised equation at any clock value, along the paths of the nodes.
 
-    def __init__(self, dynamics: Dynamics, nodes: tuple[Array, Array], end: float, rtol: float) -> None:
-        self.dynamics, self.nodes, self.weights = dynamics, nodes, nodes[1]
-        self._record = _paths(dynamics, nodes, end, rtol)
+    Parameters
+    ----------
+    dynamics : Dynamics
+    nodes : (array, array)
+        Points (N, d) and logarithms of weights (N,).
+    t_end : float
+    rtol : float
+        Of the paths.
+    reaction : str
+        How neurons follow it.
+    """
+
+    def __init__(
+        self, dynamics: Dynamics, nodes: tuple[Array, Array], t_end: float, rtol: float, reaction: str
+    ) -> None:
+        self.dynamics, self.reaction, self.t_end = dynamics, reaction, t_end
+        self.flow = Flow(dynamics, *nodes, t_end)
+        self.mass = np.exp(nodes[1])
+        self._record = self._paths(rtol)
         bound = dynamics.bound
         # of a quadratic energy it is the same everywhere
-        self._curvature = bound.curvature(bound.response(*nodes)) if bound.quadratic else None
+        self._curvature = bound.curvature(bound.response(nodes[0], self.mass)) if bound.quadratic else None
+
+    def _paths(self, rtol: float) -> Record:
+        """Positions and growth of the nodes at all clock values."""
+        flow, dynamics, end = self.flow, self.dynamics, self.dynamics.clock(self.t_end)
+        record, y = Record(0.0), flow.initial()
+        lengths = [*dynamics.length, 1.0] if dynamics.reacts else dynamics.length
+        for a, b in pieces(dynamics, self.t_end, 0.0, end):
+            scale = leeway(flow.unpack(y)[1], flow.fields) * np.repeat(lengths, flow.n)
+            for solver, before in method(flow, a, y, b, rtol, scale):
+                inside = solver.dense_output()
+                at = record.places(before, solver.t)
+                values = [solver.y.copy() if k == len(at) - 1 else inside(S) for k, S in enumerate(at)]
+                record.append(float(solver.t), np.array(values))
+                flow.confine(solver.y)
+                y = solver.y
+        return record
+
+    def place(self, S: float) -> tuple[Array, Array]:
+        """Points and weights when the clock shows `S`."""
+        return self.flow.unpack(self._record(S) if S > 0.0 else self.flow.initial())[:2]
 
     def __call__(self, S: float) -> _Linear:
-        """That of clock value `S`."""
-        points = self.nodes[0]
-        if S > 0:
-            n, d = points.shape
-            points = self.dynamics.place(self._record(S).reshape(d, n))
-        return _Linear(self.dynamics, self.weights, points, self._curvature)
+        """The equation of clock value `S`."""
+        alpha = self.dynamics.alpha(S, self.t_end) if self.dynamics.reacts else 0.0
+        return _Linear(self.dynamics, *self.place(S), self._curvature, alpha)
+
+    def noise(self, S: float, influence: Array) -> Array:
+        """``Q`` of the clock value `S`: (rows, rows)."""
+        bound = self.dynamics.bound
+        points, weights = self.place(S)
+        V = bound.potential(points, bound.response(points, weights))
+        often = np.abs(V - weights @ V) * weights
+        # a constant in psi makes no noise, and where its mean is 0 the mixed products are
+        psi = influence - (influence @ weights)[:, None]
+        if self.reaction == ONE_FOR_ONE:
+            often += often.sum() * weights
+        return np.asarray((psi * (self.dynamics.alpha(S, self.t_end) * often)) @ psi.T)
 
     def carry_back(
         self, fields: _Fields, start: float, end: float, rtol: float, show: Callable[[float], None]
     ) -> _Fields:
         """Fields of the earlier clock value `end` from those of `start`; `show` is told the clock after each step."""
+        for a, b in pieces(self.dynamics, self.t_end, start, end):
+            fields = self._carried(fields, a, b, rtol, show)
+        return fields
+
+    def _carried(
+        self, fields: _Fields, start: float, end: float, rtol: float, show: Callable[[float], None]
+    ) -> _Fields:
         rows, n = fields.influence.shape
-        split = fields.adjoint.size
-        each = np.outer(fields.size, leeway(self.weights, 1))
+        split, noise = fields.adjoint.size, fields.noise
+        # weights that have grown count as they are, and those that have shrunk as they were
+        each = np.outer(fields.size, leeway(np.maximum(self.mass, self.place(start)[1]), 1))
         scale = np.concatenate([(each[:, :, None] / self.dynamics.length).ravel(), each.ravel()])
         y = np.concatenate([fields.adjoint.ravel(), fields.influence.ravel()])
 
         def back(S: float, y: Array) -> Array:
-            adjoint, psi = self(S).change(y[:split].reshape(rows, -1))
+            adjoint, psi = self(S).change(y[:split].reshape(rows, -1), y[split:].reshape(rows, n))
             return -np.concatenate([adjoint.ravel(), psi.ravel()])
 
-        for solver, _ in method(back, start, y, end, rtol, scale):
+        for solver, before in method(back, start, y, end, rtol, scale):
             y = solver.y
+            if self.dynamics.reacts and self.reaction != WEIGHTS:
+                inside, length = solver.dense_output(), before - solver.t
+                for x, share in zip(*_gauss(), strict=True):
+                    S = solver.t + x * length
+                    noise = noise + share * length * self.noise(S, inside(S)[split:].reshape(rows, n))
             show(solver.t)
-        return _Fields(y[:split].reshape(rows, -1), y[split:].reshape(rows, n), fields.size)
+        return _Fields(y[:split].reshape(rows, -1), y[split:].reshape(rows, n), fields.size, noise)
 
 
-def _solve(dynamics: Dynamics, nodes: tuple[Array, Array], times: Array, rtol: float, show: Any = None) -> Fluctuations:
+@cache
+def _gauss() -> tuple[Array, Array]:
+    """Nodes and weights on [0, 1], exact to degree nine: more than the dense output of a step."""
+    x, w = np.polynomial.legendre.leggauss(5)
+    return 0.5 * (x + 1.0), 0.5 * w
+
+
+def _solve(
+    dynamics: Dynamics, nodes: tuple[Array, Array], times: Array, rtol: float, reaction: str, show: Any = None
+) -> Fluctuations:
     """The fluctuations with these nodes: their paths forward, and the adjoint fields backward."""
-    weights = nodes[1]
     n, d = nodes[0].shape
-    bound = dynamics.bound
+    bound, weights = dynamics.bound, np.exp(nodes[1])
     m, r = len(times), bound.response_size
     clocks = [dynamics.clock(t) for t in times]
-    linear = _Along(dynamics, nodes, clocks[-1], max(1e-3 * rtol, 1e-13))
+    linear = _Along(dynamics, nodes, float(times[-1]), max(1e-3 * rtol, 1e-13), reaction)
 
     def report(S: float) -> None:
         if show is not None:
             show(float(times[-1] * (1.0 - S / clocks[-1])), 0.0)
 
     resampling, curvature = np.empty((m, r, r)), np.empty((m, r, r))
-    fields = _Fields(np.empty((0, n * d)), np.empty((0, n)), np.empty(0))
-    least = 1e-3 * float(np.abs(bound.potential(nodes[0], bound.response(*nodes))).max())
+    fields = _Fields(np.empty((0, n * d)), np.empty((0, n)), np.empty(0), np.empty((0, 0)))
+    least = 1e-3 * float(np.abs(bound.potential(nodes[0], bound.response(nodes[0], weights))).max())
     for i in range(m - 1, -1, -1):
         at = linear(clocks[i])
-        resampling[i] = _covariance(at.features, weights)
+        resampling[i] = _covariance(at.features, at.weights)
         curvature[i] = at.curvature
         fields = fields.with_those_of(at, dynamics, least)
         if i > 0 and clocks[i - 1] < clocks[i]:  # else the schedule stands still
             fields = linear.carry_back(fields, clocks[i], clocks[i - 1], rtol, report)
     influence = fields.influence.reshape(m, r + 1, n)[::-1].copy()
     influence -= (influence @ weights)[:, :, None]
-    covariance = np.stack([_covariance(psi, weights) for psi in influence])
+    noise = fields.noise.reshape(m, r + 1, m, r + 1)[::-1, :, ::-1].copy()
+    covariance = np.stack([_covariance(psi, weights) + noise[i, :, i] for i, psi in enumerate(influence)])
     moments = covariance[:, :r, :r]
     return Fluctuations(
         problem=dynamics.problem,
@@ -467,6 +597,7 @@ def _solve(dynamics: Dynamics, nodes: tuple[Array, Array], times: Array, rtol: f
         weights=weights,
         influence=influence[:, :r],
         energy_influence=influence[:, r],
+        noise=noise[:, :r, :, :r],
     )
 
 

@@ -162,8 +162,11 @@ def network(loss="squared", **options):
         network("logistic"),
         network("huber", metric=(0.5, lambda c, a: 1 + 0.1 * c**2)),
         P.three_gaussians(alpha=0.0),
+        network(alpha=2.0),
+        network("logistic", alpha=mf.PiecewiseLinear([0.0, 0.4, 0.4, 1.0], [3.0, 3.0, 0.0, 1.0]), schedule=0.7),
+        P.three_gaussians(alpha=1.0),
     ],
-    ids=["squared", "logistic", "huber-metric", "three-gaussians"],
+    ids=["squared", "logistic", "huber-metric", "three-gaussians", "reaction", "reaction-in-time", "three-reaction"],
 )
 def test_influence_is_a_derivative(problem):
     """Move a little of the mass of mu_0 to one node: the response at t changes by psi there, by differences."""
@@ -202,6 +205,105 @@ def test_cloud():
     trace = np.trace(limit.covariance[-1])
     # the trace is a sum of few independent squares: its relative deviation is at most sqrt(2 / replicas)
     assert abs(total / trace - 1) < 5 * math.sqrt(2 / replicas)
+
+
+def two_types(alpha, y=0.3):
+    """Neurons at the ends of [0, 1] with a unit that is flat there, so that none moves: two types, V = 0 and u - y."""
+    unit = mf.Features(lambda x: np.sin(0.5 * np.pi * x)[None] ** 2, mf.SquaredLoss(np.array([y])))
+    return mf.Problem(
+        energy=unit,
+        axes=[mf.Axis("x", 0.0, 1.0)],
+        initial=mf.Particles(np.array([[0.0], [1.0]]), np.array([0.4, 0.6])),
+        alpha=alpha,
+    )
+
+
+class TestTwoTypes:
+    """The share p of the second type: p' = F(p) = -a (p - y) p (1 - p), with noise of variance a |p - y| p (1 - p) / n.
+
+    One of the second type is killed at the rate a (p - y)(1 - p), and replaced by one of the first with probability
+    1 - p; one of the first is duplicated at the rate a (p - y) p, and replaces one of the second with probability p:
+    together a (p - y) p (1 - p) (1 - p + p) changes of 1/n. So C' = 2 F'(p) C + a |p - y| p (1 - p), and between two
+    times the covariance follows F' alone. Where deaths and duplications make up for each other, a death of the second
+    type takes 1/n of it and gives back p/n, and a duplication of the first gives 1/n and takes (1 - p)/n of it:
+    p (1 - p) (1 - p)^2 + (1 - p) p p^2 in place of p (1 - p).
+    """
+
+    a, y, times = 4.0, 0.3, np.array([0.5, 2.0])
+
+    def expected(self, reaction):
+        a, y = self.a, self.y
+
+        def flow(t, state):
+            p, C, _ = state
+            slope = -a * (p * (1 - p) + (p - y) * (1 - 2 * p))
+            share = {"one-for-one": 1.0, "birth-death": (1 - p) ** 2 + p**2, "weights": 0.0}[reaction]
+            return [-a * (p - y) * p * (1 - p), 2 * slope * C + share * a * abs(p - y) * p * (1 - p), slope]
+
+        run = integrate.solve_ivp(flow, (0, 2), [0.6, 0.24, 0.0], "DOP853", self.times, rtol=1e-11, atol=1e-13)
+        return run.y
+
+    @pytest.mark.parametrize("reaction", ["birth-death", "one-for-one", "weights"])
+    def test_variance(self, reaction):
+        limit = mf.fluctuations(two_types(self.a, self.y), 2.0, save=self.times, reaction=reaction)
+        p, C, _ = self.expected(reaction)
+        assert limit.converged
+        np.testing.assert_allclose(limit.variance[1:, 0], C, rtol=1e-6)
+        np.testing.assert_allclose(limit.resampling_variance[1:, 0], p * (1 - p), rtol=1e-9)
+        # E = (p - y)^2 / 2
+        np.testing.assert_allclose(limit.energy_variance[1:], (p - self.y) ** 2 * C, rtol=1e-6)
+
+    def test_times(self):
+        limit = mf.fluctuations(two_types(self.a, self.y), 2.0, save=self.times, reaction="one-for-one")
+        _, C, slope = self.expected("one-for-one")
+        expected = C[0] * math.exp(slope[1] - slope[0])
+        assert limit.between(1, 2)[0, 0] == pytest.approx(expected, rel=1e-6)
+        assert limit.between(2, 1)[0, 0] == pytest.approx(expected, rel=1e-6)
+
+
+def trace_of_clouds(problem, dynamics, n, dt, replicas=400):
+    """n times the trace of the covariance of the response at t = 1, and its standard deviation."""
+    cloud = mf.particles.simulate(problem, n, dynamics=dynamics, dt=dt, t_end=1.0, save=2, replicas=replicas, seed=5)
+    found = cloud.response[:, -1] - cloud.response[:, -1].mean(axis=0)
+    covariance = n * found.T @ found / (replicas - 1)
+    # that of the trace of a Wishart matrix
+    return np.trace(covariance), math.sqrt(2 / replicas) * np.linalg.norm(covariance)
+
+
+class TestCloudsThatReact:
+    problem = P.gaussian_bumps(alpha=3.0, weights=(0.45, 0.3))
+
+    def trace(self, reaction):
+        limit = mf.fluctuations(self.problem, 1.0, save=2, reaction=reaction)
+        return np.trace(limit.covariance[-1]), np.trace(limit.noise[-1, :, -1])
+
+    def test_one_for_one(self):
+        partner = mf.particles.BirthDeath(control=mf.particles.PopulationControl.PARTNER)
+        found, deviation = trace_of_clouds(self.problem, partner, 400, 0.01)
+        wanted, noise = self.trace("one-for-one")
+        assert abs(found - wanted) < 4 * deviation
+        assert noise > 8 * deviation  # it would be missed
+
+    def test_weights(self):
+        found, deviation = trace_of_clouds(self.problem, mf.particles.Weights(), 400, 0.01)
+        wanted, noise = self.trace("weights")
+        assert abs(found - wanted) < 4 * deviation
+        assert noise == 0.0
+
+    def test_birth_death(self):
+        """In steps of M events others are chosen for E|M_+ - M_-| = (2 M / pi)^(1/2) of them, a part of one for one."""
+        n, dt = 1000, 0.01
+        found, deviation = trace_of_clouds(self.problem, mf.particles.BirthDeath(), n, dt)
+        (wanted, noise), (most, _) = self.trace("birth-death"), self.trace("one-for-one")
+        exact = mf.characteristics(self.problem, 1.0, save=11, tolerance=1e-4)
+        bound = self.problem.bound_energy
+        V = [bound.potential(x, bound.response(x, w)) for x, w in zip(exact.points, exact.weights, strict=True)]
+        rates = [w @ np.abs(v - w @ v) for v, w in zip(V, exact.weights, strict=True)]
+        events = n * 3.0 * dt * np.array(rates)
+        share = np.average(np.sqrt(2 / (np.pi * events)), weights=rates)
+        assert abs(found - (wanted + share * (most - wanted))) < 4 * deviation
+        assert noise > 8 * deviation
+        assert most - wanted > 4 * deviation
 
 
 def test_walls():
@@ -262,7 +364,11 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("problem", "message"),
         [
-            (P.gaussian_bumps(alpha=1.0), "use alpha=0"),
+            (
+                replace(P.gaussian_bumps(alpha=1.0), reaction=mf.Reaction.UNBALANCED),
+                "use the balanced reaction, or alpha=0",
+            ),
+            (replace(P.gaussian_bumps(alpha=1.0), rate=np.tanh), "leave it out"),
             (P.gaussian_bumps(alpha=0.0, temperature=0.1), "temperature 0 only"),
             (P.quadratic_well(alpha=0.0), "no interaction"),
             (
@@ -274,7 +380,7 @@ class TestRefusals:
                 "does not factorise; fluctuations needs a response",
             ),
         ],
-        ids=["birth-death", "temperature", "free", "direct"],
+        ids=["unbalanced", "rate", "temperature", "free", "direct"],
     )
     def test_problems(self, problem, message):
         with pytest.raises(ValueError, match=message):
