@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde.equation.convexity import NO_CERTIFICATE, convex_on, no_certificate
+from mfpde.equation.equilibrium import Equilibrium
 from mfpde.equation.grid import Grid, box
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.trajectory import integral, integrand
 from mfpde.mesh.energy_errors import energy_scale, said_of_error
+from mfpde.mesh.rates import Rates, rates_of
 from mfpde.mesh.record import ERRORS, Errors, Record, Result, State
 from mfpde.support.arguments import FLAG, NONE, NUMBER, PATH, require, shown
 from mfpde.support.arrays import Array
@@ -164,10 +166,10 @@ class Solution(Record):
         ``E(t)`` where the minimum of E is known to be 0, but at least 1e-3 of the fall of E over the run; else that
         fall.
         """
-        return energy_scale(self.energy, self._minimum)
+        return energy_scale(self.energy, self.known_minimum)
 
     @property
-    def _minimum(self) -> float | None:
+    def known_minimum(self) -> float | None:
         """The minimum of the energy, where it is known."""
         found = self.stats.get("minimum_energy")
         return float(found) if isinstance(found, (int, float)) else None
@@ -181,6 +183,41 @@ class Solution(Record):
         steps = np.searchsorted(d["time"], self.times)
         warm = d["temperature"][steps] > 0
         return self.energy - np.where(warm, d["temperature"][steps] * np.where(warm, d["entropy"][steps], 0.0), 0.0)
+
+    def rates(
+        self, begin: float | None = None, end: float | None = None, stationary: Equilibrium | None = None
+    ) -> Rates:
+        """How fast the run decays: exponential rates of the energy, the certificate, and the distance to the end.
+
+        Parameters
+        ----------
+        begin, end : float, optional
+            The stretch of time that is fitted. By default the second half of the fall, in the logarithm, down to
+            rounding, or to three times the estimated error where the minimum is not that of the mesh.
+        stationary : Equilibrium, optional
+            ``mfpde.stationary(problem, shape)``, on the mesh of the run: it gives the minimum of the energy, where that
+            is not known, the distance ``int |mu - mu*|`` at the save times, and the spectral gap.
+
+        Returns
+        -------
+        Rates
+            Each with the interval of its slopes on four parts of the stretch; what there is none of, and why.
+
+        Examples
+        --------
+        Noise carries mass over the barrier of a double well at the spectral gap.
+
+        >>> import mfpde as mf
+        >>> problem = mf.problems.double_well_sampling(0.5, 0.02, 0.1, 0.0)
+        >>> run, end = mf.solve(problem, 100, 60.0, save=25), mf.stationary(problem, 100)
+        >>> rates = run.rates(stationary=end)
+        >>> bool(abs(rates["distance"].value / rates.spectral_gap - 1) < 1e-3)
+        True
+        """
+        require(begin=(begin, NUMBER | NONE), end=(end, NUMBER | NONE))
+        if stationary is not None and not isinstance(stationary, Equilibrium):
+            raise ValueError(f"stationary must be what mfpde.stationary gives, not {shown(stationary)}")
+        return rates_of(self, begin, end, stationary)
 
     def response_at(self, t: float | None = None) -> Array:
         """``u = int Phi dmu`` at any time (default: the end), from a cubic spline through the recorded steps.
@@ -289,7 +326,7 @@ class Solution(Record):
     @property
     def said_of_error(self) -> str:
         """The estimated error of the energy in words: its largest share of the scale, when, and on what meshes."""
-        return said_of_error(self.errors, self.energy_scale, self._minimum, self.times, self.grid.shape)
+        return said_of_error(self.errors, self.energy_scale, self.known_minimum, self.times, self.grid.shape)
 
     def _certified(self) -> str:
         """By what the optimality gap is a certificate, and over which measures."""
