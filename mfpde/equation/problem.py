@@ -6,6 +6,7 @@ chosen when it is handed to `mfpde.solve`, and the same problem feeds every disc
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ from mfpde.support.arrays import Array
 from mfpde.support.callables import on_shape, values_at
 from mfpde.support.session import warn
 from mfpde.support.threads import one_blas_thread
+from mfpde.support.travel import Portable, made_by, packed, remember
 
 __all__ = ["Network", "Problem", "Reaction", "Reinjection", "ReinjectionKind", "TruncationWarning", "beside"]
 
@@ -68,7 +70,7 @@ class ReinjectionKind(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Reinjection:
+class Reinjection(Portable):
     """Birth from a fixed measure, which restores the support that birth-death alone cannot enlarge.
 
     Parameters
@@ -94,7 +96,7 @@ class Reinjection:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(Portable):
     """The network behind the measure: its output is ``f(x) = int unit(x, theta) dmu(theta)``.
 
     Parameters
@@ -169,7 +171,7 @@ def beside(x: Array, *coordinates: Array) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class Problem(Portable):
     r"""A mean-field training problem on a box.
 
     The measure over neuron parameters evolves by
@@ -287,6 +289,7 @@ class Problem:
         self._check_reaction()
         if self.shape is not None:
             set_("shape", Grid(axes, self.shape).shape)
+        vars(self)["_derived"] = self.network is None
         if self.network is None:
             set_("network", _network_of(self.energy, axes))
         self._check_lost_mass(stacklevel=4)
@@ -435,6 +438,50 @@ class Problem:
             shape = self.shape
         return Grid(tuple(self.axes), shape)  # type: ignore[arg-type]
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """As what a constructor has made, where one has, else by its fields."""
+        if (made := vars(self).get("_recipe")) is None:
+            return super().__reduce_ex__(protocol)
+        module, name, arguments, named = made
+        return made_by, (
+            module,
+            name,
+            packed(arguments, f"an argument of {name}"),
+            packed(named, f"an argument of {name}"),
+        )
+
+    def replace(self, **changes: Any) -> Problem:
+        """The problem with some fields changed.
+
+        Closed forms (`exact`) and the constructor's `parameters` are those of the problem as it was: they stay where
+        only `t_end`, `name`, `citation`, `shape` or themselves change, and are left out otherwise. A network that is
+        that of the energy becomes that of the new one.
+
+        Parameters
+        ----------
+        **changes
+            Fields by name.
+
+        Returns
+        -------
+        Problem
+
+        Raises
+        ------
+        ValueError
+            For a name that is no field, and for what `Problem` refuses.
+
+        Examples
+        --------
+        >>> import mfpde as mf
+        >>> mf.problems.gaussian_bumps().replace(alpha=2.0, t_end=3.0).alpha(0.0)
+        2.0
+        """
+        valid = [field.name for field in dataclasses.fields(self)]
+        if unknown := [name for name in changes if name not in valid]:
+            raise ValueError(f"a problem has no {unknown[0]!r}; it has {', '.join(valid)}")
+        return replaced(self, changes)
+
     def fingerprint(self) -> str:
         """A hash of what the problem does: values of its energy, initial measure and rates at fixed points.
 
@@ -554,6 +601,23 @@ def _as_metric(metric: Sequence[Any], axes: Sequence[Axis]) -> tuple[Any, ...]:
     return rates
 
 
+SAME = frozenset(["t_end", "name", "citation", "shape", "network", "exact", "parameters"])
+"""Fields that closed forms and the arguments of a constructor do not depend on."""
+
+
+def replaced(problem: Problem, changes: Mapping[str, Any]) -> Problem:
+    """See `Problem.replace`; the result remembers how it was made."""
+    given = dict(changes)
+    if not set(changes) <= SAME:
+        given = {"exact": {}, "parameters": None} | given
+    if vars(problem)["_derived"] and set(changes) & {"energy", "axes"}:
+        given.setdefault("network", None)
+    made = dataclasses.replace(problem, **given)
+    if "_recipe" in vars(problem):
+        remember(made, __name__, "replaced", (problem, changes), {})
+    return made
+
+
 def _network_of(energy: Energy, axes: Sequence[Axis]) -> Network | None:
     """The network that an energy trains, with its parameters in the order of the axes."""
     units = [term for term in energy.terms if isinstance(term, Features) and term.inputs is not None]
@@ -564,7 +628,18 @@ def _network_of(energy: Energy, axes: Sequence[Axis]) -> Network | None:
     term = networks[0]
     order = [names.index(name) for name in term.axes]
     inputs = term.x[:, 0] if term.x.shape[1] == 1 else term.x
-    return Network(lambda x, *coordinates: term.unit(x, *(coordinates[i] for i in order)), None, inputs)
+    return Network(_Unit(term, tuple(order)), None, inputs)
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """The unit of a network with the coordinates of a problem, in whose order its own stand at `order`."""
+
+    network: TwoLayerNetwork
+    order: tuple[int, ...]
+
+    def __call__(self, x: Array, *coordinates: Array) -> Array:
+        return self.network.unit(x, *(coordinates[i] for i in self.order))
 
 
 def _first_place(axes: Sequence[Axis], coordinates: Sequence[Array], values: Array, fine: NDArray[np.bool_]) -> str:

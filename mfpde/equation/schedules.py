@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mfpde.support.arguments import entries, floats, real, shown
+from mfpde.support.travel import Portable
 
 __all__ = [
     "Constant",
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 
-class Schedule(abc.ABC):
+class Schedule(Portable, abc.ABC):
     """A non-negative function of time ``t >= 0``.
 
     Calling it gives the value, `integral` the integral between two times, exact to round-off

@@ -10,6 +10,7 @@ from typing import ClassVar
 from mfpde.equation.grid import Grid
 from mfpde.equation.measures.base import Measure
 from mfpde.support.arrays import Array
+from mfpde.support.travel import Portable
 
 __all__ = ["Frozen", "Term"]
 
@@ -37,7 +38,7 @@ class Frozen:
     cells: Callable[[Measure], Array]
 
 
-class Term(ABC):
+class Term(Portable, ABC):
     """An operator ``T`` in ``d_t mu = s {transport - alpha R[mu] + T[mu]}``: jumps, decay, sources.
 
     A problem has them as ``Problem(..., terms=[...])``. They act on a mesh, split from transport and reaction

@@ -39,6 +39,7 @@ from mfpde.support.arrays import Array
 from mfpde.support.saves import same_time, save_index, save_times, within_run
 from mfpde.support.session import warn
 from mfpde.support.threads import one_blas_thread
+from mfpde.support.travel import Portable
 
 __all__ = ["Characteristics", "characteristics"]
 
@@ -47,7 +48,7 @@ SHAPES = {1: 256, 2: 64, 3: 24, 4: 12}
 
 
 @dataclass(frozen=True, eq=False)
-class Characteristics:
+class Characteristics(Portable):
     r"""The result of `mfpde.characteristics`, a `Trajectory` of nodes, ``mu_t = sum_j w_j(t) delta_{theta_j(t)}``.
 
     The nodes give integrals; `density_at` gives the density, and `density` has it on a mesh.

@@ -108,6 +108,10 @@ class Dynamics:
         self.balanced = problem.reaction is not Reaction.UNBALANCED
         self.reacts = not (isinstance(problem.alpha, Constant) and problem.alpha(0.0) == 0.0)
 
+    def __reduce__(self) -> Any:
+        """As that of its problem."""
+        return type(self), (self.problem,), {"stencil_step": self.stencil_step}
+
     def place(self, rows: Array) -> Array:
         """Coordinates (d, n) as points (n, d) of the box: walls hold, periodic axes wrap."""
         rows = np.clip(rows, self.floor, self.ceiling)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
 from mfpde.equation.equilibrium import Equilibrium
+from mfpde.equation.grid import Grid
 from mfpde.equation.poincare import spectral_gap
+from mfpde.equation.problem import Problem
 from mfpde.support.arrays import Array
-
-if TYPE_CHECKING:
-    from mfpde.mesh.solution import Solution
 
 __all__ = ["Rate", "Rates", "decay_rate", "rates_of"]
 
@@ -135,7 +134,26 @@ def decay_rate(
     return Rate(slope, float(own.min()), float(own.max()), float(t[0]), float(t[-1]), math.exp(logs[0] - logs[-1]))
 
 
-def rates_of(solution: Solution, begin: float | None, end: float | None, stationary: Equilibrium | None) -> Rates:
+class Run(Protocol):
+    """What is asked of a solution."""
+
+    grid: Grid
+    times: Array
+    density: Any
+    diagnostics: dict[str, Array]
+    problem: Problem | None
+
+    @property
+    def energy_error(self) -> Array: ...
+
+    @property
+    def known_minimum(self) -> float | None: ...
+
+    @property
+    def no_certificate(self) -> str: ...
+
+
+def rates_of(solution: Run, begin: float | None, end: float | None, stationary: Equilibrium | None) -> Rates:
     """See `Solution.rates`."""
     found: dict[str, Rate] = {}
     missing: dict[str, str] = {}

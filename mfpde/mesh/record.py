@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mfpde.support.arrays import Array
+from mfpde.support.travel import Portable
 
 if TYPE_CHECKING:
     from mfpde.equation.grid import Grid
@@ -193,7 +194,7 @@ class Beside(NamedTuple):
 
 
 @dataclass(eq=False)
-class Record:
+class Record(Portable):
     """What a run leaves behind, as a file holds it: numbers and plain values, without the problem's object.
 
     Attributes

@@ -34,6 +34,7 @@ from mfpde.problems.rotskoff2019 import student_teacher, three_gaussians
 from mfpde.problems.single_index import single_index
 from mfpde.problems.spikes import torus_spikes
 from mfpde.support.arguments import checked, shown
+from mfpde.support.travel import recipe
 
 __all__ = [
     "PiecewiseLinearUnit",
@@ -85,7 +86,8 @@ _REGISTRY: dict[str, Callable[..., Problem]] = {
 
 # what a file, a command line or a slip of the pen puts into them is refused in one line
 for _name, _constructor in _REGISTRY.items():
-    _REGISTRY[_name] = globals()[_constructor.__name__] = checked(_constructor)
+    _REGISTRY[_name] = globals()[_constructor.__name__] = recipe(checked(_constructor), __name__)
+network = recipe(network, __name__)
 
 
 def names() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ from mfpde.equation.energy.base import central_difference
 from mfpde.support.arguments import shown, whole
 from mfpde.support.arrays import Array
 from mfpde.support.callables import values_at
+from mfpde.support.travel import Portable
 
 __all__ = ["ACTIVATIONS", "Activation", "activation_named", "hermite"]
 
 
 @dataclass(frozen=True)
-class Activation:
+class Activation(Portable):
     """An activation: a function of one number, applied to arrays.
 
     Parameters
@@ -86,6 +88,37 @@ def _erf(t: Array) -> Array:
     return np.asarray(erf(t))
 
 
+def _erf_slope(t: Array) -> Array:
+    return np.asarray((2.0 / math.sqrt(math.pi)) * np.exp(-t * t))
+
+
+def _relu(t: Array) -> Array:
+    return np.maximum(t, 0.0)
+
+
+def _step(t: Array) -> Array:
+    return np.where(t > 0, 1.0, 0.0)
+
+
+def _gaussian(t: Array) -> Array:
+    return np.asarray(np.exp(-0.5 * t * t))
+
+
+def _gaussian_slope(t: Array) -> Array:
+    return np.asarray(-t * np.exp(-0.5 * t * t))
+
+
+def _hermite(t: Array, k: int) -> Array:
+    previous, current = np.zeros_like(t, dtype=float), np.ones_like(t, dtype=float)
+    for j in range(k):  # sqrt(j+1) he_{j+1} = t he_j - sqrt(j) he_{j-1}
+        previous, current = current, (t * current - math.sqrt(j) * previous) / math.sqrt(j + 1)
+    return current
+
+
+def _hermite_slope(t: Array, k: int) -> Array:
+    return math.sqrt(k) * _hermite(t, k - 1) if k else np.zeros_like(t, dtype=float)
+
+
 def hermite(degree: int) -> Activation:
     """The orthonormal probabilists' Hermite polynomial ``He_k(t) / sqrt(k!)``.
 
@@ -105,16 +138,8 @@ def hermite(degree: int) -> Activation:
         limits = f"an integer from 0 to {MAX_DEGREE}"
         raise ValueError(f"the degree of a Hermite activation must be {limits}, not {shown(degree)}")
 
-    def value(t: Array, k: int = int(degree)) -> Array:
-        previous, current = np.zeros_like(t, dtype=float), np.ones_like(t, dtype=float)
-        for j in range(k):  # sqrt(j+1) he_{j+1} = t he_j - sqrt(j) he_{j-1}
-            previous, current = current, (t * current - math.sqrt(j) * previous) / math.sqrt(j + 1)
-        return current
-
-    def slope(t: Array, k: int = int(degree)) -> Array:
-        return math.sqrt(k) * value(t, k - 1) if k else np.zeros_like(t, dtype=float)
-
-    return Activation(value, slope, f"hermite{int(degree)}")
+    k = int(degree)
+    return Activation(functools.partial(_hermite, k=k), functools.partial(_hermite_slope, k=k), f"hermite{k}")
 
 
 MAX_DEGREE = 1000
@@ -122,11 +147,11 @@ MAX_DEGREE = 1000
 
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": Activation(np.tanh, _sech2, "tanh"),
-    "relu": Activation(lambda t: np.maximum(t, 0.0), lambda t: np.where(t > 0, 1.0, 0.0), "relu", True),
+    "relu": Activation(_relu, _step, "relu", True),
     "sigmoid": Activation(_sigmoid, _sigmoid_slope, "sigmoid"),
-    "erf": Activation(_erf, lambda t: (2.0 / math.sqrt(math.pi)) * np.exp(-t * t), "erf"),
+    "erf": Activation(_erf, _erf_slope, "erf"),
     "sin": Activation(np.sin, np.cos, "sin"),
-    "gaussian": Activation(lambda t: np.exp(-0.5 * t * t), lambda t: -t * np.exp(-0.5 * t * t), "gaussian"),
+    "gaussian": Activation(_gaussian, _gaussian_slope, "gaussian"),
 }
 """The activations that have a name; ``hermite4`` and the like are understood besides."""
 

@@ -17,6 +17,7 @@ from mfpde.support import arguments
 from mfpde.support.arguments import numbers, real, shown, values_of
 from mfpde.support.arrays import Array
 from mfpde.support.callables import values_at
+from mfpde.support.travel import Portable
 
 __all__ = [
     "AxisKernel",
@@ -45,7 +46,7 @@ class AxisKernelOnAxis:
     gaussian: GaussianKernel | None = None
 
 
-class AxisKernel(ABC):
+class AxisKernel(Portable, ABC):
     """A symmetric kernel k(x, y) of one parameter."""
 
     @property

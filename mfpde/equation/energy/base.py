@@ -27,6 +27,7 @@ from mfpde.equation.grid import Axis, Grid
 from mfpde.support.arguments import floats
 from mfpde.support.arrays import Array
 from mfpde.support.memory import Memory
+from mfpde.support.travel import Portable
 
 __all__ = [
     "BoundEnergy",
@@ -140,7 +141,7 @@ class Last:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class Energy(ABC):
+class Energy(Portable, ABC):
     """An energy E[mu] of a measure over named parameters, without the entropy.
 
     It is two things. Its *potential* ``V[mu]`` is what moves a measure. Its *value* is what a run lowers, a Lyapunov

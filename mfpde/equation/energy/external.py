@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -124,19 +125,20 @@ class Confinement(External):
             if not (real(strength) and strength >= 0):
                 raise ValueError(f"confinement of axis {name!r}: the strength must be >= 0, not {shown(strength)}")
         k = np.array(list(by_axis.values()), dtype=float)
-
-        def confinement(*x: Array) -> Array:
-            return np.asarray(sum(0.5 * ki * xi**2 for ki, xi in zip(k, x, strict=True)))
-
-        def gradient(*x: Array) -> tuple[Array, ...]:
-            return tuple(ki * xi for ki, xi in zip(k, x, strict=True))
-
         object.__setattr__(self, "strengths", {name: float(value) for name, value in by_axis.items()})
-        super().__init__(confinement, gradient, 0.0, tuple(by_axis))
+        super().__init__(partial(_confinement, k), partial(_restoring, k), 0.0, tuple(by_axis))
 
     def __repr__(self) -> str:
         strengths: dict[str, float] = self.strengths  # type: ignore[attr-defined]
         return f"Confinement({', '.join(f'{name}={k:g}' for name, k in strengths.items())})"
+
+
+def _confinement(k: Array, *x: Array) -> Array:
+    return np.asarray(sum(0.5 * ki * xi**2 for ki, xi in zip(k, x, strict=True)))
+
+
+def _restoring(k: Array, *x: Array) -> tuple[Array, ...]:
+    return tuple(ki * xi for ki, xi in zip(k, x, strict=True))
 
 
 class BoundExternal(BoundEnergy):

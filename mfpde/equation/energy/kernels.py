@@ -38,6 +38,7 @@ from mfpde.support.arguments import read_only, shown, values_of
 from mfpde.support.arrays import Array
 from mfpde.support.callables import Form, in_its_form, on_shape, slopes_of, values_at
 from mfpde.support.memory import Memory
+from mfpde.support.travel import Portable
 
 if TYPE_CHECKING:
     from mfpde.equation.energy.gaussian_sums import GaussianSums
@@ -102,7 +103,7 @@ class BoundKernel(ABC):
         return 0
 
 
-class Kernel(ABC):
+class Kernel(Portable, ABC):
     """A symmetric kernel K(theta, theta') of all parameters."""
 
     @property

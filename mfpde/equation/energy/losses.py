@@ -10,6 +10,7 @@ import numpy as np
 
 from mfpde.support.arguments import numbers, real, shown
 from mfpde.support.arrays import Array
+from mfpde.support.travel import Portable
 
 __all__ = [
     "HuberLoss",
@@ -35,7 +36,7 @@ def check_size(what: str, values: Array) -> None:
         raise ValueError(f"{what} reach {largest:.3g}, beyond {LARGEST:g}: their squares overflow; rescale the data")
 
 
-class Loss(ABC):
+class Loss(Portable, ABC):
     """A convex function of the response: subclass it for your own.
 
     Attributes

@@ -20,6 +20,7 @@ from mfpde.support.arguments import entries, one_of, require, shown, whole
 from mfpde.support.arguments import numbers as array_of
 from mfpde.support.arrays import Array
 from mfpde.support.memory import check_memory
+from mfpde.support.travel import Portable
 
 __all__ = [
     "Empty",
@@ -59,7 +60,7 @@ class Empty(ValueError):
 # ---------------------------------------------------------------------------------------------- interface
 
 
-class Measure(abc.ABC):
+class Measure(Portable, abc.ABC):
     """A finite positive measure over named parameters, described apart from any box or mesh."""
 
     @abc.abstractmethod
