@@ -29,6 +29,7 @@ from mfpde.equation.sparse_state import sparse_state
 from mfpde.support.arguments import FLAG, NONE, NUMBER, POSITIVE, WHOLE, real, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.clock import working_time
+from mfpde.support.labels import Column, Labelled, Labels
 from mfpde.support.session import warn
 from mfpde.support.threads import one_blas_thread
 from mfpde.support.words import one_line, with_digits
@@ -40,7 +41,7 @@ __all__ = ["Equilibrium", "roughly_stationary", "stationary", "stationary_on_nod
 
 
 @dataclass(frozen=True, eq=False)
-class Equilibrium:
+class Equilibrium(Labelled):
     """The result of `stationary`.
 
     Attributes
@@ -100,6 +101,20 @@ class Equilibrium:
     def mass(self) -> float:
         """``int dmu``; 1 except at temperature 0 with the unbalanced reaction."""
         return float(self.mu.sum()) * self.grid.cell_volume
+
+    def _labels(self) -> Labels:
+        """Cells, one a row."""
+        names = [axis.name for axis in self.grid.axes]
+        coordinates = {
+            name: Column([name], self.grid.centres(i), f"cell centres along {name}") for i, name in enumerate(names)
+        }
+        variables = {
+            "density": Column(names, self.mu, "density per Lebesgue volume"),
+            "log_density": Column(names, self.log_mu, "its logarithm"),
+            "potential": Column(names, self.potential, "V[mu], without the entropy"),
+        }
+        scalars = ("energy", "energy_error", "gap", "entropy", "temperature")
+        return Labels(coordinates, variables, {name: getattr(self, name) for name in scalars}, tuple(names))
 
     def measure(self) -> GridMeasure:
         """The density as a `Measure`, normalised: the initial measure of a problem, or of a further search."""

@@ -36,6 +36,7 @@ from mfpde.lagrangian.nodes import (
 from mfpde.lagrangian.search import ENERGY_FLOOR, FEWEST, GROWTH, Change, Refinement, Search, first_counts, responses
 from mfpde.support.arguments import COUNT, COUNTS, FLAG, NONE, NUMBER, POSITIVE, numbers, one_of, require, shown
 from mfpde.support.arrays import Array
+from mfpde.support.labels import Column, Labelled, Labels
 from mfpde.support.saves import same_time, save_index, save_times, within_run
 from mfpde.support.session import warn
 from mfpde.support.threads import one_blas_thread
@@ -48,7 +49,7 @@ SHAPES = {1: 256, 2: 64, 3: 24, 4: 12}
 
 
 @dataclass(frozen=True, eq=False)
-class Characteristics(Portable):
+class Characteristics(Labelled, Portable):
     r"""The result of `mfpde.characteristics`, a `Trajectory` of nodes, ``mu_t = sum_j w_j(t) delta_{theta_j(t)}``.
 
     The nodes give integrals; `density_at` gives the density, and `density` has it on a mesh.
@@ -131,6 +132,22 @@ class Characteristics(Portable):
             coarse, fine = (responses(self._dynamics.bound, run.points, run.weights) for run in change.runs)
             error = error + np.abs(fine - coarse).max(axis=1, initial=0.0)
         return _by_chance(error) + self._blind * float(np.abs(self.response).max(initial=0.0))
+
+    def _labels(self) -> Labels:
+        """Save times and nodes."""
+        variables = {
+            "energy": Column(["time"], self.energy, "E[mu], constant included"),
+            "energy_error": Column(["time"], self.energy_error, "estimated error of the energy, absolute"),
+            "mass": Column(["time"], self.weights.sum(axis=1), "int dmu"),
+            "ancestral_mass": Column(["time"], self.ancestral_mass, "share of the start that half of the mass is from"),
+            "weight": Column(["time", "node"], self.weights, "masses of the nodes"),
+        }
+        for i, axis in enumerate(self.problem.axes):
+            variables[axis.name] = Column(["time", "node"], self.points[:, :, i], f"{axis.name} of the nodes")
+        if self.response.shape[1]:
+            variables["response"] = Column(["time", "component"], self.response, "u, in compressed coordinates")
+        coordinates = {"time": Column(["time"], self.times, "save time")}
+        return Labels(coordinates, variables, {"problem": self.problem.name, "error_estimate": self.error_estimate})
 
     @property
     def energy_without_entropy(self) -> Array:

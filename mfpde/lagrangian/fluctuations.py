@@ -82,6 +82,7 @@ from mfpde.lagrangian.nodes import Dynamics, Flow, Record, leeway, method, piece
 from mfpde.lagrangian.search import GROWTH, first_counts
 from mfpde.support.arguments import COUNT, COUNTS, FLAG, NONE, real, require, shown, whole
 from mfpde.support.arrays import Array
+from mfpde.support.labels import Column, Labelled, Labels
 from mfpde.support.saves import save_times
 from mfpde.support.session import progress_bar, shows_progress, warn
 from mfpde.support.threads import one_blas_thread
@@ -96,7 +97,7 @@ WALL = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Fluctuations:
+class Fluctuations(Labelled):
     r"""The result of `mfpde.fluctuations`: the Gaussian limit of ``n^{1/2} (u^n_t - u_t)`` and of the energy.
 
     Attributes
@@ -144,6 +145,19 @@ class Fluctuations:
     influence: Array = field(repr=False)
     energy_influence: Array = field(repr=False)
     noise: Array = field(repr=False)
+
+    def _labels(self) -> Labels:
+        """Save times."""
+        pair = ["time", "component", "other"]
+        variables = {
+            "gap": Column(["time"], self.gap, "lim n E[D^2 L (u^n - u)^2 / 2]"),
+            "resampling_gap": Column(["time"], self.resampling_gap, "the same of fresh draws"),
+            "energy_variance": Column(["time"], self.energy_variance, "lim n Var E"),
+            "covariance": Column(pair, self.covariance, "lim n Cov(u^n)"),
+            "resampling": Column(pair, self.resampling, "the same of fresh draws"),
+        }
+        attributes = {"problem": self.problem.name, "error_estimate": self.error_estimate}
+        return Labels({"time": Column(["time"], self.times)}, variables, attributes)
 
     @property
     def variance(self) -> Array:

@@ -16,9 +16,10 @@ from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.trajectory import integral, integrand
 from mfpde.mesh.energy_errors import energy_scale, said_of_error
 from mfpde.mesh.rates import Rates, rates_of
-from mfpde.mesh.record import ERRORS, Errors, Record, Result, State
+from mfpde.mesh.record import COLUMNS, ERRORS, Errors, Record, Result, State
 from mfpde.support.arguments import FLAG, NONE, NUMBER, PATH, require, shown
 from mfpde.support.arrays import Array
+from mfpde.support.labels import Column, Labelled, Labels
 from mfpde.support.saves import save_index, within_run
 from mfpde.support.words import printable, with_digits
 
@@ -31,7 +32,7 @@ __all__ = ["Result", "Solution", "State", "marginal_of"]
 
 
 @dataclass(eq=False)
-class Solution(Record):
+class Solution(Labelled, Record):
     """The result of `mfpde.solve`, a `Trajectory`.
 
     Attributes
@@ -242,6 +243,29 @@ class Solution(Record):
         from scipy.interpolate import CubicSpline
 
         return CubicSpline(self.diagnostics["time"], self.response, axis=0)
+
+    def _labels(self) -> Labels:
+        """Save times, cells and steps."""
+        names = [axis.name for axis in self.grid.axes]
+        d, at = self.diagnostics, np.searchsorted(self.diagnostics["time"], self.times)
+        coordinates = {"time": Column(["time"], self.times, "save time")} | {
+            name: Column([name], self.grid.centres(i), f"cell centres along {name}") for i, name in enumerate(names)
+        }
+        variables = {
+            "energy": Column(["time"], self.energy, COLUMNS["energy"]),
+            "energy_error": Column(["time"], self.energy_error, "estimated error of the energy, absolute"),
+        }
+        for name in ("mass", "minimum", "entropy", "optimality_gap", "end_mass"):
+            if name in d:
+                variables[name] = Column(["time"], d[name][at], COLUMNS[name])
+        variables["density"] = Column(["time", *names], self.density, "density per Lebesgue volume")
+        coordinates["step_time"] = Column(["step"], d["time"], COLUMNS["time"])
+        for name in d:
+            if name not in ("time", "limiting_cell"):
+                variables[f"step_{name}"] = Column(["step"], d[name], COLUMNS.get(name, ""))
+        if self.response.shape[1]:
+            variables["step_response"] = Column(["step", "component"], self.response, "u, in compressed coordinates")
+        return Labels(coordinates, variables, {"problem": self.name, "result": self.result.name})
 
     @cached_property
     def notes(self) -> list[str]:

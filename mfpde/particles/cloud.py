@@ -16,6 +16,7 @@ from mfpde.particles.dynamics import Scheme
 from mfpde.particles.ensemble import Ensemble, effective_size
 from mfpde.support.arguments import floats, shown, whole
 from mfpde.support.arrays import Array
+from mfpde.support.labels import Column, Labelled, Labels
 from mfpde.support.saves import save_index
 
 __all__ = ["Cloud", "Observable", "Record"]
@@ -25,7 +26,7 @@ Observable = Callable[[Array, Array], Any]
 
 
 @dataclass(eq=False)
-class Cloud:
+class Cloud(Labelled):
     """The result of `simulate`, a `Trajectory`: R replicas of n particles at m save times.
 
     Attributes
@@ -81,6 +82,34 @@ class Cloud:
     def replicas(self) -> int:
         """R."""
         return len(self.energy)
+
+    def _labels(self) -> Labels:
+        """Replicas and save times."""
+        both = ["replica", "time"]
+        said = {
+            "energy": "E of the cloud, without the entropy",
+            "mass": "int dmu",
+            "ess": "effective sample size",
+            "kills": "neurons killed since the start",
+            "births": "neurons duplicated since the start",
+            "injections": "neurons drawn from mu_b since the start",
+        }
+        variables = {name: Column(both, getattr(self, name), meaning) for name, meaning in said.items()}
+        if self.response.shape[2]:
+            variables["response"] = Column([*both, "component"], self.response, "u = int Phi dmu")
+        if self.positions is not None:
+            for i, axis in enumerate(self.problem.axes):
+                variables[axis.name] = Column(
+                    [*both, "particle"], self.positions[..., i], f"{axis.name} of the particles"
+                )
+        if self.weights is not None:
+            variables["weight"] = Column([*both, "particle"], self.weights, "masses of the particles")
+        coordinates = {
+            "replica": Column(["replica"], np.arange(self.replicas)),
+            "time": Column(["time"], self.times, "save time"),
+        }
+        attributes = {"problem": self.problem.name, "particles": self.n, "dt": self.dt, "seed": self.seed}
+        return Labels(coordinates, variables, attributes, ("replica", "time"))
 
     def index(self, t: float | None) -> int:
         """The position of save time `t` (the last one for None).

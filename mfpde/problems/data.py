@@ -31,6 +31,7 @@ def network(
     half_width: float | Sequence[float] = 4.0,
     initial: Measure | None = None,
     alpha: float = 1.0,
+    temperature: float = 0.0,
     t_end: float = 5.0,
     tolerance: float = 1e-12,
     name: str = "network",
@@ -56,6 +57,9 @@ def network(
     initial : Measure, optional
         Default: independent centred Gaussians of standard deviation ``half_width / 8``.
     alpha : float
+        Birth-death rate.
+    temperature : float
+        Of the noise in the training; 0, the default, is none.
     t_end : float
     tolerance : float
         Of the compression of the samples.
@@ -103,6 +107,7 @@ def network(
         axes=[Axis(axis, -width, width) for axis, width in zip(names, widths, strict=True)],
         initial=initial,
         alpha=alpha,
+        temperature=temperature,
         t_end=t_end,
         name=name,
         shape={1: (200,), 2: (96, 96), 3: (32, 32, 32), 4: (20, 20, 20, 20)}[len(names)],

@@ -15,6 +15,7 @@ import numpy as np
 
 from mfpde.support.arguments import NONE, NUMBER, PATH, require
 from mfpde.support.arrays import Array
+from mfpde.support.labels import Column, Labelled, Labels
 from mfpde.support.words import printable
 from mfpde.verification.comparison.diagnosis import Fit, VisibleError
 from mfpde.verification.comparison.findings import ANCESTORS, DOUBT, Finding, Verdict, overall
@@ -77,7 +78,7 @@ def _percent(share: float) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Labelled):
     """The result of `compare`; printing it gives the table.
 
     Attributes
@@ -139,6 +140,27 @@ class Comparison:
     fits: dict[str, Fit] = field(default_factory=dict)
     looks_like: str = ""
     ancestral_mass: Array | None = None
+
+    def _labels(self) -> Labels:
+        """Observables, times and sizes."""
+        found, short = list(self.findings.values()), ["observable", "time"]
+        long = ["observable", "size", "time"]
+        variables = {
+            "mean_square": Column(long, np.stack([f.mean_square for f in found]), "mean squared gap or distance"),
+            "mean_square_error": Column(long, np.stack([f.mean_square_error for f in found]), "its standard error"),
+            "resampled": Column(long, np.stack([f.resampled for f in found]), "the same of independent draws"),
+            "slope": Column(short, np.stack([f.slope for f in found]), "of log mean squared gap against log n"),
+            "z": Column(short, np.stack([f.z for f in found]), "score of the bias"),
+            "unseen": Column(short, np.stack([f.unseen for f in found]), "what could be left for n to infinity"),
+            "verdict": Column(short, [[verdict.value for verdict in f.verdicts] for f in found]),
+        }
+        coordinates = {
+            "observable": Column(["observable"], list(self.findings)),
+            "size": Column(["size"], np.array(self.sizes), "particles"),
+            "time": Column(["time"], self.times),
+        }
+        attributes = {"problem": self.name, "verdict": self.verdict.value, "headline": self.headline}
+        return Labels(coordinates, variables, attributes, ("observable", "time", "size"))
 
     def __getitem__(self, name: str) -> Finding:
         """The finding on an observable.

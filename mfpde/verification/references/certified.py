@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,11 +12,13 @@ from mfpde.equation.problem import Problem
 from mfpde.lagrangian.ancestry import descent_at
 from mfpde.support.arguments import shown
 from mfpde.support.arrays import Array
+from mfpde.support.labels import table
 from mfpde.support.words import printable
 from mfpde.verification.observables import Observable
 
 if TYPE_CHECKING:
     import pandas
+    import xarray
 
 __all__ = ["CONFIRMED", "Certified", "LevelRun", "ROUND_OFF", "Reference"]
 
@@ -188,10 +190,22 @@ class Reference:
         ImportError
             Without pandas.
         """
-        try:
-            import pandas
-        except ImportError:
-            raise ImportError("to_dataframe needs pandas: pip install pandas") from None
+        return table(self._rows())
+
+    def to_xarray(self) -> xarray.Dataset:
+        """The same with a row for each number along one axis, `number`.
+
+        Raises
+        ------
+        ImportError
+            Without xarray or pandas.
+        """
+        frame = self.to_dataframe()
+        frame["index"] = frame["index"].map(str)
+        found: xarray.Dataset = frame.rename_axis("number").to_xarray()
+        return found.assign_attrs(problem=self.name, tolerance=self.tolerance)
+
+    def _rows(self) -> list[dict[str, Any]]:
         rows = []
         for found in self.observables:
             for k, t in enumerate(found.times):
@@ -202,7 +216,7 @@ class Reference:
                     row |= {"check": found.check, "other": found.other, "confirmed_to": found.confirmed_to}
                     row["index"] = row["index"] if index else 0
                     rows.append(row)
-        return pandas.DataFrame(rows)
+        return rows
 
     def __repr__(self) -> str:
         verdict = "reached" if self.reached else "not reached"
