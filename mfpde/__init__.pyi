@@ -94,6 +94,7 @@ from .runs.loading import load as load
 from .runs.pictures import animate as animate
 from .runs.pictures import plot as plot
 from .runs.resuming import resume as resume
+from .runs.sweeps import sweep as sweep
 from .support.session import RunWarning as RunWarning
 from .verification.comparison import Comparison as Comparison
 from .verification.comparison import ExactLaw as ExactLaw

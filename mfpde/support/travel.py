@@ -115,6 +115,7 @@ def recipe(constructor: Callable[..., Any], module: str) -> Callable[..., Any]:
         remember(made, module, constructor.__name__, arguments, named)
         return made
 
+    make.__module__, make.__qualname__ = module, constructor.__name__  # it pickles as that
     return make
 
 

@@ -1,0 +1,274 @@
+"""Sweeps: the same bytes from every executor, files that go on, and runs that fail."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from shared import ROOT
+
+import mfpde as mf
+
+xarray = pytest.importorskip("xarray")
+
+GRID = {"alpha": [0.0, 1.0, 5.0], "target": [1.0, 2.0]}
+OPTIONS = {"shape": 40, "t_end": 0.3, "save": 2, "estimate": True}
+VARIES = ("seconds", "host")
+
+
+def same(one, other):
+    """Equal bytes of every column but when and where."""
+    assert set(one) == set(other)
+    for name in set(one) - set(VARIES):
+        assert one[name].values.tobytes() == other[name].values.tobytes(), name
+
+
+@pytest.fixture(scope="module")
+def serial():
+    return mf.sweep(mf.problems.linear_neuron, GRID, **OPTIONS)
+
+
+class Failing:
+    """Problems that are none at some points, at the top of a module where workers find it."""
+
+    def __call__(self, target, how):
+        if how == "exits":
+            raise SystemExit(3)
+        if how == "raises":
+            raise RuntimeError("no such neuron\nat all")
+        if how == "nan":
+            return mf.problems.linear_neuron(target=float("nan"))
+        return mf.problems.linear_neuron(target=target)
+
+
+def dies(target, how):
+    if how == "dies" and multiprocessing.parent_process() is not None:
+        os._exit(1)
+    return mf.problems.linear_neuron(target=target)
+
+
+class TestNumbers:
+    def test_are_those_of_single_runs(self, serial):
+        assert dict(serial.sizes) | {"response_0": 0} == {"alpha": 3, "target": 2, "response_0": 0}
+        for alpha in GRID["alpha"]:
+            for target in GRID["target"]:
+                run = mf.solve(mf.problems.linear_neuron(target, alpha=alpha), 40, 0.3, save=2, estimate=True)
+                row = serial.sel(alpha=alpha, target=target)
+                assert row.energy == run.energy[-1]
+                assert row.energy_error == run.energy_error[-1]
+                assert row.gap == run.diagnostics["optimality_gap"][-1]
+                np.testing.assert_array_equal(row.response, run.response[-1])
+                assert row.status == "SUCCESS"
+
+    def test_of_lists_names_and_files(self, serial, tmp_path):
+        points = [{"alpha": alpha, "target": target} for alpha in GRID["alpha"] for target in GRID["target"]]
+        listed = mf.sweep("linear-neuron", points, **OPTIONS)
+        assert listed.energy.dims == ("run",)
+        np.testing.assert_array_equal(listed.energy, serial.energy.values.ravel())
+        np.testing.assert_array_equal(listed.target, [1.0, 2.0] * 3)
+        file = tmp_path / "neuron.toml"
+        file.write_text('problem = "linear-neuron"\nt_end = 0.3\n')
+        same(mf.sweep(file, GRID, **OPTIONS), serial)
+
+    @pytest.mark.parametrize(
+        ("run", "problem", "options", "columns"),
+        [
+            (mf.characteristics, "linear-neuron", {"tolerance": 1e-3, "t_end": 0.2, "save": 2}, "energy energy_error"),
+            (mf.stationary, "torus-langevin", {"shape": 30}, "energy energy_error gap mass"),
+            (mf.reference, "linear-neuron", {"tolerance": 1e-2, "times": [0.1]}, "energy energy_bar"),
+        ],
+        ids=["characteristics", "stationary", "reference"],
+    )
+    def test_of_other_runs(self, run, problem, options, columns):
+        name = "alpha" if problem == "linear-neuron" else "temperature"
+        found = mf.sweep(problem, {name: [0.3, 0.4]}, run=run, **options)
+        assert set(columns.split()) <= set(found)
+        assert np.isfinite(found.energy).all()
+
+    def test_a_measure_of_ones_own(self):
+        def measure(run):
+            return {"mean": run.mean("theta"), "mu": run.density[-1]}
+
+        found = mf.sweep("linear-neuron", {"alpha": [0.0, 1.0]}, measure=measure, **OPTIONS)
+        assert found.mu.dims == ("alpha", "mu_0")
+        assert found.mu.shape == (2, 40)
+
+    def test_warm_starts(self):
+        """Each run along the axis begins where the one before has ended."""
+        found = mf.sweep(mf.problems.linear_neuron, GRID, warm="alpha", **OPTIONS)
+        run = mf.solve(mf.problems.linear_neuron(2.0, alpha=0.0), 40, 0.3, save=2, estimate=True)
+        run = mf.solve(mf.problems.linear_neuron(2.0, alpha=1.0), 40, 0.3, save=2, estimate=True, initial=run.measure())
+        assert found.energy.sel(alpha=1.0, target=2.0) == run.energy[-1]
+
+
+class TestEngines:
+    def test_threads(self, serial):
+        with ThreadPoolExecutor(2) as executor:
+            same(mf.sweep(mf.problems.linear_neuron, GRID, executor=executor, **OPTIONS), serial)
+
+    def test_spawned_processes(self, serial):
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
+            same(mf.sweep(mf.problems.linear_neuron, GRID, executor=executor, **OPTIONS), serial)
+            warm = mf.sweep(mf.problems.linear_neuron, GRID, executor=executor, warm="alpha", **OPTIONS)
+        same(warm, mf.sweep(mf.problems.linear_neuron, GRID, warm="alpha", **OPTIONS))
+
+    def test_loky(self, serial):
+        loky = pytest.importorskip("joblib.externals.loky")
+        with loky.get_reusable_executor(max_workers=2) as executor:
+            same(mf.sweep(mf.problems.linear_neuron, GRID, executor=executor, **OPTIONS), serial)
+
+    def test_an_executor_that_says_nothing_of_itself(self, serial):
+        """As dask's and mpi4py's: `submit`, and futures that are done in any order."""
+
+        class Later:
+            def submit(self, function, *arguments):
+                future = Future()
+                future.set_running_or_notify_cancel()
+                future.set_result(function(*arguments))
+                return future
+
+        same(mf.sweep(mf.problems.linear_neuron, GRID, executor=Later(), **OPTIONS), serial)
+
+
+class TestFailures:
+    points = {"target": [1.0, 2.0], "how": ["works", "raises", "exits", "nan"]}
+
+    def test_are_rows(self):
+        found = mf.sweep(Failing(), self.points, **OPTIONS)
+        assert np.isfinite(found.energy.sel(how="works")).all()
+        for how, status, message in (
+            ("raises", "FAILED: RuntimeError", "no such neuron at all"),
+            ("exits", "FAILED: SystemExit", "3"),
+            ("nan", "FAILED: ValueError", "target"),
+        ):
+            row = found.sel(how=how, target=2.0)
+            assert np.isnan(row.energy)
+            assert row.status == status
+            assert message in str(row.message.values)
+
+    def test_all_of_them(self, tmp_path):
+        """There are no columns to measure then."""
+        found = mf.sweep(Failing(), {"target": [1.0], "how": ["raises", "exits"]}, output=tmp_path / "s.h5", **OPTIONS)
+        assert "energy" not in found
+        assert list(found.status.values[0]) == ["FAILED: RuntimeError", "FAILED: SystemExit"]
+
+    def test_a_worker_that_dies(self, tmp_path):
+        """The sweep stops by name; the rows so far are kept, and another engine goes on."""
+        points = {"target": [1.0, 2.0, 3.0], "how": ["works", "dies"]}
+        path = tmp_path / "s.h5"
+        with (
+            ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor,
+            pytest.raises(RuntimeError, match=r"the pool of the sweep broke .*the same line again goes on"),
+        ):
+            mf.sweep(dies, points, output=path, executor=executor, **OPTIONS)
+        same(mf.sweep(dies, points, output=path, **OPTIONS), mf.sweep(dies, points, **OPTIONS))
+
+    def test_columns_that_change(self):
+        def measure(run):
+            return {"mean": run.mean("theta")} | ({"more": 1.0} if run.problem.alpha(0.0) else {})
+
+        found = mf.sweep("linear-neuron", {"alpha": [0.0, 1.0]}, measure=measure, **OPTIONS)
+        assert found.status.values[1] == "FAILED: other columns"
+        assert "measured were mean, more, and mean before" in str(found.message.values[1])
+
+
+CODE = """
+import sys, time
+import numpy as np
+import mfpde as mf
+
+def factory(a, b):
+    return a, b
+
+def slow(problem, dt=0.01):
+    time.sleep(dt)
+    return problem
+
+if __name__ == "__main__":
+    mf.sweep(factory, {"a": np.arange(20.0), "b": np.arange(5.0)}, run=slow,
+             measure=lambda pair: {"sum": pair[0] + pair[1], "both": np.array(pair)}, output=sys.argv[1])
+"""
+
+
+class TestFiles:
+    def test_are_gone_on_with(self, serial, tmp_path, monkeypatch):
+        path = tmp_path / "phase.h5"
+        same(mf.sweep(mf.problems.linear_neuron, GRID, output=path, **OPTIONS), serial)
+        with xarray.open_dataset(path, engine="h5netcdf", phony_dims="sort") as kept:
+            assert kept.energy.dims == ("run",)
+            np.testing.assert_array_equal(kept.energy, serial.energy.values.ravel())
+            np.testing.assert_array_equal(kept.alpha, np.repeat(GRID["alpha"], 2))
+        monkeypatch.setattr(mf.runs.sweeps._Task, "__call__", lambda *_: pytest.fail("a run that was done already"))
+        same(mf.sweep(mf.problems.linear_neuron, GRID, output=path, **OPTIONS), serial)
+
+    @pytest.mark.parametrize(
+        ("changes", "differs"),
+        [
+            ({"parameters": {"alpha": [0.0, 2.0, 5.0], "target": [1.0, 2.0]}}, "parameters"),
+            ({"factory": mf.problems.double_well, "parameters": {"alpha": [0.0]}}, "parameters"),
+            (
+                {"factory": lambda alpha, target: mf.problems.linear_neuron(target, alpha=alpha, variance=0.4)},
+                "problem",
+            ),
+            ({"t_end": 0.2}, "arguments"),
+            ({"run": mf.characteristics, "shape": None, "estimate": None}, "run"),
+        ],
+        ids=["parameters", "factory", "problem", "arguments", "run"],
+    )
+    def test_of_another_sweep_are_refused(self, changes, differs, tmp_path):
+        path = tmp_path / "phase.h5"
+        mf.sweep(mf.problems.linear_neuron, GRID, output=path, **OPTIONS)
+        before = path.read_bytes()
+        given = {"factory": mf.problems.linear_neuron, "parameters": GRID} | OPTIONS | changes
+        given = {name: value for name, value in given.items() if value is not None}
+        with pytest.raises(ValueError, match=f"holds another sweep: its {differs}.*overwrite=True"):
+            mf.sweep(given.pop("factory"), given.pop("parameters"), output=path, **given)
+        assert path.read_bytes() == before
+
+    def test_that_are_none(self, tmp_path):
+        path = tmp_path / "phase.h5"
+        path.write_text("something else")
+        with pytest.raises(ValueError, match=r"is no sweep of mfpde .*; give another name, or overwrite=True"):
+            mf.sweep("linear-neuron", {"alpha": [0.0]}, output=path, **OPTIONS)
+        mf.sweep("linear-neuron", {"alpha": [0.0]}, output=path, overwrite=True, **OPTIONS)
+
+    def test_killed_again_and_again(self, tmp_path):
+        """The end is bit-equal to that of a sweep nobody has killed."""
+        script, path, whole = tmp_path / "s.py", tmp_path / "s.h5", tmp_path / "whole.h5"
+        script.write_text(CODE)
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, script, whole], env=environment, check=True, timeout=120)
+        rng = np.random.default_rng(0)
+        for _ in range(6):
+            process = subprocess.Popen([sys.executable, script, path], env=environment)
+            deadline = time.monotonic() + 60
+            while not path.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(float(rng.uniform(0.0, 0.8)))
+            process.send_signal(signal.SIGKILL)
+            process.wait(timeout=60)
+        subprocess.run([sys.executable, script, path], env=environment, check=True, timeout=120)
+        found, wanted = (xarray.load_dataset(file, engine="h5netcdf", phony_dims="sort") for file in (path, whole))
+        same(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options", "message"),
+    [
+        ({}, {}, "at least one parameter"),
+        ({"alpha": []}, {}, "parameter 'alpha' has no values"),
+        ([{"alpha": 1.0}, {"target": 1.0}], {}, "point 1 has the parameters target, not those of 0"),
+        ({"alpha": [1.0]}, {"warm": "target"}, "warm = 'target' is no axis of the sweep; it has alpha"),
+        ({"alpha": [1.0]}, {"measure": lambda run: {"alpha": 1.0}}, "measure gave 'alpha', which a sweep has already"),
+        ({"alpha": [1.0]}, {"output": 3}, "output must be a path"),
+    ],
+    ids=["nothing", "empty", "points", "warm", "names", "output"],
+)
+def test_refusals(parameters, options, message):
+    with pytest.raises(ValueError, match=message):
+        mf.sweep("linear-neuron", parameters, **(OPTIONS | options))
