@@ -27,6 +27,7 @@ from mfpde.cli.look import info, list_problems, plot, verify
 from mfpde.cli.output import BAD_INPUT, INTERRUPTED, UNWRITTEN, RefusedError, complain, reason, say, silence, unwritten
 from mfpde.cli.references import reference
 from mfpde.cli.runs import resume, run
+from mfpde.cli.sweeps import sweep
 
 __all__ = ["app", "main"]
 
@@ -132,6 +133,7 @@ def _top(
 
 app.command()(run)
 app.command()(resume)
+app.command()(sweep)
 app.command()(verify)
 app.command(name="problems")(list_problems)
 app.command()(info)

@@ -18,6 +18,7 @@ import numpy as np
 from mfpde.equation.grid import box
 from mfpde.lagrangian.characteristics import Characteristics
 from mfpde.mesh.solution import Solution
+from mfpde.runs.maps import draw_sweep, is_dataset
 from mfpde.runs.panels import (
     BLUE,
     CONCENTRATED,
@@ -67,6 +68,7 @@ from mfpde.support.session import drawn_bar
 from mfpde.support.words import one_line
 
 if TYPE_CHECKING:
+    import xarray
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -83,17 +85,19 @@ PANELS, CURVES = 4, 7
 
 
 def plot(
-    solution: Pictured,
+    solution: Pictured | xarray.Dataset,
     path: str | os.PathLike[str] | None = None,
     *,
     times: Sequence[float] | None = None,
+    variables: Sequence[str] | None = None,
 ) -> Figure:
-    """A summary of a run: density, energy with its certificate, dissipation, network output.
+    """A summary of a run: density, energy with its certificate, dissipation, network output; or the map of a sweep.
 
     Parameters
     ----------
-    solution : Solution or Characteristics
-        What to draw. Of characteristics the density is computed at the save times, where their mass is; nodes are drawn
+    solution : Solution, Characteristics or xarray.Dataset
+        What to draw. Of a sweep, lines with bands over one parameter, or colours over two, hatched where the estimated
+        error is above a twentieth of the range. Of characteristics the density is computed at the save times, where their mass is; nodes are drawn
         where there is none, because the run starts from atoms, or where it takes minutes: with two axes if no compiled
         program made the run, and with more.
     path : path, optional
@@ -101,6 +105,8 @@ def plot(
     times : sequence of float, optional
         Save times at which the density is drawn; default: up to 4 (2-D) or 7 (1-D), evenly chosen. With three or
         four axes, marginals are drawn at the last of them.
+    variables : sequence of str, optional
+        Of a sweep, what is drawn; default: energy, gap, dissipation and mass, where there are these.
 
     Returns
     -------
@@ -109,7 +115,7 @@ def plot(
     Raises
     ------
     ValueError
-        If one of `times` is no save time.
+        If one of `times` is no save time; for a sweep over more than two parameters.
 
     Notes
     -----
@@ -118,12 +124,18 @@ def plot(
     there is none where E is not known to be convex. Densities
     whose peaks grow by more than a factor of 8 are drawn on a logarithmic scale; the colour bar says so.
     """
+    if is_dataset(solution):
+        require(path=(path, PATH | NONE))
+        figure = draw_sweep(solution, variables)  # type: ignore[arg-type]
+        if path is not None:
+            figure.savefig(path, dpi=150)
+        return figure
     require(
         solution=(solution, one_of(Solution, Characteristics)),
         path=(path, PATH | NONE),
         times=(times, NUMBERS | NONE),
     )
-    solution = drawn(solution)
+    solution = drawn(solution)  # type: ignore[arg-type]
     dimension = solution.grid.dimension
     count = CURVES if dimension == 1 else PANELS
     shown = spread(solution, count) if times is None else [solution.index(t) for t in times]

@@ -34,7 +34,7 @@ from mfpde.support.words import one_line
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["summary", "sweep"]
+__all__ = ["Described", "summary", "sweep"]
 
 AIM = 0.5
 """Seconds of work, about, in what goes to a worker at once."""
@@ -78,6 +78,37 @@ def summary(result: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Described:
+    """A problem by its name or a TOML file, with settings by dotted key.
+
+    Attributes
+    ----------
+    what : str
+    settings : dict
+        Of all points.
+    """
+
+    what: str
+    settings: dict[str, Any]
+
+    def prepared(self, point: Point) -> tuple[Problem, dict[str, Any]]:
+        """The problem of a point, and the arguments of `mfpde.solve`.
+
+        Raises
+        ------
+        ConfigurationError
+            If anything does not fit; one line.
+        """
+        from mfpde.runs.configuration import load_config, named_config
+
+        read = load_config if self.what.endswith(".toml") else named_config
+        configuration = read(self.what, self.settings | dict(point))
+        arguments = configuration.solve_arguments()
+        arguments.pop("checkpoint")
+        return configuration.problem(), arguments
+
+
+@dataclass(frozen=True)
 class _Task(Portable):
     """What is done at each point."""
 
@@ -87,16 +118,12 @@ class _Task(Portable):
     arguments: dict[str, Any]
     warm: bool = False
 
-    def problem(self, point: Point) -> Any:
-        """What is run at a point."""
-        if callable(self.factory):
-            return self.factory(**point)
-        from mfpde.runs.configuration import load_config, named_config
-
-        name = os.fspath(self.factory)
-        if name.endswith(".toml"):
-            return load_config(name, point).problem()
-        return named_config(name, point).problem()
+    def prepared(self, point: Point) -> tuple[Any, dict[str, Any]]:
+        """What is run at a point, and the arguments of the run."""
+        if not isinstance(self.factory, Described):
+            return self.factory(**point), self.arguments
+        problem, own = self.factory.prepared(point)
+        return problem, (own if self.run is solve else {}) | self.arguments
 
     def __call__(self, points: Sequence[Point]) -> list[Row]:
         """One row for each point; where runs start warm, each from the end of the one before."""
@@ -113,7 +140,8 @@ class _Task(Portable):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 warm = {} if before is None else {"initial": before.measure()}
-                result = self.run(self.problem(point), **self.arguments, **warm)
+                problem, arguments = self.prepared(point)
+                result = self.run(problem, **arguments, **warm)
                 values = {name: np.asarray(value, dtype=float) for name, value in self.measure(result).items()}
         except KeyboardInterrupt:
             raise
@@ -194,7 +222,7 @@ def _listed(values: Sequence[Any]) -> str:
 
 
 def sweep(
-    factory: Callable[..., Any] | str | os.PathLike[str],
+    factory: Callable[..., Any] | Described | str | os.PathLike[str],
     parameters: Mapping[str, Sequence[Any]] | Sequence[Point],
     *,
     measure: Callable[[Any], Mapping[str, Any]] | None = None,
@@ -212,7 +240,8 @@ def sweep(
     ----------
     factory : callable, str or path
         ``factory(**point)`` gives the problem of a point: a constructor of `mfpde.problems`, or a function. Or the name
-        of a shipped problem, or a TOML file: parameters are then dotted keys, such as ``dynamics.alpha``.
+        of a shipped problem, or a TOML file: parameters are then dotted keys, such as ``dynamics.alpha``, and the file
+        has the arguments of the run as well.
     parameters : mapping of sequences, or sequence of mappings
         A grid, ``{"alpha": [0, 1, 2], "temperature": [0.1, 0.2]}``, or a list of points.
     measure : callable, optional
@@ -270,6 +299,7 @@ def sweep(
         raise ImportError("sweep needs xarray: pip install xarray") from None
     require(output=(output, PATH | NONE), overwrite=(overwrite, FLAG), progress=(progress, FLAG | NONE))
     points = _Points(parameters)
+    factory = factory if callable(factory) or isinstance(factory, Described) else Described(os.fspath(factory), {})
     takes = inspect.signature(run).parameters
     bound = {"progress": False} | ({} if executor is None else {"threads": 1})
     arguments = {name: value for name, value in bound.items() if name in takes} | arguments
@@ -290,13 +320,13 @@ def sweep(
 def _identity(task: _Task, points: _Points, warm: str | None) -> dict[str, str]:
     """What a sweep is made of, in words."""
     try:
-        problem = task.problem(points.points[0])
+        problem, arguments = task.prepared(points.points[0])
         known = problem.fingerprint() if isinstance(problem, Problem) else _named(task.factory)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # its row will say so
-        known = f"none: {type(error).__name__}"
-    said = {name: repr(value) for name, value in sorted(task.arguments.items()) if name not in ("threads", "progress")}
+        known, arguments = f"none: {type(error).__name__}", task.arguments
+    said = {name: repr(value) for name, value in sorted(arguments.items()) if name not in ("threads", "progress")}
     return {
         "parameters": points.said(),
         "problem at the first point": known,

@@ -272,3 +272,84 @@ class TestFiles:
 def test_refusals(parameters, options, message):
     with pytest.raises(ValueError, match=message):
         mf.sweep("linear-neuron", parameters, **(OPTIONS | options))
+
+
+class TestPictures:
+    def test_one_parameter(self, tmp_path):
+        found = mf.sweep("linear-neuron", {"alpha": [0.0, 1.0, 2.0]}, **OPTIONS)
+        figure = mf.plot(found, tmp_path / "s.png", variables=["energy"])
+        (ax,) = figure.axes
+        np.testing.assert_array_equal(ax.lines[0].get_ydata(), found.energy)
+        assert ax.get_xlabel() == "alpha"
+        assert (tmp_path / "s.png").stat().st_size > 1000
+
+    def test_two_parameters(self, serial):
+        """Colours are the values, rows that failed have none, and what is in doubt is hatched."""
+        found = serial.copy(deep=True)
+        found.energy[0, 0] = np.nan
+        found.energy_error[2, 1] = 10.0
+        figure = mf.plot(found, variables=["energy"])
+        image, hatched = figure.axes[0].collections
+        np.testing.assert_array_equal(np.ma.filled(image.get_array(), np.nan), found.energy)
+        assert np.count_nonzero(~np.ma.getmaskarray(hatched.get_array())) == 1
+        assert "1 of them without an energy" in figure.get_suptitle()
+
+    @pytest.mark.parametrize(
+        ("changes", "variables", "message"),
+        [
+            ({"extra": [1, 2]}, None, "a sweep over extra, alpha, target has no picture"),
+            ({}, ["status"], "'status' is no number at each point of the sweep; there are"),
+        ],
+        ids=["three", "text"],
+    )
+    def test_refusals(self, serial, changes, variables, message):
+        with pytest.raises(ValueError, match=message):
+            mf.plot(serial.expand_dims(changes), variables=variables)
+
+
+class TestCommand:
+    def run(self, *arguments, folder):
+        return subprocess.run(
+            [sys.executable, "-m", "mfpde", "sweep", *arguments],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def test_grid(self, tmp_path):
+        line = [
+            "linear-neuron",
+            "--vary",
+            "alpha=0:2:3",
+            "--vary",
+            "target=1,2",
+            "--set",
+            "shape=40",
+            "--set",
+            "t_end=0.2",
+        ]
+        done = self.run(*line, "--workers", "2", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("SUCCESS") == 6
+        assert (tmp_path / "linear-neuron.sweep.png").stat().st_size > 1000
+        kept = xarray.load_dataset(tmp_path / "linear-neuron.sweep.h5", engine="h5netcdf")
+        wanted = mf.solve(mf.problems.linear_neuron(2.0, alpha=1.0), 40, 0.2, estimate=True)
+        assert kept.energy[3] == wanted.energy[-1]
+        again = self.run(*line, folder=tmp_path)  # nothing is left to do, whoever does it
+        assert again.returncode == 0, again.stderr
+        assert xarray.load_dataset(tmp_path / "linear-neuron.sweep.h5", engine="h5netcdf").equals(kept)
+
+    def test_failures(self, tmp_path):
+        done = self.run("linear-neuron", "--vary", "alpha=0,-1", "--set", "shape=40", "--no-plot", folder=tmp_path)
+        assert done.returncode == 3
+        assert done.stderr.strip() == "mfpde: 1 of 2 runs did not succeed; see status and message"
+
+    @pytest.mark.parametrize("vary", ["alpha", "alpha=", "alpha=0:1:0", "alpha=0:x:3", "=1"])
+    def test_refusals(self, vary, tmp_path):
+        done = self.run("linear-neuron", "--vary", vary, folder=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert "needs the form key=first:last:number or key=value,value" in done.stderr
+        assert not list(tmp_path.iterdir())

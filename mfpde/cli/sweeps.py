@@ -1,0 +1,124 @@
+"""The command `sweep`: many runs over a grid of parameters."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mfpde.cli.files import check_suffix, is_file
+from mfpde.cli.options import Force, NoPlot, Quiet, RunName, setting_changes
+from mfpde.cli.output import FAILED, RefusedError, complain, one_line_warnings, refusing, say
+from mfpde.support.files import SUFFIXES
+
+__all__ = ["sweep"]
+
+_Vary = Annotated[
+    list[str],
+    typer.Option(
+        "--vary",
+        metavar="KEY=FIRST:LAST:N|KEY=V,V,..",
+        help="A parameter and its values, by the key it has in a file; several options make a grid.",
+        show_default=False,
+    ),
+]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of all runs, such as shape=64.", show_default=False),
+]
+_Workers = Annotated[int, typer.Option(min=1, help="Processes that run at the same time.")]
+_Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="HDF5 file [default: NAME.sweep.h5].", show_default=False)
+]
+
+
+def sweep(
+    what: RunName,
+    vary: _Vary,
+    settings: _Settings = None,
+    workers: _Workers = 1,
+    output: _Output = None,
+    no_plot: NoPlot = False,
+    quiet: Quiet = False,
+    force: Force = False,
+) -> None:
+    """Run a problem at each point of a grid of parameters; the same line again goes on where it ended."""
+    from mfpde.runs.configuration import ConfigurationError
+    from mfpde.runs.sweeps import Described
+    from mfpde.runs.sweeps import sweep as run_all
+
+    with one_line_warnings(), contextlib.ExitStack() as leaving:
+        with refusing():
+            axes = _axes(vary)
+            factory = Described(what, setting_changes(settings or []))
+            target = Path(f"{Path(what).stem if is_file(what) else what}.sweep.h5") if output is None else output
+            check_suffix(target, SUFFIXES, "the sweep's file")
+            first = {key: values[0] for key, values in axes.items()}
+            with contextlib.suppress(ConfigurationError):  # of a point, which is a row
+                factory.prepared(first)
+            executor = leaving.enter_context(_pool(workers)) if workers > 1 else None
+            found = run_all(
+                factory, axes, output=target, overwrite=force, executor=executor, progress=False if quiet else None
+            )
+        good = int((found.status == "SUCCESS").sum())
+        if not quiet:
+            say(_table(found))
+        if not no_plot and len([n for n in found.energy.shape if n > 1] if "energy" in found else []) in (1, 2):
+            import mfpde as mf
+
+            mf.plot(found, target.with_suffix(".png"))
+            say(f"wrote {target} and {target.with_suffix('.png')}")
+        else:
+            say(f"wrote {target}")
+        if good < found.status.size:
+            complain(f"{found.status.size - good} of {found.status.size} runs did not succeed; see status and message")
+            raise typer.Exit(FAILED)
+
+
+def _pool(workers: int) -> Any:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _axes(vary: Sequence[str]) -> dict[str, list[Any]]:
+    """The values of each parameter."""
+    import numpy as np
+
+    from mfpde.runs.configuration import ConfigurationError, parse_value
+
+    axes: dict[str, list[Any]] = {}
+    for text in vary:
+        key, equals, values = text.partition("=")
+        parts = values.split(":")
+        try:
+            if not (equals and key and values):
+                raise ValueError
+            if len(parts) == 3:
+                first, last, count = float(parts[0]), float(parts[1]), int(parts[2])
+                if count < 1:
+                    raise ValueError
+                axes[key] = np.linspace(first, last, count).tolist()
+            else:
+                axes[key] = [parse_value(value) for value in values.split(",")]
+        except (ValueError, ConfigurationError):
+            raise RefusedError(
+                f"--vary {text!r}: needs the form key=first:last:number or key=value,value, such as alpha=0:5:6"
+            ) from None
+    return axes
+
+
+def _table(found: Any) -> str:
+    """One line a run, as many as a screen holds."""
+    import shutil
+
+    names = [str(name) for name in found.coords]
+    numbers = [name for name in ("energy", "energy_error", "gap") if name in found]
+    frame = found[[*numbers, "status"]].to_dataframe().reset_index()[[*names, *numbers, "status"]]
+    most = max(10, shutil.get_terminal_size().lines - 6) if sys.stdout.isatty() else 60
+    return str(frame.to_string(index=False, max_rows=most, float_format=lambda value: f"{value:.6g}"))
