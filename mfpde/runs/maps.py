@@ -38,17 +38,14 @@ def draw_sweep(data: xarray.Dataset, names: Sequence[str] | None) -> Figure:
     from matplotlib.figure import Figure
 
     data = data.squeeze(drop=True)
-    axes = (
-        [str(name) for name in data.sizes if name in data.energy.dims] if "energy" in data else list(data.seconds.dims)
-    )
+    axes = [str(name) for name in data.seconds.dims]
     plain = [str(name) for name, values in data.items() if set(values.dims) == set(axes) and values.dtype.kind == "f"]
     chosen = [name for name in SHOWN if name in plain] or plain[:MOST] if names is None else list(names)
     if bad := [name for name in chosen if name not in plain]:
         raise ValueError(f"{bad[0]!r} is no number at each point of the sweep; there are {', '.join(plain)}")
     if len(axes) not in (1, 2):
-        raise ValueError(
-            f"a sweep over {', '.join(axes)} has no picture; select two parameters, as dataset.sel(alpha=1)"
-        )
+        over = f"a sweep over {', '.join(axes)}" if axes else "a single run"
+        raise ValueError(f"{over} has no picture; one or two parameters have: take others at a value, dataset.sel(...)")
     figure = Figure(figsize=(4.6 * len(chosen) + 0.4, 4.0), layout="constrained")
     for name, ax in zip(chosen, figure.subplots(1, len(chosen), squeeze=False)[0], strict=True):
         error = data.get(f"{name}_error")
@@ -95,9 +92,8 @@ def _colours(data: xarray.Dataset, name: str, error: Any, axes: list[str], ax: A
         axis.set_ticks(ticks[::step], [_tick(value) for value in np.asarray(data[name_])[::step]])
         axis.set_label_text(name_)
     if error is not None:
-        doubtful = np.asarray(error.transpose(up, across)) > DOUBTFUL * np.nanmax(
-            [np.ptp(values[np.isfinite(values)]), 0.0]
-        )
+        finite = values[np.isfinite(values)]
+        doubtful = np.asarray(error.transpose(up, across)) > DOUBTFUL * (np.ptp(finite) if finite.size else 0.0)
         if doubtful.any():
             shown = np.ma.masked_where(~doubtful, np.ones_like(values))
             ax.pcolor(x, y, shown, hatch="///", alpha=0.0, shading="nearest")

@@ -96,10 +96,10 @@ def plot(
     Parameters
     ----------
     solution : Solution, Characteristics or xarray.Dataset
-        What to draw. Of a sweep, lines with bands over one parameter, or colours over two, hatched where the estimated
-        error is above a twentieth of the range. Of characteristics the density is computed at the save times, where their mass is; nodes are drawn
-        where there is none, because the run starts from atoms, or where it takes minutes: with two axes if no compiled
-        program made the run, and with more.
+        What to draw. Of a sweep lines with bands over one parameter, or colours over two, hatched where the estimated
+        error is above a twentieth of the range. Of characteristics the density is computed at the save times, where
+        their mass is; nodes are drawn where there is none, because the run starts from atoms, or where it takes
+        minutes: with two axes if no compiled program made the run, and with more.
     path : path, optional
         Where to write the figure; the suffix names the format (.png, .pdf, .svg, ...).
     times : sequence of float, optional
