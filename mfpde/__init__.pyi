@@ -91,6 +91,7 @@ from .mesh.stopping import Snapshot as Snapshot
 from .mesh.stopping import SteadyState as SteadyState
 from .mesh.transport import Transport as Transport
 from .runs.loading import load as load
+from .runs.many import open_many as open_many
 from .runs.pictures import animate as animate
 from .runs.pictures import plot as plot
 from .runs.resuming import resume as resume

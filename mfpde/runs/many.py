@@ -1,0 +1,112 @@
+"""Many files of runs as one dataset."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfpde.equation.schedules import Constant
+from mfpde.mesh.solution import Solution
+from mfpde.runs.loading import load
+from mfpde.runs.sweeps import summary
+from mfpde.support.arguments import shown
+
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = ["open_many"]
+
+
+def open_many(
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    measure: Callable[[Solution], Mapping[str, Any]] | None = None,
+) -> xarray.Dataset:
+    """One row for each of many files that `solve` has written, with what they were runs of as coordinates.
+
+    Parameters
+    ----------
+    files : path, pattern, or several of them
+        ``"runs/*.h5"``.
+    measure : callable, optional
+        ``measure(solution)`` gives numbers or arrays by name. Default: `mfpde.runs.sweeps.summary`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Along ``run``: what was measured, `status`, and as coordinates `path`, `problem`, `t_end`, `cells`, `alpha` and
+        `temperature` where these are numbers, and the problem's own parameters; NaN or empty text where a run has none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a pattern fits no file.
+    ValueError
+        For a file that is no solution, by name, and numbers whose shapes differ.
+    ImportError
+        Without xarray.
+    """
+    try:
+        import xarray
+    except ImportError:
+        raise ImportError("open_many needs xarray: pip install xarray") from None
+    measured, told, status = [], [], []
+    for path in _found([files] if isinstance(files, (str, os.PathLike)) else list(files)):
+        run = load(path)
+        if not isinstance(run, Solution):
+            raise ValueError(f"{path} holds {shown(run)}, no run of solve")
+        measured.append({name: np.asarray(value) for name, value in (measure or summary)(run).items()})
+        told.append({"path": str(path)} | _told(run))
+        status.append(run.result.name)
+    variables = {name: ("run", values) for name, values in _columns(told).items()}
+    data: dict[str, Any] = {"status": ("run", status)}
+    for name in dict.fromkeys(name for each in measured for name in each):
+        values = [each.get(name, np.array(np.nan)) for each in measured]
+        if len({value.shape for value in values}) > 1:
+            there = {value.shape: k for k, value in enumerate(values)}
+            (one, i), (other, j) = list(there.items())[:2]
+            raise ValueError(
+                f"{name} has the shape {one} in {told[i]['path']} and {other} in {told[j]['path']}; pass measure="
+            )
+        data[name] = (("run", *(f"{name}_{k}" for k in range(values[0].ndim))), np.stack(values))
+    return xarray.Dataset(data, coords=variables)
+
+
+def _found(files: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    found: list[Path] = []
+    for pattern in files:
+        text = os.fspath(pattern)
+        paths = [text] if os.path.exists(text) else sorted(glob.glob(text, recursive=True))
+        if not paths:
+            raise FileNotFoundError(f"no file fits {text!r}")
+        found += [Path(path) for path in paths]
+    return found
+
+
+def _told(run: Solution) -> dict[str, Any]:
+    """What a run was of, in single numbers and words."""
+    said: dict[str, Any] = {"problem": run.name, "t_end": float(run.times[-1])}
+    said["cells"] = " x ".join(map(str, run.grid.shape))
+    if run.problem is not None:
+        for name in ("alpha", "temperature"):
+            value = getattr(run.problem, name)
+            if isinstance(value, Constant):
+                said[name] = value(0.0)
+    plain = (int, float, str, bool)
+    parameters = run.configuration.get("parameters") or {}
+    return said | {name: value for name, value in parameters.items() if isinstance(value, plain)}
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows as columns: numbers where all are, else text."""
+    columns: dict[str, Any] = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        numbers = all(value is None or isinstance(value, (int, float)) for value in values)
+        gap: Any = np.nan if numbers else ""
+        columns[name] = [gap if value is None else value if numbers else str(value) for value in values]
+    return columns
