@@ -12,6 +12,7 @@ from .equation.energy import Discrepancy as Discrepancy
 from .equation.energy import Energy as Energy
 from .equation.energy import External as External
 from .equation.energy import Features as Features
+from .equation.energy import Functional as Functional
 from .equation.energy import GaussianKernel as GaussianKernel
 from .equation.energy import HuberLoss as HuberLoss
 from .equation.energy import Interaction as Interaction

@@ -124,7 +124,9 @@ class Change:
         one, other = coarse.moments, fine.moments
         if coarse.tables is not fine.tables:
             one, other = (responses(bound, run.points, run.weights) for run in (coarse, fine))
+        # a potential of no energy may have none: then it is judged by where the nodes are
         energy = np.abs(fine.energy - coarse.energy)
+        energy = energy if bound.lyapunov else np.nan_to_num(energy)
         scale = np.maximum(np.abs(fine.energy), ENERGY_FLOOR * np.abs(fine.energy).max())
         response = float(np.abs(other - one).max(initial=0.0))
         parts = [

@@ -67,6 +67,21 @@ class TestSelfAttention:
         s = mf.solve(problem, (256,), 0.1, controller=mf.FixedStep(1e-3), save=2, progress=False)
         np.testing.assert_allclose(np.log(harmonics(s, 1) / harmonics(s, 0))[:4] / 0.1, exact, rtol=1e-3, atol=1e-2)
 
+    def test_softmax(self):
+        """Rows of sum 1: the first harmonics grow at k^2 I_k / (beta I_0), on a mesh and along characteristics."""
+        problem = P.self_attention(5.0, 1e-6, normalised=True)
+        exact = np.array([k * k * special.iv(k, 5.0) / (5.0 * special.iv(0, 5.0)) for k in range(1, 5)])
+        np.testing.assert_allclose([problem.exact["growth_rate"](k) for k in range(1, 5)], exact, rtol=1e-12)
+        T = 1.0 / exact.max()
+        s = mf.solve(problem, (96,), T, controller=mf.FixedStep(0.02 / exact.max()), save=2, progress=False)
+        np.testing.assert_allclose(np.log(harmonics(s, 1) / harmonics(s, 0))[:4] / T, exact, rtol=1e-4)
+        assert np.isnan(s.energy).all()
+        assert np.isnan(s.diagnostics["optimality_gap"]).all()
+        run = mf.characteristics(problem, T, save=2, tolerance=1e-8, progress=False)
+        k = problem.exact["fastest_mode"]
+        sizes = [np.hypot(*(run.moment(lambda x, f=f: f(k * x), t=t) for f in (np.cos, np.sin))) for t in (0.0, T)]
+        assert math.log(sizes[1] / sizes[0]) / T == pytest.approx(exact[k - 1], rel=1e-4)
+
     @pytest.mark.parametrize("beta", WINNERS)
     def test_winner(self, beta):
         problem = P.self_attention(float(beta), 1e-6)

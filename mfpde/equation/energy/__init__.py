@@ -7,7 +7,7 @@ your own is a subclass of `MeshEnergy`, of `PointEnergy`, or `Features` with you
 from mfpde.equation.energy.activations import ACTIVATIONS, Activation, hermite
 from mfpde.equation.energy.axis_kernels import AxisKernel, CallableKernel, CosineKernel, GaussianKernel, LinearKernel
 from mfpde.equation.energy.base import BoundEnergy, Energy, EnergySum
-from mfpde.equation.energy.custom import MeshEnergy, PointEnergy
+from mfpde.equation.energy.custom import Functional, MeshEnergy, PointEnergy
 from mfpde.equation.energy.external import Confinement, External
 from mfpde.equation.energy.features import Features
 from mfpde.equation.energy.interaction import Discrepancy, Interaction
@@ -30,6 +30,7 @@ __all__ = [
     "EnergySum",
     "External",
     "Features",
+    "Functional",
     "GaussianKernel",
     "GridEnergy",
     "HuberLoss",

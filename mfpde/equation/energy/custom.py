@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,12 +19,12 @@ from mfpde.equation.energy.gradients import (
 )
 from mfpde.equation.energy.on_grid import GridEnergy, prepared_output
 from mfpde.equation.grid import Axis, Grid, as_axes
-from mfpde.support.arguments import floats, read_only, real, refuse_masked, shown
+from mfpde.support.arguments import floats, function, read_only, real, refuse_masked, shown
 from mfpde.support.arrays import Array
 from mfpde.support.memory import Memory
 from mfpde.support.registry import plain
 
-__all__ = ["MeshEnergy", "PointEnergy"]
+__all__ = ["Functional", "MeshEnergy", "PointEnergy"]
 
 
 class _Stated(Energy):
@@ -83,8 +84,8 @@ class MeshEnergy(_Stated):
         Whether V is affine in the density. Default False.
     lyapunov : bool
         Whether V is the first variation of E. False for a potential that belongs to no energy: E is then whatever you
-        say; nobody warns that it rises, and there is no certificate. On a mesh and for particles ``float("nan")`` will
-        do; characteristics judge their error by it, too. Default True.
+        say; nobody warns that it rises, and there is no certificate. ``float("nan")`` will do: characteristics
+        then judge their error by the response and moments of the coordinates alone. Default True.
 
     Raises
     ------
@@ -310,9 +311,78 @@ class PointEnergy(_Stated):
         """The gradient of V at points (n, d): shape ``(n, d)``. Without it, 6-th order central differences of V."""
         raise NotImplementedError
 
+    @property
+    def _sloped(self) -> bool:
+        """Whether it has a gradient of its own."""
+        return type(self).gradient is not PointEnergy.gradient
+
     def bind(self, axes: Sequence[Axis]) -> BoundEnergy:
         """The energy on a box."""
         return BoundPointEnergy(self, as_axes(axes))
+
+
+class Functional(PointEnergy):
+    r"""A potential that is any function of the measure ``sum_j weights_j delta_{others_j}``, a gradient or not.
+
+    With a `value` it is the first variation of that. Without one the motion has no energy: nothing is known to fall,
+    there is no certificate, and runs say so; their `energy` is NaN. See `PointEnergy`.
+
+    Parameters
+    ----------
+    potential : callable
+        ``potential(points, others, weights)``: V at points (n, d), shape ``(n,)``; `others` (N, d), `weights` (N,).
+    value : callable, optional
+        ``value(others, weights)``: the energy E of which V is the first variation.
+    gradient : callable, optional
+        ``gradient(points, others, weights)``, shape ``(n, d)``. Without it, 6-th order central differences of V.
+
+    Raises
+    ------
+    ValueError
+        For what is no function; when bound, as `PointEnergy`.
+
+    Examples
+    --------
+    Everybody approaches the largest coordinate that anybody has, which no energy tells:
+
+    >>> import mfpde as mf
+    >>> follow = mf.Functional(lambda x, others, w: 0.5 * (x[:, 0] - others[:, 0].max()) ** 2)
+    >>> problem = mf.Problem(follow, [mf.Axis("x", -2, 2)], mf.Particles([[0.0], [1.0]]))
+    >>> mf.characteristics(problem, 0.5).points[-1, :, 0].round(6).tolist()
+    [0.393469, 1.0]
+    """
+
+    def __init__(
+        self,
+        potential: Callable[[Array, Array, Array], Array],
+        value: Callable[[Array, Array], float] | None = None,
+        gradient: Callable[[Array, Array, Array], Array] | None = None,
+    ) -> None:
+        for what, name in ((potential, "potential"), (value, "value"), (gradient, "gradient")):
+            function(what, f"the {name} of a Functional", optional=name != "potential")
+        self.functions = potential, value, gradient
+        self.lyapunov = value is not None
+
+    def potential(self, points: Array, others: Array, weights: Array) -> Array:
+        """V at points."""
+        return self.functions[0](points, others, weights)
+
+    def energy(self, others: Array, weights: Array) -> float:
+        """E, or NaN."""
+        return math.nan if self.functions[1] is None else self.functions[1](others, weights)
+
+    def gradient(self, points: Array, others: Array, weights: Array) -> Array:
+        """The gradient of V, where it is given."""
+        assert self.functions[2] is not None
+        return self.functions[2](points, others, weights)
+
+    @property
+    def _sloped(self) -> bool:
+        return self.functions[2] is not None
+
+    def __repr__(self) -> str:
+        name = getattr(self.functions[0], "__qualname__", type(self.functions[0]).__qualname__)
+        return f"Functional({name.rpartition('.')[2]}{'' if self.lyapunov else ', no energy'})"
 
 
 class BoundPointEnergy(BoundEnergy):
@@ -323,7 +393,7 @@ class BoundPointEnergy(BoundEnergy):
     def __init__(self, source: PointEnergy, axes: tuple[Axis, ...]) -> None:
         self.axes, self.source = axes, source
         self.convex, self.quadratic, self.lyapunov = source._statements()
-        self.sloped = type(source).gradient is not PointEnergy.gradient
+        self.sloped = source._sloped
         rng = np.random.default_rng(0)
         others, weights = probe_points(axes, 12), 0.5 + rng.random(12)
         measure = others, weights / weights.sum()
