@@ -32,16 +32,20 @@ __all__ = [
     "least",
     "lesser",
     "load",
+    "load_columns",
     "load_four",
     "magnitude",
+    "place",
     "pointer",
     "put",
+    "rounded",
     "shift",
     "side_by_side",
     "smaller",
     "spread",
     "store",
     "store_four",
+    "store_places",
     "summed",
     "where",
     "whole",
@@ -162,6 +166,21 @@ def greater(x: Array, y: Array) -> Array:
     return np.where(x > y, x, y)
 
 
+def rounded(x: Array) -> Array:
+    """The nearest integers, even ones half-way."""
+    return np.rint(x)
+
+
+def store_places(p: Pointer, j: int, x: Array, stride: int) -> None:
+    """``p[j:j + 4] = stride * x``, integers that are doubles."""
+    store(p, j, FEW, stride * x)
+
+
+def place(p: Pointer, j: int) -> int:
+    """An integer of `store_places`."""
+    return whole(at(p, j))
+
+
 def where(m: Array, x: Array, y: Array) -> Array:
     """``x if m > 0 else y``."""
     return np.where(m > 0, x, y)
@@ -192,6 +211,11 @@ def folded(x: Array) -> Any:
 def side_by_side(a: Array, b: Array, c: Array, d: Array) -> Array:
     """The sums of the lanes of four short vectors, as one."""
     return np.array([folded(np.array([x[0], x[2], x[1], x[3]])) for x in (a, b, c, d)])
+
+
+def load_columns(a: Pointer, b: Pointer, c: Pointer, d: Pointer, j: int) -> tuple[Array, ...]:
+    """Four vectors: of the first the entries are ``a[j], b[j], c[j], d[j]``, of the next ones what follows these."""
+    return tuple(np.stack([load_four(row, j) for row in (a, b, c, d)], axis=1))
 
 
 def _first(order: Callable[[Any, Any], Any]) -> Callable[[Array], Any]:

@@ -33,12 +33,16 @@ __all__ = [
     "least",
     "lesser",
     "load",
+    "load_columns",
     "load_four",
     "magnitude",
+    "place",
+    "rounded",
     "side_by_side",
     "spread",
     "store",
     "store_four",
+    "store_places",
     "summed",
     "where",
 ]
@@ -221,13 +225,57 @@ def _chosen(symbol: str) -> Any:
 @primitive(interpreted.lesser)
 def lesser(context: Any, x: Any, y: Any) -> Any:
     """``x if x < y else y``."""
-    return LANES(LANES, LANES), _chosen("<")
+    return x(x, x), _chosen("<")
 
 
 @primitive(interpreted.greater)
 def greater(context: Any, x: Any, y: Any) -> Any:
     """``x if x > y else y``."""
-    return LANES(LANES, LANES), _chosen(">")
+    return x(x, x), _chosen(">")
+
+
+@primitive(interpreted.rounded)
+def rounded(context: Any, x: Any) -> Any:
+    """The nearest integers, even ones half-way."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lanes = signature.return_type
+        kind = ir.FunctionType(lanes.vector, [lanes.vector])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.rint.v{lanes.count}f64")
+        return builder.call(function, arguments)
+
+    return x(x), generate
+
+
+@primitive(interpreted.store_places)
+def store_places(context: Any, p: Any, j: Any, x: Any, stride: Any) -> Any:
+    """``p[j:j + 4] = stride * x`` of four integers from 0 to 2^31 that are doubles, as integers: `place` reads them."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        p, j, x, stride = arguments
+        wide = ir.VectorType(ir.IntType(64), FEW)
+        low = ir.Constant(wide, [2**32 - 1] * FEW)
+        # so large a number that the integers stand in its lowest bits
+        bits = builder.bitcast(builder.fadd(x, ir.Constant(FOUR.vector, [2.0**52] * FEW)), wide)
+        one = builder.insert_element(ir.Constant(wide, ir.Undefined), stride, _INDEX(0))
+        strides = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INDEX, FEW), [0] * FEW))
+        # 32 bits times 32 bits is one instruction
+        offsets = builder.mul(builder.and_(bits, low), builder.and_(strides, low))
+        builder.store(builder.bitcast(offsets, FOUR.vector), _place(builder, p, j, FEW), align=8)
+        return context.get_dummy_value()
+
+    return types.void(_POINTER, types.intp, FOUR, types.intp), generate
+
+
+@primitive(interpreted.place)
+def place(context: Any, p: Any, j: Any) -> Any:
+    """An integer of `store_places`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        where_it_is = builder.gep(arguments[0], [arguments[1]], source_etype=_DOUBLE)
+        return builder.load(builder.bitcast(where_it_is, ir.IntType(64).as_pointer()), align=8, typ=ir.IntType(64))
+
+    return types.intp(_POINTER, types.intp), generate
 
 
 @primitive(interpreted.where)
@@ -314,6 +362,31 @@ def side_by_side(context: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
         return halved(pairs[0], pairs[1], [0, 1, 4, 5], [2, 3, 6, 7])
 
     return FOUR(FOUR, FOUR, FOUR, FOUR), generate
+
+
+@primitive(interpreted.load_columns)
+def load_columns(context: Any, a: Any, b: Any, c: Any, d: Any, j: Any) -> Any:
+    """Four vectors: of the first the entries are ``a[j], b[j], c[j], d[j]``, of the next ones what follows these."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        *rows, j = arguments
+        pair = ir.VectorType(_DOUBLE, 2)
+
+        def half(row: Any, k: int) -> Any:
+            where_it_is = builder.gep(row, [builder.add(j, j.type(2 * k))], source_etype=_DOUBLE)
+            return builder.load(builder.bitcast(where_it_is, pair.as_pointer()), align=8, typ=pair)
+
+        def mixed(x: Any, y: Any, entries: list[int]) -> Any:
+            return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(_INDEX, FEW), entries))
+
+        columns = []
+        for k in range(2):  # halves are put together as they are loaded, and neighbours are exchanged
+            first, second, third, fourth = (half(row, k) for row in rows)
+            one, other = mixed(first, third, [0, 1, 2, 3]), mixed(second, fourth, [0, 1, 2, 3])
+            columns += [mixed(one, other, [0, 4, 2, 6]), mixed(one, other, [1, 5, 3, 7])]
+        return context.make_tuple(builder, signature.return_type, columns)
+
+    return types.UniTuple(FOUR, FEW)(_POINTER, _POINTER, _POINTER, _POINTER, types.intp), generate
 
 
 def _extreme(symbol: str) -> Any:
