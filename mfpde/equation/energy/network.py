@@ -6,6 +6,7 @@ import enum
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from mfpde.support.arguments import entries, floats, numbers, real, shown
 from mfpde.support.arrays import Array
 from mfpde.support.memory import Memory
 
-__all__ = ["Role", "TwoLayerNetwork"]
+__all__ = ["BoundNetwork", "NetworkStructure", "Role", "Skeleton", "TwoLayerNetwork"]
 
 BLOCK = 2**20
 """Outputs of units that are made at once on a mesh, 8 MB."""
@@ -246,6 +247,17 @@ class Skeleton:
     a sketch of Phi, and Phi ~ Phi[:, J] T. T is solved from few rows I, picked in the same way, so that it can be
     found for any sample, new ones included, without forming Phi.
 
+    Parameters
+    ----------
+    x : array, shape (M, p)
+    activation : Activation
+    box : sequence of Axis
+        Of the weights, and of the bias, if there is one.
+    tolerance : float
+        Relative to the largest output.
+    most : int, optional
+        With more samples it does not pay, and there are none. Default: half of all.
+
     Attributes
     ----------
     samples : (r,) array of int
@@ -257,9 +269,12 @@ class Skeleton:
     CANDIDATES = 4096
     CHECKS = 48
 
-    def __init__(self, x: Array, activation: Activation, box: Sequence[Axis], tolerance: float) -> None:
+    def __init__(
+        self, x: Array, activation: Activation, box: Sequence[Axis], tolerance: float, most: int | None = None
+    ) -> None:
         from scipy.linalg import qr
 
+        most = len(x) // 2 if most is None else most
         self._activation = activation
         n = min(max(4 * len(x), 600), 2500)
         probes = np.concatenate([chebyshev_points(box, (3 * n) // 5), probe_points(box, (2 * n) // 5)])
@@ -269,7 +284,7 @@ class Skeleton:
         best: tuple[float, NDArray[np.intp], Array, Array, Array] | None = None
         cut = 0.1 * tolerance
         for _ in range(4):
-            pivots, scale = self._pivots(x[candidates], probes, cut, len(x) // 2)
+            pivots, scale = self._pivots(x[candidates], probes, cut, most)
             rank = len(pivots)
             if rank == 0:
                 break
@@ -370,6 +385,31 @@ def chebyshev_points(box: Sequence[Axis], n: int) -> Array:
     return np.stack([c.ravel() for c in np.meshgrid(*lines, indexing="ij")], axis=1)
 
 
+class NetworkStructure(NamedTuple):
+    """What a network on a box is made of: units at few inputs, and a loss of what these determine.
+
+    Attributes
+    ----------
+    inputs : array, shape (r, p)
+    activation : Activation
+    inner : tuple of int
+        The axes of the weights, and behind them that of the bias, if there is one.
+    amplitudes : tuple of int
+        The axes of the amplitudes, one an output; none where the units have none.
+    loss : Loss
+        Of outputs (M,) or (M, q); the energy has a constant besides.
+    matrix : array, shape (M, r), optional
+        What makes these of the outputs at the inputs; None where they are the same.
+    """
+
+    inputs: Array
+    activation: Activation
+    inner: tuple[int, ...]
+    amplitudes: tuple[int, ...]
+    loss: Loss
+    matrix: Array | None
+
+
 class BoundNetwork(BoundEnergy):
     """A network on a box; see `BoundEnergy`. The response is the outputs at the samples chosen, row by row.
 
@@ -448,6 +488,11 @@ class BoundNetwork(BoundEnergy):
     def outcome(self) -> tuple[Loss, Array | None] | None:
         """The loss of its outputs at all data; of several outputs there is no such matrix."""
         return self._form.outcome if self.network.outputs == 1 else None
+
+    @property
+    def structure(self) -> NetworkStructure:
+        """What it is made of."""
+        return NetworkStructure(self._x, self._activation, self._inner, self._amplitudes, *self._form.outcome)
 
     # responses are (r,) for one output and (r, q) for several
 
