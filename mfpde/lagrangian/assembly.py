@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -16,7 +16,9 @@ from mfpde.equation.energy.gradients import probe_points
 from mfpde.equation.energy.losses import HuberLoss, LogisticLoss
 from mfpde.equation.problem import Problem
 from mfpde.lagrangian.ancestry import nodes_of
-from mfpde.lagrangian.compiled.packing import HUBER, LOGISTIC, QUADRATIC, BlockRow, Motion
+from mfpde.lagrangian.compiled.network_packing import NetworkMotion, network_room
+from mfpde.lagrangian.compiled.packing import HUBER, LOGISTIC, QUADRATIC, BlockRow, Motion, room
+from mfpde.lagrangian.networks import from_network_tables, has_network, network_motion
 from mfpde.lagrangian.nodes import Dynamics, Engine
 from mfpde.lagrangian.separated import Block, blocks_of, products_of
 from mfpde.lagrangian.tables import RoughError, table_of
@@ -30,6 +32,8 @@ Part = TypeVar("Part")
 __all__ = ["Lane", "engine_of", "from_tables", "lane_of"]
 
 MOST_AXES = 2
+INPUT = 3.0
+"""What looking up a unit at an input costs, in products of functions."""
 FINEST = 1e-13
 """Tables are no more accurate than this: rounding is not."""
 PROBES = 64
@@ -38,7 +42,7 @@ VALUES, ROUNDING = 10.0, 1e-11
 """How far potentials may be apart: so many times the accuracy, and so much for rounding."""
 SLOPES, SMALL = 1e-5, 1e-12
 """How much farther velocities may be apart, which is what a user's gradient is held to as well; and which are none."""
-CONSTANT, MOST_CONSTANT = {1: 24, 2: 16}, 1000
+CONSTANT, MOST_CONSTANT = {1: 24, 2: 16, 3: 10, 4: 5}, 1000
 """Nodes along each axis at which the energy's constant is found, and how many of them at most."""
 FINER = (1.0, 0.1, 0.01)
 """Accuracies of the functions that are tried, as shares of that of the potential."""
@@ -52,7 +56,7 @@ class Lane:
 
     Attributes
     ----------
-    motion : Motion
+    motion : Motion or NetworkMotion
         Without the birth-death rate and f, which come with a run.
     packed : array
         The same in one array.
@@ -68,13 +72,31 @@ class Lane:
         the run: these are filled by runs.
     """
 
-    motion: Motion
+    motion: Motion | NetworkMotion
     packed: Array
     accuracy: float
     text: str
     outputs: int
     work: float
     rates: dict[tuple[float, float, float], Array | str] = field(default_factory=dict)
+
+    @property
+    def products(self) -> Motion:
+        """The motion by products of functions of one coordinate: with second derivatives there is no other."""
+        assert isinstance(self.motion, Motion)
+        return self.motion
+
+    @property
+    def entries(self) -> int:
+        """How many entries the matrices have that make outputs of moments: work that is no node's."""
+        motion = self.motion
+        return motion.matrix.size if isinstance(motion, NetworkMotion) else motion.matrices.size
+
+    def room(self, n: int, size: int, stages: int) -> int:
+        """How many numbers of room, all 0, a run of `n` nodes and a state of some size takes."""
+        if isinstance(self.motion, NetworkMotion):
+            return network_room(self.motion, n, size, stages)
+        return room(self.motion, n, size, stages)
 
 
 def lane_of(dynamics: Dynamics, accuracy: float, curved: bool = False) -> Lane | str:
@@ -112,10 +134,19 @@ def engine_of(dynamics: Dynamics, accuracy: float) -> Engine:
 
 def _made(dynamics: Dynamics, accuracy: float, curved: bool) -> Lane:
     if dynamics.dimension > MOST_AXES:
-        raise RoughError(f"there are {dynamics.dimension} axes")
+        if not has_network(dynamics.bound):
+            raise RoughError(f"there are {dynamics.dimension} axes")
+        if curved:
+            raise RoughError("second derivatives of networks of several inner axes are not compiled")
+        return _tried(dynamics, accuracy, lambda finer: _of_network(dynamics, finer))
+    return _tried(dynamics, accuracy, lambda finer: _of_blocks(dynamics, finer, curved))
+
+
+def _tried(dynamics: Dynamics, accuracy: float, make: Callable[[float], Lane]) -> Lane:
+    """Tables to accuracies of the functions, until the potential is as accurate as it is to be."""
     apart = RoughError("not tried")
     for finer in FINER:  # many functions that are each as good as this may be less so together
-        lane = _with_constant(dynamics, _of_blocks(dynamics, max(finer * accuracy, FINEST), curved))
+        lane = _with_constant(dynamics, make(max(finer * accuracy, FINEST)))
         try:
             _check(dynamics, lane.motion, accuracy)
         except RoughError as error:
@@ -123,6 +154,13 @@ def _made(dynamics: Dynamics, accuracy: float, curved: bool) -> Lane:
             continue
         return lane
     raise apart
+
+
+def _of_network(dynamics: Dynamics, accuracy: float) -> Lane:
+    """Tables of a network's units to an accuracy."""
+    motion = network_motion(dynamics, accuracy)
+    text = f"{motion.inputs.shape[1]} inputs of a network"
+    return Lane(motion, motion.packed(), accuracy, text, motion.outputs, INPUT * motion.width)
 
 
 def _of_blocks(dynamics: Dynamics, accuracy: float, curved: bool) -> Lane:
@@ -146,7 +184,7 @@ def _with_constant(dynamics: Dynamics, lane: Lane) -> Lane:
     return replace(lane, motion=motion, packed=motion.packed())
 
 
-def _check(dynamics: Dynamics, motion: Motion, accuracy: float) -> None:
+def _check(dynamics: Dynamics, motion: Motion | NetworkMotion, accuracy: float) -> None:
     """Hold potential, velocity and energy of the tables against those of the problem.
 
     Derivatives of tables are those of the potential. A gradient of the user's may be that of something else, or not
@@ -169,11 +207,13 @@ def _check(dynamics: Dynamics, motion: Motion, accuracy: float) -> None:
         raise RoughError("the energy is not that of its tables: it may be that of another potential")
 
 
-def from_tables(motion: Motion, points: Array, weights: Array) -> tuple[Array, Array, float]:
+def from_tables(motion: Motion | NetworkMotion, points: Array, weights: Array) -> tuple[Array, Array, float]:
     """What the compiled program computes, in NumPy: potential (n,), velocity (d, n), and energy of weighted points.
 
     The two have no code in common: it is what the program is tested against.
     """
+    if isinstance(motion, NetworkMotion):
+        return from_network_tables(motion, points, weights)
     (outer, steep_outer), (inner, steep_inner) = (_functions_of(motion, a, points) for a in range(2))
     moments = np.einsum("n,nk,nj->kj", weights, outer, inner)
     C, energy = motion.given[0].copy(), motion.constant + float(np.sum(motion.given[0] * moments))

@@ -140,7 +140,7 @@ class Past:
         dynamics, slack = self.dynamics, SLACK * self.dynamics.length
         bounds = np.stack([dynamics.floor[:, 0] - slack, dynamics.ceiling[:, 0] + slack], axis=1)
         self._packed, self._stages = packed(self.record, method, bounds), len(method.C)
-        self._products = every_product(self.lane.motion)
+        self._products = every_product(self.lane.products)
         self._allowed = max(1, int(FIRST_SLICE / (self.lane.work * BLOCK)))
 
     def density(self, rows: Array, S: float, deadline: float = math.inf) -> Array:
@@ -168,7 +168,7 @@ class Past:
         """Where some points come from, how the logarithms of their densities have grown, and which were outside."""
         from mfpde.lagrangian.compiled.tracing import tracing_room
 
-        (n, d), tables = rows.shape, self.lane.motion.tables
+        (n, d), tables = rows.shape, self.lane.products.tables
         points = np.zeros((d + 2, n))
         points[:d] = rows.T
         columns = self.record.values[0].shape[1]
@@ -295,7 +295,7 @@ class _Recorder:
         self, dynamics: Dynamics, lane: Lane, nodes: tuple[Array, Array], t_end: float, stepping: Stepping
     ) -> None:
         self.dynamics, self.lane, self.nodes, self.t_end, self.stepping = dynamics, lane, nodes, t_end, stepping
-        motion = lane.motion
+        motion = lane.products
         functions, width = motion.used.shape
         self.end, self.wide = dynamics.clock(t_end), width + -width % COUNT
         self.count = functions * self.wide
@@ -313,7 +313,7 @@ class _Recorder:
 
     def _by_functions(self, row: Array) -> Array:
         """Coefficients in a row of the record, by outer and inner functions."""
-        return row[: self.count].reshape(-1, self.wide)[:, : self.lane.motion.used.shape[1]]
+        return row[: self.count].reshape(-1, self.wide)[:, : self.lane.products.used.shape[1]]
 
     def complete(self) -> Past:
         """All of it.

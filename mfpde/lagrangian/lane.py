@@ -20,7 +20,6 @@ import numpy as np
 from mfpde.equation.schedules import Constant
 from mfpde.lagrangian import nodes as python
 from mfpde.lagrangian.assembly import Lane, lane_of
-from mfpde.lagrangian.compiled.packing import room
 from mfpde.lagrangian.nodes import FEWEST_STEPS, LIGHT, Dynamics, Engine, Flow, OutOfTime, Record, Run, Stepping
 from mfpde.lagrangian.tables import RoughError, table_of
 from mfpde.support.arguments import values_of
@@ -139,10 +138,9 @@ class LaneRun:
     ) -> None:  # fmt: skip
         # nothing is compiled, and no compiler loaded, before there is a run
         from mfpde.lagrangian.compiled import stepping as program
-        from mfpde.lagrangian.compiled.motion import Line, Products
 
         self.program: Any = program
-        self.kind: Any = (Line if lane.motion.columns[0] < 0 else Products)()
+        self.kind: Any = program.kind_of(lane.motion)
         self.began = time.perf_counter()
         self.lane, self.dynamics, self.times, self.stepping, self.show = lane, dynamics, times, stepping, show
         self.start, self.log_mass = nodes
@@ -155,7 +153,7 @@ class LaneRun:
         method = tableau_of(stepping)
         self.method = method.packed
         self.clock, self.counts = np.empty(len(Clock)), np.empty(len(Counts), dtype=np.int64)
-        self.space = np.zeros(room(lane.motion, self.n, self.y.size, len(method.C)))
+        self.space = np.zeros(lane.room(self.n, self.y.size, len(method.C)))
         self.by_tables = stepping.quick and lane.accuracy >= DIGITS
         """Whether energies and moments are those of the tables."""
         self.which = np.empty(len(times), dtype=bool)
@@ -165,7 +163,7 @@ class LaneRun:
         self.weights, self.found = np.empty((len(times), self.n)), np.zeros((len(times), 2 + lane.outputs))
         self.intervals, self.widened = list(self._intervals()), 0
         self.rate = self._first_rate()
-        self.allowed = max(1, int(FIRST_SLICE / (lane.work * self.n + 2 * lane.motion.matrices.size)))
+        self.allowed = max(1, int(FIRST_SLICE / (lane.work * self.n + 2 * lane.entries)))
         self.begin()
 
     def begin(self) -> None:

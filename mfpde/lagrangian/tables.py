@@ -56,7 +56,7 @@ def _by_chebyshev(values: Array) -> Array:
 
 def table_of(
     values: Callable[[Array], Array], lower: float, upper: float, accuracy: float, matter: Array | None = None,
-    curved: bool = False, most: int = 4096,
+    curved: bool = False, most: int = 4096, order: int | None = None,
 ) -> Array:  # fmt: skip
     """A table of functions on an interval.
 
@@ -76,6 +76,8 @@ def table_of(
         the interval. Rounding leaves about 1e-11 of them.
     most : int
         Pieces, at most.
+    order : int, optional
+        Coefficients of a piece; default: by the accuracy.
 
     Returns
     -------
@@ -87,7 +89,7 @@ def table_of(
     RoughError
         If so many pieces do not do.
     """
-    order = next(order for least, order in (CURVED_ORDERS if curved else ORDERS) if accuracy >= least)
+    order = order or next(order for least, order in (CURVED_ORDERS if curved else ORDERS) if accuracy >= least)
     # the error looks like the next Chebyshev polynomial: at the ends it is as large as anywhere, and its slope is the
     # square of the degree
     powers, between = _to_powers(order), np.cos(math.pi * np.array([0.0, 1.0, order - 1.0, order]) / order)

@@ -31,10 +31,14 @@ __all__ = [
     "Work",
     "carve",
     "confine",
+    "derivative",
     "grow",
     "inlined",
     "inner",
     "judge",
+    "locate",
+    "look_up",
+    "loss_of",
     "move",
     "of_one",
     "read",
@@ -256,7 +260,7 @@ def _carve(kind, motion, p, n, size, stages):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _locate(axis, x, n, pieces, middles):  # type: ignore[no-untyped-def]
+def locate(axis, x, n, pieces, middles):  # type: ignore[no-untyped-def]
     """Where in the table of an axis `n` nodes look: where the piece begins, and how far from its middle they are."""
     lower, upper, scale, per = at(axis, 3), at(axis, 4), at(axis, 5), at(axis, 1) * at(axis, 2)
     length, last = upper - lower, at(axis, 0) - 1.0
@@ -273,7 +277,7 @@ def _locate(axis, x, n, pieces, middles):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _look_up(axis, table, pieces, middles, n, rows, length, slopes):  # type: ignore[no-untyped-def]
+def look_up(axis, table, pieces, middles, n, rows, length, slopes):  # type: ignore[no-untyped-def]
     """Values of all functions of an axis at `n` nodes to their rows, and behind them `slopes`."""
     order, r, per = whole(at(axis, 1)), whole(at(axis, 2)), four(2.0 * at(axis, 5))
     for i in range(n):
@@ -322,7 +326,8 @@ def of_one(p, x):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _derivative(loss, u, w, y, delta):  # type: ignore[no-untyped-def]
+def derivative(loss, u, w, y, delta):  # type: ignore[no-untyped-def]
+    """The derivative of the loss of one output."""
     if loss == LOGISTIC:
         return -w * y / (1.0 + math.exp(y * u))
     if loss == HUBER:
@@ -332,7 +337,8 @@ def _derivative(loss, u, w, y, delta):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _loss(loss, u, w, y, delta):  # type: ignore[no-untyped-def]
+def loss_of(loss, u, w, y, delta):  # type: ignore[no-untyped-def]
+    """The loss of one output."""
     if loss == LOGISTIC:
         m = -y * u
         return w * (math.log1p(math.exp(-abs(m))) + (m if m > 0.0 else 0.0))
@@ -363,9 +369,9 @@ def _respond(motion, U, C):  # type: ignore[no-untyped-def]
         matrix = shift(motion.matrices, whole(at(block, 4)))
         weights, targets = shift(motion.weights, whole(at(block, 5))), shift(motion.targets, whole(at(block, 5)))
         for j in range(size if m == 0 else 0):
-            put(c, j, _derivative(loss, peek(u, j), at(weights, j), at(targets, j), motion.delta))
+            put(c, j, derivative(loss, peek(u, j), at(weights, j), at(targets, j), motion.delta))
         for i in range(m):
-            slope = _derivative(loss, _dot(matrix, u, size), at(weights, i), at(targets, i), motion.delta)
+            slope = derivative(loss, _dot(matrix, u, size), at(weights, i), at(targets, i), motion.delta)
             for j in range(size):
                 put(c, j, peek(c, j) + slope * at(matrix, j))
             matrix = shift(matrix, size)
@@ -386,7 +392,7 @@ def _energy(motion, U, out):  # type: ignore[no-untyped-def]
                 o = _dot(matrix, u, size)
                 matrix = shift(matrix, size)
             put(out, i, o)
-            total += _loss(loss, o, at(weights, i), at(targets, i), motion.delta)
+            total += loss_of(loss, o, at(weights, i), at(targets, i), motion.delta)
         out = shift(out, m if m > 0 else size)
     return total
 
@@ -475,10 +481,10 @@ def _find(motion, y, work, slopes):  # type: ignore[no-untyped-def]
     for start in range(0, n, NODES):
         some, rows = smaller(NODES, n - start), shift(work.rows, start * work.length)
         if a >= 0:
-            _locate(motion.outer, shift(outer, start), some, pieces, middles)
-            _look_up(motion.outer, motion.outer_table, pieces, middles, some, rows, work.length, slopes)
-        _locate(motion.inner, shift(inner_axis, start), some, pieces, middles)
-        _look_up(motion.inner, motion.inner_table, pieces, middles, some, shift(rows, 2 * width), work.length, slopes)
+            locate(motion.outer, shift(outer, start), some, pieces, middles)
+            look_up(motion.outer, motion.outer_table, pieces, middles, some, rows, work.length, slopes)
+        locate(motion.inner, shift(inner_axis, start), some, pieces, middles)
+        look_up(motion.inner, motion.inner_table, pieces, middles, some, shift(rows, 2 * width), work.length, slopes)
         _scale(work.scaled, shift(work.w, start), rows, some, width, work.length, a >= 0)
         while some & 3:  # nodes of no weight make it a multiple of four
             for k in range(0, width, FEW):

@@ -8,7 +8,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mfpde.lagrangian.compiled.motion import OPTIONS, carve, confine, inlined, inner, judge, move, of_one, read
+from mfpde.lagrangian.compiled.motion import (
+    OPTIONS,
+    Line,
+    Products,
+    carve,
+    confine,
+    inlined,
+    inner,
+    judge,
+    move,
+    of_one,
+    read,
+)
+from mfpde.lagrangian.compiled.network_packing import NetworkMotion
+from mfpde.lagrangian.compiled.networks import Network
+from mfpde.lagrangian.compiled.packing import Motion
 from mfpde.support.arrays import Array
 from mfpde.support.compiling import compiled
 from mfpde.support.interpreted import COUNT
@@ -28,6 +43,7 @@ __all__ = [
     "advance",
     "grown",
     "judged",
+    "kind_of",
     "of_two",
     "read_method",
     "shrunk",
@@ -115,6 +131,13 @@ def tableau(order: int) -> Tableau:
 def _packed(order: int, stages: int, A: Array, C: Array, E: Array, D: Array) -> Tableau:
     head = [order, stages, len(C), D.shape[1]]
     return Tableau(order, stages, A, C, E, D, np.concatenate([head, *(np.ravel(array) for array in (A, C, E, D))]))
+
+
+def kind_of(motion: Motion | NetworkMotion) -> Line | Products | Network:
+    """By what the program is chosen that makes a motion."""
+    if isinstance(motion, NetworkMotion):
+        return Network()
+    return Line() if motion.columns[0] < 0 else Products()
 
 
 class _Method(NamedTuple):
