@@ -18,7 +18,7 @@ from mfpde.equation.problem import Problem
 from mfpde.lagrangian.ancestry import nodes_of
 from mfpde.lagrangian.compiled.network_packing import NetworkMotion, network_room
 from mfpde.lagrangian.compiled.packing import HUBER, LOGISTIC, QUADRATIC, BlockRow, Motion, room
-from mfpde.lagrangian.networks import from_network_tables, has_network, network_motion
+from mfpde.lagrangian.networks import from_network_tables, has_wide_network, network_motion
 from mfpde.lagrangian.nodes import Dynamics, Engine
 from mfpde.lagrangian.separated import Block, blocks_of, products_of
 from mfpde.lagrangian.tables import RoughError, table_of
@@ -133,12 +133,14 @@ def engine_of(dynamics: Dynamics, accuracy: float) -> Engine:
 
 
 def _made(dynamics: Dynamics, accuracy: float, curved: bool) -> Lane:
+    if has_wide_network(dynamics.bound) and not curved:
+        try:
+            return _tried(dynamics, accuracy, lambda finer: _of_network(dynamics, finer))
+        except RoughError:
+            if dynamics.dimension > MOST_AXES:
+                raise
     if dynamics.dimension > MOST_AXES:
-        if not has_network(dynamics.bound):
-            raise RoughError(f"there are {dynamics.dimension} axes")
-        if curved:
-            raise RoughError("second derivatives of networks of several inner axes are not compiled")
-        return _tried(dynamics, accuracy, lambda finer: _of_network(dynamics, finer))
+        raise RoughError(f"there are {dynamics.dimension} axes")
     return _tried(dynamics, accuracy, lambda finer: _of_blocks(dynamics, finer, curved))
 
 

@@ -24,7 +24,7 @@ from mfpde.lagrangian.tables import RoughError, table_of
 from mfpde.support.arrays import Array
 from mfpde.support.interpreted import FEW
 
-__all__ = ["from_network_tables", "has_network", "network_motion"]
+__all__ = ["from_network_tables", "has_wide_network", "network_motion"]
 
 KINDS: dict[type[Loss], int] = {SquaredLoss: QUADRATIC, LogisticLoss: LOGISTIC, HuberLoss: HUBER}
 PROBES = 61
@@ -35,9 +35,13 @@ FEWEST_COMPRESSED = 8
 """So few inputs are not worth compressing."""
 
 
-def has_network(bound: BoundEnergy) -> bool:
-    """Whether an energy has a network among its parts."""
-    return any(isinstance(part, BoundNetwork) for part in bound.parts)
+def has_wide_network(bound: BoundEnergy) -> bool:
+    """Whether an energy has a network of several inner axes, or outputs, among its parts.
+
+    With one inner axis, all functions of it are looked up at once, and products with the amplitude cost nothing.
+    """
+    structures = [part.structure for part in bound.parts if isinstance(part, BoundNetwork)]
+    return any(max(len(one.inner), len(one.amplitudes)) > 1 for one in structures)
 
 
 @dataclass(frozen=True, eq=False)

@@ -251,17 +251,13 @@ def _along(work, row):  # type: ignore[no-untyped-def]
 def _locate(motion, work, i):  # type: ignore[no-untyped-def]
     """Where node `i` looks for its units at all inputs: how far from the middle of a piece, and where that begins."""
     width, order, x = motion.width, motion.order, motion.inputs
-    k, offset, first, last = motion.directions, four(motion.offset), four(0.0), four(motion.pieces - 1.0)
+    offset, first, last = four(motion.offset), four(0.0), four(motion.pieces - 1.0)
     z0, z1 = four(peek(work.places, i)), four(peek(_along(work, 1), i))
     z2, z3 = four(peek(_along(work, 2), i)), four(peek(_along(work, 3), i))
     for j in range(0, width, FEW):
-        s = fused(z0, load_four(x, j), offset)
-        if k > 1:
-            s = fused(z1, load_four(x, width + j), s)
-        if k > 2:
-            s = fused(z2, load_four(x, 2 * width + j), s)
-        if k > 3:
-            s = fused(z3, load_four(x, 3 * width + j), s)
+        s = fused(z1, load_four(x, width + j), fused(z0, load_four(x, j), offset))
+        if motion.directions > 2:
+            s = fused(z3, load_four(x, 3 * width + j), fused(z2, load_four(x, 2 * width + j), s))
         # what is not finite looks where there is something, and stays what it is
         piece = rounded(lesser(greater(s, first), last))
         store_four(work.middles, j, s - piece)
