@@ -81,12 +81,6 @@ class Lane:
     rates: dict[tuple[float, float, float], Array | str] = field(default_factory=dict)
 
     @property
-    def products(self) -> Motion:
-        """The motion by products of functions of one coordinate: with second derivatives there is no other."""
-        assert isinstance(self.motion, Motion)
-        return self.motion
-
-    @property
     def entries(self) -> int:
         """How many entries the matrices have that make outputs of moments: work that is no node's."""
         motion = self.motion
@@ -133,9 +127,9 @@ def engine_of(dynamics: Dynamics, accuracy: float) -> Engine:
 
 
 def _made(dynamics: Dynamics, accuracy: float, curved: bool) -> Lane:
-    if has_wide_network(dynamics.bound) and not curved:
+    if has_wide_network(dynamics.bound):
         try:
-            return _tried(dynamics, accuracy, lambda finer: _of_network(dynamics, finer))
+            return _tried(dynamics, accuracy, lambda finer: _of_network(dynamics, finer, curved))
         except RoughError:
             if dynamics.dimension > MOST_AXES:
                 raise
@@ -158,9 +152,9 @@ def _tried(dynamics: Dynamics, accuracy: float, make: Callable[[float], Lane]) -
     raise apart
 
 
-def _of_network(dynamics: Dynamics, accuracy: float) -> Lane:
+def _of_network(dynamics: Dynamics, accuracy: float, curved: bool) -> Lane:
     """Tables of a network's units to an accuracy."""
-    motion = network_motion(dynamics, accuracy)
+    motion = network_motion(dynamics, accuracy, curved)
     text = f"{motion.inputs.shape[1]} inputs of a network"
     return Lane(motion, motion.packed(), accuracy, text, motion.outputs, INPUT * motion.width)
 

@@ -19,16 +19,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.equation.schedules import Constant
 from mfpde.lagrangian.assembly import Lane, lane_of
-from mfpde.lagrangian.compiled.packing import Evaluated
+from mfpde.lagrangian.compiled.network_packing import NetworkMotion, UnitsSeen
+from mfpde.lagrangian.compiled.packing import Evaluated, Motion
 from mfpde.lagrangian.lane import FIFTH, SLICE, WIDENINGS, LaneRun, integrate, rate_table, tableau_of
 from mfpde.lagrangian.lane import Clock as RunClock
+from mfpde.lagrangian.networks import given_potential, largest_units
 from mfpde.lagrangian.nodes import RECORD_LIMIT, Dynamics, OutOfTime, Record, Stepping, density_back, lobatto, pieces
 from mfpde.lagrangian.tables import RoughError
 from mfpde.support.arguments import values_of
@@ -134,13 +136,12 @@ class Past:
 
     def __post_init__(self) -> None:
         from mfpde.lagrangian.compiled.stepping import tableau
-        from mfpde.lagrangian.compiled.tracing import every_product
 
         method = tableau(5 if self.rtol > FIFTH else 8)
         dynamics, slack = self.dynamics, SLACK * self.dynamics.length
         bounds = np.stack([dynamics.floor[:, 0] - slack, dynamics.ceiling[:, 0] + slack], axis=1)
         self._packed, self._stages = packed(self.record, method, bounds), len(method.C)
-        self._products = every_product(self.lane.products)
+        self._kind, self._tables, self._room = _traced(self.lane.motion)
         self._allowed = max(1, int(FIRST_SLICE / (self.lane.work * BLOCK)))
 
     def density(self, rows: Array, S: float, deadline: float = math.inf) -> Array:
@@ -168,12 +169,11 @@ class Past:
         """Where some points come from, how the logarithms of their densities have grown, and which were outside."""
         from mfpde.lagrangian.compiled.tracing import tracing_room
 
-        (n, d), tables = rows.shape, self.lane.products.tables
+        n, d = rows.shape
         points = np.zeros((d + 2, n))
         points[:d] = rows.T
         columns = self.record.values[0].shape[1]
-        widths = sum(table.shape[2] + -table.shape[2] % COUNT for table in tables)
-        space = np.empty(tracing_room(n, (d + 1) * n, columns, widths, self._stages))
+        space = np.empty(tracing_room(n, (d + 1) * n, columns, self._room, self._stages))
         clock, counts = np.zeros(len(Clock)), np.zeros(len(Counts), dtype=np.int64)
         clock[Clock.ERROR], clock[Clock.RTOL] = 1.0, self.rtol
         for a, b in pieces(self.dynamics, self.t_end, S, 0.0) if S > 0.0 else ():
@@ -191,7 +191,7 @@ class Past:
         while status != ARRIVED:
             began, before = time.perf_counter(), int(counts[Counts.EVALUATIONS])
             counts[Counts.ALLOWED] = self._allowed
-            status = trace(self._products, self.rate, self._packed, points, clock, counts, space)
+            status = trace(self._kind, self._tables, self.rate, self._packed, points, clock, counts, space)
             if status == FAILED:
                 raise RoughError("the compiled steps fell below round-off")
             if status == BEYOND:
@@ -205,6 +205,16 @@ class Past:
                 self._allowed = max(1, int(SLICE * evaluations / max(seconds, 1e-6)))
             if working_time() > deadline:
                 raise OutOfTime
+
+
+def _traced(motion: Motion | NetworkMotion) -> tuple[Any, Array, int]:
+    """By what the program is chosen that takes points back, what it reads, and how many numbers it keeps of a point."""
+    from mfpde.lagrangian.compiled import motion as program
+    from mfpde.lagrangian.compiled import network_tracing, tracing
+
+    if isinstance(motion, NetworkMotion):
+        return network_tracing.Network(), motion.packed(), network_tracing.room_of_units(motion)
+    return program.Products(), tracing.every_product(motion), tracing.room_of_products(motion)
 
 
 def wider_rate(dynamics: Dynamics, rate: Array, beyond: float, accuracy: float) -> Array:
@@ -288,6 +298,14 @@ def past_of(dynamics: Dynamics, nodes: tuple[Array, Array], t_end: float, steppi
         return None
 
 
+def _largest(motion: Motion | NetworkMotion) -> Array:
+    """How large are the functions whose coefficients are recorded: shape (outer or outputs, inner or inputs)."""
+    if isinstance(motion, NetworkMotion):
+        return largest_units(motion)
+    outer, inner = (np.abs(table).sum(axis=1).max(axis=0) for table in motion.tables)
+    return np.outer(outer, inner)
+
+
 class _Recorder:
     """Repeats a run, with more and more save times."""
 
@@ -295,25 +313,25 @@ class _Recorder:
         self, dynamics: Dynamics, lane: Lane, nodes: tuple[Array, Array], t_end: float, stepping: Stepping
     ) -> None:
         self.dynamics, self.lane, self.nodes, self.t_end, self.stepping = dynamics, lane, nodes, t_end, stepping
-        motion = lane.products
-        functions, width = motion.used.shape
-        self.end, self.wide = dynamics.clock(t_end), width + -width % COUNT
+        largest = _largest(lane.motion)
+        functions, self.width = largest.shape
+        self.end, self.wide = dynamics.clock(t_end), self.width + -self.width % COUNT
         self.count = functions * self.wide
         self.columns = self.count + 2 + -(self.count + 2) % COUNT
         self.looker = LaneRun(lane, dynamics, nodes, np.array([0.0, t_end]), stepping, None)
         self.looker.clock[[RunClock.STEP, RunClock.END, RunClock.HIGH]] = 1.0
         self.looker.alpha = np.array([1.0, 1.0, 0.0, 1.0, 1.0])
         stages = len(tableau_of(stepping).C)
-        self.evaluated = Evaluated(motion, len(nodes[1]), self.looker.y.size, stages)
-        largest = [np.abs(table).sum(axis=1).max(axis=0) for table in motion.tables]
+        seen = UnitsSeen if isinstance(lane.motion, NetworkMotion) else Evaluated
+        self.evaluated = seen(lane.motion, len(nodes[1]), self.looker.y.size, stages)  # type: ignore[arg-type]
         self.worth = np.ones(self.count + 2)
-        self._by_functions(self.worth)[:] = np.outer(*largest)
+        self._by_functions(self.worth)[:] = largest
         self.degree = next(degree for least, degree in DEGREES if stepping.rtol >= least)
         self.to_series = _to_series(self.degree)
 
     def _by_functions(self, row: Array) -> Array:
         """Coefficients in a row of the record, by outer and inner functions."""
-        return row[: self.count].reshape(-1, self.wide)[:, : self.lane.products.used.shape[1]]
+        return row[: self.count].reshape(-1, self.wide)[:, : self.width]
 
     def complete(self) -> Past:
         """All of it.
@@ -407,6 +425,8 @@ class _Recorder:
         self._by_functions(row)[:] = coefficients
         if self.dynamics.reacts:  # what is known of the first node is f(V) less its mean
             V, rate = float(np.vdot(coefficients, values)), self.dynamics.problem.rate
+            if isinstance(self.lane.motion, NetworkMotion):
+                V += float(given_potential(self.lane.motion, points[:1])[0])
             own = V if rate is None else float(values_of(rate, np.array([V]))[0])
             row[self.count] = own + looker.space[d * n]
 

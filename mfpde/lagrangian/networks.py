@@ -24,13 +24,15 @@ from mfpde.lagrangian.tables import RoughError, table_of
 from mfpde.support.arrays import Array
 from mfpde.support.interpreted import FEW
 
-__all__ = ["from_network_tables", "has_wide_network", "network_motion"]
+__all__ = ["from_network_tables", "given_potential", "has_wide_network", "largest_units", "network_motion"]
 
 KINDS: dict[type[Loss], int] = {SquaredLoss: QUADRATIC, LogisticLoss: LOGISTIC, HuberLoss: HUBER}
 PROBES = 61
 """Points at which sums and products of functions of one coordinate are held against what they stand for."""
 SHORT, LONG = 4, 8
 """Coefficients of a piece of the activation's table: a vector, or two."""
+CURVED = 0.1
+"""How much more accurate few inputs have the others where second derivatives are asked for."""
 FEWEST_COMPRESSED = 8
 """So few inputs are not worth compressing."""
 
@@ -56,7 +58,7 @@ class _Data:
     delta: float
 
 
-def network_motion(dynamics: Dynamics, accuracy: float) -> NetworkMotion:
+def network_motion(dynamics: Dynamics, accuracy: float, curved: bool = False) -> NetworkMotion:
     """A network, and what is given besides, as numbers.
 
     Parameters
@@ -64,6 +66,8 @@ def network_motion(dynamics: Dynamics, accuracy: float) -> NetworkMotion:
     dynamics : Dynamics
     accuracy : float
         How far units and their slopes may be off, relative to the largest.
+    curved : bool, optional
+        Whether their second derivatives are to be as accurate.
 
     Raises
     ------
@@ -82,13 +86,13 @@ def network_motion(dynamics: Dynamics, accuracy: float) -> NetworkMotion:
     inner = [axes[i] for i in structure.inner]
     if max(len(inner), len(structure.amplitudes)) > DIRECTIONS:
         raise RoughError(f"there are more than {DIRECTIONS} inner axes or outputs")
-    data = _data(structure, inner, accuracy)
+    data = _data(structure, inner, CURVED * accuracy if curved else accuracy)
     rows = data.inputs.T
     if len(inner) > len(rows):
         rows = np.concatenate([rows, np.ones((1, rows.shape[1]))])
     low, high = _reach(rows, inner)
-    table = _activation(structure, low, high, accuracy)
-    own, scaled = _own(dynamics, others, accuracy)
+    table = _activation(structure, low, high, accuracy, curved)
+    own, scaled = _own(dynamics, others, accuracy, curved)
     return NetworkMotion(
         table=table,
         ends=(low, high),
@@ -110,12 +114,14 @@ def network_motion(dynamics: Dynamics, accuracy: float) -> NetworkMotion:
     )
 
 
-def _activation(structure: NetworkStructure, low: float, high: float, accuracy: float) -> Array:
+def _activation(structure: NetworkStructure, low: float, high: float, accuracy: float, curved: bool) -> Array:
     """A table of the activation, of cubics where these do: many pieces cost less than long ones."""
 
     def values(t: Array) -> Array:
         return structure.activation(t)[None]
 
+    if curved:
+        return table_of(values, low, high, accuracy, curved=True)[:, :, 0]
     try:
         return table_of(values, low, high, accuracy, order=SHORT)[:, :, 0]
     except RoughError:
@@ -163,7 +169,9 @@ def _metric(dynamics: Dynamics) -> list[float | Callable[..., Array]]:
     return [g if callable(g) else float(problem.mobility(i)) for i, g in enumerate(given)]
 
 
-def _own(dynamics: Dynamics, others: Sequence[BoundEnergy], accuracy: float) -> tuple[tuple[Array, ...], bool]:
+def _own(
+    dynamics: Dynamics, others: Sequence[BoundEnergy], accuracy: float, curved: bool
+) -> tuple[tuple[Array, ...], bool]:
     """Tables of functions of one coordinate, for each axis, and whether there are factors of the velocity in them."""
     axes, metric = tuple(dynamics.problem.axes), _metric(dynamics)
     factors = [i for i, g in enumerate(metric) if callable(g)]
@@ -186,14 +194,14 @@ def _own(dynamics: Dynamics, others: Sequence[BoundEnergy], accuracy: float) -> 
     tables = []
     for a, axis in enumerate(axes):
         parts = [summands[a], *(products[i][a] if i in products else np.ones_like for i in range(len(axes)))][:count]
-        tables.append(_table(parts, axis, accuracy))
+        tables.append(_table(parts, axis, accuracy, curved))
     return tuple(tables), bool(factors)
 
 
 Part = Callable[[Array], Array]
 
 
-def _table(parts: Sequence[Part], axis: Axis, accuracy: float) -> Array:
+def _table(parts: Sequence[Part], axis: Axis, accuracy: float, curved: bool) -> Array:
     """A table of functions of one coordinate, each as accurate as the others, in full vectors."""
     probes = np.linspace(axis.lower, axis.upper, 257)
     scales = np.array([float(np.abs(part(probes)).max()) or 1.0 for part in parts])
@@ -201,7 +209,7 @@ def _table(parts: Sequence[Part], axis: Axis, accuracy: float) -> Array:
     def values(x: Array) -> Array:
         return np.stack([part(x) / scale for part, scale in zip(parts, scales, strict=True)])
 
-    table = table_of(values, axis.lower, axis.upper, accuracy) * scales
+    table = table_of(values, axis.lower, axis.upper, accuracy, curved=curved) * scales
     return np.ascontiguousarray(np.pad(table, [(0, 0), (0, 0), (0, -len(parts) % FEW)]))
 
 
@@ -274,6 +282,13 @@ def _factors(values: Part, axes: Sequence[Axis], accuracy: float, what: str) -> 
     return parts
 
 
+def largest_units(motion: NetworkMotion) -> Array:
+    """How large a unit is at an input, times its amplitudes: shape (outputs, width)."""
+    unit = float(np.abs(motion.table).sum(axis=1).max())
+    reach = [max(abs(low), abs(high)) for low, high, _ in (motion.axes[a] for a in motion.amplitudes)]
+    return np.outer(reach or [1.0], np.full(motion.width, unit))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # the same in NumPy
 # ---------------------------------------------------------------------------------------------------------------------
@@ -293,15 +308,24 @@ def from_network_tables(motion: NetworkMotion, points: Array, weights: Array) ->
         gradient[a] = np.einsum("nq,rq,nr,r->n", c, s, slopes, motion.inputs[k])
     for j, a in enumerate(motion.amplitudes[:q]):
         gradient[a] = units @ s[:, j]
-    energy, factors = motion.constant + _value_of_loss(motion, outputs), np.ones_like(gradient)
-    for a, table in enumerate(motion.own):
-        own = [_read(table[:, :, j : j + 1], *motion.axes[a][:2], points[:, a]) for j in range(table.shape[2])]
-        V += own[0][0]
-        energy += float(weights @ own[0][0])
-        gradient[a] += own[0][1]
+    given, factors = given_potential(motion, points), np.ones_like(gradient)
+    V, energy = V + given, motion.constant + _value_of_loss(motion, outputs) + float(weights @ given)
+    for a in range(len(motion.own)):
+        gradient[a] += _own_function(motion, a, 0, points)[1]
         if motion.scaled:
-            factors *= np.stack([own[1 + i][0] for i in range(len(gradient))])
+            factors *= np.stack([_own_function(motion, a, 1 + i, points)[0] for i in range(len(gradient))])
     return V, -np.array(motion.metric)[:, None] * factors * gradient, energy
+
+
+def given_potential(motion: NetworkMotion, points: Array) -> Array:
+    """What is given of the potential at points (n, d): shape (n,)."""
+    parts = (_own_function(motion, a, 0, points)[0] for a in range(len(motion.own)))
+    return np.asarray(sum(parts, np.zeros(len(points))))
+
+
+def _own_function(motion: NetworkMotion, a: int, j: int, points: Array) -> tuple[Array, Array]:
+    """Values and slopes (n,) of an own function of an axis."""
+    return _read(motion.own[a][:, :, j : j + 1], *motion.axes[a][:2], points[:, a])
 
 
 def _read(table: Array, low: float, high: float, x: Array) -> tuple[Array, Array]:

@@ -200,7 +200,7 @@ class TestWalls:
 
         def counted(*arguments):
             status = made(*arguments)
-            evaluations.append(int(arguments[5][backward.Counts.EVALUATIONS]))
+            evaluations.append(int(arguments[6][backward.Counts.EVALUATIONS]))
             return status
 
         monkeypatch.setattr(tracing, "trace", counted)

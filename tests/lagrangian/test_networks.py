@@ -12,9 +12,10 @@ from mfpde.equation.energy.activations import hermite
 from mfpde.lagrangian import lane, nodes
 from mfpde.lagrangian.ancestry import nodes_of
 from mfpde.lagrangian.assembly import engine_of, from_tables, lane_of
+from mfpde.lagrangian.backward import Backward
 from mfpde.lagrangian.compiled.network_packing import NetworkMotion
 from mfpde.lagrangian.lane import Clock, LaneRun
-from mfpde.lagrangian.nodes import Dynamics, Stepping
+from mfpde.lagrangian.nodes import Dynamics, Stepping, density_back
 
 X = np.linspace(-1.5, 1.5, 12)
 PLANE = np.random.default_rng(7).uniform(-1.0, 1.0, (14, 2))
@@ -321,6 +322,58 @@ class TestClosedForms:
         for q, first in enumerate((1.0, 0.5)):
             c = y[0, q] / s + (first - y[0, q] / s) * np.exp(-(s**2) * found.times)
             np.testing.assert_allclose(found.points[:, 0, q], c, rtol=1e-8)
+
+
+class TestDensity:
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            "weight and bias",
+            "two weights",
+            "three inner axes, no amplitude",
+            "two outputs",
+            "logistic",
+            "many data",
+            "given",
+            "unbalanced",
+            "rate",
+            "metric by functions",
+            "schedules",
+            "periodic",
+            "two weights and a bias",
+        ],
+    )
+    def test_the_way_back_is_that_in_python(self, kind):
+        """By second derivatives of tables, and by differences of gradients; of points well inside."""
+        problem = PROBLEMS[kind]
+        dynamics, start = Dynamics(problem), start_of(problem)
+        found = Backward(dynamics, start, problem.t_end, Stepping(1e-9, judged=False))
+        S, lower = dynamics.clock(0.77), np.array([axis.lower for axis in problem.axes])
+        places = np.random.default_rng(10).uniform(0.35, 0.65, (12, len(lower)))
+        rows = lower + places * dynamics.length
+        assert found.past is not None
+        there = found.past.density(rows, S)
+        python = density_back(dynamics, found.record, rows, S, found.t_end, 1e-9)
+        assert there.min() > 0.0
+        np.testing.assert_allclose(there, python, rtol=1e-7)
+
+    def test_a_closed_form(self):
+        """Linear units on one datum, nothing born: all mass moves by -x (1 - exp(-|x|^2 t)) (m.x - y) / |x|^2."""
+        x, y, t = np.array([[0.6]]), np.array([1.5]), 0.7
+        problem = units(x, y, amplitude=False, half=8.0, activation=hermite(1), alpha=0.0)
+        found = mf.characteristics(problem, t, save=2, tolerance=1e-8, progress=False)
+        full, mean = np.array([0.6, 1.0]), np.array([0.0, 0.2])
+        moved = mean - full * (full @ mean - y[0]) * (1.0 - math.exp(-(full @ full) * t)) / (full @ full)
+        rows = np.random.default_rng(3).normal(0.0, 1.0, (20, 2))
+        exact = np.exp(-0.5 * ((rows - moved) ** 2).sum(axis=1)) / (2.0 * math.pi)
+        np.testing.assert_allclose(found.density_at(rows, t), exact, rtol=1e-6)
+
+    def test_mass(self):
+        """The density's sum over a mesh is the mass: midpoints are exact for what ends far from the walls."""
+        problem = units(X)
+        found = mf.characteristics(problem, 0.5, save=2, tolerance=1e-5, progress=False)
+        density = found.density((24, 24, 24))
+        assert density.sum() * (8.0 / 24) ** 3 == pytest.approx(1.0, abs=1e-5)
 
 
 class TestSearch:

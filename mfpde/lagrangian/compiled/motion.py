@@ -29,6 +29,7 @@ __all__ = [
     "Line",
     "Products",
     "Work",
+    "by_kind",
     "carve",
     "confine",
     "derivative",

@@ -9,6 +9,7 @@ activation is a table, and so are the given functions ``v`` of one coordinate.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from mfpde.lagrangian.compiled.packing import AXIS, NODES
 from mfpde.support.arrays import Array
 from mfpde.support.interpreted import FEW
 
-__all__ = ["AMPLITUDES", "DIRECTIONS", "NETWORK_HEAD", "NetworkMotion", "network_room"]
+__all__ = ["AMPLITUDES", "DIRECTIONS", "NETWORK_HEAD", "NetworkMotion", "UnitsSeen", "network_room"]
 
 DIRECTIONS = 4
 """Inner axes for which there is room, and outputs."""
@@ -132,3 +133,33 @@ def network_room(motion: NetworkMotion, n: int, size: int, stages: int) -> int:
     by_node = (n + FEW) * (2 * width + DIRECTIONS + q)
     by_input = width * (q * (2 + DIRECTIONS) + 2)
     return (stages + 2) * size + n + by_node + by_input + NODES * (2 * d * functions + 3) + 64
+
+
+class UnitsSeen:
+    """What evaluating leaves in the room of a run.
+
+    Parameters
+    ----------
+    motion : NetworkMotion
+    n, size, stages : int
+        Of nodes, of entries of a state, and of stages, see `network_room`.
+    """
+
+    def __init__(self, motion: NetworkMotion, n: int, size: int, stages: int) -> None:
+        self._width, self._outputs, self._amplified = motion.width, len(motion.targets), bool(motion.amplitudes)
+        self._units = (stages + 2) * size + n
+        self._places = self._units + (n + FEW) * 2 * self._width
+        self._amplitudes = self._places + DIRECTIONS * (n + FEW) + np.arange(self._outputs) * (n + FEW)
+        self._slopes = self._places + (DIRECTIONS + self._outputs) * (n + FEW) + self._outputs * self._width
+
+    def read(self, space: Array) -> tuple[Array, Array]:
+        """How V changes with a unit at each input, and the units of the first node, times its amplitudes.
+
+        Returns
+        -------
+        slopes, values : array, shape (outputs, width)
+        """
+        shape = self._outputs, 1 + DIRECTIONS, self._width
+        slopes = space[self._slopes : self._slopes + math.prod(shape)].reshape(shape)[:, 0]
+        c = space[self._amplitudes] if self._amplified else np.ones(self._outputs)
+        return slopes, np.outer(c, space[self._units : self._units + self._width])

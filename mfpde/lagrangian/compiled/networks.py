@@ -267,28 +267,29 @@ def _locate(motion, work, i):  # type: ignore[no-untyped-def]
 @inner
 def _look_up(motion, work, row):  # type: ignore[no-untyped-def]
     """Values of the activation of a node at all inputs to `row`, and behind them slopes in pieces of the table."""
-    width, pieces, table, none = motion.width, work.pieces, motion.table, four(0.0)
+    width, pieces, table = motion.width, work.pieces, motion.table
     for j in range(0, width, FEW):
         a, b = shift(table, place(pieces, j)), shift(table, place(pieces, j + 1))
         c, d = shift(table, place(pieces, j + 2)), shift(table, place(pieces, j + 3))
-        c0, c1, c2, c3 = load_columns(a, b, c, d, 0)
-        t, value, slope = load_four(work.middles, j), c3, none
-        if motion.order > FEW:
-            c4, c5, c6, c7 = load_columns(a, b, c, d, FEW)
-            slope, value = c7, fused(c7, t, c6)
-            slope, value = fused(slope, t, value), fused(value, t, c5)
-            slope, value = fused(slope, t, value), fused(value, t, c4)
-            slope, value = fused(slope, t, value), fused(value, t, c3)
-        slope, value = fused(slope, t, value), fused(value, t, c2)
+        t, last = load_four(work.middles, j), motion.order - FEW
+        c0, c1, c2, c3 = load_columns(a, b, c, d, last)
+        value, slope = fused(c3, t, c2), c3
         slope, value = fused(slope, t, value), fused(value, t, c1)
         slope, value = fused(slope, t, value), fused(value, t, c0)
+        while last > 0:
+            last -= FEW
+            c0, c1, c2, c3 = load_columns(a, b, c, d, last)
+            slope, value = fused(slope, t, value), fused(value, t, c3)
+            slope, value = fused(slope, t, value), fused(value, t, c2)
+            slope, value = fused(slope, t, value), fused(value, t, c1)
+            slope, value = fused(slope, t, value), fused(value, t, c0)
         store_four(row, j, value)
         store_four(row, width + j, slope)
 
 
 @inner
 def _add_outputs(shares, rows, n, width, u):  # type: ignore[no-untyped-def]
-    """Add what `n` nodes, a multiple of four, have to the outputs `u`."""
+    """Add what `n` nodes have to the outputs `u`; those that make it a multiple of four have units of 0."""
     length = 2 * width
     for j in range(0, width, FEW):
         a, b, c, d, row = load_four(u, j), four(0.0), four(0.0), four(0.0), shift(rows, j)
@@ -316,15 +317,12 @@ def _find(motion, y, work):  # type: ignore[no-untyped-def]
         for i in range(some):
             _locate(motion, work, start + i)
             _look_up(motion, work, shift(rows, i * 2 * width))
-        many = (some + FEW - 1) // FEW * FEW
         for q in range(motion.outputs):
             c = _along(work, DIRECTIONS + q)
             for i in range(some):
                 share = peek(work.w, start + i)
                 put(work.shares, i, share * peek(c, start + i) if motion.amplified else share)
-            for i in range(some, many):  # nodes of no weight make it a multiple of four
-                put(work.shares, i, 0.0)
-            _add_outputs(work.shares, rows, many, width, shift(work.moments, q * width))
+            _add_outputs(work.shares, rows, some, width, shift(work.moments, q * width))
 
 
 @inner

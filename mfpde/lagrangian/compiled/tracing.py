@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mfpde.lagrangian.compiled.motion import OPTIONS, inner, of_one
+from mfpde.lagrangian.compiled.motion import OPTIONS, Products, by_kind, inner, of_one
 from mfpde.lagrangian.compiled.packing import AXIS, Motion
 from mfpde.lagrangian.compiled.stepping import (
     ARRIVED,
@@ -29,7 +29,7 @@ from mfpde.support.interpreted import COUNT
 from mfpde.support.lanes import folded, fused, load, spread, store
 from mfpde.support.pointers import at, peek, pointer, put, shift, smaller, whole
 
-__all__ = ["every_product", "trace", "tracing_room"]
+__all__ = ["every_product", "look_back", "read", "room_of_products", "trace", "tracing_room"]
 
 SUMS = 9
 """Numbers that are kept of a point: the potential, its first and second derivatives, and factors of the velocity with
@@ -58,20 +58,35 @@ def _full(values: Array) -> Array:
     return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, -values.shape[-1] % COUNT)])
 
 
+@by_kind
+def read(kind, head):  # type: ignore[no-untyped-def]
+    """What moves points, from a pointer to it: a structure with `room`, how many numbers are kept of a point."""
+
+
+@by_kind
+def look_back(kind, way, x, change):  # type: ignore[no-untyped-def]
+    """Write the derivative by the clock of a state `x` to `change`; a V for which there is no f(V), or NaN."""
+
+
 class _Products(NamedTuple):
     """What `every_product` gives, by a pointer."""
 
     head: Any
+    outer: int
     functions: int
     width: int
     outer_width: int
     reacts: bool
+    room: int
 
 
-@inner
-def _read(head):  # type: ignore[no-untyped-def]
+@read.register(Products)
+def _read(kind, head):  # type: ignore[no-untyped-def]
     more = shift(head, 2 * AXIS)
-    return _Products(head, whole(at(more, 0)), whole(at(head, AXIS + 2)), whole(at(head, 2)), at(more, 5) > 0.0)
+    outer, width, outer_width = whole(at(more, 0)), whole(at(head, AXIS + 2)), whole(at(head, 2))
+    return _Products(
+        head, outer, outer * width, width, outer_width, at(more, 5) > 0.0, 3 * (outer_width + width) + SUMS
+    )
 
 
 @inner
@@ -85,7 +100,9 @@ class _Way(NamedTuple):
 
     Attributes
     ----------
-    motion : _Products
+    kind : Products or Network
+    motion : _Products or Units
+        See `read`.
     rate : pointer
         A table of f(V), see `of_one`.
     record : pointer
@@ -97,8 +114,8 @@ class _Way(NamedTuple):
     stage, fresh : pointer, one state
     driving : pointer
         What moves points now: coefficients, the mean rate, and the birth-death rate.
-    row, sums : pointer
-        Values and derivatives of all functions at a point, and `SUMS`.
+    row : pointer
+        What is kept of a point.
     counted : pointer, (n,)
         1 for points whose errors count.
     bounds : pointer, (d, 2)
@@ -107,6 +124,7 @@ class _Way(NamedTuple):
         Of points, and entries of a state.
     """
 
+    kind: Any
     motion: Any
     rate: Any
     record: Any
@@ -116,16 +134,22 @@ class _Way(NamedTuple):
     fresh: Any
     driving: Any
     row: Any
-    sums: Any
     counted: Any
     bounds: Any
     n: int
     size: int
 
 
-def tracing_room(n: int, size: int, columns: int, widths: int, stages: int) -> int:
-    """How many numbers of room there are for n points and a state of some size, with so many columns of a record."""
-    return (stages + 2) * size + columns + 3 * widths + SUMS + n
+def tracing_room(n: int, size: int, columns: int, room: int, stages: int) -> int:
+    """How many numbers of room there are for n points and a state of some size, with so many columns of a record and
+    `room` of a point.
+    """
+    return (stages + 2) * size + columns + room + n
+
+
+def room_of_products(motion: Motion) -> int:
+    """How many numbers are kept of a point."""
+    return 3 * sum(table.shape[2] + -table.shape[2] % COUNT for table in motion.tables) + SUMS
 
 
 @inner
@@ -160,7 +184,7 @@ def _add_up(motion, row, C, sums):  # type: ignore[no-untyped-def]
     V, V_outer, V_inner, bend_outer, bend_inner = spread(0.0), spread(0.0), spread(0.0), spread(0.0), spread(0.0)
     for j in range(0, width, COUNT):
         value, slope, bend = spread(0.0), spread(0.0), spread(0.0)
-        for k in range(motion.functions):
+        for k in range(motion.outer):
             c = load(C, k * width + j, COUNT, 0.0)
             value = fused(spread(peek(row, k)), c, value)
             slope = fused(spread(peek(row, outer + k)), c, slope)
@@ -205,11 +229,10 @@ def _recall(record, S, out):  # type: ignore[no-untyped-def]
         store(out, j, COUNT, some)
 
 
-@inner
-def _change(way, x, change):  # type: ignore[no-untyped-def]
-    """Write the derivative by the clock of a state `x` to `change`; a V for which there is no f(V), or NaN."""
-    motion, n, row, sums, missing = way.motion, way.n, way.row, way.sums, math.nan
-    head, functions = shift(motion.head, 2 * AXIS), motion.functions * motion.width
+@look_back.register(Products)
+def _look_back(kind, way, x, change):  # type: ignore[no-untyped-def]
+    motion, n, row, missing = way.motion, way.n, way.row, math.nan
+    head, functions, sums = shift(motion.head, 2 * AXIS), motion.functions, shift(row, motion.room - SUMS)
     mean, alpha = peek(way.driving, functions), peek(way.driving, functions + 1)
     for i in range(n):
         for a in range(2):
@@ -261,7 +284,7 @@ def _stage(way, method, s, S, h):  # type: ignore[no-untyped-def]
     for i in range(way.size):
         put(way.fresh, i, peek(way.y, i) - h * peek(way.fresh, i))
     _recall(way.record, S - at(method.C, s) * h, way.driving)
-    return _change(way, way.fresh, shift(way.K, s * way.size))
+    return look_back(way.kind, way, way.fresh, shift(way.K, s * way.size))
 
 
 @inner
@@ -328,13 +351,14 @@ def _accept(way, method):  # type: ignore[no-untyped-def]
 
 
 @compiled(**OPTIONS)
-def trace(products, rate, past, points, clock, counts, space):  # type: ignore[no-untyped-def]
+def trace(kind, products, rate, past, points, clock, counts, space):  # type: ignore[no-untyped-def]
     """Go back towards the start of an interval.
 
     Parameters
     ----------
+    kind : Products or Network
     products : array
-        See `every_product`.
+        See `every_product`; of a network `NetworkMotion.packed`.
     rate : array
         A table of f, with no pieces where it is V; see `of_one`.
     past : array
@@ -354,16 +378,19 @@ def trace(products, rate, past, points, clock, counts, space):  # type: ignore[n
     int
         `ARRIVED`, `PAUSED`, `FAILED` or `BEYOND`.
     """
-    motion, method, record = _read(pointer(products, 0)), read_method(pointer(past, whole(past[0]))), pointer(past, 2)
+    motion, method, record = (
+        read(kind, pointer(products, 0)),
+        read_method(pointer(past, whole(past[0]))),
+        pointer(past, 2),
+    )
     n, y = points.shape[1], pointer(points, 0)
     size = points.size - n
     stage = shift(pointer(space, 0), method.every * size)
     driving = shift(stage, 2 * size)
     row = shift(driving, whole(at(record, 2)))
-    sums = shift(row, 3 * (motion.outer_width + motion.width))
-    counted, bounds = shift(sums, SUMS), pointer(past, whole(past[1]))
+    counted, bounds = shift(row, motion.room), pointer(past, whole(past[1]))
     way = _Way(
-        motion, pointer(rate, 0), record, y, pointer(space, 0), stage, shift(stage, size), driving, row, sums, counted,
+        kind, motion, pointer(rate, 0), record, y, pointer(space, 0), stage, shift(stage, size), driving, row, counted,
         bounds, n, size,
     )  # fmt: skip
     end, rtol, order, until, rejected = clock[1], clock[4], 1.0 * method.order, counts[0] + counts[2], False
