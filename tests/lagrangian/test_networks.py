@@ -63,6 +63,14 @@ def walls():
     return units(X, 5.0 * wave(X), half=0.8, initial=start, alpha=0.5)
 
 
+def another_axis(plus=None):
+    """An axis before all others that the network does not have."""
+    network, names = units(X).energy, ("e", "c0", "a0", "b")
+    start = mf.Product(**{name: stats.norm(0.2 * i, 0.5) for i, name in enumerate(names)})
+    energy = network if plus is None else network + plus
+    return mf.Problem(energy=energy, axes=[mf.Axis(name, -4, 4) for name in names], initial=start, t_end=1.0)
+
+
 PROBLEMS = {
     "weight and bias": units(X),
     "two weights": units(PLANE, bias=False),
@@ -95,6 +103,9 @@ PROBLEMS = {
     ),
     "schedules": units(X, schedule=mf.PowerLaw(-0.5), alpha=mf.ExponentialDecay(2.0, 0.5)),
     "jumps of the rate": units(X, alpha=mf.PiecewiseLinear([0, 0.3, 0.3, 0.7], [1, 2, 0.5, 1.5])),
+    "not standardised": units(100.0 * X, wave(X)),
+    "another axis": another_axis(),
+    "another axis, confined": another_axis(mf.Confinement(e=0.3, a0=0.1)),
     "periodic": circle(),
     "walls": walls(),
 }
@@ -340,6 +351,8 @@ class TestDensity:
             "metric by functions",
             "schedules",
             "periodic",
+            "another axis",
+            "another axis, confined",
             "two weights and a bias",
         ],
     )

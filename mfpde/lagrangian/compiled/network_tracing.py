@@ -94,8 +94,8 @@ def _add_units(motion, driving, row):  # type: ignore[no-untyped-def]
     z0, z1 = _inner_coordinate(network, row, 0), _inner_coordinate(network, row, 1)
     z2, z3 = _inner_coordinate(network, row, 2), _inner_coordinate(network, row, 3)
     places, sums = shift(row, PLACES), shift(row, SUMS)
-    for q in range(network.outputs):
-        store_four(sums, FEW * q, zero)
+    for k in range(SLOPES, OWN, FEW):
+        store_four(row, k, zero)
     V, A, B, C, D, E, F, G, H = zero, zero, zero, zero, zero, zero, zero, zero, zero
     for j in range(0, width, FEW):
         x0, x1 = load_four(x, j), load_four(x, width + j)
@@ -133,7 +133,6 @@ def _add_units(motion, driving, row):  # type: ignore[no-untyped-def]
     for q in range(network.outputs if network.amplified else 0):
         a = whole(at(network.amplitudes, q))
         put(row, SLOPES + a, folded(load_four(sums, FEW * q)))
-        put(row, BENDS + a, 0.0)
 
 
 @inner

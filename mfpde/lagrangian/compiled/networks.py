@@ -402,6 +402,8 @@ def _sums(s, row, width, directions, out):  # type: ignore[no-untyped-def]
 def _drive(motion, work, change):  # type: ignore[no-untyped-def]
     """Write the slopes of V at all nodes, and V where they grow."""
     n, width, out, growth = work.n, motion.width, work.few, shift(change, work.size - work.n)
+    for i in range(work.size):
+        put(change, i, 0.0)
     for start in range(0, n, 2):
         row, some = shift(work.units, start * 2 * width), 2 if start + 2 <= n else 1
         for q in range(motion.outputs):
@@ -412,11 +414,10 @@ def _drive(motion, work, change):  # type: ignore[no-untyped-def]
                     c = peek(_along(work, DIRECTIONS + q), start + i)
                     put(change, whole(at(motion.amplitudes, q)) * n + start + i, V)
                 if motion.reacts:
-                    put(growth, start + i, c * V + (peek(growth, start + i) if q > 0 else 0.0))
+                    put(growth, start + i, peek(growth, start + i) + c * V)
                 for k in range(motion.directions):
                     place = whole(at(motion.inner, k)) * n + start + i
-                    slope = c * peek(out, 2 + 2 * k + i)
-                    put(change, place, slope + (peek(change, place) if q > 0 else 0.0))
+                    put(change, place, peek(change, place) + c * peek(out, 2 + 2 * k + i))
 
 
 @inner
