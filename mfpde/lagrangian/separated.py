@@ -1,4 +1,4 @@
-"""Potentials of one axis or two as sums of products of functions of one coordinate.
+"""Potentials of one axis or some as sums of products of functions of one coordinate.
 
 A factorised kernel is such a sum. Anything else with a response, and anything that is linear in the measure, is looked
 at on a mesh of Chebyshev points: singular values tell how many functions of each coordinate it is made of.
@@ -6,9 +6,11 @@ at on a mesh of Chebyshev points: singular values tell how many functions of eac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ from mfpde.support.arrays import Array
 
 __all__ = ["Basis", "Block", "Outputs", "blocks_of", "products_of"]
 
-POINTS = {1: (129, 513, 2049), 2: (25, 49, 97, 193)}
+POINTS = {1: (129, 513, 2049), 2: (25, 49, 97, 193), 3: (17, 33, 65, 129), 4: (11, 21, 41)}
 """Chebyshev points along each axis of the meshes, by dimension."""
 MOST_RANK = 128
 """Functions of one coordinate, at most: with more, sums over them are no faster than what they stand for."""
@@ -88,7 +90,7 @@ class Block:
 
 
 def blocks_of(bound: BoundEnergy, accuracy: float) -> list[Block]:
-    """An energy of one axis or two as blocks.
+    """An energy as blocks.
 
     Parameters
     ----------
@@ -129,8 +131,8 @@ def products_of(values: Callable[[Array], Array], axes: Sequence[Axis], accuracy
     RoughError
         If it is no sum of few products.
     """
-    bases, ranks, core = _products(values, axes, accuracy, what)
-    return Block(bases, ranks, None, core.reshape(ranks))
+    found = _products(values, axes, accuracy, what)
+    return Block(found.bases, found.ranks, None, found.matrix.reshape(found.ranks), used=found.used)
 
 
 def _of_factors(part: BoundProductForm, accuracy: float) -> Block:
@@ -171,23 +173,42 @@ def _of_outputs(part: BoundEnergy, accuracy: float) -> Block:
         rows, targets = np.sqrt(weights)[:, None] * rows, np.sqrt(weights) * targets
     # few outputs make all of them
     back, few = np.linalg.qr(rows) if len(rows) > rows.shape[1] else (None, rows)
-    bases, ranks, A = _products(lambda points: few @ part.features(points), part.axes, accuracy, part.label)
+    found = _products(lambda points: few @ part.features(points), part.axes, accuracy, part.label)
+    bases, ranks, A, used = found
     if not squared:
         A = A if back is None else back @ A
         delta = loss.delta if isinstance(loss, HuberLoss) else 1.0
-        return Block(bases, ranks, Outputs(A, type(loss), weights, targets, delta), np.zeros(ranks))
+        return Block(bases, ranks, Outputs(A, type(loss), weights, targets, delta), np.zeros(ranks), used=used)
     targets = targets if back is None else back.T @ targets
     # turned into as few outputs as there are products; columns of A differ by many orders of magnitude, and a product
     # keeps the digits of each
     left = np.linalg.svd(A, full_matrices=False)[0]
     outputs = Outputs(left.T @ A, SquaredLoss, np.ones(left.shape[1]), left.T @ targets)
-    return Block(bases, ranks, outputs, np.zeros(ranks))
+    return Block(bases, ranks, outputs, np.zeros(ranks), used=used)
 
 
-def _products(
-    values: Callable[[Array], Array], axes: Sequence[Axis], accuracy: float, what: str
-) -> tuple[list[Basis], tuple[int, ...], Array]:
-    """Bases, their sizes, and the matrix (M, product of sizes) that makes M functions of a place of their products."""
+class _Products(NamedTuple):
+    """Functions of a place as products of functions of each coordinate.
+
+    Attributes
+    ----------
+    bases : list of Basis
+    ranks : tuple of int
+        Their sizes.
+    matrix : array, shape (M, product of sizes)
+        What makes M functions of their products.
+    used : array of bool, shape (ranks), optional
+        Which products matter; None for all.
+    """
+
+    bases: list[Basis]
+    ranks: tuple[int, ...]
+    matrix: Array
+    used: NDArray[np.bool_] | None
+
+
+def _products(values: Callable[[Array], Array], axes: Sequence[Axis], accuracy: float, what: str) -> _Products:
+    """Functions of a place, ``values(points)`` of shape (M, n), by products."""
     probes = probe_points(axes, PROBES)
     wanted = _finite(values(probes), what)
     scale = float(np.abs(wanted).max(initial=0.0))
@@ -199,6 +220,7 @@ def _products(
         tensor = _finite(values(points), what).reshape(-1, *(n,) * len(axes))
         scale = max(scale, float(np.abs(tensor).max(initial=0.0)))
         found = [_functions(tensor, i, accuracy) for i in range(len(axes))]
+        used = None
         if len(axes) == 1:  # mixtures of the functions that it is made of
             A = np.linalg.svd(tensor, full_matrices=False)[0][:, : found[0].shape[1]]
             bases: list[Basis] = [_mixed(values, np.ascontiguousarray(A.T))]
@@ -208,14 +230,27 @@ def _products(
             for U in found:  # the first of the axes left goes, its functions come last
                 core = np.tensordot(core, U / (U * U).sum(axis=0), axes=(1, 0))
             A = core.reshape(len(tensor), -1)
-        at = [basis(probes[:, i]) for i, basis in enumerate(bases)]
-        there = at[0] if len(at) == 1 else (at[0][:, None, :] * at[1][None, :, :]).reshape(-1, len(probes))
+            if len(axes) > 2:
+                used = _which_matter(A, found, CUT * accuracy * scale)
+                A = np.where(used.ravel(), A, 0.0)
+        there = reduce(_times, [basis(probes[:, i]) for i, basis in enumerate(bases)])
         if float(np.abs(A @ there - wanted).max(initial=0.0)) <= max(10.0 * accuracy, 1e-13) * scale:
             ranks = tuple(U.shape[1] for U in found)
             if max(ranks) > MOST_RANK:
                 raise RoughError(f"{what} is a sum of {max(ranks)} products: too many")
-            return bases, ranks, A
+            return _Products(bases, ranks, A, used)
     raise RoughError(f"{what} is no sum of few products, or not smooth")
+
+
+def _which_matter(A: Array, found: Sequence[Array], least: float) -> NDArray[np.bool_]:
+    """Which products of functions, whose values on a mesh are columns, give as much to one of the rows of A."""
+    largest = reduce(np.multiply.outer, [np.abs(U).max(axis=0) for U in found])
+    return np.asarray(np.abs(A).max(axis=0).reshape(largest.shape) * largest >= least)
+
+
+def _times(one: Array, other: Array) -> Array:
+    """All products of functions with values (r, n) and (q, n): shape (r q, n)."""
+    return (one[:, None, :] * other[None, :, :]).reshape(-1, one.shape[1])
 
 
 def _finite(values: Array, what: str) -> Array:
@@ -229,12 +264,12 @@ def _mixed(values: Callable[[Array], Array], rows: Array) -> Basis:
 
 
 def _unfolded(tensor: Array, i: int) -> Array:
-    """An array (M, n_0, n_1) with one function of axis `i` in each column."""
+    """An array (M, n_0, n_1, ...) with one function of axis `i` in each column."""
     return np.moveaxis(tensor, i + 1, 0).reshape(tensor.shape[i + 1], -1)
 
 
 def _functions(tensor: Array, i: int, accuracy: float) -> Array:
-    """Orthogonal vectors along an axis of an array (M, n_0, n_1), in which it is to the accuracy.
+    """Orthogonal vectors along an axis of an array (M, n_0, n_1, ...), in which it is to the accuracy.
 
     They are as long as the part that they have in it: small parts come with errors of rounding that are large in them.
     """
@@ -252,16 +287,20 @@ def _sections(values: Callable[[Array], Array], tensor: Array, lines: Sequence[A
     """Functions of axis `i` with values `vectors` on the mesh: mixtures of what a few lines across the mesh show."""
     from scipy.linalg import qr
 
-    columns = _unfolded(tensor, i)
+    columns, rest = _unfolded(tensor, i), [j for j in range(len(lines)) if j != i]
     pivots = qr(vectors.T @ columns, mode="r", pivoting=True, check_finite=False)[1][: vectors.shape[1]]
     mixture = np.linalg.lstsq(columns[:, pivots], vectors, rcond=1e-15)[0].T
-    which, where = np.divmod(pivots, tensor.shape[2 - i])
+    sizes = [len(lines[j]) for j in rest]
+    which, where = np.divmod(pivots, math.prod(sizes))
     others, back = np.unique(where, return_inverse=True)
+    across = [lines[j][at] for j, at in zip(rest, np.unravel_index(others, sizes), strict=True)]
 
     def basis(x: Array) -> Array:
-        points = np.empty((len(others), len(x), 2))
-        points[:, :, i], points[:, :, 1 - i] = x, lines[1 - i][others, None]
-        sections = values(points.reshape(-1, 2)).reshape(-1, len(others), len(x))
+        points = np.empty((len(others), len(x), len(lines)))
+        points[:, :, i] = x
+        for j, there in zip(rest, across, strict=True):
+            points[:, :, j] = there[:, None]
+        sections = values(points.reshape(-1, len(lines))).reshape(-1, len(others), len(x))
         return np.asarray(mixture @ sections[which, back])
 
     return basis
