@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from mfpde.equation.energy.losses import HuberLoss, LogisticLoss
 from mfpde.equation.problem import Problem
 from mfpde.lagrangian.ancestry import nodes_of
 from mfpde.lagrangian.compiled.network_packing import NetworkMotion, network_room
-from mfpde.lagrangian.compiled.packing import HUBER, LOGISTIC, QUADRATIC, BlockRow, Motion, room
+from mfpde.lagrangian.compiled.packing import HUBER, LOGISTIC, QUADRATIC, BlockRow, Motion, products_of_a_node, room
 from mfpde.lagrangian.networks import from_network_tables, has_wide_network, network_motion
 from mfpde.lagrangian.nodes import Dynamics, Engine
 from mfpde.lagrangian.separated import Block, blocks_of, products_of
@@ -27,11 +28,9 @@ from mfpde.support.interpreted import FEW
 from mfpde.support.words import one_line
 
 T = TypeVar("T", bound=np.generic)
-Part = TypeVar("Part")
 
 __all__ = ["Lane", "engine_of", "from_tables", "lane_of"]
 
-MOST_AXES = 2
 INPUT = 3.0
 """What looking up a unit at an input costs, in products of functions."""
 FINEST = 1e-13
@@ -131,10 +130,8 @@ def _made(dynamics: Dynamics, accuracy: float, curved: bool) -> Lane:
         try:
             return _tried(dynamics, accuracy, lambda finer: _of_network(dynamics, finer, curved))
         except RoughError:
-            if dynamics.dimension > MOST_AXES:
+            if dynamics.dimension > 2:
                 raise
-    if dynamics.dimension > MOST_AXES:
-        raise RoughError(f"there are {dynamics.dimension} axes")
     return _tried(dynamics, accuracy, lambda finer: _of_blocks(dynamics, finer, curved))
 
 
@@ -210,7 +207,7 @@ def from_tables(motion: Motion | NetworkMotion, points: Array, weights: Array) -
     """
     if isinstance(motion, NetworkMotion):
         return from_network_tables(motion, points, weights)
-    (outer, steep_outer), (inner, steep_inner) = (_functions_of(motion, a, points) for a in range(2))
+    (outer, steep_outer), inner, steep_inner = _functions_of(motion, 0, points), *_inner_functions(motion, points)
     moments = np.einsum("n,nk,nj->kj", weights, outer, inner)
     C, energy = motion.given[0].copy(), motion.constant + float(np.sum(motion.given[0] * moments))
     for block in motion.blocks:
@@ -222,20 +219,33 @@ def from_tables(motion: Motion | NetworkMotion, points: Array, weights: Array) -
         w, y = (values[block.start : block.start + len(A)] for values in (motion.weights, motion.targets))
         C[at] = (A.T @ _derivative(block.loss, A @ U, w, y, motion.delta)).reshape(C[at].shape)
         energy += _loss(block.loss, A @ U, w, y, motion.delta)
-    V, V_outer, V_inner = (
-        np.einsum("nk,kj,nj->n", p, C, q) for p, q in ((outer, inner), (steep_outer, inner), (outer, steep_inner))
-    )
+    V, V_outer = (np.einsum("nj,nj->n", p @ C, inner) for p in (outer, steep_outer))
+    slopes = [V_outer, *(np.einsum("nj,nj->n", outer @ C, steep) for steep in steep_inner)]
     velocity = np.zeros((points.shape[1], len(points)))
-    for a, slope in enumerate((V_outer, V_inner)):
+    for a, slope in enumerate(slopes):
         if motion.columns[a] >= 0:
             which = motion.factors[a]
-            factor = np.einsum("nk,kj,nj->n", outer, motion.given[which], inner) if which else 1.0
+            factor = np.einsum("nj,nj->n", outer @ motion.given[which], inner) if which else 1.0
             velocity[motion.columns[a]] = -motion.metric[a] * factor * slope
     return V, velocity, energy
 
 
+def _inner_functions(motion: Motion, points: Array) -> tuple[Array, list[Array]]:
+    """Values of all inner functions (n, functions), and their slopes along each axis but the outer one."""
+    every = [_functions_of(motion, a, points) for a in range(1, len(motion.tables))]
+    # of each function of a group the one of an axis
+    at = [np.repeat(motion.inner[:, i], FEW) for i in range(len(every))]
+    at[-1] = at[-1] + np.tile(np.arange(FEW), len(motion.inner))
+    picked = [(values[:, k], slopes[:, k]) for (values, slopes), k in zip(every, at, strict=True)]
+    slopes = [
+        reduce(np.multiply, [steep if j == i else values for j, (values, steep) in enumerate(picked)])
+        for i in range(len(picked))
+    ]
+    return reduce(np.multiply, [values for values, _ in picked]), slopes
+
+
 def _functions_of(motion: Motion, a: int, points: Array) -> tuple[Array, Array]:
-    """Values and slopes, each (n, functions), of all functions of the outer (0) or inner (1) axis."""
+    """Values and slopes, each (n, functions), of all functions of an axis, the outer one first."""
     table, ends, column = motion.tables[a], motion.ends[a], motion.columns[a]
     x = points[:, column] if column >= 0 else np.zeros(len(points))
     length = (ends[1] - ends[0]) / len(table)
@@ -276,57 +286,111 @@ def _metric(dynamics: Dynamics, i: int, accuracy: float) -> Block | float:
 
 
 class _Assembly:
-    """All blocks in one set of tables and coefficients."""
+    """All blocks in one set of tables and coefficients.
 
-    def __init__(self, dynamics: Dynamics, blocks: list[Block]) -> None:
-        self.dynamics, d = dynamics, dynamics.dimension
-        self.blocks = blocks
-        self.sizes = [sum(block.ranks[i] for block in self.blocks) for i in range(d)]
-        # vectors run along the inner axis
-        self.order = (-1, 0) if d == 1 else (1, 0) if self.sizes[0] > self.sizes[1] else (0, 1)
-        self.ranks = [[1 if i < 0 else block.ranks[i] for i in self.order] for block in self.blocks]
+    Parameters
+    ----------
+    dynamics : Dynamics
+    blocks : list of Block
+    order : tuple of int
+        The axes, the outer one first and last the one along which vectors run; -1 where there is none.
+    """
+
+    def __init__(self, dynamics: Dynamics, blocks: list[Block], order: tuple[int, ...]) -> None:
+        self.dynamics, self.blocks, self.order = dynamics, blocks, order
+        self.ranks = [tuple(1 if i < 0 else block.ranks[i] for i in order) for block in blocks]
 
     def shared(self, a: int) -> bool:
-        """Whether all blocks have the same functions of the outer (0) or inner (1) axis: the number 1."""
+        """Whether all blocks have the same functions of an axis: the number 1."""
         return self.order[a] < 0
 
     @cached_property
-    def places(self) -> list[tuple[slice, slice]]:
-        """Where the functions of each block stand among those of the outer and the inner axis, there in full groups."""
-        found, at = [], [0, 0]
-        for outer, inner in self.ranks:
-            found.append((slice(at[0], at[0] + outer), slice(at[1], at[1] + inner)))
-            at = [at[0] + (0 if self.shared(0) else outer), at[1] + _filled(inner)]
+    def places(self) -> list[tuple[slice, ...]]:
+        """Where the functions of each block stand among those of each axis, of the last one in full groups."""
+        found, at = [], [0] * len(self.order)
+        for ranks in self.ranks:
+            found.append(tuple(slice(start, start + rank) for start, rank in zip(at, ranks, strict=True)))
+            steps = [0 if self.shared(a) else rank for a, rank in enumerate(ranks)]
+            steps[-1] = _filled(ranks[-1])
+            at = [start + step for start, step in zip(at, steps, strict=True)]
         return found
 
     @cached_property
     def widths(self) -> list[int]:
-        """How many functions there are in the tables of the outer and the inner axis, in full groups."""
-        return [_filled(max(place[a].stop for place in self.places)) for a in range(2)]
+        """How many functions there are in the table of each axis, in full groups."""
+        return [_filled(max(place[a].stop for place in self.places)) for a in range(len(self.order))]
+
+    @cached_property
+    def groups(self) -> list[NDArray[np.int64]]:
+        """Of each block the groups of inner functions, by its own functions: see `Motion.inner`."""
+        if len(self.order) == 2:
+            return [np.arange(0, inner, FEW)[:, None] for _, inner in self.ranks]
+        return [self._groups(block, ranks) for block, ranks in zip(self.blocks, self.ranks, strict=True)]
+
+    def _groups(self, block: Block, ranks: tuple[int, ...]) -> NDArray[np.int64]:
+        """Those with coefficients, such next to each other that are multiplied with as many outer functions."""
+        own = np.ones(ranks, dtype=bool) if block.used is None else block.used.transpose(self.order)
+        used = np.asarray(_in_groups(own).any(axis=-1))
+        at = np.argwhere(used.any(axis=0))
+        if not len(at):
+            at = np.zeros((1, len(ranks) - 1), dtype=np.int64)
+        outer = used[(slice(None), *at.T)]
+        first, last = outer.argmax(axis=0), len(outer) - outer[::-1].argmax(axis=0)
+        at = at[np.lexsort((first, first - last))]
+        at[:, -1] *= FEW
+        return at
+
+    @cached_property
+    def inner(self) -> NDArray[np.int64]:
+        """See `Motion.inner`."""
+        starts = [[part.start for part in place[1:]] for place in self.places]
+        return np.concatenate([own + np.array(start) for own, start in zip(self.groups, starts, strict=True)])
+
+    @cached_property
+    def parts(self) -> list[tuple[slice, slice]]:
+        """Where the products of each block stand among outer and inner functions."""
+        ends = FEW * np.cumsum([0, *(len(own) for own in self.groups)])
+        counts = [
+            ranks[1] if len(self.order) == 2 else FEW * len(own)
+            for ranks, own in zip(self.ranks, self.groups, strict=True)
+        ]
+        return [
+            (place[0], slice(int(end), int(end) + count))
+            for place, end, count in zip(self.places, ends, counts, strict=False)
+        ]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many outer functions there are, in full groups, and inner ones."""
+        return self.widths[0], FEW * len(self.inner)
 
     @cached_property
     def used(self) -> NDArray[np.bool_]:
         """Which products have coefficients that matter."""
-        used = np.zeros(self.widths, dtype=bool)
-        for block, place, ranks in zip(self.blocks, self.places, self.ranks, strict=True):
+        used = np.zeros(self.shape, dtype=bool)
+        for i, (block, part) in enumerate(zip(self.blocks, self.parts, strict=True)):
             own = np.ones(block.ranks, dtype=bool) if block.used is None else block.used
-            used[place] |= self.turned(own.ravel(), block).reshape(ranks)
+            used[part] |= self.turned(own.ravel(), i).reshape(used[part].shape)
         return used
 
-    def turned(self, values: NDArray[T], block: Block) -> NDArray[T]:
-        """What is by the products of a block's functions, outer ones first; shape (..., products)."""
-        if self.order != (1, 0):
-            return values
-        return np.ascontiguousarray(values.reshape(*values.shape[:-1], *block.ranks).swapaxes(-1, -2)).reshape(
-            values.shape
-        )
+    def turned(self, values: NDArray[T], i: int) -> NDArray[T]:
+        """What is by the products of the functions of block number `i`, outer ones first; shape (..., products)."""
+        front, ranks = values.shape[:-1], self.blocks[i].ranks
+        if len(self.order) == 2:
+            if self.order != (1, 0):
+                return values
+            return np.ascontiguousarray(values.reshape(*front, *ranks).swapaxes(-1, -2)).reshape(values.shape)
+        axes = [*range(len(front)), *(len(front) + axis for axis in self.order)]
+        wide = _in_groups(values.reshape(*front, *ranks).transpose(axes))
+        at = self.groups[i] // np.array([1] * (len(ranks) - 2) + [FEW])
+        return np.ascontiguousarray(wide[(..., slice(None), *at.T, slice(None))]).reshape(*front, -1)
 
     def given(self, factors: list[Block]) -> Array:
         """The coefficients that are given: of V, and of each factor of the velocity."""
-        result = np.zeros((1 + len(factors), *self.widths))
-        for block, place, ranks in zip(self.blocks, self.places, self.ranks, strict=True):
-            i = 1 + factors.index(block) if block in factors else 0
-            result[i][place] = self.turned(block.coefficients.ravel(), block).reshape(ranks)
+        result = np.zeros((1 + len(factors), *self.shape))
+        for i, (block, part) in enumerate(zip(self.blocks, self.parts, strict=True)):
+            own = result[1 + factors.index(block) if block in factors else 0][part]
+            own[:] = self.turned(block.coefficients.ravel(), i).reshape(own.shape)
         return result
 
     def computed(self) -> dict[str, Any]:
@@ -335,18 +399,18 @@ class _Assembly:
         deltas = {block.outputs.delta for block in self.blocks if block.outputs and block.outputs.kind is HuberLoss}
         if len(deltas) > 1:
             raise RoughError("there are Huber losses of several delta")
-        for block, place in zip(self.blocks, self.places, strict=True):
+        for i, (block, part) in enumerate(zip(self.blocks, self.parts, strict=True)):
             if (outputs := block.outputs) is None:
                 continue
             loss = {LogisticLoss: LOGISTIC, HuberLoss: HUBER}.get(outputs.kind, QUADRATIC)
             count = 0 if outputs.matrix is None else len(outputs.matrix)
-            ends = place[0].start, place[0].stop, place[1].start, place[1].stop
+            ends = part[0].start, part[0].stop, part[1].start, part[1].stop
             rows.append(BlockRow(*ends, loss, count, sum(map(len, matrices)), sum(map(len, weights))))
             if outputs.matrix is None:
-                weights.append(self.turned(outputs.weights, block))
-                targets.append(self.turned(outputs.targets, block))
+                weights.append(self.turned(outputs.weights, i))
+                targets.append(self.turned(outputs.targets, i))
             else:
-                matrices.append(self.turned(outputs.matrix, block).ravel())
+                matrices.append(self.turned(outputs.matrix, i).ravel())
                 weights.append(outputs.weights)
                 targets.append(outputs.targets)
         return {
@@ -363,34 +427,53 @@ def _assembled(
     curved: bool,
 ) -> Lane:  # fmt: skip
     """All blocks in one set of tables."""
-    assembly = _Assembly(dynamics, [*energies, *factors.values()])
+    blocks = [*energies, *factors.values()]
+    assembly = _ordered(dynamics, blocks)
     order = assembly.order
-    tables = [_table(assembly, a, accuracy, curved) for a in range(2)]
     axes = [dynamics.problem.axes[axis] if axis >= 0 else None for axis in order]
     which = {i: 1 + k for k, i in enumerate(factors)}
     motion = Motion(
-        tables=(tables[0], tables[1]),
-        ends=_two([(axis.lower, axis.upper) if axis else (0.0, 1.0) for axis in axes]),
-        periodic=_two([axis is not None and axis.periodic for axis in axes]),
+        tables=tuple(_table(assembly, a, accuracy, curved) for a in range(len(order))),
+        ends=tuple((axis.lower, axis.upper) if axis else (0.0, 1.0) for axis in axes),
+        periodic=tuple(axis is not None and axis.periodic for axis in axes),
         columns=order,
+        inner=assembly.inner,
         used=assembly.used,
         given=assembly.given(list(factors.values())),
-        factors=_two([which.get(axis, 0) for axis in order]),
-        metric=_two([metric[axis] if axis >= 0 else 0.0 for axis in order]),
+        factors=tuple(which.get(axis, 0) for axis in order),
+        metric=tuple(metric[axis] if axis >= 0 else 0.0 for axis in order),
         constant=0.0,
         reacts=dynamics.reacts,
         balanced=dynamics.balanced,
         **assembly.computed(),
     )
-    pairs = zip(assembly.sizes, dynamics.problem.axes, strict=True)
+    sizes = [sum(block.ranks[i] for block in blocks) for i in range(dynamics.dimension)]
+    pairs = zip(sizes, dynamics.problem.axes, strict=True)
     text = " x ".join(f"{size} functions of {axis.name}" for size, axis in pairs)
     work = float(np.count_nonzero(motion.used) + sum(assembly.widths))
     return Lane(motion, motion.packed(), accuracy, text, motion.outputs, work)
 
 
-def _two(values: Sequence[Part]) -> tuple[Part, Part]:
-    first, second = values
-    return first, second
+def _ordered(dynamics: Dynamics, blocks: list[Block]) -> _Assembly:
+    """The blocks with that outer axis and that last one with which the fewest numbers are multiplied.
+
+    Of two axes the last one is that with more functions: vectors run along it.
+    """
+    d = dynamics.dimension
+    if d <= 2:
+        sizes = [sum(block.ranks[i] for block in blocks) for i in range(d)]
+        return _Assembly(dynamics, blocks, (-1, 0) if d == 1 else (1, 0) if sizes[0] > sizes[1] else (0, 1))
+    found = []
+    for outer, last in itertools.permutations(range(d), 2):
+        middle = (i for i in range(d) if i not in (outer, last))
+        found.append(_Assembly(dynamics, blocks, (outer, *middle, last)))
+    return min(found, key=lambda one: products_of_a_node(one.used))
+
+
+def _in_groups(values: NDArray[T]) -> NDArray[T]:
+    """The last axis of an array as two: full groups, and what is in each."""
+    more = _filled(values.shape[-1]) - values.shape[-1]
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, more)]).reshape(*values.shape[:-1], -1, FEW)
 
 
 def _filled(count: int) -> int:
@@ -399,7 +482,7 @@ def _filled(count: int) -> int:
 
 
 def _table(assembly: _Assembly, a: int, accuracy: float, curved: bool) -> Array:
-    """The table of all functions of the outer (0) or inner (1) axis; of no axis the number 1."""
+    """The table of all functions of an axis, the outer one first; of no axis the number 1."""
     blocks, axis = assembly.blocks, assembly.order[a]
     table = np.zeros((1, 1, assembly.widths[a]))
     if axis < 0:

@@ -290,7 +290,7 @@ def past_of(dynamics: Dynamics, nodes: tuple[Array, Array], t_end: float, steppi
     """
     smoother = OTHER * SMOOTHER if stepping.other else SMOOTHER
     lane = lane_of(dynamics, smoother * min(stepping.rtol, stepping.accuracy or math.inf), curved=True)
-    if isinstance(lane, str):
+    if isinstance(lane, str) or lane.products.several:
         return None
     try:
         return _Recorder(dynamics, lane, nodes, t_end, stepping).complete()

@@ -1,8 +1,8 @@
 """Runs of nodes as one compiled program, where the potential is made of few functions of one coordinate.
 
 The program reads what moves the nodes from tables (`mfpde.lagrangian.tables`), which are made once for a problem and
-kept with it. What has no tables, because it does not factorise, is not smooth, or has more than two axes, moves by
-`mfpde.lagrangian.nodes` in Python as before, with the same result to the tolerance; which it was is in the result.
+kept with it. What has no tables, because it does not factorise or is not smooth, moves by `mfpde.lagrangian.nodes` in
+Python as before, with the same result to the tolerance; which it was is in the result.
 """
 
 from __future__ import annotations

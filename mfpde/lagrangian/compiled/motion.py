@@ -33,6 +33,7 @@ __all__ = [
     "carve",
     "confine",
     "derivative",
+    "energy_of",
     "grow",
     "inlined",
     "inner",
@@ -43,6 +44,8 @@ __all__ = [
     "move",
     "of_one",
     "read",
+    "respond",
+    "scale",
     "weigh",
 ]
 
@@ -359,7 +362,7 @@ def _dot(a, b, n):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _respond(motion, U, C):  # type: ignore[no-untyped-def]
+def respond(motion, U, C):  # type: ignore[no-untyped-def]
     """Compute coefficients from moments."""
     for k in range(motion.size):
         put(C, k, at(motion.given, k))
@@ -379,7 +382,7 @@ def _respond(motion, U, C):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _energy(motion, U, out):  # type: ignore[no-untyped-def]
+def energy_of(motion, U, out):  # type: ignore[no-untyped-def]
     """The energy from all moments; the outputs of losses to `out`, moments where these are their own."""
     total = motion.constant + _dot(motion.given, U, motion.size)
     for b in range(motion.many):
@@ -460,7 +463,7 @@ def _add_moments(motion, scaled, rows, n, length, moments, slopes):  # type: ign
 
 
 @inner
-def _scale(scaled, w, rows, n, width, length, outer):  # type: ignore[no-untyped-def]
+def scale(scaled, w, rows, n, width, length, outer):  # type: ignore[no-untyped-def]
     """Values of outer functions at some nodes times the weights of these; without an outer axis the weights."""
     for i in range(n):
         if outer:
@@ -486,7 +489,7 @@ def _find(motion, y, work, slopes):  # type: ignore[no-untyped-def]
             look_up(motion.outer, motion.outer_table, pieces, middles, some, rows, work.length, slopes)
         locate(motion.inner, shift(inner_axis, start), some, pieces, middles)
         look_up(motion.inner, motion.inner_table, pieces, middles, some, shift(rows, 2 * width), work.length, slopes)
-        _scale(work.scaled, shift(work.w, start), rows, some, width, work.length, a >= 0)
+        scale(work.scaled, shift(work.w, start), rows, some, width, work.length, a >= 0)
         while some & 3:  # nodes of no weight make it a multiple of four
             for k in range(0, width, FEW):
                 store_four(work.scaled, some * width + k, four(0.0))
@@ -615,7 +618,7 @@ def grow(motion, rate, alpha, work, growth):  # type: ignore[no-untyped-def]
 def _move_line(kind, motion, rate, alpha, y, log_mass, work, change):  # type: ignore[no-untyped-def]
     weigh(motion, y, log_mass, work)
     _find(motion, y, work, 1.0)
-    _respond(motion, work.moments, work.coefficients)
+    respond(motion, work.moments, work.coefficients)
     _drive_line(motion, work, change)
     return grow(motion, rate, alpha, work, shift(change, work.size - work.n))
 
@@ -624,7 +627,7 @@ def _move_line(kind, motion, rate, alpha, y, log_mass, work, change):  # type: i
 def _move_products(kind, motion, rate, alpha, y, log_mass, work, change):  # type: ignore[no-untyped-def]
     weigh(motion, y, log_mass, work)
     _find(motion, y, work, 1.0)
-    _respond(motion, work.moments, work.coefficients)
+    respond(motion, work.moments, work.coefficients)
     _drive(motion, work, change)
     return grow(motion, rate, alpha, work, shift(change, work.size - work.n))
 
@@ -634,7 +637,7 @@ def _judge(kind, motion, y, log_mass, work, out, all_of_it):  # type: ignore[no-
     put(out, 1, weigh(motion, y, log_mass, work))
     if all_of_it:
         _find(motion, y, work, 0.0)
-        put(out, 0, _energy(motion, work.moments, shift(out, 2)))
+        put(out, 0, energy_of(motion, work.moments, shift(out, 2)))
 
 
 @confine.register(Line, Products)

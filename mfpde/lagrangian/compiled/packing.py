@@ -4,6 +4,9 @@ Inner functions come in groups of four, which are one vector, and groups in pair
 functions only with which it has coefficients, one after the other, and so coefficients and moments are kept: group by
 group, of each the outer functions in turn, of each of these four numbers. The last pair may lack its second group: its
 coefficients are 0, and what stands in its place is anything.
+
+With three axes or four the inner functions are themselves products: of one function of each axis in the middle, which
+is the same for a whole group, and four functions of the last axis that stand side by side.
 """
 
 from __future__ import annotations
@@ -27,6 +30,10 @@ __all__ = [
     "BlockRow",
     "Evaluated",
     "Motion",
+    "SEVERAL",
+    "STAND",
+    "nodes_together",
+    "products_of_a_node",
     "room",
 ]
 
@@ -45,6 +52,13 @@ BLOCK = 6
 (none where these are the moments), where their matrix begins, and where weights and targets do."""
 HEAD = 2 * AXIS + 20
 """Numbers before the arrays in what `Motion.packed` gives."""
+STAND = 5
+"""Numbers that tell of the functions of a group where there are three axes or four: where in a row the one of each of
+two middle axes stands, behind each of these its slope, and where those of the last axis begin."""
+SEVERAL = 24
+"""Numbers before what tells of axes, where there are so many."""
+MOST_PRODUCTS = 4096
+"""Products of functions of some nodes that stay in the first cache while moments are added up."""
 
 
 class BlockRow(NamedTuple):
@@ -77,24 +91,28 @@ class BlockRow(NamedTuple):
 class Motion(NamedTuple):
     """What moves nodes, as numbers.
 
+    What is by axes begins with the outer one and ends with the last; with one axis or two, that is the inner one.
+
     Attributes
     ----------
-    tables : (array, array), shape (pieces, degree + 1, functions)
-        Of the outer and the inner axis: coefficients of powers of ``t`` in [-1, 1] on each piece of the axis. Of one
-        axis the outer table is 1. Functions that only fill up a group are 0.
+    tables : sequence of array, shape (pieces, degree + 1, functions)
+        Of each axis: coefficients of powers of ``t`` in [-1, 1] on each piece of the axis. Of one axis the outer table
+        is 1. Functions that only fill up a group are 0.
     ends : sequence of (float, float)
-        Of the outer and the inner axis.
     periodic : sequence of bool
-    columns : (int, int)
-        Where the outer and the inner coordinate stand in a place, -1 where there is none.
+    columns : sequence of int
+        Where the coordinates stand in a place, -1 where there is none.
+    inner : array of int, shape (groups, axes - 1)
+        Of each group of four inner functions the function of each axis in the middle, and the first of those of the
+        last axis.
     used : array of bool, shape (outer functions, inner functions)
         Which products have coefficients that matter.
     given : array, shape (1 + k, outer functions, inner functions)
         Coefficients C, those that are computed 0; and those of functions that are factors of the velocity.
-    factors : (int, int)
-        Which of these is that of the outer and of the inner velocity, 0 for none.
-    metric : (float, float)
-        Numbers that are factors of the outer and the inner velocity.
+    factors : sequence of int
+        Which of these is that of the velocity along each axis, 0 for none.
+    metric : sequence of float
+        Numbers that are factors of the velocity along each axis.
     blocks : sequence of BlockRow
     matrices : array
         All ``A``, flat.
@@ -107,14 +125,15 @@ class Motion(NamedTuple):
     reacts, balanced : bool
     """
 
-    tables: tuple[Array, Array]
-    ends: tuple[tuple[float, float], tuple[float, float]]
-    periodic: tuple[bool, bool]
-    columns: tuple[int, int]
+    tables: tuple[Array, ...]
+    ends: tuple[tuple[float, float], ...]
+    periodic: tuple[bool, ...]
+    columns: tuple[int, ...]
+    inner: NDArray[np.int64]
     used: NDArray[np.bool_]
     given: Array
-    factors: tuple[int, int]
-    metric: tuple[float, float]
+    factors: tuple[int, ...]
+    metric: tuple[float, ...]
     blocks: tuple[BlockRow, ...]
     matrices: Array
     weights: Array
@@ -129,6 +148,11 @@ class Motion(NamedTuple):
         """How many numbers losses are of, some of them nothing but room."""
         return sum(int(row[3] or row[1]) for row in _Layout(self).blocks()[0])
 
+    @property
+    def several(self) -> bool:
+        """Whether there are three axes or four: `mfpde.lagrangian.compiled.several` reads what is packed of these."""
+        return len(self.tables) > 2
+
     def packed(self) -> Array:
         """All of it in one array, as `read` reads it."""
         layout = _Layout(self)
@@ -138,16 +162,56 @@ class Motion(NamedTuple):
             np.array([layout.flat(given) for given in self.given]),
             *layout.blocks(),
         ]
-        starts = HEAD + np.concatenate([[0], np.cumsum([array.size for array in arrays])])
-        head: list[float] = []
-        for a in range(2):
-            pieces, order, size = self.tables[a].shape
-            low, high = self.ends[a]
-            head += [pieces, order, size, low, high, pieces / (high - low), self.periodic[a], self.columns[a]]
-        head += [len(layout.groups), layout.size, 0.0, *self.factors, *self.metric, len(self.blocks)]
-        head += [self.delta, self.constant, 2.0 * self.reacts + self.balanced, *starts[:8]]
-        head += [0.0] * (HEAD - len(head))
+        if self.several:
+            arrays.append(self._stands(len(layout.groups)))
+        axes: list[float] = []
+        for table, (low, high), periodic, column in zip(
+            self.tables, self.ends, self.periodic, self.columns, strict=True
+        ):
+            axes += [*table.shape, low, high, len(table) / (high - low), periodic, column]
+        length = SEVERAL + len(axes) if self.several else HEAD
+        starts = length + np.concatenate([[0], np.cumsum([array.size for array in arrays])])
+        common = [len(self.blocks), self.delta, self.constant, 2.0 * self.reacts + self.balanced]
+        if self.several:
+            d, rest = len(self.tables), [0.0] * (4 - len(self.tables))
+            head = [d, len(layout.groups), layout.size, *common, nodes_together(self)]
+            head += [*self.factors, *rest, *self.metric, *rest, *starts[d:-1]]
+            head += [*[0.0] * (SEVERAL - len(head)), *axes]
+        else:
+            head = [*axes, len(layout.groups), layout.size, 0.0, *self.factors, *self.metric, *common, *starts[:8]]
+            head += [0.0] * (HEAD - len(head))
         return np.concatenate([np.array(head), *(np.ravel(array) for array in arrays)])
+
+    def _stands(self, groups: int) -> Array:
+        """Where in a row the functions of each group stand, see `STAND`."""
+        widths = np.array([table.shape[2] for table in self.tables])
+        begins = 2 * np.cumsum([0, *widths[:-1]])[1:]
+        at = np.concatenate([self.inner, np.repeat(self.inner[:1], groups - len(self.inner), axis=0)])
+        stands = np.zeros((groups, STAND))
+        stands[:, 4] = begins[-1] + at[:, -1]
+        for i in range(at.shape[1] - 1):
+            stands[:, 2 * i] = begins[i] + at[:, i]
+            stands[:, 2 * i + 1] = stands[:, 2 * i] + widths[1 + i]
+        return stands
+
+
+def _outer_ones(used: NDArray[np.bool_], several: bool) -> tuple[int, int]:
+    """Between which outer functions those are with which a pair of groups is multiplied."""
+    outer = np.flatnonzero(used.any(axis=1))
+    first, last = (int(outer[0]), int(outer[-1]) + 1) if len(outer) else (0, 0)
+    if several:  # two by two
+        return first // 2 * 2, -(-last // 2) * 2
+    if last - first > 2:  # moments are added four by four
+        first, last = first // FEW * FEW, -(-last // FEW) * FEW
+    return first, last
+
+
+def products_of_a_node(used: NDArray[np.bool_]) -> int:
+    """How many numbers an evaluation multiplies for a node, about, with three axes or four: with each coefficient the
+    value and the slope of an outer function, to add up a moment as well, and eight with what remains of an inner one.
+    """
+    ends = [_outer_ones(used[:, low : low + 2 * FEW], True) for low in range(0, used.shape[1], 2 * FEW)]
+    return sum(2 * FEW * (3 * (last - first) + 8) for first, last in ends)
 
 
 class _Layout:
@@ -161,10 +225,7 @@ class _Layout:
         for row in motion.blocks:
             computed[row.first : row.last, row.low : row.high] = True
         for low in range(0, motion.used.shape[1], 2 * FEW):
-            outer = np.flatnonzero(motion.used[:, low : low + 2 * FEW].any(axis=1))
-            first, last = (int(outer[0]), int(outer[-1]) + 1) if len(outer) else (0, 0)
-            if last - first > 2:  # moments are added four by four
-                first, last = first // FEW * FEW, -(-last // FEW) * FEW
+            first, last = _outer_ones(motion.used[:, low : low + 2 * FEW], motion.several)
             for columns in (slice(low, low + FEW), slice(low + FEW, low + 2 * FEW)):
                 with_moments = last if computed[:, columns].any() else first
                 self.groups.append((first, last, with_moments, self.size))
@@ -220,9 +281,16 @@ class _Layout:
 
 def room(motion: Motion, n: int, size: int, stages: int) -> int:
     """How many numbers of `Work`, all 0, a run of `n` nodes and a state of some size takes."""
-    outer, inner = (table.shape[2] for table in motion.tables)
+    widths = [table.shape[2] for table in motion.tables]
     coefficients = motion.given.shape[1] * (motion.given.shape[2] + FEW)
-    return (stages + 2) * size + n + 2 * (n + FEW) * (outer + inner) + NODES * (outer + 2) + 2 * coefficients + 32
+    products = nodes_together(motion) * (motion.used.shape[1] + FEW) + 12 * FEW if motion.several else 0
+    rows = 2 * (n + FEW) * sum(widths)
+    return (stages + 2) * size + n + rows + products + NODES * (widths[0] + 2) + 2 * coefficients + 32
+
+
+def nodes_together(motion: Motion) -> int:
+    """Nodes whose products of functions stay in the first cache, with three axes or four; a multiple of four."""
+    return min(max(MOST_PRODUCTS // motion.used.shape[1] // FEW, 1) * FEW, NODES)
 
 
 class Evaluated:

@@ -1,0 +1,382 @@
+r"""The same with three axes or four: products of functions of each of them.
+
+.. math:: V(x, y, z) = \sum_{kg} C_{kg}\, p_k(x)\, q_{l(g)}(y)\, r_{m(g)}(z)
+
+The sum over the outer axis comes first: there are few functions ``p``, and coefficients of all of them and of four
+functions ``r`` that stand side by side are read once for several nodes. What remains of each group takes a handful of
+multiplications. Of a node only the functions of each axis are kept, not their products: making these again takes less
+time than they would need from farther memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from mfpde.lagrangian.compiled.motion import (
+    carve,
+    confine,
+    energy_of,
+    grow,
+    inner,
+    judge,
+    locate,
+    look_up,
+    move,
+    read,
+    respond,
+    scale,
+    weigh,
+)
+from mfpde.lagrangian.compiled.packing import AXIS, GROUP, NODES, SEVERAL, STAND
+from mfpde.support.interpreted import FEW
+from mfpde.support.lanes import four, fused, load_four, side_by_side, store_four
+from mfpde.support.pointers import at, larger, peek, put, shift, smaller, whole
+
+__all__ = ["Several"]
+
+
+class Several(NamedTuple):
+    """Motion by products of functions of three axes or four."""
+
+    kind: int = 2
+
+
+class _Reading(NamedTuple):
+    """What `Motion.packed` gives, by pointers; fields that `Reading` has as well are the same.
+
+    Attributes
+    ----------
+    kind : Several
+    axes : pointer
+        What tells of each axis, one after the other, and then their tables.
+    d : int
+        How many there are.
+    outer_width : int
+        Functions in the table of the outer axis.
+    products : int
+        Of inner functions, in full groups.
+    length : int
+        Of a row.
+    together : int
+        Nodes whose products are made together.
+    stands : pointer
+        See `STAND`.
+    last_width : int
+        Functions in the table of the last axis.
+    """
+
+    kind: Any
+    axes: Any
+    d: int
+    outer_width: int
+    products: int
+    length: int
+    together: int
+    stands: Any
+    last_width: int
+    groups: Any
+    number: int
+    size: int
+    given: Any
+    factors: Any
+    losses: Any
+    many: int
+    matrices: Any
+    weights: Any
+    targets: Any
+    delta: float
+    constant: float
+    reacts: bool
+    balanced: bool
+
+
+class _Work(NamedTuple):
+    """Room of a run; fields that `Work` has as well are the same.
+
+    Attributes
+    ----------
+    rows : pointer, (N + 4, length)
+        Of each node the values of all functions of each axis, and behind these their slopes.
+    products : pointer, (nodes, products)
+        Values of inner functions of some nodes.
+    sums : pointer, (2, 5, 4)
+        Of two nodes the value of a potential and its slopes, each as four summands.
+    """
+
+    K: Any
+    stage: Any
+    fresh: Any
+    w: Any
+    rows: Any
+    products: Any
+    scaled: Any
+    places: Any
+    moments: Any
+    coefficients: Any
+    sums: Any
+    few: Any
+    n: int
+    size: int
+
+
+@read.register(Several)
+def _read(kind, head):  # type: ignore[no-untyped-def]
+    """What `Motion.packed` gives, from a pointer to it."""
+    d, number, reaction, starts = whole(at(head, 0)), whole(at(head, 1)), whole(at(head, 6)), shift(head, 16)
+    axes, length = shift(head, SEVERAL), 0
+    for a in range(d):
+        length += 2 * whole(at(axes, AXIS * a + 2))
+    return _Reading(
+        kind,
+        axes,
+        d,
+        whole(at(axes, 2)),
+        FEW * number,
+        length,
+        whole(at(head, 7)),
+        shift(head, whole(at(starts, 6))),
+        whole(at(axes, AXIS * (d - 1) + 2)),
+        shift(head, whole(at(starts, 0))),
+        number,
+        whole(at(head, 2)),
+        shift(head, whole(at(starts, 1))),
+        shift(head, 8),
+        shift(head, whole(at(starts, 2))),
+        whole(at(head, 3)),
+        shift(head, whole(at(starts, 3))),
+        shift(head, whole(at(starts, 4))),
+        shift(head, whole(at(starts, 5))),
+        at(head, 4),
+        at(head, 5),
+        reaction >= 2,
+        reaction != 2 and reaction != 0,
+    )
+
+
+@carve.register(Several)
+def _carve(kind, motion, p, n, size, stages):  # type: ignore[no-untyped-def]
+    """`_Work` from a pointer to its room."""
+    stage = shift(p, stages * size)
+    fresh = shift(stage, size)
+    w = shift(fresh, size)
+    rows = shift(w, n)
+    products = shift(rows, (n + FEW) * motion.length)
+    scaled = shift(products, motion.together * motion.products)
+    places = shift(scaled, NODES * motion.outer_width)
+    moments = shift(places, 2 * NODES)
+    coefficients = shift(moments, motion.size)
+    sums = shift(coefficients, motion.size)
+    few = shift(sums, 12 * FEW)
+    return _Work(p, stage, fresh, w, rows, products, scaled, places, moments, coefficients, sums, few, n, size)
+
+
+@inner
+def _look_all_up(motion, y, n, start, some, work, slopes):  # type: ignore[no-untyped-def]
+    """Values of the functions of all axes at `some` nodes from `start` on, to their rows."""
+    pieces, middles, rows = work.places, shift(work.places, NODES), shift(work.rows, start * motion.length)
+    table = shift(motion.axes, AXIS * motion.d)
+    for a in range(motion.d):
+        axis = shift(motion.axes, AXIS * a)
+        width = whole(at(axis, 2))
+        locate(axis, shift(y, whole(at(axis, AXIS - 1)) * n + start), some, pieces, middles)
+        look_up(axis, table, pieces, middles, some, rows, motion.length, slopes)
+        table, rows = shift(table, whole(at(axis, 0)) * whole(at(axis, 1)) * width), shift(rows, 2 * width)
+
+
+@inner
+def _multiply(motion, rows, n, products):  # type: ignore[no-untyped-def]
+    """Values of all inner functions at `n` nodes, a multiple of four, whose rows begin at `rows`."""
+    length, step = motion.length, motion.products
+    for g in range(motion.number):
+        stand, q = shift(motion.stands, STAND * g), shift(products, FEW * g)
+        one, other = shift(rows, whole(at(stand, 0))), shift(rows, whole(at(stand, 2)))
+        last = shift(rows, whole(at(stand, 4)))
+        for i in range(n):
+            value = peek(one, i * length)
+            if motion.d > 3:
+                value *= peek(other, i * length)
+            store_four(q, i * step, four(value) * load_four(last, i * length))
+
+
+@inner
+def _add_moments(motion, scaled, products, n, moments, slopes):  # type: ignore[no-untyped-def]
+    """Add what `n` nodes, a multiple of four, have to the moments; with slopes only those of losses."""
+    width, step = motion.outer_width, motion.products
+    for g in range(0, motion.number, 2):
+        group, q = shift(motion.groups, GROUP * g), shift(products, FEW * g)
+        first, many = whole(at(group, 0)), whole(at(group, 1)) - whole(at(group, 0))
+        U, p, left = shift(moments, whole(at(group, 3))), shift(scaled, first), many
+        if slopes > 0.0:
+            left = larger(whole(at(group, 2)), whole(at(group, GROUP + 2))) - first
+        while left >= 4:
+            V = shift(U, FEW * many)
+            a, b, c, d = load_four(U, 0), load_four(U, FEW), load_four(U, 2 * FEW), load_four(U, 3 * FEW)
+            e, f, g_, h = load_four(V, 0), load_four(V, FEW), load_four(V, 2 * FEW), load_four(V, 3 * FEW)
+            for i in range(n):
+                one, other, place = load_four(q, i * step), load_four(q, i * step + FEW), shift(p, i * width)
+                share = four(peek(place, 0))
+                a, e = fused(share, one, a), fused(share, other, e)
+                share = four(peek(place, 1))
+                b, f = fused(share, one, b), fused(share, other, f)
+                share = four(peek(place, 2))
+                c, g_ = fused(share, one, c), fused(share, other, g_)
+                share = four(peek(place, 3))
+                d, h = fused(share, one, d), fused(share, other, h)
+            _store(U, a, b, c, d)
+            _store(V, e, f, g_, h)
+            U, p, left = shift(U, 4 * FEW), shift(p, 4), left - 4
+        if left > 0:
+            V = shift(U, FEW * many)
+            a, b, c, d = load_four(U, 0), load_four(U, FEW), load_four(V, 0), load_four(V, FEW)
+            e, f, g_, h = four(0.0), four(0.0), four(0.0), four(0.0)
+            for i in range(0, n, 2):
+                one, other, place = load_four(q, i * step), load_four(q, i * step + FEW), shift(p, i * width)
+                share = four(peek(place, 0))
+                a, c = fused(share, one, a), fused(share, other, c)
+                share = four(peek(place, 1))
+                b, d = fused(share, one, b), fused(share, other, d)
+                place, at_next = shift(place, width), (i + 1) * step
+                one, other = load_four(q, at_next), load_four(q, at_next + FEW)
+                share = four(peek(place, 0))
+                e, g_ = fused(share, one, e), fused(share, other, g_)
+                share = four(peek(place, 1))
+                f, h = fused(share, one, f), fused(share, other, h)
+            store_four(U, 0, a + e)
+            store_four(U, FEW, b + f)
+            store_four(V, 0, c + g_)
+            store_four(V, FEW, d + h)
+
+
+@inner
+def _store(p, a, b, c, d):  # type: ignore[no-untyped-def]
+    store_four(p, 0, a)
+    store_four(p, FEW, b)
+    store_four(p, 2 * FEW, c)
+    store_four(p, 3 * FEW, d)
+
+
+@inner
+def _find(motion, y, work, slopes):  # type: ignore[no-untyped-def]
+    """Values of all functions at the nodes, with `slopes` and the moments of losses, or without and all moments."""
+    n, width = work.n, motion.outer_width
+    for k in range(motion.size):
+        put(work.moments, k, 0.0)
+    for start in range(0, n, motion.together):
+        some, rows = smaller(motion.together, n - start), shift(work.rows, start * motion.length)
+        _look_all_up(motion, y, n, start, some, work, slopes)
+        scale(work.scaled, shift(work.w, start), rows, some, width, motion.length, True)
+        while some & 3:  # nodes of no weight make it a multiple of four
+            for k in range(0, width, FEW):
+                store_four(work.scaled, some * width + k, four(0.0))
+            some += 1
+        _multiply(motion, rows, some, work.products)
+        _add_moments(motion, work.scaled, work.products, some, work.moments, slopes)
+
+
+@inner
+def _finish(motion, stand, rows, v, s, v_next, s_next, sums):  # type: ignore[no-untyped-def]
+    """Add to `sums` what a pair of groups has at the node whose row this is: `v` are sums over outer functions, and `s`
+    over their slopes.
+    """
+    r, r_next, last = shift(rows, whole(at(stand, 4))), shift(rows, whole(at(stand, STAND + 4))), motion.last_width
+    value, slope = peek(rows, whole(at(stand, 0))), peek(rows, whole(at(stand, 1)))
+    value_next, slope_next = peek(rows, whole(at(stand, STAND))), peek(rows, whole(at(stand, STAND + 1)))
+    one, other = load_four(r, 0), load_four(r_next, 0)
+    a, b = v * one, v_next * other
+    if motion.d > 3:
+        other_slope = four(value * peek(rows, whole(at(stand, 3))))
+        other_slope_next = four(value_next * peek(rows, whole(at(stand, STAND + 3))))
+        factor, factor_next = peek(rows, whole(at(stand, 2))), peek(rows, whole(at(stand, STAND + 2)))
+        value, slope, value_next, slope_next = (
+            value * factor, slope * factor, value_next * factor_next, slope_next * factor_next,
+        )  # fmt: skip
+        store_four(sums, 4 * FEW, fused(other_slope_next, b, fused(other_slope, a, load_four(sums, 4 * FEW))))
+    f, g = four(value), four(value_next)
+    store_four(sums, 0, fused(g, b, fused(f, a, load_four(sums, 0))))
+    store_four(sums, FEW, fused(g, s_next * other, fused(f, s * one, load_four(sums, FEW))))
+    last_sum = fused(f, v * load_four(r, last), load_four(sums, 2 * FEW))
+    store_four(sums, 2 * FEW, fused(g, v_next * load_four(r_next, last), last_sum))
+    store_four(sums, 3 * FEW, fused(four(slope_next), b, fused(four(slope), a, load_four(sums, 3 * FEW))))
+
+
+@inner
+def _sums(motion, rows, C, work, out):  # type: ignore[no-untyped-def]
+    """To `out` the values of a potential at two nodes, whose rows begin at `rows`, and its slopes, two by two: along
+    the outer axis, the last one, and those in the middle.
+    """
+    slopes, length, sums, more = motion.outer_width, motion.length, work.sums, shift(work.sums, 5 * FEW)
+    for j in range(0, 10 * FEW, FEW):
+        store_four(sums, j, four(0.0))
+    for g in range(0, motion.number, 2):
+        group, stand = shift(motion.groups, GROUP * g), shift(motion.stands, STAND * g)
+        first, many = whole(at(group, 0)), whole(at(group, 1)) - whole(at(group, 0))
+        c, p0 = shift(C, whole(at(group, 3))), shift(rows, first)
+        e, p1 = shift(c, FEW * many), shift(p0, length)
+        v0, v1, s0, s1, v2, v3, s2, s3 = (
+            four(0.0), four(0.0), four(0.0), four(0.0), four(0.0), four(0.0), four(0.0), four(0.0),
+        )  # fmt: skip
+        for k in range(many):
+            a, b = load_four(c, FEW * k), load_four(e, FEW * k)
+            p = four(peek(p0, k))
+            v0, v2 = fused(p, a, v0), fused(p, b, v2)
+            p = four(peek(p1, k))
+            v1, v3 = fused(p, a, v1), fused(p, b, v3)
+            p = four(peek(p0, slopes + k))
+            s0, s2 = fused(p, a, s0), fused(p, b, s2)
+            p = four(peek(p1, slopes + k))
+            s1, s3 = fused(p, a, s1), fused(p, b, s3)
+        _finish(motion, stand, rows, v0, s0, v2, s2, sums)
+        _finish(motion, stand, shift(rows, length), v1, s1, v3, s3, more)
+    for j in range(0, 5, 2):
+        one, other = shift(sums, j * FEW), shift(more, j * FEW)
+        both = load_four(one, 0), load_four(other, 0), load_four(one, FEW), load_four(other, FEW)
+        store_four(out, 2 * j, side_by_side(both[0], both[1], both[2], both[3]))
+
+
+@inner
+def _drive(motion, work, change):  # type: ignore[no-untyped-def]
+    """Write the velocities of all nodes, and V where they grow."""
+    n, d, out, more, growth = work.n, motion.d, work.few, shift(work.few, 3 * FEW), shift(change, work.size - work.n)
+    for start in range(0, n, 2):
+        rows, some = shift(work.rows, start * motion.length), 2 if start + 2 <= n else 1
+        _sums(motion, rows, work.coefficients, work, out)
+        for i in range(some if motion.reacts else 0):
+            put(growth, start + i, peek(out, i))
+        for a in range(d):
+            which, speed = whole(at(motion.factors, a)), -at(motion.factors, 4 + a)
+            place = shift(change, whole(at(motion.axes, AXIS * a + AXIS - 1)) * n + start)
+            # slopes along the outer axis and the last one come first
+            slope = shift(out, 2 if a == 0 else 4 if a == d - 1 else 4 + 2 * a)
+            if which > 0:
+                _sums(motion, rows, shift(motion.given, which * motion.size), work, more)
+            for i in range(some):
+                factor = speed * peek(more, i) if which > 0 else speed
+                put(place, i, factor * peek(slope, i))
+
+
+@move.register(Several)
+def _move(kind, motion, rate, alpha, y, log_mass, work, change):  # type: ignore[no-untyped-def]
+    weigh(motion, y, log_mass, work)
+    _find(motion, y, work, 1.0)
+    respond(motion, work.moments, work.coefficients)
+    _drive(motion, work, change)
+    return grow(motion, rate, alpha, work, shift(change, work.size - work.n))
+
+
+@judge.register(Several)
+def _judge(kind, motion, y, log_mass, work, out, all_of_it):  # type: ignore[no-untyped-def]
+    put(out, 1, weigh(motion, y, log_mass, work))
+    if all_of_it:
+        _find(motion, y, work, 0.0)
+        put(out, 0, energy_of(motion, work.moments, shift(out, 2)))
+
+
+@confine.register(Several)
+def _confine(kind, motion, y, n):  # type: ignore[no-untyped-def]
+    for a in range(motion.d):
+        axis = shift(motion.axes, AXIS * a)
+        column, low, high = whole(at(axis, 7)), at(axis, 3), at(axis, 4)
+        if at(axis, 6) == 0.0:
+            for i in range(column * n, column * n + n):
+                x = peek(y, i)
+                put(y, i, low if x < low else high if x > high else x)
