@@ -484,10 +484,11 @@ def characteristics(
     the particles themselves if ``mu_0`` consists of atoms. They stop at walls and wrap on periodic axes. Coarse runs
     show first from where in ``mu_0`` the mass of later times descends, and the nodes are laid there, too. Time is
     integrated by Runge-Kutta methods of order eight, or five for large tolerances, in a compiled program where the
-    potential is made of few functions of one coordinate: one axis or two, kernels that factorise, networks, moments
-    with the losses of the package, external potentials, all of them smooth (`Characteristics.engine`). Then nodes along
-    all axes grow by two fifths and steps shrink, until the observables stop changing; otherwise, and where `nodes` or
-    `rtol` are given, the tolerance of the steps falls first, and nodes along each axis in turn grow by half.
+    potential is made of few functions of one coordinate: kernels that factorise, networks, moments with the losses of
+    the package, external potentials, all of them smooth (`Characteristics.engine`). Then nodes along all axes grow by
+    two fifths, or by a quarter with three axes or more, and steps shrink, until the observables stop changing; nodes
+    that hold next to nothing at any time are left out. Otherwise, and where `nodes` or `rtol` are given, the tolerance
+    of the steps falls first, and nodes along each axis in turn grow by half.
 
     Parameters
     ----------
@@ -508,7 +509,7 @@ def characteristics(
         Tolerance of the time integration to begin with; default: a hundredth of `tolerance`, at least 1e-13. It is
         lowered as long as the observables depend on it by more than half of `tolerance`.
     max_nodes : int, optional
-        Limit on the total number of nodes.
+        Limit on the number of nodes that are moved.
     time_limit : float, optional
         Seconds after which no step is begun any more; the best result so far is returned with what is known of its
         error, which may be nothing (infinity). Seconds in which functions are compiled do not count.

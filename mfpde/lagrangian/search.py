@@ -37,8 +37,11 @@ __all__ = ["ENERGY_FLOOR", "FEWEST", "GROWTH", "Change", "Refinement", "Search",
 
 START = {1: 32, 2: 24, 3: 16, 4: 10}
 """Nodes along each axis to begin with, by dimension."""
-LADDER = 1.4
-"""Factor of the number of nodes along every axis in a refinement of all axes and of time together."""
+LADDER = {1: 1.4, 2: 1.4, 3: 1.25, 4: 1.25}
+"""Factor of the number of nodes along every axis in a refinement of all axes and of time together, by dimension."""
+SCOUT, SCOUT_RTOL = 0.6, 1e-3
+"""Nodes along each axis, as a share of those of the first run, and tolerance of steps with which it is found out, with
+three axes or more, which of the nodes of this run are worth moving."""
 BY_DIGIT = 4.25
 """Nodes along each axis that such refinements begin with, for each digit of the tolerance."""
 FIRST_RTOL, FINER_RTOL, LATER_RTOL = 0.25, 0.2, 0.5
@@ -56,8 +59,10 @@ PRUNED = 1e-3
 first run: half of the nodes of a plane and more."""
 FEW_NODES = 200
 """So few nodes are not worth it."""
-MOST_TOGETHER = 3000
-"""Nodes beyond which axes are refined one by one: one of them may need far more than the other."""
+MOST_TOGETHER = {1: 3000, 2: 3000, 3: 60_000, 4: 100_000}
+"""Nodes beyond which axes are refined one by one, by dimension: one of them may need far more than the others."""
+MOST_LAID = 2_000_000
+"""Nodes, those that are not worth moving included, of which it is found out which these are."""
 FEWEST = 6
 """Nodes along an axis that a first run has at least, however few are allowed."""
 GROWTH = 1.5
@@ -195,6 +200,11 @@ class Search:
         """Of the last refinement of all axes and of time, where these made the result."""
 
     @property
+    def several(self) -> bool:
+        """Whether there are so many axes that most nodes of a rule hold next to nothing."""
+        return self.dynamics.dimension > 2
+
+    @property
     def unseen(self) -> float:
         """Relative error that runs have in common: that of tables, and of steps that are refined with the nodes."""
         steps = ALIKE * self.rtol if self.together else 0.0
@@ -329,12 +339,15 @@ class Search:
         self.jointly = True
         self._begin_together(counts)
         while True:
-            finer = tuple(math.ceil(LADDER * n) for n in self.counts)
-            if self.size(finer) > min(self.max_nodes, MOST_TOGETHER):
+            finer = tuple(math.ceil(LADDER[self.dynamics.dimension] * n) for n in self.counts)
+            limit = min(self.max_nodes, MOST_TOGETHER[self.dynamics.dimension])
+            if self.size(finer) > (MOST_LAID if self.several else limit):
                 return False
             trial, factor = self.laid(finer), FINER_RTOL if self.rtol > 1.5 * self.accuracy else LATER_RTOL
             rtol = max(factor * self.rtol, LEAST_RTOL * self.accuracy, RTOL_FLOOR)
             kept, before = self.worth_moving(trial), self.best
+            if (self.size(finer) if kept is None else len(kept)) > limit:
+                return False
             fewest = math.ceil(MORE_STEPS * before.steps) if before.steps < FEW_STEPS else 0
             run = self.run(trial, rtol, kept, fewest)
             last, change = self.together, Change.between(before, run, self.dynamics.bound)
@@ -354,19 +367,33 @@ class Search:
         return 0.5 * last.relative < change.relative < noise
 
     def _begin_together(self, counts: tuple[int, ...]) -> None:
-        """The first run, of all nodes: it shows from where the mass descends, and which of finer nodes have any."""
+        """The first run, which shows from where the mass descends, and which of finer nodes have any.
+
+        With few axes it has all nodes. With more of them a run of few nodes has shown before which have any.
+        """
         self.together, self.kept, rtol = None, None, FIRST_RTOL * self.tolerance
+        if self.several:
+            self._scout(counts)
         self.blocks = self.laid(counts)
-        run = self.run(self.blocks, rtol)
-        if self._elsewhere(self.blocks, run):
+        self.kept = self.worth_moving(self.blocks) if self.several else None
+        run = self.run(self.blocks, rtol, self.kept)
+        if self.kept is None and self._elsewhere(self.blocks, run):
             self.blocks = self.laid(counts)
             run = self.run(self.blocks, rtol)
         if (off := self.off(run)) > OFF * self.tolerance:
             # what tables leave out is a share of what the energy begins with, and little of that is left
             self.accuracy = max(self.accuracy * OFF * self.tolerance / off, RTOL_FLOOR)
-            run = self.run(self.blocks, rtol)
-        self.grown = self.blocks, growth(self.blocks, run.looked[1])
+            run = self.run(self.blocks, rtol, self.kept)
+        if not self.several:
+            self.grown = self.blocks, growth(self.blocks, run.looked[1])
         self.note("", counts, run, rtol, math.nan)
+
+    def _scout(self, counts: tuple[int, ...]) -> None:
+        """See with few nodes from where the mass descends, and by how much it grows there."""
+        few = self.laid(tuple(max(FEWEST, math.ceil(SCOUT * n)) for n in counts))
+        run = self.run(few, SCOUT_RTOL)
+        if not self._elsewhere(few, run):
+            self.grown = few, growth(few, run.looked[1])
 
     def _refine_time(self, counts: tuple[int, ...], rtol: float) -> None:
         """The error in time, on the first nodes."""

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from smooth import BUMPS, PROBLEMS, TANH, on_a_line
+from smooth import BUMPS, PROBLEMS, SEVERAL, TANH, on_a_line
 
 import mfpde as mf
 from mfpde.lagrangian import lane, nodes
@@ -23,6 +23,13 @@ from mfpde.lagrangian.lane import Clock, Counts, LaneRun
 from mfpde.lagrangian.nodes import Dynamics, Stepping
 from mfpde.lagrangian.tables import RoughError, table_of
 from mfpde.support.clock import working_time
+
+EVERY = PROBLEMS | SEVERAL
+
+
+def few(problem, most):
+    """Nodes along each axis: `most` with one axis or two, and no more in all with more axes."""
+    return {1: most, 2: most, 3: 7, 4: 4}[len(problem.axes)]
 
 
 def runs(problem, counts, rtol, times, accuracy=None):
@@ -49,7 +56,7 @@ class TestWhichEngine:
     }
     """With what it is made of, where that is known beforehand and depends on no rounding."""
     NOT_TAKEN = {
-        "relu-gaussians": "there are 4 axes",
+        "relu-gaussians": "Features is no sum of few products, or not smooth",
         "mmd-flow": "does not factorise",  # -|x - y|, whose slope jumps
         "torus-langevin": "temperature",
         "gaussian-langevin": "temperature",
@@ -86,9 +93,9 @@ class TestWhichEngine:
         assert engine.compiled
         assert re.fullmatch(r"\d\d inputs of a network", engine.reason)
 
-    @pytest.mark.parametrize("kind", PROBLEMS)
+    @pytest.mark.parametrize("kind", EVERY)
     def test_one_of_each_kind_takes_it(self, kind):
-        engine = engine_of(Dynamics(PROBLEMS[kind]), 1e-8)
+        engine = engine_of(Dynamics(EVERY[kind]), 1e-8)
         assert engine.compiled, engine.reason
 
     @pytest.mark.parametrize(
@@ -205,13 +212,14 @@ class TestTables:
 
 
 class TestRightHandSide:
-    @pytest.mark.parametrize("kind", PROBLEMS)
+    @pytest.mark.parametrize("kind", EVERY)
     def test_is_that_of_numpy_and_of_the_problem(self, kind):
         """The rates at the start: the program's, from the same tables in NumPy, and by the energy itself."""
-        problem = PROBLEMS[kind]
+        problem = EVERY[kind]
         dynamics = Dynamics(problem)
-        start = nodes_of(problem.mu_0.blocks(9))
-        made = lane_of(dynamics, 1e-10)
+        start = nodes_of(problem.mu_0.blocks(few(problem, 9)))
+        # with more axes there are more products each of which matters less than that
+        made = lane_of(dynamics, 1e-10 if dynamics.dimension < 3 else 1e-11)
         stepping = Stepping(1e-10, quick=True)
         run = LaneRun(made, dynamics, start, np.array([0.0, problem.t_end]), stepping, None)
         run.alpha = run._alpha(0.0, min([run.end, *dynamics.breaks(problem.t_end)]))
@@ -235,11 +243,11 @@ class TestRightHandSide:
             growth = growth - (np.exp(start[1]) @ growth if dynamics.balanced else 0.0)
             np.testing.assert_allclose(rates[d], -dynamics.alpha(1e-13, problem.t_end) * growth, atol=1e-9)
 
-    @pytest.mark.parametrize("kind", PROBLEMS)
+    @pytest.mark.parametrize("kind", EVERY)
     def test_runs_agree_with_python(self, kind):
-        problem = PROBLEMS[kind]
+        problem = EVERY[kind]
         times = np.array([0.0, 0.3, 0.77, 1.0])
-        found, python = runs(problem, 14, 1e-10, times)
+        found, python = runs(problem, few(problem, 14), 1e-10, times)
         assert found.engine.compiled, found.engine.reason
         assert not python.engine.compiled
         size = np.abs(python.energy).max()
@@ -248,12 +256,18 @@ class TestRightHandSide:
         np.testing.assert_allclose(found.coordinates, python.coordinates, atol=1e-9)
 
     @pytest.mark.parametrize("rtol", [1e-4, 1e-6, 1e-8])
-    @pytest.mark.parametrize("kind", ["kernel", "kernel in the plane", "network", "logistic", "metric in the plane"])
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            "kernel", "kernel in the plane", "network", "logistic", "metric in the plane", "kernel in space",
+            "moments in space", "kernel of four axes",
+        ],
+    )  # fmt: skip
     def test_coarse_tables_are_as_good_as_the_tolerance(self, kind, rtol):
-        problem = PROBLEMS[kind]
+        problem = EVERY[kind]
         times = np.array([0.0, 1.0])
-        found = runs(problem, 14, rtol, times)[0]
-        best = runs(problem, 14, 1e-11, times)[0]
+        found = runs(problem, few(problem, 14), rtol, times)[0]
+        best = runs(problem, few(problem, 14), 1e-11, times)[0]
         assert np.abs(found.energy - best.energy).max() <= 20 * rtol * np.abs(best.energy).max()
 
     @given(
@@ -288,6 +302,37 @@ class TestRightHandSide:
         size = max(1.0, np.abs(python.energy).max())
         np.testing.assert_allclose(found.energy, python.energy, atol=3e-8 * size)
         np.testing.assert_allclose(found.coordinates, python.coordinates, atol=3e-8 * python.weights.sum(axis=1).max())
+
+    @given(
+        st.integers(3, 4),
+        st.lists(st.floats(2.0, 6.0), min_size=4, max_size=4),
+        st.lists(st.floats(-1.0, 1.0), min_size=4, max_size=4),
+        st.permutations(range(4)),
+        st.floats(0.0, 2.0),
+    )
+    @settings(max_examples=12, deadline=None, derandomize=True)
+    def test_random_problems_of_several_axes_agree_with_python(self, d, variances, numbers, which, alpha):
+        """The axes have different numbers of functions: any of them may be the outer one, and any the last."""
+        names, a = "abcd"[:d], np.array(numbers)
+        kernel = mf.SeparableKernel({name: mf.GaussianKernel(v) for name, v in zip(names, variances, strict=False)})
+        i, j, k = [i for i in which if i < d][:3]
+
+        def features(*x):
+            return np.stack([np.sin(x[i] + a[0]) * x[j], x[k] ** 2 + a[1] * x[i], np.cos(x[j] - x[k])])
+
+        problem = mf.Problem(
+            energy=mf.Discrepancy(kernel, a[None, :d], np.array([0.8])) + mf.Features(features, mf.SquaredLoss(a[:3])),
+            axes=[mf.Axis(name, -3, 3) for name in names],
+            initial=mf.Product(**{name: stats.norm(0.1 * a[i], 0.4) for i, name in enumerate(names)}),
+            alpha=alpha,
+            metric=[1.0 + abs(a[0]), *[None] * (d - 2), lambda *x: 1.0 + 0.1 * np.sin(x[0] + x[-1])],
+            t_end=0.6,
+        )
+        found, python = runs(problem, few(problem, 0) - 1, 1e-9, np.array([0.0, 0.25, 0.6]))
+        assert found.engine.compiled, found.engine.reason
+        size = max(1.0, np.abs(python.energy).max())
+        np.testing.assert_allclose(found.energy, python.energy, atol=1e-7 * size)
+        np.testing.assert_allclose(found.coordinates, python.coordinates, atol=1e-7)
 
 
 class TestSteps:
@@ -527,6 +572,116 @@ class TestClosedForms:
             assert np.all(apart <= tolerance * best.energy)
             steps = [run.steps for run in found.refinements]
             assert np.all(np.diff(steps) > 0)
+
+
+def side_by_side(potentials, starts, **options):
+    """Axes that have nothing to do with each other: potentials add up, and with these the logs of the densities."""
+    names = "abcd"[: len(potentials)]
+
+    def potential(*x):
+        return sum(f(v) for f, v in zip(potentials, x, strict=True))
+
+    return mf.Problem(
+        energy=mf.External(potential),
+        axes=[mf.Axis(name, -6, 6) for name in names],
+        initial=mf.Product(**dict(zip(names, starts, strict=True))),
+        **{"t_end": 1.0, "alpha": 1.0, **options},
+    )
+
+
+class TestSeveralAxes:
+    WELLS = (
+        (lambda x: 0.5 * x**2, stats.norm(1.0, 0.6)),
+        (lambda x: np.cos(x) + 0.1 * x**2, stats.norm(-0.5, 0.7)),
+        (lambda x: 0.05 * x**4 - 0.2 * x**2, stats.norm(0.3, 0.5)),
+        (lambda x: 0.2 * np.sin(x), stats.norm(0.0, 0.6)),
+    )
+
+    @pytest.mark.parametrize(("d", "alpha", "tolerance"), [(3, 1.0, 1e-5), (4, 1.0, 1e-3), (3, 0.0, 1e-5)])
+    def test_axes_side_by_side_are_runs_of_their_own(self, d, alpha, tolerance):
+        """The measure stays a product, and the energy is the sum of theirs."""
+        wells, starts = zip(*self.WELLS[:d], strict=True)
+        problem = side_by_side(wells, starts, alpha=alpha)
+        found = mf.characteristics(problem, save=3, tolerance=tolerance, progress=False)
+        assert found.engine.compiled
+        assert found.converged
+        each = [side_by_side([well], [start], alpha=alpha) for well, start in zip(wells, starts, strict=True)]
+        best = [mf.characteristics(one, save=3, tolerance=1e-10, progress=False) for one in each]
+        exact = sum(one.energy for one in best)
+        np.testing.assert_allclose(found.energy, exact, rtol=tolerance)
+        assert np.all(np.abs(found.energy - exact) <= found.energy_error + 1e-9)
+        for i in range(d):
+            assert found.moment("abcd"[i], 2) == pytest.approx(best[i].moment("a", 2), rel=tolerance)
+
+    @pytest.mark.parametrize(("d", "tolerance"), [(3, 1e-6), (4, 1e-4)])
+    def test_wells(self, d, tolerance):
+        """V = 1/2 k x^2 along each axis: x = x_0 exp(-k t), and E = sum 1/2 k (m^2 + s^2) exp(-2 k t)."""
+        stiff, mean, spread = np.array([0.5, 1.0, 2.0, 1.5])[:d], np.array([1.0, -1.0, 0.5, 0.2])[:d], 0.5
+        wells = [lambda x, k=k: 0.5 * k * x**2 for k in stiff]
+        problem = side_by_side(wells, [stats.norm(m, spread) for m in mean], alpha=0.0)
+        found = mf.characteristics(problem, save=4, tolerance=tolerance, progress=False)
+        exact = [np.sum(0.5 * stiff * (mean**2 + spread**2) * np.exp(-2 * stiff * t)) for t in found.times]
+        np.testing.assert_allclose(found.energy, exact, rtol=tolerance)
+
+    def test_mass_that_descends_from_a_tail(self):
+        """With strong birth and death it does, along one of three axes; again axes are runs of their own."""
+        wells = [lambda x: 0.5 * (x - 2.0) ** 2, *(well for well, _ in self.WELLS[1:3])]
+        starts = [stats.norm(-2.0, 0.45), *(start for _, start in self.WELLS[1:3])]
+        options = {"alpha": 4.0, "t_end": 0.5}
+        found = mf.characteristics(side_by_side(wells, starts, **options), save=3, tolerance=1e-4, progress=False)
+        each = [side_by_side([well], [start], **options) for well, start in zip(wells, starts, strict=True)]
+        exact = sum(mf.characteristics(one, save=3, tolerance=1e-9, progress=False).energy for one in each)
+        assert found.engine.compiled
+        np.testing.assert_allclose(found.energy, exact, rtol=1e-4)
+
+    @staticmethod
+    @cache
+    def best(kind):
+        tolerance = 1e-6 if len(SEVERAL[kind].axes) < 4 else 1e-4
+        return mf.characteristics(SEVERAL[kind], save=4, tolerance=tolerance, progress=False)
+
+    @pytest.mark.parametrize(
+        ("kind", "tolerance"),
+        [
+            ("kernel in space", 1e-3),
+            ("kernel in space", 1e-4),
+            ("moments in space", 1e-3),
+            ("moments in space", 1e-4),
+            ("moments of four axes", 1e-3),
+        ],
+    )
+    def test_errors_are_within_their_bars(self, kind, tolerance):
+        best = self.best(kind)
+        found = mf.characteristics(SEVERAL[kind], save=4, tolerance=tolerance, progress=False)
+        assert found.converged
+        assert found.engine.compiled
+        assert {run.refined for run in found.refinements} == {"", "all"}
+        assert np.all(np.abs(found.energy - best.energy) <= found.energy_error + best.energy_error)
+        apart = np.abs(found.response - best.response).max(axis=1, initial=0.0)
+        assert np.all(apart <= found.response_error + best.response_error)
+        # most nodes of a cube are in its corners, where next to nothing is
+        assert all(run.size < 0.8 * math.prod(run.nodes) for run in found.refinements)
+
+    def test_a_limit_of_nodes(self):
+        with pytest.warns(mf.RunWarning, match="at the limit of 1500 nodes"):
+            found = mf.characteristics(SEVERAL["kernel in space"], tolerance=1e-9, max_nodes=1500, progress=False)
+        assert found.points.shape[1] <= 1500
+
+    def test_the_program_comes_back_after_each_evaluation(self):
+        """When that is asked for; then weights have sum 1 but for rounding, whatever the stage."""
+        problem = SEVERAL["kernel in space"]
+        dynamics, start = Dynamics(problem), nodes_of(problem.mu_0.blocks(6))
+        run = LaneRun(lane_of(dynamics, 1e-6), dynamics, start, np.array([0.0, 20.0]), Stepping(1e-9), None)
+        run.alpha = run._alpha(0.0, 20.0)
+        run.clock[[Clock.END, Clock.HIGH]] = 20.0, 20.0
+        n, calls = len(start[1]), 0
+        at = run.y.size * (len(lane.tableau_of(run.stepping).C) + 2)
+        while run.call(allowed=1) != 0:
+            weights = run.space[at : at + n]
+            assert weights.min() >= 0.0
+            assert weights.sum() == pytest.approx(1.0, abs=1e-15 * math.sqrt(n))
+            calls += 1
+        assert calls >= run.counts[Counts.STEPS] > 3
 
 
 def test_bits_do_not_depend_on_the_cache(tmp_path):
