@@ -100,6 +100,12 @@ class Clock(enum.IntEnum):
     """...and here the birth-death rate is asked for: it may jump at both ends."""
     BEYOND = 9
     """A V for which there is no f(V) in the table."""
+    LENGTH = 10
+    """Of the step within which a call ended."""
+    FOUND = 11
+    """Its error, where that is known, by what is allowed."""
+    NEW = 12
+    """Where it leads."""
 
 
 class Counts(enum.IntEnum):
@@ -111,6 +117,12 @@ class Counts(enum.IntEnum):
     EVALUATIONS = 2
     KNOWN = 3
     """Whether the rate at the clock is known."""
+    STAGE = 4
+    """With which stage the step goes on within which a call ended, 0 where it ended between two."""
+    LAST = 5
+    """The last stage before anything is done with these."""
+    REJECTED = 6
+    """Whether the step before was rejected."""
 
 
 def tableau_of(stepping: Stepping) -> Tableau:

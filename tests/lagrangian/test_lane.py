@@ -440,6 +440,28 @@ class TestCalls:
         run._between(0.2, 10)
         assert run.allowed == 2  # 0.05 s of evaluations that take 0.02 s
 
+    @pytest.mark.parametrize("rtol", [1e-4, 1e-9])
+    @pytest.mark.parametrize("kind", ["schedules", "rate", "network", "kernel in space"])
+    def test_bits_do_not_depend_on_where_a_call_ends(self, kind, rtol):
+        """Within a step, between two, after a rejected one, and among the stages of a dense output."""
+        problem = EVERY[kind]
+        dynamics, start = Dynamics(problem), nodes_of(problem.mu_0.blocks(few(problem, 8)))
+        made, times = lane_of(dynamics, 1e-6), np.array([0.0, 0.21, 0.34, 0.9, 1.0])
+
+        def run(allowed):
+            one = LaneRun(made, dynamics, start, times, Stepping(rtol, quick=True), None)
+            one.clock[Clock.STEP] = 0.3  # too long
+            one.allowed, calls = allowed, []
+            one._between = lambda seconds, evaluations: calls.append(evaluations)
+            return one.complete(), calls
+
+        (whole, once), (parted, calls) = run(10**9), run(1)
+        assert len(calls) >= whole.evaluations > len(once)
+        assert max(calls) == 1
+        for name in ("points", "weights", "energy"):
+            assert np.array_equal(getattr(whole, name), getattr(parted, name))
+        assert (whole.steps, whole.evaluations) == (parted.steps, parted.evaluations)
+
     def test_deadline(self):
         with pytest.raises(nodes.OutOfTime):
             self.run(Stepping(1e-9, deadline=working_time()))

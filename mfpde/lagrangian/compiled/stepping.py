@@ -337,9 +337,9 @@ def advance(kind, packed, rate, alpha, method_packed, y, log_mass, clock, counts
     y : array, shape (size,)
         The state, which is replaced.
     log_mass : array, shape (N,)
-    clock : array, shape (10,)
+    clock : array, shape (13,)
         See `mfpde.lagrangian.lane.Clock`.
-    counts : array of int, shape (4,)
+    counts : array of int, shape (7,)
         See `mfpde.lagrangian.lane.Counts`.
     saves : array, shape (m,)
         Clock values to be saved, ascending.
@@ -348,7 +348,7 @@ def advance(kind, packed, rate, alpha, method_packed, y, log_mass, clock, counts
     space : array
         See `room`. It begins with the rate at the clock, where `counts` says that this is known.
     allowed : int
-        Evaluations after which no step is begun.
+        Evaluations after which it returns, within a step or between two: the next call goes on from there.
 
     Returns
     -------
@@ -359,13 +359,17 @@ def advance(kind, packed, rate, alpha, method_packed, y, log_mass, clock, counts
     work = carve(kind, motion, pointer(space, 0), log_mass.size, y.size, method.every)
     nodes = _Nodes(motion, pointer(rate, 0), pointer(alpha, 0), clock[7], clock[8], pointer(log_mass, 0), pointer(y, 0))
     saves_at, states_at, order = pointer(saves, 0), pointer(states, 0), 1.0 * method.order
-    end, rtol, light, until, rejected = clock[3], clock[5], clock[6], counts[2] + allowed, False
-    S, h, error, new, s, last, within = clock[0], 0.0, 0.0, 0.0, 0, 0, False
+    end, rtol, light, until = clock[3], clock[5], clock[6], counts[2] + allowed
+    S, h, error, new, s, last = clock[0], clock[10], clock[11], clock[12], counts[4], counts[5]
+    within, rejected = s > 0, counts[6] != 0
+    counts[4], counts[6] = 0, 0
     while clock[0] < end:
+        if counts[2] >= until:  # bits do not depend on when that is
+            counts[4], counts[5], counts[6] = s if within else 0, last, 1 if rejected else 0
+            clock[10], clock[11], clock[12] = h, error, new
+            return PAUSED
         # stages are evaluated in one place: the one at the start, those of a step, and those of its dense output
         if not within:
-            if counts[2] >= until and not rejected:  # or bits would depend on when that is
-                return PAUSED
             S, h, s, last = clock[0], 0.0, 0, 0
             if counts[3] != 0:
                 s, last, h = 1, method.stages, _step_length(S, end, clock[1] if clock[1] < clock[4] else clock[4])
