@@ -7,7 +7,7 @@ import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -233,15 +233,11 @@ def from_tables(motion: Motion | NetworkMotion, points: Array, weights: Array) -
 def _inner_functions(motion: Motion, points: Array) -> tuple[Array, list[Array]]:
     """Values of all inner functions (n, functions), and their slopes along each axis but the outer one."""
     every = [_functions_of(motion, a, points) for a in range(1, len(motion.tables))]
-    # of each function of a group the one of an axis
-    at = [np.repeat(motion.inner[:, i], FEW) for i in range(len(every))]
-    at[-1] = at[-1] + np.tile(np.arange(FEW), len(motion.inner))
-    picked = [(values[:, k], slopes[:, k]) for (values, slopes), k in zip(every, at, strict=True)]
     slopes = [
-        reduce(np.multiply, [steep if j == i else values for j, (values, steep) in enumerate(picked)])
-        for i in range(len(picked))
+        motion.of_products([steep if j == i else values for j, (values, steep) in enumerate(every)])
+        for i in range(len(every))
     ]
-    return reduce(np.multiply, [values for values, _ in picked]), slopes
+    return motion.of_products([values for values, _ in every]), slopes
 
 
 def _functions_of(motion: Motion, a: int, points: Array) -> tuple[Array, Array]:

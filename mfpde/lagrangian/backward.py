@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from mfpde.equation.schedules import Constant
 from mfpde.lagrangian.assembly import Lane, lane_of
 from mfpde.lagrangian.compiled.network_packing import NetworkMotion, UnitsSeen
-from mfpde.lagrangian.compiled.packing import Evaluated, Motion
+from mfpde.lagrangian.compiled.packing import Evaluated, EvaluatedSeveral, Motion
 from mfpde.lagrangian.lane import FIFTH, SLICE, WIDENINGS, LaneRun, integrate, rate_table, tableau_of
 from mfpde.lagrangian.lane import Clock as RunClock
 from mfpde.lagrangian.networks import given_potential, largest_units
@@ -210,10 +210,12 @@ class Past:
 def _traced(motion: Motion | NetworkMotion) -> tuple[Any, Array, int]:
     """By what the program is chosen that takes points back, what it reads, and how many numbers it keeps of a point."""
     from mfpde.lagrangian.compiled import motion as program
-    from mfpde.lagrangian.compiled import network_tracing, tracing
+    from mfpde.lagrangian.compiled import network_tracing, several_tracing, tracing
 
     if isinstance(motion, NetworkMotion):
         return network_tracing.Network(), motion.packed(), network_tracing.room_of_units(motion)
+    if motion.several:
+        return several_tracing.Several(), motion.packed(), several_tracing.room_of_several(motion)
     return program.Products(), tracing.every_product(motion), tracing.room_of_products(motion)
 
 
@@ -290,7 +292,7 @@ def past_of(dynamics: Dynamics, nodes: tuple[Array, Array], t_end: float, steppi
     """
     smoother = OTHER * SMOOTHER if stepping.other else SMOOTHER
     lane = lane_of(dynamics, smoother * min(stepping.rtol, stepping.accuracy or math.inf), curved=True)
-    if isinstance(lane, str) or lane.products.several:
+    if isinstance(lane, str):
         return None
     try:
         return _Recorder(dynamics, lane, nodes, t_end, stepping).complete()
@@ -302,8 +304,18 @@ def _largest(motion: Motion | NetworkMotion) -> Array:
     """How large are the functions whose coefficients are recorded: shape (outer or outputs, inner or inputs)."""
     if isinstance(motion, NetworkMotion):
         return largest_units(motion)
-    outer, inner = (np.abs(table).sum(axis=1).max(axis=0) for table in motion.tables)
-    return np.outer(outer, inner)
+    outer, *inner = (np.abs(table).sum(axis=1).max(axis=0) for table in motion.tables)
+    sizes = np.outer(outer, motion.of_products(inner))
+    return motion.kept(sizes)[None] if motion.several else sizes
+
+
+def _evaluated(
+    motion: Motion | NetworkMotion, n: int, size: int, stages: int
+) -> Evaluated | EvaluatedSeveral | UnitsSeen:
+    """What reads coefficients from the room of a run."""
+    if isinstance(motion, NetworkMotion):
+        return UnitsSeen(motion, n, size, stages)
+    return EvaluatedSeveral(motion, n, size, stages) if motion.several else Evaluated(motion, n, size, stages)
 
 
 class _Recorder:
@@ -322,8 +334,7 @@ class _Recorder:
         self.looker.clock[[RunClock.STEP, RunClock.END, RunClock.HIGH]] = 1.0
         self.looker.alpha = np.array([1.0, 1.0, 0.0, 1.0, 1.0])
         stages = len(tableau_of(stepping).C)
-        seen = UnitsSeen if isinstance(lane.motion, NetworkMotion) else Evaluated
-        self.evaluated = seen(lane.motion, len(nodes[1]), self.looker.y.size, stages)  # type: ignore[arg-type]
+        self.evaluated = _evaluated(lane.motion, len(nodes[1]), self.looker.y.size, stages)
         self.worth = np.ones(self.count + 2)
         self._by_functions(self.worth)[:] = largest
         self.degree = next(degree for least, degree in DEGREES if stepping.rtol >= least)

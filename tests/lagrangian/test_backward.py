@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from smooth import BUMPS, PLANE, PROBLEMS, on_a_box, on_a_line
+from smooth import BUMPS, PLANE, PROBLEMS, SEVERAL, on_a_box, on_a_line
 
 import mfpde as mf
 from mfpde.lagrangian import backward
@@ -16,7 +16,7 @@ from mfpde.lagrangian.node_flow import NodeFlow
 from mfpde.lagrangian.nodes import Dynamics, OutOfTime, Record, Stepping, density_back
 from mfpde.lagrangian.tables import RoughError, table_of
 
-COUNTS = {1: 48, 2: 16}
+COUNTS = {1: 48, 2: 16, 3: 5, 4: 3}
 """Nodes along each axis. Where both ways have the same ones, it is no matter how many there are."""
 
 
@@ -83,12 +83,13 @@ class TestTables:
 class TestWaysBack:
     """The same nodes and tolerance by the program and in Python; the two have no code in common."""
 
-    @pytest.mark.parametrize("kind", PROBLEMS)
+    @pytest.mark.parametrize("kind", PROBLEMS | SEVERAL)
     def test_they_agree(self, kind):
-        problem = PROBLEMS[kind]
+        problem = (PROBLEMS | SEVERAL)[kind]
         # where nodes stop at walls, steps are as good as their tolerance less often
-        found = backward_of(problem, 1e-12 if kind in ("moments", "walls") else 1e-10)
-        rows, S = inside(problem, 25 if len(problem.axes) == 1 else 7), found.dynamics.clock(0.77 * problem.t_end)
+        found = backward_of(problem, 1e-12 if kind in ("moments", "walls", "walls in space") else 1e-10)
+        rows = inside(problem, {1: 25, 2: 7, 3: 3, 4: 2}[len(problem.axes)])
+        S = found.dynamics.clock(0.77 * problem.t_end)
         there, python = both(found, rows, S)
         assert np.array_equal(there > 0.0, python > 0.0)
         # differences of order six are right to 1e-8 where potentials are as steep as tanh(5 x)

@@ -634,6 +634,9 @@ class TestSeveralAxes:
         assert np.all(np.abs(found.energy - exact) <= found.energy_error + 1e-9)
         for i in range(d):
             assert found.moment("abcd"[i], 2) == pytest.approx(best[i].moment("a", 2), rel=tolerance)
+        points = np.random.default_rng(0).uniform(-1.0, 1.0, (20, d))
+        density = math.prod(one.density_at(points[:, i]) for i, one in enumerate(best))
+        np.testing.assert_allclose(found.density_at(points), density, rtol=30 * tolerance)
 
     @pytest.mark.parametrize(("d", "tolerance"), [(3, 1e-6), (4, 1e-4)])
     def test_wells(self, d, tolerance):

@@ -11,6 +11,7 @@ is the same for a whole group, and four functions of the last axis that stand si
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ __all__ = [
     "QUADRATIC",
     "BlockRow",
     "Evaluated",
+    "EvaluatedSeveral",
     "Motion",
     "SEVERAL",
     "STAND",
@@ -152,6 +154,20 @@ class Motion(NamedTuple):
     def several(self) -> bool:
         """Whether there are three axes or four: `mfpde.lagrangian.compiled.several` reads what is packed of these."""
         return len(self.tables) > 2
+
+    def of_products(self, values: Sequence[Array]) -> Array:
+        """Values of all inner functions, shape (..., inner), from those of each axis but the outer one."""
+        lanes = np.arange(FEW)
+        result = np.ones(1)
+        for i, along in enumerate(values):
+            first = self.inner[:, i, None]
+            at = first + (lanes if i == len(values) - 1 else np.zeros_like(lanes))
+            result = result * along[..., at.ravel()]
+        return result
+
+    def kept(self, values: Array) -> Array:
+        """What is by outer and inner functions, shape (..., outer, inner), in the order in which it is kept."""
+        return _Layout(self).flat(values)
 
     def packed(self) -> Array:
         """All of it in one array, as `read` reads it."""
@@ -322,3 +338,37 @@ class Evaluated:
         outer = np.eye(1, self._outer)[0] if self._of_one_axis else space[first : first + self._outer]
         coefficients = self._layout.wide(space[self._start : self._start + self._layout.size])
         return coefficients, np.outer(outer, space[second : second + self._inner])
+
+
+class EvaluatedSeveral:
+    """The same with three axes or four: coefficients in the order in which they are kept.
+
+    Parameters
+    ----------
+    motion : Motion
+    n, size, stages : int
+        See `Evaluated`.
+    """
+
+    def __init__(self, motion: Motion, n: int, size: int, stages: int) -> None:
+        self._motion, self._size = motion, _Layout(motion).size
+        self._widths = [table.shape[2] for table in motion.tables]
+        self._rows = (stages + 2) * size + n
+        products = nodes_together(motion) * FEW * len(_Layout(motion).groups)
+        rows = 2 * (n + FEW) * sum(self._widths)
+        self._start = self._rows + rows + products + NODES * (self._widths[0] + 2) + self._size
+
+    def read(self, space: Array) -> tuple[Array, Array]:
+        """Coefficients, and products of the values of all functions at the first node.
+
+        Returns
+        -------
+        coefficients, values : array, shape (1, products)
+        """
+        at, values = self._rows, []
+        for width in self._widths:
+            values.append(space[at : at + width])
+            at += 2 * width
+        inner = self._motion.of_products(values[1:])
+        coefficients = space[self._start : self._start + self._size]
+        return coefficients[None], self._motion.kept(np.outer(values[0], inner))[None]
