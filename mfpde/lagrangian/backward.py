@@ -210,12 +210,12 @@ class Past:
 def _traced(motion: Motion | NetworkMotion) -> tuple[Any, Array, int]:
     """By what the program is chosen that takes points back, what it reads, and how many numbers it keeps of a point."""
     from mfpde.lagrangian.compiled import motion as program
-    from mfpde.lagrangian.compiled import network_tracing, several_tracing, tracing
+    from mfpde.lagrangian.compiled import network_tracing, several_tracing, stepping, tracing
 
     if isinstance(motion, NetworkMotion):
         return network_tracing.Network(), motion.packed(), network_tracing.room_of_units(motion)
     if motion.several:
-        return several_tracing.Several(), motion.packed(), several_tracing.room_of_several(motion)
+        return stepping.kind_of(motion), motion.packed(), several_tracing.room_of_several(motion)
     return program.Products(), tracing.every_product(motion), tracing.room_of_products(motion)
 
 

@@ -299,7 +299,7 @@ def room(motion: Motion, n: int, size: int, stages: int) -> int:
     """How many numbers of `Work`, all 0, a run of `n` nodes and a state of some size takes."""
     widths = [table.shape[2] for table in motion.tables]
     coefficients = motion.given.shape[1] * (motion.given.shape[2] + FEW)
-    products = nodes_together(motion) * (motion.used.shape[1] + FEW) + 12 * FEW if motion.several else 0
+    products = nodes_together(motion) * (motion.used.shape[1] + FEW) if motion.several else 0
     rows = 2 * (n + FEW) * sum(widths)
     return (stages + 2) * size + n + rows + products + NODES * (widths[0] + 2) + 2 * coefficients + 32
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from mfpde.lagrangian.compiled.motion import (
+    by_kind,
     carve,
     confine,
     energy_of,
@@ -32,13 +33,19 @@ from mfpde.support.interpreted import FEW
 from mfpde.support.lanes import four, fused, load_four, side_by_side, store_four
 from mfpde.support.pointers import at, larger, peek, put, shift, smaller, whole
 
-__all__ = ["Several"]
+__all__ = ["Four", "Three"]
 
 
-class Several(NamedTuple):
-    """Motion by products of functions of three axes or four."""
+class Three(NamedTuple):
+    """Motion by products of functions of three axes."""
 
     kind: int = 2
+
+
+class Four(NamedTuple):
+    """Motion by products of functions of four axes."""
+
+    kind: int = 3
 
 
 class _Reading(NamedTuple):
@@ -46,7 +53,7 @@ class _Reading(NamedTuple):
 
     Attributes
     ----------
-    kind : Several
+    kind : Three or Four
     axes : pointer
         What tells of each axis, one after the other, and then their tables.
     d : int
@@ -99,8 +106,6 @@ class _Work(NamedTuple):
         Of each node the values of all functions of each axis, and behind these their slopes.
     products : pointer, (nodes, products)
         Values of inner functions of some nodes.
-    sums : pointer, (2, 5, 4)
-        Of two nodes the value of a potential and its slopes, each as four summands.
     """
 
     K: Any
@@ -113,13 +118,36 @@ class _Work(NamedTuple):
     places: Any
     moments: Any
     coefficients: Any
-    sums: Any
     few: Any
     n: int
     size: int
 
 
-@read.register(Several)
+class _Stand(NamedTuple):
+    """Where in a row the functions of a group stand: one of each axis in the middle, its slope, and the first of the
+    last axis.
+    """
+
+    one: int
+    slope: int
+    other: int
+    steep: int
+    last: int
+
+
+class _Sums(NamedTuple):
+    """The value of a potential at a node, and its slopes along the outer axis, the last one, and two in the middle, as
+    four summands each.
+    """
+
+    V: Any
+    outer: Any
+    last: Any
+    one: Any
+    other: Any
+
+
+@read.register(Three, Four)
 def _read(kind, head):  # type: ignore[no-untyped-def]
     """What `Motion.packed` gives, from a pointer to it."""
     d, number, reaction, starts = whole(at(head, 0)), whole(at(head, 1)), whole(at(head, 6)), shift(head, 16)
@@ -153,7 +181,7 @@ def _read(kind, head):  # type: ignore[no-untyped-def]
     )
 
 
-@carve.register(Several)
+@carve.register(Three, Four)
 def _carve(kind, motion, p, n, size, stages):  # type: ignore[no-untyped-def]
     """`_Work` from a pointer to its room."""
     stage = shift(p, stages * size)
@@ -165,9 +193,8 @@ def _carve(kind, motion, p, n, size, stages):  # type: ignore[no-untyped-def]
     places = shift(scaled, NODES * motion.outer_width)
     moments = shift(places, 2 * NODES)
     coefficients = shift(moments, motion.size)
-    sums = shift(coefficients, motion.size)
-    few = shift(sums, 12 * FEW)
-    return _Work(p, stage, fresh, w, rows, products, scaled, places, moments, coefficients, sums, few, n, size)
+    few = shift(coefficients, motion.size)
+    return _Work(p, stage, fresh, w, rows, products, scaled, places, moments, coefficients, few, n, size)
 
 
 @inner
@@ -184,18 +211,36 @@ def _look_all_up(motion, y, n, start, some, work, slopes):  # type: ignore[no-un
 
 
 @inner
+def _stand_of(stand):  # type: ignore[no-untyped-def]
+    """Where in a row the functions of a group stand."""
+    return _Stand(
+        whole(at(stand, 0)), whole(at(stand, 1)), whole(at(stand, 2)), whole(at(stand, 3)), whole(at(stand, 4))
+    )
+
+
+@by_kind
+def middle(kind, stand, rows):  # type: ignore[no-untyped-def]
+    """The product of the functions of axes in the middle, of a group at the node whose row this is."""
+
+
+@middle.register(Three)
+def _middle_of_three(kind, stand, rows):  # type: ignore[no-untyped-def]
+    return four(peek(rows, stand.one))
+
+
+@middle.register(Four)
+def _middle_of_four(kind, stand, rows):  # type: ignore[no-untyped-def]
+    return four(peek(rows, stand.one) * peek(rows, stand.other))
+
+
+@inner
 def _multiply(motion, rows, n, products):  # type: ignore[no-untyped-def]
     """Values of all inner functions at `n` nodes, a multiple of four, whose rows begin at `rows`."""
-    length, step = motion.length, motion.products
     for g in range(motion.number):
-        stand, q = shift(motion.stands, STAND * g), shift(products, FEW * g)
-        one, other = shift(rows, whole(at(stand, 0))), shift(rows, whole(at(stand, 2)))
-        last = shift(rows, whole(at(stand, 4)))
-        for i in range(n):
-            value = peek(one, i * length)
-            if motion.d > 3:
-                value *= peek(other, i * length)
-            store_four(q, i * step, four(value) * load_four(last, i * length))
+        stand, q, row = _stand_of(shift(motion.stands, STAND * g)), shift(products, FEW * g), rows
+        for _ in range(n):
+            store_four(q, 0, middle(motion.kind, stand, row) * load_four(row, stand.last))
+            q, row = shift(q, motion.products), shift(row, motion.length)
 
 
 @inner
@@ -273,48 +318,54 @@ def _find(motion, y, work, slopes):  # type: ignore[no-untyped-def]
         _add_moments(motion, work.scaled, work.products, some, work.moments, slopes)
 
 
-@inner
-def _finish(motion, stand, rows, v, s, v_next, s_next, sums):  # type: ignore[no-untyped-def]
-    """Add to `sums` what a pair of groups has at the node whose row this is: `v` are sums over outer functions, and `s`
-    over their slopes.
+@by_kind
+def finish(kind, motion, stand, rows, v, s, sums):  # type: ignore[no-untyped-def]
+    """Sums with what a group has at the node whose row this is: `v` are sums over outer functions, and `s` over their
+    slopes.
     """
-    r, r_next, last = shift(rows, whole(at(stand, 4))), shift(rows, whole(at(stand, STAND + 4))), motion.last_width
-    value, slope = peek(rows, whole(at(stand, 0))), peek(rows, whole(at(stand, 1)))
-    value_next, slope_next = peek(rows, whole(at(stand, STAND))), peek(rows, whole(at(stand, STAND + 1)))
-    one, other = load_four(r, 0), load_four(r_next, 0)
-    a, b = v * one, v_next * other
-    if motion.d > 3:
-        other_slope = four(value * peek(rows, whole(at(stand, 3))))
-        other_slope_next = four(value_next * peek(rows, whole(at(stand, STAND + 3))))
-        factor, factor_next = peek(rows, whole(at(stand, 2))), peek(rows, whole(at(stand, STAND + 2)))
-        value, slope, value_next, slope_next = (
-            value * factor, slope * factor, value_next * factor_next, slope_next * factor_next,
-        )  # fmt: skip
-        store_four(sums, 4 * FEW, fused(other_slope_next, b, fused(other_slope, a, load_four(sums, 4 * FEW))))
-    f, g = four(value), four(value_next)
-    store_four(sums, 0, fused(g, b, fused(f, a, load_four(sums, 0))))
-    store_four(sums, FEW, fused(g, s_next * other, fused(f, s * one, load_four(sums, FEW))))
-    last_sum = fused(f, v * load_four(r, last), load_four(sums, 2 * FEW))
-    store_four(sums, 2 * FEW, fused(g, v_next * load_four(r_next, last), last_sum))
-    store_four(sums, 3 * FEW, fused(four(slope_next), b, fused(four(slope), a, load_four(sums, 3 * FEW))))
+
+
+@finish.register(Three)
+def _finish_three(kind, motion, stand, rows, v, s, sums):  # type: ignore[no-untyped-def]
+    last, value = shift(rows, stand.last), four(peek(rows, stand.one))
+    a = v * load_four(last, 0)
+    return _Sums(
+        fused(value, a, sums.V),
+        fused(value, s * load_four(last, 0), sums.outer),
+        fused(value, v * load_four(last, motion.last_width), sums.last),
+        fused(four(peek(rows, stand.slope)), a, sums.one),
+        sums.other,
+    )
+
+
+@finish.register(Four)
+def _finish_four(kind, motion, stand, rows, v, s, sums):  # type: ignore[no-untyped-def]
+    last, one, other = shift(rows, stand.last), four(peek(rows, stand.one)), four(peek(rows, stand.other))
+    a, value = v * load_four(last, 0), one * other
+    return _Sums(
+        fused(value, a, sums.V),
+        fused(value, s * load_four(last, 0), sums.outer),
+        fused(value, v * load_four(last, motion.last_width), sums.last),
+        fused(four(peek(rows, stand.slope)) * other, a, sums.one),
+        fused(one * four(peek(rows, stand.steep)), a, sums.other),
+    )
 
 
 @inner
-def _sums(motion, rows, C, work, out):  # type: ignore[no-untyped-def]
+def _sums(motion, rows, C, out):  # type: ignore[no-untyped-def]
     """To `out` the values of a potential at two nodes, whose rows begin at `rows`, and its slopes, two by two: along
     the outer axis, the last one, and those in the middle.
     """
-    slopes, length, sums, more = motion.outer_width, motion.length, work.sums, shift(work.sums, 5 * FEW)
-    for j in range(0, 10 * FEW, FEW):
-        store_four(sums, j, four(0.0))
+    slopes, length, none = motion.outer_width, motion.length, four(0.0)
+    next_row, kind = shift(rows, length), motion.kind
+    one, other = _Sums(none, none, none, none, none), _Sums(none, none, none, none, none)
     for g in range(0, motion.number, 2):
         group, stand = shift(motion.groups, GROUP * g), shift(motion.stands, STAND * g)
         first, many = whole(at(group, 0)), whole(at(group, 1)) - whole(at(group, 0))
         c, p0 = shift(C, whole(at(group, 3))), shift(rows, first)
         e, p1 = shift(c, FEW * many), shift(p0, length)
-        v0, v1, s0, s1, v2, v3, s2, s3 = (
-            four(0.0), four(0.0), four(0.0), four(0.0), four(0.0), four(0.0), four(0.0), four(0.0),
-        )  # fmt: skip
+        here, there = _stand_of(stand), _stand_of(shift(stand, STAND))
+        v0, v1, s0, s1, v2, v3, s2, s3 = none, none, none, none, none, none, none, none
         for k in range(many):
             a, b = load_four(c, FEW * k), load_four(e, FEW * k)
             p = four(peek(p0, k))
@@ -325,12 +376,13 @@ def _sums(motion, rows, C, work, out):  # type: ignore[no-untyped-def]
             s0, s2 = fused(p, a, s0), fused(p, b, s2)
             p = four(peek(p1, slopes + k))
             s1, s3 = fused(p, a, s1), fused(p, b, s3)
-        _finish(motion, stand, rows, v0, s0, v2, s2, sums)
-        _finish(motion, stand, shift(rows, length), v1, s1, v3, s3, more)
-    for j in range(0, 5, 2):
-        one, other = shift(sums, j * FEW), shift(more, j * FEW)
-        both = load_four(one, 0), load_four(other, 0), load_four(one, FEW), load_four(other, FEW)
-        store_four(out, 2 * j, side_by_side(both[0], both[1], both[2], both[3]))
+        one = finish(kind, motion, here, rows, v0, s0, one)
+        other = finish(kind, motion, here, next_row, v1, s1, other)
+        one = finish(kind, motion, there, rows, v2, s2, one)
+        other = finish(kind, motion, there, next_row, v3, s3, other)
+    store_four(out, 0, side_by_side(one.V, other.V, one.outer, other.outer))
+    store_four(out, FEW, side_by_side(one.last, other.last, one.one, other.one))
+    store_four(out, 2 * FEW, side_by_side(one.other, other.other, one.other, other.other))
 
 
 @inner
@@ -339,7 +391,7 @@ def _drive(motion, work, change):  # type: ignore[no-untyped-def]
     n, d, out, more, growth = work.n, motion.d, work.few, shift(work.few, 3 * FEW), shift(change, work.size - work.n)
     for start in range(0, n, 2):
         rows, some = shift(work.rows, start * motion.length), 2 if start + 2 <= n else 1
-        _sums(motion, rows, work.coefficients, work, out)
+        _sums(motion, rows, work.coefficients, out)
         for i in range(some if motion.reacts else 0):
             put(growth, start + i, peek(out, i))
         for a in range(d):
@@ -348,13 +400,13 @@ def _drive(motion, work, change):  # type: ignore[no-untyped-def]
             # slopes along the outer axis and the last one come first
             slope = shift(out, 2 if a == 0 else 4 if a == d - 1 else 4 + 2 * a)
             if which > 0:
-                _sums(motion, rows, shift(motion.given, which * motion.size), work, more)
+                _sums(motion, rows, shift(motion.given, which * motion.size), more)
             for i in range(some):
                 factor = speed * peek(more, i) if which > 0 else speed
                 put(place, i, factor * peek(slope, i))
 
 
-@move.register(Several)
+@move.register(Three, Four)
 def _move(kind, motion, rate, alpha, y, log_mass, work, change):  # type: ignore[no-untyped-def]
     weigh(motion, y, log_mass, work)
     _find(motion, y, work, 1.0)
@@ -363,7 +415,7 @@ def _move(kind, motion, rate, alpha, y, log_mass, work, change):  # type: ignore
     return grow(motion, rate, alpha, work, shift(change, work.size - work.n))
 
 
-@judge.register(Several)
+@judge.register(Three, Four)
 def _judge(kind, motion, y, log_mass, work, out, all_of_it):  # type: ignore[no-untyped-def]
     put(out, 1, weigh(motion, y, log_mass, work))
     if all_of_it:
@@ -371,7 +423,7 @@ def _judge(kind, motion, y, log_mass, work, out, all_of_it):  # type: ignore[no-
         put(out, 0, energy_of(motion, work.moments, shift(out, 2)))
 
 
-@confine.register(Several)
+@confine.register(Three, Four)
 def _confine(kind, motion, y, n):  # type: ignore[no-untyped-def]
     for a in range(motion.d):
         axis = shift(motion.axes, AXIS * a)

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 from mfpde.lagrangian.compiled.motion import inner, of_one
 from mfpde.lagrangian.compiled.motion import read as read_motion
 from mfpde.lagrangian.compiled.packing import AXIS, GROUP, STAND, Motion
-from mfpde.lagrangian.compiled.several import Several
+from mfpde.lagrangian.compiled.several import Four, Three
 from mfpde.lagrangian.compiled.tracing import look_back, read
 from mfpde.support.interpreted import COUNT, FEW
 from mfpde.support.lanes import folded, four, fused, load_four, store_four
 from mfpde.support.pointers import at, peek, put, shift, smaller, whole
 
-__all__ = ["Several", "room_of_several"]
+__all__ = ["room_of_several"]
 
 SLOPES, BENDS, FACTORS, STEEP, LANES, OWN = 4, 8, 12, 16, 20, 56
 """Where things stand in what is kept of a point: V is first, then come its slopes along the axes, its second
@@ -51,7 +51,7 @@ def room_of_several(motion: Motion) -> int:
     return OWN + 3 * sum(table.shape[2] for table in motion.tables)
 
 
-@read.register(Several)
+@read.register(Three, Four)
 def _read(kind, head):  # type: ignore[no-untyped-def]
     several = read_motion(kind, head)
     functions = (several.size + COUNT - 1) // COUNT * COUNT
@@ -143,7 +143,7 @@ def _add_up(several, row, C, own):  # type: ignore[no-untyped-def]
         put(own, BENDS + a, folded(load_four(sums, FEW * k + FEW)))
 
 
-@look_back.register(Several)
+@look_back.register(Three, Four)
 def _look_back(kind, way, x, change):  # type: ignore[no-untyped-def]
     several, functions, n, own, missing = way.motion.several, way.motion.functions, way.n, way.row, math.nan
     row = shift(own, OWN)

@@ -24,7 +24,7 @@ from mfpde.lagrangian.compiled.motion import (
 from mfpde.lagrangian.compiled.network_packing import NetworkMotion
 from mfpde.lagrangian.compiled.networks import Network
 from mfpde.lagrangian.compiled.packing import Motion
-from mfpde.lagrangian.compiled.several import Several
+from mfpde.lagrangian.compiled.several import Four, Three
 from mfpde.support.arrays import Array
 from mfpde.support.compiling import compiled
 from mfpde.support.interpreted import COUNT
@@ -134,12 +134,12 @@ def _packed(order: int, stages: int, A: Array, C: Array, E: Array, D: Array) -> 
     return Tableau(order, stages, A, C, E, D, np.concatenate([head, *(np.ravel(array) for array in (A, C, E, D))]))
 
 
-def kind_of(motion: Motion | NetworkMotion) -> Line | Products | Several | Network:
+def kind_of(motion: Motion | NetworkMotion) -> Line | Products | Three | Four | Network:
     """By what the program is chosen that makes a motion."""
     if isinstance(motion, NetworkMotion):
         return Network()
     if motion.several:
-        return Several()
+        return Three() if len(motion.tables) == 3 else Four()
     return Line() if motion.columns[0] < 0 else Products()
 
 
