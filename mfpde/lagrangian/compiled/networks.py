@@ -289,7 +289,7 @@ def _look_up(motion, work, row):  # type: ignore[no-untyped-def]
 
 @inner
 def _add_outputs(shares, rows, n, width, u):  # type: ignore[no-untyped-def]
-    """Add what `n` nodes have to the outputs `u`; those that make it a multiple of four have units of 0."""
+    """Add what `n` nodes, a multiple of four, have to the outputs `u`."""
     length = 2 * width
     for j in range(0, width, FEW):
         a, b, c, d, row = load_four(u, j), four(0.0), four(0.0), four(0.0), shift(rows, j)
@@ -317,12 +317,17 @@ def _find(motion, y, work):  # type: ignore[no-untyped-def]
         for i in range(some):
             _locate(motion, work, start + i)
             _look_up(motion, work, shift(rows, i * 2 * width))
+        many = (some + FEW - 1) // FEW * FEW
+        for i in range(some, many):  # nodes of no weight and no units make it a multiple of four
+            put(work.shares, i, 0.0)
+            for j in range(0, width, FEW):
+                store_four(rows, i * 2 * width + j, four(0.0))
         for q in range(motion.outputs):
             c = _along(work, DIRECTIONS + q)
             for i in range(some):
                 share = peek(work.w, start + i)
                 put(work.shares, i, share * peek(c, start + i) if motion.amplified else share)
-            _add_outputs(work.shares, rows, some, width, shift(work.moments, q * width))
+            _add_outputs(work.shares, rows, many, width, shift(work.moments, q * width))
 
 
 @inner
