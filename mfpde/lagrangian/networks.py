@@ -31,8 +31,10 @@ PROBES = 61
 """Points at which sums and products of functions of one coordinate are held against what they stand for."""
 SHORT, LONG = 4, 8
 """Coefficients of a piece of the activation's table: a vector, or two."""
-MOST_PIECES = 2**15
-"""Pieces of that table, at most, 1 MB of cubics: arguments of data that are not standardised reach far."""
+MOST_SHORT, MOST_LONG = 2**12, 2**15
+"""Pieces, at most: cubics in 128 KB, which stay in the second cache, and for arguments that reach far, of data that are
+not standardised, more of the others.
+"""
 CURVED = 0.1
 """How much more accurate few inputs have the others where second derivatives are asked for."""
 FEWEST_COMPRESSED = 8
@@ -123,11 +125,11 @@ def _activation(structure: NetworkStructure, low: float, high: float, accuracy: 
         return structure.activation(t)[None]
 
     if curved:
-        return table_of(values, low, high, accuracy, curved=True, most=MOST_PIECES)[:, :, 0]
+        return table_of(values, low, high, accuracy, curved=True, most=MOST_LONG)[:, :, 0]
     try:
-        return table_of(values, low, high, accuracy, most=MOST_PIECES, order=SHORT)[:, :, 0]
+        return table_of(values, low, high, accuracy, most=MOST_SHORT, order=SHORT)[:, :, 0]
     except RoughError:
-        return table_of(values, low, high, accuracy, most=MOST_PIECES, order=LONG)[:, :, 0]
+        return table_of(values, low, high, accuracy, most=MOST_LONG, order=LONG)[:, :, 0]
 
 
 def _reach(rows: Array, inner: Sequence[Axis]) -> tuple[float, float]:
