@@ -17,7 +17,7 @@ from typing import Any
 import mfpde as mf
 from validation.benchmarks import peers
 from validation.benchmarks._measure import REPOSITORY
-from validation.benchmarks._work import Work
+from validation.benchmarks._work import PEER_WORKS, Work
 
 __all__ = ["TARGETS", "race", "time_to"]
 
@@ -170,7 +170,7 @@ def race(
     """
     limit = 15.0 if quick else LIMIT
     result: dict[str, Any] = {"limit": limit, "targets": list(TARGETS), "works": {}}
-    for work in Work:
+    for work in PEER_WORKS:
         earlier = (known or {}).get("works", {}).get(work.value)
         entry: dict[str, Any] = {"reference": earlier["reference"] if earlier else reference(work, quick), "peers": []}
         result["works"][work.value] = entry

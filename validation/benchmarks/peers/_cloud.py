@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from validation.benchmarks._work import BUMP_CENTRES, BUMP_WEIGHTS, Work, network_data
+from validation.benchmarks._work import BUMP_CENTRES, BUMP_WEIGHTS, PEER_WORKS, Work, network_data
 from validation.benchmarks.peers._peer import Rung
 
 __all__ = ["LADDERS", "SAMPLES", "inputs", "survivors"]
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 SAMPLES = 8
 LADDERS = {
     work: [Rung(n, steps=steps) for n, steps in ((100, 50), (1000, 100), (10_000, 200), (100_000, 400))]
-    for work in Work
+    for work in PEER_WORKS
 }
 SPACING, RANGE = 0.7, 9.1
 """Of the inputs of the bumps: the trapezoid rule over products of two unit Gaussians is exact to 1e-8."""

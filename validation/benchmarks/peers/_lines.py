@@ -11,7 +11,7 @@ import numpy as np
 
 from validation.benchmarks._work import ALPHA, Mesh
 
-__all__ = ["Lines", "central_weights", "right_hand_side"]
+__all__ = ["Lines", "central_weights", "right_hand_side", "second_weights"]
 
 
 class Lines(enum.Enum):
@@ -46,8 +46,18 @@ def central_weights(order: int) -> list[float]:
     return [(-1) ** (k + 1) * square / (k * math.factorial(m - k) * math.factorial(m + k)) for k in range(1, m + 1)]
 
 
+def second_weights(order: int) -> list[float]:
+    """Weights of ``f(x + k h) - 2 f(x) + f(x - k h)``, k = 1, 2, .., in h^2 times the second difference of an order.
+
+    They are twice those of `central_weights`, divided by k (Fornberg 1988, table 1).
+    """
+    return [2.0 * weight / k for k, weight in enumerate(central_weights(order), start=1)]
+
+
 def right_hand_side(lines: Lines, on: Mesh, xp: Any = np) -> Callable[[Any], Any]:
     """``mu -> d mu / dt`` on the mesh, `xp` being numpy or jax.numpy."""
+    if on.work.temperature and not lines.order:
+        raise ValueError(f"{lines.value} has no temperature, {on.work.value} has {on.work.temperature:g}")
     if lines.order:
         transport = _central(on, xp, lines.order)
     else:
@@ -88,21 +98,30 @@ def _muscl(on: Mesh, xp: Any) -> Callable[[Any], tuple[Any, Any]]:
 
 def _central(on: Mesh, xp: Any, order: int) -> Callable[[Any], tuple[Any, Any]]:
     d, n, m = on.work.dimension, on.n, order // 2
+    tau = on.work.temperature
     weights = [weight / on.h for weight in central_weights(order)]
+    seconds = [tau * weight / on.h**2 for weight in second_weights(order)]
 
-    def difference(flux: Any, axis: int) -> Any:
+    def shifted(values: Any, axis: int) -> Callable[[int], Any]:
         rim = [(0, 0)] * d
         rim[axis] = (m, m)
-        wide = xp.pad(flux, rim)
+        wide = xp.pad(values, rim)
+        return lambda k: wide[(slice(None),) * axis + (slice(m + k, m + k + n),)]
 
-        def at(k: int) -> Any:
-            return wide[(slice(None),) * axis + (slice(m + k, m + k + n),)]
-
+    def difference(flux: Any, axis: int) -> Any:
+        at = shifted(flux, axis)
         return sum(w * (at(k) - at(-k)) for k, w in enumerate(weights, start=1))
+
+    def spread(mu: Any, axis: int) -> Any:
+        at = shifted(mu, axis)
+        return sum(w * (at(k) + at(-k)) for k, w in enumerate(seconds, start=1)) - 2 * sum(seconds) * mu
 
     def transport(mu: Any) -> tuple[Any, Any]:
         V, *gradient = on.gradient(mu)
-        return V, sum(difference(mu * g, axis) for axis, g in enumerate(gradient))
+        divergence = sum(difference(mu * g, axis) for axis, g in enumerate(gradient))
+        if tau:
+            divergence = divergence + sum(spread(mu, axis) for axis in range(d))
+        return V, divergence
 
     return transport
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,6 +61,10 @@ class Way:
         Of the steps, or of the call; 0 where it has none.
     first_step : float
         0 where it is left to the method.
+    margin : float
+        By how much its box is wider than that of the work at each end; negative where it is narrower.
+    cut : float
+        Modes below it, relative to the largest, are left out; 0 where that is as it always is.
     """
 
     method: str
@@ -68,11 +72,17 @@ class Way:
     size: tuple[int, ...]
     tolerance: float = 0.0
     first_step: float = 0.0
+    margin: float = 0.0
+    cut: float = 0.0
 
     def __str__(self) -> str:
         side = "^".join(map(str, (self.size[0], len(self.size)))) if len(set(self.size)) == 1 else ""
         size = (side.removesuffix("^1") or " x ".join(map(str, self.size))) if self.size else ""
         parts = [part for part in (self.variant, size) if part]
+        if self.margin:
+            parts.append(f"box {'wider' if self.margin > 0 else 'narrower'} by {abs(self.margin):g} at each end")
+        if self.cut:
+            parts.append(f"modes above {self.cut:.0e}")
         if self.tolerance:
             parts.append(f"tolerance {self.tolerance:.0e}")
         if self.first_step:
@@ -135,7 +145,7 @@ def cheapest(trials: Iterable[Trial], target: float, reference: Array) -> list[T
     for trial in trials:
         way = trial.way
         size = way.size if way.tolerance else ()
-        ladders.setdefault(Way(way.method, way.variant, size, 0.0, way.first_step), []).append(trial)
+        ladders.setdefault(replace(way, size=size, tolerance=0.0), []).append(trial)
     found = []
     for ladder in ladders.values():
         good: list[Trial] = []

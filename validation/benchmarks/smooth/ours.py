@@ -1,12 +1,14 @@
-"""What this package does: characteristics in hindsight and with their error estimate, and the mesh."""
+"""What this package does: characteristics in hindsight and with their error estimate, and the mesh, in both ways."""
 
 from __future__ import annotations
 
 import itertools
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +24,13 @@ from validation.benchmarks.smooth.choice import SAVES, TARGETS, Curve, Trial, Wa
 from validation.benchmarks.smooth.reference import MARGIN, curve_of_lines
 
 __all__ = [
+    "compiled",
     "density_cost",
     "estimated",
+    "estimated_trials",
     "hindsight_trials",
     "mesh_trials",
+    "noise_trials",
     "reference_cost",
     "run_of_nodes",
     "table_cost",
@@ -36,26 +41,42 @@ Array = NDArray[np.float64]
 NODES = {
     Work.BUMPS_1D: (10, 12, 13, 14, 15, 16, 17, 18, 20, 22, 24, 26, 28, 32, 40),
     Work.BUMPS_2D: (10, 12, 13, 14, 15, 16, 17, 18, 20, 22, 24, 26, 28, 32),
+    Work.BUMPS_3D: (8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 22, 24, 26),
     Work.NETWORK: (10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 32, 36, 40, 48),
+    Work.NETWORK_3D: (8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 22, 24, 28, 32),
 }
 TOLERANCES = tuple(10.0 ** (-k / 2) for k in range(4, 17))
 """1e-2 to 1e-8, half a decade apart."""
-FINE_STEPS = 1e-9
+FINE_STEPS = {1: 1e-9, 2: 1e-9, 3: 1e-7}
+"""Tolerance of steps that are as good as exact here, by dimension."""
 TABLES = (1.0, 0.1)
 """Accuracies of tables, as shares of the tolerance of steps."""
 PRUNED = (0.03, 0.003)
 """Mass of the nodes of least weight that are left out, as shares of the tolerance of steps."""
+PATIENCE = 20.0
+"""Processor seconds of a call with an estimate, the first one, after which no lower tolerance is asked for."""
+LONG = 1.0
+"""Seconds of a call that is not repeated for the cost of its tables."""
+SHARES = {Work.NETWORK: (0.5, 0.7, 1.0), Work.NETWORK_3D: (0.4, 0.5, 0.7)}
+"""Of the nodes along an inner axis that the amplitude's has."""
 DENSITY_CELLS = 64
 """Cells along each axis on which the density is asked for."""
 BEST = 1e-9
 """Tolerance of the nodes by which a density is judged."""
 FINER = {Work.BUMPS_1D: 3, Work.BUMPS_2D: 3, Work.NETWORK: 5}
-"""How many times as many cells signed differences have: an odd number."""
+"""How many times as many cells signed differences have: an odd number. In 3-D these are too many."""
 CELLS = {
     Work.BUMPS_1D: (32, 48, 64, 96, 128, 200, 300),
     Work.BUMPS_2D: (24, 32, 48, 64, 96, 128, 192),
+    Work.BUMPS_3D: (24, 32, 48, 64),
     Work.NETWORK: (48, 64, 96, 128, 192, 256, 320),
+    Work.NETWORK_3D: (32, 48, 64),
+    Work.NOISE: (32, 48, 64, 96, 128, 200, 300),
 }
+SCHEMES = (mf.Weno5, mf.ScharfetterGummel)
+"""Of the mesh in hindsight."""
+STEPS = tuple(10.0**-k for k in range(2, 9))
+"""Tolerances of its steps."""
 
 
 def run_of_nodes(problem: mf.Problem, counts: Sequence[int]) -> Callable[..., LaneRun]:
@@ -97,22 +118,29 @@ def _hindsight(run: Callable[..., LaneRun], counts: tuple[int, ...], rtol: float
 
 def _counts(work: Work, sizes: Sequence[int]) -> list[list[tuple[int, ...]]]:
     """Ladders of counts: the same number along each axis, or, where the axes differ, fewer along the amplitude's."""
-    if work is not Work.NETWORK:
+    if not work.network:
         return [[(n,) * work.dimension for n in sizes]]
-    shares = (0.5, 0.7, 1.0)
-    return [[(max(4, round(share * n)), n) for n in sizes] for share in shares]
+    inner = work.dimension - 1
+    return [[(max(4, round(share * n)), *(n,) * inner) for n in sizes] for share in SHARES[work]]
+
+
+def compiled(work: Work) -> bool:
+    """Whether nodes are moved by a compiled program."""
+    return not work.temperature and not isinstance(lane_of(Dynamics(work.problem()), 1e-3), str)
 
 
 def hindsight_trials(
     work: Work, reference: Array, sizes: Sequence[int] | None = None, tolerances: Sequence[float] = TOLERANCES
 ) -> Iterator[Trial]:
-    """Runs on the fewest nodes that do for each accuracy, by tolerance."""
+    """Runs on the fewest nodes that do for each accuracy, by tolerance; none where nothing compiled moves them."""
+    if not compiled(work):
+        return
     problem = work.problem()
     for ladder in _counts(work, NODES[work] if sizes is None else sizes):
         runs = {counts: run_of_nodes(problem, counts) for counts in ladder}
         errors: list[tuple[int, float]] = []
         for i, counts in enumerate(ladder):
-            errors.append((i, error_of(_energies(runs[counts](FINE_STEPS)), reference)))
+            errors.append((i, error_of(_energies(runs[counts](FINE_STEPS[work.dimension])), reference)))
             if len(errors) > 1 and max(errors[-1][1], errors[-2][1]) < 0.1 * TARGETS[-1]:
                 break
         fewest = [fewest_cells(errors, target) for target in TARGETS]
@@ -139,26 +167,42 @@ def estimated(problem: mf.Problem, target: float) -> Trial:
     return Trial(way, curve, call)
 
 
+def estimated_trials(work: Work) -> Iterator[Trial]:
+    """The calls for one accuracy after the other, as long as one takes no more than `PATIENCE`."""
+    if not compiled(work):
+        return
+    problem = work.problem()
+    for target in TARGETS:
+        start = time.process_time()
+        yield estimated(problem, target)
+        if time.process_time() - start > PATIENCE:
+            return
+
+
 def table_cost(work: Work, target: float, repeats: int = 3) -> float:
-    """Processor seconds of what is made once for a problem: by how much a first call is dearer than a second one."""
-    differences = []
-    for _ in range(repeats):
-        problem, seconds = work.problem(), []
-        for _ in range(2):
-            start = time.process_time()
-            _call(problem, target)
-            seconds.append(time.process_time() - start)
-        differences.append(seconds[0] - seconds[1])
+    """Processor seconds of what is made once for a problem: by how much a first call is dearer than a second one.
+
+    Of calls that take long a single pair is made.
+    """
+    differences: list[float] = []
+    while len(differences) < repeats:
+        problem = work.problem()
+        first, second = (_seconds(partial(_call, problem, target)) for _ in range(2))
+        differences.append(first - second)
+        if second > LONG:
+            break
     return max(float(np.median(differences)), 0.0)
 
 
-def density_cost(work: Work, tolerance: float = 1e-6) -> dict[str, float]:
+def density_cost(work: Work, tolerance: float = 1e-6) -> dict[str, float] | None:
     """What the density at the centres of a mesh costs at the last time, and how far it is off, in L1.
 
     Its ``error`` is the distance from that by more nodes and finer steps. ``apart`` is it from signed central
     differences, of which some centres of cells are those of the mesh: these share nothing with nodes, and where a
-    density has concentrated it is their own error.
+    density has concentrated it is their own error. None where that is not measured.
     """
+    if work not in FINER or not compiled(work):
+        return None
     problem, shape = work.problem(), (DENSITY_CELLS,) * work.dimension
     found, best = (
         mf.characteristics(problem, save=SAVES, tolerance=each, progress=False) for each in (tolerance, BEST)
@@ -166,8 +210,9 @@ def density_cost(work: Work, tolerance: float = 1e-6) -> dict[str, float]:
     first = _seconds(lambda: found.density(shape))
     density = found.density(shape)
     # beyond the box there are as many cells as it takes for the mesh to begin at its end
-    beyond, finer = round(MARGIN[work] * DENSITY_CELLS / (2.0 * work.box)), FINER[work]
-    on = mesh(work, finer * (DENSITY_CELLS + 2 * beyond), margin=MARGIN[work])
+    margin, finer = MARGIN.get(work, 0.0), FINER[work]
+    beyond = round(margin * DENSITY_CELLS / (2.0 * work.box))
+    on = mesh(work, finer * (DENSITY_CELLS + 2 * beyond), margin=margin)
     lines = curve_of_lines(on, Lines.CENTRAL_8, 1e-9)[1][-1]
     inside = (slice(finer * beyond + finer // 2, finer * (DENSITY_CELLS + beyond), finer),) * work.dimension
     volume = (2.0 * work.box / DENSITY_CELLS) ** work.dimension
@@ -181,8 +226,13 @@ def density_cost(work: Work, tolerance: float = 1e-6) -> dict[str, float]:
     }
 
 
-def reference_cost(work: Work, exact: float, tolerance: float = 1e-6) -> dict[str, float]:
-    """What a reference value of the last energy costs, both of its checks included, tables and programs being there."""
+def reference_cost(work: Work, exact: float, tolerance: float = 1e-6) -> dict[str, float] | None:
+    """What a reference value of the last energy costs, both of its checks included, tables and programs being there.
+
+    None where that is not measured: at a temperature, and without a compiled program.
+    """
+    if not compiled(work):
+        return None
     problem = work.problem()
     observables = [mf.EnergyAt(SAVES[-1])]
     found = mf.reference(problem, tolerance, observables=observables, progress=False)
@@ -205,14 +255,36 @@ def _seconds(call: Callable[[], object]) -> float:
 def mesh_trials(work: Work, reference: Array, sizes: Sequence[int] | None = None) -> Iterator[Trial]:
     """`mfpde.solve` with its defaults on a ladder of meshes."""
     problem = work.problem()
-
-    def solve(n: int) -> mf.Solution:
-        return mf.solve(problem, (n,) * work.dimension, save=SAVES, progress=False)
-
     for n in CELLS[work] if sizes is None else sizes:
-        found = solve(n)
-        least = min(float(mu.min() / mu.max()) for mu in found.density)
-        curve = Curve(np.asarray(found.energy), least, float(n**work.dimension * found.stats["evaluations"]))
-        yield Trial(Way("solve", "Weno5", (n,) * work.dimension), curve, partial(solve, n))
-        if error_of(curve.energy, reference) < 0.5 * TARGETS[-1]:
+        trial = _mesh_trial("solve", problem, n, 0.0)
+        yield trial
+        if error_of(trial.curve.energy, reference) < 0.5 * TARGETS[-1]:
             return
+
+
+def noise_trials(work: Work, reference: Array, sizes: Sequence[int] | None = None) -> Iterator[Trial]:
+    """`mfpde.solve` with the best scheme, mesh and tolerance of steps in hindsight, and no estimate of its error.
+
+    None without a temperature: there characteristics are the way to a curve.
+    """
+    if not work.temperature:
+        return
+    problem = work.problem()
+    for scheme, n in itertools.product(SCHEMES, CELLS[work] if sizes is None else sizes):
+        for tolerance in STEPS:
+            trial = _mesh_trial("solve, hindsight", problem, n, tolerance, scheme=scheme(), estimate=False)
+            yield trial
+            if error_of(trial.curve.energy, reference) < 0.1 * TARGETS[-1]:
+                break
+
+
+def _mesh_trial(method: str, problem: mf.Problem, n: int, tolerance: float, **options: Any) -> Trial:
+    shape = (n,) * len(problem.axes)
+    if tolerance:
+        options["controller"] = mf.ErrorControl(tolerance)
+    call = partial(mf.solve, problem, shape, save=SAVES, progress=False, **options)
+    found = call()
+    least = min(float(mu.min() / mu.max()) for mu in found.density)
+    # a density that is negative somewhere has no entropy: the race is for the rest of the energy
+    curve = Curve(found.energy_without_entropy, least, float(math.prod(shape) * found.stats["evaluations"]))
+    return Trial(Way(method, type(options.get("scheme", mf.Weno5())).__name__, shape, tolerance), curve, call)

@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,47 +86,52 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _diffrax(work: Work, energy: Array, meshes: Mapping[lines.Lines, Sequence[int]], quick: bool) -> list[Trial]:
-    """All meshes by one solver, and the best of them by the others."""
+def _diffrax(work: Work, energy: Array, meshes: Sequence[lines.Discretisation], quick: bool) -> list[Trial]:
+    """All meshes by one solver, the best of them by fewer modes and by the others."""
     first, *others = lines.DIFFRAX_SOLVERS
-    pairs = [(order, n) for order, sizes in meshes.items() for n in sizes]
+    tried: dict[lines.Discretisation, list[Trial]] = {}
+
+    def trials() -> list[Trial]:
+        return [trial for found in tried.values() for trial in found]
+
+    def best() -> list[lines.Discretisation]:
+        ways = {id(trial): each for each, found in tried.items() for trial in found}
+        chosen: dict[lines.Discretisation, None] = {}
+        for target in TARGETS:
+            able = (ways[id(trial)] for trial in cheapest(trials(), target, energy))
+            chosen |= dict.fromkeys(list(dict.fromkeys(able))[:FINALISTS])
+        return list(chosen)
+
+    for by in meshes[:QUICK_LINES] if quick else meshes:
+        tried[by] = list(lines.diffrax_trials(work, by, first, energy))
+    if quick:
+        return trials()
+    for by in best():
+        for cut in lines.CUTS:
+            fewer = by._replace(cut=cut)
+            tried[fewer] = list(lines.diffrax_trials(work, fewer, first, energy))
+    good = best()
+    _say(f"{work.value}: diffrax, {len(meshes)} meshes, of which {len(good)} by all solvers")
+    found = trials()
+    for by in good:
+        for solver in others:
+            found += lines.diffrax_trials(work, by, solver, energy)
+    return found
+
+
+def _scipy(work: Work, energy: Array, meshes: Sequence[lines.Discretisation], quick: bool) -> list[Trial]:
     trials: list[Trial] = []
-    for order, n in pairs[:QUICK_LINES] if quick else pairs:
-        trials += lines.diffrax_trials(work, order, n, first, energy)
-    good = {
-        (trial.way.variant.split(",")[0], trial.way.size[0])
-        for target in TARGETS
-        for trial in _distinct(cheapest(trials, target, energy))[:FINALISTS]
-    }
-    _say(f"{work.value}: diffrax, {len(pairs)} meshes, of which {sorted(good)} by all solvers")
-    for order, n in pairs:
-        if (order.value, n) in good and not quick:
-            for solver in others:
-                trials += lines.diffrax_trials(work, order, n, solver, energy)
-    return trials
-
-
-def _distinct(trials: Iterable[Trial]) -> list[Trial]:
-    """The first trial of each discretisation, in their order."""
-    found: dict[tuple[str, tuple[int, ...]], Trial] = {}
-    for trial in trials:
-        found.setdefault((trial.way.variant, trial.way.size), trial)
-    return list(found.values())
-
-
-def _scipy(work: Work, energy: Array, meshes: Mapping[lines.Lines, Sequence[int]], quick: bool) -> list[Trial]:
-    trials: list[Trial] = []
-    for order, sizes in meshes.items():
-        for n in sizes[:1] if quick else sizes:
-            for method in lines.SCIPY_METHODS:
-                trials += lines.scipy_trials(work, order, n, method, energy)
+    for by in meshes[:QUICK_LINES] if quick else meshes:
+        for method in lines.SCIPY_METHODS:
+            trials += lines.scipy_trials(work, by, method, energy)
     return trials
 
 
 def _peers(work: Work, energy: Array, quick: bool, ways: Sequence[Way]) -> dict[str, list[Trial]]:
     """What the peers can do: by ways that are known to be good, or, without any, by all of them."""
     methods: dict[str, list[Trial]] = {}
-    meshes = {} if ways else lines.meshes_of(work, energy, lines.SIZES[work][::4] if quick else None)
+    quickly: dict[str, Any] = {"sizes": lines.SIZES[work][::4], "margins": (0.0,)} if quick else {}
+    meshes = [] if ways else lines.meshes_of(work, energy, **quickly)
     known = {name: [way for way in ways if way.method.lower() == name] for name in PEERS}
     methods["scipy"] = list(lines.known_trials(work, known["scipy"])) if ways else _scipy(work, energy, meshes, quick)
     try:
@@ -200,11 +205,13 @@ def measure(work: Work, quick: bool, known: Mapping[str, Any] | None = None) -> 
     held = dict(known["reference"]) if "reference" in known else reference(work, 1e-7 if quick else 1e-9)
     energy = np.array(held["energy"])
     _say(f"{work.value}: reference {energy[-1]:.12g}")
-    problem = work.problem()
+    program = ours.compiled(work)
+    nodes, cells = (ours.NODES[work][::4] if program else (), ours.CELLS[work][:3]) if quick else (None, None)
     methods: dict[str, list[Trial]] = {
-        "hindsight": list(ours.hindsight_trials(work, energy, ours.NODES[work][::4] if quick else None)),
-        "estimated": [ours.estimated(problem, target) for target in TARGETS],
-        "mesh": list(ours.mesh_trials(work, energy, ours.CELLS[work][:3] if quick else None)),
+        "hindsight": list(ours.hindsight_trials(work, energy, nodes)),
+        "estimated": list(ours.estimated_trials(work)),
+        "mesh": list(ours.mesh_trials(work, energy, cells)),
+        "noise": list(ours.noise_trials(work, energy, cells)),
     }
     _say(f"{work.value}: own runs, {time.perf_counter() - began:.0f} s")
     methods |= _peers(
@@ -216,12 +223,13 @@ def measure(work: Work, quick: bool, known: Mapping[str, Any] | None = None) -> 
     for target in TARGETS:
         key = f"{target:.0e}"
         record["curve"][key] = race.final(methods, target)
-        record["tables"][key] = ours.table_cost(work, target)
+        if any(trial.way.tolerance == target for trial in methods["estimated"]):
+            record["tables"][key] = ours.table_cost(work, target)
         said = {name: f"{1e6 * found['seconds']:.0f} us" for name, found in record["curve"][key].items()}
         _say(f"{work.value}: {key}: {said}")
-    record["density"] = ours.density_cost(work)
-    record["certified"] = ours.reference_cost(work, float(energy[-1]))
-    _say(f"{work.value}: density {record['density']}, reference {record['certified']}")
+    others = {"density": ours.density_cost(work), "certified": ours.reference_cost(work, float(energy[-1]))}
+    record |= {name: cost for name, cost in others.items() if cost is not None}
+    _say(f"{work.value}: {others}")
     record["points"] = race.points
     record["ways"] = [dataclasses.asdict(way) for way in race.ways]
     record["versions"] = versions(("mfpde", "numpy", "scipy", "numba", "diffrax", "jax", "equinox"))
