@@ -57,8 +57,11 @@ PATIENCE = 20.0
 """Processor seconds of a call with an estimate, the first one, after which no lower tolerance is asked for."""
 LONG = 1.0
 """Seconds of a call that is not repeated for the cost of its tables."""
-SHARES = {Work.NETWORK: (0.5, 0.7, 1.0), Work.NETWORK_3D: (0.4, 0.5, 0.7)}
-"""Of the nodes along an inner axis that the amplitude's has."""
+SHARES: dict[Work, tuple[tuple[float, ...], ...]] = {
+    Work.NETWORK: ((0.5, 1.0), (0.7, 1.0), (1.0, 1.0)),
+    Work.NETWORK_3D: ((1.0, 1.0, 0.8), (1.2, 1.0, 0.9)),
+}
+"""Nodes along each axis over those of the ladder, where the axes differ: the amplitude's, the weight's, the bias's."""
 DENSITY_CELLS = 64
 """Cells along each axis on which the density is asked for."""
 BEST = 1e-9
@@ -117,11 +120,9 @@ def _hindsight(run: Callable[..., LaneRun], counts: tuple[int, ...], rtol: float
 
 
 def _counts(work: Work, sizes: Sequence[int]) -> list[list[tuple[int, ...]]]:
-    """Ladders of counts: the same number along each axis, or, where the axes differ, fewer along the amplitude's."""
-    if not work.network:
-        return [[(n,) * work.dimension for n in sizes]]
-    inner = work.dimension - 1
-    return [[(max(4, round(share * n)), *(n,) * inner) for n in sizes] for share in SHARES[work]]
+    """Ladders of counts: the same number along each axis, or, where the axes differ, by `SHARES`."""
+    shares = SHARES.get(work, ((1.0,) * work.dimension,))
+    return [[tuple(max(4, round(share * n)) for share in each) for n in sizes] for each in shares]
 
 
 def compiled(work: Work) -> bool:
