@@ -51,7 +51,7 @@ FINE_STEPS = {1: 1e-9, 2: 1e-9, 3: 1e-7}
 """Tolerance of steps that are as good as exact here, by dimension."""
 TABLES = (1.0, 0.1)
 """Accuracies of tables, as shares of the tolerance of steps."""
-PRUNED = (0.03, 0.003)
+PRUNED = (0.3, 0.03)
 """Mass of the nodes of least weight that are left out, as shares of the tolerance of steps."""
 PATIENCE = 20.0
 """Processor seconds of a call with an estimate, the first one, after which no lower tolerance is asked for."""
