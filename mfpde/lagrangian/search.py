@@ -42,7 +42,7 @@ LADDER = {1: 1.4, 2: 1.4, 3: 1.25, 4: 1.25}
 SCOUT, SCOUT_RTOL = 0.6, 1e-3
 """Nodes along each axis, as a share of those of the first run, and tolerance of steps with which it is found out, with
 three axes or more, which of the nodes of this run are worth moving."""
-BY_DIGIT = 4.25
+BY_DIGIT = {1: 4.25, 2: 4.25, 3: 4.5, 4: 4.25}
 """Nodes along each axis that such refinements begin with, for each digit of the tolerance."""
 FIRST_RTOL, FINER_RTOL, LATER_RTOL = 0.25, 0.2, 0.5
 """The first tolerance of their steps, as a share of that of the result, and factors of the next ones: until tables are
@@ -221,7 +221,7 @@ class Search:
 
     def nodes_by_tolerance(self) -> int:
         """Nodes along each axis that such refinements begin with."""
-        return math.ceil(BY_DIGIT * -math.log10(self.tolerance))
+        return math.ceil(BY_DIGIT[self.dynamics.dimension] * -math.log10(self.tolerance))
 
     def size(self, counts: tuple[int, ...]) -> int:
         """How many nodes a rule has; where that is far too many, about."""
