@@ -23,8 +23,10 @@ from mfpde.equation.measures.base import Measure, RestrictedMeasure
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.problem import Problem
 from mfpde.equation.smooth import divisors, is_smooth
+from mfpde.mesh.compiled.structures import R_TIME
 from mfpde.mesh.controllers import Controller, ErrorControl, FixedStep
-from mfpde.mesh.record import Beside, Errors, State
+from mfpde.mesh.program import Program
+from mfpde.mesh.record import Beside, Errors, Result, State
 from mfpde.mesh.schemes import ScharfetterGummel
 from mfpde.mesh.semidiscrete import Evaluation, FreeEnergy
 from mfpde.mesh.solver import Solver
@@ -250,6 +252,40 @@ class Companion:
                 break
             self._behind = self._state
             self._state = self._stepped(self._state, self._targets[bisect_right(self._targets, self._state.t)])
+
+    def follow(self, times: Array, n_steps: int) -> None:
+        """The same after several steps of the run, which led to these times, the last of them its step `n_steps`."""
+        t, count = float(times[-1]), n_steps - len(times) + 1
+        if self.solver is None or self.solver.program is None:
+            for k, time in enumerate(times.tolist()):
+                self.advance(time, count + k)
+            return
+        while not self.reason and self._state.t < t:
+            self._stretch(self.solver.program, times, count)
+
+    def _stretch(self, program: Program, times: Array, count: int) -> None:
+        """Steps up to a save time or to the last of the times, if they are not too many for where the run was then."""
+        assert self.solver is not None
+        state, t = self._state, float(times[-1])
+        allowed = MOST_STEPS * (count + np.arange(len(times))) + FREE_STEPS
+        until = self._targets[bisect_right(self._targets, state.t)]
+        with self.solver.flow.turns:
+            most = max(1, int(allowed[-1]) + 1 - state.n_steps)
+            new, advanced = program.advance(state, until, min(until, t), most)
+            if len(advanced.rows):
+                self._state, self._behind = new, program.before(new)
+        passed = np.concatenate([[state.t], advanced.rows[:, R_TIME]])
+        # a step from here was one too many
+        here = passed[:-1] if len(advanced.rows) else passed
+        late = state.n_steps + np.arange(len(here)) > allowed[np.searchsorted(times, here, side="right")]
+        if late.any():
+            where = float(here[int(np.argmax(late))])
+            self._give_up(f"at t = {where:g} it takes more than {MOST_STEPS} times the steps of the run")
+        elif advanced.failed:
+            assert advanced.result is not None
+            self._give_up(f"at t = {passed[-1]:g}, {advanced.result.value}")
+        elif advanced.result is Result.EXTINCT:
+            self._give_up(f"at t = {passed[-2]:g} it has no mass left")
 
     def _stepped(self, state: State, until: float) -> State:
         assert self.solver is not None

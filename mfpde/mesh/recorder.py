@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mfpde.equation.grid import End, Grid
+from mfpde.mesh.compiled import structures
 from mfpde.mesh.record import COLUMNS, LEAVING
 from mfpde.mesh.semidiscrete import Departure, Evaluation, Flow, FreeEnergy
 from mfpde.support.arrays import Array
@@ -56,6 +57,28 @@ def end_mass(mu: Array, grid: Grid, layers: list[tuple[slice | int, ...]] | None
     return sum(float(mu[layer].sum()) for layer in layers) / total if total > 0 else 0.0
 
 
+ARRIVING = {
+    "time": structures.R_TIME,
+    "dt": structures.R_DT,
+    "mass": structures.R_MASS,
+    "minimum": structures.R_MINIMUM,
+    "energy": structures.R_ENERGY,
+    "end_mass": structures.R_END_MASS,
+    "error": structures.R_ERROR,
+    "redone": structures.R_REDONE,
+}
+DEPARTING = {
+    "dissipation_transport": structures.R_TRANSPORT,
+    "dissipation_reaction": structures.R_REACTION,
+    "limiting_cell": structures.R_CELL,
+}
+"""What stands in the row of a step of a compiled program: of the state it leads to, and of the state it leaves."""
+
+
+def _append(numbers: array[float], values: Array) -> None:
+    numbers.frombytes(np.ascontiguousarray(values, dtype=np.float64).tobytes())
+
+
 class Responses:
     """``u`` at every recorded time, 8 bytes a number: a list of arrays would take twenty times that."""
 
@@ -64,8 +87,13 @@ class Responses:
 
     def append(self, u: Array) -> None:
         """Add a row."""
-        self._values.frombytes(np.ascontiguousarray(u, dtype=np.float64).tobytes())
+        _append(self._values, u)
         self._count, self._width = self._count + 1, u.size
+
+    def extend(self, rows: Array) -> None:
+        """Add several rows."""
+        _append(self._values, rows)
+        self._count, self._width = self._count + len(rows), rows.shape[1]
 
     def __len__(self) -> int:
         return self._count
@@ -192,6 +220,29 @@ class Recorder:
         rows["relative_fisher_information"][-1] = fisher
         rows["limiting_cell"][-1] = departure.cell
         return rows["dissipation_transport"][-1] + rows["dissipation_reaction"][-1]
+
+    def extend(self, made: Array, responses: Array) -> None:
+        """Record steps of a compiled program.
+
+        Parameters
+        ----------
+        made : (n, ROW) array
+            Rows as `mfpde.mesh.compiled.structures` numbers them: of the state that a step leaves, and of the one that
+            it leads to.
+        responses : (n, r) array
+            Of the latter.
+        """
+        nothing = np.full(len(made), np.nan)
+        for name, column in ARRIVING.items():
+            _append(self.rows[name], made[:, column])
+        for name, constant in (("entropy", np.nan), ("temperature", 0.0), ("relative_fisher_information", np.nan)):
+            _append(self.rows[name], np.full(len(made), constant))
+        _append(self.rows["optimality_gap"], made[:, structures.R_GAP] if self._certified else nothing)
+        for name, column in DEPARTING.items():
+            self.rows[name].pop()
+            _append(self.rows[name], made[:, column])
+            self.rows[name].append(-1 if name == "limiting_cell" else np.nan)
+        self.responses.extend(responses)
 
     def arrays(self) -> dict[str, Array]:
         """The rows as arrays."""

@@ -23,7 +23,9 @@ from mfpde.mesh.accuracy import SEARCH, judge, solve_within
 from mfpde.mesh.algebra import Algebra
 from mfpde.mesh.box import again_on_larger_boxes
 from mfpde.mesh.companion import Companion
+from mfpde.mesh.compiled.structures import R_REACTION, R_REDONE, R_TIME, R_TRANSPORT, Bounds
 from mfpde.mesh.conclusion import conclude, decays, notes_of
+from mfpde.mesh.constants import ROUNDED
 from mfpde.mesh.controllers import Controller
 from mfpde.mesh.energy_errors import known_minimum
 from mfpde.mesh.kinds import PARTS
@@ -31,14 +33,15 @@ from mfpde.mesh.memory import check_run
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.implicit import Potential
 from mfpde.mesh.options import RunOptions
+from mfpde.mesh.program import Program
 from mfpde.mesh.provenance import provenance, versions
 from mfpde.mesh.record import Result, State, run_stats
-from mfpde.mesh.recorder import Recorder, StepMade
+from mfpde.mesh.recorder import Recorded, Recorder, StepMade
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.semidiscrete import Departure, Evaluation, FreeEnergy
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver, StepInfo
-from mfpde.mesh.stopping import GapBelow, Limits, OnEndMass, Snapshot, StopCondition
+from mfpde.mesh.stopping import EnergyBelow, GapBelow, Limits, OnEndMass, Snapshot, SteadyState, StopCondition
 from mfpde.mesh.watch import START, Watch, look_at_the_end, look_at_the_start
 from mfpde.support.arguments import (
     PATH,
@@ -60,8 +63,10 @@ if TYPE_CHECKING:
 __all__ = ["Integration", "solve", "written_to"]
 
 
-ROUNDED = 1e-13
-"""The relative mass that rounding may add up to before it is given back, and by less than a twentieth a step."""
+STRETCH = 0.05
+"""Seconds after which a compiled run of steps comes back: to be interrupted, and to say where it is."""
+FIRST_ROWS, MOST_ROWS = 32, 4096
+"""Steps of the first such run, and of any at most."""
 
 
 def solve(
@@ -287,6 +292,7 @@ class Integration:
         self.redone = 0
         self.leak = 0.0
         self.scale = 0.0
+        self.pace = FIRST_ROWS
         self.written = self.began
         self.before: dict[str, Any] = {}
         self.at: Evaluation  # of the present state, and the temperature with what it adds
@@ -428,7 +434,10 @@ class Integration:
                     if self.steps == self.options.max_steps:
                         result = Result.MAX_STEPS
                         break
-                    result = self._taken(*solver.step(self.state, target), show)
+                    if solver.program is None:
+                        result = self._taken(*solver.step(self.state, target), show)
+                    else:
+                        result = self._stretch(solver.program, target, show)
                     if result is Result.SUCCESS:
                         result = self._between_steps(target, interrupted)
                 if result is not Result.SUCCESS:
@@ -480,12 +489,64 @@ class Integration:
         if not at.mass > 0.0:
             return Result.EXTINCT
         result = self._within_limits()
-        if options.stop is not None and result is Result.SUCCESS:
-            change = _distance(state.mu, before.mu) / (info.dt * float(before.mu.sum()))
-            mu, V = read_only(state.mu, at.V)
-            if options.stop(Snapshot(state.t, state.n_steps, mu, V, *recorded, dissipation, change)):
-                result = Result.STOPPED
+        if (
+            options.stop is not None
+            and result is Result.SUCCESS
+            and self._stops(before, info.dt, recorded, dissipation)
+        ):
+            result = Result.STOPPED
         return result
+
+    def _stops(self, before: Evaluation, dt: float, recorded: Recorded, dissipation: float) -> bool:
+        """Whether the condition of the user's is met."""
+        state, at, stop = self.state, self.at, self.options.stop
+        change = _distance(state.mu, before.mu) / (dt * float(before.mu.sum()))
+        mu, V = read_only(state.mu, at.V)
+        return stop is not None and stop(Snapshot(state.t, state.n_steps, mu, V, *recorded, dissipation, change))
+
+    def _stretch(self, program: Program, target: float, show: Any) -> Result:
+        """Compiled steps towards a save time, for about a twentieth of a second at most; how the run stands."""
+        recorder, options, began = self.recorder, self.options, time.perf_counter()
+        asks = options.stop is not None and type(options.stop) not in (EnergyBelow, GapBelow, SteadyState)
+        most = min(1 if asks else self.pace, options.max_steps - self.steps)
+        before = self.at
+        with self.solver.flow.turns:
+            program.leak, program.scale = self.leak, self.scale
+            self.state, advanced = program.advance(self.state, target, target, most, self._bounds())
+            self.leak, self.scale = program.leak, program.scale
+            made = len(advanced.rows)
+            self.redone += program.last().redone if advanced.failed else 0
+            self.at = self.solver.evaluate(self.state)
+        self.steps += made
+        if made:
+            rows = recorder.rows
+            recorder.extend(advanced.rows, advanced.responses)
+            self.redone += int(advanced.rows[:, R_REDONE].sum())
+            self.companion.follow(advanced.rows[:, R_TIME], self.state.n_steps)
+            show(self.state.t, rows["energy"][-1])
+            result = advanced.result or Result.SUCCESS
+            if asks and result is Result.SUCCESS:
+                recorded = Recorded(rows["energy"][-1], rows["optimality_gap"][-1])
+                dissipation = float(advanced.rows[0, R_TRANSPORT] + advanced.rows[0, R_REACTION])
+                if self._stops(before, rows["dt"][-1], recorded, dissipation):
+                    return Result.STOPPED
+            a_step = (time.perf_counter() - began) / made
+            self.pace = int(min(max(STRETCH / a_step, 1.0), 2.0 * self.pace, MOST_ROWS))
+        return advanced.result or Result.SUCCESS
+
+    def _bounds(self) -> Bounds:
+        """What ends a stretch of steps."""
+        rows, limits, stop = self.recorder.rows, self.options.limits, self.options.stop
+        ends = rows["end_mass"]
+        return Bounds(
+            rows["mass"][0],
+            limits.energy_increase,
+            limits.mass_drift,
+            math.inf if self.options.on_end_mass is OnEndMass.WARN else max(limits.end_mass, 2.0 * ends[0]),
+            float(stop.value) if type(stop) is EnergyBelow else math.nan,
+            float(stop.value) if type(stop) is GapBelow else math.nan,
+            float(stop.rate) if type(stop) is SteadyState else 0.0,
+        )
 
     def _leave(self, rate: Array, cell: int) -> float:
         """Record what is known of the present state when it is left, with the transport's rate of change there."""

@@ -15,10 +15,13 @@ from mfpde.equation.measures.base import Measure, RestrictedMeasure
 from mfpde.equation.problem import Problem
 from mfpde.equation.schedules import Constant, Schedule, invert_clock
 from mfpde.mesh.algebra import Algebra
+from mfpde.mesh.compiled.structures import R_ERROR
+from mfpde.mesh.constants import DT_FLOOR
 from mfpde.mesh.controllers import Controller, ErrorControl, FixedStep, step_doubling
 from mfpde.mesh.defaults import default_method, default_scheme
 from mfpde.mesh.flow import make_flow
 from mfpde.mesh.methods.base import Method
+from mfpde.mesh.program import Program, program_of
 from mfpde.mesh.record import Result, State
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.semidiscrete import Coefficients, Evaluation, FreeEnergy
@@ -36,8 +39,6 @@ EXAMPLES = {
     "controller": "mf.ErrorControl()",
     "algebra": "mf.NumpyAlgebra()",
 }
-DT_FLOOR = 1e-13
-"""Smallest step relative to the run's length."""
 MASS_GIVEN = 1e-6
 """How far the mass of a density that is handed in may be from 1: single precision, or a run of many steps."""
 
@@ -155,6 +156,8 @@ class Solver:
         with one_blas_thread():
             self.flow = make_flow(problem, self.grid, self.scheme, algebra)
         self._last: Evaluation | None = None
+        self.program: Program | None = program_of(self.flow, self.method, self.controller)
+        """What steps are made by on small meshes; None where Python goes from pass to pass."""
 
     def __repr__(self) -> str:
         algebra_is_default = self.flow.algebra.name == "compiled"
@@ -244,8 +247,15 @@ class Solver:
             require(state=(state, one_of(State)))
         last = self._last  # of the thread that was here last
         if last is None or last.mu is not state.mu:
-            self._last = last = self.flow.evaluate(state.mu)
+            self._last = last = self._evaluated(state)
         return last
+
+    def _evaluated(self, state: State) -> Evaluation:
+        if self.program is None:
+            return self.flow.evaluate(state.mu)
+        with self.flow.turns:
+            self.program.hold(state)
+            return self.program.evaluation()
 
     def free_energy(self, at: Evaluation, temperature: float) -> FreeEnergy | None:
         """What a temperature adds to an evaluation; None at temperature 0."""
@@ -273,6 +283,8 @@ class Solver:
         if not until > state.t:
             raise ValueError(f"until = {until:g} must lie after the state's time {state.t:g}")
         with self.flow.turns:  # the flow and the transport have one set of arrays to work on
+            if self.program is not None:
+                return self._by_program(self.program, state, until)
             problem, flow, controller, method = self.problem, self.flow, self.controller, self.method
             clock, alpha, temperature = problem.schedule, problem.alpha, problem.temperature(state.t)
             start = self.evaluate(state)
@@ -331,6 +343,18 @@ class Solver:
             self._last = end
             new = State(t_new, end.mu, state.n_steps + 1, following, memory)
             return new, StepInfo(None, dt, outcome.error, outcome.leak, redone, first_rate, bound, outflow.cell)
+
+    @staticmethod
+    def _by_program(program: Program, state: State, until: float) -> tuple[State, StepInfo]:
+        """One step of the compiled program."""
+        new, advanced = program.advance(state, until, until, 1)
+        last = program.last()
+        if advanced.failed:
+            return state, StepInfo(
+                advanced.result, last.dt, None, 0.0, last.redone, last.first_rate, last.bound, last.cell
+            )
+        error = float(advanced.rows[0, R_ERROR])
+        return new, StepInfo(None, last.dt, error, last.leak, last.redone, last.first_rate, last.bound, last.cell)
 
     def _finite(self, end: Evaluation) -> bool:
         """Whether a step has led somewhere; a potential that belongs to no energy shows by its mean alone."""

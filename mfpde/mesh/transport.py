@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mfpde.equation.grid import Axis, End, Grid
 from mfpde.mesh.compiled import structures
@@ -18,7 +19,7 @@ from mfpde.mesh.transport_operator import Metric, Outflow, TransportOperator, fa
 from mfpde.support.arrays import Array
 from mfpde.support.threads import THREADED_SIZE, available, in_shares
 
-__all__ = ["Transport"]
+__all__ = ["Sweeps", "Transport"]
 
 _BAND_SIZE = 131_072
 """Cells of a band: all axes are swept while the band is in the nearer caches."""
@@ -43,6 +44,19 @@ class _Rates(NamedTuple):
     scale: float
     values: Array
     strides: tuple[int, int, int]
+
+
+class Sweeps(NamedTuple):
+    """The first arguments of compiled steps, see `structures.Steps`."""
+
+    scheme: Any
+    wide: Any
+    ints: NDArray[np.int64]
+    floats: Array
+    metric: Array
+    band: int
+    bands: int
+    buffers: Array
 
 
 def _rates(grid: Grid, i: int, g: float | Array) -> _Rates:
@@ -168,6 +182,12 @@ class Transport(TransportOperator):
         self._speeds = np.empty(grid.size)
         self._no_speeds = np.empty(0)
         self._buffers: dict[int, Array] = {}
+
+    @property
+    def sweeps(self) -> Sweeps:
+        """What compiled code that makes sweeps of its own is told, at temperature 0."""
+        ints, floats, metric, band = self._mesh
+        return Sweeps(self._kernels.structure, self._wide, ints, floats, metric, band, self._bands, self._work(0))
 
     def _work(self, start: int) -> Array:
         """Buffers (1.2 MB) for the share of the work that begins at `start`."""

@@ -21,6 +21,7 @@ __all__ = [
     "as_double",
     "as_integer",
     "at",
+    "called",
     "fetch",
     "flushed",
     "folded",
@@ -112,6 +113,11 @@ def as_integer(x: float) -> int:
 def as_double(k: int) -> Any:
     """The double with these bits."""
     return np.float64(struct.unpack("<d", struct.pack("<Q", int(k) & 0xFFFFFFFFFFFFFFFF))[0])
+
+
+def called(function: Callable[..., None], *arguments: Any) -> None:
+    """Call a function."""
+    function(*arguments)
 
 
 # ----- lanes

@@ -22,8 +22,8 @@ from mfpde.equation.energy.base import (
     in_chunks,
 )
 from mfpde.equation.energy.gradients import check_derivative, check_gradient, probe_points
-from mfpde.equation.energy.losses import LOSSES, Loss, SquaredLoss, has_curvature, is_quadratic
-from mfpde.equation.energy.on_grid import GridEnergy, prepared_output
+from mfpde.equation.energy.losses import LOSSES, HuberLoss, LogisticLoss, Loss, SquaredLoss, has_curvature, is_quadratic
+from mfpde.equation.energy.on_grid import ByTables, GridEnergy, GridPart, Outputs, prepared_output
 from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import floats, function, numbers, read_only, shown, values_of
@@ -144,6 +144,11 @@ class ResponseForm(ABC):
     def outcome(self) -> tuple[Loss, Array | None]:
         """The loss, and the matrix that makes its outputs of u; see `BoundEnergy.outcome`."""
 
+    @property
+    @abstractmethod
+    def outputs(self) -> Outputs | None:
+        """The same as numbers, with its constant; None for a loss of somebody's own."""
+
     @abstractmethod
     def evaluate(self, u: Array) -> tuple[float, Array]:
         """L(u) and dL/du."""
@@ -151,6 +156,15 @@ class ResponseForm(ABC):
     @abstractmethod
     def curvature(self, u: Array) -> Callable[[Array], Array]:
         """``du -> L''(u) du``, of arrays of the shape of u, where `curved`."""
+
+
+def outputs_of(loss: Loss, matrix: Array | None) -> Outputs | None:
+    """A loss of the package of outputs ``matrix @ u`` as numbers; None for one of somebody's own."""
+    if not isinstance(loss, (SquaredLoss, LogisticLoss, HuberLoss)) or type(loss) not in LOSSES.values():
+        return None
+    weights, targets = loss.weights, loss.targets.reshape(len(loss.targets), -1)
+    assert weights is not None
+    return Outputs(type(loss), weights, targets, matrix, loss.delta if isinstance(loss, HuberLoss) else 0.0)
 
 
 class LossForm(ResponseForm):
@@ -164,6 +178,11 @@ class LossForm(ResponseForm):
     def outcome(self) -> tuple[Loss, Array | None]:
         """The loss and the interpolation."""
         return self._loss, self._interpolation
+
+    @property
+    def outputs(self) -> Outputs | None:
+        """Its weights and targets, where it is a loss of the package."""
+        return outputs_of(self._loss, self._interpolation)
 
     def evaluate(self, u: Array) -> tuple[float, Array]:
         """L(u) and dL/du."""
@@ -205,6 +224,12 @@ class QuadraticForm(ResponseForm):
     def outcome(self) -> tuple[Loss, Array | None]:
         """A squared loss of ``R u``, each output of weight 1."""
         return SquaredLoss(self._target, np.ones(len(self._target))), self._root
+
+    @property
+    def outputs(self) -> Outputs:
+        """The same with its constant."""
+        targets = self._target.reshape(len(self._target), -1)
+        return Outputs(SquaredLoss, np.ones(len(targets)), targets, self._root, constant=self._constant)
 
     def evaluate(self, u: Array) -> tuple[float, Array]:
         """L(u) and dL/du."""
@@ -493,6 +518,20 @@ class FeaturesOnGrid(GridEnergy):
             return result
 
         return along
+
+    @property
+    def parts(self) -> tuple[GridPart, ...] | None:
+        """Its matrix and its amplitudes as tables; None for a loss of somebody's own, or axes that are mixed."""
+        outputs = self._form.outputs
+        if outputs is None or self._order is not None:
+            return None
+        r, q = len(self._matrix), self._outputs
+        if self._amplitudes is None:
+            return (ByTables((self._matrix,), np.arange(r), outputs),)
+        if self._fast:
+            return (ByTables((self._matrix, self._amplitudes), np.arange(r * q), outputs),)
+        places = np.arange(r * q).reshape(q, r).T.reshape(-1)
+        return (ByTables((self._amplitudes, self._matrix), places, outputs),)
 
     def _moments(self, mu: Array) -> Array:
         """The response of a density, (r,) or, with q > 1 amplitudes, (r, q)."""

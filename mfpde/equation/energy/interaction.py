@@ -13,7 +13,8 @@ from mfpde.equation.energy.base import BoundEnergy, BoundSum, Energy, Last, Sour
 from mfpde.equation.energy.external import BoundExternal, External
 from mfpde.equation.energy.factors import BLOCK, AxisFactor
 from mfpde.equation.energy.kernels import BoundKernel, Kernel
-from mfpde.equation.energy.on_grid import GridEnergy, prepared_output
+from mfpde.equation.energy.losses import SquaredLoss
+from mfpde.equation.energy.on_grid import ByMatrix, ByTables, GridEnergy, GridPart, Outputs, prepared_output
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.support.arguments import numbers, real, shown
 from mfpde.support.arrays import Array
@@ -373,6 +374,15 @@ class ProductFormOnGrid(GridEnergy):
 
         return along
 
+    @property
+    def parts(self) -> tuple[GridPart, ...]:
+        """Its tables, and a squared loss of the moments."""
+        size = self._coefficients.size
+        places = np.arange(size) if self._index is None else self._index
+        targets = np.zeros(size) if self._target is None else self._target
+        outputs = Outputs(SquaredLoss, self._coefficients, targets[:, None])
+        return (ByTables(tuple(self._tables), places, outputs),)
+
     def _moments(self, mu: Array) -> Array:
         x = mu
         with self._turns:
@@ -542,6 +552,12 @@ class DirectOnGrid(GridEnergy):
                 return self._bound.weight * self._operator.apply(h)
 
         return along
+
+    @property
+    def parts(self) -> tuple[GridPart, ...] | None:
+        """The matrix of the operator, where it is one."""
+        matrix = self._operator.matrix
+        return None if matrix is None else (ByMatrix(self._bound.weight * matrix),)
 
     def _describe(self) -> list[str]:
         return [f"{self._bound.name}: {self._operator.description}"]

@@ -60,10 +60,19 @@ MOST_MODES = 2**22
 
 @dataclass(frozen=True)
 class GridOperator:
-    """``mu -> int K(., theta') mu(theta') dtheta'`` at the centres of a grid."""
+    """``mu -> int K(., theta') mu(theta') dtheta'`` at the centres of a grid.
+
+    Attributes
+    ----------
+    apply : callable
+    description : str
+    matrix : (cells, cells) array or None
+        The same as a matrix, where it is applied as one.
+    """
 
     apply: Callable[[Array], Array]
     description: str
+    matrix: Array | None = None
 
 
 class BoundKernel(ABC):
@@ -226,6 +235,7 @@ class BoundSeparable(BoundKernel):
         """The kernel on a grid, one axis after the other: by its factor, by its matrix, or by a convolution."""
         steps: list[tuple[Callable[[Array], Array], Callable[[Array], Array] | None]] = []
         words = []
+        dense: Array | None = None
         # axes with a factorisation shrink first, so that the dense ones work on less
         order = sorted(range(grid.dimension), key=lambda i: self.axis_factors[i] is None)
         for i in order:
@@ -249,7 +259,8 @@ class BoundSeparable(BoundKernel):
                     f"{8 * n * n / 2**30:.1f} GiB; use a coarser mesh along {name!r}, or a kernel with "
                     "translation_invariant=True (FFT)"
                 )
-            steps.append((along(h * on_axis.value(x[:, None], x[None, :]), i), None))
+            dense = h * on_axis.value(x[:, None], x[None, :])
+            steps.append((along(dense, i), None))
             words.append(f"{name}: dense {n} x {n}")
 
         def apply(mu: Array) -> Array:
@@ -260,7 +271,8 @@ class BoundSeparable(BoundKernel):
                     mu = backward(mu)
             return mu
 
-        return GridOperator(apply, "axis by axis (" + ", ".join(words) + ")")
+        one = dense if grid.dimension == 1 else None
+        return GridOperator(apply, "axis by axis (" + ", ".join(words) + ")", one)
 
     def memory(self, grid: Grid) -> Memory:
         """Factors, matrices and spectra of the axes; arrays between the axes while it works."""
@@ -552,7 +564,9 @@ class BoundPair(BoundKernel):
         dense = np.ascontiguousarray(self.matrix(points, points)) * grid.cell_volume
         dense = 0.5 * (dense + dense.T)
         return GridOperator(
-            lambda mu: np.dot(dense, mu.reshape(-1)).reshape(grid.shape), f"dense matrix of {grid.size} x {grid.size}"
+            lambda mu: np.dot(dense, mu.reshape(-1)).reshape(grid.shape),
+            f"dense matrix of {grid.size} x {grid.size}",
+            dense,
         )
 
     def memory(self, grid: Grid) -> Memory:

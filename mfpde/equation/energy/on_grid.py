@@ -4,14 +4,91 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mfpde.equation.energy.losses import Loss
 from mfpde.equation.grid import Grid
 from mfpde.support.arrays import Array
 from mfpde.support.threads import Turns
 
-__all__ = ["ExternalOnGrid", "GridEnergy", "GridSum", "prepared_output"]
+__all__ = [
+    "ByMatrix",
+    "ByTables",
+    "ByValues",
+    "ExternalOnGrid",
+    "GridEnergy",
+    "GridPart",
+    "GridSum",
+    "Outputs",
+    "prepared_output",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """A loss of a response, as numbers: ``L = sum_jo l(o_jo) + constant``, ``o = matrix @ u``.
+
+    Attributes
+    ----------
+    loss : type of Loss
+        `SquaredLoss`, ``w/2 (o - y)^2`` with a weight of any sign, `LogisticLoss` or `HuberLoss`.
+    weights : (M,) array
+        w, one for all outputs of a sample.
+    targets : (M, q) array
+        y.
+    matrix : (M, r) array or None
+        None where the outputs are the response.
+    delta : float
+        Of `HuberLoss`.
+    constant : float
+    """
+
+    loss: type[Loss]
+    weights: Array
+    targets: Array
+    matrix: Array | None = None
+    delta: float = 0.0
+    constant: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class ByTables:
+    """A part of an energy whose potential is made of products of functions of some axes each.
+
+    Attributes
+    ----------
+    tables : tuple of (r_i, n_i) array
+        The functions of each group of neighbouring axes at its cells, in C order.
+    places : (r q,) int array
+        Where the entries of the response, (r, q) in C order, stand among all products, (r_1, ..., r_k) in C order.
+    outputs : Outputs
+        The energy as a function of the response.
+    """
+
+    tables: tuple[Array, ...]
+    places: NDArray[np.intp]
+    outputs: Outputs
+
+
+@dataclass(frozen=True, eq=False)
+class ByMatrix:
+    """A part whose potential is ``V = matrix @ mu``, (cells, cells), and its energy half of ``int V dmu``."""
+
+    matrix: Array
+
+
+@dataclass(frozen=True, eq=False)
+class ByValues:
+    """A part whose potential is given, (grid.shape), and its energy ``int values dmu + constant``."""
+
+    values: Array
+    constant: float
+
+
+GridPart = ByTables | ByMatrix | ByValues
 
 
 def prepared_output(grid: Grid, mu: Array, out: Array | None) -> Array:
@@ -68,6 +145,11 @@ class GridEnergy(ABC):
         """``h -> K h``, the second variation at a density along a change of it; None where there is no closed form."""
         return None
 
+    @property
+    def parts(self) -> tuple[GridPart, ...] | None:
+        """What it is made of, as numbers that compiled runs read; None where it is made of something else."""
+        return None
+
     @abstractmethod
     def _describe(self) -> list[str]:
         """The lines of the plan."""
@@ -99,6 +181,11 @@ class ExternalOnGrid(GridEnergy):
     def curvature(self, mu: Array) -> Callable[[Array], Array]:
         """Zero."""
         return np.zeros_like
+
+    @property
+    def parts(self) -> tuple[GridPart, ...]:
+        """Its values."""
+        return (ByValues(self.values, self.constant),)
 
     def _describe(self) -> list[str]:
         return [f"external potential: precomputed, {self.values.nbytes:,} bytes an evaluation"]
@@ -148,6 +235,16 @@ class GridSum(GridEnergy):
         if len(operators) < len(self._others):
             return None
         return lambda h: sum((operator(h) for operator in operators), np.zeros_like(h))
+
+    @property
+    def parts(self) -> tuple[GridPart, ...] | None:
+        """Those of all of them, external ones last; None where one is made of something else."""
+        found: list[GridPart] = []
+        for plan in [*self._others, *([] if self._external is None else [self._external])]:
+            if plan.parts is None:
+                return None
+            found += plan.parts
+        return tuple(found)
 
     def _describe(self) -> list[str]:
         plans = self._others + ([self._external] if self._external is not None else [])

@@ -15,8 +15,9 @@ from numba import types
 
 from mfpde.support import interpreted
 from mfpde.support.compiling import compiled, primitive
+from mfpde.support.pointers import peek, put
 
-__all__ = ["as_double", "as_integer", "bernoulli"]
+__all__ = ["as_double", "as_integer", "bernoulli", "exponentials"]
 
 _LOG2E = 1.0 / math.log(2.0)
 _LN2_HIGH = 6.93147180369123816490e-01  # 33 bits: its products with the integers below are exact
@@ -82,3 +83,30 @@ def bernoulli(x: float) -> float:
     again = as_double((_ONE_BITS - (k - low)) << 52)
     value = ((z / (rest + (1.0 - scale))) * scale) * again
     return 1.0 if z == 0.0 else value
+
+
+@compiled(nogil=True, error_model="numpy", cache=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+def exponentials(p, n):  # type: ignore[no-untyped-def]
+    """``e^x`` of `n` entries in their place, to a few units in the last place, in a form that vectorises."""
+    for j in range(n):
+        x = peek(p, j)
+        z = _LARGEST if x > _LARGEST else -_LARGEST if x < -_LARGEST else x
+        t = z * _LOG2E + _ROUND
+        whole = t - _ROUND
+        k = as_integer(t) - _ROUND_BITS
+        r = (z - whole * _LN2_HIGH) - whole * _LN2_LOW
+        q = _C12 + r * _C13
+        q = _C11 + r * q
+        q = _C10 + r * q
+        q = _C9 + r * q
+        q = _C8 + r * q
+        q = _C7 + r * q
+        q = _C6 + r * q
+        q = _C5 + r * q
+        q = _C4 + r * q
+        q = _C3 + r * q
+        q = _C2 + r * q
+        # 2^k in two factors, both of normal numbers
+        low = k >> 1
+        first, second = as_double((_ONE_BITS + low) << 52), as_double((_ONE_BITS + (k - low)) << 52)
+        put(p, j, ((1.0 + (r + (r * r) * q)) * first) * second)

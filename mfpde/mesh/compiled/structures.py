@@ -54,6 +54,78 @@ OUTER, ROWS, INNER, PERIODIC, LOWER_TRUNCATED, UPPER_TRUNCATED = 0, 1, 2, 3, 4, 
 METRIC_OFFSET, METRIC_OUTER, METRIC_FACE, METRIC_INNER, FACE_OFFSET = 6, 7, 8, 9, 10
 INVERSE_H, SPACING, SPEED = 0, 1, 2
 
+# columns of the codes of an energy, see `potential` and `mfpde.mesh.packing`
+KIND, OFFSET, GROUPS, FULL, RESPONSES, PLACES, MATRIX, SAMPLES, OUTPUTS = 0, 1, 2, 3, 4, 5, 6, 7, 8
+LOSS, WEIGHTS, TARGETS, DELTA, CONSTANT, ROOM, FIRST_TABLE = 9, 10, 11, 12, 13, 14, 15
+MOST_GROUPS = 4
+WIDTH_OF_CODE = FIRST_TABLE + 3 * MOST_GROUPS
+BY_TABLES, BY_MATRIX, BY_VALUES = 0, 1, 2
+SQUARED, LOGISTIC, HUBER = 0, 1, 2
+
+# rules for step lengths
+FIXED, COURANT, ERROR = 0, 1, 2
+
+# what a run of steps came to
+MADE, TOO_SHORT, NOT_FINITE, TOO_LARGE, NO_MASS, ROSE, DRIFTED, AT_ENDS, STOPPED = 0, 1, 2, 3, 4, 5, 6, 7, 8
+GOING, STOOD = 9, 10  # on the way there
+
+# what is known of the state that a run of steps has come to, in an array of numbers
+(
+    TIME,
+    LENGTH,
+    MEMORY,
+    CURRENT,
+    KNOWN,
+    TOTAL,
+    MOMENT,
+    LOW,
+    HIGH,
+    HELD,
+    LEAST,
+    ENERGY,
+    EVALUATIONS,
+    LEAK,
+    SCALE,
+    BOUND,
+    CELL,
+    STEP_LEAK,
+    STEP_REDONE,
+    STEP_DT,
+    BEFORE_TIME,
+    BEFORE_LENGTH,
+    BEFORE_MEMORY,
+    NUMBERS,
+) = range(24)
+# rows of the arrays of a run: the densities and potentials of the present state and of the one before, in turn
+DENSITY, POTENTIAL, RATE, STAGE, SCALED, SCALED_POTENTIAL, EARLIER, THIRD, SPEEDS, FIELDS = (
+    0,
+    2,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    10,
+    11,
+)
+# columns of the row of a step
+(
+    R_TIME,
+    R_DT,
+    R_MASS,
+    R_MINIMUM,
+    R_ENERGY,
+    R_TRANSPORT,
+    R_REACTION,
+    R_GAP,
+    R_END_MASS,
+    R_CELL,
+    R_ERROR,
+    R_REDONE,
+    ROW,
+) = range(13)
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # from Python
@@ -157,6 +229,106 @@ class Mesh(NamedTuple):
 # ---------------------------------------------------------------------------------------------------------------------
 # within compiled code
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+class Steps(NamedTuple):
+    """What a run of steps of `ExponentialSSPRK3` is told: everything that stays the same.
+
+    Attributes
+    ----------
+    evaluate, outflow, sweep : int
+        Addresses of `exponential.evaluate`, `outflow.outflow` and `sweep.sweep`, see `mfpde.support.calls`.
+    scheme : Upwind, Muscl or Weno
+    wide : True or None
+        As in `sweep.sweep`.
+    ints, floats, metric, band
+        As in `Mesh`.
+    bands : int
+        How many bands there are.
+    buffers : array
+        For the sweeps.
+    codes, data, room : array
+        The energy, see `potential.potential`.
+    fields : (FIELDS, cells) array
+        The state, and room for stages.
+    responses : (2, r) array
+        Of the present state and of the one before, in turn.
+    sums : (6 blocks,) array
+        Partial sums.
+    fresh : (7,) array
+        What is known of a density that is not the present one.
+    ends : (k,) int array
+        The cells next to truncation ends.
+    volume : float
+        Of a cell.
+    positivity, ssp : float
+        Of the scheme, and of the method.
+    limited : bool
+        Whether the scheme limits its fluxes for the step.
+    balanced : bool
+        Whether mass is conserved.
+    alpha, speed : float
+        The birth-death rate and the common schedule.
+    rule : int
+        `FIXED`, `COURANT` or `ERROR`.
+    dt, tolerance, fraction, reaction, growth : float
+        Of the controller.
+    """
+
+    evaluate: Any
+    outflow: Any
+    sweep: Any
+    scheme: Any
+    wide: Any
+    ints: NDArray[np.int64]
+    floats: Array
+    metric: Array
+    band: int
+    bands: int
+    buffers: Array
+    codes: NDArray[np.int64]
+    data: Array
+    room: Array
+    fields: Array
+    responses: Array
+    sums: Array
+    fresh: Array
+    ends: NDArray[np.int64]
+    volume: float
+    positivity: float
+    ssp: float
+    limited: bool
+    balanced: bool
+    alpha: float
+    speed: float
+    rule: int
+    dt: float
+    tolerance: float
+    fraction: float
+    reaction: float
+    growth: float
+
+
+class Bounds(NamedTuple):
+    """What ends a run of steps before its time; NaN, or for `least_change` 0, where nothing does.
+
+    Attributes
+    ----------
+    mass : float
+        Of the first state of the run.
+    increase, drift, ends : float
+        Largest rise of the energy as a share of its scale, drift of the mass, and share of the mass at truncation ends.
+    energy, gap, change : float
+        The run stops where these are reached.
+    """
+
+    mass: float
+    increase: float
+    drift: float
+    ends: float
+    energy: float
+    gap: float
+    change: float
 
 
 class Axis(NamedTuple):
