@@ -65,6 +65,10 @@ def program_of(flow: Flow, method: Method, controller: Controller) -> Program | 
     plain = constant and problem.temperature(0.0) == 0.0 and not (problem.terms or problem.rate or problem.reinjection)
     if not (known and plain and problem.bound_energy.lyapunov):
         return None
+    from mfpde.mesh.compiled.algebra import CompiledAlgebra  # numba came with the transport
+
+    if type(flow.algebra) is not CompiledAlgebra:
+        return None
     parts = flow.energy.parts
     energy = None if parts is None else packed(parts, flow.grid.size)
     if energy is None:

@@ -4,12 +4,12 @@ import pytest
 from shared import python
 
 TRACE = '''
-import sys, warnings
+import dataclasses, sys, warnings
 warnings.simplefilter("ignore")
 import mfpde as mf
 import mfpde.mesh.schemes
 from mfpde.mesh.compiled import stencils
-found = []
+found, compiler = [], ("support/compiling.py", "support/interpreted.py")
 
 def watch(frame, event, argument):
     """The calls of the package from `solve` to a function that makes fluxes."""
@@ -18,7 +18,7 @@ def watch(frame, event, argument):
     calls = []
     while frame is not None:
         # what stands in for the compiler, which resolves such calls before anything runs
-        if "/mfpde/" in frame.f_code.co_filename and not frame.f_code.co_filename.endswith("support/compiling.py"):
+        if "/mfpde/" in frame.f_code.co_filename and not frame.f_code.co_filename.endswith(compiler):
             calls.append((frame.f_code.co_filename.rpartition("/mfpde/")[2], frame.f_code.co_name))
         if calls and calls[-1] == ("mesh/run.py", "solve"):
             found.append(calls[::-1])
@@ -30,7 +30,7 @@ wanted.add((sys.modules["mfpde.mesh.schemes"].__file__, "faces"))
 sys.setprofile(watch)
 try:
     small = {"max_steps": 1, "throw": False, "progress": False, "estimate": False}
-    mf.solve(mf.problems.get(sys.argv[1]), int(sys.argv[2]), scheme=SCHEME, **small)
+    mf.solve(PROBLEM, int(sys.argv[1]), scheme=SCHEME, **small)
 finally:
     sys.setprofile(None)
 for file, name in max(found, key=len):
@@ -39,29 +39,15 @@ for file, name in max(found, key=len):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "calls"),
+    ("scheme", "flux"),
     [
         (
             "mf.Weno5()",
-            [
-                "mesh/run.py solve",
-                "mesh/run.py complete",
-                "mesh/solver.py step",
-                "mesh/methods/exponential.py step",
-                "mesh/transport.py rate",
-                "mesh/compiled/sweep.py sweep",
-                "mesh/compiled/sweep.py _weno_tile",
-                "mesh/compiled/stencils.py points",
-            ],
+            ["mesh/compiled/sweep.py sweep", "mesh/compiled/sweep.py _weno_tile", "mesh/compiled/stencils.py points"],
         ),
         (
             "mf.Upwind()",
             [
-                "mesh/run.py solve",
-                "mesh/run.py complete",
-                "mesh/solver.py step",
-                "mesh/methods/exponential.py step",
-                "mesh/transport.py rate",
                 "mesh/compiled/sweep.py sweep",
                 "mesh/compiled/sweep.py _two_cell_tile",
                 "mesh/compiled/stencils.py _upwind_flux",
@@ -69,11 +55,32 @@ for file, name in max(found, key=len):
         ),
     ],
 )
-def test_from_solve_to_a_face_flux(scheme, calls):
-    """Eight calls in six files. Compiled functions run as plain Python here, to be seen."""
-    done = python("-c", TRACE.replace("SCHEME", scheme), "linear-neuron", "12", environment={"NUMBA_DISABLE_JIT": "1"})
+@pytest.mark.parametrize(
+    ("problem", "steps"),
+    [
+        (
+            "dataclasses.replace(mf.problems.linear_neuron(), schedule=mf.ExponentialDecay(1.0, 1.0))",
+            ["mesh/solver.py step", "mesh/methods/exponential.py step", "mesh/transport.py rate"],
+        ),
+        (
+            "mf.problems.linear_neuron()",
+            [
+                "mesh/run.py _stretch",
+                "mesh/program.py advance",
+                "mesh/compiled/exponential.py advance",
+                "mesh/compiled/exponential.py _made",
+                "mesh/compiled/exponential.py _stages",
+                "mesh/compiled/exponential.py _rate",
+            ],
+        ),
+    ],
+    ids=["pass by pass", "program"],
+)
+def test_from_solve_to_a_face_flux(scheme, flux, problem, steps):
+    """Eight calls in six files where Python goes from pass to pass. Compiled code runs as plain Python, to be seen."""
+    script = TRACE.replace("SCHEME", scheme).replace("PROBLEM", problem)
+    done = python("-c", script, "12", environment={"NUMBA_DISABLE_JIT": "1"})
     assert done.returncode == 0, done.stderr
     seen = done.stdout.split("\n")[:-1]
-    assert len(seen) <= 8
+    assert seen == ["mesh/run.py solve", "mesh/run.py complete", *steps, *flux]
     assert len({line.split()[0] for line in seen}) <= 6
-    assert seen == calls

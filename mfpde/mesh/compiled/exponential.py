@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from mfpde.mesh.compiled import passes
 from mfpde.mesh.compiled.bernoulli import exponentials
-from mfpde.mesh.compiled.options import jit, kernel
+from mfpde.mesh.compiled.options import uncounted, uncounted_inlined, uncounted_kernel
 from mfpde.mesh.compiled.outflow import largest
 from mfpde.mesh.compiled.potential import potential
 from mfpde.mesh.compiled.structures import (
@@ -115,7 +115,7 @@ class _Tried(NamedTuple):
     evaluations: int
 
 
-@kernel
+@uncounted_kernel
 def evaluate(codes, data, room, volume, mu, V, u, sums, known):  # type: ignore[no-untyped-def]
     """The potential of a density to V, its response to `u`, and to `known` what `TOTAL` and the next six stand for."""
     known[6] = potential(codes, data, mu, V, u, room, volume)
@@ -132,20 +132,20 @@ def evaluate(codes, data, room, volume, mu, V, u, sums, known):  # type: ignore[
         known[5] = sums[b + 5] if sums[b + 5] < known[5] else known[5]
 
 
-@jit
+@uncounted
 def _evaluated(steps, mu, V, u, numbers):  # type: ignore[no-untyped-def]
     """Evaluate a density, and write what is known of it to numbers."""
     called(steps.evaluate, steps.codes, steps.data, steps.room, steps.volume, mu, V, u, steps.sums, numbers)
 
 
-@jit
+@uncounted
 def _known(numbers, volume):  # type: ignore[no-untyped-def]
     total, moment = numbers[0], numbers[1]
     mean = moment / total if total > 0.0 else 0.0
     return _Known(total, moment, numbers[2], numbers[3], numbers[4], numbers[5], numbers[6], total * volume, mean)
 
 
-@jit
+@uncounted
 def _sum(sums, width, k):  # type: ignore[no-untyped-def]
     """The sum over blocks of the k-th of so many numbers."""
     total = 0.0
@@ -154,7 +154,7 @@ def _sum(sums, width, k):  # type: ignore[no-untyped-def]
     return total
 
 
-@jit
+@uncounted
 def _greatest(values):  # type: ignore[no-untyped-def]
     most = 0.0
     for x in values:
@@ -162,7 +162,7 @@ def _greatest(values):  # type: ignore[no-untyped-def]
     return most
 
 
-@jit
+@uncounted
 def _outflow(steps, mu, V):  # type: ignore[no-untyped-def]
     """How fast cells empty, each to the array of the speeds; the largest of these, rounded up, and its cell."""
     s, speeds = steps, steps.fields[SPEEDS]
@@ -172,7 +172,7 @@ def _outflow(steps, mu, V):  # type: ignore[no-untyped-def]
     return value * ROUND_UP, cell
 
 
-@jit
+@uncounted
 def _rate(steps, mu, V, dt, out):  # type: ignore[no-untyped-def]
     """The rate of change of a density by transport; the speeds are those of the potential."""
     s = steps
@@ -181,7 +181,7 @@ def _rate(steps, mu, V, dt, out):  # type: ignore[no-untyped-def]
     called(s.sweep, *given, mu, V, speeds, step, False, out, s.buffers, 0, s.bands)
 
 
-@jit
+@uncounted
 def _integrating_factor(steps, V, start, h):  # type: ignore[no-untyped-def]
     """``exp(-alpha h (V - min V) / 3)`` to its array."""
     third = steps.fields[THIRD]
@@ -190,14 +190,14 @@ def _integrating_factor(steps, V, start, h):  # type: ignore[no-untyped-def]
     exponentials(pointer(third, 0), third.size)
 
 
-@jit
+@uncounted
 def _scaled(nu, scale, out):  # type: ignore[no-untyped-def]
     p, to = pointer(nu, 0), pointer(out, 0)
     for j in range(nu.size):
         put(to, j, at(p, j) * scale)
 
 
-@jit
+@uncounted
 def _stages(steps, mu, V, start, h, bound, end, u):  # type: ignore[no-untyped-def]
     """The stages of a step of length `h` and its end, as `ExponentialSSPRK3.step` takes them."""
     fields, sums, numbers = steps.fields, steps.sums, steps.fresh
@@ -246,7 +246,7 @@ def _stages(steps, mu, V, start, h, bound, end, u):  # type: ignore[no-untyped-d
     return _Tried(True, bound, leak, error, 2)
 
 
-@jit
+@uncounted
 def _cap(steps, bound, stiffness):  # type: ignore[no-untyped-def]
     """`Controller.cap`."""
     if steps.rule == FIXED:
@@ -256,13 +256,13 @@ def _cap(steps, bound, stiffness):  # type: ignore[no-untyped-def]
     return other if other < most else most
 
 
-@jit
+@uncounted
 def _first(steps, cap):  # type: ignore[no-untyped-def]
     """`Controller.first`."""
     return 0.1 * cap if steps.rule == ERROR else steps.dt if steps.rule == FIXED else math.inf
 
 
-@jit
+@uncounted
 def _judged(steps, h, tried, memory):  # type: ignore[no-untyped-def]
     """`Controller.after`: whether a step is accepted, the next length to try, and what is remembered."""
     if steps.rule == FIXED:
@@ -289,7 +289,7 @@ def _judged(steps, h, tried, memory):  # type: ignore[no-untyped-def]
     )
 
 
-@jit
+@uncounted
 def _length(steps, t, until, wanted, remaining):  # type: ignore[no-untyped-def]
     """`Solver._length` of a clock that runs evenly."""
     if steps.rule == FIXED:
@@ -301,7 +301,7 @@ def _length(steps, t, until, wanted, remaining):  # type: ignore[no-untyped-def]
     return wanted, t + wanted / steps.speed
 
 
-@jit
+@uncounted
 def _all_finite(values):  # type: ignore[no-untyped-def]
     total = 0.0
     for x in values:
@@ -309,13 +309,13 @@ def _all_finite(values):  # type: ignore[no-untyped-def]
     return total == 0.0
 
 
-@jit
+@uncounted
 def _copied(source, target):  # type: ignore[no-untyped-def]
     for j in range(source.size):
         target[j] = source[j]
 
 
-@jit
+@uncounted
 def _present(steps, state):  # type: ignore[no-untyped-def]
     """Evaluate the present density."""
     c, fields = int(state[CURRENT]), steps.fields
@@ -324,7 +324,7 @@ def _present(steps, state):  # type: ignore[no-untyped-def]
     state[KNOWN] = 1.0
 
 
-@jit
+@uncounted_inlined
 def _made(steps, state, until, row, start):  # type: ignore[no-untyped-def]
     """One step, as `Solver.step` makes it: its entries in the row, and the last number of the cell. What it came to."""
     c, fields, t = int(state[CURRENT]), steps.fields, state[TIME]
@@ -385,7 +385,7 @@ def _made(steps, state, until, row, start):  # type: ignore[no-untyped-def]
     return result
 
 
-@jit
+@uncounted
 def _left(steps, state, start, row):  # type: ignore[no-untyped-def]
     """What is known of a state when it is left, after the step: its dissipation."""
     c, fields, total = int(1.0 - state[CURRENT]), steps.fields, spread(0.0)
@@ -400,7 +400,7 @@ def _left(steps, state, start, row):  # type: ignore[no-untyped-def]
         row[R_REACTION] = steps.speed * (steps.alpha * (_sum(steps.sums, 1, 0) * steps.volume))
 
 
-@jit
+@uncounted
 def _without_rounding(steps, state, bounds):  # type: ignore[no-untyped-def]
     """Give the present density the mass that the fluxes left, once rounding errors have added up."""
     kept = bounds.mass * (1.0 + state[LEAK]) / (state[TOTAL] * steps.volume)
@@ -411,7 +411,7 @@ def _without_rounding(steps, state, bounds):  # type: ignore[no-untyped-def]
         state[KNOWN] = 0.0
 
 
-@jit
+@uncounted
 def _arrived(steps, state, now, row):  # type: ignore[no-untyped-def]
     """The row of a state when it arrives."""
     row[R_TIME], row[R_MASS], row[R_MINIMUM], row[R_ENERGY] = state[TIME], now.mass, now.least, now.energy
@@ -422,7 +422,7 @@ def _arrived(steps, state, now, row):  # type: ignore[no-untyped-def]
     row[R_END_MASS] = outside / now.total if now.total > 0.0 else 0.0
 
 
-@jit
+@uncounted
 def _change(steps, state, dt, start):  # type: ignore[no-untyped-def]
     """``int |mu - mu_before| / (dt mass)`` of the last step."""
     c, total = int(state[CURRENT]), 0.0
@@ -432,7 +432,7 @@ def _change(steps, state, dt, start):  # type: ignore[no-untyped-def]
     return total / (dt * start.total)
 
 
-@jit
+@uncounted
 def _stands(steps, state, bounds, start, now, row):  # type: ignore[no-untyped-def]
     """How a run stands after a step."""
     size, other, result = abs(now.energy), abs(start.energy), MADE
@@ -451,7 +451,7 @@ def _stands(steps, state, bounds, start, now, row):  # type: ignore[no-untyped-d
     return result if now.mass > 0.0 else NO_MASS
 
 
-@kernel
+@uncounted_kernel
 def advance(steps, state, bounds, until, beyond, most, rows, responses):  # type: ignore[no-untyped-def]
     """Steps towards a time, until one is not before another, or there were so many.
 

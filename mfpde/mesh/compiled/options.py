@@ -30,6 +30,9 @@ __all__ = [
     "jit",
     "kernel",
     "uncached",
+    "uncounted",
+    "uncounted_inlined",
+    "uncounted_kernel",
 ]
 
 
@@ -60,6 +63,10 @@ _INNER: dict[str, Any] = {"cache": False, "no_cpython_wrapper": True, "no_cfunc_
 kernel = compiled(**_OPTIONS, no_cfunc_wrapper=True)
 jit = compiled(**_OPTIONS, **_INNER)
 inlined = compiled(**_OPTIONS, **_INNER, inline="always")
+# for what hands on many parts of arrays that belong to its caller: without counting who refers to them
+uncounted_kernel = compiled(**_OPTIONS, no_cfunc_wrapper=True, _nrt=False)
+uncounted = compiled(**_OPTIONS, **_INNER, _nrt=False)
+uncounted_inlined = compiled(**_OPTIONS, **_INNER, _nrt=False, inline="always")
 contracted = compiled(**(_OPTIONS | _INNER | {"fastmath": {"nsz", "contract"}}))
 by_structure = by_class(**_OPTIONS)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from mfpde.mesh.compiled.options import jit
+from mfpde.mesh.compiled.options import inlined, jit
 from mfpde.mesh.compiled.structures import (
     BY_MATRIX,
     BY_TABLES,
@@ -102,10 +102,11 @@ def _columns(table, across, along, r, n, x, inner, out):  # type: ignore[no-unty
             k += 1
 
 
-@jit
+@inlined
 def _moments(code, data, mu, room):  # type: ignore[no-untyped-def]
     """The density, contracted with the tables of all groups; a pointer to the result."""
-    groups, outer, inner, source = code[GROUPS], 1, 1, mu
+    groups, source = code[GROUPS], mu
+    outer = inner = groups // groups  # a literal would be compiled by itself
     for i in range(groups):
         inner *= code[FIRST_TABLE + 3 * i + 1]
     for i in range(groups):
@@ -127,10 +128,11 @@ def _moments(code, data, mu, room):  # type: ignore[no-untyped-def]
     return source
 
 
-@jit
+@inlined
 def _spread(code, data, full, room, V):  # type: ignore[no-untyped-def]
     """The sum over all products of functions, with coefficients `full`, to V."""
-    groups, outer, inner, source = code[GROUPS], 1, 1, full
+    groups, source = code[GROUPS], full
+    outer = inner = groups // groups  # a literal would be compiled by itself
     for i in range(groups):
         outer *= code[FIRST_TABLE + 3 * i]
     for k in range(groups):
@@ -202,7 +204,7 @@ def _slope(code, data, u, slope):  # type: ignore[no-untyped-def]
     return total
 
 
-@jit
+@inlined
 def _by_tables(code, data, mu, V, u, room, volume):  # type: ignore[no-untyped-def]
     """A part that is a loss of moments: its potential to V, its moments to `u`; its energy."""
     size, places = code[RESPONSES], shift(data, code[PLACES])
@@ -226,7 +228,7 @@ def _added(term, n, V):  # type: ignore[no-untyped-def]
         store(V, j, n - j, load(V, j, n - j, 0.0) + load(term, j, n - j, 0.0))
 
 
-@jit
+@inlined
 def potential(codes, data, mu, V, u, room, volume):  # type: ignore[no-untyped-def]
     """The potential of a density to V and its response to `u`; its energy.
 

@@ -1,0 +1,428 @@
+"""Steps on small meshes by the compiled program: against steps by hand, and against Python that goes pass by pass."""
+
+import dataclasses
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import mfpde as mf
+import mfpde.mesh.run as run_module
+from mfpde.equation.energy import (
+    Confinement,
+    CosineKernel,
+    Discrepancy,
+    External,
+    Features,
+    GaussianKernel,
+    HuberLoss,
+    Interaction,
+    PairKernel,
+    Role,
+    SeparableKernel,
+    SquaredLoss,
+    TranslationInvariantKernel,
+    TwoLayerNetwork,
+)
+from mfpde.equation.grid import Axis, End
+from mfpde.mesh.compiled.structures import R_MASS
+from mfpde.mesh.program import UNBOUNDED
+from mfpde.mesh.record import Result
+from mfpde.mesh.solver import Solver
+
+pytestmark = pytest.mark.filterwarnings("ignore::mfpde.RunWarning")
+SCHEMES = [mf.Weno5(), mf.Muscl(), mf.Muscl(mf.Limiter.MC), mf.Upwind()]
+QUIET = {"progress": False, "throw": False}
+X, A, B = Axis("x", -3, 3), Axis("a", -2, 2), Axis("b", -2, 2)
+C, D = Axis("c", -2, 2), Axis("d", -2, 3)
+T = Axis("t", 0.0, 2 * np.pi, End.PERIODIC)
+WIDE = GaussianKernel(1.0)
+INPUTS = np.linspace(-1, 1, 30)
+LABELS = np.where(INPUTS > 0.1, 1.0, -1.0)
+BOTH = np.stack([LABELS, INPUTS], axis=1)
+AMPLITUDE, WEIGHT, BIAS = Role.AMPLITUDE, Role.WEIGHT, Role.BIAS
+
+
+class PassByPass(mf.CompiledAlgebra):
+    """Not the package's own algebra: there is no program for it."""
+
+
+def normal(axes, mean, deviation):
+    return mf.Product(**{axis.name: stats.norm(mean, deviation) for axis in axes})
+
+
+def gauss(x, y):
+    return np.exp(-((x - y) ** 2))
+
+
+def network(axes, roles, loss="squared", y=LABELS, tolerance=1e-12):
+    return TwoLayerNetwork(INPUTS, y, loss=loss, axes=tuple(axes), roles=roles, tolerance=tolerance)
+
+
+def huber(y, w):
+    return HuberLoss(y, w, 0.3)
+
+
+BY_TABLES = {
+    "one axis": ([X], Interaction(SeparableKernel(x=WIDE))),
+    "concave": ([X], Interaction(SeparableKernel(x=WIDE), weight=-0.5) + Confinement(x=1.0)),
+    "atoms": ([X], Discrepancy(SeparableKernel(x=WIDE), np.array([[1.0], [-1.0]]), np.array([0.5, 0.5]))),
+    "periodic": ([T], Interaction(SeparableKernel(t=CosineKernel([1.0])), weight=-1.0)),
+    "two axes": ([X, A], Discrepancy(SeparableKernel(x=WIDE, a=WIDE), np.array([[1.0, 0.5]]), np.ones(1))),
+    "three axes": ([X, A, B], Interaction(SeparableKernel(x=WIDE, a=WIDE, b=WIDE))),
+    "pairs": ([X], Interaction(PairKernel(lambda x, y: np.exp(-np.abs(x - y))))),
+    "pairs of two axes": ([X, A], Interaction(PairKernel(lambda x, a, y, b: np.exp(-np.hypot(x - y, a - b))))),
+    "external": ([X], External(np.cos)),
+    "sum": ([X], Interaction(SeparableKernel(x=WIDE)) + Interaction(PairKernel(gauss)) + External(np.cos, None, 2.0)),
+    "features": ([X], Features(lambda x: np.stack([x, x**2, np.sin(x)]), SquaredLoss([0.5, 1.0, 0.0]))),
+    "amplitude first": ([C, A, B], network("cab", (AMPLITUDE, WEIGHT, BIAS))),
+    "amplitude last": ([A, B, C], network("cab", (AMPLITUDE, WEIGHT, BIAS))),
+    "no amplitude": ([A, B], network("ab", (WEIGHT, BIAS))),
+    "all samples": ([C, A], network("ca", (AMPLITUDE, WEIGHT), tolerance=0)),
+    "logistic": ([C, A], network("ca", (AMPLITUDE, WEIGHT), "logistic")),
+    "logistic, all samples": ([C, A], network("ca", (AMPLITUDE, WEIGHT), "logistic", tolerance=0)),
+    "huber": ([C, A], network("ca", (AMPLITUDE, WEIGHT), huber)),
+    "two outputs": ([C, D, A], network("cda", (AMPLITUDE, AMPLITUDE, WEIGHT), y=BOTH)),
+    "two outputs last": ([A, C, D], network("cda", (AMPLITUDE, AMPLITUDE, WEIGHT), y=BOTH)),
+    "two outputs, logistic": (
+        [C, D, A],
+        network("cda", (AMPLITUDE, AMPLITUDE, WEIGHT), "logistic", y=np.stack([LABELS, -LABELS], axis=1)),
+    ),
+}  # fmt: skip
+CELLS = {1: (41,), 2: (17, 14), 3: (7, 8, 9)}
+
+
+def problem_of(name, **settings):
+    axes, energy = BY_TABLES[name]
+    start = mf.Density(lambda t: 1.0 + 0.5 * np.cos(t)) if axes == [T] else normal(axes, 0.2, 0.3)
+    return mf.Problem(axes=axes, energy=energy, initial=start, t_end=0.3, alpha=settings.pop("alpha", 1.5), **settings)
+
+
+def by_hand(solver, times):
+    """The states of a solver at some times, step by step."""
+    state, states = solver.init(), []
+    for t in times:
+        while state.t < t:
+            state, info = solver.step(state, float(t))
+            assert info.result is None
+        states.append(state)
+    return states
+
+
+def same_run(one, other):
+    """All bits of two runs: densities, records, estimates."""
+    np.testing.assert_array_equal(np.asarray(one.density), np.asarray(other.density))
+    np.testing.assert_array_equal(one.times, other.times)
+    np.testing.assert_array_equal(one.response, other.response)
+    np.testing.assert_array_equal(one.errors.table(), other.errors.table())
+    for name, column in one.diagnostics.items():
+        np.testing.assert_array_equal(column, other.diagnostics[name], err_msg=name)
+    assert one.result is other.result
+    assert (one.stats, one.warnings) == (other.stats, other.warnings)
+    assert (one.state.t, one.state.n_steps, one.state.length, one.state.memory) == (
+        other.state.t, other.state.n_steps, other.state.length, other.state.memory,
+    )  # fmt: skip
+
+
+class TestPotential:
+    @pytest.mark.parametrize("name", BY_TABLES)
+    def test_is_that_of_the_energy(self, name):
+        """To round-off of sums in another order."""
+        problem = problem_of(name)
+        solver = Solver(problem, CELLS[len(problem.axes)], scheme=mf.Upwind())
+        mu = np.random.default_rng(1).random(solver.grid.shape)
+        mu /= mu.sum() * solver.grid.cell_volume
+        found = solver.evaluate(solver.init(mu))
+        V, energy, response = solver.flow.energy.evaluate(mu)
+        scale = max(float(np.abs(V).max()), 1.0)
+        np.testing.assert_allclose(found.V, V, rtol=0, atol=1e-13 * scale)
+        np.testing.assert_allclose(found.response, response, rtol=0, atol=1e-13)
+        assert found.energy == pytest.approx(energy, rel=1e-13, abs=1e-14)
+        known = solver.flow.algebra.survey(mu, found.V)
+        assert [getattr(found.survey, k) for k in known.__slots__] == [getattr(known, k) for k in known.__slots__]
+
+    def test_belongs_to_the_state_asked_for(self):
+        """Also where another one was stepped from meanwhile, and where it has the values of the one before."""
+        solver = Solver(mf.problems.gaussian_bumps(), 40)
+        start = solver.init()
+        first = solver.evaluate(start)
+        state, _ = solver.step(start, 1.0)
+        state, _ = solver.step(state, 1.0)
+        again = solver.evaluate(dataclasses.replace(start, mu=start.mu.copy()))
+        np.testing.assert_array_equal(again.V, first.V)
+        assert again.energy == first.energy > solver.evaluate(state).energy
+
+    def test_refuses_another_mesh(self):
+        solver = Solver(mf.problems.gaussian_bumps(), 40)
+        with pytest.raises(ValueError, match=r"shape \(41,\), the grid \(40,\)"):
+            solver.step(mf.State(0.0, np.ones(41)), 1.0)
+
+
+class TestSteps:
+    @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+    @pytest.mark.parametrize("name", ["one axis", "two axes", "pairs", "amplitude first", "periodic", "sum"])
+    def test_by_hand_have_the_bits_of_a_run(self, name, scheme):
+        problem = problem_of(name)
+        shape = CELLS[len(problem.axes)]
+        run = mf.solve(problem, shape, scheme=scheme, save=4, **QUIET)
+        solver = Solver(problem, shape, scheme=scheme)
+        for state, density in zip(by_hand(solver, run.times[1:]), run.density[1:], strict=True):
+            np.testing.assert_array_equal(state.mu, density)
+        assert state.n_steps == run.stats["steps"] > 5
+        assert solver.flow.evaluations == run.stats["evaluations"]
+
+    @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+    @pytest.mark.parametrize("controller", [mf.FixedStep(2e-3), mf.CourantControl(), mf.ErrorControl()], ids=str)
+    @pytest.mark.parametrize("alpha", [0.0, 2.0])
+    @pytest.mark.parametrize("reaction", [mf.Reaction.BALANCED, mf.Reaction.UNBALANCED])
+    def test_are_those_pass_by_pass(self, scheme, controller, alpha, reaction):
+        """The same steps, to what round-off becomes where an error estimate chooses their lengths."""
+        problem = problem_of("atoms", alpha=alpha, reaction=reaction)
+        runs = [
+            mf.solve(problem, 60, 0.1, scheme=scheme, controller=controller, algebra=algebra, save=3, **QUIET)
+            for algebra in (None, PassByPass())
+        ]
+        chosen = isinstance(controller, mf.ErrorControl)
+        assert runs[0].stats["steps"] == runs[1].stats["steps"]
+        assert runs[0].stats["evaluations"] == runs[1].stats["evaluations"]
+        np.testing.assert_allclose(runs[0].density, runs[1].density, rtol=0, atol=1e-8 if chosen else 1e-13)
+        for name, column in runs[0].diagnostics.items():
+            allowed = 1e-6 if chosen else 1e-9 if name == "error" else 1e-12
+            np.testing.assert_allclose(
+                column, runs[1].diagnostics[name], rtol=allowed, atol=1e-14, err_msg=name, equal_nan=True
+            )
+
+    @pytest.mark.parametrize("alpha", [200.0, 500.0])
+    def test_stiff_reactions_are_redone_alike(self, alpha):
+        problem = problem_of("atoms", alpha=alpha)
+        run, other = (mf.solve(problem, 60, 0.1, algebra=a, save=3, **QUIET) for a in (None, PassByPass()))
+        assert run.result is Result.SUCCESS
+        assert (run.stats["steps"], run.stats["redone"]) == (other.stats["steps"], other.stats["redone"])
+        np.testing.assert_allclose(run.density, other.density, rtol=0, atol=1e-7)
+
+    def test_rejected_ones_are_counted_alike(self):
+        """A first step a thousand times too long for the tolerance, and one beyond the positivity bound."""
+        problem = problem_of("one axis", alpha=5.0)
+        for length in (0.5, 1e3):
+            made = []
+            for algebra in (None, PassByPass()):
+                solver = Solver(problem, 40, algebra=algebra, controller=mf.ErrorControl(1e-9))
+                made.append(solver.step(dataclasses.replace(solver.init(), length=length), 10.0))
+            (state, info), (other, expected) = made
+            assert info.redone == expected.redone > 0
+            assert (info.dt, info.error, info.bound) == pytest.approx(
+                (expected.dt, expected.error, expected.bound), rel=1e-6
+            )
+            np.testing.assert_allclose(info.first_rate, expected.first_rate, rtol=0, atol=1e-12)
+            assert (info.cell, state.n_steps) == (expected.cell, other.n_steps)
+
+    def test_too_long_a_fixed_step(self):
+        solver = Solver(problem_of("one axis"), 40, controller=mf.FixedStep(10.0))
+        start = solver.init()
+        state, info = solver.step(start, 20.0)
+        assert state is start
+        assert (info.result, info.redone, info.error) == (Result.STEP_TOO_LARGE, 1, None)
+        run = mf.solve(problem_of("one axis"), 40, 20.0, controller=mf.FixedStep(10.0), **QUIET)
+        assert (run.result, run.stats["redone"], run.stats["steps"]) == (Result.STEP_TOO_LARGE, 1, 0)
+
+    def test_potential_that_is_not_finite(self):
+        """The density of the second state overflows the potential."""
+        problem = mf.Problem(axes=[X], energy=External(lambda x: 1e305 * x), initial=normal([X], 0.0, 0.4), t_end=1.0)
+        runs = [mf.solve(problem, 40, algebra=a, **QUIET) for a in (None, PassByPass())]
+        assert runs[0].result is runs[1].result
+        assert not runs[0].result.ok
+
+    def test_while_the_clock_stands_still(self):
+        problem = dataclasses.replace(problem_of("one axis"), schedule=0.0)
+        run, other = (mf.solve(problem, 40, algebra=a, save=3, **QUIET) for a in (None, PassByPass()))
+        assert run.stats["steps"] == other.stats["steps"] == 2
+        np.testing.assert_array_equal(run.density[-1], run.density[0])
+        for name in ("time", "dt", "error", "dissipation_transport", "limiting_cell"):
+            np.testing.assert_allclose(run.diagnostics[name], other.diagnostics[name], rtol=1e-12)
+
+    def test_until_all_mass_is_gone(self):
+        """V is above 500 everywhere."""
+        energy = External(lambda x: 500.0 + x**2)
+        problem = mf.Problem(
+            axes=[X], energy=energy, initial=normal([X], 0.0, 0.4), t_end=5.0, alpha=1.0, reaction="unbalanced"
+        )
+        run, other = (mf.solve(problem, 40, algebra=a, estimate=True, **QUIET) for a in (None, PassByPass()))
+        assert run.result is other.result is Result.EXTINCT
+        assert run.stats["steps"] == other.stats["steps"]
+
+    def test_give_the_mass_back_that_rounding_has_taken(self):
+        """Where a run has lost more than 1e-13 of it by rounding alone, and less than a step may lose."""
+        solver = Solver(problem_of("one axis"), 40)
+        start = solver.init()
+        assert solver.program is not None
+        mass = solver.evaluate(start).mass
+        for share, given in ((1.02e-13, True), (0.9e-13, False), (1.2e-13, False)):
+            solver.program.leak = 0.0
+            bounds = UNBOUNDED._replace(mass=mass * (1.0 + share))
+            _, advanced = solver.program.advance(start, 1.0, 1.0, 1, bounds)
+            assert bool(abs(advanced.rows[0, R_MASS] / bounds.mass - 1.0) < 1e-15) is given
+
+
+class TestRuns:
+    PROBLEM = staticmethod(mf.problems.gaussian_bumps)
+
+    def run(self, **settings):
+        return mf.solve(self.PROBLEM(), 50, 1.0, **({"save": 4, "estimate": True} | QUIET | settings))
+
+    @pytest.mark.parametrize("most", [1, 3, 4096])
+    def test_do_not_depend_on_how_they_are_cut(self, monkeypatch, most):
+        whole = self.run()
+        monkeypatch.setattr(run_module, "FIRST_ROWS", most)
+        monkeypatch.setattr(run_module, "MOST_ROWS", most)
+        same_run(self.run(), whole)
+
+    def test_come_back_for_the_clock(self, monkeypatch):
+        """Steps that take long are made a few at a time."""
+        paces = []
+        monkeypatch.setattr(run_module, "STRETCH", 0.0)
+        stretch = run_module.Integration._stretch
+
+        def watched(self, *arguments):
+            result = stretch(self, *arguments)
+            paces.append(self.pace)
+            return result
+
+        monkeypatch.setattr(run_module.Integration, "_stretch", watched)
+        run = self.run()
+        assert set(paces) == {1}
+        assert len(paces) > run.stats["steps"] - run_module.FIRST_ROWS
+
+    @pytest.mark.parametrize(
+        ("condition", "by_function"),
+        [
+            (mf.EnergyBelow(0.2), lambda at: at.energy <= 0.2),
+            (mf.GapBelow(0.9), lambda at: at.optimality_gap <= 0.9),
+            (mf.SteadyState(0.8), lambda at: at.change <= 0.8),
+        ],
+        ids=["energy", "gap", "change"],
+    )
+    def test_stop_where_a_function_of_the_users_stops_them(self, condition, by_function):
+        run = self.run(stop=condition)
+        assert run.result is Result.STOPPED
+        assert 0.0 < run.state.t < 1.0
+        same_run(run, self.run(stop=by_function))
+
+    def test_a_function_sees_every_step(self):
+        seen = []
+        run = self.run(stop=lambda at: seen.append(at))
+        rows = run.diagnostics
+        assert [at.time for at in seen] == rows["time"][1:].tolist()
+        assert [at.energy for at in seen] == rows["energy"][1:].tolist()
+        assert [at.optimality_gap for at in seen] == rows["optimality_gap"][1:].tolist()
+        lost = rows["dissipation_transport"] + rows["dissipation_reaction"]
+        assert [at.dissipation for at in seen] == lost[:-1].tolist()
+        assert [at.step for at in seen] == list(range(1, len(seen) + 1))
+        np.testing.assert_array_equal(seen[-1].mu, run.density[-1])
+        same_run(run, self.run())
+
+    @pytest.mark.parametrize(
+        ("settings", "result"),
+        [
+            ({"limits": mf.Limits(energy_increase=0.0)}, Result.ENERGY_ROSE),
+            ({"limits": mf.Limits(mass_drift=1e-17)}, Result.MASS_DRIFTED),
+            ({"limits": mf.Limits(end_mass=1e-9), "on_end_mass": "stop"}, Result.END_MASS),
+            ({"max_steps": 7}, Result.MAX_STEPS),
+        ],
+        ids=lambda value: getattr(value, "name", None),
+    )
+    def test_limits(self, settings, result):
+        """As without a program, after as many steps where that is no matter of rounding."""
+        problem = problem_of("concave")
+        if result is Result.ENERGY_ROSE:  # or did not fall by a thousandth: there is no telling an energy to rise
+            object.__setattr__(settings["limits"], "energy_increase", -1e-3)
+        if result is Result.END_MASS:
+            axes = [Axis("x", -4.0, 1.5)]
+            problem = mf.Problem(axes=axes, energy=External(lambda x: -x), initial=normal([X], -1, 0.3), t_end=3.0)
+        runs = [mf.solve(problem, 40, algebra=a, **QUIET, **settings) for a in (None, PassByPass())]
+        assert runs[0].result is result
+        assert runs[1].result is result
+        if result is not Result.MASS_DRIFTED:
+            assert runs[0].stats["steps"] == runs[1].stats["steps"]
+
+    def test_max_steps_and_on(self):
+        whole, begun = self.run(), self.run(max_steps=9)
+        assert (begun.result, begun.stats["steps"]) == (Result.MAX_STEPS, 9)
+        same_run(mf.resume(begun, progress=False), whole)
+
+    def test_interrupted_and_on(self):
+        whole = self.run()
+        begun = self.run(stop=lambda at: at.step == 11 and os.kill(os.getpid(), signal.SIGINT))
+        assert (begun.result, begun.stats["steps"]) == (Result.INTERRUPTED, 11)
+        same_run(mf.resume(begun, progress=False), whole)
+
+    def test_time_limit_and_on(self):
+        whole, begun = self.run(), self.run(time_limit=1e-9)
+        assert begun.result is Result.TIME_LIMIT
+        assert 1 <= begun.stats["steps"] <= run_module.FIRST_ROWS
+        same_run(mf.resume(begun, progress=False), whole)
+
+    def test_through_a_file_and_its_checkpoints(self, tmp_path, monkeypatch):
+        whole = self.run()
+        monkeypatch.setattr(run_module, "FIRST_ROWS", 2)
+        monkeypatch.setattr(run_module, "MOST_ROWS", 2)
+        path = tmp_path / "a.h5"
+        with pytest.raises(ZeroDivisionError):
+            self.run(output=path, checkpoint=1e-9, stop=lambda at: at.step == 15 and 1 / 0)
+        assert mf.load(path).stats["steps"] == 14
+        resumed = mf.resume(path, progress=False)
+        same_run(dataclasses.replace(resumed, stats=whole.stats | resumed.stats), whole)
+
+    def test_in_threads_that_share_a_solver(self):
+        """They take turns, and get what each would get alone."""
+        solver = Solver(self.PROBLEM(), 50)
+        alone = [by_hand(Solver(self.PROBLEM(), 50), [t])[-1].mu for t in (0.2, 0.3)]
+        got = {}
+        threads = [
+            threading.Thread(target=lambda k=k, t=t: got.update({k: by_hand(solver, [t])[-1].mu}))
+            for k, t in enumerate((0.2, 0.3))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for k in (0, 1):
+            np.testing.assert_array_equal(got[k], alone[k])
+
+    def test_companion_gives_up_at_the_same_step(self, monkeypatch):
+        """Wherever it is when the run comes back."""
+        import mfpde.mesh.companion as companion
+
+        monkeypatch.setattr(companion, "MOST_STEPS", 0)
+        monkeypatch.setattr(companion, "FREE_STEPS", 6)
+        run = self.run()
+        assert "it takes more than 0 times the steps of the run" in run.errors.reason
+        monkeypatch.setattr(run_module, "FIRST_ROWS", 1)
+        monkeypatch.setattr(run_module, "MOST_ROWS", 1)
+        same_run(self.run(), run)
+        assert self.run().errors.reason == run.errors.reason
+
+
+@pytest.mark.parametrize(
+    ("there", "problem", "settings"),
+    [
+        (True, {}, {}),
+        (True, {}, {"scheme": mf.Muscl()}),
+        (True, {}, {"controller": mf.FixedStep(1e-3)}),
+        (False, {}, {"scheme": mf.ScharfetterGummel()}),
+        (False, {}, {"method": mf.Strang()}),
+        (False, {}, {"algebra": mf.NumpyAlgebra()}),
+        (False, {}, {"algebra": PassByPass()}),
+        (False, {}, {"shape": 5001}),
+        (False, {"schedule": mf.ExponentialDecay(1.0, 1.0)}, {}),
+        (False, {"alpha": mf.ExponentialDecay(1.0, 1.0)}, {}),
+        (False, {"temperature": 0.1}, {"scheme": mf.Weno5(), "method": mf.ExponentialSSPRK3()}),
+        (False, {"rate": np.tanh}, {}),
+        (False, {"energy": Interaction(TranslationInvariantKernel(lambda x: np.exp(-np.abs(x))))}, {}),
+    ],
+)
+def test_who_has_a_program(there, problem, settings):
+    solver = Solver(dataclasses.replace(problem_of("one axis"), **problem), **({"shape": 40} | settings))
+    assert (solver.program is not None) is there
