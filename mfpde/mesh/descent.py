@@ -59,9 +59,11 @@ class Descent:
         The time of the start.
     mu, V : array, shape ``grid.shape``
         The start and its potential.
+    compiled : bool, optional
+        Whether compiled code takes the markers along, where the reaction is no function of the user's.
     """
 
-    def __init__(self, problem: Problem, grid: Grid, t: float, mu: Array, V: Array) -> None:
+    def __init__(self, problem: Problem, grid: Grid, t: float, mu: Array, V: Array, *, compiled: bool = False) -> None:
         self._problem, self._grid, self._t, self._V = problem, grid, t, V.copy()
         self._mobilities = [_on_mesh(problem.mobility(i, *grid.mesh()), grid) for i in range(grid.dimension)]
         cells = _chosen(grid)
@@ -71,6 +73,7 @@ class Descent:
         self._logs = np.log(here[here > 0.0])
         self._first = self._logs.copy()
         self._slopes = np.stack([_slope(mu, grid, cells, i) for i in range(grid.dimension)], axis=1)
+        self._compiled = _Compiled(grid, self._mobilities) if compiled and problem.rate is None else None
         self._fastest = self._speed(V)
 
     def advance(self, t: float, V: Array) -> None:
@@ -80,7 +83,9 @@ class Descent:
         fastest = self._speed(V)
         passed = min(length * max(fastest, self._fastest) / CELLS_A_SUBSTEP, MOST_SUBSTEPS)
         steps = max(math.ceil(passed), 1)
-        for j in range(steps):
+        if self._compiled is not None:
+            self._compiled.follow(self._points, self._logs, begin[1], end[1], self._lengths(begin[0], t, steps))
+        for j in range(steps if self._compiled is None else 0):
             middle = (j + 0.5) / steps
             first, last = (begin[0] + (t - begin[0]) * k / steps for k in (j, j + 1))
             part = problem.schedule.integral(first, last)
@@ -91,8 +96,16 @@ class Descent:
             self._logs -= problem.alpha(0.5 * (first + last)) * part * rate
         (self._t, self._V), self._fastest = end, fastest
 
+    def _lengths(self, begin: float, end: float, steps: int) -> Array:
+        """Of steps of equal time their lengths in the clock, and these times the birth-death rate."""
+        problem, times = self._problem, [begin + (end - begin) * k / steps for k in range(steps + 1)]
+        parts = [(problem.schedule.integral(a, b), problem.alpha(0.5 * (a + b))) for a, b in itertools.pairwise(times)]
+        return np.array([(part, alpha * part) for part, alpha in parts])
+
     def _speed(self, V: Array) -> float:
         """How many cells the fastest marker passes in a unit of the clock."""
+        if self._compiled is not None:
+            return self._compiled.fastest(V, self._points)
         velocity = self._look(V, V, 0.0, self._points)[1]
         return float(np.abs(velocity / np.array(self._grid.spacing)).max(initial=0.0))
 
@@ -153,6 +166,30 @@ class Descent:
     def flushed(self) -> float:
         """The share of the present mass that descends from densities which a mesh sets to 0."""
         return float(self.weights[self._first < math.log(FLUSH)].sum())
+
+
+class _Compiled:
+    """The compiled steps of markers on a mesh."""
+
+    def __init__(self, grid: Grid, mobilities: Sequence[Array | float]) -> None:
+        from mfpde.mesh.compiled import markers
+
+        self._markers, d = markers, grid.dimension
+        pairs = zip(grid.axes, grid.shape, grid.spacing, strict=True)
+        self._axes = np.array([(a.lower, a.upper, n, a.periodic, 0.0, h) for a, n, h in pairs])
+        self._axes[:, 4] = [math.prod(grid.shape[i + 1 :]) for i in range(d)]
+        cells = 1 if all(isinstance(g, float) for g in mobilities) else grid.size
+        self._mobilities = np.stack([np.broadcast_to(np.ravel(g), (cells,)) for g in mobilities])
+        self._room = np.zeros((d + 2, max(d, 3)))
+
+    def fastest(self, V: Array, points: Array) -> float:
+        """How many cells the fastest marker passes in a unit of the clock."""
+        return float(self._markers.fastest(V.reshape(-1), points, self._axes, self._mobilities, self._room))
+
+    def follow(self, points: Array, logs: Array, begin: Array, end: Array, lengths: Array) -> None:
+        """Take the markers along."""
+        given = begin.reshape(-1), end.reshape(-1), lengths, self._axes, self._mobilities, FARTHEST, self._room
+        self._markers.follow(points, logs, *given)
 
 
 def _on_mesh(g: Array | float, grid: Grid) -> Array | float:

@@ -6,6 +6,7 @@ from mfpde.equation.grid import Grid
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.problem import Problem
 from mfpde.mesh.algebra import Algebra
+from mfpde.mesh.kept import kept
 from mfpde.mesh.parts import OwnTerms, ReactionPart, TransportPart
 from mfpde.mesh.reaction import make_reaction
 from mfpde.mesh.schemes import Scheme
@@ -53,7 +54,9 @@ def make_flow(problem: Problem, grid: Grid, scheme: Scheme, algebra: Algebra | N
         grid=grid,
         scheme=scheme,
         algebra=algebra,
-        energy=problem.bound_energy.on(grid),
+        energy=kept(
+            problem, grid, "energy", lambda: problem.bound_energy.on(grid), lambda plan: plan.parts is not None
+        ),
         transport=algebra.transport(grid, scheme, problem.metric, log_base),
         reaction=reaction,
         parts=parts,

@@ -30,13 +30,13 @@ class Packed(NamedTuple):
         What each part is, and where its numbers stand.
     data : array
         The numbers.
-    room : array
-        What an evaluation works in.
+    room : int
+        Numbers that an evaluation works in.
     """
 
     codes: NDArray[np.int64]
     data: Array
-    room: Array
+    room: int
 
 
 class _Numbers:
@@ -72,7 +72,7 @@ def packed(parts: Sequence[GridPart], cells: int) -> Packed | None:
             code[s.CONSTANT] = numbers.add(part.constant)
         if numbers.size > MOST_NUMBERS:
             return None
-    return Packed(codes, np.concatenate(numbers.pieces), np.zeros(cells + room))
+    return Packed(codes, np.concatenate(numbers.pieces), cells + room)
 
 
 def _tables(code: NDArray[np.int64], part: ByTables, numbers: _Numbers) -> int:

@@ -18,6 +18,7 @@ from mfpde.equation.schedules import Constant
 from mfpde.mesh.algebra import Survey
 from mfpde.mesh.compiled import structures as s
 from mfpde.mesh.controllers import Controller, CourantControl, ErrorControl, FixedStep
+from mfpde.mesh.kept import kept
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.exponential import ExponentialSSPRK3
 from mfpde.mesh.packing import Packed, packed
@@ -43,6 +44,7 @@ RESULTS = {
     s.AT_ENDS: Result.END_MASS,
     s.STOPPED: Result.STOPPED,
 }
+_addresses: dict[tuple[type, bool | None], tuple[Any, Any, Any]] = {}
 UNBOUNDED = s.Bounds(*[math.nan] * 7)
 """Steps that nothing but their time ends."""
 
@@ -69,12 +71,16 @@ def program_of(flow: Flow, method: Method, controller: Controller) -> Program | 
 
     if type(flow.algebra) is not CompiledAlgebra:
         return None
-    parts = flow.energy.parts
-    energy = None if parts is None else packed(parts, flow.grid.size)
+    energy = kept(problem, flow.grid, "packed", lambda: _packed(flow))
     if energy is None:
         return None
     assert isinstance(transport, Transport)
     return Program(flow, transport, method, controller, energy)
+
+
+def _packed(flow: Flow) -> Packed | None:
+    parts = flow.energy.parts
+    return None if parts is None else packed(parts, flow.grid.size)
 
 
 class Advanced(NamedTuple):
@@ -139,7 +145,9 @@ class Program:
             None,
             None,
             *sweeps,
-            *energy,
+            energy.codes,
+            energy.data,
+            np.zeros(energy.room),
             self._fields,
             self._responses,
             np.zeros(6 * -(-cells // 2048)),
@@ -274,19 +282,28 @@ class Program:
     def _module(self) -> ModuleType:
         """The compiled code, with the addresses of what it calls found when it is used first."""
         if self._compiled is None:
-            from mfpde.mesh.compiled import exponential, kernels
-            from mfpde.support.calls import address
+            from mfpde.mesh.compiled import exponential
 
-            t = self._steps
-            mesh = t.scheme, None, t.wide, t.ints, t.floats, t.metric, t.band
-            mu, V, speeds = self._fields[:3]
-            self._steps = t._replace(
-                evaluate=address(exponential.evaluate, *self._to_evaluate(0), t.fresh),
-                outflow=address(kernels.outflow, *mesh, V, speeds, t.buffers, 0, t.bands),
-                sweep=address(kernels.sweep, *mesh, mu, V, speeds, 0.0, False, mu, t.buffers, 0, t.bands),
-            )
+            kind = type(self._steps.scheme), self._steps.wide
+            if kind not in _addresses:  # of all that is handed over, these alone differ in their types
+                _addresses[kind] = self._addresses()
+            evaluate, outflow, sweep = _addresses[kind]
+            self._steps = self._steps._replace(evaluate=evaluate, outflow=outflow, sweep=sweep)
             self._compiled = exponential
         return self._compiled
+
+    def _addresses(self) -> tuple[Any, Any, Any]:
+        """Where the functions are that `exponential.advance` calls."""
+        from mfpde.mesh.compiled import exponential, kernels
+        from mfpde.support.calls import address
+
+        t, (mu, V, speeds) = self._steps, self._fields[:3]
+        mesh = t.scheme, None, t.wide, t.ints, t.floats, t.metric, t.band
+        return (
+            address(exponential.evaluate, *self._to_evaluate(0), t.fresh),
+            address(kernels.outflow, *mesh, V, speeds, t.buffers, 0, t.bands),
+            address(kernels.sweep, *mesh, mu, V, speeds, 0.0, False, mu, t.buffers, 0, t.bands),
+        )
 
     def _count(self) -> None:
         self._flow.evaluations += int(self._numbers[s.EVALUATIONS])

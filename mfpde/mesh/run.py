@@ -287,7 +287,7 @@ class Integration:
         self.frames = _room(len(targets) + 1, solver.grid) if stream is None else None
         self.notes = list(notes)
         self.notes += found
-        self.watch = Watch(solver.problem, solver.grid)
+        self.watch = Watch(solver.problem, solver.grid, compiled=solver.program is not None)
         self.steps = 0
         self.redone = 0
         self.leak = 0.0

@@ -20,6 +20,7 @@ from mfpde.mesh.constants import DT_FLOOR
 from mfpde.mesh.controllers import Controller, ErrorControl, FixedStep, step_doubling
 from mfpde.mesh.defaults import default_method, default_scheme
 from mfpde.mesh.flow import make_flow
+from mfpde.mesh.kept import kept
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.program import Program, program_of
 from mfpde.mesh.record import Result, State
@@ -199,12 +200,18 @@ class Solver:
             self._check_density(initial.mu)
             return initial
         restricted = self.law(initial)
-        if restricted is not None:
-            mu = restricted.point_values(self.grid) if self.scheme.point_values else restricted.cells(self.grid)
+        if initial is None:
+            what = "start", self.scheme.point_values
+            mu = kept(self.problem, self.grid, what, lambda: self._values(self.problem.mu_0)).copy()
+        elif restricted is not None:
+            mu = self._values(restricted)
         else:
             mu = numbers(initial, "the initial density")
         self._check_density(mu)
         return State(0.0, mu)
+
+    def _values(self, law: RestrictedMeasure) -> Array:
+        return law.point_values(self.grid) if self.scheme.point_values else law.cells(self.grid)
 
     def law(self, initial: Measure | State | Solution | Array | None = None) -> RestrictedMeasure | None:
         """The probability measure on the box that a start is made of; None for densities on the mesh."""

@@ -108,6 +108,8 @@ class Watch:
     ----------
     problem : Problem
     grid : Grid
+    compiled : bool, optional
+        Whether there is compiled code for what takes long.
 
     Attributes
     ----------
@@ -118,8 +120,8 @@ class Watch:
         the axis where that is most, once birth-death has selected it; 0 where it has not.
     """
 
-    def __init__(self, problem: Problem, grid: Grid) -> None:
-        self._problem, self._grid = problem, grid
+    def __init__(self, problem: Problem, grid: Grid, *, compiled: bool = False) -> None:
+        self._problem, self._grid, self._compiled = problem, grid, compiled
         self._descent: Descent | None = None
         self._seen = False
         self._narrow = [False] * grid.dimension
@@ -159,7 +161,7 @@ class Watch:
 
     def _see_descent(self, t: float, mu: Array, V: Array) -> None:
         if self._descent is None:
-            self._descent = Descent(self._problem, self._grid, t, mu, V)
+            self._descent = Descent(self._problem, self._grid, t, mu, V, compiled=self._compiled)
             return
         self._descent.advance(t, V)
         if not self._descent.selection > SELECTED:

@@ -1,0 +1,109 @@
+"""Markers that follow drift and birth-death, compiled: what `mfpde.mesh.descent` says in NumPy, marker by marker."""
+
+from __future__ import annotations
+
+import math
+
+from mfpde.mesh.compiled.options import uncounted, uncounted_kernel
+
+__all__ = ["fastest", "follow"]
+
+
+@uncounted
+def _looked(begin, end, share, x, axes, mobilities, places, velocity):  # type: ignore[no-untyped-def]
+    """The potential at a point, a share of the way from one to another, and ``-G grad V`` there to `velocity`."""
+    d, nearest = x.size, 0
+    for i in range(d):
+        lower, upper, n, stride = axes[i, 0], axes[i, 1], axes[i, 2], int(axes[i, 4])
+        position = (x[i] - 0.5 * (lower + upper)) * (n / (upper - lower)) + 0.5 * (n - 1.0)
+        if axes[i, 3] > 0.0:
+            left = math.floor(position)
+            weight, first, second = position - left, int(left) % int(n), int(left + 1.0) % int(n)
+        else:
+            position = 0.0 if position < 0.0 else n - 1.0 if position > n - 1.0 else position
+            left = math.floor(position)
+            left = n - 2.0 if left > n - 2.0 else left
+            weight, first, second = position - left, int(left), int(left) + 1
+        places[i, 0], places[i, 1], places[i, 2] = first * stride, second * stride, weight
+        nearest += (second if weight > 0.5 else first) * stride
+        velocity[i] = 0.0
+    potential = 0.0
+    for corner in range(1 << d):
+        index = 0
+        for i in range(d):
+            index += int(places[i, (corner >> i) & 1])
+        value = (1.0 - share) * begin[index] + share * end[index]
+        whole = value
+        for i in range(d):
+            whole *= places[i, 2] if (corner >> i) & 1 else 1.0 - places[i, 2]
+            others = value
+            for k in range(d):
+                if k != i:
+                    others *= places[k, 2] if (corner >> k) & 1 else 1.0 - places[k, 2]
+            velocity[i] += others if (corner >> i) & 1 else -others
+        potential += whole
+    for i in range(d):
+        velocity[i] *= mobilities[i, nearest if mobilities.shape[1] > 1 else 0] / -axes[i, 5]
+    return potential
+
+
+@uncounted
+def _moved(x, velocity, length, axes, farthest, target):  # type: ignore[no-untyped-def]
+    """The point after a while, in the box: at walls no farther than the outermost centres."""
+    for i in range(x.size):
+        lower, upper, h = axes[i, 0], axes[i, 1], axes[i, 5]
+        change, most = length * velocity[i], farthest * h
+        y = x[i] + (-most if change < -most else most if change > most else change)
+        if axes[i, 3] > 0.0:
+            y = lower + (y - lower) % (upper - lower)
+        else:
+            least, last = lower + 0.5 * h, upper - 0.5 * h
+            y = least if y < least else last if y > last else y
+        target[i] = y
+
+
+@uncounted_kernel
+def fastest(V, points, axes, mobilities, room):  # type: ignore[no-untyped-def]
+    """How many cells the fastest marker passes in a unit of the clock."""
+    most, velocity = 0.0, room[-1, : points.shape[1]]
+    for k in range(len(points)):
+        _looked(V, V, 0.0, points[k], axes, mobilities, room, velocity)
+        for i in range(velocity.size):
+            speed = abs(velocity[i] / axes[i, 5])
+            most = speed if speed > most or math.isnan(speed) else most
+    return most
+
+
+@uncounted_kernel
+def follow(points, logs, begin, end, lengths, axes, mobilities, farthest, room):  # type: ignore[no-untyped-def]
+    """Take markers along by midpoint steps.
+
+    Parameters
+    ----------
+    points : (n, d) array
+        Where they are; changed.
+    logs : (n,) array
+        The logarithms of their weights; changed.
+    begin, end : (cells,) array
+        The potential before the first step and after the last one.
+    lengths : (steps, 2) array
+        Of each step, in the clock, and the birth-death rate times that.
+    axes : (d, 6) array
+        Lower and upper end, cells, whether it is periodic, stride and spacing.
+    mobilities : (d, cells) or (d, 1) array
+    farthest : float
+        Cells that a marker moves in a step, at most.
+    room : (d + 2, 3 or more) array
+        To work in.
+    """
+    steps, d = len(lengths), points.shape[1]
+    velocity, halfway = room[-1, :d], room[-2, :d]
+    for k in range(len(points)):
+        x = points[k]
+        for j in range(steps):
+            middle = (j + 0.5) / steps
+            _looked(begin, end, middle, x, axes, mobilities, room, velocity)
+            _moved(x, velocity, 0.5 * lengths[j, 0], axes, farthest, halfway)
+            potential = _looked(begin, end, middle, halfway, axes, mobilities, room, velocity)
+            _moved(x, velocity, lengths[j, 0], axes, farthest, x)
+            logs[k] -= lengths[j, 1] * potential
