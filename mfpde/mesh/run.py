@@ -437,7 +437,7 @@ class Integration:
                     if solver.program is None:
                         result = self._taken(*solver.step(self.state, target), show)
                     else:
-                        result = self._stretch(solver.program, target, show)
+                        result = self._stretch(solver.program, target, interrupted, show)
                     if result is Result.SUCCESS:
                         result = self._between_steps(target, interrupted)
                 if result is not Result.SUCCESS:
@@ -504,11 +504,12 @@ class Integration:
         mu, V = read_only(state.mu, at.V)
         return stop is not None and stop(Snapshot(state.t, state.n_steps, mu, V, *recorded, dissipation, change))
 
-    def _stretch(self, program: Program, target: float, show: Any) -> Result:
+    def _stretch(self, program: Program, target: float, interrupted: Any, show: Any) -> Result:
         """Compiled steps towards a save time, for about a twentieth of a second at most; how the run stands."""
         recorder, options, began = self.recorder, self.options, time.perf_counter()
         asks = options.stop is not None and type(options.stop) not in (EnergyBelow, GapBelow, SteadyState)
-        most = min(1 if asks else self.pace, options.max_steps - self.steps)
+        one = asks or interrupted() or self._time_is_over()
+        most = min(1 if one else self.pace, options.max_steps - self.steps)
         before = self.at
         with self.solver.flow.turns:
             program.leak, program.scale = self.leak, self.scale
@@ -559,8 +560,7 @@ class Integration:
         options, now = self.options, time.perf_counter()
         if interrupted():
             return Result.INTERRUPTED
-        limit = math.inf if options.time_limit is None else options.time_limit
-        if working_time() - self.worked > limit and self.state.t < self.targets[-1]:
+        if self._time_is_over() and self.state.t < self.targets[-1]:
             return Result.TIME_LIMIT
         if self._checkpoint_is_due(now) and self.state.t < target:
             assert self.stream is not None
@@ -568,6 +568,10 @@ class Integration:
             self.stream.checkpoint(self.state, rows, responses, self._counts(), beside)
             self.written = time.perf_counter()
         return Result.SUCCESS
+
+    def _time_is_over(self) -> bool:
+        limit = self.options.time_limit
+        return limit is not None and working_time() - self.worked > limit
 
     def _without_rounding(self, state: State, at: Evaluation) -> tuple[State, Evaluation]:
         """The state with the mass that the fluxes left, once the rounding errors of its sums have become `ROUNDED`.
