@@ -557,7 +557,7 @@ class Integration:
 
     def _between_steps(self, target: float, interrupted: Any) -> Result:
         """What ends a run from outside, and checkpoints."""
-        options, now = self.options, time.perf_counter()
+        now = time.perf_counter()
         if interrupted():
             return Result.INTERRUPTED
         if self._time_is_over() and self.state.t < self.targets[-1]:
