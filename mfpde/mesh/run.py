@@ -292,7 +292,10 @@ class Integration:
         self.redone = 0
         self.leak = 0.0
         self.scale = 0.0
-        self.pace = FIRST_ROWS
+        # a checkpoint that comes sooner is not waited for
+        often = self.stream is not None and options.checkpoint is not None and options.checkpoint < STRETCH
+        self.within = options.checkpoint or 0.0 if often else STRETCH
+        self.pace = 1 if often else FIRST_ROWS
         self.written = self.began
         self.before: dict[str, Any] = {}
         self.at: Evaluation  # of the present state, and the temperature with what it adds
@@ -532,7 +535,7 @@ class Integration:
                 if self._stops(before, rows["dt"][-1], recorded, dissipation):
                     return Result.STOPPED
             a_step = (time.perf_counter() - began) / made
-            self.pace = int(min(max(STRETCH / a_step, 1.0), 2.0 * self.pace, MOST_ROWS))
+            self.pace = int(min(max(self.within / a_step, 1.0), 2.0 * self.pace, MOST_ROWS))
         return advanced.result or Result.SUCCESS
 
     def _bounds(self) -> Bounds:

@@ -297,9 +297,7 @@ class Solver:
             start = self.evaluate(state)
             outflow = flow.outflow(start, temperature)
             bound = method.bound(flow, start, temperature)
-            stiffness = 0.0
-            if not method.consistent:
-                stiffness = alpha(state.t) * flow.reaction.range_of(start.survey.low, start.survey.high)
+            stiffness = 0.0 if method.consistent else self._stiffness(state, start)
             fixed = isinstance(controller, FixedStep)
 
             proposal = controller.first(bound, stiffness) if state.length is None else state.length
@@ -350,6 +348,10 @@ class Solver:
             self._last = end
             new = State(t_new, end.mu, state.n_steps + 1, following, memory)
             return new, StepInfo(None, dt, outcome.error, outcome.leak, redone, first_rate, bound, outflow.cell)
+
+    def _stiffness(self, state: State, start: Evaluation) -> float:
+        """``alpha osc f(V)``: how fast the reaction can be."""
+        return self.problem.alpha(state.t) * self.flow.reaction.range_of(start.survey.low, start.survey.high)
 
     @staticmethod
     def _by_program(program: Program, state: State, until: float) -> tuple[State, StepInfo]:
