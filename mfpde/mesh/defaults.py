@@ -13,6 +13,7 @@ from mfpde.equation.energy.capabilities import plan_on
 from mfpde.equation.grid import Grid
 from mfpde.equation.measures.narrow import CELLS_OF_A_LAYER
 from mfpde.equation.problem import Problem, Reaction
+from mfpde.equation.schedules import Constant
 from mfpde.mesh.layers import layer_widths
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.exponential import ExponentialSSPRK3
@@ -57,6 +58,8 @@ def mean_peclet(problem: Problem, grid: Grid, temperature: float) -> float:
 
 def coldest(problem: Problem, t_end: float | None = None) -> float:
     """The lowest temperature of a run to `t_end`, by default the problem's, at nine times of it."""
+    if isinstance(problem.temperature, Constant):
+        return problem.temperature(0.0)
     end = problem.t_end if t_end is None else t_end
     return min(problem.temperature(float(t)) for t in np.linspace(0.0, end, 9))
 

@@ -72,6 +72,7 @@ class Descent:
         self._points = np.stack([grid.centres(i)[index] for i, index in enumerate(cells)], axis=1)
         self._logs = np.log(here[here > 0.0])
         self._first = self._logs.copy()
+        self._log_total = _log_total(self._first)
         self._slopes = np.stack([_slope(mu, grid, cells, i) for i in range(grid.dimension)], axis=1)
         self._compiled = _Compiled(grid, self._mobilities) if compiled and problem.rate is None else None
         self._fastest = self._speed(V)
@@ -152,10 +153,9 @@ class Descent:
 
         0 where nothing is born or dies; the logarithm of how much less the start had of what there is now.
         """
-        weights, first = self.weights, _shares(self._first)
-        held = weights > 0.0
-        with np.errstate(divide="ignore"):
-            return float(weights[held] @ (np.log(weights[held]) - np.log(first[held])))
+        weights = self.weights
+        gained = np.subtract(self._logs, self._first, where=weights > 0.0, out=np.zeros_like(weights))
+        return float(weights @ gained) - (_log_total(self._logs) - self._log_total)
 
     @property
     def steepness(self) -> tuple[float, ...]:
@@ -215,6 +215,12 @@ def _slope(mu: Array, grid: Grid, cells: Sequence[NDArray[np.intp]], i: int) -> 
         change = np.abs(np.log(there, where=there > 0.0, out=here.copy()) - here)
         steepest = np.maximum(steepest, change)
     return steepest
+
+
+def _log_total(logs: Array) -> float:
+    """The logarithm of the sum of weights."""
+    most = float(logs.max())
+    return most + math.log(float(np.exp(logs - most).sum()))
 
 
 def _shares(logs: Array) -> Array:

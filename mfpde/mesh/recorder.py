@@ -232,16 +232,21 @@ class Recorder:
         responses : (n, r) array
             Of the latter.
         """
-        nothing = np.full(len(made), np.nan)
+        rows, columns, count = self.rows, np.ascontiguousarray(made.T).view(np.uint8), len(made)
+        nothing = array("d", [np.nan]) * count
         for name, column in ARRIVING.items():
-            _append(self.rows[name], made[:, column])
-        for name, constant in (("entropy", np.nan), ("temperature", 0.0), ("relative_fisher_information", np.nan)):
-            _append(self.rows[name], np.full(len(made), constant))
-        _append(self.rows["optimality_gap"], made[:, structures.R_GAP] if self._certified else nothing)
+            rows[name].frombytes(columns[column].data)
+        rows["temperature"].extend(array("d", [0.0]) * count)
+        for name in ("entropy", "relative_fisher_information"):
+            rows[name].extend(nothing)
+        if self._certified:
+            rows["optimality_gap"].frombytes(columns[structures.R_GAP].data)
+        else:
+            rows["optimality_gap"].extend(nothing)
         for name, column in DEPARTING.items():
-            self.rows[name].pop()
-            _append(self.rows[name], made[:, column])
-            self.rows[name].append(-1 if name == "limiting_cell" else np.nan)
+            rows[name].pop()
+            rows[name].frombytes(columns[column].data)
+            rows[name].append(-1 if name == "limiting_cell" else np.nan)
         self.responses.extend(responses)
 
     def arrays(self) -> dict[str, Array]:

@@ -28,6 +28,12 @@ def _looked(begin, end, share, x, axes, mobilities, places, velocity):  # type: 
         nearest += (second if weight > 0.5 else first) * stride
         velocity[i] = 0.0
     potential = 0.0
+    if d == 1:  # the same, with nothing to go through
+        first, second, weight = int(places[0, 0]), int(places[0, 1]), places[0, 2]
+        low = (1.0 - share) * begin[first] + share * end[first]
+        high = (1.0 - share) * begin[second] + share * end[second]
+        velocity[0] = (high - low) * (mobilities[0, nearest if mobilities.shape[1] > 1 else 0] / -axes[0, 5])
+        return low * (1.0 - weight) + high * weight
     for corner in range(1 << d):
         index = 0
         for i in range(d):
