@@ -146,12 +146,11 @@ def _known(numbers, volume):  # type: ignore[no-untyped-def]
 
 
 @uncounted
-def _sum(sums, width, k):  # type: ignore[no-untyped-def]
-    """The sum over blocks of the k-th of so many numbers."""
-    total = 0.0
-    for b in range(k, sums.size // 6 * width, width):
-        total += sums[b]
-    return total
+def _added_up(sums, width):  # type: ignore[no-untyped-def]
+    """Add the sums of later blocks, so many each, to those of the first."""
+    for b in range(width, sums.size // 6 * width, width):
+        for k in range(width):
+            sums[k] += sums[b + k]
 
 
 @uncounted
@@ -168,7 +167,7 @@ def _outflow(steps, mu, V):  # type: ignore[no-untyped-def]
     s, speeds = steps, steps.fields[SPEEDS]
     called(s.outflow, s.scheme, None, s.wide, s.ints, s.floats, s.metric, s.band, V, speeds, s.buffers, 0, s.bands)
     floor = 1e-30 * _greatest(mu) if s.limited else 0.0
-    value, cell = largest(speeds, mu, floor, 0, mu.size)
+    value, cell = largest(speeds, mu, floor, s.bands - s.bands, mu.size)  # a literal would be compiled by itself
     return value * ROUND_UP, cell
 
 
@@ -207,8 +206,10 @@ def _stages(steps, mu, V, start, h, bound, end, u):  # type: ignore[no-untyped-d
     euler = h / steps.ssp
     if reacts:
         _integrating_factor(steps, V, start, h)
-    passes.first_stage(mu, rate, third, reacts, 2 / 3 * h, nu, 0, blocks, sums)
-    total, growth = _sum(sums, 2, 0), _sum(sums, 2, 1)
+    one = blocks // blocks  # literals would be compiled one by one
+    passes.first_stage(mu, rate, third, reacts, 2 / 3 * h, nu, one - one, blocks, sums)
+    _added_up(sums, one + one)
+    total, growth = sums[0], sums[1]
     leak = 0.25 * (growth * volume / start.mass if start.mass > 0.0 else 0.0)
     for last in range(2):
         mass = total * volume
@@ -234,13 +235,14 @@ def _stages(steps, mu, V, start, h, bound, end, u):  # type: ignore[no-untyped-d
             passes.final_stage(
                 mu, nu, third, stage_V, V, reacts, alpha, alpha, constant, h, rate, before, end, 0, blocks, sums
             )
-            total, growth = _sum(sums, 3, 0), _sum(sums, 3, 1)
+            _added_up(sums, one + one + one)
         else:
             passes.second_stage(mu, nu, third, stage_V, V, reacts, alpha, alpha, constant, h, before, 0, blocks, sums)
-            total, growth = _sum(sums, 2, 0), _sum(sums, 2, 1)
+            _added_up(sums, one + one)
+        total, growth = sums[0], sums[1]
         leak += (9 / 16 if last else 3 / 16) * (growth * volume / mass if mass > 0.0 else 0.0)
     leak *= h
-    error = (9 / 16) * h * _sum(sums, 3, 2) / total if total > 0.0 else math.nan
+    error = (9 / 16) * h * sums[2] / total if total > 0.0 else math.nan
     kept = start.mass * (1.0 + leak) / (total * volume) if steps.balanced and total > 0.0 else 1.0
     passes.finish(end, kept, 0, end.size)
     return _Tried(True, bound, leak, error, 2)
@@ -396,8 +398,11 @@ def _left(steps, state, start, row):  # type: ignore[no-untyped-def]
     drift = -folded(total) * steps.volume
     row[R_TRANSPORT], row[R_REACTION] = (steps.speed * drift if drift != 0.0 else 0.0), 0.0
     if steps.alpha != 0.0:
-        passes.moment(mu, V, start.mean if steps.balanced else 0.0, 0, steps.sums.size // 6, steps.sums)
-        row[R_REACTION] = steps.speed * (steps.alpha * (_sum(steps.sums, 1, 0) * steps.volume))
+        blocks = steps.sums.size // 6
+        one = blocks // blocks
+        passes.moment(mu, V, start.mean if steps.balanced else 0.0, one - one, blocks, steps.sums)
+        _added_up(steps.sums, one)
+        row[R_REACTION] = steps.speed * (steps.alpha * (steps.sums[0] * steps.volume))
 
 
 @uncounted
