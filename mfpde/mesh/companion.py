@@ -65,7 +65,7 @@ def functionals(at: Evaluation, free: FreeEnergy | None, grid: Grid) -> Array:
     moments = []
     for i in range(grid.dimension):
         others = tuple(j for j in range(grid.dimension) if j != i)
-        marginal = at.mu.sum(axis=others) * grid.cell_volume
+        marginal = (at.mu.sum(axis=others) if others else at.mu) * grid.cell_volume
         x = grid.centres(i)
         moments.append((float(marginal @ x) / at.mass, float(marginal @ x**2)))
     mean, second = zip(*moments, strict=True)

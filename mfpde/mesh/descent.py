@@ -73,13 +73,14 @@ class Descent:
         self._logs = np.log(here[here > 0.0])
         self._first = self._logs.copy()
         self._log_total = _log_total(self._first)
+        self._weights: Array | None = None  # until they move
         self._slopes = np.stack([_slope(mu, grid, cells, i) for i in range(grid.dimension)], axis=1)
         self._compiled = _Compiled(grid, self._mobilities) if compiled and problem.rate is None else None
         self._fastest = self._speed(V)
 
     def advance(self, t: float, V: Array) -> None:
         """Follow the flow to a later time, where the potential is `V`."""
-        problem, begin, end = self._problem, (self._t, self._V), (t, V.copy())
+        problem, begin, end, self._weights = self._problem, (self._t, self._V), (t, V.copy()), None
         length = problem.schedule.integral(begin[0], t)
         fastest = self._speed(V)
         passed = min(length * max(fastest, self._fastest) / CELLS_A_SUBSTEP, MOST_SUBSTEPS)
@@ -145,7 +146,9 @@ class Descent:
     @property
     def weights(self) -> Array:
         """How the present mass is shared by the markers that it descends from, with sum 1."""
-        return _shares(self._logs)
+        if self._weights is None:
+            self._weights = _shares(self._logs)
+        return self._weights
 
     @property
     def selection(self) -> float:

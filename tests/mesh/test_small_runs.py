@@ -29,6 +29,7 @@ from mfpde.equation.energy import (
 )
 from mfpde.equation.grid import Axis, End
 from mfpde.mesh.compiled.structures import R_MASS
+from mfpde.mesh.descent import Descent
 from mfpde.mesh.program import UNBOUNDED
 from mfpde.mesh.record import Result
 from mfpde.mesh.solver import Solver
@@ -425,3 +426,68 @@ class TestRuns:
 def test_who_has_a_program(there, problem, settings):
     solver = Solver(dataclasses.replace(problem_of("one axis"), **problem), **({"shape": 40} | settings))
     assert (solver.program is not None) is there
+
+
+class TestWhatGoesWithThem:
+    @pytest.mark.parametrize("name", ["one axis", "periodic", "two axes", "three axes"])
+    @pytest.mark.parametrize("metric", [False, True], ids=["", "metric"])
+    def test_compiled_markers_are_where_those_in_numpy_are(self, name, metric):
+        problem = problem_of(name, alpha=3.0)
+        d = len(problem.axes)
+        if metric:
+            problem = dataclasses.replace(problem, metric=[lambda *x: 1.2 + 0.5 * np.sin(sum(x))] + [None] * (d - 1))
+        grid = problem.grid(CELLS[d])
+        solver = Solver(problem, grid.shape, scheme=mf.Upwind())
+        states = by_hand(solver, [0.1, 0.3])
+        start = solver.init()
+        V = [solver.evaluate(state).V for state in (start, *states)]
+        found = [Descent(problem, grid, 0.0, start.mu, 30.0 * V[0], compiled=c) for c in (True, False)]
+        for one in found:
+            one.advance(0.1, 30.0 * V[1])
+            one.advance(0.3, 30.0 * V[2])
+        compiled, plain = found
+        np.testing.assert_allclose(compiled._points, plain._points, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(compiled.weights, plain.weights, rtol=1e-10, atol=1e-14)
+        assert compiled.selection == pytest.approx(plain.selection, rel=1e-10)
+        assert compiled.steepness == pytest.approx(plain.steepness, rel=1e-10)
+        assert np.abs(plain._points - Descent(problem, grid, 0.0, start.mu, V[0])._points).max() > 0.1
+
+    def test_exponentials(self):
+        """To two units of the last place, down to 0 and up to what overflows."""
+        from mfpde.mesh.compiled.bernoulli import exponentials
+        from mfpde.mesh.compiled.options import uncached
+        from mfpde.support.pointers import pointer
+
+        @uncached
+        def made(x):
+            exponentials(pointer(x, 0), x.size)
+
+        x = np.concatenate([np.linspace(-800, 800, 4001), np.linspace(-1, 1, 2001), [-1e9, 1e9, -np.inf, np.inf, 0.0]])
+        found = x.copy()
+        made(found)
+        with np.errstate(over="ignore", under="ignore"):
+            expected = np.exp(x)
+        normal = (expected > 1e-300) & np.isfinite(expected)
+        np.testing.assert_allclose(found[normal], expected[normal], rtol=2 * np.finfo(float).eps)
+        np.testing.assert_allclose(found[~normal], expected[~normal], rtol=1e-13, atol=1e-300)
+        nan = np.array([np.nan, 0.0])
+        made(nan)
+        assert np.isnan(nan[0])
+        assert nan[1] == 1.0
+
+    def test_runs_of_a_problem_share_what_they_have_in_common(self, monkeypatch):
+        """The energy on the mesh and the start, but no array that a run changes, nor anything of the user's own."""
+        problem = problem_of("one axis")
+        one, other = Solver(problem, 40), Solver(problem, 40)
+        assert one.flow.energy is other.flow.energy
+        assert Solver(problem, 41).flow.energy is not one.flow.energy
+        states = [solver.init() for solver in (one, other)]
+        assert states[0].mu is not states[1].mu
+        states[0].mu[:] = 0.0
+        np.testing.assert_array_equal(one.init().mu, states[1].mu)
+        fresh = problem_of("one axis")
+        np.testing.assert_array_equal(mf.solve(problem, 40, **QUIET).density, mf.solve(fresh, 40, **QUIET).density)
+        own = dataclasses.replace(
+            problem, energy=Features(lambda x: np.stack([x]), type("Own", (SquaredLoss,), {})([0.5]))
+        )
+        assert Solver(own, 40).flow.energy is not Solver(own, 40).flow.energy
