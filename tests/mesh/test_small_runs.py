@@ -395,10 +395,10 @@ class TestRuns:
         """Wherever it is when the run comes back."""
         import mfpde.mesh.companion as companion
 
-        monkeypatch.setattr(companion, "MOST_STEPS", 0)
-        monkeypatch.setattr(companion, "FREE_STEPS", 6)
+        monkeypatch.setattr(companion, "MOST_STEPS", 0.5)
+        monkeypatch.setattr(companion, "FREE_STEPS", 3)
         run = self.run()
-        assert "it takes more than 0 times the steps of the run" in run.errors.reason
+        assert "it takes more than 0.5 times the steps of the run" in run.errors.reason
         monkeypatch.setattr(run_module, "FIRST_ROWS", 1)
         monkeypatch.setattr(run_module, "MOST_ROWS", 1)
         same_run(self.run(), run)
