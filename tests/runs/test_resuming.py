@@ -395,7 +395,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
     mf.solve(
         mf.problems.linear_neuron(), shape=50, t_end=1.0, save=3, controller=mf.FixedStep(1.0 / 2500), progress=False,
-        output=path, checkpoint=0.02,
+        output=path, checkpoint=1e-9,
     )
 except OSError as error:
     print(error)
