@@ -492,20 +492,18 @@ class Integration:
         if not at.mass > 0.0:
             return Result.EXTINCT
         result = self._within_limits()
-        if (
-            options.stop is not None
-            and result is Result.SUCCESS
-            and self._stops(before, info.dt, recorded, dissipation)
-        ):
+        if result is Result.SUCCESS and self._stops(before, info.dt, recorded, dissipation):
             result = Result.STOPPED
         return result
 
     def _stops(self, before: Evaluation, dt: float, recorded: Recorded, dissipation: float) -> bool:
         """Whether the condition of the user's is met."""
         state, at, stop = self.state, self.at, self.options.stop
+        if stop is None:
+            return False
         change = _distance(state.mu, before.mu) / (dt * float(before.mu.sum()))
         mu, V = read_only(state.mu, at.V)
-        return stop is not None and stop(Snapshot(state.t, state.n_steps, mu, V, *recorded, dissipation, change))
+        return stop(Snapshot(state.t, state.n_steps, mu, V, *recorded, dissipation, change))
 
     def _stretch(self, program: Program, target: float, interrupted: Any, show: Any) -> Result:
         """Compiled steps towards a save time, for about a twentieth of a second at most; how the run stands."""
