@@ -471,7 +471,7 @@ class Integration:
 
     def _taken(self, new: State, info: StepInfo, show: Any) -> Result:
         """Record a step: the state that it leaves, and the new one; how the run stands."""
-        solver, problem, recorder, options = self.solver, self.solver.problem, self.recorder, self.options
+        solver, problem, recorder = self.solver, self.solver.problem, self.recorder
         self.redone += info.redone
         if info.result is not None:
             return info.result
