@@ -118,7 +118,7 @@ class TestEngines:
         same(warm, mf.sweep(mf.problems.linear_neuron, GRID, warm="alpha", **OPTIONS))
 
     def test_loky(self, serial):
-        loky = pytest.importorskip("joblib.externals.loky")
+        loky = pytest.importorskip("loky")
         with loky.get_reusable_executor(max_workers=2) as executor:
             same(mf.sweep(mf.problems.linear_neuron, GRID, executor=executor, **OPTIONS), serial)
 
