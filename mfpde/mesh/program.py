@@ -194,7 +194,9 @@ class Program:
         """
         self.hold(state)
         rows, responses = np.empty((most, s.ROW)), np.empty((most, self._responses.shape[1]))
-        taken, code = self._module().advance(self._steps, self._numbers, bounds, until, beyond, most, rows, responses)
+        # a number of another kind would have the program compiled once more, for ten seconds
+        ends, given = s.Bounds(*map(float, bounds)), (float(until), float(beyond), int(most))
+        taken, code = self._module().advance(self._steps, self._numbers, ends, *given, rows, responses)
         self._count()
         failed = code in (s.TOO_SHORT, s.NOT_FINITE, s.TOO_LARGE)
         if taken:

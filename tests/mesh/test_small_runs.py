@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 import threading
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -491,3 +492,21 @@ class TestWhatGoesWithThem:
             problem, energy=Features(lambda x: np.stack([x]), type("Own", (SquaredLoss,), {})([0.5]))
         )
         assert Solver(own, 40).flow.energy is not Solver(own, 40).flow.energy
+
+
+def test_numbers_of_any_kind_are_of_one_compiled_program():
+    """What is compiled depends on the types of what is handed over, and is compiled for ten seconds."""
+    from mfpde.mesh.compiled.exponential import advance
+
+    problem = problem_of("one axis")
+    solver = Solver(problem, 16)
+    state = solver.init()
+    known = solver.step(state, 0.25)[0]
+    compiled = len(getattr(advance, "signatures", ()))
+    for until in (np.float32(0.25), np.float16(0.25), np.longdouble(0.25), Fraction(1, 4)):
+        np.testing.assert_array_equal(solver.step(state, until)[0].mu, known.mu)
+    assert solver.step(state, 1)[1].result is None
+    limits = mf.Limits(energy_increase=1, mass_drift=1, end_mass=1)
+    stop = mf.EnergyBelow(-1)
+    mf.solve(problem, 16, limits=limits, on_end_mass="stop", stop=stop, max_steps=np.int32(3), **QUIET)
+    assert len(getattr(advance, "signatures", ())) == compiled
