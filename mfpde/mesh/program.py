@@ -244,10 +244,14 @@ class Program:
     def _current(self) -> int:
         return int(self._numbers[s.CURRENT])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy: addresses are those of a process, which finds its own when it needs them."""
+        return vars(self) | {"_compiled": None, "_steps": self._steps._replace(evaluate=None, outflow=None, sweep=None)}
+
     def hold(self, state: State) -> None:
-        """Go to a state, unless it is there."""
+        """Go to a state, unless it is there: the array that it had, and nobody has written to it."""
         numbers = self._numbers
-        if state.mu is not self._held:
+        if state.mu is not self._held or state.mu.tobytes() != self._fields[s.DENSITY + self._current].tobytes():
             if state.mu.shape != self._flow.grid.shape:
                 raise ValueError(f"the density has shape {state.mu.shape}, the grid {self._flow.grid.shape}")
             self._fields[s.DENSITY + self._current] = state.mu.reshape(-1)

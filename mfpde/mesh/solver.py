@@ -291,6 +291,8 @@ class Solver:
             raise ValueError(f"until = {until:g} must lie after the state's time {state.t:g}")
         with self.flow.turns:  # the flow and the transport have one set of arrays to work on
             if self.program is not None:
+                if not (state.t >= 0.0 and until < math.inf):
+                    self.problem.schedule.integral(state.t, until)  # says what times there are
                 return self._by_program(self.program, state, until)
             problem, flow, controller, method = self.problem, self.flow, self.controller, self.method
             clock, alpha, temperature = problem.schedule, problem.alpha, problem.temperature(state.t)

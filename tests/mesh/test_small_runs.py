@@ -1,7 +1,9 @@
 """Steps on small meshes by the compiled program: against steps by hand, and against Python that goes pass by pass."""
 
+import copy
 import dataclasses
 import os
+import pickle
 import signal
 import threading
 from fractions import Fraction
@@ -510,3 +512,35 @@ def test_numbers_of_any_kind_are_of_one_compiled_program():
     stop = mf.EnergyBelow(-1)
     mf.solve(problem, 16, limits=limits, on_end_mass="stop", stop=stop, max_steps=np.int32(3), **QUIET)
     assert len(getattr(advance, "signatures", ())) == compiled
+
+
+def test_densities_that_are_written_to_between_steps():
+    problem = problem_of("one axis")
+    solver = Solver(problem, 16)
+    state = solver.step(solver.init(), 0.3)[0]
+    state.mu[:] = np.roll(state.mu, 1)
+    new = solver.step(state, 0.3)[0]
+    fresh = Solver(problem, 16).step(dataclasses.replace(state, mu=state.mu.copy()), 0.3)[0]
+    np.testing.assert_array_equal(new.mu, fresh.mu)
+    assert (new.t, new.length, new.memory) == (fresh.t, fresh.length, fresh.memory)
+
+
+@pytest.mark.parametrize("algebra", [None, PassByPass()])
+@pytest.mark.parametrize(("t", "until"), [(-1.0, 0.5), (0.0, np.inf)])
+def test_times_that_there_are_not(algebra, t, until):
+    solver = Solver(problem_of("one axis"), 16, algebra=algebra)
+    with pytest.raises(ValueError, match="schedules are defined for finite times t >= 0, not t = (-1.0|inf)"):
+        solver.step(dataclasses.replace(solver.init(), t=t), until)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda solver: pickle.loads(pickle.dumps(solver))])
+def test_copies_of_solvers_that_have_made_a_step(copied):
+    """Addresses of compiled code are no part of them: in another process they lead nowhere."""
+    problem = mf.Problem(axes=[X], energy=Confinement(x=1.0), initial=normal([X], 0.2, 0.3), alpha=1.5)
+    solver = Solver(problem, 16)
+    state = solver.step(solver.init(), 0.3)[0]
+    known = solver.step(state, 0.3)[0]
+    other = copied(solver)
+    assert other.program is not solver.program
+    assert other.program._steps.sweep is None
+    np.testing.assert_array_equal(other.step(state, 0.3)[0].mu, known.mu)
