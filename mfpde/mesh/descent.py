@@ -67,6 +67,9 @@ class Descent:
         self._problem, self._grid, self._t, self._V = problem, grid, t, V.copy()
         self._mobilities = [_on_mesh(problem.mobility(i, *grid.mesh()), grid) for i in range(grid.dimension)]
         cells = _chosen(grid)
+        if not np.any(mu[tuple(cells)] > 0.0):  # a start in so few cells that none of those is among them
+            full = np.flatnonzero(mu > 0.0)
+            cells = list(np.unravel_index(full[:: math.ceil(len(full) / MOST_MARKERS)], grid.shape))
         here = mu[tuple(cells)]
         cells = [index[here > 0.0] for index in cells]
         self._points = np.stack([grid.centres(i)[index] for i, index in enumerate(cells)], axis=1)

@@ -55,6 +55,23 @@ def far(distance, h, s=0.6):
 
 
 class TestDescent:
+    @pytest.mark.parametrize(
+        ("slopes", "shape"), [([1.0], 1500), ([1.0, 0.5], (40, 41)), ([1.0, 0.5, 0.1], (11, 12, 13))]
+    )
+    @pytest.mark.parametrize("place", [0, 1, 500, 501])
+    def test_starts_in_one_cell_are_followed(self, slopes, shape, place):
+        """Of more than 1024 cells not all have markers: the only one with mass has."""
+        problem = well(slopes)
+        grid = problem.grid(shape)
+        mu = np.zeros(grid.shape)
+        mu.flat[place] = 1.0 / grid.cell_volume
+        V = problem.bound_energy.on(grid).evaluate(mu)[0]
+        markers = Descent(problem, grid, 0.0, mu, V)
+        markers.advance(0.1, V)
+        np.testing.assert_array_equal(markers.weights, [1.0])
+        assert markers.selection == 0.0
+        assert solved(problem, shape, 1e-3, initial=mu, save=2, estimate=False).result is mf.Result.SUCCESS
+
     def test_in_a_linear_potential(self):
         """``V = c x``: ``z = x - c t`` and ``log w = log mu_0(x) - alpha c x t`` up to a constant.
 
