@@ -529,7 +529,7 @@ def test_densities_that_are_written_to_between_steps():
 @pytest.mark.parametrize(("t", "until"), [(-1.0, 0.5), (0.0, np.inf)])
 def test_times_that_there_are_not(algebra, t, until):
     solver = Solver(problem_of("one axis"), 16, algebra=algebra)
-    with pytest.raises(ValueError, match="schedules are defined for finite times t >= 0, not t = (-1.0|inf)"):
+    with pytest.raises(ValueError, match=r"schedules are defined for finite times t >= 0, not t = (-1\.0|inf)"):
         solver.step(dataclasses.replace(solver.init(), t=t), until)
 
 
