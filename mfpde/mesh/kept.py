@@ -47,6 +47,7 @@ def kept(
     made = make()
     if shared is None or shared(made):
         if len(things) >= MOST_THINGS:
-            things.pop(next(iter(things)), None)
+            for first in list(things)[:1]:  # at once: other threads add to them, and take from them
+                things.pop(first, None)
         things[key] = made
     return made

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import pickle
 import signal
+import sys
 import threading
 from fractions import Fraction
 
@@ -13,6 +14,7 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
+import mfpde.mesh.kept as kept_module
 import mfpde.mesh.run as run_module
 from mfpde.equation.energy import (
     Confinement,
@@ -544,3 +546,30 @@ def test_copies_of_solvers_that_have_made_a_step(copied):
     assert other.program is not solver.program
     assert other.program._steps.sweep is None
     np.testing.assert_array_equal(other.step(state, 0.3)[0].mu, known.mu)
+
+
+def test_threads_that_keep_things_of_one_problem(monkeypatch):
+    """Others come and go between any two steps of the interpreter, also while the first one is looked for."""
+    monkeypatch.setattr(kept_module, "MOST_THINGS", 2)
+    problem, failures = problem_of("one axis"), []
+    grids = [problem.grid(n) for n in range(8, 28)]
+
+    def keep(first):
+        try:
+            for k in range(100000):
+                n = (first + 7 * k) % len(grids)
+                assert kept_module.kept(problem, grids[n], "size", lambda n=n: grids[n].size) == grids[n].size
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=keep, args=(5 * i,)) for i in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-7)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert failures == []
