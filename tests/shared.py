@@ -30,6 +30,10 @@ EXPLICIT = [Upwind(), *(Muscl(limiter) for limiter in Limiter), Weno5()]
 # ----- meshes and densities
 
 
+class PassByPass(mf.CompiledAlgebra):
+    """Not the package's own algebra: there is no program for it, and `Solver.step` goes from pass to pass."""
+
+
 def name_of(value):
     """How a scheme, or what else a test is parametrised by, is called in the names of tests."""
     if isinstance(value, Muscl):

@@ -12,6 +12,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from scipy import stats
+from shared import PassByPass
 
 import mfpde as mf
 import mfpde.mesh.kept as kept_module
@@ -50,10 +51,6 @@ INPUTS = np.linspace(-1, 1, 30)
 LABELS = np.where(INPUTS > 0.1, 1.0, -1.0)
 BOTH = np.stack([LABELS, INPUTS], axis=1)
 AMPLITUDE, WEIGHT, BIAS = Role.AMPLITUDE, Role.WEIGHT, Role.BIAS
-
-
-class PassByPass(mf.CompiledAlgebra):
-    """Not the package's own algebra: there is no program for it."""
 
 
 def normal(axes, mean, deviation):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 from scipy.integrate import solve_ivp
-from shared import printed_by, python
+from shared import PassByPass, printed_by, python
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import mfpde as mf
@@ -32,6 +32,9 @@ def blas_threads():
     return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
+by_both = pytest.mark.parametrize("algebra", [mf.CompiledAlgebra(), PassByPass()], ids=["program", "passes"])
+
+
 @pytest.fixture
 def well():
     return mf.problems.quadratic_well()
@@ -44,25 +47,28 @@ class TestSaveTimes:
         assert solution.times.tolist() == [0.0, *wanted, 1.0]
         assert set(solution.times) <= set(solution.diagnostics["time"])
 
-    def test_no_slivers(self, well):
+    @by_both
+    def test_no_slivers(self, well, algebra):
         """The last two steps before a save time are alike, so no step is below half of its neighbours' wish."""
-        solution = mf.solve(well, 100, save=[0.3082, 0.32, 0.9], controller=mf.FixedStep(0.004))
+        solution = mf.solve(well, 100, save=[0.3082, 0.32, 0.9], controller=mf.FixedStep(0.004), algebra=algebra)
         dt = solution.diagnostics["dt"][1:]
         assert dt.min() >= 0.002 * (1 - 1e-9)
         assert dt.max() <= 0.004 * (1 + 1e-9)
 
-    def test_fixed_steps_that_divide_the_interval_stay_equal(self, well):
-        solution = mf.solve(well, 100, save=[0.5], controller=mf.FixedStep(0.005))
+    @by_both
+    def test_fixed_steps_that_divide_the_interval_stay_equal(self, well, algebra):
+        solution = mf.solve(well, 100, save=[0.5], controller=mf.FixedStep(0.005), algebra=algebra)
         assert solution.stats["steps"] == 200
         np.testing.assert_allclose(solution.diagnostics["dt"][1:], 0.005, rtol=1e-9)
 
-    def test_do_not_shrink_later_steps(self, well):
+    @by_both
+    def test_do_not_shrink_later_steps(self, well, algebra):
         """A step cut by a save time does not make the next one small."""
-        plain = mf.solve(well, 100, save=2)
-        cut = mf.solve(well, 100, save=np.linspace(0, 1, 6))
+        plain = mf.solve(well, 100, save=2, algebra=algebra)
+        cut = mf.solve(well, 100, save=np.linspace(0, 1, 6), algebra=algebra)
         assert cut.stats["steps"] <= plain.stats["steps"] + 2 * 5
         # two save times far closer than a step: the one after them is of the usual length at once
-        close = mf.solve(well, 100, save=[0.5, 0.5001])
+        close = mf.solve(well, 100, save=[0.5, 0.5001], algebra=algebra)
         time, dt = close.diagnostics["time"], close.diagnostics["dt"]
         at = int(np.flatnonzero(time == 0.5001)[0])
         assert dt[at] == pytest.approx(1e-4)
@@ -204,8 +210,9 @@ class TestContinuation:
 class TestCost:
     """Potential evaluations, never seconds."""
 
-    def test_unsplit_three(self, well):
-        solution = mf.solve(well, 100, controller=mf.FixedStep(0.005))
+    @by_both
+    def test_unsplit_three(self, well, algebra):
+        solution = mf.solve(well, 100, controller=mf.FixedStep(0.005), algebra=algebra)
         assert solution.stats["evaluations"] == 3 * solution.stats["steps"] + 1
 
     def test_strang_seven(self, well):
@@ -217,8 +224,9 @@ class TestCost:
         solution = mf.solve(well, 100, controller=mf.FixedStep(0.005), method=mf.Lie())
         assert solution.stats["evaluations"] == 4 * solution.stats["steps"] + 1
 
-    def test_default_on_a_smooth_problem(self):
-        solution = mf.solve(mf.problems.gaussian_bumps(), 200)
+    @by_both
+    def test_default_on_a_smooth_problem(self, algebra):
+        solution = mf.solve(mf.problems.gaussian_bumps(), 200, algebra=algebra)
         assert solution.stats["evaluations"] < 300
 
 
