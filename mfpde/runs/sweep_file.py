@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.support.arguments import shown
 from mfpde.support.files import hdf5
 from mfpde.support.files.in_place import NumbersFile, hdf5_with_room
 
-__all__ = ["FAILED", "MESSAGE", "Columns", "Row"]
+__all__ = ["FAILED", "MESSAGE", "OWN", "Columns", "Row", "fit_for_a_column"]
 
 STATUS, MESSAGE, HOST = 40, 240, 64
 """Letters of text columns."""
@@ -23,7 +24,13 @@ FAILED = "FAILED"
 EVERY = 1.0
 """Seconds after which rows that are done go to the disk."""
 _TEXTS = {"status": STATUS, "message": MESSAGE, "host": HOST}
-_OWN = ("seconds", *_TEXTS)
+OWN = frozenset({"seconds", *_TEXTS, "done", "run"})
+"""Columns that every sweep has."""
+
+
+def fit_for_a_column(name: str) -> bool:
+    """Whether a file can have a column of a name, which is no path within it."""
+    return bool(name.strip(".")) and "/" not in name and "\0" not in name
 
 
 class Row(NamedTuple):
@@ -60,7 +67,7 @@ class Columns:
     def __init__(self, size: int, identity: Mapping[str, str], parameters: Mapping[str, Sequence[Any]]) -> None:
         self.size, self.identity = size, dict(identity)
         self._parameters = {name: _column(values) for name, values in parameters.items()}
-        self._taken = {*parameters, *_OWN, "done", "run"}
+        self._taken = OWN | parameters.keys()
         self.done = np.zeros(size, dtype=np.int64)
         self.seconds = np.full(size, np.nan)
         self.texts = {name: np.zeros(size, dtype=f"S{length}") for name, length in _TEXTS.items()}
@@ -92,8 +99,14 @@ class Columns:
             self.flush()
 
     def _begin(self, values: Mapping[str, Any]) -> None:
-        if double := self._taken & values.keys():
-            raise ValueError(f"measure gave {min(double)!r}, which a sweep has already; call it something else")
+        places = {f"{name}_{k}" for name, value in values.items() for k in range(np.ndim(value))}
+        for name in values:
+            if not isinstance(name, str) or not fit_for_a_column(name):
+                raise ValueError(f"measure gave {shown(name)}, and names are text without '/'; call it something else")
+            if name in self._taken | places:
+                raise ValueError(f"measure gave {name!r}, which a sweep has already; call it something else")
+        if double := places & self._taken:
+            raise ValueError(f"measure gave an array with the places {min(double)!r}, which is a parameter's name")
         self.values = {
             name: np.full((self.size, *np.shape(value)), np.nan, dtype=float) for name, value in values.items()
         }

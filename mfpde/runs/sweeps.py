@@ -23,8 +23,9 @@ from mfpde.equation.problem import Problem
 from mfpde.lagrangian.characteristics import Characteristics
 from mfpde.mesh.run import solve
 from mfpde.mesh.solution import Solution
-from mfpde.runs.sweep_file import FAILED, Columns, Row
-from mfpde.support.arguments import FLAG, NONE, PATH, require, shown
+from mfpde.runs.identity import told
+from mfpde.runs.sweep_file import FAILED, OWN, Columns, Row, fit_for_a_column
+from mfpde.support.arguments import FLAG, NONE, PATH, entries, name_of, one_of, require, shown
 from mfpde.support.files.hdf5 import check_target
 from mfpde.support.files.locks import held
 from mfpde.support.session import progress_bar
@@ -141,8 +142,11 @@ class _Task(Portable):
                 warnings.simplefilter("ignore")
                 warm = {} if before is None else {"initial": before.measure()}
                 problem, arguments = self.prepared(point)
-                result = self.run(problem, **arguments, **warm)
-                values = {name: np.asarray(value, dtype=float) for name, value in self.measure(result).items()}
+                result = self.run(problem, **(arguments | warm))
+                measured = self.measure(result)
+                if not isinstance(measured, Mapping):
+                    raise ValueError(f"measure must give numbers by name, not {shown(measured)}")
+                values = {name: np.asarray(value, dtype=float) for name, value in measured.items()}
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit as well: a run must not end the others
@@ -165,14 +169,16 @@ class _Points:
 
     def __init__(self, parameters: Mapping[str, Sequence[Any]] | Sequence[Point]) -> None:
         if isinstance(parameters, Mapping):
-            self.axes = {str(name): list(values) for name, values in parameters.items()}
+            self.axes = {
+                name: list(entries(values, f"parameter {name!r}")) for name, values in _named(parameters).items()
+            }
             if empty := [name for name, values in self.axes.items() if not values]:
                 raise ValueError(f"parameter {empty[0]!r} has no values")
             names, each = list(self.axes), itertools.product(*self.axes.values())
             self.points = [dict(zip(names, values, strict=True)) for values in each]
         else:
             self.axes = {}
-            self.points = [dict(point) for point in parameters]
+            self.points = [_named(point) for point in entries(parameters, "parameters")]
             if odd := [k for k, point in enumerate(self.points) if point.keys() != self.points[0].keys()]:
                 raise ValueError(f"point {odd[0]} has the parameters {', '.join(self.points[odd[0]])}, not those of 0")
         if not self.points or not self.points[0]:
@@ -191,8 +197,8 @@ class _Points:
     def coordinates(self) -> dict[str, Any]:
         """Values of the parameters."""
         if self.axes:
-            return {name: (name, values) for name, values in self.axes.items()}
-        return {name: ("run", values) for name, values in self.columns().items()}
+            return {name: (name, _coordinate(values)) for name, values in self.axes.items()}
+        return {name: ("run", _coordinate(values)) for name, values in self.columns().items()}
 
     def columns(self) -> dict[str, list[Any]]:
         """Values of the parameters at each point."""
@@ -212,12 +218,34 @@ class _Points:
         """In words, for a file to know them by."""
         if self.axes:
             return ", ".join(f"{name} = {_listed(values)}" for name, values in self.axes.items())
-        text = repr([sorted(point.items()) for point in self.points])
+        text = told([sorted(point.items()) for point in self.points])
         return f"{len(self.points)} points, {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
+def _named(parameters: Any) -> dict[str, Any]:
+    """Parameters by names that a file and a dataset can have."""
+    require(parameters=(parameters, one_of(Mapping)))
+    for name in parameters:
+        if not isinstance(name, str) or not fit_for_a_column(name) or name in OWN:
+            raise ValueError(f"a sweep has no parameter {shown(name)}: names are text without '/', and not {_WORDS}")
+    return dict(parameters)
+
+
+_WORDS = ", ".join(map(repr, sorted(OWN)))
+
+
+def _coordinate(values: Sequence[Any]) -> Any:
+    """The values of a parameter as a coordinate: arrays and the like are objects, each of them one value."""
+    if all(np.ndim(value) == 0 for value in values):
+        return [value.item() if isinstance(value, np.ndarray) else value for value in values]
+    found = np.empty(len(values), dtype=object)
+    for k, value in enumerate(values):
+        found[k] = told(value)
+    return found
+
+
 def _listed(values: Sequence[Any]) -> str:
-    text = repr([value.item() if isinstance(value, np.generic) else value for value in values])
+    text = told(values)
     return text if len(text) < 80 else f"{len(values)} values, {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -298,9 +326,18 @@ def sweep(
     except ImportError:
         raise ImportError("sweep needs xarray: pip install xarray") from None
     require(output=(output, PATH | NONE), overwrite=(overwrite, FLAG), progress=(progress, FLAG | NONE))
+    if not callable(factory) and not isinstance(factory, (Described, str, os.PathLike)):
+        raise ValueError(f"factory must be a function, or the name or file of a problem, not {shown(factory)}")
+    for what, given in (("run", run), ("measure", measure or summary)):
+        if not callable(given):
+            raise ValueError(f"{what} must be a function, not {shown(given)}")
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise ValueError(f"executor must be one of concurrent.futures or like these, not {shown(executor)}")
     points = _Points(parameters)
     factory = factory if callable(factory) or isinstance(factory, Described) else Described(os.fspath(factory), {})
     takes = inspect.signature(run).parameters
+    if warm is not None and not any(name == "initial" or kind.kind is kind.VAR_KEYWORD for name, kind in takes.items()):
+        raise ValueError(f"warm = {shown(warm)}: {name_of(run)} does not start from another run, it has no initial=")
     bound = {"progress": False} | ({} if executor is None else {"threads": 1})
     arguments = {name: value for name, value in bound.items() if name in takes} | arguments
     task = _Task(factory, run, summary if measure is None else measure, arguments, warm is not None)
@@ -321,25 +358,20 @@ def _identity(task: _Task, points: _Points, warm: str | None) -> dict[str, str]:
     """What a sweep is made of, in words."""
     try:
         problem, arguments = task.prepared(points.points[0])
-        known = problem.fingerprint() if isinstance(problem, Problem) else _named(task.factory)
+        known = problem.fingerprint() if isinstance(problem, Problem) else told(task.factory)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # its row will say so
         known, arguments = f"none: {type(error).__name__}", task.arguments
-    said = {name: repr(value) for name, value in sorted(arguments.items()) if name not in ("threads", "progress")}
+    said = {name: told(value) for name, value in sorted(arguments.items()) if name not in ("threads", "progress")}
     return {
         "parameters": points.said(),
         "problem at the first point": known,
-        "run": _named(task.run),
-        "measure": _named(task.measure),
+        "run": told(task.run),
+        "measure": told(task.measure),
         "warm": str(warm),
         "arguments": ", ".join(f"{name}={value}" for name, value in said.items()),
     }
-
-
-def _named(thing: Any) -> str:
-    """A function by its name: where it lies in memory is another place in every process."""
-    return str(getattr(thing, "__qualname__", None) or getattr(type(thing), "__qualname__", thing))
 
 
 def _fill(

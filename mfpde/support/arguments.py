@@ -215,7 +215,8 @@ def entries(values: Any, what: str) -> tuple[Any, ...]:
     ValueError
         For what has none, and for text.
     """
-    if not isinstance(values, Iterable) or isinstance(values, (str, bytes, type)):
+    # an array of no dimension says that it can be gone through, and cannot
+    if not isinstance(values, Iterable) or isinstance(values, (str, bytes, type)) or getattr(values, "ndim", 1) == 0:
         raise ValueError(f"{what} must be a sequence, not {shown(values)}")
     return tuple(values)
 

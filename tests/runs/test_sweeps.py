@@ -10,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from scipy import stats
 from shared import ROOT
 
 import mfpde as mf
@@ -105,6 +106,22 @@ class TestNumbers:
         run = mf.solve(mf.problems.linear_neuron(2.0, alpha=1.0), 40, 0.3, save=2, estimate=True, initial=run.measure())
         assert found.energy.sel(alpha=1.0, target=2.0) == run.energy[-1]
 
+    def test_the_first_of_warm_starts_may_have_an_initial_of_its_own(self):
+        initial = mf.Product(theta=stats.norm(0.3, 0.8))
+        found = mf.sweep(mf.problems.linear_neuron, {"alpha": [0.0, 1.0]}, warm="alpha", initial=initial, **OPTIONS)
+        run = mf.solve(mf.problems.linear_neuron(alpha=0.0), 40, 0.3, save=2, estimate=True, initial=initial)
+        assert found.energy[0] == run.energy[-1]
+        run = mf.solve(mf.problems.linear_neuron(alpha=1.0), 40, 0.3, save=2, estimate=True, initial=run.measure())
+        assert found.energy[1] == run.energy[-1]
+
+    def test_values_that_are_arrays(self):
+        """A row of an array is one value, and its coordinate says which."""
+        values = np.array([[0.0, 1.0], [1.0, 2.0]])
+        found = mf.sweep(lambda both: mf.problems.linear_neuron(both[1], alpha=both[0]), {"both": values}, **OPTIONS)
+        one = mf.sweep(mf.problems.linear_neuron, [{"alpha": a, "target": b} for a, b in values], **OPTIONS)
+        np.testing.assert_array_equal(found.energy, one.energy)
+        assert len({*found.both.values}) == 2
+
 
 class TestEngines:
     def test_threads(self, serial):
@@ -195,6 +212,30 @@ if __name__ == "__main__":
 """
 
 
+OF_OBJECTS = """
+import sys
+import numpy as np
+import mfpde as mf
+from functools import partial
+
+class Half:
+    def __call__(self, a):
+        return 0.5 * a
+
+def run(a, initial, scale, also):
+    return scale(a)
+
+words = {"one", "two", "three"}
+mf.sweep(lambda a: a, {"a": [1.0, 2.0]}, run=run, output=sys.argv[1], scale=Half(), also=[partial(max, 1), {"b": run}],
+         measure=lambda a: {"b": a, "in": "one" in {"one", "two", "three"}},
+         initial=mf.Density(lambda x: np.exp(-x**2)))
+"""
+
+
+def float_of(a):
+    return float(a)
+
+
 class TestFiles:
     def test_are_gone_on_with(self, serial, tmp_path, monkeypatch):
         path = tmp_path / "phase.h5"
@@ -229,6 +270,41 @@ class TestFiles:
         with pytest.raises(ValueError, match=f"holds another sweep: its {differs}.*overwrite=True"):
             mf.sweep(given.pop("factory"), given.pop("parameters"), output=path, **given)
         assert path.read_bytes() == before
+
+    @pytest.mark.parametrize("kind", ["array", "particles", "function", "measure"])
+    def test_of_other_numbers_are_refused(self, kind, tmp_path):
+        """Although they look alike: arrays in the middle, functions that have no name."""
+        x = np.linspace(-3.0, 3.0, 2000)
+        one, other = np.exp(-(x**2)), np.exp(-(x**2) * np.where(np.abs(x) < 1.0, 1.1, 1.0))
+        points = x[:, None]
+        first, second = {
+            "array": ({"of": one}, {"of": other}),
+            "particles": ({"of": mf.Particles(points, one)}, {"of": mf.Particles(points, other)}),
+            "function": (
+                {"of": mf.Density(lambda x: np.exp(-(x**2)))},
+                {"of": mf.Density(lambda x: np.exp(-2.0 * x**2))},
+            ),
+            "measure": ({}, {"measure": lambda a: {"b": 2.0 * a}}),
+        }[kind]
+
+        def run(a, of=None):
+            return a
+
+        given = {"factory": float_of, "parameters": {"a": [1.0, 2.0]}, "run": run, "output": tmp_path / "s.h5"}
+        given["measure"] = lambda a: {"b": a}
+        mf.sweep(**(given | first))
+        mf.sweep(**(given | first))
+        differs = "measure" if kind == "measure" else "arguments"
+        with pytest.raises(ValueError, match=f"holds another sweep: its {differs}"):
+            mf.sweep(**(given | second))
+
+    def test_are_the_same_in_another_process(self, tmp_path):
+        """Where objects lie in memory, and the order of sets there, are no part of what a sweep is."""
+        script = tmp_path / "s.py"
+        script.write_text(OF_OBJECTS)
+        for seed in "123":
+            environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}
+            subprocess.run([sys.executable, script, tmp_path / "s.h5"], env=environment, check=True, timeout=120)
 
     def test_that_are_none(self, tmp_path):
         path = tmp_path / "phase.h5"
@@ -266,12 +342,40 @@ class TestFiles:
         ({"alpha": [1.0]}, {"warm": "target"}, "warm = 'target' is no axis of the sweep; it has alpha"),
         ({"alpha": [1.0]}, {"measure": lambda run: {"alpha": 1.0}}, "measure gave 'alpha', which a sweep has already"),
         ({"alpha": [1.0]}, {"output": 3}, "output must be a path"),
+        ({"alpha": 1.0}, {}, "parameter 'alpha' must be a sequence, not 1.0"),
+        ({"alpha": np.array(1.0)}, {}, r"parameter 'alpha' must be a sequence, not array\(1.\)"),
+        ({"alpha": "one"}, {}, "parameter 'alpha' must be a sequence, not 'one'"),
+        (None, {}, "parameters must be a sequence, not None"),
+        ([1.0], {}, "parameters must be a Mapping, not 1.0"),
+        ({"status": [1.0]}, {}, "a sweep has no parameter 'status'"),
+        ({"a/b": [1.0]}, {}, "a sweep has no parameter 'a/b'"),
+        ({"alpha": [1.0]}, {"measure": lambda run: {"a/b": 1.0}}, "measure gave 'a/b', and names are text without '/'"),
+        ({"alpha": [1.0]}, {"measure": lambda run: {1: 1.0}}, "measure gave 1, and names are text"),
+        (
+            {"alpha": [1.0]},
+            {"measure": lambda run: {"v": np.ones(2), "v_0": 1.0}},
+            "measure gave 'v_0', which a sweep has already",
+        ),
+        ({"alpha": [1.0]}, {"executor": 4}, "executor must be one of concurrent.futures or like these, not 4"),
+        ({"alpha": [1.0]}, {"run": 4}, "run must be a function, not 4"),
+        ({"alpha": [1.0]}, {"measure": 4}, "measure must be a function, not 4"),
+        ({"alpha": [1.0]}, {"run": mf.characteristics, "warm": "alpha"}, "characteristics does not start from another"),
     ],
-    ids=["nothing", "empty", "points", "warm", "names", "output"],
 )
-def test_refusals(parameters, options, message):
+def test_refusals(parameters, options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        mf.sweep("linear-neuron", parameters, **(OPTIONS | options))
+        mf.sweep("linear-neuron", parameters, **({"output": tmp_path / "s.h5"} | OPTIONS | options))
+
+
+@pytest.mark.parametrize("factory", [None, 3, mf.problems.linear_neuron()], ids=["none", "number", "problem"])
+def test_what_makes_no_problems(factory):
+    with pytest.raises(ValueError, match="factory must be a function, or the name or file of a problem, not"):
+        mf.sweep(factory, {"alpha": [1.0]}, **OPTIONS)
+
+
+def test_what_is_measured_has_names():
+    found = mf.sweep("linear-neuron", {"alpha": [1.0]}, measure=lambda run: [1.0, 2.0], **OPTIONS)
+    assert str(found.message.values[0]) == "measure must give numbers by name, not [1.0, 2.0]"
 
 
 class TestPictures:
