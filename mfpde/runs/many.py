@@ -14,7 +14,7 @@ from mfpde.equation.schedules import Constant
 from mfpde.mesh.solution import Solution
 from mfpde.runs.loading import load
 from mfpde.runs.sweeps import summary
-from mfpde.support.arguments import shown
+from mfpde.support.arguments import entries, function, shown
 
 if TYPE_CHECKING:
     import xarray
@@ -54,18 +54,25 @@ def open_many(
         import xarray
     except ImportError:
         raise ImportError("open_many needs xarray: pip install xarray") from None
+    function(measure, "measure", optional=True)
     measured, told, status = [], [], []
-    for path in _found([files] if isinstance(files, (str, os.PathLike)) else list(files)):
+    for path in _found([files] if isinstance(files, (str, os.PathLike)) else entries(files, "files")):
         run = load(path)
         if not isinstance(run, Solution):
             raise ValueError(f"{path} holds {shown(run)}, no run of solve")
-        measured.append({name: np.asarray(value) for name, value in (measure or summary)(run).items()})
+        found = (measure or summary)(run)
+        if not isinstance(found, Mapping):
+            raise ValueError(f"measure must give numbers by name, not {shown(found)}")
+        measured.append({name: np.asarray(value) for name, value in found.items()})
         told.append({"path": str(path)} | _told(run))
         status.append(run.result.name)
     variables = {name: ("run", values) for name, values in _columns(told).items()}
     data: dict[str, Any] = {"status": ("run", status)}
     for name in dict.fromkeys(name for each in measured for name in each):
-        values = [each.get(name, np.array(np.nan)) for each in measured]
+        if name in ("run", "status", *variables):
+            raise ValueError(f"measure gave {name!r}, which a run has already; call it something else")
+        shape = next(each[name].shape for each in measured if name in each)
+        values = [each.get(name, np.full(shape, np.nan)) for each in measured]
         if len({value.shape for value in values}) > 1:
             there = {value.shape: k for k, value in enumerate(values)}
             (one, i), (other, j) = list(there.items())[:2]

@@ -25,7 +25,7 @@ from mfpde.mesh.run import solve
 from mfpde.mesh.solution import Solution
 from mfpde.runs.identity import told
 from mfpde.runs.sweep_file import FAILED, OWN, Columns, Row, fit_for_a_column
-from mfpde.support.arguments import FLAG, NONE, PATH, entries, name_of, one_of, require, shown
+from mfpde.support.arguments import FLAG, NONE, PATH, entries, function, name_of, one_of, require, shown
 from mfpde.support.files.hdf5 import check_target
 from mfpde.support.files.locks import held
 from mfpde.support.session import progress_bar
@@ -328,9 +328,8 @@ def sweep(
     require(output=(output, PATH | NONE), overwrite=(overwrite, FLAG), progress=(progress, FLAG | NONE))
     if not callable(factory) and not isinstance(factory, (Described, str, os.PathLike)):
         raise ValueError(f"factory must be a function, or the name or file of a problem, not {shown(factory)}")
-    for what, given in (("run", run), ("measure", measure or summary)):
-        if not callable(given):
-            raise ValueError(f"{what} must be a function, not {shown(given)}")
+    function(run, "run")
+    function(measure, "measure", optional=True)
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise ValueError(f"executor must be one of concurrent.futures or like these, not {shown(executor)}")
     points = _Points(parameters)

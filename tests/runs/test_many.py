@@ -41,3 +41,30 @@ def test_refusals(folder, tmp_path):
         mf.open_many(tmp_path / "nothing*.h5")
     with pytest.raises(ValueError, match=r"response has the shape .*bumps\.h5 and .*neuron1\.h5; pass measure="):
         mf.open_many(folder / "*.h5")
+
+
+@pytest.mark.parametrize("name", ["run", "status", "path", "alpha", "target"])
+def test_names_that_a_run_has_already(folder, name):
+    with pytest.raises(ValueError, match=f"measure gave '{name}', which a run has already"):
+        mf.open_many(folder / "neuron*.h5", lambda run: {name: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("files", "measure", "message"),
+    [
+        (None, None, "files must be a sequence, not None"),
+        (3, None, "files must be a sequence, not 3"),
+        ("neuron0.h5", 3, "measure must be a function, not 3"),
+        ("neuron0.h5", lambda run: 1.0, "measure must give numbers by name, not 1.0"),
+    ],
+)
+def test_wrong_types(folder, files, measure, message):
+    with pytest.raises(ValueError, match=message):
+        mf.open_many(folder / files if isinstance(files, str) else files, measure)
+
+
+def test_arrays_that_only_some_have(folder):
+    """They are NaN for the others, of the same shape."""
+    files = [folder / "bumps.h5", folder / "neuron1.h5"]
+    found = mf.open_many(files, lambda run: {"both": np.arange(2.0)} if run.name == "linear-neuron" else {})
+    np.testing.assert_array_equal(found.both, [[np.nan, np.nan], [0.0, 1.0]])
