@@ -29,7 +29,7 @@ from mfpde.support.words import one_line
 
 T = TypeVar("T", bound=np.generic)
 
-__all__ = ["Lane", "engine_of", "from_tables", "lane_of"]
+__all__ = ["Lane", "engine_of", "from_tables", "lane_of", "refuse_tables"]
 
 INPUT = 3.0
 """What looking up a unit at an input costs, in products of functions."""
@@ -46,6 +46,7 @@ CONSTANT, MOST_CONSTANT = {1: 24, 2: 16, 3: 10, 4: 5}, 1000
 FINER = (1.0, 0.1, 0.01)
 """Accuracies of the functions that are tried, as shares of that of the potential."""
 
+_refused: weakref.WeakKeyDictionary[Problem, str] = weakref.WeakKeyDictionary()
 _lanes: weakref.WeakKeyDictionary[Problem, dict[tuple[int, bool], Lane | str]] = weakref.WeakKeyDictionary()
 
 
@@ -103,6 +104,8 @@ def lane_of(dynamics: Dynamics, accuracy: float, curved: bool = False) -> Lane |
     curved : bool
         Whether its divergence is to be as accurate.
     """
+    if dynamics.problem in _refused:
+        return _refused[dynamics.problem]
     digits = math.ceil(-math.log10(max(accuracy, FINEST)) - 1e-9)
     kept = _lanes.setdefault(dynamics.problem, {})
     key = digits, curved
@@ -117,6 +120,11 @@ def lane_of(dynamics: Dynamics, accuracy: float, curved: bool = False) -> Lane |
         except Exception as error:  # whatever a user's function does where no node may ever go
             kept[key] = f"a function of the problem cannot be tabulated ({one_line(error)})"
     return kept[key]
+
+
+def refuse_tables(problem: Problem, reason: str) -> None:
+    """Let a problem have no tables from now on, whatever the accuracy: what they miss is seen where its nodes go."""
+    _refused[problem] = reason
 
 
 def engine_of(dynamics: Dynamics, accuracy: float) -> Engine:

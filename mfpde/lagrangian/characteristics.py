@@ -21,6 +21,7 @@ from mfpde.equation.measures.particles import Particles
 from mfpde.equation.problem import Problem
 from mfpde.equation.trajectory import integral, integrand
 from mfpde.lagrangian.ancestry import Watch, ancestral_mass, descent, of_a_density, watch_each
+from mfpde.lagrangian.assembly import refuse_tables
 from mfpde.lagrangian.backward import Backward
 from mfpde.lagrangian.lane import integrate
 from mfpde.lagrangian.nodes import (
@@ -28,7 +29,6 @@ from mfpde.lagrangian.nodes import (
     Dynamics,
     Engine,
     Stepping,
-    judged,
     leeway,
     method,
     pieces,
@@ -572,9 +572,23 @@ def characteristics(
     times = np.array([0.0, *save_times(save, 0.0, t_end)])
     if not dynamics.clock(t_end) > 0:
         raise ValueError(f"the schedule is zero up to t_end = {t_end:g}: nothing moves")
-    search = Search(dynamics, times, tolerance, max_nodes, time_limit, progress)
+    search = _searched(Search(dynamics, times, tolerance, max_nodes, time_limit, progress), nodes, given, rtol)
+    if search.missed > tolerance and search.limit != "clock":
+        refuse_tables(problem, "its potential has something narrow, which tables miss")
+        again = Search(dynamics, times, tolerance, max_nodes, time_limit, progress)
+        again.deadline = search.deadline
+        search = _searched(again, nodes, given, rtol)
+    result = _result(search)
+    if not result.converged:
+        warn(_complaint(search, result), stacklevel=3)
+    return result
+
+
+def _searched(search: Search, nodes: int | Sequence[int] | None, given: float | None, rtol: float) -> Search:
+    """A search from its first nodes to its end; a tolerance of the steps may be `given`."""
+    max_nodes = search.max_nodes
     together = nodes is None and given is None and search.may_refine_together()
-    counts = first_counts(search.nodes_by_tolerance() if together else nodes, dynamics.dimension)
+    counts = first_counts(search.nodes_by_tolerance() if together else nodes, search.dynamics.dimension)
     if nodes is None:
         # fewer than these leave room for a refinement, without which nothing is known of the error
         while (
@@ -585,19 +599,16 @@ def characteristics(
     if search.size(counts) > max_nodes:
         raise ValueError(f"{search.size(counts)} nodes exceed max_nodes = {max_nodes}; raise it or begin with fewer")
     search.refine(counts, rtol, together)
-    result = _result(search)
-    if not result.converged:
-        warn(_complaint(search, result), stacklevel=3)
-    return result
+    return search
 
 
 def _result(search: Search) -> Characteristics:
     """The best run, and what is known of its error."""
     best, changes = search.best, [search.together] if search.together else [search.in_time, *search.by_axis]
     if best.tables is not None:  # the search is done with energies of those
-        best = replace(best, energy=judged(search.dynamics, search.times, best.points, best.weights)[0], tables=None)
+        best = replace(best, energy=search.energy, tables=None)
     watched = watch_each(search.blocks, search.whole(best.weights))
-    blind = np.array([one.error for one in watched]) + max(search.unseen, search.off(best))
+    blind = np.array([one.error for one in watched]) + max(search.unseen, search.missed)
     estimate = sum(change.relative for change in changes) + float(blind.max())
     size = np.maximum(np.abs(best.energy), ENERGY_FLOOR * np.abs(best.energy).max())
     apart = np.sum([change.energy for change in changes], axis=0)

@@ -26,7 +26,7 @@ from mfpde.lagrangian.ancestry import (
 from mfpde.lagrangian.assembly import engine_of
 from mfpde.lagrangian.lane import integrate
 from mfpde.lagrangian.node_flow import SCOUT_TIMES, find_ancestors
-from mfpde.lagrangian.nodes import RTOL_FLOOR, Dynamics, OutOfTime, Run, Stepping
+from mfpde.lagrangian.nodes import RTOL_FLOOR, Dynamics, OutOfTime, Run, Stepping, judged
 from mfpde.support.arrays import Array
 from mfpde.support.clock import working_time
 from mfpde.support.session import progress_bar, shows_progress
@@ -257,6 +257,25 @@ class Search:
             last = self.dynamics.bound.energy(run.points[-1], run.weights[-1])
         size = max(abs(last), ENERGY_FLOOR * float(np.abs(run.energy).max()))
         return abs(last - run.last) / size if size > 0.0 else 0.0
+
+    @cached_property
+    def energy(self) -> Array:
+        """The energies of the best run, once the search is done: those of its nodes, not those of tables."""
+        if self.best.tables is None:
+            return self.best.energy
+        return judged(self.dynamics, self.times, self.best.points, self.best.weights)[0]
+
+    @cached_property
+    def missed(self) -> float:
+        """How far energies of tables are off those of the nodes, relatively, once the search is done.
+
+        Tables are held against the problem at some points of the box, and what is narrow lies between these.
+        """
+        if self.best.tables is None:
+            return self.off(self.best)
+        size = np.maximum(np.abs(self.energy), ENERGY_FLOOR * np.abs(self.energy).max())
+        apart = np.abs(self.energy - self.best.energy)
+        return float(np.divide(apart, size, out=np.zeros_like(apart), where=size > 0.0).max())
 
     def worth_moving(self, blocks: tuple[Block, ...]) -> NDArray[np.intp] | None:
         """Which of finer nodes to move, by what has grown in the first run; None for all."""

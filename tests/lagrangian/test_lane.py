@@ -544,6 +544,28 @@ class TestEstimates:
         assert len(rtol) > 4
         assert np.all(np.diff(rtol) < 0.0)
 
+    def test_something_narrow_on_the_way_is_seen(self):
+        """It lies between all points at which tables are held against the potential, and nodes come to it.
+
+        The engine in Python, which asks the potential itself at the nodes, is the reference.
+        """
+
+        def potential(x, y, z):
+            square = (x - 0.61) ** 2 + (y - 0.83) ** 2 + (z + 0.44) ** 2
+            return -1.5 * x + 0.02 * np.exp(-square / (2 * 0.08**2))
+
+        axes = [mf.Axis(name, -4, 4) for name in "xyz"]
+        initial = mf.Product(x=stats.norm(-0.4, 0.12), y=stats.norm(0.83, 0.12), z=stats.norm(-0.44, 0.12))
+        problem = mf.Problem(energy=mf.External(potential), axes=axes, initial=initial, t_end=1.3)
+        found = mf.characteristics(problem, save=3, tolerance=1e-4, progress=False)
+        nodes_at_first = nodes_of(problem.mu_0.blocks(20))
+        best = nodes.integrate(Dynamics(problem), nodes_at_first, found.times, Stepping(1e-7))
+        np.testing.assert_allclose(found.energy, best.energy, rtol=1e-5)
+        assert found.converged
+        assert not found.engine.compiled
+        assert "something narrow" in found.engine.reason
+        assert not mf.characteristics(problem, save=2, tolerance=1e-3, progress=False).engine.compiled
+
     def test_one_axis_that_needs_many_nodes_is_refined_alone(self):
         """V varies as cos(16 y) along y, and not along x: together both axes would have as many nodes."""
         energy = mf.External(
