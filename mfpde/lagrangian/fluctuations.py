@@ -305,17 +305,10 @@ def fluctuations(
         with one_blas_thread(), progress_bar(visible, label, 0.0, t_end) as show:
             return _solve(dynamics, at, times, rtol, reaction, show if visible else None)
 
-    best, change = run(current), math.inf
-    while change > tolerance:
-        finer = tuple(math.ceil(GROWTH * n) for n in counts)
-        trial = nodes_of(problem.mu_0.blocks(finer, places))
-        if np.array_equal(trial[0], current[0]):  # atoms: there is nothing to refine
-            change = 0.0
-            break
-        if len(trial[1]) > max_nodes:
-            break
-        before, best, current, counts = best, run(trial), trial, finer
-        change = _change(before, best)
+    def finer_ones(counts: tuple[int, ...]) -> tuple[Array, Array]:
+        return nodes_of(problem.mu_0.blocks(counts, places))
+
+    best, change = _refined(run, finer_ones, current, counts, tolerance, max_nodes)
     converged = change <= tolerance
     if not converged:
         warn(
@@ -324,6 +317,24 @@ def fluctuations(
             stacklevel=3,
         )
     return replace(best, error_estimate=change, converged=converged)
+
+
+def _refined(
+    run: Callable[[tuple[Array, Array]], Fluctuations], nodes: Callable[[tuple[int, ...]], tuple[Array, Array]],
+    current: tuple[Array, Array], counts: tuple[int, ...], tolerance: float, most: int,
+) -> tuple[Fluctuations, float]:  # fmt: skip
+    """The result with as many nodes as it takes, and its change in the last refinement."""
+    best, change = run(current), math.inf
+    while change > tolerance:
+        counts = tuple(math.ceil(GROWTH * n) for n in counts)
+        trial = nodes(counts)
+        if np.array_equal(trial[0], current[0]):  # atoms: there is nothing to refine
+            return best, 0.0
+        if len(trial[1]) > most:
+            break
+        before, best, current = best, run(trial), trial
+        change = _change(before, best)
+    return best, change
 
 
 def _check_problem(dynamics: Dynamics) -> None:

@@ -9,7 +9,6 @@ import math
 import os
 import platform
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import ExitStack
@@ -28,7 +27,7 @@ from mfpde.runs.sweep_file import FAILED, OWN, Columns, Row, fit_for_a_column
 from mfpde.support.arguments import FLAG, NONE, PATH, entries, function, name_of, one_of, require, shown
 from mfpde.support.files.hdf5 import check_target
 from mfpde.support.files.locks import held
-from mfpde.support.session import progress_bar
+from mfpde.support.session import progress_bar, quiet
 from mfpde.support.travel import Portable
 from mfpde.support.words import one_line
 
@@ -138,8 +137,7 @@ class _Task(Portable):
     def _row(self, point: Point, before: Any) -> tuple[Row, Any]:
         began, host = time.perf_counter(), platform.node()
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet():
                 warm = {} if before is None else {"initial": before.measure()}
                 problem, arguments = self.prepared(point)
                 result = self.run(problem, **(arguments | warm))
