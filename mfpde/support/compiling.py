@@ -245,6 +245,7 @@ _SOURCES = (
     "mesh/compiled/*.py",
     "mesh/constants.py",
     "particles/kernels.py",
+    "support/calls.py",
     "support/lanes.py",
     "support/pointers.py",
 )

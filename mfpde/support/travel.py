@@ -6,6 +6,7 @@ made within a function, or belongs to a script or notebook, goes by value where 
 
 from __future__ import annotations
 
+import copy
 import functools
 import types
 from collections.abc import Callable
@@ -97,6 +98,19 @@ class Portable:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update((key, unpacked(value)) for key, value in state.items())
+
+    def __copy__(self) -> Any:
+        """A copy with the same parts, which somebody may change: it is not what a constructor has made any more."""
+        made = object.__new__(type(self))
+        vars(made).update((key, value) for key, value in vars(self).items() if key != "_recipe")
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy with copies of the parts, but for functions, and without what is computed when asked."""
+        made = memo[id(self)] = object.__new__(type(self))
+        computed = {*_cached(type(self)), "_recipe"}
+        vars(made).update((key, copy.deepcopy(value, memo)) for key, value in vars(self).items() if key not in computed)
+        return made
 
 
 def recipe(constructor: Callable[..., Any], module: str) -> Callable[..., Any]:

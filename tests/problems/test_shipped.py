@@ -520,7 +520,7 @@ class TestRegistry:
         own = {key: problem.parameters[key] for key in expected}
         # bit for bit and type for type: what a file says
         assert repr(own) == repr(expected)
-        assert {type(value) for value in problem.parameters.values()} <= {int, float, str, list, type(None)}
+        assert {type(value) for value in problem.parameters.values()} <= {bool, int, float, str, list, type(None)}
         assert P.get(name, **problem.parameters).fingerprint() == problem.fingerprint()
 
     def test_constructors_keep_their_signatures(self):

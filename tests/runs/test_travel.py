@@ -191,3 +191,18 @@ def test_settings():
         mf.GaussianKernel(0.3), mf.Product(x=stats.norm(0, 1)), mf.Particles(X[:, None]), mf.PowerLaw(0.5, 1.0),
     ):  # fmt: skip
         assert repr(through(thing)) == repr(thing)
+
+
+def test_copies_are_not_what_a_constructor_has_made():
+    """Somebody may change them; and their functions are those of the original, whatever is installed."""
+    import copy
+
+    problem = P.linear_neuron()
+    for other in (copy.copy(problem), copy.deepcopy(problem)):
+        object.__setattr__(other, "alpha", mf.Constant(7.0))
+        assert through(other).alpha(0.0) == 7.0
+        assert problem.alpha(0.0) != 7.0
+    bound = problem.bound_energy
+    assert copy.copy(problem).bound_energy is bound  # what is computed goes along
+    mine = of_the_user()
+    assert copy.deepcopy(mine).rate is mine.rate
