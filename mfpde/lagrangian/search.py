@@ -32,7 +32,17 @@ from mfpde.support.clock import working_time
 from mfpde.support.session import progress_bar, shows_progress
 from mfpde.support.threads import one_blas_thread
 
-__all__ = ["ENERGY_FLOOR", "FEWEST", "GROWTH", "Change", "Refinement", "Search", "first_counts", "responses"]
+__all__ = [
+    "ENERGY_FLOOR",
+    "FEWEST",
+    "GROWTH",
+    "ROUND_OFF",
+    "Change",
+    "Refinement",
+    "Search",
+    "first_counts",
+    "responses",
+]
 
 
 START = {1: 32, 2: 24, 3: 16, 4: 10}

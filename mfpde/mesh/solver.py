@@ -291,77 +291,72 @@ class Solver:
             raise ValueError(f"until = {until:g} must lie after the state's time {state.t:g}")
         with self.flow.turns:  # the flow and the transport have one set of arrays to work on
             if self.program is not None:
-                if not (state.t >= 0.0 and until < math.inf):
-                    self.problem.schedule.integral(state.t, until)  # says what times there are
                 return self._by_program(self.program, state, until)
-            return self._by_passes(state, until)
+            problem, flow, controller, method = self.problem, self.flow, self.controller, self.method
+            clock, alpha, temperature = problem.schedule, problem.alpha, problem.temperature(state.t)
+            start = self.evaluate(state)
+            outflow = flow.outflow(start, temperature)
+            bound = method.bound(flow, start, temperature)
+            stiffness = 0.0 if method.consistent else self._stiffness(state, start)
+            fixed = isinstance(controller, FixedStep)
 
-    def _by_passes(self, state: State, until: float) -> tuple[State, StepInfo]:
-        """One step in Python, from pass to pass."""
-        problem, flow, controller, method = self.problem, self.flow, self.controller, self.method
-        clock, alpha, temperature = problem.schedule, problem.alpha, problem.temperature(state.t)
-        start = self.evaluate(state)
-        outflow = flow.outflow(start, temperature)
-        bound = method.bound(flow, start, temperature)
-        stiffness = 0.0 if method.consistent else self._stiffness(state, start)
-        fixed = isinstance(controller, FixedStep)
-
-        proposal = controller.first(bound, stiffness) if state.length is None else state.length
-        remaining = clock.integral(state.t, until)
-        floor = DT_FLOOR * max(until - state.t, abs(until))
-        first_rate: Array | None = None
-        redone, finite = 0, True
-        while True:
-            wanted = min(proposal, controller.cap(bound, stiffness))
-            length, t_new = self._length(clock, state.t, until, wanted, remaining, fixed)
-            dt = t_new - state.t
-            if first_rate is None:
-                euler = length / method.ssp if math.isfinite(length) and length > 0 else None
-                first_rate = flow.transport.rate(start.mu, start.V, None, euler, temperature, outflow=outflow)
-            if length == 0.0 and dt > 0.0:  # the clock stands still, and so does the density
-                self._last = start
-                new = State(t_new, state.mu, state.n_steps + 1, state.length, state.memory)
-                return new, StepInfo(None, dt, 0.0, 0.0, 0, first_rate, bound, outflow.cell)
-            # what is left to `until` may be as short as it is asked for
-            if not (dt > floor or t_new == until):
-                result = Result.DT_MIN if finite and np.isfinite(first_rate).all() else Result.NOT_FINITE
-                return state, StepInfo(result, dt, None, 0.0, redone, first_rate, bound, outflow.cell)
-            at = Coefficients(
-                _within(alpha, clock, state.t, t_new, length),
-                _within(problem.temperature, clock, state.t, t_new, length),
-            )
-            # an overflow here is a step that failed, judged below
-            with np.errstate(over="ignore", invalid="ignore"):
-                if controller.needs_error and not method.embedded:
-                    outcome = step_doubling(method, flow, start, length, at, first_rate)
-                else:
-                    outcome = method.step(flow, start, length, at, first_rate)
-                end = None if outcome.mu is None else outcome.end or flow.evaluate(outcome.mu)
-            accepted, following, memory = controller.after(length, outcome, state.memory)
-            finite = end is None or self._finite(end)
-            if not finite:
-                accepted, following = False, 0.25 * length
-            if accepted and end is not None:
-                break
-            redone += 1
-            if fixed:
-                result = Result.STEP_TOO_LARGE if finite else Result.NOT_FINITE
-                return state, StepInfo(result, dt, None, 0.0, redone, first_rate, bound, outflow.cell)
-            proposal = following
-        if length < wanted:
-            # cut short by a save time: the next step need not start from the cut length
-            following = max(following, wanted)
-        self._last = end
-        new = State(t_new, end.mu, state.n_steps + 1, following, memory)
-        return new, StepInfo(None, dt, outcome.error, outcome.leak, redone, first_rate, bound, outflow.cell)
+            proposal = controller.first(bound, stiffness) if state.length is None else state.length
+            remaining = clock.integral(state.t, until)
+            floor = DT_FLOOR * max(until - state.t, abs(until))
+            first_rate: Array | None = None
+            redone, finite = 0, True
+            while True:
+                wanted = min(proposal, controller.cap(bound, stiffness))
+                length, t_new = self._length(clock, state.t, until, wanted, remaining, fixed)
+                dt = t_new - state.t
+                if first_rate is None:
+                    euler = length / method.ssp if math.isfinite(length) and length > 0 else None
+                    first_rate = flow.transport.rate(start.mu, start.V, None, euler, temperature, outflow=outflow)
+                if length == 0.0 and dt > 0.0:  # the clock stands still, and so does the density
+                    self._last = start
+                    new = State(t_new, state.mu, state.n_steps + 1, state.length, state.memory)
+                    return new, StepInfo(None, dt, 0.0, 0.0, 0, first_rate, bound, outflow.cell)
+                # what is left to `until` may be as short as it is asked for
+                if not (dt > floor or t_new == until):
+                    result = Result.DT_MIN if finite and np.isfinite(first_rate).all() else Result.NOT_FINITE
+                    return state, StepInfo(result, dt, None, 0.0, redone, first_rate, bound, outflow.cell)
+                at = Coefficients(
+                    _within(alpha, clock, state.t, t_new, length),
+                    _within(problem.temperature, clock, state.t, t_new, length),
+                )
+                # an overflow here is a step that failed, judged below
+                with np.errstate(over="ignore", invalid="ignore"):
+                    if controller.needs_error and not method.embedded:
+                        outcome = step_doubling(method, flow, start, length, at, first_rate)
+                    else:
+                        outcome = method.step(flow, start, length, at, first_rate)
+                    end = None if outcome.mu is None else outcome.end or flow.evaluate(outcome.mu)
+                accepted, following, memory = controller.after(length, outcome, state.memory)
+                finite = end is None or self._finite(end)
+                if not finite:
+                    accepted, following = False, 0.25 * length
+                if accepted and end is not None:
+                    break
+                redone += 1
+                if fixed:
+                    result = Result.STEP_TOO_LARGE if finite else Result.NOT_FINITE
+                    return state, StepInfo(result, dt, None, 0.0, redone, first_rate, bound, outflow.cell)
+                proposal = following
+            if length < wanted:
+                # cut short by a save time: the next step need not start from the cut length
+                following = max(following, wanted)
+            self._last = end
+            new = State(t_new, end.mu, state.n_steps + 1, following, memory)
+            return new, StepInfo(None, dt, outcome.error, outcome.leak, redone, first_rate, bound, outflow.cell)
 
     def _stiffness(self, state: State, start: Evaluation) -> float:
         """``alpha osc f(V)``: how fast the reaction can be."""
         return self.problem.alpha(state.t) * self.flow.reaction.range_of(start.survey.low, start.survey.high)
 
-    @staticmethod
-    def _by_program(program: Program, state: State, until: float) -> tuple[State, StepInfo]:
+    def _by_program(self, program: Program, state: State, until: float) -> tuple[State, StepInfo]:
         """One step of the compiled program."""
+        if not (state.t >= 0.0 and until < math.inf):
+            self.problem.schedule.integral(state.t, until)  # says what times there are
         new, advanced = program.advance(state, until, until, 1)
         last = program.last()
         if advanced.failed:
