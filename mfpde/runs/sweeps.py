@@ -316,7 +316,7 @@ def sweep(
     >>> import mfpde as mf
     >>> grid = {"alpha": [0.0, 1.0], "target": [1.0, 2.0, 3.0]}
     >>> found = mf.sweep(mf.problems.linear_neuron, grid, shape=60, t_end=0.5, save=2)
-    >>> dict(found.sizes)["alpha"], found.status.values[0, 0]
+    >>> dict(found.sizes)["alpha"], str(found.status.values[0, 0])
     (2, 'SUCCESS')
     """
     try:
