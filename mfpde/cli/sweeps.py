@@ -47,7 +47,6 @@ def sweep(
     force: Force = False,
 ) -> None:
     """Run a problem at each point of a grid of parameters; the same line again goes on where it ended."""
-    from mfpde.runs.configuration import ConfigurationError
     from mfpde.runs.sweeps import Described
     from mfpde.runs.sweeps import sweep as run_all
 
@@ -57,9 +56,6 @@ def sweep(
             factory = Described(what, setting_changes(settings or []))
             target = Path(f"{Path(what).stem if is_file(what) else what}.sweep.h5") if output is None else output
             check_suffix(target, SUFFIXES, "the sweep's file")
-            first = {key: values[0] for key, values in axes.items()}
-            with contextlib.suppress(ConfigurationError):  # of a point, which is a row
-                factory.prepared(first)
             executor = leaving.enter_context(_pool(workers)) if workers > 1 else None
             found = run_all(
                 factory, axes, output=target, overwrite=force, executor=executor, progress=False if quiet else None

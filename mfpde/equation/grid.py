@@ -18,7 +18,7 @@ import numpy as np
 from mfpde.support.arguments import entries, one_of, real, require, shown, whole
 from mfpde.support.arrays import Array
 
-__all__ = ["Axis", "End", "Grid", "as_axes", "axis_number", "box", "half", "NO_HALF"]
+__all__ = ["Axis", "End", "Grid", "as_axes", "axis_number", "box", "face_shape", "half", "NO_HALF"]
 
 
 NO_HALF = "no axis has more than 4 cells, half of them are no mesh"
@@ -268,6 +268,11 @@ class Grid:
     def __repr__(self) -> str:
         cells = " x ".join(str(n) for n in self.shape)
         return f"Grid({cells}: {', '.join(repr(axis) for axis in self.axes)})"
+
+
+def face_shape(grid: Grid, i: int) -> tuple[int, ...]:
+    """The shape of an array of the faces across axis `i`."""
+    return (*grid.shape[:i], grid.shape[i] + 1, *grid.shape[i + 1 :])
 
 
 def half(grid: Grid) -> Grid | None:

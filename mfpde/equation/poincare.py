@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mfpde.equation.grid import Grid
+from mfpde.equation.grid import Grid, face_shape
 from mfpde.equation.problem import Problem
 from mfpde.support.arrays import Array
 
@@ -43,7 +43,7 @@ def spectral_gap(problem: Problem, grid: Grid, log_mu: Array, temperature: float
     rows, columns, entries = [], [], []
     for i, axis in enumerate(grid.axes):
         low, high = np.moveaxis(places, i, 0), np.moveaxis(np.roll(places, -1, axis=i), i, 0)
-        rate = np.broadcast_to(problem.mobility(i, *grid.face_mesh(i)), _faces(grid, i))
+        rate = np.broadcast_to(problem.mobility(i, *grid.face_mesh(i)), face_shape(grid, i))
         rate = np.moveaxis(rate, i, 0)[1:]  # of the face above each cell
         if not axis.periodic:
             low, high, rate = low[:-1], high[:-1], rate[:-1]
@@ -66,7 +66,3 @@ def spectral_gap(problem: Problem, grid: Grid, log_mu: Array, temperature: float
     shift = -1e-6 * float(np.abs(diagonal).min())
     found = eigsh(matrix.tocsc(), k=2, sigma=shift, which="LM", v0=np.ones(size), return_eigenvectors=False)
     return float(np.max(found))
-
-
-def _faces(grid: Grid, i: int) -> tuple[int, ...]:
-    return tuple(n + (j == i) for j, n in enumerate(grid.shape))

@@ -18,7 +18,16 @@ from mfpde.equation.energy.losses import HuberLoss, LogisticLoss
 from mfpde.equation.problem import Problem
 from mfpde.lagrangian.ancestry import nodes_of
 from mfpde.lagrangian.compiled.network_packing import NetworkMotion, network_room
-from mfpde.lagrangian.compiled.packing import HUBER, LOGISTIC, QUADRATIC, BlockRow, Motion, products_of_a_node, room
+from mfpde.lagrangian.compiled.packing import (
+    HUBER,
+    LOGISTIC,
+    QUADRATIC,
+    BlockRow,
+    Motion,
+    filled,
+    products_of_a_node,
+    room,
+)
 from mfpde.lagrangian.networks import from_network_tables, has_wide_network, network_motion
 from mfpde.lagrangian.nodes import Dynamics, Engine
 from mfpde.lagrangian.separated import Block, blocks_of, products_of
@@ -315,14 +324,14 @@ class _Assembly:
         for ranks in self.ranks:
             found.append(tuple(slice(start, start + rank) for start, rank in zip(at, ranks, strict=True)))
             steps = [0 if self.shared(a) else rank for a, rank in enumerate(ranks)]
-            steps[-1] = _filled(ranks[-1])
+            steps[-1] = filled(ranks[-1])
             at = [start + step for start, step in zip(at, steps, strict=True)]
         return found
 
     @cached_property
     def widths(self) -> list[int]:
         """How many functions there are in the table of each axis, in full groups."""
-        return [_filled(max(place[a].stop for place in self.places)) for a in range(len(self.order))]
+        return [filled(max(place[a].stop for place in self.places)) for a in range(len(self.order))]
 
     @cached_property
     def groups(self) -> list[NDArray[np.int64]]:
@@ -476,13 +485,8 @@ def _ordered(dynamics: Dynamics, blocks: list[Block]) -> _Assembly:
 
 def _in_groups(values: NDArray[T]) -> NDArray[T]:
     """The last axis of an array as two: full groups, and what is in each."""
-    more = _filled(values.shape[-1]) - values.shape[-1]
+    more = filled(values.shape[-1]) - values.shape[-1]
     return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, more)]).reshape(*values.shape[:-1], -1, FEW)
-
-
-def _filled(count: int) -> int:
-    """So many functions in full groups."""
-    return -(-count // FEW) * FEW
 
 
 def _table(assembly: _Assembly, a: int, accuracy: float, curved: bool) -> Array:

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from mfpde.equation.grid import Grid
 from mfpde.equation.problem import Problem
 
-__all__ = ["kept"]
+__all__ = ["MOST_CELLS", "kept"]
 
 MOST_CELLS = 5000
-"""Cells of a mesh that something is kept for."""
+"""Cells up to which Python costs more than it is worth between the passes of a step, and something is kept."""
 MOST_THINGS = 16
 """Things that are kept for a problem; the first goes when there are more."""
 

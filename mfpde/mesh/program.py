@@ -18,7 +18,7 @@ from mfpde.equation.schedules import Constant
 from mfpde.mesh.algebra import Survey
 from mfpde.mesh.compiled import structures as s
 from mfpde.mesh.controllers import Controller, CourantControl, ErrorControl, FixedStep
-from mfpde.mesh.kept import kept
+from mfpde.mesh.kept import MOST_CELLS, kept
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.exponential import ExponentialSSPRK3
 from mfpde.mesh.packing import Packed, packed
@@ -29,10 +29,8 @@ from mfpde.mesh.semidiscrete import Evaluation, Flow
 from mfpde.mesh.transport import Transport
 from mfpde.support.arrays import Array
 
-__all__ = ["MOST_CELLS", "UNBOUNDED", "Advanced", "Program", "program_of"]
+__all__ = ["UNBOUNDED", "Advanced", "Program", "program_of"]
 
-MOST_CELLS = 5000
-"""Cells up to which Python costs more than it is worth between the passes of a step."""
 RESULTS = {
     s.MADE: None,
     s.TOO_SHORT: Result.DT_MIN,

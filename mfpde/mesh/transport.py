@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.equation.grid import Axis, End, Grid
+from mfpde.equation.grid import Axis, End, Grid, face_shape
 from mfpde.mesh.compiled import structures
 from mfpde.mesh.constants import ROUND_UP
 from mfpde.mesh.schemes import Scheme, is_compiled
-from mfpde.mesh.transport_operator import Metric, Outflow, TransportOperator, face_shape
+from mfpde.mesh.transport_operator import Metric, Outflow, TransportOperator
 from mfpde.support.arrays import Array
 from mfpde.support.threads import THREADED_SIZE, available, in_shares
 

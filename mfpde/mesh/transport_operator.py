@@ -15,7 +15,7 @@ from mfpde.support.arguments import COUNT, NONE, floats, one_of, real, require, 
 from mfpde.support.arguments import entries as entries_of
 from mfpde.support.arrays import Array
 
-__all__ = ["Metric", "Outflow", "TransportOperator", "face_shape"]
+__all__ = ["Metric", "Outflow", "TransportOperator"]
 
 Metric = Sequence[float | Callable[..., Any] | None]
 
@@ -48,11 +48,6 @@ def _metric_on_faces(grid: Grid, axis: int, rate: Any) -> float | Array:
         value = float(np.broadcast_to(values, shape)[where])
         raise ValueError(f"metric of axis {name!r} is {value} at the face {point}; {remedy}, finite on every face")
     return float(values) if values.ndim == 0 else values
-
-
-def face_shape(grid: Grid, i: int) -> tuple[int, ...]:
-    """The shape of an array of the faces across axis `i`."""
-    return (*grid.shape[:i], grid.shape[i] + 1, *grid.shape[i + 1 :])
 
 
 class Outflow:

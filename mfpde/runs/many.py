@@ -15,6 +15,7 @@ from mfpde.mesh.solution import Solution
 from mfpde.runs.loading import load
 from mfpde.runs.sweeps import summary
 from mfpde.support.arguments import entries, function, shown
+from mfpde.support.labels import needed
 
 if TYPE_CHECKING:
     import xarray
@@ -50,10 +51,8 @@ def open_many(
     ImportError
         Without xarray.
     """
-    try:
+    with needed("xarray", "open_many"):
         import xarray
-    except ImportError:
-        raise ImportError("open_many needs xarray: pip install xarray") from None
     function(measure, "measure", optional=True)
     measured, told, status = [], [], []
     for path in _found([files] if isinstance(files, (str, os.PathLike)) else entries(files, "files")):

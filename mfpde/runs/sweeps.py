@@ -27,6 +27,7 @@ from mfpde.runs.sweep_file import FAILED, OWN, Columns, Row, fit_for_a_column
 from mfpde.support.arguments import FLAG, NONE, PATH, entries, function, name_of, one_of, require, shown
 from mfpde.support.files.hdf5 import check_target
 from mfpde.support.files.locks import held
+from mfpde.support.labels import needed
 from mfpde.support.session import progress_bar, quiet
 from mfpde.support.travel import Portable
 from mfpde.support.words import one_line
@@ -319,10 +320,8 @@ def sweep(
     >>> dict(found.sizes)["alpha"], str(found.status.values[0, 0])
     (2, 'SUCCESS')
     """
-    try:
+    with needed("xarray", "sweep"):
         import xarray  # noqa: F401
-    except ImportError:
-        raise ImportError("sweep needs xarray: pip install xarray") from None
     require(output=(output, PATH | NONE), overwrite=(overwrite, FLAG), progress=(progress, FLAG | NONE))
     if not callable(factory) and not isinstance(factory, (Described, str, os.PathLike)):
         raise ValueError(f"factory must be a function, or the name or file of a problem, not {shown(factory)}")

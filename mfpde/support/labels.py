@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
-__all__ = ["Column", "Labelled", "Labels", "table"]
+__all__ = ["Column", "Labelled", "Labels", "needed", "table"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +57,11 @@ class Labels:
     rows: tuple[str, ...] = ("time",)
 
 
-class Labelled:
+class Labelled(ABC):
     """A result that says what its arrays are."""
 
-    def _labels(self) -> Labels:
-        raise NotImplementedError
+    @abstractmethod
+    def _labels(self) -> Labels: ...
 
     def to_xarray(self) -> xarray.Dataset:
         """All numbers as a dataset: coordinates, units of time and meanings with them.
@@ -73,10 +75,8 @@ class Labelled:
         ImportError
             Without xarray.
         """
-        try:
+        with needed("xarray", "to_xarray"):
             import xarray
-        except ImportError:
-            raise ImportError("to_xarray needs xarray: pip install xarray") from None
         labels = self._labels()
         parts = [
             {name: (tuple(c.axes), np.asarray(c.values), _meaning(c)) for name, c in columns.items()}
@@ -108,6 +108,21 @@ class Labelled:
         return table(columns)
 
 
+@contextmanager
+def needed(package: str, who: str) -> Iterator[None]:
+    """Import a package here that is not always there.
+
+    Raises
+    ------
+    ImportError
+        Without it; it names who asked, and the remedy.
+    """
+    try:
+        yield
+    except ImportError:
+        raise ImportError(f"{who} needs {package}: pip install {package}") from None
+
+
 def _meaning(column: Column) -> dict[str, str]:
     return {"long_name": column.meaning} if column.meaning else {}
 
@@ -128,8 +143,6 @@ def table(columns: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> pandas.Da
     ImportError
         Without pandas.
     """
-    try:
+    with needed("pandas", "to_dataframe"):
         import pandas
-    except ImportError:
-        raise ImportError("to_dataframe needs pandas: pip install pandas") from None
     return pandas.DataFrame(columns if isinstance(columns, Mapping) else list(columns))

@@ -62,24 +62,23 @@ def packed(value: Any, where: str) -> Any:
             f"{where} is the function {value.__qualname__}, which another process cannot find by its name: install "
             "cloudpickle, or define it at the top of a module"
         )
-    if type(value) in (tuple, list):
-        return type(value)(packed(part, where) for part in value)
-    if type(value) is dict:
-        return {key: packed(part, where) for key, part in value.items()}
-    if isinstance(value, functools.partial):
-        return functools.partial(packed(value.func, where), *packed(value.args, where), **packed(value.keywords, where))
-    return value
+    return _mapped(lambda part: packed(part, where), value)
 
 
 def unpacked(value: Any) -> Any:
     if isinstance(value, ByValue):
         return value.function
+    return _mapped(unpacked, value)
+
+
+def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """A container with what a function gives for each of its parts; anything else as it is."""
     if type(value) in (tuple, list):
-        return type(value)(map(unpacked, value))
+        return type(value)(map(function, value))
     if type(value) is dict:
-        return {key: unpacked(part) for key, part in value.items()}
+        return {key: function(part) for key, part in value.items()}
     if isinstance(value, functools.partial):
-        return functools.partial(unpacked(value.func), *unpacked(value.args), **unpacked(value.keywords))
+        return functools.partial(function(value.func), *function(value.args), **function(value.keywords))
     return value
 
 
@@ -142,11 +141,7 @@ def copied(value: Any) -> Any:
     """Arguments with arrays and lists of their own."""
     if isinstance(value, np.ndarray):
         return value.copy()
-    if type(value) in (tuple, list):
-        return type(value)(map(copied, value))
-    if type(value) is dict:
-        return {key: copied(part) for key, part in value.items()}
-    return value
+    return _mapped(copied, value)
 
 
 def made_by(module: str, name: str, arguments: Any, named: Any) -> Any:

@@ -640,12 +640,17 @@ def _judge(kind, motion, y, log_mass, work, out, all_of_it):  # type: ignore[no-
         put(out, 0, energy_of(motion, work.moments, shift(out, 2)))
 
 
+@inner
+def confine_axis(axis, y, n):  # type: ignore[no-untyped-def]
+    """Put coordinates between the ends of an axis, if there are any and it is not periodic."""
+    column, low, high = whole(at(axis, AXIS - 1)), at(axis, 3), at(axis, 4)
+    if column >= 0 and at(axis, 6) == 0.0:
+        for i in range(column * n, column * n + n):
+            x = peek(y, i)
+            put(y, i, low if x < low else high if x > high else x)
+
+
 @confine.register(Line, Products)
 def _confine(kind, motion, y, n):  # type: ignore[no-untyped-def]
     for a in range(2):
-        axis = motion.outer if a == 0 else motion.inner
-        column, low, high = whole(at(axis, 7)), at(axis, 3), at(axis, 4)
-        if column >= 0 and at(axis, 6) == 0.0:
-            for i in range(column * n, column * n + n):
-                x = peek(y, i)
-                put(y, i, low if x < low else high if x > high else x)
+        confine_axis(motion.outer if a == 0 else motion.inner, y, n)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mfpde.lagrangian.compiled.packing import AXIS, NODES
+from mfpde.lagrangian.compiled.packing import AXIS, NODES, filled
 from mfpde.support.arrays import Array
 from mfpde.support.interpreted import FEW
 
@@ -91,7 +91,7 @@ class NetworkMotion(NamedTuple):
     @property
     def width(self) -> int:
         """How many inputs there are, in full vectors."""
-        return _filled(self.inputs.shape[1])
+        return filled(self.inputs.shape[1])
 
     def packed(self) -> Array:
         """All of it in one array."""
@@ -120,10 +120,6 @@ class NetworkMotion(NamedTuple):
         for a in range(d):  # where its functions begin, and its factor
             rows += [starts[5 + a] if self.own else 0.0, self.metric[a]]
         return np.concatenate([np.array([*head, *rows], dtype=float), *(np.ravel(array) for array in arrays)])
-
-
-def _filled(count: int) -> int:
-    return -(-count // FEW) * FEW
 
 
 def network_room(motion: NetworkMotion, n: int, size: int, stages: int) -> int:

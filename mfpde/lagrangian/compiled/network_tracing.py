@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from mfpde.lagrangian.compiled.motion import inner, of_one
+from mfpde.lagrangian.compiled.motion import inner
 from mfpde.lagrangian.compiled.motion import read as read_motion
 from mfpde.lagrangian.compiled.network_packing import NetworkMotion
 from mfpde.lagrangian.compiled.networks import Network
 from mfpde.lagrangian.compiled.packing import AXIS
-from mfpde.lagrangian.compiled.tracing import look_back, read
+from mfpde.lagrangian.compiled.tracing import look_back, react_back, read
 from mfpde.support.interpreted import COUNT, FEW
 from mfpde.support.lanes import (
     folded,
@@ -188,11 +188,8 @@ def _look_back(kind, way, x, change):  # type: ignore[no-untyped-def]
             growth += factor * peek(row, BENDS + a) + steep * slope
             put(change, a * n + i, -factor * slope)
         if network.reacts:
-            V = peek(row, SLOPES - 1)
-            if at(way.rate, 0) > 0.0:
-                if not (at(way.rate, 2) <= V <= at(way.rate, 3)):
-                    missing = V
-                V = of_one(way.rate, V)
-            growth -= alpha * (V - mean)
+            more, lost = react_back(way, peek(row, SLOPES - 1), alpha, mean)
+            growth -= more
+            missing = missing if math.isnan(lost) else lost
         put(change, way.size - n + i, growth)
     return missing

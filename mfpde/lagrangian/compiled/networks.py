@@ -18,6 +18,7 @@ import numpy as np
 from mfpde.lagrangian.compiled.motion import (
     carve,
     confine,
+    confine_axis,
     derivative,
     grow,
     inner,
@@ -496,8 +497,4 @@ def _judge(kind, motion, y, log_mass, work, out, all_of_it):  # type: ignore[no-
 @confine.register(Network)
 def _confine(kind, motion, y, n):  # type: ignore[no-untyped-def]
     for a in range(motion.many):
-        axis = shift(motion.axes, AXIS * a)
-        low, high = at(axis, 3), at(axis, 4)
-        for i in range(a * n, a * n + n if at(axis, 6) == 0.0 else a * n):
-            x = peek(y, i)
-            put(y, i, low if x < low else high if x > high else x)
+        confine_axis(shift(motion.axes, AXIS * a), y, n)

@@ -34,6 +34,7 @@ __all__ = [
     "Motion",
     "SEVERAL",
     "STAND",
+    "filled",
     "nodes_together",
     "products_of_a_node",
     "room",
@@ -61,6 +62,11 @@ SEVERAL = 24
 """Numbers before what tells of axes, where there are so many."""
 MOST_PRODUCTS = 4096
 """Products of functions of some nodes that stay in the first cache while moments are added up."""
+
+
+def filled(count: int) -> int:
+    """So many functions in full groups."""
+    return -(-count // FEW) * FEW
 
 
 class BlockRow(NamedTuple):

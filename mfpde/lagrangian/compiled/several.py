@@ -16,6 +16,7 @@ from mfpde.lagrangian.compiled.motion import (
     by_kind,
     carve,
     confine,
+    confine_axis,
     energy_of,
     grow,
     inner,
@@ -426,9 +427,4 @@ def _judge(kind, motion, y, log_mass, work, out, all_of_it):  # type: ignore[no-
 @confine.register(Three, Four)
 def _confine(kind, motion, y, n):  # type: ignore[no-untyped-def]
     for a in range(motion.d):
-        axis = shift(motion.axes, AXIS * a)
-        column, low, high = whole(at(axis, 7)), at(axis, 3), at(axis, 4)
-        if at(axis, 6) == 0.0:
-            for i in range(column * n, column * n + n):
-                x = peek(y, i)
-                put(y, i, low if x < low else high if x > high else x)
+        confine_axis(shift(motion.axes, AXIS * a), y, n)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from mfpde.lagrangian.compiled.motion import inner, of_one
+from mfpde.lagrangian.compiled.motion import inner
 from mfpde.lagrangian.compiled.motion import read as read_motion
 from mfpde.lagrangian.compiled.packing import AXIS, GROUP, STAND, Motion
 from mfpde.lagrangian.compiled.several import Four, Three
-from mfpde.lagrangian.compiled.tracing import look_back, read
+from mfpde.lagrangian.compiled.tracing import look_back, react_back, read
 from mfpde.support.interpreted import COUNT, FEW
 from mfpde.support.lanes import folded, four, fused, load_four, store_four
 from mfpde.support.pointers import at, peek, put, shift, smaller, whole
@@ -164,11 +164,8 @@ def _look_back(kind, way, x, change):  # type: ignore[no-untyped-def]
             growth += g * peek(own, BENDS + a) + peek(own, STEEP + a) * slope
             put(change, whole(at(several.axes, AXIS * a + AXIS - 1)) * n + i, -g * slope)
         if several.reacts:
-            V = peek(own, 0)
-            if at(way.rate, 0) > 0.0:
-                if not (at(way.rate, 2) <= V <= at(way.rate, 3)):
-                    missing = V
-                V = of_one(way.rate, V)
-            growth -= alpha * (V - mean)
+            more, lost = react_back(way, peek(own, 0), alpha, mean)
+            growth -= more
+            missing = missing if math.isnan(lost) else lost
         put(change, way.size - n + i, growth)
     return missing

@@ -29,7 +29,7 @@ from mfpde.support.interpreted import COUNT
 from mfpde.support.lanes import folded, fused, load, spread, store
 from mfpde.support.pointers import at, peek, pointer, put, shift, smaller, whole
 
-__all__ = ["every_product", "look_back", "read", "room_of_products", "trace", "tracing_room"]
+__all__ = ["every_product", "look_back", "react_back", "read", "room_of_products", "trace", "tracing_room"]
 
 SUMS = 9
 """Numbers that are kept of a point: the potential, its first and second derivatives, and factors of the velocity with
@@ -229,6 +229,17 @@ def _recall(record, S, out):  # type: ignore[no-untyped-def]
         store(out, j, COUNT, some)
 
 
+@inner
+def react_back(way, V, alpha, mean):  # type: ignore[no-untyped-def]
+    """``alpha (f(V) - mean)``, and V where there is no f(V), or NaN."""
+    missing, f = math.nan, V
+    if at(way.rate, 0) > 0.0:
+        if not (at(way.rate, 2) <= V <= at(way.rate, 3)):
+            missing = V
+        f = of_one(way.rate, V)
+    return alpha * (f - mean), missing
+
+
 @look_back.register(Products)
 def _look_back(kind, way, x, change):  # type: ignore[no-untyped-def]
     motion, n, row, missing = way.motion, way.n, way.row, math.nan
@@ -254,12 +265,9 @@ def _look_back(kind, way, x, change):  # type: ignore[no-untyped-def]
                 growth += g * peek(sums, 3 + a) + peek(sums, 7 + a) * slope
                 put(change, column * n + i, -g * slope)
         if motion.reacts:
-            V = peek(sums, 0)
-            if at(way.rate, 0) > 0.0:
-                if not (at(way.rate, 2) <= V <= at(way.rate, 3)):
-                    missing = V
-                V = of_one(way.rate, V)
-            growth -= alpha * (V - mean)
+            more, lost = react_back(way, peek(sums, 0), alpha, mean)
+            growth -= more
+            missing = missing if math.isnan(lost) else lost
         put(change, way.size - n + i, growth)
     return missing
 
