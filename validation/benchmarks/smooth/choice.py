@@ -65,6 +65,8 @@ class Way:
         By how much its box is wider than that of the work at each end; negative where it is narrower.
     cut : float
         Modes below it, relative to the largest, are left out; 0 where that is as it always is.
+    shares : tuple of float
+        Accuracy of tables and mass of the nodes that are left out, as shares of the tolerance; empty where it has none.
     """
 
     method: str
@@ -74,6 +76,7 @@ class Way:
     first_step: float = 0.0
     margin: float = 0.0
     cut: float = 0.0
+    shares: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         side = "^".join(map(str, (self.size[0], len(self.size)))) if len(set(self.size)) == 1 else ""
@@ -85,6 +88,8 @@ class Way:
             parts.append(f"modes above {self.cut:.0e}")
         if self.tolerance:
             parts.append(f"tolerance {self.tolerance:.0e}")
+        if self.shares:
+            parts.append(f"tables to {self.shares[0]:g} and mass of {self.shares[1]:g} of it")
         if self.first_step:
             parts.append(f"first step {self.first_step:g}")
         return ", ".join(parts)

@@ -116,7 +116,9 @@ def _energies(run: LaneRun) -> Array:
 def _hindsight(run: Callable[..., LaneRun], counts: tuple[int, ...], rtol: float, *shares: float) -> Trial:
     prepared = run(rtol, *shares)
     curve = Curve(_energies(prepared), 0.0, float(prepared.counts[Counts.EVALUATIONS] * prepared.n))
-    return Trial(Way("characteristics, hindsight", "", counts, rtol), curve, partial(_energies, prepared))
+    return Trial(
+        Way("characteristics, hindsight", "", counts, rtol, shares=shares), curve, partial(_energies, prepared)
+    )
 
 
 def _counts(work: Work, sizes: Sequence[int]) -> list[list[tuple[int, ...]]]:
