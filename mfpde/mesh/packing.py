@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from mfpde.equation.energy.losses import HuberLoss, LogisticLoss, Loss, SquaredLoss
 from mfpde.equation.energy.on_grid import ByMatrix, ByTables, GridPart
+from mfpde.equation.schedules import Constant, ExponentialDecay, InverseLog, PiecewiseLinear, PowerLaw, Schedule
 from mfpde.mesh.compiled import structures as s
 from mfpde.support.arrays import Array
 
-__all__ = ["MOST_NUMBERS", "Packed", "packed"]
+__all__ = ["MOST_NUMBERS", "Packed", "numbers_of", "packed"]
 
 MOST_NUMBERS = 2**20
 """Numbers of an energy (8 MB) above which it is left where it is."""
@@ -95,3 +96,21 @@ def _tables(code: NDArray[np.int64], part: ByTables, numbers: _Numbers) -> int:
         code[place], code[place + 1] = table.shape
         code[place + 2] = numbers.add(table)
     return 2 * max(between) + full + part.places.size
+
+
+def numbers_of(schedule: Schedule) -> Array | None:
+    """A schedule as `mfpde.mesh.compiled.clocks` reads it; None where it has no finite value at 0, or is a function."""
+    match schedule:
+        case Constant():
+            numbers = [s.AT_REST, schedule.value]
+        case PowerLaw() if schedule.exponent >= 0.0:
+            numbers = [s.POWER, schedule.exponent, schedule.scale]
+        case PiecewiseLinear():
+            numbers = [s.LINEAR, len(schedule.times), *schedule.times, *schedule.values]
+        case ExponentialDecay():
+            numbers = [s.DECAYING, schedule.initial, schedule.time_constant, schedule.final]
+        case InverseLog():
+            numbers = [s.LOGARITHMIC, schedule.scale, schedule.offset]
+        case _:
+            return None
+    return np.array(numbers, dtype=float)

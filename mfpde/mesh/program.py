@@ -1,7 +1,7 @@
 """Steps on small meshes by a compiled program: what it is told, and what it gives.
 
 `program_of` says for which solvers there is one. `Solver.step` and the runs of `mfpde.mesh.run` both go through
-`Program.advance`, so that steps by hand have the bits of a run. What is compiled is `mfpde.mesh.compiled.exponential`.
+`Program.advance`, so that steps by hand have the bits of a run. What is compiled is `mfpde.mesh.compiled.stepping`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.equation.grid import Grid
-from mfpde.equation.schedules import Constant
+from mfpde.equation.problem import Problem
+from mfpde.equation.schedules import Constant, ExponentialDecay, InverseLog, PiecewiseLinear, Schedule
 from mfpde.mesh.algebra import Survey
 from mfpde.mesh.compiled import structures as s
+from mfpde.mesh.constants import LARGEST
 from mfpde.mesh.controllers import Controller, CourantControl, ErrorControl, FixedStep
 from mfpde.mesh.kept import MOST_CELLS, kept
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.exponential import ExponentialSSPRK3
-from mfpde.mesh.packing import Packed, packed
+from mfpde.mesh.methods.implicit import ImplicitEuler, ImplicitStrang, Potential
+from mfpde.mesh.packing import Packed, numbers_of, packed
 from mfpde.mesh.record import Result, State
 from mfpde.mesh.recorder import end_layers
 from mfpde.mesh.schemes import Muscl, Upwind, Weno5
@@ -42,7 +45,9 @@ RESULTS = {
     s.AT_ENDS: Result.END_MASS,
     s.STOPPED: Result.STOPPED,
 }
-_addresses: dict[tuple[type, bool | None], tuple[Any, Any, Any]] = {}
+_addresses: dict[tuple[type, bool | None, bool, bool], tuple[Any, ...]] = {}
+NOT_YET: tuple[Any, Any, Any, Any, Any, Any, Any, Any, Any] = (None,) * 9
+"""The addresses of `structures.Steps`, before they are asked for."""
 UNBOUNDED = s.Bounds(*[math.nan] * 7)
 """Steps that nothing but their time ends."""
 
@@ -50,20 +55,24 @@ UNBOUNDED = s.Bounds(*[math.nan] * 7)
 def program_of(flow: Flow, method: Method, controller: Controller) -> Program | None:
     """The program of steps of a flow; None where there is none, and Python goes from pass to pass.
 
-    There is one for `ExponentialSSPRK3` with `Weno5`, `Muscl` or `Upwind` on up to 5000 cells, at temperature 0, with
-    rates that are constant, without functions of the user's in the reaction, of an energy that is made of tables.
+    There is one on up to 5000 cells, for an energy that is made of tables, without functions of the user's in the
+    reaction, where the common schedule is constant, and birth-death rate and temperature have a formula: for
+    `ExponentialSSPRK3` with `Weno5`, `Muscl` or `Upwind`, and for `ImplicitStrang` and `ImplicitEuler` where the
+    temperature is above 0 at all times.
     """
     problem, transport = flow.problem, flow.transport
-    constant = all(isinstance(x, Constant) for x in (problem.schedule, problem.alpha, problem.temperature))
     known = (
-        type(method) is ExponentialSSPRK3
-        and type(controller) in (ErrorControl, CourantControl, FixedStep)
-        and type(flow.scheme) in (Weno5, Muscl, Upwind)
+        type(controller) in (ErrorControl, CourantControl, FixedStep)
         and type(transport) is Transport
         and flow.grid.size <= MOST_CELLS
+        and isinstance(problem.schedule, Constant)
+        and not (problem.terms or problem.rate or problem.reinjection)
+        and problem.bound_energy.lyapunov
     )
-    plain = constant and problem.temperature(0.0) == 0.0 and not (problem.terms or problem.rate or problem.reinjection)
-    if not (known and plain and problem.bound_energy.lyapunov):
+    if not known:
+        return None
+    rates = _rates(problem)
+    if rates is None or not _is_compiled(flow, method, noisy=_noisy(problem.temperature)):
         return None
     from mfpde.mesh.compiled.algebra import CompiledAlgebra  # numba came with the transport
 
@@ -73,7 +82,42 @@ def program_of(flow: Flow, method: Method, controller: Controller) -> Program | 
     if energy is None:
         return None
     assert isinstance(transport, Transport)
-    return Program(flow, transport, method, controller, energy)
+    return Program(flow, transport, method, controller, energy, *rates)
+
+
+def _noisy(temperature: Schedule) -> bool:
+    """Whether there is a temperature."""
+    return not (isinstance(temperature, Constant) and temperature.value == 0.0)
+
+
+def _rates(problem: Problem) -> tuple[Array, Array] | None:
+    """The numbers of the birth-death rate and of the temperature, if that is 0 at all times or never next to it."""
+    alpha, temperature = problem.alpha, problem.temperature
+    first, second = numbers_of(alpha), numbers_of(temperature)
+    if first is None or second is None:
+        return None
+    return (first, second) if not _noisy(temperature) or _least(temperature) > 0.0 else None
+
+
+def _least(schedule: Schedule) -> float:
+    """A value that a schedule is not below at any time; 0 where none is known."""
+    match schedule:
+        case Constant():
+            return schedule.value
+        case PiecewiseLinear():
+            return min(schedule.values)
+        case ExponentialDecay():
+            return min(schedule.initial, schedule.final)  # a final 0 is no number to divide by in the end
+        case InverseLog():
+            return schedule.scale / math.log(LARGEST)
+    return 0.0
+
+
+def _is_compiled(flow: Flow, method: Method, *, noisy: bool) -> bool:
+    """Whether the steps of a method with the flow's scheme are compiled."""
+    if type(method) is ExponentialSSPRK3:
+        return type(flow.scheme) in (Weno5, Muscl, Upwind)
+    return type(method) in (ImplicitStrang, ImplicitEuler) and noisy
 
 
 def _packed(flow: Flow) -> Packed | None:
@@ -125,24 +169,42 @@ class Program:
     controller : Controller
     energy : Packed
         The flow's energy.
+    alpha, temperature : array
+        The numbers of the birth-death rate and the temperature.
     """
 
     def __init__(
-        self, flow: Flow, transport: Transport, method: Method, controller: Controller, energy: Packed
+        self,
+        flow: Flow,
+        transport: Transport,
+        method: Method,
+        controller: Controller,
+        energy: Packed,
+        alpha: Array,
+        temperature: Array,
     ) -> None:
         self._flow = flow
         cells, width = flow.grid.size, flow.energy.response_size
-        self._fields, self._responses = np.zeros((s.FIELDS, cells)), np.zeros((2, width))
-        self._numbers = np.zeros(s.NUMBERS)
+        problem, scheme, noisy = flow.problem, flow.scheme, _noisy(flow.problem.temperature)
+        base = flow.log_base if noisy else None
+        implicit = isinstance(method, (ImplicitStrang, ImplicitEuler))
+        self._fields = np.zeros((s.IMPLICIT_FIELDS if implicit else s.FIELDS, cells))
+        self._responses, self._numbers = np.zeros((2, width)), np.zeros(s.NUMBERS)
         self._held: Array | None = None
         self._compiled: ModuleType | None = None
-        problem, scheme, sweeps = flow.problem, flow.scheme, transport.sweeps
         rule = {FixedStep: s.FIXED, CourantControl: s.COURANT, ErrorControl: s.ERROR}[type(controller)]
+        sweeps = transport.sweeps
+        self._structure, self._wide = sweeps.scheme, sweeps.wide
         self._steps = s.Steps(
-            None,
-            None,
-            None,
-            *sweeps,
+            *NOT_YET,
+            _told(method, transport),
+            np.array([*self._structure, *[0] * (3 - len(self._structure)), scheme.diffusion_share], dtype=float),
+            sweeps.ints,
+            sweeps.floats,
+            sweeps.metric,
+            sweeps.band,
+            sweeps.bands,
+            sweeps.buffers,
             energy.codes,
             energy.data,
             np.zeros(energy.room),
@@ -150,13 +212,18 @@ class Program:
             self._responses,
             np.zeros(6 * -(-cells // 2048)),
             np.zeros(7),
+            np.zeros(2),
+            np.zeros(5),
             _end_cells(flow.grid),
+            np.empty(0) if base is None else np.broadcast_to(base, flow.grid.shape).ravel(),
             flow.grid.cell_volume,
             scheme.positivity,
-            method.ssp,
             scheme.limited,
             flow.balanced,
-            problem.alpha(0.0),
+            noisy,
+            noisy and flow.reaction.free_energy,
+            alpha,
+            temperature,
             problem.schedule(0.0),
             rule,
             *(
@@ -244,7 +311,13 @@ class Program:
 
     def __getstate__(self) -> dict[str, Any]:
         """Of a copy: addresses are those of a process, which finds its own when it needs them."""
-        return vars(self) | {"_compiled": None, "_steps": self._steps._replace(evaluate=None, outflow=None, sweep=None)}
+        return vars(self) | {"_compiled": None, "_steps": self._with(*NOT_YET, None)}
+
+    def _with(self, *addresses: Any) -> s.Steps:
+        """What steps are told, with addresses: those of `Steps`, and that of `Method`."""
+        *first, solve = addresses
+        named = dict(zip(s.Steps._fields, first, strict=False))
+        return self._steps._replace(**named, method=self._steps.method._replace(solve=solve))
 
     def hold(self, state: State) -> None:
         """Go to a state, unless it is there: the array that it had, and nobody has written to it."""
@@ -253,16 +326,18 @@ class Program:
             if state.mu.shape != self._flow.grid.shape:
                 raise ValueError(f"the density has shape {state.mu.shape}, the grid {self._flow.grid.shape}")
             self._fields[s.DENSITY + self._current] = state.mu.reshape(-1)
-            self._held, numbers[s.KNOWN] = state.mu, 0.0
+            self._held, numbers[s.KNOWN], numbers[s.AT_TEMPERATURE] = state.mu, 0.0, math.nan
         numbers[s.TIME] = state.t
         numbers[s.LENGTH] = math.nan if state.length is None else state.length
         numbers[s.MEMORY] = state.memory[0] if state.memory else math.nan
 
     def evaluation(self) -> Evaluation:
         """What is known of the present density."""
-        compiled, numbers, shape = self._module(), self._numbers, self._flow.grid.shape
+        numbers, shape = self._numbers, self._flow.grid.shape
         if numbers[s.KNOWN] == 0.0:
-            compiled.evaluate(*self._to_evaluate(self._current), numbers[s.TOTAL : s.ENERGY + 1])
+            from mfpde.mesh.compiled.states import evaluate
+
+            evaluate(*self._to_evaluate(self._current), numbers[s.TOTAL : s.ENERGY + 1])
             numbers[s.KNOWN] = 1.0
             self._flow.evaluations += 1
         total, moment, low, high, held, least, energy = numbers[s.TOTAL : s.ENERGY + 1].tolist()
@@ -278,7 +353,7 @@ class Program:
         )
 
     def _to_evaluate(self, k: int) -> tuple[Any, ...]:
-        """The arguments of `exponential.evaluate` for one of the two densities, but the last."""
+        """The arguments of `states.evaluate` for one of the two densities, but the last."""
         steps, fields = self._steps, self._fields
         given = steps.codes, steps.data, steps.room, steps.volume
         return *given, fields[s.DENSITY + k], fields[s.POTENTIAL + k], self._responses[k], steps.sums
@@ -286,32 +361,80 @@ class Program:
     def _module(self) -> ModuleType:
         """The compiled code, with the addresses of what it calls found when it is used first."""
         if self._compiled is None:
-            from mfpde.mesh.compiled import exponential
+            from mfpde.mesh.compiled import stepping
 
-            kind = type(self._steps.scheme), self._steps.wide
-            if kind not in _addresses:  # of all that is handed over, these alone differ in their types
+            # of all that is handed over, these alone differ in their types
+            kind = type(self._structure), self._wide, self._steps.noisy, self._steps.method.evaluates
+            if kind not in _addresses:
                 _addresses[kind] = self._addresses()
-            evaluate, outflow, sweep = _addresses[kind]
-            self._steps = self._steps._replace(evaluate=evaluate, outflow=outflow, sweep=sweep)
-            self._compiled = exponential
+            self._steps, self._compiled = self._with(*_addresses[kind]), stepping
         return self._compiled
 
-    def _addresses(self) -> tuple[Any, Any, Any]:
-        """Where the functions are that `exponential.advance` calls."""
-        from mfpde.mesh.compiled import exponential, kernels
+    def _addresses(self) -> tuple[Any, ...]:
+        """Where the functions are that `stepping.advance` calls, as `_with` takes them."""
+        from mfpde.mesh.compiled import clocks, kernels, moving, states
         from mfpde.support.calls import address
 
         t, (mu, V, speeds) = self._steps, self._fields[:3]
-        mesh = t.scheme, None, t.wide, t.ints, t.floats, t.metric, t.band
-        return (
-            address(exponential.evaluate, *self._to_evaluate(0), t.fresh),
-            address(kernels.outflow, *mesh, V, speeds, t.buffers, 0, t.bands),
-            address(kernels.sweep, *mesh, mu, V, speeds, 0.0, False, mu, t.buffers, 0, t.bands),
+        mesh = t.ints, t.floats, t.metric, t.band
+        heat = s.Heat(1.0, 1.0, 1.0) if t.noisy else None
+        typed = self._structure, heat, self._wide, *mesh
+        outflow = address(kernels.outflow, *typed, V, speeds, t.buffers, 0, t.bands)
+        sweep = address(kernels.sweep, *typed, mu, V, speeds, 0.0, False, mu, t.buffers, 0, t.bands)
+        kinds = (
+            moving.SCHEMES[type(self._structure)],
+            moving.HOT if t.noisy else moving.COLD,
+            moving.WIDE if self._wide else moving.NARROW,
         )
+        given, instead = (t.numbers, 1.0, *mesh), len(kinds)
+        evaluate = address(states.evaluate, *self._to_evaluate(0), t.fresh)
+        rates = address(clocks.rates, t.alpha, t.temperature, 0.0, t.fresh_rates)
+        flow = address(moving.outflow, *kinds, outflow, *given, V, speeds, t.buffers, t.bands, instead=instead)
+        move = address(moving.move, *kinds, sweep, *given, mu, V, speeds, 0.0, mu, t.buffers, t.bands, instead=instead)
+        solve = evaluate
+        if t.method.evaluates:
+            solve = address(kernels.solve, t.method.stages, 0.0, 0.0, 0.0, *mesh[:3], 0, mu, V, 0, 0, mu)
+        first = evaluate, rates, flow, move, outflow, sweep
+        told = self._with(*first, *[evaluate] * 3, solve)  # addresses are numbers, whatever begins there
+        return *first, *_of_entropy(told), _attempt(told), solve
 
     def _count(self) -> None:
         self._flow.evaluations += int(self._numbers[s.EVALUATIONS])
         self._numbers[s.EVALUATIONS] = 0.0
+
+
+def _told(method: Method, transport: Transport) -> s.Method:
+    """The method as compiled code reads it."""
+    room = np.zeros((2 * s.REMEMBERED, s.REMEMBERED))
+    if not isinstance(method, (ImplicitStrang, ImplicitEuler)):
+        return s.Method(method.ssp, False, False, None, 0, 0, 0.0, 0.0, transport.tiles, room)
+    share = {Potential.START: 0.0, Potential.AVERAGE: 0.5, Potential.END: 1.0}[method.potential]
+    stages = 2 if isinstance(method, ImplicitStrang) else 1  # the order of the whole may be lower
+    of_both = method.ssp, True, method.consistent
+    return s.Method(*of_both, None, method.order, stages, share, float(method.convergence), transport.tiles, room)
+
+
+def _of_entropy(steps: s.Steps) -> tuple[Any, Any]:
+    """Where the functions are that a temperature asks for; anywhere without one."""
+    from mfpde.mesh.compiled.entropy import free_energy, lost_by_reaction
+    from mfpde.support.calls import address
+
+    if not steps.noisy:
+        return steps.evaluate, steps.evaluate
+    mu, V, slope = steps.fields[:3]
+    there = address(lost_by_reaction, steps, mu, V, slope, 1.0, steps.outcome)
+    return address(free_energy, steps, np.zeros(s.NUMBERS), 1.0), there
+
+
+def _attempt(steps: s.Steps) -> Any:
+    """Where the function is that attempts a step."""
+    from mfpde.mesh.compiled.exponential import unsplit
+    from mfpde.mesh.compiled.implicit import implicit
+    from mfpde.support.calls import address
+
+    mu, V, u = *steps.fields[:2], steps.responses[0]
+    given = steps, mu, V, s.Known(*[0.0] * 9), s.Span(*[0.0] * 5), 0.0, mu, V, u, steps.outcome
+    return address(implicit if steps.method.evaluates else unsplit, *given)
 
 
 def _end_cells(grid: Grid) -> NDArray[np.int64]:

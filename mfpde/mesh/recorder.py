@@ -66,11 +66,14 @@ ARRIVING = {
     "end_mass": structures.R_END_MASS,
     "error": structures.R_ERROR,
     "redone": structures.R_REDONE,
+    "temperature": structures.R_TEMPERATURE,
+    "entropy": structures.R_ENTROPY,
 }
 DEPARTING = {
     "dissipation_transport": structures.R_TRANSPORT,
     "dissipation_reaction": structures.R_REACTION,
     "limiting_cell": structures.R_CELL,
+    "relative_fisher_information": structures.R_FISHER,
 }
 """What stands in the row of a step of a compiled program: of the state it leads to, and of the state it leaves."""
 
@@ -236,9 +239,6 @@ class Recorder:
         nothing = array("d", [np.nan]) * count
         for name, column in ARRIVING.items():
             rows[name].frombytes(columns[column].data)
-        rows["temperature"].extend(array("d", [0.0]) * count)
-        for name in ("entropy", "relative_fisher_information"):
-            rows[name].extend(nothing)
         if self._certified:
             rows["optimality_gap"].frombytes(columns[structures.R_GAP].data)
         else:

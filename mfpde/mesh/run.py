@@ -519,6 +519,8 @@ class Integration:
             made = len(advanced.rows)
             self.redone += program.last().redone if advanced.failed else 0
             self.at = self.solver.evaluate(self.state)
+        self.tau = self.solver.problem.temperature(self.state.t)
+        self.free = self.solver.free_energy(self.at, self.tau) if self.at.mass > 0.0 else None
         self.steps += made
         if made:
             rows = recorder.rows

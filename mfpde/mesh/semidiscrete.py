@@ -18,6 +18,7 @@ from mfpde.equation.gibbs import log_gibbs, relative_entropy
 from mfpde.equation.grid import Grid
 from mfpde.equation.problem import Problem
 from mfpde.mesh.algebra import Algebra, Survey
+from mfpde.mesh.constants import EMPTY
 from mfpde.mesh.reaction import ReactionStep
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.transport_operator import Outflow, TransportOperator
@@ -25,10 +26,6 @@ from mfpde.support.arrays import Array
 from mfpde.support.threads import Turns
 
 __all__ = ["Coefficients", "Departure", "Evaluation", "Flow", "FreeEnergy", "Operator", "Outcome", "Part", "Substep"]
-
-
-EMPTY = 1e-300
-"""The density whose logarithm stands for that of an empty cell in the slope of the free energy."""
 
 
 @dataclass(slots=True)

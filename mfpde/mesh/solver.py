@@ -363,8 +363,9 @@ class Solver:
             return state, StepInfo(
                 advanced.result, last.dt, None, 0.0, last.redone, last.first_rate, last.bound, last.cell
             )
-        error = float(advanced.rows[0, R_ERROR])
-        return new, StepInfo(None, last.dt, error, last.leak, last.redone, last.first_rate, last.bound, last.cell)
+        error = float(advanced.rows[0, R_ERROR])  # NaN where none was asked for
+        known = None if math.isnan(error) else error
+        return new, StepInfo(None, last.dt, known, last.leak, last.redone, last.first_rate, last.bound, last.cell)
 
     def _finite(self, end: Evaluation) -> bool:
         """Whether a step has led somewhere; a potential that belongs to no energy shows by its mean alone."""

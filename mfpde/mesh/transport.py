@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mfpde.equation.grid import Axis, End, Grid, face_shape
 from mfpde.mesh.compiled import structures
-from mfpde.mesh.constants import ROUND_UP
+from mfpde.mesh.constants import LARGEST, ROUND_UP
 from mfpde.mesh.schemes import Scheme, is_compiled
 from mfpde.mesh.transport_operator import Metric, Outflow, TransportOperator
 from mfpde.support.arrays import Array
@@ -25,7 +25,6 @@ _BAND_SIZE = 131_072
 """Cells of a band: all axes are swept while the band is in the nearer caches."""
 _BAND_ROWS = 32
 """Fewest rows of a band, which reads the ghost rows of its neighbours again and computes their fluxes."""
-_LARGEST = 1.7976931348623157e308
 
 
 class _Rates(NamedTuple):
@@ -185,9 +184,16 @@ class Transport(TransportOperator):
 
     @property
     def sweeps(self) -> Sweeps:
-        """What compiled code that makes sweeps of its own is told, at temperature 0."""
+        """What compiled code that makes sweeps of its own is told, but for the temperature."""
         ints, floats, metric, band = self._mesh
         return Sweeps(self._kernels.structure, self._wide, ints, floats, metric, band, self._bands, self._work(0))
+
+    @property
+    def tiles(self) -> NDArray[np.int64]:
+        """By axis, the tiles of its lines, as implicit steps take them."""
+        widths = _kernels().tile_width
+        lines = [self.grid.size // n for n in self.grid.shape]
+        return np.array([-(-count // widths(count)) for count in lines], dtype=np.int64)
 
     def _work(self, start: int) -> Array:
         """Buffers (1.2 MB) for the share of the work that begins at `start`."""
@@ -210,7 +216,7 @@ class Transport(TransportOperator):
         if temperature == 0.0:
             return None
         tau = float(temperature)
-        inverse = min(1.0 / tau if tau > 1e-300 else math.inf, _LARGEST)
+        inverse = min(1.0 / tau if tau > 1e-300 else math.inf, LARGEST)
         return structures.Heat(tau, inverse, self.scheme.diffusion_share)
 
     def _find_speeds(self, potential: Array, heat: structures.Heat | None) -> None:

@@ -19,7 +19,7 @@ from mfpde.support.compiling import primitive
 __all__ = ["address", "called"]
 
 
-def address(kernel: Any, *arguments: Any) -> Any:
+def address(kernel: Any, *arguments: Any, instead: int = 0) -> Any:
     """Where the compiled function for arguments like these begins, as `called` takes it.
 
     Parameters
@@ -28,9 +28,11 @@ def address(kernel: Any, *arguments: Any) -> Any:
         Compiled, of no result.
     *arguments
         Values, of the very types that it will be called with.
+    instead : int, optional
+        For so many of the first arguments, callers have others of the same layout, which are not read.
     """
     if nothing_compiles():
-        return kernel
+        return interpreted.with_first(kernel, arguments[:instead]) if instead else kernel
     kinds = tuple(numba.typeof(value) for value in arguments)
     kernel.compile(kinds)
     made = kernel.overloads[kinds]

@@ -50,6 +50,7 @@ __all__ = [
     "summed",
     "where",
     "whole",
+    "with_first",
 ]
 
 Pointer = tuple[Array, int]
@@ -118,6 +119,15 @@ def as_double(k: int) -> Any:
 def called(function: Callable[..., None], *arguments: Any) -> None:
     """Call a function."""
     function(*arguments)
+
+
+def with_first(function: Callable[..., None], first: tuple[Any, ...]) -> Callable[..., None]:
+    """A function that takes these in the place of the first arguments it is given."""
+
+    def other(*arguments: Any) -> None:
+        function(*first, *arguments[len(first) :])
+
+    return other
 
 
 # ----- lanes

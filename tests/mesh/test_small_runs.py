@@ -419,8 +419,17 @@ class TestRuns:
         (False, {}, {"algebra": PassByPass()}),
         (False, {}, {"shape": 5001}),
         (False, {"schedule": mf.ExponentialDecay(1.0, 1.0)}, {}),
-        (False, {"alpha": mf.ExponentialDecay(1.0, 1.0)}, {}),
-        (False, {"temperature": 0.1}, {"scheme": mf.Weno5(), "method": mf.ExponentialSSPRK3()}),
+        (True, {"alpha": mf.ExponentialDecay(1.0, 1.0)}, {}),
+        (False, {"alpha": mf.PowerLaw(-0.5)}, {}),
+        (False, {"alpha": lambda t: 1.0}, {}),
+        (True, {"temperature": 0.1}, {"scheme": mf.Weno5(), "method": mf.ExponentialSSPRK3()}),
+        (True, {"temperature": 0.1}, {"scheme": mf.ScharfetterGummel()}),
+        (True, {"temperature": 0.1}, {"scheme": mf.ScharfetterGummel(), "method": mf.ImplicitEuler()}),
+        (True, {"temperature": mf.ExponentialDecay(0.2, 1.0, 0.1)}, {"scheme": mf.ScharfetterGummel()}),
+        (False, {"temperature": mf.ExponentialDecay(0.2, 1.0)}, {"scheme": mf.ScharfetterGummel()}),
+        (False, {"temperature": mf.PiecewiseLinear([0, 1], [1, 0])}, {"scheme": mf.ScharfetterGummel()}),
+        (False, {"temperature": mf.PowerLaw(1.0)}, {"scheme": mf.ScharfetterGummel()}),
+        (False, {"temperature": 0.1}, {"scheme": mf.Weno5(), "method": mf.Strang()}),
         (False, {"rate": np.tanh}, {}),
         (False, {"energy": Interaction(TranslationInvariantKernel(lambda x: np.exp(-np.abs(x))))}, {}),
     ],
@@ -497,7 +506,7 @@ class TestWhatGoesWithThem:
 
 def test_numbers_of_any_kind_are_of_one_compiled_program():
     """What is compiled depends on the types of what is handed over, and is compiled for ten seconds."""
-    from mfpde.mesh.compiled.exponential import advance
+    from mfpde.mesh.compiled.stepping import advance
 
     problem = problem_of("one axis")
     solver = Solver(problem, 16)
@@ -541,7 +550,7 @@ def test_copies_of_solvers_that_have_made_a_step(copied):
     known = solver.step(state, 0.3)[0]
     other = copied(solver)
     assert other.program is not solver.program
-    assert other.program._steps.sweep is None
+    assert other.program._steps.move is None
     np.testing.assert_array_equal(other.step(state, 0.3)[0].mu, known.mu)
 
 

@@ -23,7 +23,7 @@ rows by a flag that is True or None, because a kernel with both cases would take
 one. Functions that do nothing but call others are inlined before they are compiled, which takes less time too.
 
 `faces` has the formulae, pointer by pointer; `stencils` applies them to the faces of a block; `sweep` and `outflow`
-walk through the mesh; `tridiagonal` takes implicit steps, and `passes` has what a step does besides. `exponential`
-makes whole runs on small meshes, with the `potential` of energies that are made of tables; `markers` follows what
-descends.
+walk through the mesh; `tridiagonal` takes implicit steps, and `passes` has what a step does besides. `stepping`
+makes whole runs on small meshes, by the methods of `exponential` and `implicit`, with the `potential` of energies that
+are made of tables; `markers` follows what descends.
 """

@@ -24,7 +24,9 @@ __all__ = [
     "STAGGERED_5",
     "TILE",
     "WIDTH",
+    "addressed",
     "by_structure",
+    "by_structure_uncounted",
     "contracted",
     "inlined",
     "jit",
@@ -65,10 +67,12 @@ jit = compiled(**_OPTIONS, **_INNER)
 inlined = compiled(**_OPTIONS, **_INNER, inline="always")
 # for what hands on many parts of arrays that belong to its caller: without counting who refers to them
 uncounted_kernel = compiled(**_OPTIONS, no_cfunc_wrapper=True, _nrt=False)
+addressed = compiled(**_OPTIONS, no_cfunc_wrapper=True, no_cpython_wrapper=True, _nrt=False)  # never from Python
 uncounted = compiled(**_OPTIONS, **_INNER, _nrt=False)
 uncounted_inlined = compiled(**_OPTIONS, **_INNER, _nrt=False, inline="always")
 contracted = compiled(**(_OPTIONS | _INNER | {"fastmath": {"nsz", "contract"}}))
 by_structure = by_class(**_OPTIONS)
+by_structure_uncounted = by_class(**_OPTIONS, _nrt=False)
 
 
 def uncached(function: Any) -> Any:

@@ -65,6 +65,9 @@ SQUARED, LOGISTIC, HUBER = 0, 1, 2
 # rules for step lengths
 FIXED, COURANT, ERROR = 0, 1, 2
 
+# what a schedule is, the first of its numbers: its values are those of `mfpde.equation.schedules`
+AT_REST, POWER, LINEAR, DECAYING, LOGARITHMIC = 0, 1, 2, 3, 4
+
 # what a run of steps came to
 MADE, TOO_SHORT, NOT_FINITE, TOO_LARGE, NO_MASS, ROSE, DRIFTED, AT_ENDS, STOPPED = 0, 1, 2, 3, 4, 5, 6, 7, 8
 GOING, STOOD = 9, 10  # on the way there
@@ -94,21 +97,33 @@ GOING, STOOD = 9, 10  # on the way there
     BEFORE_TIME,
     BEFORE_LENGTH,
     BEFORE_MEMORY,
+    AT_TEMPERATURE,
+    ENTROPY,
+    GIBBS_GAP,
     NUMBERS,
-) = range(24)
-# rows of the arrays of a run: the densities and potentials of the present state and of the one before, in turn
-DENSITY, POTENTIAL, RATE, STAGE, SCALED, SCALED_POTENTIAL, EARLIER, THIRD, SPEEDS, FIELDS = (
+) = range(27)
+# rows of the arrays of a run: the densities, potentials and slopes of the free energy of the present state and of the
+# one before, in turn
+DENSITY, POTENTIAL, SLOPE, RATE, STAGE, SCALED, SCALED_POTENTIAL, EARLIER, THIRD, SPEEDS, DRIVING, FIELDS = (
     0,
     2,
     4,
-    5,
     6,
     7,
     8,
     9,
     10,
     11,
+    12,
+    13,
+    14,
 )
+# of implicit steps: the potential in hand and what it misses, where a step goes on in the middle, the ends of a whole
+# step and of half of it, and `REMEMBERED` potentials with what each has missed
+ITERATE, MISSED, MIDDLE, MIDDLE_POTENTIAL, WHOLE = STAGE, SCALED, SCALED_POTENTIAL, EARLIER, THIRD
+REMEMBERED = 5
+HALF, HALF_POTENTIAL, ITERATES, ALL_MISSED = FIELDS, FIELDS + 1, FIELDS + 2, FIELDS + 2 + REMEMBERED
+IMPLICIT_FIELDS = ALL_MISSED + REMEMBERED
 # columns of the row of a step
 (
     R_TIME,
@@ -123,8 +138,11 @@ DENSITY, POTENTIAL, RATE, STAGE, SCALED, SCALED_POTENTIAL, EARLIER, THIRD, SPEED
     R_CELL,
     R_ERROR,
     R_REDONE,
+    R_TEMPERATURE,
+    R_ENTROPY,
+    R_FISHER,
     ROW,
-) = range(13)
+) = range(16)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -231,16 +249,53 @@ class Mesh(NamedTuple):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class Steps(NamedTuple):
-    """What a run of steps of `ExponentialSSPRK3` is told: everything that stays the same.
+class Method(NamedTuple):
+    """How steps are made.
 
     Attributes
     ----------
-    evaluate, outflow, sweep : int
-        Addresses of `exponential.evaluate`, `outflow.outflow` and `sweep.sweep`, see `mfpde.support.calls`.
-    scheme : Upwind, Muscl or Weno
-    wide : True or None
-        As in `sweep.sweep`.
+    ssp : float
+        As in `Method`.
+    evaluates, consistent : bool
+        Whether an attempt evaluates the density that it leads to, and whether the reaction's potential is solved for.
+    solve : int
+        Of implicit steps, as all that follows: the address of `tridiagonal.solve`.
+    order, stages : int
+        In time, and of the transport along an axis: 2 or 1.
+    share : float
+        Of the end in the potential that is frozen: 0, 1/2 or 1.
+    convergence : float
+        Of the iteration for the potential.
+    tiles : (d,) int array
+        By axis, the tiles of its lines.
+    small : (2 REMEMBERED, REMEMBERED) array
+        Room for the equations of the acceleration.
+    """
+
+    ssp: float
+    evaluates: bool
+    consistent: bool
+    solve: Any
+    order: int
+    stages: int
+    share: float
+    convergence: float
+    tiles: NDArray[np.int64]
+    small: Array
+
+
+class Steps(NamedTuple):
+    """What a run of steps is told: everything that stays the same.
+
+    Attributes
+    ----------
+    evaluate, rates, outflow, move, inner_outflow, inner_move, free_energy, lost_by_reaction, attempt : int
+        Addresses, see `mfpde.support.calls`: of `states.evaluate`, `clocks.rates`, the two functions of `moving` and
+        the sweeps that these call; with a temperature of the two of `entropy`; of `exponential.unsplit` or
+        `implicit.implicit`.
+    method : Method
+    numbers : (4,) array
+        The fields of the scheme's structure, and last its share of diffusion.
     ints, floats, metric, band
         As in `Mesh`.
     bands : int
@@ -249,26 +304,30 @@ class Steps(NamedTuple):
         For the sweeps.
     codes, data, room : array
         The energy, see `potential.potential`.
-    fields : (FIELDS, cells) array
+    fields : (FIELDS or IMPLICIT_FIELDS, cells) array
         The state, and room for stages.
     responses : (2, r) array
         Of the present state and of the one before, in turn.
     sums : (6 blocks,) array
         Partial sums.
-    fresh : (7,) array
-        What is known of a density that is not the present one.
+    fresh, fresh_rates, outcome : (7,), (2,), (5,) array
+        What is known of a density that is not the present one, rates at some time, and what an attempt came to.
     ends : (k,) int array
         The cells next to truncation ends.
+    base : array
+        With a temperature and a base measure ``log omega`` on the cells; else nothing.
     volume : float
         Of a cell.
-    positivity, ssp : float
-        Of the scheme, and of the method.
+    positivity : float
+        Of the scheme.
     limited : bool
         Whether the scheme limits its fluxes for the step.
-    balanced : bool
-        Whether mass is conserved.
-    alpha, speed : float
-        The birth-death rate and the common schedule.
+    balanced, noisy, free : bool
+        Whether mass is conserved, whether there is a temperature, and whether birth-death is that of the free energy.
+    alpha, temperature : array
+        The numbers of these schedules, see `clocks`.
+    speed : float
+        The common schedule.
     rule : int
         `FIXED`, `COURANT` or `ERROR`.
     dt, tolerance, fraction, reaction, growth : float
@@ -276,10 +335,16 @@ class Steps(NamedTuple):
     """
 
     evaluate: Any
+    rates: Any
     outflow: Any
-    sweep: Any
-    scheme: Any
-    wide: Any
+    move: Any
+    inner_outflow: Any
+    inner_move: Any
+    free_energy: Any
+    lost_by_reaction: Any
+    attempt: Any
+    method: Method
+    numbers: Array
     ints: NDArray[np.int64]
     floats: Array
     metric: Array
@@ -293,13 +358,18 @@ class Steps(NamedTuple):
     responses: Array
     sums: Array
     fresh: Array
+    fresh_rates: Array
+    outcome: Array
     ends: NDArray[np.int64]
+    base: Array
     volume: float
     positivity: float
-    ssp: float
     limited: bool
     balanced: bool
-    alpha: float
+    noisy: bool
+    free: bool
+    alpha: Array
+    temperature: Array
     speed: float
     rule: int
     dt: float
@@ -307,6 +377,60 @@ class Steps(NamedTuple):
     fraction: float
     reaction: float
     growth: float
+
+
+class Known(NamedTuple):
+    """What is known of a density: `total`, `moment` and so on as in `Survey`, energy, mass, mean of the potential."""
+
+    total: float
+    moment: float
+    low: float
+    high: float
+    held: float
+    least: float
+    energy: float
+    mass: float
+    mean: float
+
+
+class Span(NamedTuple):
+    """A step, or a part of one.
+
+    Attributes
+    ----------
+    t, dt : float
+        When the step begins, and its length in time.
+    length : float
+        Its length in the clock.
+    start, share : float
+        Where the part begins, and how much of the step it is.
+    """
+
+    t: float
+    dt: float
+    length: float
+    start: float
+    share: float
+
+
+class Tried(NamedTuple):
+    """What an attempt at a step came to.
+
+    Attributes
+    ----------
+    made : bool
+        Whether there is a new density; if not, `bound` says how long the step may have been.
+    bound, leak, error : float
+        As in `Outcome`.
+    evaluations : int
+        How often the potential was evaluated.
+    """
+
+    made: bool
+    bound: float
+    leak: float
+    error: float
+    evaluations: int
 
 
 class Bounds(NamedTuple):

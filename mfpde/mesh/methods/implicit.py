@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mfpde.equation.problem import Problem
+from mfpde.mesh.constants import MEMORY, MOST_HALVINGS, MOST_ITERATIONS
 from mfpde.mesh.methods.base import Method, Work
 from mfpde.mesh.schemes import ScharfetterGummel, Scheme
 from mfpde.mesh.semidiscrete import Coefficients, Evaluation, Flow, Outcome
@@ -25,13 +26,6 @@ from mfpde.support.arguments import real, shown
 from mfpde.support.arrays import Array
 
 __all__ = ["ImplicitEuler", "ImplicitStrang", "Potential"]
-
-
-MOST_ITERATIONS = 40
-MOST_HALVINGS = 12
-"""How often a step is halved whose potential is not found."""
-MEMORY = 4
-"""Earlier iterates that the acceleration combines."""
 
 
 class Potential(enum.Enum):
