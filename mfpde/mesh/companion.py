@@ -23,7 +23,7 @@ from mfpde.equation.measures.base import Measure, RestrictedMeasure
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.problem import Problem
 from mfpde.equation.smooth import divisors, is_smooth
-from mfpde.mesh.compiled.structures import R_TIME
+from mfpde.mesh.compiled.run_structures import R_TIME
 from mfpde.mesh.controllers import Controller, ErrorControl, FixedStep
 from mfpde.mesh.program import Program
 from mfpde.mesh.record import Beside, Errors, Result, State

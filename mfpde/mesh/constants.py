@@ -9,6 +9,7 @@ __all__ = [
     "MEMORY",
     "MOST_HALVINGS",
     "MOST_ITERATIONS",
+    "MOST_STAGES",
     "ROUNDED",
     "ROUND_UP",
     "SAFE",
@@ -42,3 +43,5 @@ MOST_HALVINGS = 12
 """How often an implicit step is halved whose potential is not found."""
 MEMORY = 4
 """Earlier iterates that the acceleration combines."""
+MOST_STAGES = 40
+"""Stages of a stabilised step at most: beyond, an implicit method is the better choice."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mfpde.equation.energy.losses import HuberLoss, LogisticLoss, Loss, SquaredLoss
 from mfpde.equation.energy.on_grid import ByMatrix, ByTables, GridPart
 from mfpde.equation.schedules import Constant, ExponentialDecay, InverseLog, PiecewiseLinear, PowerLaw, Schedule
+from mfpde.mesh.compiled import run_structures as r
 from mfpde.mesh.compiled import structures as s
 from mfpde.support.arrays import Array
 
@@ -102,15 +103,15 @@ def numbers_of(schedule: Schedule) -> Array | None:
     """A schedule as `mfpde.mesh.compiled.clocks` reads it; None where it has no finite value at 0, or is a function."""
     match schedule:
         case Constant():
-            numbers = [s.AT_REST, schedule.value]
+            numbers = [r.AT_REST, schedule.value]
         case PowerLaw() if schedule.exponent >= 0.0:
-            numbers = [s.POWER, schedule.exponent, schedule.scale]
+            numbers = [r.POWER, schedule.exponent, schedule.scale]
         case PiecewiseLinear():
-            numbers = [s.LINEAR, len(schedule.times), *schedule.times, *schedule.values]
+            numbers = [r.LINEAR, len(schedule.times), *schedule.times, *schedule.values]
         case ExponentialDecay():
-            numbers = [s.DECAYING, schedule.initial, schedule.time_constant, schedule.final]
+            numbers = [r.DECAYING, schedule.initial, schedule.time_constant, schedule.final]
         case InverseLog():
-            numbers = [s.LOGARITHMIC, schedule.scale, schedule.offset]
+            numbers = [r.LOGARITHMIC, schedule.scale, schedule.offset]
         case _:
             return None
     return np.array(numbers, dtype=float)

@@ -11,7 +11,7 @@ import numpy as np
 
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.terms import Frozen, Term
-from mfpde.mesh.constants import FLUSH
+from mfpde.mesh.constants import FLUSH, MOST_STAGES
 from mfpde.mesh.semidiscrete import Coefficients, Departure, Evaluation, Flow, Outcome, Part, Substep
 from mfpde.support.arguments import read_only, refuse_masked
 from mfpde.support.arrays import Array
@@ -20,8 +20,6 @@ __all__ = ["OwnTerms", "ReactionPart", "TransportPart", "stabilised_bound"]
 
 MOST_DRIFT = 1e-10
 """Share of the mass that a term may lose or win by rounding though it keeps it."""
-MOST_STAGES = 40
-"""Stages of a stabilised step at most: beyond, an implicit method is the better choice."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

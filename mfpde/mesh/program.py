@@ -17,18 +17,20 @@ from mfpde.equation.grid import Grid
 from mfpde.equation.problem import Problem
 from mfpde.equation.schedules import Constant, ExponentialDecay, InverseLog, PiecewiseLinear, Schedule
 from mfpde.mesh.algebra import Survey
-from mfpde.mesh.compiled import structures as s
+from mfpde.mesh.compiled import run_structures as s
+from mfpde.mesh.compiled.structures import Heat
 from mfpde.mesh.constants import LARGEST
 from mfpde.mesh.controllers import Controller, CourantControl, ErrorControl, FixedStep
 from mfpde.mesh.kept import MOST_CELLS, kept
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.exponential import ExponentialSSPRK3
 from mfpde.mesh.methods.implicit import ImplicitEuler, ImplicitStrang, Potential
+from mfpde.mesh.methods.splitting import Lie, Splitting, Strang
 from mfpde.mesh.packing import Packed, numbers_of, packed
 from mfpde.mesh.record import Result, State
 from mfpde.mesh.recorder import end_layers
 from mfpde.mesh.schemes import Muscl, Upwind, Weno5
-from mfpde.mesh.semidiscrete import Evaluation, Flow
+from mfpde.mesh.semidiscrete import Evaluation, Flow, Operator
 from mfpde.mesh.transport import Transport
 from mfpde.support.arrays import Array
 
@@ -45,9 +47,9 @@ RESULTS = {
     s.AT_ENDS: Result.END_MASS,
     s.STOPPED: Result.STOPPED,
 }
-_addresses: dict[tuple[type, bool | None, bool, bool], tuple[Any, ...]] = {}
-NOT_YET: tuple[Any, Any, Any, Any, Any, Any, Any, Any, Any] = (None,) * 9
-"""The addresses of `structures.Steps`, before they are asked for."""
+_addresses: dict[tuple[type, bool | None, bool, int], tuple[Any, ...]] = {}
+NOT_YET: tuple[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any] = (None,) * 10
+"""The addresses of `run_structures.Steps`, before they are asked for."""
 UNBOUNDED = s.Bounds(*[math.nan] * 7)
 """Steps that nothing but their time ends."""
 
@@ -57,8 +59,8 @@ def program_of(flow: Flow, method: Method, controller: Controller) -> Program | 
 
     There is one on up to 5000 cells, for an energy that is made of tables, without functions of the user's in the
     reaction, where the common schedule is constant, and birth-death rate and temperature have a formula: for
-    `ExponentialSSPRK3` with `Weno5`, `Muscl` or `Upwind`, and for `ImplicitStrang` and `ImplicitEuler` where the
-    temperature is above 0 at all times.
+    `ExponentialSSPRK3` and splittings with `Weno5`, `Muscl` or `Upwind`, and for `ImplicitStrang` and `ImplicitEuler`
+    where the temperature is above 0 at all times.
     """
     problem, transport = flow.problem, flow.transport
     known = (
@@ -115,7 +117,7 @@ def _least(schedule: Schedule) -> float:
 
 def _is_compiled(flow: Flow, method: Method, *, noisy: bool) -> bool:
     """Whether the steps of a method with the flow's scheme are compiled."""
-    if type(method) is ExponentialSSPRK3:
+    if type(method) in (ExponentialSSPRK3, Strang, Lie, Splitting):
         return type(flow.scheme) in (Weno5, Muscl, Upwind)
     return type(method) in (ImplicitStrang, ImplicitEuler) and noisy
 
@@ -131,7 +133,7 @@ class Advanced(NamedTuple):
     Attributes
     ----------
     rows : (taken, ROW) array
-        A row for each step, see `mfpde.mesh.compiled.structures`.
+        A row for each step, see `mfpde.mesh.compiled.run_structures`.
     responses : (taken, r) array
         Of the states that steps lead to.
     result : Result or None
@@ -187,8 +189,8 @@ class Program:
         cells, width = flow.grid.size, flow.energy.response_size
         problem, scheme, noisy = flow.problem, flow.scheme, _noisy(flow.problem.temperature)
         base = flow.log_base if noisy else None
-        implicit = isinstance(method, (ImplicitStrang, ImplicitEuler))
-        self._fields = np.zeros((s.IMPLICIT_FIELDS if implicit else s.FIELDS, cells))
+        told = _told(method, flow, transport)
+        self._fields = np.zeros(((s.FIELDS, s.IMPLICIT_FIELDS, s.SPLIT_FIELDS)[told.kind], cells))
         self._responses, self._numbers = np.zeros((2, width)), np.zeros(s.NUMBERS)
         self._held: Array | None = None
         self._compiled: ModuleType | None = None
@@ -197,7 +199,7 @@ class Program:
         self._structure, self._wide = sweeps.scheme, sweeps.wide
         self._steps = s.Steps(
             *NOT_YET,
-            _told(method, transport),
+            told,
             np.array([*self._structure, *[0] * (3 - len(self._structure)), scheme.diffusion_share], dtype=float),
             sweeps.ints,
             sweeps.floats,
@@ -364,7 +366,7 @@ class Program:
             from mfpde.mesh.compiled import stepping
 
             # of all that is handed over, these alone differ in their types
-            kind = type(self._structure), self._wide, self._steps.noisy, self._steps.method.evaluates
+            kind = type(self._structure), self._wide, self._steps.noisy, self._steps.method.kind
             if kind not in _addresses:
                 _addresses[kind] = self._addresses()
             self._steps, self._compiled = self._with(*_addresses[kind]), stepping
@@ -377,7 +379,7 @@ class Program:
 
         t, (mu, V, speeds) = self._steps, self._fields[:3]
         mesh = t.ints, t.floats, t.metric, t.band
-        heat = s.Heat(1.0, 1.0, 1.0) if t.noisy else None
+        heat = Heat(1.0, 1.0, 1.0) if t.noisy else None
         typed = self._structure, heat, self._wide, *mesh
         outflow = address(kernels.outflow, *typed, V, speeds, t.buffers, 0, t.bands)
         sweep = address(kernels.sweep, *typed, mu, V, speeds, 0.0, False, mu, t.buffers, 0, t.bands)
@@ -392,26 +394,32 @@ class Program:
         flow = address(moving.outflow, *kinds, outflow, *given, V, speeds, t.buffers, t.bands, instead=instead)
         move = address(moving.move, *kinds, sweep, *given, mu, V, speeds, 0.0, mu, t.buffers, t.bands, instead=instead)
         solve = evaluate
-        if t.method.evaluates:
+        if t.method.kind == s.IMPLICIT:
             solve = address(kernels.solve, t.method.stages, 0.0, 0.0, 0.0, *mesh[:3], 0, mu, V, 0, 0, mu)
         first = evaluate, rates, flow, move, outflow, sweep
-        told = self._with(*first, *[evaluate] * 3, solve)  # addresses are numbers, whatever begins there
-        return *first, *_of_entropy(told), _attempt(told), solve
+        told = self._with(*first, *[evaluate] * 4, solve)  # addresses are numbers, whatever begins there
+        return *first, *_of_entropy(told), _longest(told), _attempt(told), solve
 
     def _count(self) -> None:
         self._flow.evaluations += int(self._numbers[s.EVALUATIONS])
         self._numbers[s.EVALUATIONS] = 0.0
 
 
-def _told(method: Method, transport: Transport) -> s.Method:
+def _told(method: Method, flow: Flow, transport: Transport) -> s.Method:
     """The method as compiled code reads it."""
-    room = np.zeros((2 * s.REMEMBERED, s.REMEMBERED))
-    if not isinstance(method, (ImplicitStrang, ImplicitEuler)):
-        return s.Method(method.ssp, False, False, None, 0, 0, 0.0, 0.0, transport.tiles, room)
-    share = {Potential.START: 0.0, Potential.AVERAGE: 0.5, Potential.END: 1.0}[method.potential]
-    stages = 2 if isinstance(method, ImplicitStrang) else 1  # the order of the whole may be lower
-    of_both = method.ssp, True, method.consistent
-    return s.Method(*of_both, None, method.order, stages, share, float(method.convergence), transport.tiles, room)
+    room, parts = np.zeros((2 * s.REMEMBERED, s.REMEMBERED)), np.zeros((1, 2))
+    kind, share, stages, convergence, corrector, stabilised = s.UNSPLIT, 0.0, 0, 0.0, False, False
+    if isinstance(method, (ImplicitStrang, ImplicitEuler)):
+        kind, convergence = s.IMPLICIT, float(method.convergence)
+        share = {Potential.START: 0.0, Potential.AVERAGE: 0.5, Potential.END: 1.0}[method.potential]
+        stages = 2 if isinstance(method, ImplicitStrang) else 1  # the order of the whole may be lower
+    elif isinstance(method, Splitting):
+        kind, corrector, stabilised = s.SPLIT, bool(method.corrector), bool(method.stabilised)
+        which = {Operator.REACTION: 0.0, Operator.TRANSPORT: 1.0}
+        parts = np.array([(which[part], fraction) for part, fraction in method.steps if part in which])
+    of_all = kind, method.ssp, method.order, flow.scheme.positive
+    of_splittings = parts, corrector, stabilised, float(transport.diffusion_rate)
+    return s.Method(*of_all, *of_splittings, None, stages, share, convergence, transport.tiles, room)
 
 
 def _of_entropy(steps: s.Steps) -> tuple[Any, Any]:
@@ -426,15 +434,26 @@ def _of_entropy(steps: s.Steps) -> tuple[Any, Any]:
     return address(free_energy, steps, np.zeros(s.NUMBERS), 1.0), there
 
 
+def _longest(steps: s.Steps) -> Any:
+    """Where the function is that bounds stabilised steps; anywhere where there are none."""
+    from mfpde.mesh.compiled.splitting import longest
+    from mfpde.support.calls import address
+
+    if not (steps.noisy and steps.method.stabilised):
+        return steps.evaluate
+    return address(longest, steps, *steps.fields[:2], 1.0, steps.outcome)
+
+
 def _attempt(steps: s.Steps) -> Any:
     """Where the function is that attempts a step."""
     from mfpde.mesh.compiled.exponential import unsplit
     from mfpde.mesh.compiled.implicit import implicit
+    from mfpde.mesh.compiled.splitting import split
     from mfpde.support.calls import address
 
     mu, V, u = *steps.fields[:2], steps.responses[0]
     given = steps, mu, V, s.Known(*[0.0] * 9), s.Span(*[0.0] * 5), 0.0, mu, V, u, steps.outcome
-    return address(implicit if steps.method.evaluates else unsplit, *given)
+    return address((unsplit, implicit, split)[steps.method.kind], *given)
 
 
 def _end_cells(grid: Grid) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mfpde.equation.grid import End, Grid
-from mfpde.mesh.compiled import structures
+from mfpde.mesh.compiled import run_structures
 from mfpde.mesh.record import COLUMNS, LEAVING
 from mfpde.mesh.semidiscrete import Departure, Evaluation, Flow, FreeEnergy
 from mfpde.support.arrays import Array
@@ -58,22 +58,22 @@ def end_mass(mu: Array, grid: Grid, layers: list[tuple[slice | int, ...]] | None
 
 
 ARRIVING = {
-    "time": structures.R_TIME,
-    "dt": structures.R_DT,
-    "mass": structures.R_MASS,
-    "minimum": structures.R_MINIMUM,
-    "energy": structures.R_ENERGY,
-    "end_mass": structures.R_END_MASS,
-    "error": structures.R_ERROR,
-    "redone": structures.R_REDONE,
-    "temperature": structures.R_TEMPERATURE,
-    "entropy": structures.R_ENTROPY,
+    "time": run_structures.R_TIME,
+    "dt": run_structures.R_DT,
+    "mass": run_structures.R_MASS,
+    "minimum": run_structures.R_MINIMUM,
+    "energy": run_structures.R_ENERGY,
+    "end_mass": run_structures.R_END_MASS,
+    "error": run_structures.R_ERROR,
+    "redone": run_structures.R_REDONE,
+    "temperature": run_structures.R_TEMPERATURE,
+    "entropy": run_structures.R_ENTROPY,
 }
 DEPARTING = {
-    "dissipation_transport": structures.R_TRANSPORT,
-    "dissipation_reaction": structures.R_REACTION,
-    "limiting_cell": structures.R_CELL,
-    "relative_fisher_information": structures.R_FISHER,
+    "dissipation_transport": run_structures.R_TRANSPORT,
+    "dissipation_reaction": run_structures.R_REACTION,
+    "limiting_cell": run_structures.R_CELL,
+    "relative_fisher_information": run_structures.R_FISHER,
 }
 """What stands in the row of a step of a compiled program: of the state it leads to, and of the state it leaves."""
 
@@ -230,8 +230,8 @@ class Recorder:
         Parameters
         ----------
         made : (n, ROW) array
-            Rows as `mfpde.mesh.compiled.structures` numbers them: of the state that a step leaves, and of the one that
-            it leads to.
+            Rows as `mfpde.mesh.compiled.run_structures` numbers them: of the state that a step leaves, and of the one
+            that it leads to.
         responses : (n, r) array
             Of the latter.
         """
@@ -240,7 +240,7 @@ class Recorder:
         for name, column in ARRIVING.items():
             rows[name].frombytes(columns[column].data)
         if self._certified:
-            rows["optimality_gap"].frombytes(columns[structures.R_GAP].data)
+            rows["optimality_gap"].frombytes(columns[run_structures.R_GAP].data)
         else:
             rows["optimality_gap"].extend(nothing)
         for name, column in DEPARTING.items():

@@ -23,7 +23,7 @@ from mfpde.mesh.accuracy import SEARCH, judge, solve_within
 from mfpde.mesh.algebra import Algebra
 from mfpde.mesh.box import again_on_larger_boxes
 from mfpde.mesh.companion import Companion
-from mfpde.mesh.compiled.structures import R_REACTION, R_REDONE, R_TIME, R_TRANSPORT, Bounds
+from mfpde.mesh.compiled.run_structures import R_REACTION, R_REDONE, R_TIME, R_TRANSPORT, Bounds
 from mfpde.mesh.conclusion import conclude, decays, notes_of
 from mfpde.mesh.constants import ROUNDED
 from mfpde.mesh.controllers import Controller

@@ -15,7 +15,7 @@ from mfpde.equation.measures.base import Measure, RestrictedMeasure
 from mfpde.equation.problem import Problem
 from mfpde.equation.schedules import Constant, Schedule, invert_clock
 from mfpde.mesh.algebra import Algebra
-from mfpde.mesh.compiled.structures import R_ERROR
+from mfpde.mesh.compiled.run_structures import R_ERROR
 from mfpde.mesh.constants import DT_FLOOR
 from mfpde.mesh.controllers import Controller, ErrorControl, FixedStep, step_doubling
 from mfpde.mesh.defaults import default_method, default_scheme

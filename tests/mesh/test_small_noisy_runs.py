@@ -12,7 +12,7 @@ import mfpde as mf
 from mfpde.equation.energy import Confinement, CosineKernel, External, GaussianKernel, Interaction, SeparableKernel
 from mfpde.equation.grid import Axis, End
 from mfpde.equation.schedules import CustomSchedule
-from mfpde.mesh.compiled.structures import AT_TEMPERATURE
+from mfpde.mesh.compiled.run_structures import AT_TEMPERATURE
 from mfpde.mesh.constants import MOST_ITERATIONS
 from mfpde.mesh.packing import numbers_of
 from mfpde.mesh.record import Result
@@ -24,6 +24,7 @@ X, A = Axis("x", -3, 3), Axis("a", -2, 2)
 T = Axis("t", 0.0, 2 * np.pi, End.PERIODIC)
 WIDE = GaussianKernel(1.0)
 FITTED, UNSPLIT = {"scheme": mf.ScharfetterGummel()}, {"method": mf.ExponentialSSPRK3()}
+SPLIT = {"scheme": mf.Weno5(), "method": mf.Strang()}
 LINE, PLANE = ([X], Interaction(SeparableKernel(x=WIDE)) + External(np.cos)), ([X, A], Confinement(x=1.0, a=0.5))
 CIRCLE = [T], Interaction(SeparableKernel(t=CosineKernel([1.0])), weight=-1.0)
 PAIR = [X, A], Interaction(SeparableKernel(x=WIDE, a=WIDE)) + Confinement(x=0.2, a=0.3)
@@ -84,6 +85,24 @@ CASES = {
     "implicit Euler": (problem_of(PAIR), FITTED | {"method": mf.ImplicitEuler()}),
     "from the start": (problem_of(LINE), FITTED | {"method": mf.ImplicitStrang(mf.Potential.START)}),
     "from the end": (problem_of(LINE), FITTED | {"method": mf.ImplicitStrang(mf.Potential.END)}),
+    "split": (problem_of(LINE), SPLIT),
+    "split, stiff": (problem_of(PAIR, temperature=2.0), SPLIT),
+    "split, base, free energy": (problem_of(LINE, base=base, reaction="free-energy", temperature=1.0), SPLIT),
+    "split, unbalanced": (problem_of(LINE, reaction="unbalanced"), SPLIT | {"scheme": mf.Muscl()}),
+    "split, rates that vary": (
+        problem_of(LINE, alpha=mf.InverseLog(2.0), temperature=mf.ExponentialDecay(2.0, 0.1, 0.05)),
+        SPLIT | {"scheme": mf.Upwind()},
+    ),
+    "split, no temperature": (problem_of(PAIR, temperature=0.0), SPLIT),
+    "split, no reaction": (problem_of(LINE, temperature=1.0, alpha=0.0), SPLIT),
+    "split, not stabilised": (problem_of(LINE), SPLIT | {"method": mf.Strang(stabilised=False)}),
+    "split, order one": (problem_of(LINE, temperature=1.0), SPLIT | {"method": mf.Lie()}),
+    "split otherwise": (
+        problem_of(LINE, temperature=1.0),
+        SPLIT
+        | {"method": mf.Splitting([("transport", 0.25), ("reaction", 1.0), ("transport", 0.75)], 1, corrector=False)},
+    ),
+    "split, fixed steps": (problem_of(LINE, temperature=1.0), SPLIT | {"controller": mf.FixedStep(0.01)}),
     "fixed steps": (problem_of(LINE), FITTED | {"controller": mf.FixedStep(0.02)}),
     "Courant's steps": (problem_of(LINE), {"scheme": mf.Weno5(), "controller": mf.CourantControl(), **UNSPLIT}),
 }
@@ -179,7 +198,9 @@ def test_steps_whose_potential_is_not_found_are_halved():
     np.testing.assert_array_equal(state.mu, runs[0].density[-1])
 
 
-@pytest.mark.parametrize("settings", [FITTED, {"scheme": mf.Weno5(), **UNSPLIT}], ids=["implicit", "unsplit"])
+@pytest.mark.parametrize(
+    "settings", [FITTED, {"scheme": mf.Weno5(), **UNSPLIT}, SPLIT], ids=["implicit", "unsplit", "split"]
+)
 class TestRuns:
     def run(self, problem=None, **settings):
         given = {"save": 4, "estimate": False} | QUIET | settings

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from mfpde.mesh.compiled.options import addressed, uncounted
-from mfpde.mesh.compiled.structures import AT_REST, DECAYING, LINEAR, POWER
+from mfpde.mesh.compiled.run_structures import AT_REST, DECAYING, LINEAR, POWER
 
 __all__ = ["rates"]
 

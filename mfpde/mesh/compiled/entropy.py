@@ -6,8 +6,7 @@ import math
 
 from mfpde.mesh.compiled.bernoulli import exponentials
 from mfpde.mesh.compiled.options import addressed, uncounted
-from mfpde.mesh.compiled.states import dot, total
-from mfpde.mesh.compiled.structures import (
+from mfpde.mesh.compiled.run_structures import (
     CURRENT,
     DENSITY,
     ENTROPY,
@@ -18,6 +17,7 @@ from mfpde.mesh.compiled.structures import (
     STAGE,
     TOTAL,
 )
+from mfpde.mesh.compiled.states import dot, total
 from mfpde.mesh.constants import EMPTY
 from mfpde.support.pointers import pointer
 

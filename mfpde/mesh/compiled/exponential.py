@@ -7,16 +7,8 @@ import math
 from mfpde.mesh.compiled import passes
 from mfpde.mesh.compiled.bernoulli import exponentials
 from mfpde.mesh.compiled.options import addressed, uncounted
+from mfpde.mesh.compiled.run_structures import EARLIER, RATE, SCALED, SCALED_POTENTIAL, STAGE, THIRD, Tried
 from mfpde.mesh.compiled.states import added_up, evaluated, greatest, noted, outflow, rate, rates
-from mfpde.mesh.compiled.structures import (
-    EARLIER,
-    RATE,
-    SCALED,
-    SCALED_POTENTIAL,
-    STAGE,
-    THIRD,
-    Tried,
-)
 from mfpde.support.pointers import at, pointer, put
 
 __all__ = ["unsplit"]

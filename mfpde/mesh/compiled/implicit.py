@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 from mfpde.mesh.compiled import passes
-from mfpde.mesh.compiled.bernoulli import exponentials
 from mfpde.mesh.compiled.options import addressed, uncounted
-from mfpde.mesh.compiled.states import copied, dot, driven, evaluated, noted, rates, total
-from mfpde.mesh.compiled.structures import (
+from mfpde.mesh.compiled.reacting import reacted
+from mfpde.mesh.compiled.run_structures import (
     ALL_MISSED,
     DRIVING,
     ERROR,
@@ -24,9 +23,9 @@ from mfpde.mesh.compiled.structures import (
     Span,
     Tried,
 )
+from mfpde.mesh.compiled.states import apart, copied, dot, driven, evaluated, noted, rates, total
 from mfpde.mesh.constants import LARGEST, MOST_HALVINGS, MOST_ITERATIONS
 from mfpde.support.calls import called
-from mfpde.support.pointers import pointer
 
 __all__ = ["implicit"]
 
@@ -34,55 +33,6 @@ _PARTS = 1 << MOST_HALVINGS
 
 
 # ----- the factors of a step
-
-
-@uncounted
-def _free_exponent(steps, mu, V, a, tau, out):  # type: ignore[no-untyped-def]
-    """What `free_energy_step` takes the exponential of, but for a constant; the greatest of it."""
-    kept, most = -math.expm1(-a * tau), -math.inf
-    for j in range(mu.size):
-        out[j] = -math.inf
-        if mu[j] > 0.0:
-            out[j] = math.log(mu[j]) * (1.0 - kept) - V[j] * (kept / tau)
-            if steps.base.size > 0:
-                out[j] += kept * steps.base[j]
-            most = out[j] if out[j] > most else most
-    return most
-
-
-@uncounted
-def _exponent(mu, V, a, balanced, out):  # type: ignore[no-untyped-def]
-    """The exponent of `exponential_step`; infinite where there is no mass."""
-    shift = math.inf if balanced else 0.0
-    if balanced:
-        for j in range(mu.size):
-            shift = V[j] if mu[j] > 0.0 and V[j] < shift else shift
-    for j in range(mu.size):
-        e = (V[j] - shift) * -a
-        out[j] = 0.0 if balanced and e > 0.0 else e
-    return shift
-
-
-@uncounted
-def _reacted(steps, mu, V, a, tau):  # type: ignore[no-untyped-def]
-    """Birth-death over ``a = alpha dt`` with V frozen, in the place of a density: `ReactionStep.apply`."""
-    work = steps.fields[MISSED]
-    if steps.free:
-        most = _free_exponent(steps, mu, V, a, tau, work)
-        for j in range(mu.size):
-            work[j] -= most
-    else:
-        most = _exponent(mu, V, a, steps.balanced, work)
-    if not math.isfinite(most):  # no mass: nothing happens
-        return
-    exponentials(pointer(work, 0), work.size)
-    before = total(mu)
-    for j in range(mu.size):
-        mu[j] = (work[j] if mu[j] > 0.0 else 0.0) * (1.0 if steps.free else mu[j])
-    if steps.balanced:
-        scale = before / total(mu)
-        for j in range(mu.size):
-            mu[j] *= scale
 
 
 @uncounted
@@ -103,7 +53,7 @@ def _composed(steps, mu, V, length, alpha, tau, out):  # type: ignore[no-untyped
     d, twice = steps.method.tiles.size, steps.method.stages == 2
     part = 0.5 * length if twice else length
     if alpha != 0.0:
-        _reacted(steps, out, V, alpha * part, tau)
+        reacted(steps, out, V, alpha * part, tau)
     for i in range(d - 1):
         _along(steps, i, out, drive, part, tau)
     _along(steps, d - 1, out, drive, length, tau)
@@ -111,7 +61,7 @@ def _composed(steps, mu, V, length, alpha, tau, out):  # type: ignore[no-untyped
         for i in range(d - 2, -1, -1):
             _along(steps, i, out, drive, part, tau)
         if alpha != 0.0:
-            _reacted(steps, out, V, alpha * part, tau)
+            reacted(steps, out, V, alpha * part, tau)
     passes.finish(out, 1.0, 0, out.size)
 
 
@@ -243,16 +193,6 @@ def _solved(steps, mu, V, span, end, end_V, u):  # type: ignore[no-untyped-def]
 
 
 @uncounted
-def _apart(one, other):  # type: ignore[no-untyped-def]
-    """How far two densities are apart in L1, as a share of the first."""
-    mass = apart = 0.0
-    for j in range(one.size):
-        mass += abs(one[j])
-        apart += abs(one[j] - other[j])
-    return apart / mass if mass > 0.0 else 0.0
-
-
-@uncounted
 def _in_parts(steps, mu, V, mass, span, end, end_V, u):  # type: ignore[no-untyped-def]
     """A step, or as many of half the length, again and again, as it takes to find the potential of each."""
     fields, level, place, leak, count = steps.fields, 0, 0, 0.0, 0
@@ -301,5 +241,5 @@ def implicit(steps, mu, V, start, span, bound, end, end_V, u, outcome):  # type:
             return
         leak += 0.0 if doubled and k == 0 else tried.leak
         mass = steps.fresh[0] * steps.volume if k == 1 else start.mass
-    error = _apart(end, whole) / (2.0**steps.method.order - 1.0) if doubled else math.nan
+    error = apart(end, whole) / (2.0**steps.method.order - 1.0) if doubled else math.nan
     noted(Tried(True, math.inf, leak, error, count), outcome)

@@ -12,7 +12,7 @@ from mfpde.mesh.compiled.moving import KIND
 from mfpde.mesh.compiled.options import uncounted, uncounted_kernel
 from mfpde.mesh.compiled.outflow import largest
 from mfpde.mesh.compiled.potential import potential
-from mfpde.mesh.compiled.structures import (
+from mfpde.mesh.compiled.run_structures import (
     AT_TEMPERATURE,
     CURRENT,
     DENSITY,
@@ -37,6 +37,7 @@ from mfpde.support.pointers import pointer
 
 __all__ = [
     "added_up",
+    "apart",
     "attempt",
     "copied",
     "dot",
@@ -90,6 +91,16 @@ def greatest(values):  # type: ignore[no-untyped-def]
     for x in values:
         most = x if x > most else most
     return most
+
+
+@uncounted
+def apart(one, other):  # type: ignore[no-untyped-def]
+    """How far two densities are apart in L1, as a share of the first."""
+    mass = apart = 0.0
+    for j in range(one.size):
+        mass += abs(one[j])
+        apart += abs(one[j] - other[j])
+    return apart / mass if mass > 0.0 else 0.0
 
 
 @uncounted
@@ -218,7 +229,7 @@ def attempt(steps, mu, V, start, span, bound, end, end_V, u):  # type: ignore[no
     bound : float
         The longest step that the start allows.
     end, end_V, u : array
-        Written: the new density; methods of which ``method.evaluates`` says so also write its potential and response,
+        Written: the new density; implicit methods also write its potential and response,
         and what is known of it to ``steps.fresh``.
 
     Returns

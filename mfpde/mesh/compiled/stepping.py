@@ -12,20 +12,7 @@ import math
 
 from mfpde.mesh.compiled import passes
 from mfpde.mesh.compiled.options import uncounted, uncounted_inlined, uncounted_kernel
-from mfpde.mesh.compiled.states import (
-    added_up,
-    attempt,
-    copied,
-    dot,
-    evaluated,
-    freed,
-    known,
-    outflow,
-    present,
-    rate,
-    rates,
-)
-from mfpde.mesh.compiled.structures import (
+from mfpde.mesh.compiled.run_structures import (
     AT_ENDS,
     AT_TEMPERATURE,
     BEFORE_LENGTH,
@@ -44,6 +31,7 @@ from mfpde.mesh.compiled.structures import (
     FIXED,
     GIBBS_GAP,
     GOING,
+    IMPLICIT,
     KNOWN,
     LEAK,
     LENGTH,
@@ -82,6 +70,19 @@ from mfpde.mesh.compiled.structures import (
     TOTAL,
     Span,
     Tried,
+)
+from mfpde.mesh.compiled.states import (
+    added_up,
+    attempt,
+    copied,
+    dot,
+    evaluated,
+    freed,
+    known,
+    outflow,
+    present,
+    rate,
+    rates,
 )
 from mfpde.mesh.constants import DT_FLOOR, ROUNDED
 from mfpde.support.calls import called
@@ -158,9 +159,13 @@ def _made(steps, state, until, row, start):  # type: ignore[no-untyped-def]
     c, fields, t, method = int(state[CURRENT]), steps.fields, state[TIME], steps.method
     mu, V, end, end_V = fields[DENSITY + c], fields[POTENTIAL + c], fields[DENSITY + 1 - c], fields[POTENTIAL + 1 - c]
     alpha, tau = rates(steps, t)
+    stabilised = method.stabilised and steps.noisy
+    if stabilised:
+        called(steps.longest, steps, mu, V, tau, steps.outcome)
     fastest, cell = outflow(steps, mu, V, tau)
-    bound = math.inf if method.consistent or fastest == 0.0 else method.ssp * steps.positivity / fastest
-    cap = _cap(steps, bound, 0.0 if method.consistent else alpha * (start.high - start.low))
+    bound = math.inf if method.kind == IMPLICIT or fastest == 0.0 else method.ssp * steps.positivity / fastest
+    bound = steps.outcome[0] if stabilised else bound
+    cap = _cap(steps, bound, 0.0 if method.kind == IMPLICIT else alpha * (start.high - start.low))
     proposal = _first(steps, cap) if math.isnan(state[LENGTH]) else state[LENGTH]
     span, least = until - t, abs(until)
     least = DT_FLOOR * (span if span > least else least)
@@ -187,7 +192,7 @@ def _made(steps, state, until, row, start):  # type: ignore[no-untyped-def]
                 tried = attempt(steps, mu, V, start, whole, bound, end, end_V, u)
                 state[EVALUATIONS] += tried.evaluations
             if tried.made:
-                if not method.evaluates:
+                if method.kind != IMPLICIT:
                     evaluated(steps, end, end_V, u, steps.fresh)
                     state[EVALUATIONS] += 1.0
                 finite = math.isfinite(steps.fresh[6]) and math.isfinite(steps.fresh[0])
