@@ -97,6 +97,7 @@ from .runs.pictures import animate as animate
 from .runs.pictures import plot as plot
 from .runs.resuming import resume as resume
 from .runs.sweeps import sweep as sweep
+from .support.executors import BrokenPool as BrokenPool
 from .support.session import RunWarning as RunWarning
 from .verification.comparison import Comparison as Comparison
 from .verification.comparison import ExactLaw as ExactLaw

@@ -31,6 +31,16 @@ _Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="A setting of all runs, such as shape=64.", show_default=False),
 ]
 _Workers = Annotated[int, typer.Option(min=1, help="Processes that run at the same time.")]
+_Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="K/N",
+        help="Run every N-th of the runs from the K-th on, into a file of its own, NAME.K-of-N.h5: for job arrays.",
+        show_default=False,
+    ),
+]
+_Merge = Annotated[bool, typer.Option("--merge", help="Run nothing: put the files of all shards together.")]
 _Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="HDF5 file [default: NAME.sweep.h5].", show_default=False)
 ]
@@ -42,37 +52,71 @@ def sweep(
     settings: _Settings = None,
     workers: _Workers = 1,
     output: _Output = None,
+    shard: _Shard = None,
+    merge: _Merge = False,
     no_plot: NoPlot = False,
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
     """Run a problem at each point of a grid of parameters; the same line again goes on where it ended."""
+    from mfpde.runs.sweep_points import Shard
     from mfpde.runs.sweeps import Described
-    from mfpde.runs.sweeps import sweep as run_all
 
-    with one_line_warnings(), contextlib.ExitStack() as leaving:
-        with refusing():
-            axes = _axes(vary)
-            factory = Described(what, setting_changes(settings or []))
-            target = Path(f"{Path(what).stem if is_file(what) else what}.sweep.h5") if output is None else output
-            check_suffix(target, SUFFIXES, "the sweep's file")
-            executor = leaving.enter_context(_pool(workers)) if workers > 1 else None
-            found = run_all(
-                factory, axes, output=target, overwrite=force, executor=executor, progress=False if quiet else None
-            )
-        good = int((found.status == "SUCCESS").sum())
+    with one_line_warnings(), refusing():
+        axes = _axes(vary)
+        factory = Described(what, setting_changes(settings or []))
+        target = Path(f"{Path(what).stem if is_file(what) else what}.sweep.h5") if output is None else output
+        check_suffix(target, SUFFIXES, "the sweep's file")
+        if shard is not None and merge:
+            raise RefusedError("--merge puts all shards together: no --shard")
+        part = None if shard is None else _pair(shard)
+        options = {"output": target, "overwrite": force, "shard": part, "merge": merge}
+        found = _found(factory, axes, 1 if merge else workers, options | {"progress": False if quiet else None})
+        if part is not None:
+            target = Shard.of(part).file(target)
         if not quiet:
             say(_table(found))
-        if not no_plot and len([n for n in found.energy.shape if n > 1] if "energy" in found else []) in (1, 2):
+        axes_drawn = [n for n in found.energy.shape if n > 1] if "energy" in found else []
+        if not no_plot and part is None and len(axes_drawn) in (1, 2):
             import mfpde as mf
 
             mf.plot(found, target.with_suffix(".png"))
             say(f"wrote {target} and {target.with_suffix('.png')}")
         else:
             say(f"wrote {target}")
-        if good < found.status.size:
-            complain(f"{found.status.size - good} of {found.status.size} runs did not succeed; see status and message")
-            raise typer.Exit(FAILED)
+    failed = int((found.status != "SUCCESS").sum())
+    if failed:
+        complain(f"{failed} of {found.status.size} runs did not succeed; see status and message")
+        raise typer.Exit(FAILED)
+
+
+def _found(factory: Any, axes: dict[str, list[Any]], workers: int, options: dict[str, Any]) -> Any:
+    """What a sweep gives; a pool that breaks is replaced, as long as it works at all."""
+    from mfpde.runs.sweeps import sweep as run_all
+    from mfpde.support.executors import BrokenPool
+
+    while True:
+        with contextlib.ExitStack() as leaving:
+            executor = leaving.enter_context(_pool(workers)) if workers > 1 else None
+            try:
+                return run_all(factory, axes, executor=executor, **options)
+            except BrokenPool as error:
+                if not error.worked:
+                    complain(error)
+                    raise typer.Exit(FAILED) from None
+                complain("a worker ended, or ran out of memory; going on with new ones")
+                options["overwrite"] = False
+
+
+def _pair(text: str) -> tuple[int, int]:
+    """The numbers of ``--shard``."""
+    number, slash, count = text.partition("/")
+    try:
+        if not slash or not 1 <= int(number) <= int(count):
+            raise ValueError
+    except ValueError:
+        raise RefusedError(f"--shard {text!r}: needs the form k/n, k from 1 to n, such as 1/8") from None
+    return int(number), int(count)
 
 
 def _pool(workers: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,12 +16,14 @@ from mfpde.support.arguments import shown
 from mfpde.support.files import hdf5
 from mfpde.support.files.in_place import NumbersFile, hdf5_with_room
 
-__all__ = ["FAILED", "MESSAGE", "OWN", "Columns", "Row", "fit_for_a_column"]
+__all__ = ["DONE", "FAILED", "OWN", "SUSPECT", "Columns", "Row", "fit_for_a_column"]
 
 STATUS, MESSAGE, HOST = 40, 240, 64
 """Letters of text columns."""
 FAILED = "FAILED"
 """How a run that raised an exception is called, before the name of that."""
+DONE, SUSPECT = 1, -1
+"""What stands in the column `done` of a row that is, and of one that was under way when a pool broke; else 0."""
 EVERY = 1.0
 """Seconds after which rows that are done go to the disk."""
 _TEXTS = {"status": STATUS, "message": MESSAGE, "host": HOST}
@@ -53,20 +56,26 @@ class Row(NamedTuple):
 
 
 class Columns:
-    """The columns of a sweep of `size` rows.
+    """The columns of a sweep, or of a shard of one.
 
     Parameters
     ----------
-    size : int
     identity : dict of str
         What the sweep is made of, in words: a file of another one is refused.
     parameters : mapping of sequences
-        Their values at each row.
+        Their values at each row of the whole sweep.
+    numbers : array of int, optional
+        Which of the rows these are. Default: all.
     """
 
-    def __init__(self, size: int, identity: Mapping[str, str], parameters: Mapping[str, Sequence[Any]]) -> None:
-        self.size, self.identity = size, dict(identity)
-        self._parameters = {name: _column(values) for name, values in parameters.items()}
+    def __init__(
+        self, identity: Mapping[str, str], parameters: Mapping[str, Sequence[Any]], numbers: NDArray[np.intp] | None
+    ) -> None:
+        whole = {name: _column(values) for name, values in parameters.items()}
+        self.numbers = np.arange(len(next(iter(whole.values())))) if numbers is None else numbers
+        self.size, self.identity = len(self.numbers), dict(identity)
+        size = self.size
+        self._parameters = {name: values[self.numbers] for name, values in whole.items()}
         self._taken = OWN | parameters.keys()
         self.done = np.zeros(size, dtype=np.int64)
         self.seconds = np.full(size, np.nan)
@@ -76,7 +85,7 @@ class Columns:
         self._offsets: dict[str, int] = {}
         self._waiting: list[int] = []
         self._path: Path | None = None
-        self._flushed = time.perf_counter()
+        self._flushed = -math.inf  # the first row goes there at once
 
     # ----- rows
 
@@ -93,9 +102,40 @@ class Columns:
         self.seconds[index] = row.seconds
         for name, value in (("status", row.status), ("message", text), ("host", row.host)):
             self.texts[name][index] = value.encode("ascii", "replace")[: _TEXTS[name]]
-        self.done[index] = 1
+        self.done[index] = DONE
         self._waiting.append(index)
-        if self._path is not None and time.perf_counter() - self._flushed > EVERY:
+        self.look()
+
+    def suspect(self, indices: Sequence[int]) -> None:
+        """Note rows that were under way when a pool broke, at once."""
+        for index in indices:
+            if self.done[index] != DONE:
+                self.done[index] = SUSPECT
+                self._waiting.append(index)
+        self.flush()
+
+    def adopt(self, other: Columns, path: Path) -> None:
+        """Enter the rows of a shard.
+
+        Raises
+        ------
+        ValueError
+            If some of them are not done, or have other columns: with the name of its file.
+        """
+        left = int(np.count_nonzero(other.done != DONE))
+        if left:
+            raise ValueError(f"{path} has {other.size - left} of {other.size} rows; run this shard again, it goes on")
+        if other.values and not self.values:
+            self._begin({name: column[0] for name, column in other.values.items()})
+        if other.values and (misfit := self._misfit({name: column[0] for name, column in other.values.items()})):
+            raise ValueError(f"{path} does not fit the shards before it: {misfit}")
+        for name, column in other._columns().items():
+            self._columns()[name][other.numbers] = column
+        self._waiting += other.numbers.tolist()
+
+    def look(self) -> None:
+        """Write rows that have waited for long enough."""
+        if self._path is not None and self._waiting and time.perf_counter() - self._flushed > EVERY:
             self.flush()
 
     def _begin(self, values: Mapping[str, Any]) -> None:
@@ -110,8 +150,9 @@ class Columns:
         self.values = {
             name: np.full((self.size, *np.shape(value)), np.nan, dtype=float) for name, value in values.items()
         }
-        if self._path is not None:
-            self._create(self._path)
+        if self._file is not None:  # of rows of which nothing was measured
+            self._file.close()
+            self._file = None
 
     def _misfit(self, values: Mapping[str, Any]) -> str:
         """Why values do not fit into the columns that the first ones have made."""
@@ -125,7 +166,7 @@ class Columns:
     # ----- the file
 
     def open(self, path: Path) -> None:
-        """Go on with the file of the same sweep, or begin one once the first row is known.
+        """Go on with the file of the same sweep, or begin one with the first rows.
 
         Raises
         ------
@@ -134,10 +175,12 @@ class Columns:
         """
         self._path = path
         if path.exists():
-            self._read(path)
+            self.read(path)
+            self._read_offsets(path)
             self._file = NumbersFile(path)
 
-    def _create(self, path: Path) -> None:
+    def create(self, path: Path) -> None:
+        """Write all rows to a file, in the place of one that is there."""
         import h5py
 
         columns = self._columns()
@@ -146,7 +189,7 @@ class Columns:
             file.attrs["title"] = hdf5.as_text("A sweep of mfpde")
             file.attrs["identity"] = hdf5.as_text(json.dumps(self.identity))
             file.attrs["measured"] = hdf5.as_text(json.dumps(list(self.values)))
-            run = hdf5.add_scale(file, "run", np.arange(self.size), "number of the run")
+            run = hdf5.add_scale(file, "run", self.numbers, "number of the run")
             for name, column in (columns | self._parameters).items():
                 # where there are numbers already, and at places that stay
                 plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -158,6 +201,7 @@ class Columns:
                 for k, length in enumerate(column.shape[1:]):
                     scale = hdf5.add_scale(file, f"{name}_{k}", np.arange(length), f"position in {name}")
                     file[name].dims[1 + k].attach_scale(scale)
+        self._path, self._waiting = path, []
         self._read_offsets(path)
         self._file = NumbersFile(path)
 
@@ -170,7 +214,14 @@ class Columns:
         with h5py.File(path, "r") as file:
             self._offsets = {name: int(file[name].id.get_offset()) for name in self._columns()}
 
-    def _read(self, path: Path) -> None:
+    def read(self, path: Path) -> None:
+        """The rows that a file of the same sweep has.
+
+        Raises
+        ------
+        ValueError
+            If the file is of another sweep: with what differs.
+        """
         import h5py
 
         try:
@@ -178,6 +229,8 @@ class Columns:
                 kept = json.loads(str(file.attrs["identity"]))
                 own = [*json.loads(str(file.attrs["measured"])), "done", "seconds", *_TEXTS]
                 columns = {name: file[name][...] for name in own}
+            if any(len(column) != self.size for column in columns.values()) and kept == self.identity:
+                raise ValueError("columns of other lengths")
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(f"{path} is no sweep of mfpde ({error}); give another name, or overwrite=True") from None
         for what in {**kept, **self.identity}:
@@ -189,16 +242,16 @@ class Columns:
         self.done, self.seconds = columns.pop("done"), columns.pop("seconds")
         self.texts = {name: columns.pop(name) for name in _TEXTS}
         self.values = columns
-        self._read_offsets(path)
 
     def flush(self) -> None:
         """Write rows that wait: their numbers first, and that they are there once these have reached the disk."""
         self._flushed = time.perf_counter()
         if self._path is None or not self._waiting:
             return
-        if self._file is None:  # nothing was measured yet
+        if self._file is None:
+            self.create(self._path)
             return
-        rows = np.array(sorted(self._waiting))
+        rows = np.array(sorted({*self._waiting}))
         stretches = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
         columns = self._columns()
         for name, column in columns.items():
@@ -217,9 +270,7 @@ class Columns:
             self._file.put(self._offsets[name] + first * width, column[first:last])
 
     def close(self) -> None:
-        """Write what waits; rows of which nothing was measured are kept, too."""
-        if self._path is not None and self._file is None and self._waiting:
-            self._create(self._path)
+        """Write what waits."""
         self.flush()
         if self._file is not None:
             self._file.close()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import itertools
 import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,12 +23,15 @@ from mfpde.lagrangian.characteristics import Characteristics
 from mfpde.mesh.run import solve
 from mfpde.mesh.solution import Solution
 from mfpde.runs.identity import told
-from mfpde.runs.sweep_file import FAILED, OWN, Columns, Row, fit_for_a_column
-from mfpde.support.arguments import FLAG, NONE, PATH, entries, function, name_of, one_of, require, shown
+from mfpde.runs.sweep_file import DONE, FAILED, SUSPECT, Columns, Row
+from mfpde.runs.sweep_points import Point, Points, Shard, shards_of
+from mfpde.support.arguments import FLAG, NONE, PATH, function, name_of, require, shown
+from mfpde.support.executors import BrokenPool, check_executor, each
 from mfpde.support.files.hdf5 import check_target
 from mfpde.support.files.locks import held
 from mfpde.support.labels import needed
 from mfpde.support.session import progress_bar, quiet
+from mfpde.support.threads import one_blas_thread
 from mfpde.support.travel import Portable
 from mfpde.support.words import one_line
 
@@ -41,12 +44,6 @@ AIM = 0.5
 """Seconds of work, about, in what goes to a worker at once."""
 MOST_AT_ONCE = 256
 """Runs in it, at most."""
-AHEAD = 2
-"""Such parts for each worker that are under way or wait."""
-UNKNOWN = 4
-"""Workers of an executor that does not say how many it has."""
-
-Point = Mapping[str, Any]
 
 
 def summary(result: Any) -> dict[str, Any]:
@@ -73,8 +70,8 @@ def summary(result: Any) -> dict[str, Any]:
     if isinstance(result, Equilibrium):
         return {name: getattr(result, name) for name in ("energy", "energy_error", "gap", "mass")}
     if (observables := getattr(result, "observables", None)) is not None:  # a reference, whose wing is above this one
-        found = {each.name: each.value for each in observables}
-        return found | {f"{each.name}_bar": each.bar for each in observables}
+        found = {one.name: one.value for one in observables}
+        return found | {f"{one.name}_bar": one.bar for one in observables}
     raise ValueError(f"what to measure of a {type(result).__name__} is not known; pass measure=")
 
 
@@ -109,6 +106,13 @@ class Described:
         return configuration.problem(), arguments
 
 
+class _Part(NamedTuple):
+    """What goes to a worker at once: numbers of points, and the points."""
+
+    numbers: list[int]
+    points: list[Point]
+
+
 @dataclass(frozen=True)
 class _Task(Portable):
     """What is done at each point."""
@@ -129,11 +133,16 @@ class _Task(Portable):
     def __call__(self, points: Sequence[Point]) -> list[Row]:
         """One row for each point; where runs start warm, each from the end of the one before."""
         rows, before = [], None
-        for point in points:
-            row, result = self._row(point, before if self.warm else None)
-            rows.append(row)
-            before = result
+        with one_blas_thread():
+            for point in points:
+                row, result = self._row(point, before if self.warm else None)
+                rows.append(row)
+                before = result
         return rows
+
+    def rows(self, part: _Part) -> list[Row]:
+        """The same in a worker."""
+        return self(part.points)
 
     def _row(self, point: Point, before: Any) -> tuple[Row, Any]:
         began, host = time.perf_counter(), platform.node()
@@ -163,91 +172,6 @@ def _status(result: Any) -> tuple[str, str]:
     return ("SUCCESS" if good else "NOT_REACHED"), str(said[0])
 
 
-class _Points:
-    """The points of a sweep, numbered, and how they lie."""
-
-    def __init__(self, parameters: Mapping[str, Sequence[Any]] | Sequence[Point]) -> None:
-        if isinstance(parameters, Mapping):
-            self.axes = {
-                name: list(entries(values, f"parameter {name!r}")) for name, values in _named(parameters).items()
-            }
-            if empty := [name for name, values in self.axes.items() if not values]:
-                raise ValueError(f"parameter {empty[0]!r} has no values")
-            names, each = list(self.axes), itertools.product(*self.axes.values())
-            self.points = [dict(zip(names, values, strict=True)) for values in each]
-        else:
-            self.axes = {}
-            self.points = [_named(point) for point in entries(parameters, "parameters")]
-            if odd := [k for k, point in enumerate(self.points) if point.keys() != self.points[0].keys()]:
-                raise ValueError(f"point {odd[0]} has the parameters {', '.join(self.points[odd[0]])}, not those of 0")
-        if not self.points or not self.points[0]:
-            raise ValueError("a sweep needs at least one parameter with one value")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """How many values there are along each axis; of a list its length."""
-        return tuple(map(len, self.axes.values())) or (len(self.points),)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the axes; of a list `run`."""
-        return tuple(self.axes) or ("run",)
-
-    def coordinates(self) -> dict[str, Any]:
-        """Values of the parameters."""
-        if self.axes:
-            return {name: (name, _coordinate(values)) for name, values in self.axes.items()}
-        return {name: ("run", _coordinate(values)) for name, values in self.columns().items()}
-
-    def columns(self) -> dict[str, list[Any]]:
-        """Values of the parameters at each point."""
-        return {name: [point[name] for point in self.points] for name in self.points[0]}
-
-    def chains(self, warm: str | None) -> list[list[int]]:
-        """Numbers of points that are run one after the other: each alone, or all along an axis."""
-        numbers = np.arange(len(self.points))
-        if warm is None:
-            return [[int(k)] for k in numbers]
-        if warm not in self.axes:
-            raise ValueError(f"warm = {shown(warm)} is no axis of the sweep; it has {', '.join(self.names)}")
-        along = np.moveaxis(numbers.reshape(self.shape), list(self.axes).index(warm), -1)
-        return [[int(k) for k in line] for line in along.reshape(-1, along.shape[-1])]
-
-    def said(self) -> str:
-        """In words, for a file to know them by."""
-        if self.axes:
-            return ", ".join(f"{name} = {_listed(values)}" for name, values in self.axes.items())
-        text = told([sorted(point.items()) for point in self.points])
-        return f"{len(self.points)} points, {hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def _named(parameters: Any) -> dict[str, Any]:
-    """Parameters by names that a file and a dataset can have."""
-    require(parameters=(parameters, one_of(Mapping)))
-    for name in parameters:
-        if not isinstance(name, str) or not fit_for_a_column(name) or name in OWN:
-            raise ValueError(f"a sweep has no parameter {shown(name)}: names are text without '/', and not {_WORDS}")
-    return dict(parameters)
-
-
-_WORDS = ", ".join(map(repr, sorted(OWN)))
-
-
-def _coordinate(values: Sequence[Any]) -> Any:
-    """The values of a parameter as a coordinate: arrays and the like are objects, each of them one value."""
-    if all(np.ndim(value) == 0 for value in values):
-        return [value.item() if isinstance(value, np.ndarray) else value for value in values]
-    found = np.empty(len(values), dtype=object)
-    for k, value in enumerate(values):
-        found[k] = told(value)
-    return found
-
-
-def _listed(values: Sequence[Any]) -> str:
-    text = told(values)
-    return text if len(text) < 80 else f"{len(values)} values, {hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
 def sweep(
     factory: Callable[..., Any] | Described | str | os.PathLike[str],
     parameters: Mapping[str, Sequence[Any]] | Sequence[Point],
@@ -258,6 +182,8 @@ def sweep(
     executor: Executor | None = None,
     run: Callable[..., Any] = solve,
     warm: str | None = None,
+    shard: tuple[int, int] | None = None,
+    merge: bool = False,
     progress: bool | None = None,
     **arguments: Any,
 ) -> xarray.Dataset:
@@ -284,33 +210,48 @@ def sweep(
     run : callable, optional
         `mfpde.solve` (default), `stationary`, `characteristics`, `reference`, or anything that takes a problem.
     warm : str, optional
-        An axis of the grid along which each run starts from the end of the one before (``initial=``).
+        An axis of the grid along which each run starts from the end of the one before (``initial=``); after one that
+        failed the next starts as the first did.
+    shard : (int, int), optional
+        ``(k, n)``, k from 1 to n: only every n-th of the points (or of the chains of warm starts) is run, and the rows
+        go to a file of their own, ``phase.2-of-8.h5`` for ``output="phase.h5"``. For job arrays: the same line
+        everywhere, but for k.
+    merge : bool, optional
+        Run nothing: the files of all shards become `output`, which is then that of a sweep without shards, bit for bit
+        but for hosts and seconds. They stay.
     progress : bool, optional
         A progress bar; default: when standard error is a terminal.
     **arguments
-        Of `run`. Where it takes them, ``progress`` is False, and with an executor ``threads`` is 1.
+        Of `run`. Where it takes one, ``progress`` is False. With an executor a run has as many threads as ``threads``
+        says, 1 by default.
 
     Returns
     -------
     xarray.Dataset
         The measured numbers over the parameters, with `status`, `message`, `seconds` and `host` of each run. A run that
-        failed is a row of NaN with its message.
+        failed is a row of NaN with its message. Of a shard its rows, along ``run``, their number in the whole sweep.
 
     Raises
     ------
     ImportError
         Without xarray.
     ValueError
-        For parameters that do not fit, or a file of another sweep, with what differs.
-    RuntimeError
-        If the pool breaks: the rows so far are in the file, and the same line goes on.
+        For parameters that do not fit, or a file of another sweep, with what differs; for shards of which one is
+        missing, not complete, or of another sweep, with its name.
+    BrokenPool
+        If the pool breaks, a RuntimeError: the rows so far are in the file, and the same line goes on. Runs that were
+        under way then are made one at a time; one that breaks a pool again is a row that says so.
     BlockingIOError
         If another process writes the file.
 
     Notes
     -----
     Workers get parts of about half a second of work, so that short runs cost less than a millisecond more than they
-    take. The first part is run here, which leaves compiled code in its cache for everybody.
+    take. The first run has half a minute for itself, which leaves compiled code in its cache for the others. Runs that
+    start warm go to a worker a chain at a time; a chain that was not complete is begun again.
+
+    A file knows its sweep by the parameters, the problems at the first and the last point, and by the arguments;
+    functions count with their code where no module has them by name.
 
     Examples
     --------
@@ -322,47 +263,73 @@ def sweep(
     """
     with needed("xarray", "sweep"):
         import xarray  # noqa: F401
-    require(output=(output, PATH | NONE), overwrite=(overwrite, FLAG), progress=(progress, FLAG | NONE))
+    require(output=(output, PATH | NONE), progress=(progress, FLAG | NONE))
+    require(overwrite=(overwrite, FLAG), merge=(merge, FLAG))
     if not callable(factory) and not isinstance(factory, (Described, str, os.PathLike)):
         raise ValueError(f"factory must be a function, or the name or file of a problem, not {shown(factory)}")
     function(run, "run")
     function(measure, "measure", optional=True)
-    if executor is not None and not callable(getattr(executor, "submit", None)):
-        raise ValueError(f"executor must be one of concurrent.futures or like these, not {shown(executor)}")
-    points = _Points(parameters)
+    check_executor(executor)
+    if merge and (output is None or shard is not None):
+        raise ValueError("merge=True puts the shards of output= together: name that file, and no shard=")
+    points = Points(parameters)
     factory = factory if callable(factory) or isinstance(factory, Described) else Described(os.fspath(factory), {})
-    takes = inspect.signature(run).parameters
-    if warm is not None and not any(name == "initial" or kind.kind is kind.VAR_KEYWORD for name, kind in takes.items()):
-        raise ValueError(f"warm = {shown(warm)}: {name_of(run)} does not start from another run, it has no initial=")
-    bound = {"progress": False} | ({} if executor is None else {"threads": 1})
-    arguments = {name: value for name, value in bound.items() if name in takes} | arguments
-    task = _Task(factory, run, summary if measure is None else measure, arguments, warm is not None)
-    columns = Columns(len(points.points), _identity(task, points, warm), points.columns())
+    task = _task(factory, run, measure, warm, arguments)
+    identity, chains = _identity(task, points, warm), points.chains(warm)
+    part = None if shard is None else Shard.of(shard)
+    numbers, own = (None, chains) if part is None else part.of_chains(chains)
+    here = points if numbers is None else points.some(numbers)
+    columns = Columns(identity | ({} if part is None else {"shard": str(part)}), points.columns(), numbers)
     with ExitStack() as leaving:
         if output is not None:
-            leaving.enter_context(held(output))
             target = check_target(output, overwrite=True)
+            target = target if part is None else check_target(part.file(target), overwrite=True)
+            leaving.enter_context(held(target))
+            if merge:
+                _merge(target, points, chains, columns, overwrite)
+                return _dataset(points, columns)
             if overwrite:
                 target.unlink(missing_ok=True)
             columns.open(target)
         leaving.callback(columns.close)
-        _fill(task, points, columns, executor, points.chains(warm), progress)
-    return _dataset(points, columns)
+        _Rest(task, here, columns, own).fill(executor, progress)
+    return _dataset(here, columns)
 
 
-def _identity(task: _Task, points: _Points, warm: str | None) -> dict[str, str]:
+def _merge(
+    target: Path, points: Points, chains: Sequence[Sequence[int]], columns: Columns, overwrite: bool
+) -> None:  # fmt: skip
+    """Write the rows of all shards into one file; each of them is read before that."""
+    if target.exists() and not overwrite:
+        Columns(columns.identity, points.columns(), None).read(target)
+    for shard, path in shards_of(target):
+        part = Columns(columns.identity | {"shard": str(shard)}, points.columns(), shard.of_chains(chains)[0])
+        part.read(path)
+        columns.adopt(part, path)
+    columns.create(target)
+    columns.close()
+
+
+def _task(
+    factory: Any, run: Callable[..., Any], measure: Callable[..., Any] | None, warm: str | None,
+    arguments: dict[str, Any],
+) -> _Task:  # fmt: skip
+    """What is done at each point, and whether it can start warm."""
+    takes = inspect.signature(run).parameters
+    if warm is not None and not any(name == "initial" or kind.kind is kind.VAR_KEYWORD for name, kind in takes.items()):
+        raise ValueError(f"warm = {shown(warm)}: {name_of(run)} does not start from another run, it has no initial=")
+    arguments = ({"progress": False} if "progress" in takes else {}) | arguments
+    return _Task(factory, run, summary if measure is None else measure, arguments, warm is not None)
+
+
+def _identity(task: _Task, points: Points, warm: str | None) -> dict[str, str]:
     """What a sweep is made of, in words."""
-    try:
-        problem, arguments = task.prepared(points.points[0])
-        known = problem.fingerprint() if isinstance(problem, Problem) else told(task.factory)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # its row will say so
-        known, arguments = f"none: {type(error).__name__}", task.arguments
+    first, arguments = _known(task, points.points[0])
     said = {name: told(value) for name, value in sorted(arguments.items()) if name not in ("threads", "progress")}
     return {
         "parameters": points.said(),
-        "problem at the first point": known,
+        "problem at the first point": first,
+        "problem at the last point": _known(task, points.points[-1])[0],
         "run": told(task.run),
         "measure": told(task.measure),
         "warm": str(warm),
@@ -370,86 +337,103 @@ def _identity(task: _Task, points: _Points, warm: str | None) -> dict[str, str]:
     }
 
 
-def _fill(
-    task: _Task, points: _Points, columns: Columns, executor: Executor | None, chains: list[list[int]],
-    progress: bool | None,
-) -> None:  # fmt: skip
-    """Run what is not done yet."""
-    left = [chain for chain in chains if not columns.done[chain].all()]
-    total = len(points.points)
-    count = total - sum(map(len, left))
-
-    def take(chain: Sequence[int], rows: Sequence[Row]) -> None:
-        nonlocal count
-        for index, row in zip(chain, rows, strict=True):
-            if not columns.done[index]:
-                columns.take(index, row)
-            count += 1
-
-    with progress_bar(progress, "sweep", 0.0, float(total)) as show:
-        ahead = iter(left)
-        first = next(ahead, None)
-        if first is None:
-            return
-        began = time.perf_counter()
-        take(first, task([points.points[k] for k in first]))
-        each = (time.perf_counter() - began) / len(first)
-        if executor is None:
-            for chain in ahead:
-                take(chain, task([points.points[k] for k in chain]))
-                show(float(count), math.nan)
-            return
-        _by_executor(task, points, executor, ahead, take, each, lambda: show(float(count), math.nan))
-
-
-def _by_executor(
-    task: _Task, points: _Points, executor: Executor, ahead: Iterator[list[int]], take: Callable[..., None],
-    each: float, show: Callable[[], None],
-) -> None:  # fmt: skip
-    """The same by workers: a few parts each under way, as long as there are any."""
-    most = AHEAD * _workers(executor)
-    under_way: dict[Future[list[Row]], list[int]] = {}
-
-    def submit() -> bool:
-        part: list[int] = []
-        for chain in itertools.islice(ahead, max(1, min(MOST_AT_ONCE, int(AIM / max(each, 1e-6))))):
-            part += chain
-            if task.warm:
-                break
-        if part:
-            under_way[executor.submit(task, [points.points[k] for k in part])] = part
-        return bool(part)
-
+def _known(task: _Task, point: Point) -> tuple[str, dict[str, Any]]:
+    """What tells the problem of a point from others, and the arguments of its run."""
     try:
-        while len(under_way) < most and submit():
-            pass
-        while under_way:
-            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                part = under_way.pop(future)
-                rows = future.result()
-                each = 0.5 * each + 0.5 * sum(row.seconds for row in rows) / len(rows)
-                take(part, rows)
-                submit()
-            show()
-    except BrokenExecutor as error:
-        raise RuntimeError(
-            f"the pool of the sweep broke ({one_line(error)}): a worker ended, or ran out of memory; the rows so far "
-            "are kept, and the same line again goes on"
-        ) from None
-    finally:
-        for future in under_way:
-            future.cancel()
+        problem, arguments = task.prepared(point)
+        return problem.fingerprint() if isinstance(problem, Problem) else told(task.factory), arguments
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # its row will say so
+        return f"none: {type(error).__name__}", task.arguments
 
 
-def _workers(executor: Executor) -> int:
-    for name in ("_max_workers", "num_workers", "n_workers"):
-        value = getattr(executor, name, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return UNKNOWN
+class _Rest:
+    """What is left of a sweep, and who runs it.
+
+    Parameters
+    ----------
+    task : callable
+        What is done at some points, one after the other.
+    points : Points
+    columns : Columns
+        Where rows go.
+    chains : sequence of sequences of int
+        Points that are run one after the other.
+    """
+
+    def __init__(self, task: _Task, points: Points, columns: Columns, chains: Sequence[Sequence[int]]) -> None:
+        self.task, self.points, self.columns = task, points, columns
+        left = [list(chain) for chain in chains if not (columns.done[chain] == DONE).all()]
+        self.suspects = [chain for chain in left if (columns.done[chain] == SUSPECT).any()]
+        """Those that were under way when a pool broke."""
+        self.fresh = [chain for chain in left if not (columns.done[chain] == SUSPECT).any()]
+        self.each = math.nan
+        """Seconds of a run, about."""
+        self.count = int(np.count_nonzero(columns.done == DONE))
+        self.show: Callable[[], None] = lambda: None
+
+    def fill(self, executor: Executor | None, progress: bool | None) -> None:
+        """Run it."""
+        with progress_bar(progress, "sweep", 0.0, float(self.columns.size)) as show:
+            self.show = lambda: show(float(self.count), math.nan)
+            if executor is not None:
+                self._by_executor(executor)
+                return
+            for chain in [*self.fresh, *self.suspects]:
+                self._take(chain, self._work(chain))
+
+    def _work(self, part: Sequence[int]) -> list[Row]:
+        return self.task(self._of(part))
+
+    def _of(self, part: Sequence[int]) -> list[Point]:
+        return [self.points.points[k] for k in part]
+
+    def _take(self, part: Sequence[int], rows: Sequence[Row]) -> None:
+        for index, row in zip(part, rows, strict=True):
+            if self.columns.done[index] != DONE:  # runs that start warm begin with the first of their chain again
+                self.columns.take(index, row)
+                self.count += 1
+        self.show()
+
+    def _parts(self) -> Iterator[_Part]:
+        """What goes to a worker at once, as long as it is known to take; the first runs alone."""
+        ahead = iter(self.fresh)
+        while True:
+            several = 1 if self.task.warm or math.isnan(self.each) else int(AIM / max(self.each, 1e-6))
+            chains = list(itertools.islice(ahead, max(1, min(MOST_AT_ONCE, several))))
+            if not chains:
+                return
+            part = list(itertools.chain(*chains))
+            yield _Part(part, self._of(part))
+
+    def _by_executor(self, executor: Executor) -> None:
+        """By workers; a run during which a pool breaks for the second time, when it was alone, is a row."""
+        self._by(executor, self._parts())
+        for chain in self.suspects:
+            try:
+                self._by(executor, [_Part(chain, self._of(chain))])
+            except BrokenPool as error:
+                if error.worked:
+                    row = Row({}, f"{FAILED}: worker ended", f"twice, the second time alone: {error}", math.nan, "")
+                    self._take(chain, [row] * len(chain))
+                raise
+
+    def _by(self, executor: Executor, parts: Iterable[_Part]) -> None:
+        threads = self.task.arguments.get("threads") or 1
+        try:
+            done = each(executor, self.task.rows, parts, "the sweep", threads=threads, look=self.columns.look)
+            for part, rows in done:
+                took = sum(row.seconds for row in rows) / len(rows)
+                self.each = took if math.isnan(self.each) else 0.5 * (self.each + took)
+                self._take(part.numbers, rows)
+        except BrokenPool as error:
+            self.columns.suspect([index for part in error.under_way for index in part.numbers])
+            said = f"{error}; the rows so far are kept, and the same line again goes on"
+            raise BrokenPool(said, error.worked) from None
 
 
-def _dataset(points: _Points, columns: Columns) -> xarray.Dataset:
+def _dataset(points: Points, columns: Columns) -> xarray.Dataset:
     import xarray
 
     def lie(values: Any) -> Any:

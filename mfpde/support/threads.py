@@ -48,8 +48,9 @@ def available() -> int:
 
 @contextlib.contextmanager
 def at_most(threads: int) -> Iterator[None]:
-    """Use no more threads than that, in this thread."""
-    token = _limit.set(threads)
+    """Use no more threads than that, in this thread; within another such block no more than that one says, either."""
+    outer = _limit.get()
+    token = _limit.set(threads if outer is None else min(outer, threads))
     try:
         yield
     finally:

@@ -1,12 +1,15 @@
 """Sweeps: the same bytes from every executor, files that go on, and runs that fail."""
 
+import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
@@ -123,33 +126,56 @@ class TestNumbers:
         assert len({*found.both.values}) == 2
 
 
-class TestEngines:
-    def test_threads(self, serial):
-        with ThreadPoolExecutor(2) as executor:
-            same(mf.sweep(mf.problems.linear_neuron, GRID, executor=executor, **OPTIONS), serial)
+class Fragile:
+    """A pool of processes, in this one, that breaks where a run kills its worker."""
 
-    def test_spawned_processes(self, serial):
-        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
-            same(mf.sweep(mf.problems.linear_neuron, GRID, executor=executor, **OPTIONS), serial)
-            warm = mf.sweep(mf.problems.linear_neuron, GRID, executor=executor, warm="alpha", **OPTIONS)
-        same(warm, mf.sweep(mf.problems.linear_neuron, GRID, warm="alpha", **OPTIONS))
+    _max_workers = 1
 
-    def test_loky(self, serial):
-        loky = pytest.importorskip("loky")
-        with loky.get_reusable_executor(max_workers=2) as executor:
-            same(mf.sweep(mf.problems.linear_neuron, GRID, executor=executor, **OPTIONS), serial)
+    def __init__(self, under_way):
+        self.broken, self.under_way = False, under_way
 
-    def test_an_executor_that_says_nothing_of_itself(self, serial):
-        """As dask's and mpi4py's: `submit`, and futures that are done in any order."""
+    def submit(self, function, *arguments):
+        if self.broken:
+            raise BrokenProcessPool("it was broken before")
+        points = arguments[0].points if arguments else []
+        self.under_way.append(points)
+        future = Future()
+        future.set_running_or_notify_cancel()
+        if any(point["how"] == "dies" for point in points):
+            self.broken = True
+            future.set_exception(BrokenProcessPool("a process was terminated"))
+        else:
+            future.set_result(function(*arguments))
+        return future
 
-        class Later:
-            def submit(self, function, *arguments):
-                future = Future()
-                future.set_running_or_notify_cancel()
-                future.set_result(function(*arguments))
-                return future
 
-        same(mf.sweep(mf.problems.linear_neuron, GRID, executor=Later(), **OPTIONS), serial)
+class Broken:
+    """A pool whose workers have ended before they came."""
+
+    def submit(self, function, *arguments):
+        future = Future()
+        future.set_exception(BrokenProcessPool("all gone"))
+        return future
+
+
+class Locked:
+    """A factory that no other process can have."""
+
+    def __call__(self, alpha):
+        return mf.problems.linear_neuron(alpha=alpha)
+
+    def __reduce__(self):
+        raise TypeError("cannot pickle the lock")
+
+
+class Pickling:
+    """Threads that get their work as processes do."""
+
+    def __init__(self, executor):
+        self.executor = executor
+
+    def submit(self, function, *arguments):
+        return self.executor.submit(lambda: pickle.loads(pickle.dumps(function))(*arguments))
 
 
 class TestFailures:
@@ -175,15 +201,57 @@ class TestFailures:
         assert list(found.status.values[0]) == ["FAILED: RuntimeError", "FAILED: SystemExit"]
 
     def test_a_worker_that_dies(self, tmp_path):
-        """The sweep stops by name; the rows so far are kept, and another engine goes on."""
-        points = {"target": [1.0, 2.0, 3.0], "how": ["works", "dies"]}
+        """The sweep stops by name and keeps its rows; the run that kills a worker again, now alone, is a row."""
+        points = [{"target": k, "how": "dies" if k == 2.0 else "works"} for k in (1.0, 2.0, 3.0, 4.0)]
         path = tmp_path / "s.h5"
-        with (
-            ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor,
-            pytest.raises(RuntimeError, match=r"the pool of the sweep broke .*the same line again goes on"),
-        ):
-            mf.sweep(dies, points, output=path, executor=executor, **OPTIONS)
+        for _ in range(2):
+            with (
+                ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor,
+                pytest.raises(mf.BrokenPool, match=r"the pool of the sweep broke .*the same line again goes on"),
+            ):
+                mf.sweep(dies, points, output=path, executor=executor, **OPTIONS)
+        found = mf.sweep(dies, points, output=path, **OPTIONS)
+        assert list(found.status.values) == ["SUCCESS", "FAILED: worker ended", "SUCCESS", "SUCCESS"]
+        assert "twice, the second time alone: the pool of the sweep broke" in str(found.message.values[1])
+
+    def test_pools_that_break(self, tmp_path):
+        """Until nothing is left: of the runs that were under way only those that break a pool alone are no runs."""
+        points = {"target": [1.0, 2.0, 3.0], "how": ["works", "dies", "raises"]}
+        path, under_way = tmp_path / "s.h5", []
+        for _ in range(6):  # two for each run that kills, at most
+            with contextlib.suppress(mf.BrokenPool):
+                mf.sweep(Failing(), points, output=path, executor=Fragile(under_way), **OPTIONS)
+        found = mf.sweep(Failing(), points, output=path, **OPTIONS)
+        whole = mf.sweep(Failing(), {"target": [1.0, 2.0, 3.0], "how": ["works"]}, **OPTIONS)
+        np.testing.assert_array_equal(found.energy.sel(how="works"), whole.energy[:, 0])
+        assert set(found.status.sel(how="works").values) == {"SUCCESS"}
+        assert set(found.status.sel(how="dies").values) == {"FAILED: worker ended"}
+        assert set(found.status.sel(how="raises").values) == {"FAILED: RuntimeError"}
+        # what works is made once more at most
+        ran = [tuple(point.values()) for part in under_way for point in part]
+        assert max(ran.count((target, "works")) for target in points["target"]) <= 2
+
+    def test_another_engine_goes_on_after_a_pool_that_broke(self, tmp_path):
+        points, path = {"target": [1.0, 2.0, 3.0], "how": ["works", "dies"]}, tmp_path / "s.h5"
+        with pytest.raises(mf.BrokenPool):
+            mf.sweep(dies, points, output=path, executor=Fragile([]), **OPTIONS)
         same(mf.sweep(dies, points, output=path, **OPTIONS), mf.sweep(dies, points, **OPTIONS))
+
+    def test_pools_that_never_work(self, tmp_path):
+        """They say nothing of any run."""
+        path = tmp_path / "s.h5"
+        for executor, said in ((Broken(), "all gone"), (ThreadPoolExecutor(1), "after shutdown")):
+            if isinstance(executor, ThreadPoolExecutor):
+                executor.shutdown()
+            for _ in range(2):
+                with pytest.raises(mf.BrokenPool, match=f"{said}.*no worker of it answers") as caught:
+                    mf.sweep("linear-neuron", {"alpha": [0.0]}, output=path, executor=executor, **OPTIONS)
+                assert not caught.value.worked
+        assert not path.exists()
+
+    def test_what_a_worker_cannot_have_is_no_broken_pool(self):
+        with pytest.raises(TypeError, match="the lock"), ThreadPoolExecutor(1) as executor:
+            mf.sweep(Locked(), {"alpha": [0.0]}, executor=Pickling(executor), **OPTIONS)
 
     def test_columns_that_change(self):
         def measure(run):
