@@ -13,7 +13,7 @@
 ...             recorder.record(1e-3 * step, theta)
 ...         theta = theta - 1e-3 * (theta.mean() - 2.0)
 ...     return recorder
->>> runs = {n: [train(n, seed) for seed in range(16)] for n in (100, 400)}
+>>> runs = testing.run_replicas(train, (100, 400), 16)  # or by an executor, with the same seeds
 >>> report = testing.assert_matches(reference, runs, error=2e-3)  # what the step of 1e-3 may do
 >>> report.passed
 True
@@ -21,19 +21,101 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.support.arguments import FLAG, real, require, shown
+from mfpde.support.arguments import COUNT, COUNTS, FLAG, SEED, function, real, require, shown
+from mfpde.support.executors import check_executor, each
+from mfpde.support.travel import Portable
 from mfpde.verification.particle_tests.cases import Runs, make_case, stated_arrays, tolerances_of
 from mfpde.verification.particle_tests.recorder import ParticleRecorder
 from mfpde.verification.particle_tests.report import Report, Row, Slope
 from mfpde.verification.particle_tests.statistics import limit_rows, sanity_rows, slope_rows
 from mfpde.verification.references.certified import Reference
 
-__all__ = ["ParticleRecorder", "Report", "Row", "Slope", "assert_converges", "assert_matches"]
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+__all__ = ["ParticleRecorder", "Report", "Row", "Slope", "assert_converges", "assert_matches", "run_replicas"]
+
+
+def run_replicas(
+    train: Callable[[int, int], Any],
+    sizes: Sequence[int],
+    replicas: int,
+    *,
+    seed: int = 0,
+    executor: Executor | None = None,
+) -> dict[int, list[Any]]:
+    """Run a training code for some sizes and replicas, each with a seed of its own: what `assert_converges` takes.
+
+    Parameters
+    ----------
+    train : callable
+        ``train(n, seed)`` gives a run of n particles: a `ParticleRecorder`, or a mapping of names to arrays. The seed
+        is a whole number below 2^32.
+    sizes : sequence of int
+        The n.
+    replicas : int
+        Runs of each size.
+    seed : int
+        Of all of them: replica k of n particles depends on the seed, on n and on k, not on what else is run, nor on who
+        runs it.
+    executor : concurrent.futures.Executor, optional
+        Who runs: any pool of the standard library, of loky, dask or mpi4py, which stays open. BLAS and compiled code of
+        this package have one thread in a run. Default: this process, one run after the other.
+
+    Returns
+    -------
+    dict of int to list
+        n to its runs, in the order of their seeds.
+
+    Raises
+    ------
+    BrokenPool
+        If the executor breaks, a RuntimeError.
+    ValueError
+        For arguments that do not fit.
+
+    Examples
+    --------
+    >>> from mfpde import testing
+    >>> runs = testing.run_replicas(lambda n, seed: {"seed": seed}, (100, 400), 2)
+    >>> [len(several) for several in runs.values()], runs[100][0]["seed"] != runs[400][0]["seed"]
+    ([2, 2], True)
+    """
+    function(train, "train")
+    require(sizes=(sizes, COUNTS), replicas=(replicas, COUNT), seed=(seed, SEED))
+    check_executor(executor)
+    tasks = [(int(n), k, own) for n in sizes for k, own in enumerate(_seeds(seed, int(n), replicas))]
+    runs: dict[int, list[Any]] = {n: [None] * replicas for n, _, _ in tasks}
+    work = _Training(train)
+    done = ((task, work(task)) for task in tasks) if executor is None else each(executor, work, tasks, "the replicas")
+    for (n, k, _), run in done:
+        runs[n][k] = run
+    return runs
+
+
+def _seeds(seed: int, n: int, count: int) -> list[int]:
+    """Different seeds of so many runs of n particles."""
+    found: dict[int, None] = {}
+    for child in np.random.SeedSequence([seed, n]).spawn(count):
+        words = (int(word) for word in child.generate_state(64))
+        found[next(word for word in words if word not in found)] = None
+    return list(found)
+
+
+class _Training(Portable):
+    """A training code in a worker."""
+
+    def __init__(self, train: Callable[[int, int], Any]) -> None:
+        self.train = train
+
+    def __call__(self, task: tuple[int, int, int]) -> Any:
+        n, _, seed = task
+        return self.train(n, seed)
 
 
 def assert_matches(

@@ -74,19 +74,20 @@ def sweep(
         found = _found(factory, axes, 1 if merge else workers, options | {"progress": False if quiet else None})
         if part is not None:
             target = Shard.of(part).file(target)
-        if not quiet:
-            say(_table(found))
+        wrote = str(target)
         axes_drawn = [n for n in found.energy.shape if n > 1] if "energy" in found else []
         if not no_plot and part is None and len(axes_drawn) in (1, 2):
             import mfpde as mf
 
             mf.plot(found, target.with_suffix(".png"))
-            say(f"wrote {target} and {target.with_suffix('.png')}")
-        else:
-            say(f"wrote {target}")
-    failed = int((found.status != "SUCCESS").sum())
-    if failed:
-        complain(f"{failed} of {found.status.size} runs did not succeed; see status and message")
+            wrote += f" and {target.with_suffix('.png')}"
+        if not quiet:
+            say(_table(found))
+            say(f"wrote {wrote}")
+    bad = (found.status != "SUCCESS").values
+    if bad.any():
+        first = found.message.values[bad][0] or found.status.values[bad][0]
+        complain(f"{bad.sum()} of {bad.size} runs did not succeed, the first of them: {first}")
         raise typer.Exit(FAILED)
 
 

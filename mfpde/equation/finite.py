@@ -37,6 +37,9 @@ class NotFiniteError(FloatingPointError):
         super().__init__(f"{what} is not finite at {place} ({value:g}); {remedy}")
         self.what, self.value, self.place, self.remedy, self.time = what, value, place, remedy, time
 
+    def __reduce__(self) -> tuple[type[NotFiniteError], tuple[Any, ...]]:
+        return NotFiniteError, (self.what, self.value, self.place, self.remedy)  # the clock stays where it is
+
     def at(self, clock: float) -> NotFiniteError:
         """The same error, that also says when."""
         t = clock if self.time is None else self.time(clock)

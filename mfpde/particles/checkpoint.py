@@ -9,16 +9,13 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mfpde.support.arrays import Array
 from mfpde.support.files import hdf5
 from mfpde.support.files.frames import crc
-
-if TYPE_CHECKING:
-    from mfpde.particles.ensemble import Ensemble
 
 __all__ = ["Checkpoint", "described"]
 
@@ -86,22 +83,22 @@ class Checkpoint:
             )
         return contents
 
-    def restore(self, b: int, ensemble: Ensemble) -> None:
-        """Put a block where it was."""
+    def state(self, b: int) -> dict[str, Array]:
+        """Where a block was; empty where it had not begun."""
         prefix = f"block {b} "
         state = {name.removeprefix(prefix): values for name, values in self.contents.items() if name.startswith(prefix)}
         if state:
             self._blocks[b] = state
-            ensemble.restore(state)
+        return state
 
     def due(self) -> bool:
         """Whether it is time to write."""
         return time.perf_counter() - self._written >= self.every
 
-    def write(self, b: int, ensemble: Ensemble, record: Mapping[str, Array]) -> None:
-        """Write the file with this block as it is now, and the others as they were."""
+    def write(self, now: Mapping[int, dict[str, Array]], record: Mapping[str, Array]) -> None:
+        """Write the file with some blocks as they are now, and the others as they were."""
         with self._lock:
-            self._blocks[b] = ensemble.state()
+            self._blocks.update(now)
             arrays = {
                 f"block {i} {name}": values for i, state in self._blocks.items() for name, values in state.items()
             }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -249,10 +249,28 @@ class Record:
         for name, values in self._kept().items():
             if name in arrays:
                 values[...] = arrays[name]
-        for key, value in arrays.items():
-            if key.startswith("observed "):
-                _, r, j, name = key.split(" ", 3)
-                self.observed[name][int(r)][int(j)] = value
+        for name, r, j, value in _observed(arrays):
+            self.observed[name][r][j] = value
+
+    def put(self, block: range, arrays: Mapping[str, Array]) -> None:
+        """Take over what was recorded of a block alone."""
+        rows = slice(block.start, block.stop)
+        for name, values in self._kept().items():
+            at = (slice(None), rows) if name == "events" else rows
+            values[at] = arrays[name]
+        for name, r, j, value in _observed(arrays):
+            self.observed[name][block.start + r][j] = value
+
+    def part(self, block: range) -> dict[str, Array]:
+        """What has been recorded of a block, as a record of it alone has it."""
+        rows = slice(block.start, block.stop)
+        kept = {name: values[:, rows] if name == "events" else values[rows] for name, values in self._kept().items()}
+        seen = {
+            f"observed {r - block.start} {j} {name}": value
+            for name, r, j, value in _observed(self.arrays())
+            if r in block
+        }
+        return kept | seen
 
     def cloud(self, times: Array, dt: float, seed: int, scheme: Scheme, evaluation: str) -> Cloud:
         """The result of the simulation, once all has been kept."""
@@ -275,6 +293,14 @@ class Record:
             evaluation=evaluation,
             observed={name: _stacked(rows) for name, rows in self.observed.items()},
         )
+
+
+def _observed(arrays: Mapping[str, Array]) -> Iterator[tuple[str, int, int, Array]]:
+    """Name, replica, save time and value of what was observed."""
+    for key, value in arrays.items():
+        if key.startswith("observed "):
+            _, r, j, name = key.split(" ", 3)
+            yield name, int(r), int(j), value
 
 
 def _stacked(rows: list[list[Any]]) -> Array:

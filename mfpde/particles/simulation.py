@@ -6,12 +6,14 @@ What it computes therefore does not depend on how many replicas there are, on wh
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -40,11 +42,16 @@ from mfpde.support.arguments import (
     whole,
 )
 from mfpde.support.arrays import Array
+from mfpde.support.executors import check_executor, each, workers_of
 from mfpde.support.files.locks import held
 from mfpde.support.memory import check_memory
 from mfpde.support.saves import MOST_SAVES
 from mfpde.support.session import progress_bar
 from mfpde.support.threads import one_blas_thread
+from mfpde.support.travel import Portable
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["Steps", "check_cloud", "initial_positions", "make_steps", "simulate"]
 
@@ -68,6 +75,7 @@ def simulate(
     observe: Mapping[str, Observable] | None = None,
     keep_positions: bool = True,
     workers: int = 1,
+    executor: Executor | None = None,
     progress: bool | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 60.0,
@@ -106,12 +114,15 @@ def simulate(
         Whether the positions are kept; without them memory does not grow with n.
     workers : int
         Threads.
+    executor : concurrent.futures.Executor, optional
+        Who runs the replicas instead of threads: any pool of the standard library, of loky, dask or mpi4py. It stays
+        open. Each of its tasks has one thread.
     progress : bool, optional
         A progress bar; default: when standard error is a terminal.
     checkpoint : path, optional
         A file, ``.npz``, that the state goes to while the simulation runs, generators included. If it is there, of the
         same simulation, the simulation goes on from it, bit for bit. It is removed at the end. Nobody else may go on
-        from it meanwhile.
+        from it meanwhile. With an executor it has the replicas that are complete.
     checkpoint_every : float
         Seconds between two writes.
 
@@ -124,6 +135,8 @@ def simulate(
     ValueError
         For arguments that do not fit, each with the value and the remedy; for an energy without values at points; for
         a checkpoint of another simulation.
+    BrokenPool
+        If the executor breaks, a RuntimeError; a checkpoint has the replicas that were complete.
     OSError
         If the checkpoint cannot be read or written; a BlockingIOError if another simulation goes on from it.
     FloatingPointError
@@ -159,6 +172,11 @@ def simulate(
         checkpoint=(checkpoint, PATH | NONE),
         checkpoint_every=(checkpoint_every, NUMBER),
     )
+    check_executor(executor)
+    if executor is not None and workers != 1:
+        raise ValueError(
+            f"workers = {workers} are threads, and an executor has workers of its own: give one of the two"
+        )
     for name, observable in (observe or {}).items():
         function(observable, f"observe[{name!r}]")
     steps = make_steps(dt, problem.t_end if t_end is None else t_end, save)
@@ -167,7 +185,7 @@ def simulate(
     start = initial_positions(problem, initial, n, replicas)
     with one_blas_thread():
         evaluation = repr(make_field(problem, n))  # finds the mesh once, before there are threads
-    size = max(1, min(BLOCK // n, math.ceil(replicas / workers)))
+    size = max(1, min(BLOCK // n, math.ceil(replicas / (workers if executor is None else workers_of(executor)))))
     record = Record(problem, n, replicas, steps.saves, keep_positions, isinstance(scheme.reaction, Weights), observe)
     seeds = np.random.SeedSequence(int(seed)).spawn(replicas)
     # nobody else goes on from the file, from before it is read to when it is removed
@@ -175,7 +193,7 @@ def simulate(
         kept = None
         if checkpoint is not None:
             kept = Checkpoint(checkpoint, checkpoint_every, _identity(record, scheme, steps, seed, initial))
-        _Blocks(scheme, steps, record, size, start, seeds, kept).complete(workers, progress)
+        _Blocks(scheme, steps, record, size, start, seeds, kept).complete(workers, executor, progress)
         cloud = record.cloud(steps.times, steps.dt, int(seed), scheme, evaluation)
         if kept is not None:
             kept.remove()
@@ -239,13 +257,16 @@ class _Blocks:
         """How far each of them is."""
         self.stopped = threading.Event()
 
-    def complete(self, workers: int, progress: bool | None) -> None:
+    def complete(self, workers: int, executor: Executor | None, progress: bool | None) -> None:
         """Run all blocks to the end, several of them at a time where there are workers."""
         from concurrent.futures import ThreadPoolExecutor
 
         record = self.record
         label = f"{record.problem.name}, {len(self.seeds)} x {record.n}"
         with progress_bar(progress, label, 0.0, self.steps.dt * self.steps.count) as show, one_blas_thread():
+            if executor is not None:
+                self._complete_by(executor, show)
+                return
             if workers == 1 or len(self.blocks) == 1:
                 for b in range(len(self.blocks)):
                     self._work(b, show)
@@ -264,8 +285,8 @@ class _Blocks:
         record, kept, block = self.record, self.kept, self.blocks[b]
         seeds = [self.seeds[r] for r in block]
         ensemble = Ensemble(record.problem, self.scheme, [self.start(r, self.seeds[r]) for r in block], seeds)
-        if kept is not None:
-            kept.restore(b, ensemble)
+        if kept is not None and (state := kept.state(b)):
+            ensemble.restore(state)
 
         def report(k: int, energy: float) -> None:
             self.times[b] = k * self.steps.dt
@@ -275,10 +296,75 @@ class _Blocks:
             if self.stopped.is_set():
                 raise CancelledError
             if kept is not None and kept.due():
-                kept.write(b, ensemble, {"block_size": np.array(self.size), **record.arrays()})
+                kept.write({b: ensemble.state()}, self._recorded())
 
         steps = self.steps
         ensemble.run(steps.dt, steps.count, steps.saves, lambda j: record.take(ensemble, block, j), report, keep)
+
+    def _recorded(self) -> dict[str, Array]:
+        return {"block_size": np.array(self.size), **self.record.arrays()}
+
+    def _complete_by(self, executor: Executor, show: Callable[[float, float], None]) -> None:
+        """Run all blocks by an executor, and keep each when it is complete."""
+        record, kept, held_back = self.record, self.kept, {}
+
+        def tasks() -> Iterator[_Block]:
+            for b, block in enumerate(self.blocks):
+                state = {} if kept is None else kept.state(b)
+                starts = [self.start(r, self.seeds[r]) for r in block]
+                yield _Block(b, starts, [self.seeds[r] for r in block], state, record.part(block) if state else {})
+
+        weighted = isinstance(self.scheme.reaction, Weights)
+        work = _BlockRun(
+            record.problem, self.scheme, self.steps, record.positions is not None, weighted, record.observe
+        )
+        try:
+            for done, (block, (arrays, state)) in enumerate(each(executor, work, tasks(), "the simulation"), 1):
+                record.put(self.blocks[block.number], arrays)
+                held_back[block.number] = state
+                show(self.steps.t_end * done / len(self.blocks), float(arrays["energy"][0, -1]))
+                if kept is not None and kept.due():
+                    kept.write(held_back, self._recorded())
+        except BaseException:
+            if kept is not None and held_back:
+                kept.write(held_back, self._recorded())
+            raise
+
+
+class _Block(NamedTuple):
+    """Replicas that a worker runs: their starts and seeds, and where they were and what was recorded before."""
+
+    number: int
+    starts: list[Array]
+    seeds: list[np.random.SeedSequence]
+    state: dict[str, Array]
+    recorded: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class _BlockRun(Portable):
+    """What a worker does with a block; see `_Blocks`."""
+
+    problem: Problem
+    scheme: Scheme
+    steps: Steps
+    positions: bool
+    weights: bool
+    observe: dict[str, Observable]
+
+    def __call__(self, block: _Block) -> tuple[dict[str, Array], dict[str, Array]]:
+        """What was recorded, and where the replicas are at the end."""
+        steps, here = self.steps, range(len(block.starts))
+        record = Record(
+            self.problem, len(block.starts[0]), len(here), steps.saves, self.positions, self.weights, self.observe
+        )
+        ensemble = Ensemble(self.problem, self.scheme, block.starts, block.seeds)
+        if block.state:
+            record.restore(block.recorded)
+            ensemble.restore(block.state)
+        take = functools.partial(record.take, ensemble, here)
+        ensemble.run(steps.dt, steps.count, steps.saves, take, lambda k, energy: None, lambda: None)
+        return record.arrays(), ensemble.state()
 
 
 # ---------------------------------------------------------------------------------------------- arguments

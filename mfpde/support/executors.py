@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
@@ -14,7 +15,7 @@ from mfpde.support.threads import at_most, one_blas_thread
 from mfpde.support.travel import Portable
 from mfpde.support.words import one_line
 
-__all__ = ["BrokenPool", "check_executor", "each", "workers_of"]
+__all__ = ["HEAD_START", "Bounded", "BrokenPool", "broken_pool", "check_executor", "each", "workers_of"]
 
 AHEAD = 2
 """Tasks for each worker that are under way or wait."""
@@ -40,11 +41,11 @@ class BrokenPool(RuntimeError):
     """
 
     worked: bool = False
-    under_way: list[Any]
 
-    def __init__(self, text: str, worked: bool = False, under_way: Iterable[Any] = ()) -> None:
+    def __init__(self, text: str, worked: bool = False) -> None:
         super().__init__(text)
-        self.worked, self.under_way = worked, list(under_way)
+        self.worked = worked
+        self.under_way: list[Any] = []
 
 
 def check_executor(executor: Any) -> None:
@@ -109,10 +110,11 @@ def each(
     BrokenPool
         If the executor breaks: with the tasks that were under way.
     """
-    ahead, bounded = iter(tasks), _Bounded(function, threads)
+    ahead, bounded = iter(tasks), Bounded(function, threads)
     under_way: dict[Future[Any], T] = {}
     lost: list[T] = []
-    asked, room, worked = -math.inf, 1, False
+    asked, room, patience, worked = -math.inf, 1, HEAD_START, False
+    failure: Exception | None = None
 
     def submit() -> bool:
         for task in ahead:
@@ -123,40 +125,46 @@ def each(
         return False
 
     try:
-        _answers(executor)
-        worked = True
-        if submit():
-            wait(under_way, timeout=HEAD_START)
-        while True:
-            if time.monotonic() - asked > 1.0:
-                room, asked = most or AHEAD * workers_of(executor), time.monotonic()
-            while len(under_way) < room and submit():
-                pass
-            if not under_way:
+        try:
+            _answers(executor)
+            worked = True
+        except Exception as error:
+            failure = error
+        while failure is None:
+            try:
+                while len(under_way) < room and submit():
+                    pass
+            except Exception as error:
+                failure, patience = error, 0.0
+            if not under_way and failure is None:
                 return
-            for future in wait(under_way, timeout=LOOK, return_when=FIRST_COMPLETED).done:
-                result = future.result()
+            for future in wait(under_way, timeout=patience, return_when=FIRST_COMPLETED).done:
+                try:
+                    result = future.result()
+                except Exception as error:
+                    failure = failure or error
+                    continue
                 yield under_way.pop(future), result
             if look is not None:
                 look()
-    except Exception as error:
-        if not _of_the_pool(error):
-            raise
-        why = "a worker ended, or ran out of memory" if worked else "no worker of it answers"
-        raise BrokenPool(
-            f"the pool of {what} broke ({one_line(error) or type(error).__name__}): {why}",
-            worked, [*under_way.values(), *lost],
-        ) from None  # fmt: skip
+            if time.monotonic() - asked > 1.0:
+                room, asked, patience = most or AHEAD * workers_of(executor), time.monotonic(), LOOK
+        if (broken := broken_pool(failure, what, worked)) is None:
+            raise failure
+        broken.under_way = [*under_way.values(), *lost]
+        raise broken from None
     finally:
         for future in under_way:
             future.cancel()
 
 
-def _of_the_pool(error: BaseException) -> bool:
-    """Whether an exception is one of the executor's and not of the work."""
-    return isinstance(error, (BrokenExecutor, CancelledError, _Closed)) or type(error).__module__.startswith(
-        "distributed."
-    )
+def broken_pool(error: BaseException, what: str, worked: bool = True) -> BrokenPool | None:
+    """The error of a pool by its name; None where an exception is one of the work."""
+    own = isinstance(error, (BrokenExecutor, CancelledError, _Closed))
+    if not own and not type(error).__module__.startswith("distributed."):
+        return None
+    why = "a worker ended, or ran out of memory" if worked else "no worker of it answers"
+    return BrokenPool(f"the pool of {what} broke ({one_line(error) or type(error).__name__}): {why}", worked)
 
 
 class _Closed(Exception):
@@ -176,12 +184,34 @@ def _here() -> None:
     """What a worker does that has come."""
 
 
-class _Bounded(Portable):
-    """A function with a bound for the threads that it uses."""
+class Bounded(Portable):
+    """A function in a worker, with a bound for the threads that it uses.
 
-    def __init__(self, function: Callable[[Any], Any], threads: int) -> None:
+    Parameters
+    ----------
+    function : callable
+    threads : int
+        Of compiled code; BLAS has one.
+    """
+
+    def __init__(self, function: Callable[..., Any], threads: int = 1) -> None:
         self.function, self.threads = function, threads
 
-    def __call__(self, task: Any) -> Any:
+    def __call__(self, *arguments: Any) -> Any:
+        """What the function gives."""
         with at_most(self.threads), one_blas_thread():
-            return self.function(task)
+            try:
+                return self.function(*arguments)
+            except Exception as error:
+                if _travels(error):
+                    raise
+                # a pool would break where it cannot be unpickled
+                raise RuntimeError(f"{type(error).__name__}: {one_line(error)}") from None
+
+
+def _travels(error: Exception) -> bool:
+    """Whether an exception pickles, and comes out again."""
+    try:
+        return type(pickle.loads(pickle.dumps(error))) is type(error)
+    except Exception:
+        return False

@@ -516,7 +516,9 @@ class TestCommand:
     def test_failures(self, tmp_path):
         done = self.run("linear-neuron", "--vary", "alpha=0,-1", "--set", "shape=40", "--no-plot", folder=tmp_path)
         assert done.returncode == 3
-        assert done.stderr.strip() == "mfpde: 1 of 2 runs did not succeed; see status and message"
+        said = "mfpde: 1 of 2 runs did not succeed, the first of them: alpha must be >= 0"
+        assert done.stderr.startswith(said)
+        assert done.stderr.count("\n") == 1
 
     @pytest.mark.parametrize("vary", ["alpha", "alpha=", "alpha=0:1:0", "alpha=0:x:3", "=1"])
     def test_refusals(self, vary, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from mfpde.support.arguments import (
 )
 from mfpde.support.arrays import Array
 from mfpde.support.clock import working_time
+from mfpde.support.executors import check_executor
 from mfpde.support.saves import distinct_times
 from mfpde.support.words import one_line
 from mfpde.verification.comparison.diagnosis import Fit, Gaps, VisibleError, explanation, visible_errors
@@ -60,6 +61,9 @@ from mfpde.verification.comparison.report import Comparison
 from mfpde.verification.comparison.sensitivity import Fault, OnCells, OnNodes, Sensitivities
 from mfpde.verification.comparison.statistics import Observed, Rules, make_finding
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
 __all__ = ["compare"]
 
 RESAMPLES = 64
@@ -86,6 +90,7 @@ def compare(
     sensitivities: bool = True,
     seed: int = 0,
     workers: int = 1,
+    executor: Executor | None = None,
     progress: bool | None = None,
 ) -> Comparison:
     r"""Do particles converge to the mean field, and how fast?
@@ -100,7 +105,7 @@ def compare(
         The mean field. Its `problem` must be known.
     particles : Cloud, ParticleRecord or sequence of them, optional
         Your own. Records with the same n and dt are replicas of each other. Default: particles are simulated.
-    sizes, replicas, dynamics, dt, seed, workers
+    sizes, replicas, dynamics, dt, seed, workers, executor
         Of the simulations; see `mfpde.particles.simulate`. `dt` is shortened so that all times are multiples of it.
     control : bool
         Whether the largest size is run a second time, with steps of twice the length, to know the bias of the step
@@ -134,6 +139,8 @@ def compare(
 
     Raises
     ------
+    BrokenPool
+        If the executor breaks, a RuntimeError.
     KeyboardInterrupt
         If it is interrupted, by SIGTERM too while it solves on half the cells.
     ValueError
@@ -205,6 +212,7 @@ def compare(
         workers=(workers, COUNT),
         progress=(progress, FLAG | NONE),
     )
+    check_executor(executor)
     _check_numbers(sizes, replicas, tolerance, false_alarm, bootstrap)
     chosen = _quantities(quantities, problem)
     notes: list[str] = []
@@ -219,7 +227,7 @@ def compare(
     runs = _runs(reference, truth, at)
     error = _whole_uncertainty(reference, uncertainty, observer, runs, notes)
     if records is None:
-        how = Simulations(sizes, replicas, dynamics, dt, control, seed, workers, progress)
+        how = Simulations(sizes, replicas, dynamics, dt, control, seed, workers, progress, executor)
         data = simulated(observer, how)
     else:
         data, more = recorded(records, observer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from mfpde.particles import Dynamics, simulate
 from mfpde.support.arrays import Array
 from mfpde.verification.comparison.observer import Observer
 from mfpde.verification.comparison.records import ParticleRecord, weights_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["Groups", "Replicas", "Simulations", "common_step", "recorded", "resampled", "simulated", "single_out"]
 
@@ -99,6 +103,8 @@ class Simulations:
         Whether the largest size is run a second time, with steps of twice the length.
     seed, workers : int
     progress : bool or None
+    executor : Executor or None
+        Who runs the replicas instead of threads.
     """
 
     sizes: Sequence[int]
@@ -109,6 +115,7 @@ class Simulations:
     seed: int
     workers: int
     progress: bool | None
+    executor: Executor | None = None
 
 
 def simulated(observer: Observer, how: Simulations) -> Replicas:
@@ -130,6 +137,7 @@ def simulated(observer: Observer, how: Simulations) -> Replicas:
             seed=own,
             replicas=how.replicas,
             workers=how.workers,
+            executor=how.executor,
             progress=how.progress,
         )
         parts = (cloud.scheme.drift, cloud.scheme.noise, cloud.scheme.reaction)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from mfpde.equation.energy.capabilities import require_capability, require_lyapu
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.support.arguments import FLAG, FUNCTION, NONE, POSITIVE, entries, real, require, shown
 from mfpde.support.arrays import Array
+from mfpde.support.executors import check_executor
 from mfpde.support.session import budget_bar
 from mfpde.verification.observables import (
     DecayRate,
@@ -23,9 +24,13 @@ from mfpde.verification.observables import (
     Observable,
     as_times,
 )
+from mfpde.verification.references.ahead import Ahead
 from mfpde.verification.references.certified import Certified, Reference
 from mfpde.verification.references.level_cache import LevelCache, cache_folder
 from mfpde.verification.references.search import Job, Search
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["reference"]
 
@@ -40,6 +45,7 @@ def reference(
     memory: float = 2.0 * 2**30,
     progress: bool | Callable[[str], None] | None = None,
     cache: bool | str | os.PathLike[str] = False,
+    executor: Executor | None = None,
 ) -> Reference:
     r"""Refine until every observable has an error bar within a tolerance.
 
@@ -99,6 +105,10 @@ def reference(
         tolerance goes on (True: in the user's cache folder, or in ``$MFPDE_CACHE_DIR``); or the folder. Problems whose
         functions agree at the nodes of the start count as one, see `mfpde.verification.references.level_cache`.
         Default: not kept.
+    executor : concurrent.futures.Executor, optional
+        Who computes levels, each with one thread: any pool of the standard library, of loky, dask or mpi4py, which
+        stays open. Levels that are known to be needed are computed at the same time: two or three workers are enough.
+        The numbers are the same. Default: this process, one level after the other.
 
     Returns
     -------
@@ -106,6 +116,8 @@ def reference(
 
     Raises
     ------
+    BrokenPool
+        If the executor breaks, a RuntimeError.
     Disagreement
         If the independent discretisations differ by more than three times the sum of their bars, and both know the
         value to 1e-2; one that does not confirms nothing.
@@ -146,6 +158,7 @@ def reference(
     if not (real(budget) and budget > 0):
         raise ValueError(f"budget must be a positive number of seconds, not {shown(budget)}")
     require(memory=(memory, POSITIVE), progress=(progress, FUNCTION | FLAG | NONE))
+    check_executor(executor)
     wanted = _timed(problem, observables, times)
     search = Search(problem, tolerance, budget, memory, _cache(problem, cache))
     jobs = []
@@ -159,7 +172,10 @@ def reference(
             if chosen := [(k, at) for k, at in chosen if at]:
                 jobs.append((Job(search, [wanted[k] for k, _ in chosen], [at for _, at in chosen], mesh), chosen))
     try:
-        with budget_bar(progress, f"reference of {problem.name}", budget) as search.say:
+        with contextlib.ExitStack() as leaving:
+            search.say = leaving.enter_context(budget_bar(progress, f"reference of {problem.name}", budget))
+            if executor is not None:
+                search.ahead = leaving.enter_context(Ahead(executor, search.end))
             for i, (job, _) in enumerate(jobs):
                 job.refine(len(jobs) - i)
     except KeyboardInterrupt as interrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from mfpde.support.arguments import floats, shown
 from mfpde.support.arrays import Array
+from mfpde.support.travel import Portable
 from mfpde.verification.observables import DecayRate, EnergyAt, Measured, Observable
 from mfpde.verification.references.routes import LEAST_LEVELS, Route
 
@@ -96,7 +98,7 @@ class Spread(Observable):
         return np.array(found)
 
 
-class Ladder:
+class Ladder(Portable):
     """What a route has found so far, and what can be said of its errors.
 
     Parameters
@@ -166,6 +168,17 @@ class Ladder:
             if not np.isfinite(v).all():  # no level is fine enough for it
                 remedy = "leave it out" if k < self.count else "it is watched besides what is asked for: give a number"
                 raise ValueError(f"{o.name} is not finite ({self.route.name} says {shown(v)}); {remedy}")
+        return found
+
+    def compute(self, level: int, step: float, deadline: float) -> Level:
+        """`measure`, and what the route says of the run."""
+        values = self.measure(level, step, deadline)
+        return Level(values, self.route.cost, self.route.blind, self.route.ancestral)
+
+    def portable(self) -> Ladder:
+        """The same for a worker: without levels, and nobody who runs them."""
+        found = copy.copy(self)
+        found.levels, found.finest, found.in_time, found.runner = [], None, [], _nobody
         return found
 
     def advance(self, goal: float) -> None:
@@ -373,6 +386,11 @@ class Ladder:
     def size(self) -> str:
         """Cells or nodes of the last level, in words."""
         return self.route.size(len(self.levels) - 1)
+
+
+def _nobody(ladder: Ladder, level: int, step: float) -> Level:
+    """In a worker a ladder is told which level to compute."""
+    raise AssertionError(f"level {level} of {ladder.route.name} is asked for in a worker")
 
 
 def _numbers(observable: Observable, at: Measured, before: Sequence[Array]) -> Array:

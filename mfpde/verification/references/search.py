@@ -19,6 +19,7 @@ from mfpde.support.arrays import Array
 from mfpde.support.clock import working_time
 from mfpde.support.saves import nearest
 from mfpde.verification.observables import DecayRate, Observable, as_times
+from mfpde.verification.references.ahead import Ahead
 from mfpde.verification.references.certified import CONFIRMED, ROUND_OFF, Certified, LevelRun
 from mfpde.verification.references.level_cache import LevelCache
 from mfpde.verification.references.refinement import FLOOR, SAFETY, SAFETY_IN_TIME, Ladder, Level, worst
@@ -66,6 +67,8 @@ class Search:
         self.deadline = self.end
         self.say: Callable[[str], None] = lambda text: None
         self.levels: list[LevelRun] = []
+        self.ahead: Ahead | None = None
+        """Who computes levels, where that is not this process."""
 
     def run(self, ladder: Ladder, level: int, step: float) -> Level:
         """A level of a route: from the disk, or computed, by the deadline of the present phase."""
@@ -79,8 +82,10 @@ class Search:
                 raise OutOfTime
             self.say(f"{route.name}, {route.size(level)}")
             began = working_time()
-            values = ladder.measure(level, step, self.deadline)
-            found = Level(values, route.cost, route.blind, route.ancestral)
+            if self.ahead is not None:
+                found = self.ahead.level(ladder, level, step, self.deadline)
+            else:
+                found = ladder.compute(level, step, self.deadline)
             self.levels.append(LevelRun(route.name, cells, working_time() - began))
             if self.cache is not None:
                 self.cache.keep(key, found)
@@ -178,6 +183,9 @@ class Job:
         """Refine the same discretisation on other nodes until its bars are as small, and the two agree."""
         best, tolerance = self.best, self.search.tolerance
         self.checked = best
+        if self.search.ahead is not None and best.levels:  # the implementation's check is going to be asked for, too
+            _, other = self.independent(best)
+            self.search.ahead.begin(other, range(len(other.levels), LEAST_LEVELS), other.route.step)
         route = best.route.other(len(best.levels) - 1)
         # two spectral quadratures of one functional bear each other out
         self.check = self.ladder(route) if route is not None else self.another(best)
@@ -200,14 +208,19 @@ class Job:
         """The candidate that does not give the value."""
         return next(ladder for ladder in self.candidates if ladder is not best)
 
-    def find_other(self) -> None:
-        """Refine an independent discretisation until it says something."""
-        best = self.best
+    def independent(self, best: Ladder) -> tuple[float, Ladder]:
+        """What is asked of the implementation's check, and its levels."""
         other = self.another(best)
         narrowest = NARROWEST_OF_MESH if _compiled(best) else NARROWEST
         goal = min(max(CONFIRMS * self.search.tolerance, narrowest), CONFIRMED)
         if _compiled(best) and isinstance(other.route, MeshRoute) and not other.levels:
             other = self.ladder(other.route.rough())
+        return goal, other
+
+    def find_other(self) -> None:
+        """Refine an independent discretisation until it says something."""
+        best = self.best
+        goal, other = self.independent(best)
         other.most = other.spent + FAR
         while len(other.levels) < LEAST_LEVELS and self.possible(other):
             self.advance(other, goal)
