@@ -80,6 +80,8 @@ def _parameter(data: xarray.Dataset, axis: str) -> str:
 
 
 def _colours(data: xarray.Dataset, name: str, error: Any, axes: list[str], ax: Axes) -> None:
+    from matplotlib.patches import Rectangle
+
     across, up = axes[1], axes[0]
     values = np.asarray(data[name].transpose(up, across))
     x, y = (np.arange(data.sizes[axis]) for axis in (across, up))
@@ -94,9 +96,12 @@ def _colours(data: xarray.Dataset, name: str, error: Any, axes: list[str], ax: A
     if error is not None:
         finite = values[np.isfinite(values)]
         doubtful = np.asarray(error.transpose(up, across)) > DOUBTFUL * (np.ptp(finite) if finite.size else 0.0)
+        for j, i in np.argwhere(doubtful):
+            dark = np.dot(image.to_rgba(values[j, i])[:3], (0.3, 0.6, 0.1)) < 0.5
+            cell = Rectangle((i - 0.5, j - 0.5), 1.0, 1.0, fill=False, hatch="///", linewidth=0.0)
+            cell.set_edgecolor("white" if dark else "black")
+            ax.add_patch(cell)
         if doubtful.any():
-            shown = np.ma.masked_where(~doubtful, np.ones_like(values))
-            ax.pcolor(x, y, shown, hatch="///", alpha=0.0, shading="nearest")
             ax.set_xlabel(f"{across} (hatched: error above {DOUBTFUL:.0%} of the range)")
 
 

@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
 from shared import ROOT
 
@@ -461,10 +462,21 @@ class TestPictures:
         found.energy[0, 0] = np.nan
         found.energy_error[2, 1] = 10.0
         figure = mf.plot(found, variables=["energy"])
-        image, hatched = figure.axes[0].collections
+        ax = figure.axes[0]
+        (image,) = ax.collections
         np.testing.assert_array_equal(np.ma.filled(image.get_array(), np.nan), found.energy)
-        assert np.count_nonzero(~np.ma.getmaskarray(hatched.get_array())) == 1
         assert "1 of them without an energy" in figure.get_suptitle()
+        # as it is drawn: the cells have one colour each, but for the one that is in doubt
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())
+        for i in range(3):
+            for j in range(2):
+                (left, low), (right, high) = ax.transData.transform([(j - 0.4, i - 0.4), (j + 0.4, i + 0.4)]).astype(
+                    int
+                )
+                cell = pixels[len(pixels) - high : len(pixels) - low, left:right].reshape(-1, 4)
+                assert (len(np.unique(cell, axis=0)) == 1) == ((i, j) != (2, 1))
 
     @pytest.mark.parametrize(
         ("changes", "variables", "message"),
