@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import pickle
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
@@ -196,6 +197,8 @@ class Bounded(Portable):
 
     def __init__(self, function: Callable[..., Any], threads: int = 1) -> None:
         self.function, self.threads = function, threads
+        # dask takes two tasks that look alike for one, and what has become of the first for the other's result
+        self.token = secrets.token_hex(8)
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function gives."""

@@ -102,7 +102,7 @@ def test_dask(serial, tmp_path):
     script = tmp_path / "engine.py"
     script.write_text(SCRIPT)
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "runs")))
-    done = python(script, "dask", tmp_path / "s.h5", environment={"PYTHONPATH": path})
+    done = python(script, "dask", tmp_path / "s.h5", environment={"PYTHONPATH": path}, timeout=300)
     assert done.returncode == 0, done.stderr
     assert columns(tmp_path / "s.h5") == serial
 
@@ -117,7 +117,7 @@ def test_mpi(serial, tmp_path):
     many = {"OMPI_MCA_rmaps_base_oversubscribe": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     done = subprocess.run(
         ["mpiexec", "-n", "3", sys.executable, "-m", "mpi4py.futures", script, "mpi", tmp_path / "s.h5"],
-        env=os.environ | root | many | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=120, check=False,
+        env=os.environ | root | many | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert columns(tmp_path / "s.h5") == serial

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
-from shared import ROOT
+from shared import ROOT, assert_refused, invoke
 
 import mfpde as mf
 
@@ -531,6 +531,75 @@ class TestCommand:
         said = "mfpde: 1 of 2 runs did not succeed, the first of them: alpha must be >= 0"
         assert done.stderr.startswith(said)
         assert done.stderr.count("\n") == 1
+
+    def test_shards(self, tmp_path, monkeypatch):
+        """The same line on every machine, and once more for all of them."""
+        monkeypatch.chdir(tmp_path)
+        line = ["sweep", "linear-neuron", "--vary", "alpha=0:2:3", "--vary", "target=1,2", "--set", "shape=40"]
+        line += ["--set", "t_end=0.1"]
+        for k in (1, 2, 3, 4):
+            done = invoke(*line, "--shard", f"{k}/4")
+            assert done.exit_code == 0, done.stderr
+            assert done.stdout.count("SUCCESS") == (2 if k < 3 else 1)
+            assert f"wrote linear-neuron.sweep.{k}-of-4.h5" in done.stdout
+        assert invoke(*line, "--shard", "1/4", "-q").stdout == ""
+        assert len(list(tmp_path.iterdir())) == 4
+        done = invoke(*line, "--merge", "--workers", "2")
+        assert done.exit_code == 0, done.stderr
+        assert done.stdout.count("SUCCESS") == 6
+        assert (tmp_path / "linear-neuron.sweep.png").stat().st_size > 1000
+        invoke(*line, "-o", "whole.h5")
+        kept, whole = (xarray.load_dataset(f, engine="h5netcdf") for f in ("linear-neuron.sweep.h5", "whole.h5"))
+        same(kept, whole)
+        (tmp_path / "linear-neuron.sweep.3-of-4.h5").unlink()
+        assert_refused(invoke(*line, "--merge"), "linear-neuron.sweep.3-of-4.h5 is missing")
+
+    @pytest.mark.parametrize("shard", ["3", "0/2", "3/2", "a/b", "1/2/3"])
+    def test_shards_that_are_none(self, shard, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        line = ["sweep", "linear-neuron", "--vary", "alpha=0:2:3"]
+        assert_refused(invoke(*line, "--shard", shard), "needs the form k/n, k from 1 to n, such as 1/8")
+        assert_refused(invoke(*line, "--shard", "1/2", "--merge"), "--merge puts all shards together: no --shard")
+
+    def test_pools_that_break_are_replaced(self, tmp_path, monkeypatch):
+        """As long as they work: of one that never does it says so and ends."""
+        monkeypatch.chdir(tmp_path)
+        pools = []
+
+        class Once(Fragile):
+            """The first breaks with the third task, the ones after it never."""
+
+            def submit(self, function, *arguments):
+                if len(pools) == 1 and len(self.under_way) == 2:
+                    self.broken = True
+                self.under_way.append(arguments)
+                future = Future()
+                if self.broken:
+                    future.set_exception(BrokenProcessPool("gone"))
+                else:
+                    future.set_result(function(*arguments))
+                return future
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *error):
+                pass
+
+        def pool(workers):
+            pools.append(Once([]))
+            return pools[-1]
+
+        monkeypatch.setattr("mfpde.cli.sweeps._pool", pool)
+        line = ["sweep", "linear-neuron", "--vary", "alpha=0:2:3", "--set", "shape=40", "--workers", "2", "--no-plot"]
+        done = invoke(*line)
+        assert done.exit_code == 0, done.stderr
+        assert done.stdout.count("SUCCESS") == 3
+        assert done.stderr == "mfpde: a worker ended, or ran out of memory; going on with new ones\n"
+        assert len(pools) == 2
+        monkeypatch.setattr("mfpde.cli.sweeps._pool", lambda workers: contextlib.nullcontext(Broken()))
+        done = invoke(*line, "-o", "other.h5")
+        assert_refused(done, "no worker of it answers", code=3)
 
     @pytest.mark.parametrize("vary", ["alpha", "alpha=", "alpha=0:1:0", "alpha=0:x:3", "=1"])
     def test_refusals(self, vary, tmp_path):
