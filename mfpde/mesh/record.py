@@ -239,6 +239,8 @@ class Record(Portable):
         Estimated errors at the save times. None when loaded from a file of an early version.
     companion : State or None
         The last state of the run that they are estimated with; None where there is none.
+    plain : dict
+        What was computed, in single numbers and words: `mfpde.equation.plain_attributes`.
     """
 
     grid: Grid
@@ -260,6 +262,7 @@ class Record(Portable):
     remarks: list[str] | None = None
     errors: Errors | None = None
     companion: State | None = None
+    plain: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 def run_stats(diagnostics: Mapping[str, Array], *, balanced: bool, evaluations: int, leak: float) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from mfpde.equation.convexity import no_certificate
 from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.grid import Grid
 from mfpde.equation.measures.base import Measure
+from mfpde.equation.plain_attributes import plain_attributes
 from mfpde.equation.problem import Problem
 from mfpde.mesh.accuracy import SEARCH, judge, solve_within
 from mfpde.mesh.algebra import Algebra
@@ -34,7 +35,6 @@ from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.implicit import Potential
 from mfpde.mesh.options import RunOptions
 from mfpde.mesh.program import Program
-from mfpde.mesh.provenance import provenance, versions
 from mfpde.mesh.record import Result, State, run_stats
 from mfpde.mesh.recorder import Recorded, Recorder, StepMade
 from mfpde.mesh.schemes import Scheme
@@ -53,6 +53,7 @@ from mfpde.support.arguments import (
 )
 from mfpde.support.arrays import Array
 from mfpde.support.clock import working_time
+from mfpde.support.provenance import provenance, versions
 from mfpde.support.saves import same_time, save_times
 from mfpde.support.session import interruptible, progress_bar
 from mfpde.support.threads import thread_limit
@@ -382,6 +383,7 @@ class Integration:
             fingerprint=self.fingerprint,
             errors=self.companion.errors(),
             companion=self.companion.kept(self.state.t),
+            plain=plain_attributes(problem, solver.grid, self.configuration),
         )
 
     def _no_certificate(self) -> str:

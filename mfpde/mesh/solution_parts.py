@@ -6,14 +6,12 @@ import hashlib
 import math
 from typing import Any
 
-import numpy as np
-
-from mfpde.equation.grid import Axis, End, Grid
+from mfpde.equation.grid import Grid
+from mfpde.equation.grid_file import read_grid
 from mfpde.mesh.solution_writer import CELL_AVERAGES, POINT_VALUES
 from mfpde.support.arrays import Array
 from mfpde.support.files import frames as stored
-from mfpde.support.files.hdf5 import FileFormatError, Reader, as_numbers
-from mfpde.support.words import one_line
+from mfpde.support.files.hdf5 import Reader, as_numbers
 
 __all__ = ["PartsReader"]
 
@@ -23,29 +21,7 @@ class PartsReader(Reader):
 
     def grid(self) -> Grid:
         """The mesh that the axes' scales describe."""
-        names = self.texts(self.file, "axes")
-        axes, shape, centres = [], [], []
-        for name in names:
-            values = self.array(self.file, name, (None,))
-            node = self.file[name]
-            try:
-                ends = End(self.text(node, "lower_end")), End(self.text(node, "upper_end"))
-                bounds = self.number(node, "lower"), self.number(node, "upper")
-                axes.append(Axis(self.text(node, "axis"), *bounds, ends))
-            except FileFormatError:
-                raise
-            except ValueError as error:
-                self.fail(one_line(error))
-            shape.append(len(values))
-            centres.append(values)
-        try:
-            grid = Grid(axes, shape)
-        except ValueError as error:
-            self.fail(one_line(error))
-        for i, (name, values) in enumerate(zip(names, centres, strict=True)):
-            if not np.allclose(values, grid.centres(i), rtol=0, atol=1e-6 * grid.spacing[i]):
-                self.fail(f"/{name} does not hold the centres of {len(values)} equal cells of {axes[i]!r}")
-        return grid
+        return read_grid(self)
 
     def density(self, grid: Grid, frames: int, room: int | None = None) -> tuple[Array | stored.StoredDensity, bool]:
         """The first frames of the densities, and whether they are point values."""

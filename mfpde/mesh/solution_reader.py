@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde.equation.grid import Grid, half
+from mfpde.equation.plain_attributes import PLAIN, plain_changed, read_plain
 from mfpde.mesh.record import Errors, Record, Result, State
 from mfpde.mesh.solution_parts import PartsReader
 from mfpde.mesh.solution_writer import (
@@ -121,6 +122,7 @@ def wrong_checksums(path: str | os.PathLike[str]) -> list[str] | None:
             raise FileFormatError(f"{path} is truncated or damaged: {one_line(error)}") from None
         wrong += [] if sums.get("attributes") == solution_attributes_sha256(file) else ["attributes"]
         wrong += [] if sums.get("words") in (None, words_sha256(file)) else ["words"]
+        wrong += [PLAIN] if plain_changed(file) else []
         return wrong
 
 
@@ -244,6 +246,7 @@ class _SolutionReader(PartsReader):
             fingerprint=self.text(file, "fingerprint"),
             errors=self.errors(len(times), response.shape[1], grid),
             companion=None if coarse is None or "companion" not in file else self.state("companion", coarse.shape),
+            plain=read_plain(self),
         )
 
     def state(self, name: str, shape: tuple[int, ...]) -> State:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mfpde.equation.grid_file import AXIS, write_grid
+from mfpde.equation.plain_attributes import write_plain
 from mfpde.mesh.record import COLUMNS, ERRORS, Errors, Record, State
 from mfpde.support.files.frames import StoredDensity
 from mfpde.support.files.hdf5 import (
@@ -37,7 +38,6 @@ from mfpde.support.files.in_place import hdf5_with_room
 if TYPE_CHECKING:
     import h5py
 
-    from mfpde.equation.grid import Axis
 
 __all__ = [
     "ATTRIBUTES",
@@ -96,7 +96,7 @@ ATTRIBUTES = {
     "density": ("representation",),
     "state": ("t", "n_steps", "length", "memory"),
     "companion": ("t", "n_steps", "length", "memory"),
-    "axis": ("axis", "lower", "upper", "lower_end", "upper_end"),
+    "axis": AXIS,
 }
 """The attributes that have a checksum together."""
 WORDS = ("title", "configuration_unset", "configuration_described")
@@ -242,7 +242,6 @@ def _write_state(file: h5py.File, name: str, state: State) -> h5py.Group:
 def write_head(record: Record, file: h5py.File) -> list[h5py.Dataset]:
     """Write all but the numbers of a run; returns the axes' scales."""
     grid = record.grid
-    names = _dataset_names(grid.axes)
     unset: list[str] = []
     described: list[str] = []
     configuration = as_plain(record.configuration, (), unset, described)
@@ -253,7 +252,6 @@ def write_head(record: Record, file: h5py.File) -> list[h5py.Dataset]:
     file.attrs["problem"] = as_text(record.name)
     file.attrs["result"] = record.result.name
     file.attrs["fingerprint"] = as_text(record.fingerprint)
-    file.attrs["axes"] = texts(names)
     file.attrs["warnings"] = texts(record.warnings)
     if record.remarks is not None:
         file.attrs["remarks"] = texts(record.remarks)
@@ -264,17 +262,11 @@ def write_head(record: Record, file: h5py.File) -> list[h5py.Dataset]:
     file.attrs["configuration_unset"] = texts(unset)
     file.attrs["configuration_described"] = texts(described)
     file.attrs["provenance"] = as_toml(as_plain(provenance, (), [], []))
+    write_plain(file, record.plain)
 
     write_volatile(file, record.provenance.get("volatile", {}))
 
-    scales = []
-    for i, (name, axis) in enumerate(zip(names, grid.axes, strict=True)):
-        scale = add_scale(file, name, grid.centres(i), f"cell centres along {axis.name}")
-        scale.attrs["axis"] = as_text(axis.name)
-        scale.attrs["lower"], scale.attrs["upper"] = FLOAT.type(axis.lower), FLOAT.type(axis.upper)
-        scale.attrs["lower_end"], scale.attrs["upper_end"] = axis.lower_end.value, axis.upper_end.value
-        scales.append(scale)
-    return scales
+    return write_grid(file, grid, _RESERVED)
 
 
 def describe_density(density: h5py.Dataset, record: Record) -> None:
@@ -282,19 +274,6 @@ def describe_density(density: h5py.Dataset, record: Record) -> None:
     kind = POINT_VALUES if record.point_values else CELL_AVERAGES
     density.attrs["long_name"] = f"density mu per volume, {kind}"
     density.attrs["representation"] = kind
-
-
-def _dataset_names(axes: Sequence[Axis]) -> list[str]:
-    """What the axes are called in the file: their names, unless something else there has that name."""
-    taken = {axis.name for axis in axes} | set(_RESERVED)
-    names = []
-    for axis in axes:
-        name = axis.name
-        while name in _RESERVED or (name != axis.name and name in taken):
-            name = f"axis_{name}"
-        taken.add(name)
-        names.append(name)
-    return names
 
 
 def hashed_datasets(file: h5py.File) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mfpde.equation.grid import Grid, half
+from mfpde.equation.plain_attributes import PLAIN, plain_changed, read_plain
 from mfpde.mesh.record import Errors, Record, Result, State, run_stats
 from mfpde.mesh.solution_parts import PartsReader
 from mfpde.mesh.solution_writer import DIAGNOSTICS
@@ -158,6 +159,7 @@ class UnfinishedReader(PartsReader):
             fingerprint=self.text(file, "fingerprint"),
             errors=errors,
             companion=companion,
+            plain=read_plain(self),
         )
 
     # ----- files with checksums
@@ -190,6 +192,7 @@ class UnfinishedReader(PartsReader):
         """Refuse a file whose words, axes or constants have changed: nothing else in it can be relied on then."""
         stated, found = self.table(self.group, "checksums"), head_sums(self.file, self.texts(self.file, "axes"))
         wrong = [name for name, value in found.items() if stated.get(name) != value]
+        wrong += [PLAIN] if plain_changed(self.file) else []
         if wrong:
             raise FileFormatError(
                 f"{self.path} has changed since it was written: the checksum of {', '.join(wrong)} is not the one in "

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mfpde.equation.plain_attributes import plain_attributes
 from mfpde.mesh.record import Record
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solution_reader import read
@@ -87,7 +88,10 @@ def with_problem(record: Record, path: str | os.PathLike[str], problem: Problem 
         problem = _rebuilt(record)
         if problem is None:
             problem, missing = _network(record, Path(path).parent)
-    return Solution(**vars(record), problem=problem, missing=missing)
+    solution = Solution(**vars(record), problem=problem, missing=missing)
+    if not record.plain:  # a file of an early version
+        solution.plain = plain_attributes(problem, record.grid, record.configuration)
+    return solution
 
 
 def _rebuilt(record: Record) -> Problem | None:

@@ -20,7 +20,6 @@ from mfpde.mesh.kinds import LIMITS, PARTS
 from mfpde.mesh.memory import check_run
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.options import RunOptions
-from mfpde.mesh.provenance import versions
 from mfpde.mesh.record import Result
 from mfpde.mesh.run import Integration, written_to
 from mfpde.mesh.schemes import Scheme
@@ -31,6 +30,7 @@ from mfpde.mesh.stream import Stream
 from mfpde.mesh.unfinished import NOT_WHOLE
 from mfpde.runs.loading import load
 from mfpde.support.arguments import NONE, NUMBER, PATH, numbers, one_of, require, shown, whole
+from mfpde.support.provenance import versions
 from mfpde.support.saves import MOST_SAVES, contradiction, distinct_times, nearest, same_time, save_times
 from mfpde.support.session import warn
 from mfpde.support.threads import thread_limit

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mfpde.equation.plain_attributes import differing, plain_attributes
 from mfpde.mesh.conclusion import ENERGY_TOLERANCE, decays
-from mfpde.mesh.record import Result
+from mfpde.mesh.record import Record, Result
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solution_reader import read, wrong_checksums
 from mfpde.runs.loading import with_problem
 from mfpde.support.arrays import Array
 from mfpde.support.files.hdf5 import holds_reference
+from mfpde.support.labels import Column, Labelled, Labels
 from mfpde.support.saves import contradiction
 from mfpde.support.words import printable
 
@@ -51,7 +53,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Verified:
+class Verified(Labelled):
     """What `verify` found.
 
     Attributes
@@ -70,6 +72,17 @@ class Verified:
     def ok(self) -> bool:
         """Whether all laws that could be checked hold."""
         return all(check.holds for check in self.checks)
+
+    def _labels(self) -> Labels:
+        """Checks, one a row."""
+        variables = {
+            "check": Column(["number"], np.array([check.name for check in self.checks], dtype=str)),
+            "measured": Column(["number"], np.array([check.measured for check in self.checks], dtype=float)),
+            "limit": Column(["number"], np.array([check.limit for check in self.checks], dtype=float)),
+            "holds": Column(["number"], np.array([check.holds for check in self.checks], dtype=bool)),
+        }
+        attributes = {"path": self.path, "ok": int(self.ok), "unchecked": "; ".join(self.unchecked)}
+        return Labels({"number": Column(["number"], np.arange(len(self.checks)))}, variables, attributes, ("number",))
 
     def __str__(self) -> str:
         width = min(max(len(check.name) for check in self.checks), WIDTH)
@@ -120,12 +133,14 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
     if holds_reference(path):
         return _reference(path, problem)
     changed: list[str] = []
-    solution = with_problem(read(path, changed), path, problem)
+    record = read(path, changed)
+    solution = with_problem(record, path, problem)
     unchecked: list[str] = []
     checks = list(_checksums(path, changed, unchecked, unfinished=solution.result is Result.UNFINISHED))
     with np.errstate(all="ignore"):  # of numbers that have changed anything can come
         checks += _laws(solution, unchecked)
         checks += _laws_of_the_state(solution)
+    checks += _plain(record, solution)
     return Verified(str(path), tuple(checks), tuple(unchecked))
 
 
@@ -220,6 +235,16 @@ def _laws(solution: Solution, unchecked: list[str]) -> Iterator[Check]:
     else:
         yield Check("negative optimality gap", max(0.0, -float(d["optimality_gap"].min())), SAME * scale)
     yield from _balance(solution, unchecked)
+
+
+def _plain(record: Record, solution: Solution) -> Iterator[Check]:
+    """The attributes in single numbers and words against what they say again."""
+    if not record.plain:  # a file of an early version
+        return
+    wrong = differing(record.plain, plain_attributes(solution.problem, solution.grid, solution.configuration))
+    which = f" ({', '.join(wrong)})" if wrong else ""
+    name = "plain attributes that are not those of the run"
+    yield Check(f"{name}{which}, of {len(record.plain)}", len(wrong), 0.0)
 
 
 def _laws_of_the_state(solution: Solution) -> Iterator[Check]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mfpde.equation.plain_attributes import plain_attributes, read_plain, write_plain
 from mfpde.equation.problem import Problem
 from mfpde.support.arguments import shown
 from mfpde.support.arrays import Array
@@ -61,6 +62,8 @@ class Origin:
         Of the problem.
     provenance : dict
         Versions of Python and of the packages; under ``"volatile"`` date and platform.
+    plain : dict
+        The problem in single numbers and words, see `mfpde.equation.plain_attributes`; empty in an early file.
     """
 
     path: Path = Path()
@@ -69,6 +72,7 @@ class Origin:
     command: str = ""
     fingerprint: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
+    plain: dict[str, Any] = field(default_factory=dict)
 
 
 class StoredReference(Reference):
@@ -78,7 +82,7 @@ class StoredReference(Reference):
     ----------
     problem : Problem
         Built from the name and the parameters in the file, and held against the fingerprint there.
-    path, title, configuration, command, fingerprint, provenance
+    path, title, configuration, command, fingerprint, provenance, plain
         What the file says besides, see `Origin`.
 
     See Also
@@ -92,6 +96,7 @@ class StoredReference(Reference):
     command: str
     fingerprint: str
     provenance: dict[str, Any]
+    plain: dict[str, Any]
 
     def __init__(
         self,
@@ -246,6 +251,7 @@ def _write(file: h5py.File, found: Reference, configuration: Mapping[str, Any] |
     if found.ancestral_mass is not None:
         file.attrs["ancestral_mass"] = np.float64(found.ancestral_mass)
     file.attrs["observables"] = hdf5.texts(names)
+    write_plain(file, plain_attributes(found.problem) if stored is None else stored.plain)
     file.attrs["command"] = hdf5.as_text(command or (stored.command if stored is not None else ""))
     plain = {key: value for key, value in provenance.items() if key != "volatile"}
     file.attrs["provenance"] = hdf5.as_toml(hdf5.as_plain(plain, (), [], []))
@@ -286,7 +292,7 @@ def _provenance() -> dict[str, Any]:
     """Versions, and under ``volatile`` when and where."""
     import platform
 
-    from mfpde.mesh.provenance import versions
+    from mfpde.support.provenance import versions
 
     return {
         "versions": dict(versions()),
@@ -479,6 +485,7 @@ class _Reader(hdf5.Reader):
                 command=self.text(file, "command"),
                 fingerprint=self.text(file, "fingerprint"),
                 provenance=self.provenance(),
+                plain=read_plain(self),
             ),
         )
         for name in self.sums.keys() - self.seen - {"attributes"}:
