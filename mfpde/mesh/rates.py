@@ -14,6 +14,7 @@ from mfpde.equation.grid import Grid
 from mfpde.equation.poincare import spectral_gap
 from mfpde.equation.problem import Problem
 from mfpde.support.arrays import Array
+from mfpde.support.labels import Column, Labelled, Labels
 
 __all__ = ["Rate", "Rates", "decay_rate", "rates_of"]
 
@@ -57,7 +58,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Rates(Mapping[str, Rate]):
+class Rates(Labelled, Mapping[str, Rate]):
     """Fitted rates by name: ``energy`` (of E - min E), ``certificate`` and ``distance``, those that there are.
 
     Attributes
@@ -83,6 +84,25 @@ class Rates(Mapping[str, Rate]):
 
     def __len__(self) -> int:
         return len(self.found)
+
+    def _labels(self) -> Labels:
+        """Rates, one a row."""
+        said = {
+            "value": "slope of the logarithm",
+            "low": "smallest slope on four parts of the stretch",
+            "high": "largest slope on four parts of the stretch",
+            "begin": "where the stretch begins",
+            "end": "where the stretch ends",
+            "fall": "by what factor the values fall over it",
+        }
+        rates = list(self.found.values())
+        variables = {
+            name: Column(["rate"], [getattr(rate, name) for rate in rates], text) for name, text in said.items()
+        }
+        names = np.array(list(self.found), dtype=str)  # of nothing, too
+        attributes: dict[str, float | str] = {"spectral_gap": self.spectral_gap}
+        attributes |= {f"missing_{name}": why for name, why in self.missing.items()}
+        return Labels({"rate": Column(["rate"], names)}, variables, attributes, ("rate",))
 
     def __str__(self) -> str:
         lines = [f"{name:<14}{rate}" for name, rate in self.found.items()]

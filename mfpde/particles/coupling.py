@@ -21,13 +21,14 @@ from mfpde.particles.random_streams import generator
 from mfpde.particles.simulation import Steps, check_cloud, initial_positions, make_steps
 from mfpde.support.arguments import FLAG, require, shown
 from mfpde.support.arrays import Array
+from mfpde.support.labels import Column, Labelled, Labels
 from mfpde.support.threads import one_blas_thread
 
 __all__ = ["CoupledCloud", "coupled"]
 
 
 @dataclass(eq=False)
-class CoupledCloud:
+class CoupledCloud(Labelled):
     """The result of `coupled`: R replicas of n pairs at m save times.
 
     Attributes
@@ -71,6 +72,35 @@ class CoupledCloud:
     def rms(self) -> Array:
         """``(mean_i Delta_i^2)^{1/2}`` of each replica, shape (R, m)."""
         return np.asarray(np.sqrt(np.mean(self.delta**2, axis=2)))
+
+    def _labels(self) -> Labels:
+        """Replicas and save times; pairs are in the dataset only."""
+        both, pairs = ["replica", "time"], ["replica", "time", "pair"]
+        variables = {
+            "rms": Column(both, self.rms, "root mean square of |X - Y|"),
+            "largest": Column(both, self.delta.max(axis=2), "largest |X - Y|"),
+        }
+        for i, axis in enumerate(self.problem.axes):
+            variables[axis.name] = Column(pairs, self.positions[..., i], f"{axis.name} of the particles")
+            variables[f"twin_{axis.name}"] = Column(pairs, self.twins[..., i], f"{axis.name} of their twins")
+            short = "X - Y, the short way round on periodic axes"
+            variables[f"difference_{axis.name}"] = Column(pairs, self.difference[..., i], short)
+        for name, meaning in (("response", "u = int Phi dmu"), ("twin_response", "u of the twins")):
+            variables[name] = Column([*both, "component"], getattr(self, name), meaning)
+        said = {
+            "growth": "largest eigenvalue of the symmetric part of the local Hessian",
+            "norm": "its spectral norm",
+            "growth_integral": "int s max(growth, 0) dt",
+            "norm_integral": "int s norm dt",
+        }
+        curves = {name: (getattr(self, name), meaning) for name, meaning in said.items()}
+        variables |= {name: Column(pairs, v, meaning) for name, (v, meaning) in curves.items() if v is not None}
+        coordinates = {
+            "replica": Column(["replica"], np.arange(len(self.positions))),
+            "time": Column(["time"], self.times, "save time"),
+        }
+        attributes = {"problem": self.problem.name, "particles": self.positions.shape[2]}
+        return Labels(coordinates, variables, attributes, ("replica", "time"))
 
 
 @one_blas_thread()

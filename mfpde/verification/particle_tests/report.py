@@ -6,6 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from mfpde.support.labels import Column, Labelled, Labels
+
 __all__ = ["POWER", "Report", "Row", "Slope"]
 
 
@@ -102,7 +106,7 @@ class Slope:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Labelled):
     """What `assert_matches` and `assert_converges` found; ``print`` shows it.
 
     Attributes
@@ -124,6 +128,21 @@ class Report:
     left_out: dict[str, str]
     runs: tuple[tuple[int | None, int], ...]
     false_alarm: float | None
+
+    def _labels(self) -> Labels:
+        """Numbers, one a row; slopes are in the dataset only."""
+        numbers = ("time", "mine", "reference", "bar", "allowed", "difference", "in_bars", "visible")
+        variables = {"observable": Column(["number"], np.array([row.what for row in self.rows], dtype=str))}
+        for names, kind in ((numbers, float), (("fails", "sanity"), bool)):
+            for name in names:
+                variables[name] = Column(["number"], np.array([getattr(row, name) for row in self.rows], dtype=kind))
+        variables["slope_of"] = Column(["fit"], np.array([slope.what for slope in self.slopes], dtype=str))
+        for name in ("time", "slope", "low", "high", "rate", "visible"):
+            values = np.array([getattr(slope, name) for slope in self.slopes], dtype=float)
+            variables["slope" if name == "slope" else f"slope_{name}"] = Column(["fit"], values)
+        variables["slope_fails"] = Column(["fit"], np.array([slope.fails for slope in self.slopes], dtype=bool))
+        attributes = {"problem": self.problem, "passed": int(self.passed), "false_alarm": self.false_alarm}
+        return Labels({"number": Column(["number"], np.arange(len(self.rows)))}, variables, attributes, ("number",))
 
     @property
     def passed(self) -> bool:

@@ -12,7 +12,7 @@ from mfpde.equation.problem import Problem
 from mfpde.lagrangian.ancestry import descent_at
 from mfpde.support.arguments import shown
 from mfpde.support.arrays import Array
-from mfpde.support.labels import table
+from mfpde.support.labels import Column, Labelled, Labels, table
 from mfpde.support.words import printable
 from mfpde.verification.observables import Observable
 
@@ -31,7 +31,7 @@ CONFIRMED = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
-class Certified:
+class Certified(Labelled):
     """An observable with its error bar.
 
     Attributes
@@ -75,6 +75,24 @@ class Certified:
     check_bar: Array | None = None
     sizes: tuple[str, str, str] = ("", "", "")
     floor: float = 0.0
+
+    def _labels(self) -> Labels:
+        """Numbers, one a row: times, and the places of values that there are several of."""
+        axes = ["time", *(f"index_{k}" for k in range(self.value.ndim - 1))]
+        said = {
+            "value": "the true value is within value +- bar, as an estimate",
+            "bar": "error bar, absolute",
+            "check_value": "of differently placed nodes or cells",
+            "check_bar": "error bar of that",
+            "other_value": "of an independent discretisation",
+            "other_bar": "error bar of that",
+        }
+        known = {name: (getattr(self, name), meaning) for name, meaning in said.items()}
+        variables = {name: Column(axes, v, meaning) for name, (v, meaning) in known.items() if v is not None}
+        coordinates = {axis: Column([axis], np.arange(n)) for axis, n in zip(axes, self.value.shape, strict=True)}
+        coordinates["time"] = Column(["time"], self.times, "infinity is the end state")
+        attributes = {"observable": self.name, "route": self.route, "check": self.check, "other": self.other}
+        return Labels(coordinates, variables, attributes, tuple(axes))
 
     @property
     def relative(self) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 from mfpde.equation.problem import Problem
 from mfpde.support.files import SUFFIXES, hdf5
 from mfpde.support.files.locks import held
+from mfpde.support.labels import Column, Labelled, Labels
 from mfpde.support.words import one_line
 from mfpde.verification.observables import Observable
 from mfpde.verification.references.certified import Certified, Reference
@@ -154,7 +155,7 @@ def differences(made: Recipe, stored: StoredReference) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Checked:
+class Checked(Labelled):
     """A reference that was computed again.
 
     Attributes
@@ -174,6 +175,13 @@ class Checked:
     apart: float = math.nan
     identical: bool = False
     seconds: float = 0.0
+
+    def _labels(self) -> Labels:
+        """One row, so that tables of several references are put together."""
+        said = {"ok": self.ok, "apart": self.apart, "identical": self.identical, "seconds": self.seconds}
+        variables = {name: Column(["reference"], [value]) for name, value in said.items()}
+        variables["wrong"] = Column(["reference"], ["; ".join(self.wrong)])
+        return Labels({"reference": Column(["reference"], [self.name])}, variables, rows=("reference",))
 
     @property
     def ok(self) -> bool:
