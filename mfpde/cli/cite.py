@@ -11,7 +11,7 @@ from mfpde import __version__
 from mfpde.cli.files import configuration_of, is_file
 from mfpde.cli.look import problem_constructor
 from mfpde.cli.output import refusing, say
-from mfpde.cli.solutions import load_file
+from mfpde.cli.solutions import load_any
 from mfpde.support.files import SUFFIXES
 from mfpde.support.session import quiet
 
@@ -123,7 +123,7 @@ def cite(
     entries: list[str] = []
     with refusing(), quiet():
         if Path(what).suffix.lower() in SUFFIXES:
-            solution = load_file(Path(what))
+            solution = load_any(Path(what))
             problem = solution.problem
             if problem is None and solution.name in problems.names():
                 problem = problems.get(solution.name)

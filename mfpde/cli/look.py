@@ -13,11 +13,13 @@ from mfpde.cli.files import ANIMATION_SUFFIXES, PICTURE_SUFFIXES, check_suffix
 from mfpde.cli.options import SolutionFile
 from mfpde.cli.output import UNSOUND, RefusedError, listed, one_line_warnings, refusing, say
 from mfpde.cli.readable import readable
-from mfpde.cli.solutions import any_numbers, load_file, report
+from mfpde.cli.solutions import any_numbers, load_any, load_file, report
 from mfpde.support.words import one_line, suggestion
 
 if TYPE_CHECKING:
+    from mfpde.equation.equilibrium import Equilibrium
     from mfpde.equation.problem import Problem
+    from mfpde.mesh.solution import Solution
 
 __all__ = ["info", "list_problems", "plot", "problem_constructor", "verify"]
 
@@ -76,32 +78,37 @@ def info(
     file: SolutionFile,
     toml: Annotated[bool, typer.Option("--toml", help="Print the TOML text from which the same run is made.")] = False,
 ) -> None:
-    """Show what is in a solution's file."""
-    solution = load_file(file)
+    """Show what is in the file of a solution or of a stationary state."""
+    from mfpde.equation.equilibrium import Equilibrium
+
+    solution = load_any(file)
+    if isinstance(solution, Equilibrium):
+        if toml:
+            raise RefusedError(f"{file} holds a stationary state, which is not made from TOML text")
+        say(f"{solution}\n")
+        rows = _origin(file, solution)
+        rows |= {"problem": f"not known: {solution.missing}"} if solution.missing else {}
+        for row in listed({"problem": solution.name, **rows}):
+            say(row)
+        return
     if toml:
         text = solution.configuration.get("toml")
         if not isinstance(text, str):
             raise RefusedError(f"{file} holds no TOML text; it was not written by mfpde run")
         say(text, nl=False)
         return
-    volatile = solution.provenance.get("volatile", {})
-    versions = solution.provenance.get("versions", {})
     settings = {
         key: value
         for key, value in solution.configuration.items()
         if key not in ("toml", "problem", "shape", "parameters", "save", "t_end")
     }
-    parameters = solution.configuration.get("parameters") or {}
+    origin = _origin(file, solution)
     rows = {
-        "file": f"{file} ({file.stat().st_size} bytes)",
-        "axes": "; ".join(repr(axis) for axis in solution.grid.axes),
-        "parameters": ", ".join(f"{key} = {value}" for key, value in parameters.items()) or "none",
+        **{key: origin.pop(key) for key in ("file", "axes", "parameters")},
         **{key: one_line(value) for key, value in settings.items()},
         "values": "at the cell centres" if solution.point_values else "cell averages",
         "save times": ", ".join(f"{t:g}" for t in solution.times),
-        "made": f"{volatile.get('date', '?')} by {volatile.get('command', '?')}",
-        "versions": ", ".join(f"{key} {value}" for key, value in versions.items()) or "?",
-        "fingerprint": solution.fingerprint or "none",
+        **origin,
     }
     if solution.problem is None and solution.missing:
         rows["problem"] = f"not known: {solution.missing}"
@@ -111,6 +118,20 @@ def info(
         say(row)
     for text in solution.warnings:
         say(f"  warning: {one_line(text)}")
+
+
+def _origin(file: Path, found: Solution | Equilibrium) -> dict[str, str]:
+    """What a file says of where it comes from."""
+    volatile, versions = found.provenance.get("volatile", {}), found.provenance.get("versions", {})
+    parameters = found.configuration.get("parameters") or {}
+    return {
+        "file": f"{file} ({file.stat().st_size} bytes)",
+        "axes": "; ".join(repr(axis) for axis in found.grid.axes),
+        "parameters": ", ".join(f"{key} = {value}" for key, value in parameters.items()) or "none",
+        "made": f"{volatile.get('date', '?')} by {volatile.get('command', '?')}",
+        "versions": ", ".join(f"{key} {value}" for key, value in versions.items()) or "?",
+        "fingerprint": found.fingerprint or "none",
+    }
 
 
 def plot(
@@ -123,8 +144,8 @@ def plot(
         typer.Option("--animate", help="Write an animation to this file (.gif or .mp4).", show_default=False),
     ] = None,
 ) -> None:
-    """Draw a solution: density, energy with its certificate, network output."""
-    solution = load_file(file)
+    """Draw a solution: density, energy with its certificate, network output; or a stationary state."""
+    solution = load_file(file) if animation is not None else load_any(file)
     picture = output
     if picture is None and animation is None:
         picture = file.with_suffix(".png")
@@ -144,5 +165,5 @@ def plot(
             pictures.plot(solution, picture)
             say(f"written: {picture}")
         if animation is not None:
-            pictures.animate(solution, animation)
+            pictures.animate(solution, animation)  # type: ignore[arg-type]  # it is a solution, see above
             say(f"written: {animation}")

@@ -10,13 +10,22 @@ from mfpde.cli.output import columns, listed, reason, refusing, say
 from mfpde.support.words import with_digits
 
 if TYPE_CHECKING:
+    from mfpde.equation.equilibrium import Equilibrium
     from mfpde.mesh.solution import Solution
 
-__all__ = ["any_numbers", "draw", "load_file", "report"]
+__all__ = ["any_numbers", "draw", "load_any", "load_file", "report"]
 
 
 def load_file(path: Path) -> Solution:
     """The solution in a file."""
+    from mfpde.runs.loading import load_solution
+
+    with refusing():
+        return load_solution(path)
+
+
+def load_any(path: Path) -> Solution | Equilibrium:
+    """The solution or the stationary state in a file."""
     from mfpde.runs.loading import load
 
     with refusing():

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mfpde.equation.convexity import convex_on, no_certificate
 from mfpde.equation.energy import GridEnergy
 from mfpde.equation.energy.capabilities import require_capability, require_lyapunov
+from mfpde.equation.equilibrium_record import EquilibriumRecord
 from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.functional import Functional, NodalFunctional
 from mfpde.equation.gibbs import entropy
@@ -23,25 +24,30 @@ from mfpde.equation.gibbs_state import gibbs_state
 from mfpde.equation.grid import NO_HALF, Grid, box, half
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.measures.on_mesh import GridMeasure
+from mfpde.equation.plain_attributes import plain_attributes
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.equation.smooth import divisors, is_smooth
 from mfpde.equation.sparse_state import sparse_state
-from mfpde.support.arguments import FLAG, NONE, NUMBER, POSITIVE, WHOLE, real, require, shown
+from mfpde.support.arguments import FLAG, NONE, NUMBER, PATH, POSITIVE, WHOLE, real, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.clock import working_time
 from mfpde.support.labels import Column, Labelled, Labels
+from mfpde.support.provenance import provenance
 from mfpde.support.session import warn
 from mfpde.support.threads import one_blas_thread
-from mfpde.support.words import one_line, with_digits
+from mfpde.support.words import one_line, printable, with_digits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from os import PathLike
+
+    from matplotlib.figure import Figure
 
 __all__ = ["Equilibrium", "roughly_stationary", "stationary", "stationary_on_nodes"]
 
 
 @dataclass(frozen=True, eq=False)
-class Equilibrium(Labelled):
+class Equilibrium(Labelled, EquilibriumRecord):
     """The result of `stationary`.
 
     Attributes
@@ -80,27 +86,21 @@ class Equilibrium(Labelled):
         nothing of it: it compares measures on this mesh.
     no_error : str
         Why there is no such estimate; empty where there is.
+    problem : Problem or None
+        What was minimised. None when loaded from a file whose problem was built of user code, or of data that are gone
+        or changed.
+    missing : str
+        Why there is no problem, and what to do; empty where there is one.
+    name, fingerprint : str
+        The problem's.
+    configuration, provenance : dict
+        The settings, as plain values; versions of Python and of the packages.
+    plain : dict
+        What a file says in single numbers and words, `mfpde.equation.plain_attributes`.
     """
 
-    grid: Grid
-    mu: Array = field(repr=False)
-    log_mu: Array = field(repr=False)
-    potential: Array = field(repr=False)
-    energy: float
-    gap: float
-    entropy: float
-    temperature: float
-    convex: bool | None
-    converged: bool
-    iterations: int
-    evaluations: int
-    energy_error: float = math.nan
-    no_error: str = ""
-
-    @property
-    def mass(self) -> float:
-        """``int dmu``; 1 except at temperature 0 with the unbalanced reaction."""
-        return float(self.mu.sum()) * self.grid.cell_volume
+    problem: Problem | None = field(default=None, repr=False)
+    missing: str = field(default="", repr=False)
 
     def _labels(self) -> Labels:
         """Cells, one a row."""
@@ -120,6 +120,86 @@ class Equilibrium(Labelled):
         """The density as a `Measure`, normalised: the initial measure of a problem, or of a further search."""
         return GridMeasure(self.grid, self.mu)
 
+    def predict(self, x: Any) -> Array:
+        """The output of the network whose neurons have this density, ``f(x) = int unit(x, theta) dmu(theta)``.
+
+        Parameters
+        ----------
+        x : array, shape (m,) or (m, p)
+            Inputs.
+
+        Returns
+        -------
+        array, shape (m,) or (m, q)
+
+        Raises
+        ------
+        ValueError
+            If the problem names no network, or was not rebuilt from a file.
+        """
+        if self.problem is None:
+            why = self.missing or "it does not hold its problem"
+            raise ValueError(
+                f"the stationary state of {self.name!r}: {why}; give it with mfpde.load(path, problem=...)"
+            )
+        return self.problem.output(x, self.grid.mesh(), self.mu * self.grid.cell_volume)
+
+    def plot(self, path: str | PathLike[str] | None = None) -> Figure:
+        """The density and its potential, of three axes and more their marginals; the network's output if there is one.
+
+        Parameters
+        ----------
+        path : path, optional
+            Where to write the figure; the suffix names the format (.png, .pdf, .svg, ...).
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from mfpde.equation.equilibrium_picture import draw_equilibrium
+
+        require(path=(path, PATH | NONE))
+        figure = draw_equilibrium(self)
+        if path is not None:
+            figure.savefig(path, dpi=150)
+        return figure
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = True) -> None:
+        """Write an HDF5 file that `mfpde.load` and xarray read; ``docs/file-format.md`` describes it.
+
+        Parameters
+        ----------
+        path : path
+            Where to; the folder must exist. The name holds the old file until the new one is complete.
+        overwrite : bool
+            Whether a file that is there is replaced; if not, it is an error.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written, or is write-protected; a BlockingIOError if a run is writing it.
+
+        Examples
+        --------
+        >>> import mfpde as mf, os, tempfile
+        >>> state = mf.stationary(mf.problems.torus_langevin(), 40)
+        >>> path = os.path.join(tempfile.mkdtemp(), "state.h5")
+        >>> state.save(path)
+        >>> mf.load(path).energy == state.energy
+        True
+        """
+        from mfpde.equation.equilibrium_file import save  # only those who save pay for it
+        from mfpde.support.files.locks import held
+
+        require(path=(path, PATH), overwrite=(overwrite, FLAG))
+        fingerprint, plain = self.fingerprint, self.plain
+        if self.problem is not None:
+            fingerprint = fingerprint or self.problem.fingerprint()
+            # the temperature need not be the problem's
+            plain = plain or plain_attributes(self.problem, self.grid) | {"temperature": self.temperature}
+        with held(path):
+            save(replace(self, fingerprint=fingerprint, plain=plain), path, overwrite=overwrite)
+
     def __str__(self) -> str:
         axes = " x ".join(f"{axis.name}: {n}" for axis, n in zip(self.grid.axes, self.grid.shape, strict=True))
         if self.convex:
@@ -132,7 +212,7 @@ class Equilibrium(Labelled):
         if self.no_error:
             error = f"not estimated ({self.no_error})"
         ended = "converged" if self.converged else "NOT CONVERGED"
-        return (
+        return printable(
             f"{kind} at temperature {self.temperature:g} on {axes} cells\n"
             f"  energy   {with_digits(self.energy, self.energy_error, most=10)} "
             f"(entropy {self.entropy:.6g}, mass {self.mass:.6g}{cells})\n"
@@ -220,7 +300,8 @@ def stationary(
     0.5
     """
     _check(problem, tolerance, max_iterations, initial, time_limit, estimate)
-    deadline = math.inf if time_limit is None else working_time() + time_limit
+    began = working_time()
+    deadline = math.inf if time_limit is None else began + time_limit
     require_lyapunov(problem.bound_energy, "stationary")
     require_capability(problem.bound_energy, "mesh", "stationary")
     tau = _temperature(problem, temperature)
@@ -240,7 +321,11 @@ def stationary(
             "start nearer with initial=, or take a higher temperature",
             stacklevel=3,
         )
-    return _with_error(problem, state, search) if estimate else replace(state, no_error="estimate = False")
+    state = _with_error(problem, state, search) if estimate else replace(state, no_error="estimate = False")
+    settings: dict[str, Any] = {"problem": problem.name, "parameters": dict(problem.parameters or {})}
+    settings |= {"shape": list(grid.shape), "temperature": tau}
+    made = provenance(working_time() - began, {})
+    return replace(state, problem=problem, name=problem.name, configuration=settings, provenance=made)
 
 
 class _Search(NamedTuple):

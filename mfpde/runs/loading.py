@@ -6,25 +6,32 @@ import contextlib
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
+from mfpde.equation.equilibrium import Equilibrium
+from mfpde.equation.equilibrium_file import read_equilibrium
+from mfpde.equation.equilibrium_record import EquilibriumRecord
 from mfpde.equation.plain_attributes import plain_attributes
 from mfpde.mesh.record import Record
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solution_reader import read
 from mfpde.support.arguments import one_of, require
+from mfpde.support.files.hdf5 import EQUILIBRIUM_MARK, holds
 from mfpde.support.files.untrusted import parse_toml
 from mfpde.support.session import quiet
 from mfpde.support.words import one_line
 
 if TYPE_CHECKING:
+    from mfpde.equation.grid import Grid
     from mfpde.equation.problem import Problem
 
-__all__ = ["data_of", "load", "with_problem"]
+__all__ = ["data_of", "load", "load_solution", "problem_of", "state_with_problem", "with_problem"]
 
 
-def load(path: str | os.PathLike[str], problem: Problem | None = None, *, thorough: bool = False) -> Solution:
-    """Read a solution from a file that `Solution.save` wrote.
+def load(
+    path: str | os.PathLike[str], problem: Problem | None = None, *, thorough: bool = False
+) -> Solution | Equilibrium:
+    """Read a solution or a stationary state from a file that `Solution.save` or `Equilibrium.save` wrote.
 
     Parameters
     ----------
@@ -38,7 +45,7 @@ def load(path: str | os.PathLike[str], problem: Problem | None = None, *, thorou
 
     Returns
     -------
-    Solution
+    Solution or Equilibrium
         Arrays bit for bit as they were; densities of more than 64 MiB stay in the file and are read when they are
         indexed (`mfpde.support.files.frames.StoredDensity`). The file of a run that was killed, or is still going on,
         gives what it held at its last save time or checkpoint, with result ``UNFINISHED``. Where parts of such a file
@@ -52,7 +59,7 @@ def load(path: str | os.PathLike[str], problem: Problem | None = None, *, thorou
     Raises
     ------
     FileFormatError
-        If the file is not a solution, is damaged, or is of a newer schema.
+        If the file is neither, is damaged, or is of a newer schema.
     OSError
         If the file is missing or cannot be read.
     ValueError
@@ -69,32 +76,72 @@ def load(path: str | os.PathLike[str], problem: Problem | None = None, *, thorou
     True
     >>> further = mf.solve(loaded.problem, shape=(50,), t_end=0.2, initial=loaded.state, progress=False)
     """
+    if holds(path, EQUILIBRIUM_MARK):
+        return state_with_problem(read_equilibrium(path), path, problem)
+    return load_solution(path, problem, thorough=thorough)
+
+
+def load_solution(path: str | os.PathLike[str], problem: Problem | None = None, *, thorough: bool = False) -> Solution:
+    """The solution in a file; parameters and errors as for `load`, which reads stationary states as well."""
     return with_problem(read(path, thorough=thorough), path, problem)
+
+
+class Stored(Protocol):
+    """What a file says of its problem."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def configuration(self) -> dict[str, Any]: ...
+
+    @property
+    def grid(self) -> Grid: ...
+
+
+def state_with_problem(state: EquilibriumRecord, path: str | os.PathLike[str], problem: Problem | None) -> Equilibrium:
+    """A stationary state with its problem; parameters and errors as for `load`."""
+    problem, missing = problem_of(state, path, problem)
+    return Equilibrium(**vars(state), problem=problem, missing=missing)
 
 
 def with_problem(record: Record, path: str | os.PathLike[str], problem: Problem | None) -> Solution:
     """The solution that a file's record is, with its problem; parameters and errors as for `load`."""
-    missing = ""
-    if problem is not None:
-        from mfpde.equation.problem import Problem
-
-        require(problem=(problem, one_of(Problem)))
-        if problem.fingerprint() != record.fingerprint:
-            raise ValueError(
-                f"problem {problem.name!r} is not the one that {path} holds a solution of ({record.name!r}): "
-                "their fingerprints differ; pass the problem as it was solved"
-            )
-    elif record.fingerprint:
-        problem = _rebuilt(record)
-        if problem is None:
-            problem, missing = _network(record, Path(path).parent)
+    problem, missing = problem_of(record, path, problem)
     solution = Solution(**vars(record), problem=problem, missing=missing)
     if not record.plain:  # a file of an early version
         solution.plain = plain_attributes(problem, record.grid, record.configuration)
     return solution
 
 
-def _rebuilt(record: Record) -> Problem | None:
+def problem_of(record: Stored, path: str | os.PathLike[str], problem: Problem | None) -> tuple[Problem | None, str]:
+    """The problem that was given, or the one that a file can name; else why there is none.
+
+    Raises
+    ------
+    ValueError
+        If the problem that was given is another one.
+    """
+    if problem is not None:
+        from mfpde.equation.problem import Problem
+
+        require(problem=(problem, one_of(Problem)))
+        if problem.fingerprint() != record.fingerprint:
+            raise ValueError(
+                f"problem {problem.name!r} is not the one that {path} holds a result of ({record.name!r}): "
+                "their fingerprints differ; pass the problem as it was solved"
+            )
+        return problem, ""
+    if not record.fingerprint:
+        return None, ""
+    rebuilt = _rebuilt(record)
+    return (rebuilt, "") if rebuilt is not None else _network(record, Path(path).parent)
+
+
+def _rebuilt(record: Stored) -> Problem | None:
     """The problem that has a name in `mfpde.problems`, if its parameters still make the one that was solved."""
     from mfpde import problems
 
@@ -108,7 +155,7 @@ def _rebuilt(record: Record) -> Problem | None:
     return None
 
 
-def _network(record: Record, directory: Path) -> tuple[Problem | None, str]:
+def _network(record: Stored, directory: Path) -> tuple[Problem | None, str]:
     """The network of a TOML file, if its data are where the file says and the same; else why there is none."""
     text, own = record.configuration.get("toml"), "its problem was made of your own functions or data"
     if not isinstance(text, str) or "[network]" not in text:
@@ -127,7 +174,7 @@ def _network(record: Record, directory: Path) -> tuple[Problem | None, str]:
     return problem, "" if problem is not None else "its network is not made of these data by this version"
 
 
-def _as_solved(problem: Problem, record: Record) -> Problem | None:
+def _as_solved(problem: Problem, record: Stored) -> Problem | None:
     """The problem, on the axes of the record's mesh (a run may have extended them), if it is the one solved."""
     for candidate in (problem, dataclasses.replace(problem, axes=record.grid.axes)):
         if candidate.fingerprint() == record.fingerprint:

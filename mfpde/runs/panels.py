@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from mfpde.lagrangian.characteristics import Characteristics
 from mfpde.mesh.solution import Solution
 from mfpde.runs.traced import Traced, traced
 from mfpde.support.arrays import Array
+from mfpde.support.figures import BLUE, CONCENTRATED, VERMILION, dress, floor, image, peak_values
 from mfpde.support.words import one_line, printable, with_digits
 
 if TYPE_CHECKING:
@@ -25,44 +25,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "BLUE",
-    "CONCENTRATED",
     "Drawn",
     "Pictured",
-    "GREEN",
-    "GREY",
     "Marginals",
-    "ORANGE",
-    "PURPLE",
-    "TIME_MAP",
-    "VERMILION",
     "axis_names",
-    "backdrop",
     "base_energy",
     "centres",
-    "colour_bar",
     "density_image",
     "density_label",
-    "density_norm",
     "drawn",
-    "dress",
     "error_band",
-    "floor",
     "footnote",
-    "given_axes",
-    "has_output",
     "marginal",
-    "new_figure",
-    "output_lines",
-    "peak_values",
     "positive_part",
-    "predicted_against_true",
     "put_heading",
     "scattered",
     "set_logarithmic",
-    "shown_inputs",
     "spread",
-    "subfigures",
     "window",
     "zoom",
 ]
@@ -72,16 +51,6 @@ Drawn = Solution | Traced
 """What panels show."""
 Pictured = Drawn | Characteristics
 """What pictures are drawn of."""
-
-# the palette of Okabe and Ito, told apart with every kind of colour vision
-BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
-GREY = "#777777"
-TIME_MAP, DENSITY_MAP = "viridis", "magma"
-
-CONCENTRATED = 8.0
-"""Peaks that differ by more than this factor are drawn on a logarithmic scale."""
-SCATTER = 2000
-"""Data points drawn at most."""
 
 
 def drawn(solution: Pictured) -> Drawn:
@@ -160,41 +129,12 @@ def spread(solution: Drawn, count: int) -> list[int]:
     return chosen
 
 
-def peak_values(values: Sequence[Array]) -> tuple[float, float]:
-    """The smallest and the largest maximum."""
-    peaks = [float(v.max()) for v in values]
-    positive = [peak for peak in peaks if peak > 0]
-    return (min(positive), max(positive)) if positive else (1.0, 1.0)
-
-
-def floor(low: float, high: float) -> float:
-    """Where a logarithmic scale begins: three decades below the lowest peak."""
-    return max(1e-3 * low, 1e-9 * high)
-
-
-def density_norm(values: Sequence[Array]) -> Normalize:
-    """The scale of colours of some densities: linear, or logarithmic where their peaks differ much."""
-    from matplotlib.colors import LogNorm, Normalize
-
-    low, high = peak_values(values)
-    if high > CONCENTRATED * low:
-        return LogNorm(floor(low, high), high)
-    return Normalize(0.0, high)
-
-
 def density_image(solution: Drawn, names: Sequence[str], values: Array, norm: Normalize, ax: Axes) -> Any:
     """Draw a density over two axes in colours."""
-    import matplotlib as mpl
-
-    colours = mpl.colormaps[DENSITY_MAP].with_extremes(bad=mpl.colormaps[DENSITY_MAP](0.0))
     by_name = {axis.name: axis for axis in solution.grid.axes}
     first, second = (by_name[name] for name in names)
-    extent = (first.lower, first.upper, second.lower, second.upper)
-    image = ax.imshow(values.T, norm=norm, cmap=colours, origin="lower", extent=extent, aspect="auto")
     ax.set(xlabel=names[0], ylabel=names[1])
-    ax.tick_params(labelsize=9)
-    ax.locator_params(nbins=6)
-    return image
+    return image(values, (first.lower, first.upper, second.lower, second.upper), norm, ax)
 
 
 def window(
@@ -241,128 +181,6 @@ def scattered(solution: Traced, i: int, largest: float, ax: Axes) -> None:
     ax.set_xlim(solution.grid.axes[0].lower, solution.grid.axes[0].upper)
     ax.set_title(f"nodes at t = {solution.times[i]:.4g}", fontsize=10)
     dress(ax)
-
-
-def colour_bar(ax: Any, image: Any, label: str) -> None:
-    """A bar beside a panel, or beside several, that says what the colours of an image mean."""
-    from matplotlib.colors import LogNorm
-
-    owner = ax if not isinstance(ax, (list, np.ndarray)) else np.ravel(ax)[0]
-    logarithmic = isinstance(image.norm, LogNorm)
-    bar = owner.figure.colorbar(image, ax=ax, extend="min" if logarithmic else "neither", pad=0.02)
-    bar.set_label(f"{label} (log scale)" if logarithmic else label, fontsize=10)
-    bar.ax.tick_params(labelsize=9)
-    bar.outline.set_visible(False)
-
-
-def has_output(solution: Drawn) -> bool:
-    """Whether there is a network's output to draw: one with inputs on a line, or with true values."""
-    network = None if solution.problem is None else solution.problem.network
-    if network is None or network.inputs is None:
-        return False
-    x, truth, _ = shown_inputs(solution)
-    return x.ndim == 1 or x.shape[1] == 1 or truth is not None
-
-
-def shown_inputs(solution: Drawn) -> tuple[Array, Array | None, tuple[Array, Array] | None]:
-    """Where the output is drawn, the true values there if they are known, and the data if there is any."""
-    from mfpde.equation.energy import TwoLayerNetwork
-
-    problem = solution.problem
-    assert problem is not None
-    assert problem.network is not None
-    network, inputs = problem.network, np.asarray(problem.network.inputs, dtype=float)
-    terms = [term for term in problem.energy.terms if isinstance(term, TwoLayerNetwork)]
-    chosen = np.linspace(0, len(inputs) - 1, min(len(inputs), SCATTER)).astype(int)
-    data = None
-    if terms:
-        x = np.asarray(terms[0].x)
-        thinned = np.linspace(0, len(x) - 1, min(len(x), SCATTER)).astype(int)
-        data = (x[thinned], np.asarray(terms[0].y)[thinned])
-    if inputs.ndim == 2 and inputs.shape[1] > 1:
-        if data is not None:
-            return data[0], data[1], data
-        inputs = inputs[chosen]
-        return inputs, None if network.target is None else np.asarray(network.target(inputs)), None
-    column = inputs.ravel()
-    if data is not None or len(column) > 400 or np.any(np.diff(column) < 0):
-        column = np.linspace(column.min(), column.max(), 201)
-    x = column[:, None] if inputs.ndim == 2 else column
-    return x, None if network.target is None else np.asarray(network.target(x)), data
-
-
-def output_lines(ax: Axes, x: Array, values: Array, alpha: float, label: str, style: str) -> list[Any]:
-    """Draw outputs, shape (m, q), over inputs on a line: a line for each component, three at most."""
-    columns = values.reshape(len(x), -1)
-    lines = []
-    for j, colour in zip(range(columns.shape[1]), (BLUE, VERMILION, GREEN), strict=False):
-        name = label if columns.shape[1] == 1 else f"{label}, output {j + 1}"
-        lines += ax.plot(x.ravel(), columns[:, j], color=colour, ls=style, alpha=alpha, lw=2.0, label=name)
-    return lines
-
-
-def backdrop(x: Array, truth: Array | None, data: tuple[Array, Array] | None, ax: Axes) -> None:
-    """What the output should be."""
-    if data is not None:
-        points = data[1].reshape(len(data[1]), -1)
-        for j in range(points.shape[1]):
-            ax.plot(data[0].ravel(), points[:, j], ".", color=GREY, ms=5, alpha=0.5, mew=0, label="_" if j else "data")
-    if truth is not None:
-        for j, column in enumerate(truth.reshape(len(x), -1).T):
-            ax.plot(x.ravel(), column, color="black", ls="--", lw=1.3, label="_" if j else "target")
-    ax.set(xlabel="input x", ylabel="output f(x)")
-    ax.set_title("network output", fontsize=10)
-
-
-def predicted_against_true(solution: Drawn, i: int, x: Array, truth: Array | None, ax: Axes) -> None:
-    """Draw outputs at save time number `i` against their true values, where inputs have several components."""
-    assert truth is not None
-    truth = truth.reshape(len(x), -1)
-    predicted = solution.predict(x, float(solution.times[i])).reshape(len(x), -1)
-    ends = [float(min(truth.min(), predicted.min())), float(max(truth.max(), predicted.max()))]
-    ax.plot(ends, ends, color="black", ls="--", lw=1.2)
-    for j, colour in zip(range(truth.shape[1]), (BLUE, VERMILION, GREEN), strict=False):
-        label = f"output {j + 1}" if truth.shape[1] > 1 else "_"
-        ax.plot(truth[:, j], predicted[:, j], ".", color=colour, ms=5, alpha=0.5, mew=0, label=label)
-    ax.set(xlabel="true value", ylabel="predicted value")
-    ax.set_title(f"network output at t = {solution.times[i]:.4g}", fontsize=10)
-    if truth.shape[1] > 1:
-        ax.legend(frameon=False, fontsize=9)
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """A figure of a size in inches that is independent of pyplot."""
-    if "IPython" in sys.modules:
-        import matplotlib.pyplot  # noqa: F401 -- notebooks learn from it how a figure is shown
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.set(w_pad=0.09, h_pad=0.07, wspace=0.03, hspace=0.03)  # type: ignore[call-arg]
-    return figure
-
-
-def subfigures(figure: Any, rows: int, columns: int, **ratios: Sequence[float]) -> Any:
-    """Parts of a figure in rows and columns; `ratios` are their heights or widths."""
-    return figure.subfigures(rows, columns, **ratios)
-
-
-def given_axes(ax: Axes | None) -> Axes:
-    """The axes given, or those of a new figure."""
-    return new_figure(6.0, 4.2).subplots() if ax is None else ax
-
-
-def dress(ax: Axes) -> Axes:
-    """Give a panel of curves its frame, grid and labels."""
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(True, which="major", color="#dddddd", lw=0.6)
-    ax.set_axisbelow(True)
-    ax.tick_params(labelsize=9)
-    ax.locator_params(axis="x", nbins=7)
-    return ax
 
 
 def positive_part(values: Array) -> Array:

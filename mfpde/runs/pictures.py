@@ -15,11 +15,36 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mfpde.equation.equilibrium import Equilibrium
 from mfpde.equation.grid import box
+from mfpde.equation.output_panels import against_truth, backdrop, has_output, output_lines, shown_inputs
 from mfpde.lagrangian.characteristics import Characteristics
 from mfpde.mesh.solution import Solution
 from mfpde.runs.maps import draw_sweep, is_dataset
 from mfpde.runs.panels import (
+    Drawn,
+    Marginals,
+    Pictured,
+    axis_names,
+    base_energy,
+    centres,
+    density_image,
+    density_label,
+    drawn,
+    error_band,
+    footnote,
+    marginal,
+    positive_part,
+    put_heading,
+    scattered,
+    set_logarithmic,
+    spread,
+    window,
+    zoom,
+)
+from mfpde.runs.traced import Traced
+from mfpde.support.arguments import FLAG, NONE, NUMBER, NUMBERS, PATH, TEXTS, one_of, require
+from mfpde.support.figures import (
     BLUE,
     CONCENTRATED,
     GREEN,
@@ -27,41 +52,15 @@ from mfpde.runs.panels import (
     PURPLE,
     TIME_MAP,
     VERMILION,
-    Drawn,
-    Marginals,
-    Pictured,
-    axis_names,
-    backdrop,
-    base_energy,
-    centres,
     colour_bar,
-    density_image,
-    density_label,
     density_norm,
-    drawn,
     dress,
-    error_band,
     floor,
-    footnote,
     given_axes,
-    has_output,
-    marginal,
     new_figure,
-    output_lines,
     peak_values,
-    positive_part,
-    predicted_against_true,
-    put_heading,
-    scattered,
-    set_logarithmic,
-    shown_inputs,
-    spread,
     subfigures,
-    window,
-    zoom,
 )
-from mfpde.runs.traced import Traced
-from mfpde.support.arguments import FLAG, NONE, NUMBER, NUMBERS, PATH, TEXTS, one_of, require
 from mfpde.support.files.beside import temporary_of
 from mfpde.support.files.locks import held
 from mfpde.support.session import drawn_bar
@@ -85,7 +84,7 @@ PANELS, CURVES = 4, 7
 
 
 def plot(
-    solution: Pictured | xarray.Dataset,
+    solution: Pictured | Equilibrium | xarray.Dataset,
     path: str | os.PathLike[str] | None = None,
     *,
     times: Sequence[float] | None = None,
@@ -95,11 +94,11 @@ def plot(
 
     Parameters
     ----------
-    solution : Solution, Characteristics or xarray.Dataset
-        What to draw. Of a sweep lines with bands over one parameter, or colours over two, hatched where the estimated
-        error is above a twentieth of the range. Of characteristics the density is computed at the save times, where
-        their mass is; nodes are drawn where there is none, because the run starts from atoms, or where it takes
-        minutes: with two axes if no compiled program made the run, and with more.
+    solution : Solution, Characteristics, Equilibrium or xarray.Dataset
+        What to draw. Of a stationary state its density and potential. Of a sweep lines with bands over one parameter,
+        or colours over two, hatched where the estimated error is above a twentieth of the range. Of characteristics the
+        density is computed at the save times, where their mass is; nodes are drawn where there is none, because the run
+        starts from atoms, or where it takes minutes: with two axes if no compiled program made the run, and with more.
     path : path, optional
         Where to write the figure; the suffix names the format (.png, .pdf, .svg, ...).
     times : sequence of float, optional
@@ -130,8 +129,10 @@ def plot(
         if path is not None:
             figure.savefig(path, dpi=150)
         return figure
+    if isinstance(solution, Equilibrium):
+        return solution.plot(path)
     require(
-        solution=(solution, one_of(Solution, Characteristics)),
+        solution=(solution, one_of(Solution, Characteristics, Equilibrium)),
         path=(path, PATH | NONE),
         times=(times, NUMBERS | NONE),
     )
@@ -141,7 +142,7 @@ def plot(
     shown = spread(solution, count) if times is None else [solution.index(t) for t in times]
     if not shown:
         raise ValueError("times is empty; leave it out, or name at least one save time")
-    output = has_output(solution)
+    output = has_output(solution.problem)
     drawers: list[Callable[[Drawn, Axes], Any]] = [
         lambda s, ax: plot_energy(s, ax=ax),
         lambda s, ax: plot_dissipation(s, ax=ax),
@@ -226,7 +227,7 @@ def animate(
     writer = (PillowWriter if suffix == ".gif" else FFMpegWriter)(fps=frames_per_second)  # type: ignore[arg-type]
 
     names = axis_names(solution, axes if axes is not None else [a.name for a in solution.grid.axes][:2])
-    output = has_output(solution)
+    output = has_output(solution.problem)
     figure = new_figure(10.0 if output else 6.0, 4.6)
     panels = figure.subplots(1, 2 if output else 1, squeeze=False)[0]
     show_density = _moving_density(solution, names, panels[0])
@@ -412,13 +413,15 @@ def plot_output(solution: Pictured, t: float | None = None, *, ax: Axes | None =
         If the problem names no network with inputs.
     """
     solution = drawn(solution)
-    if not has_output(solution):
+    if not has_output(solution.problem):
         raise ValueError(f"problem {solution.name!r} names no network with inputs, or was not rebuilt from its file")
     ax = given_axes(ax)
     i = solution.index(t)
-    x, truth, data = shown_inputs(solution)
+    x, truth, data = shown_inputs(solution.problem)
     if x.ndim == 2 and x.shape[1] > 1:
-        predicted_against_true(solution, i, x, truth, ax)
+        assert truth is not None
+        against_truth(x, solution.predict(x, float(solution.times[i])), truth, ax)
+        ax.set_title(f"network output at t = {solution.times[i]:.4g}", fontsize=10)
         return dress(ax)
     backdrop(x, truth, data, ax)
     if i > 0:
@@ -561,7 +564,7 @@ def _moving_density(solution: Drawn, names: list[str], ax: Axes) -> Callable[[in
 
 def _moving_output(solution: Drawn, ax: Axes) -> Callable[[int], None]:
     """Draw the network's output and return what moves it to a save time."""
-    x, truth, data = shown_inputs(solution)
+    x, truth, data = shown_inputs(solution.problem)
     frames = [solution.predict(x, float(t)).reshape(len(x), -1) for t in solution.times]
     parity = x.ndim == 2 and x.shape[1] > 1
     if parity:

@@ -28,7 +28,7 @@ from mfpde.mesh.solver import Solver
 from mfpde.mesh.stopping import Limits, OnEndMass, StopCondition
 from mfpde.mesh.stream import Stream
 from mfpde.mesh.unfinished import NOT_WHOLE
-from mfpde.runs.loading import load
+from mfpde.runs.loading import load_solution
 from mfpde.support.arguments import NONE, NUMBER, PATH, numbers, one_of, require, shown, whole
 from mfpde.support.provenance import versions
 from mfpde.support.saves import MOST_SAVES, contradiction, distinct_times, nearest, same_time, save_times
@@ -130,7 +130,7 @@ def resume(
     )
     path = None if isinstance(source, Solution) else Path(source)
     with _held(output, path):
-        solution = source if isinstance(source, Solution) else load(source, thorough=True)
+        solution = source if isinstance(source, Solution) else load_solution(source, thorough=True)
         given = {"scheme": scheme, "method": method, "controller": controller}
         problem = _the_same(solution, problem, given, path)
         made = {name: made_again(solution.configuration.get(name), name, thing) for name, thing in given.items()}

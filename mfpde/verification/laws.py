@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mfpde.equation.equilibrium_file import read_equilibrium
 from mfpde.equation.plain_attributes import differing, plain_attributes
 from mfpde.mesh.conclusion import ENERGY_TOLERANCE, decays
 from mfpde.mesh.record import Record, Result
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solution_reader import read, wrong_checksums
-from mfpde.runs.loading import with_problem
+from mfpde.runs.loading import state_with_problem, with_problem
 from mfpde.support.arrays import Array
-from mfpde.support.files.hdf5 import holds_reference
+from mfpde.support.files.hdf5 import EQUILIBRIUM_MARK, REFERENCE_MARK, holds
 from mfpde.support.labels import Column, Labelled, Labels
 from mfpde.support.saves import contradiction
 from mfpde.support.words import printable
+from mfpde.verification.laws_of_states import laws_of_state
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -103,7 +105,8 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
     that does not rise, where the equation says so; the optimality gap, which is never negative where the energy is
     convex; the energy balance :math:`E(0) - E(t) = \int_0^t D\,ds` with the recorded dissipation :math:`D`; the last
     state against what was recorded of it; and the save times against those that the run was to have. Of a reference's
-    file: the checksums, and that both routes agree within their bars.
+    file: the checksums, and that both routes agree within their bars. Of a stationary state's: the checksums, and
+    potential, energy, entropy and gap, computed anew from the density.
 
     Parameters
     ----------
@@ -119,8 +122,8 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
     Raises
     ------
     FileFormatError, OSError
-        If the file is neither a solution nor a reference, or cannot be read. What can be read and is not what was
-        written is found, and no error.
+        If the file is no solution, reference or stationary state, or cannot be read. What can be read and is not what
+        was written is found, and no error.
 
     Examples
     --------
@@ -130,8 +133,10 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
     >>> mf.verify(path).ok
     True
     """
-    if holds_reference(path):
+    if holds(path, REFERENCE_MARK):
         return _reference(path, problem)
+    if holds(path, EQUILIBRIUM_MARK):
+        return _state(path, problem)
     changed: list[str] = []
     record = read(path, changed)
     solution = with_problem(record, path, problem)
@@ -162,6 +167,17 @@ def _reference(path: str | PathLike[str], problem: Problem | None) -> Verified:
             checks.append(Check(f"{one.name}: {which} apart, in bars", worst, 1.0))
     again = f"mfpde reference --check {path}"
     return Verified(str(path), tuple(checks), (f"the numbers themselves: {again} computes them again",))
+
+
+def _state(path: str | PathLike[str], problem: Problem | None) -> Verified:
+    """A file of a stationary state."""
+    changed: list[str] = []
+    state = state_with_problem(read_equilibrium(path, changed), path, problem)
+    unchecked: list[str] = []
+    with np.errstate(all="ignore"):  # of numbers that have changed anything can come
+        laws = list(laws_of_state(state, unchecked))
+    checks = [Check(name, found, 0.0 if scale is None else SAME * scale) for name, found, scale in laws]
+    return Verified(str(path), (_unchanged(changed), *checks), tuple(unchecked))
 
 
 def _checksums(

@@ -35,6 +35,7 @@ __all__ = [
     "DAMAGE",
     "FLOAT",
     "INTEGER",
+    "EQUILIBRIUM_MARK",
     "MARK",
     "REFERENCE_MARK",
     "FileFormatError",
@@ -49,7 +50,7 @@ __all__ = [
     "blocks",
     "check_target",
     "frames_at_once",
-    "holds_reference",
+    "holds",
     "reading",
     "replacing",
     "reporting",
@@ -66,6 +67,8 @@ MARK = "mfpde_schema"
 """The attribute by which the file of a solution is known: the version of its format."""
 REFERENCE_MARK = "mfpde_reference_schema"
 """The attribute by which the file of a reference is known."""
+EQUILIBRIUM_MARK = "mfpde_equilibrium_schema"
+"""The attribute by which the file of a stationary state is known."""
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BLOCK = 2**24
 """Bytes of densities that are in memory at once when they go from one file to another."""
@@ -368,11 +371,11 @@ def reading(path: str | os.PathLike[str], what: str) -> Iterator[tuple[h5py.File
         raise FileFormatError(f"{path} is truncated or damaged: {one_line(error)}") from None
 
 
-def holds_reference(path: str | os.PathLike[str]) -> bool:
-    """Whether a file says that it holds a reference. What cannot be read does not."""
+def holds(path: str | os.PathLike[str], mark: str) -> bool:
+    """Whether a file says that it is of the kind with this mark. What cannot be read does not."""
     try:
-        with reading(path, "reference") as (file, _):
-            return REFERENCE_MARK in file.attrs
+        with reading(path, "result") as (file, _):
+            return mark in file.attrs
     except (ValueError, OSError):
         return False
 

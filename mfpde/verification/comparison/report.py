@@ -372,7 +372,7 @@ class Comparison(Labelled):
         t : float, optional
             One of `times`.
         """
-        from mfpde.runs.panels import new_figure
+        from mfpde.support.figures import new_figure
 
         require(path=(path, PATH | NONE), t=(t, NUMBER | NONE))
         j = len(self.times) - 1 if t is None else int(np.argmin(np.abs(self.times - t)))
@@ -397,7 +397,7 @@ class Comparison(Labelled):
 
 def _plot_gaps(ax: Axes, f: Finding, n: Array, j: int) -> None:
     """Draw the root mean squared gaps of an observable against n at time number `j`."""
-    from mfpde.runs.panels import BLUE, GREEN, GREY, ORANGE, VERMILION, dress
+    from mfpde.support.figures import BLUE, GREEN, GREY, ORANGE, VERMILION, dress
 
     colours = {Verdict.CONSISTENT: GREEN, Verdict.INCONSISTENT: VERMILION, Verdict.UNDECIDED: ORANGE}
     gap = np.sqrt(f.mean_square[:, j])
