@@ -15,6 +15,7 @@ import numpy as np
 from mfpde.equation.kinds import SCHEDULES
 from mfpde.equation.schedules import Constant, Schedule
 from mfpde.support.files.hdf5 import FLOAT, INTEGER, Reader, as_text, attributes_sha256
+from mfpde.support.files.untrusted import parse_toml
 from mfpde.support.words import one_line
 
 if TYPE_CHECKING:
@@ -53,12 +54,25 @@ def plain_attributes(
     dict
         ``shape``, and of the settings ``t_end``, ``scheme`` and ``method``; of the problem ``alpha`` and
         ``temperature``, numbers where they are constant, else the line of the schedule, ``reaction``, and
-        ``parameter_NAME`` for each argument of its constructor that is a number or a text.
+        ``parameter_NAME`` for each argument of its constructor, or key of the ``[network]`` table that it was made of,
+        that is a number or a text.
     """
     how: dict[str, Any] = {} if grid is None else {"shape": tuple(grid.shape)}
     told = configuration or {}
     how |= {name: told[name] for name in HOW if isinstance(told.get(name), (int, float, str))}
-    return how | ({} if problem is None else _of_problem(problem))
+    return how | _of_network(told.get("toml")) | ({} if problem is None else _of_problem(problem))
+
+
+def _of_network(text: Any) -> dict[str, Any]:
+    """The keys of the table of a network in the text of a run; those of a named problem are its parameters."""
+    if not isinstance(text, str) or "[network]" not in text:
+        return {}
+    try:
+        table = parse_toml(text).get("network")
+    except ValueError:
+        return {}
+    plain = table.items() if isinstance(table, dict) else ()
+    return {f"{PARAMETER}{name}": v for name, v in plain if name != "sha256" and isinstance(v, (int, float, str))}
 
 
 def _of_problem(problem: Problem) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.equation.schedules import Constant
+from mfpde.equation.equilibrium import Equilibrium
+from mfpde.equation.plain_attributes import PARAMETER
 from mfpde.mesh.solution import Solution
 from mfpde.runs.loading import load
 from mfpde.runs.sweeps import summary
@@ -25,29 +26,31 @@ __all__ = ["open_many"]
 
 def open_many(
     files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-    measure: Callable[[Solution], Mapping[str, Any]] | None = None,
+    measure: Callable[[Any], Mapping[str, Any]] | None = None,
 ) -> xarray.Dataset:
-    """One row for each of many files that `solve` has written, with what they were runs of as coordinates.
+    """One row for each of many files of runs or stationary states, with what they are of as coordinates.
 
     Parameters
     ----------
     files : path, pattern, or several of them
         ``"runs/*.h5"``.
     measure : callable, optional
-        ``measure(solution)`` gives numbers or arrays by name. Default: `mfpde.runs.sweeps.summary`.
+        ``measure(result)`` gives numbers or arrays by name. Default: `mfpde.runs.sweeps.summary`.
 
     Returns
     -------
     xarray.Dataset
-        Along ``run``: what was measured, `status`, and as coordinates `path`, `problem`, `t_end`, `cells`, `alpha` and
-        `temperature` where these are numbers, and the problem's own parameters; NaN or empty text where a run has none.
+        Along ``run``: what was measured, `status`, and as coordinates `path`, `problem`, `t_end` (of a run, the time
+        that it has reached), `cells`, `alpha` and `temperature` where these are numbers, and the problem's own
+        parameters, or the keys of the ``[network]`` table of a file that ``mfpde run`` has written. A file has them
+        whether its problem can be built again or not. NaN or empty text where a run has none.
 
     Raises
     ------
     FileNotFoundError
         If a pattern fits no file.
     ValueError
-        For a file that is no solution, by name, and numbers whose shapes differ.
+        For a file that is neither, by name, and numbers whose shapes differ.
     ImportError
         Without xarray.
     """
@@ -57,14 +60,12 @@ def open_many(
     measured, told, status = [], [], []
     for path in _found([files] if isinstance(files, (str, os.PathLike)) else entries(files, "files")):
         run = load(path)
-        if not isinstance(run, Solution):
-            raise ValueError(f"{path} holds {shown(run)}, no run of solve")
         found = (measure or summary)(run)
         if not isinstance(found, Mapping):
             raise ValueError(f"measure must give numbers by name, not {shown(found)}")
         measured.append({name: np.asarray(value) for name, value in found.items()})
         told.append({"path": str(path)} | _told(run))
-        status.append(run.result.name)
+        status.append(run.result.name if isinstance(run, Solution) else "SUCCESS" if run.converged else "NOT_REACHED")
     variables = {name: ("run", values) for name, values in _columns(told).items()}
     data: dict[str, Any] = {"status": ("run", status)}
     for name in dict.fromkeys(name for each in measured for name in each):
@@ -93,18 +94,17 @@ def _found(files: Iterable[str | os.PathLike[str]]) -> list[Path]:
     return found
 
 
-def _told(run: Solution) -> dict[str, Any]:
+def _told(run: Solution | Equilibrium) -> dict[str, Any]:
     """What a run was of, in single numbers and words."""
-    said: dict[str, Any] = {"problem": run.name, "t_end": float(run.times[-1])}
+    said: dict[str, Any] = {"problem": run.name}
+    if isinstance(run, Solution):
+        said["t_end"] = float(run.times[-1])
     said["cells"] = " x ".join(map(str, run.grid.shape))
-    if run.problem is not None:
-        for name in ("alpha", "temperature"):
-            value = getattr(run.problem, name)
-            if isinstance(value, Constant):
-                said[name] = value(0.0)
-    plain = (int, float, str, bool)
-    parameters = run.configuration.get("parameters") or {}
-    return said | {name: value for name, value in parameters.items() if isinstance(value, plain)}
+    # those of a problem may be called like these; its end is not that of the run
+    own = {name.removeprefix(PARAMETER): value for name, value in run.plain.items() if name.startswith(PARAMETER)}
+    numbers = {name: run.plain[name] for name in ("alpha", "temperature") if isinstance(run.plain.get(name), float)}
+    own.pop("t_end", None)
+    return {**own, **said, **numbers}
 
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from shared import FILES, Gone, die, invoke
 
 import mfpde as mf
+from mfpde.verification.references.pack import path_of
 
 pytest.importorskip("xarray")
 
@@ -68,3 +70,55 @@ def test_arrays_that_only_some_have(folder):
     files = [folder / "bumps.h5", folder / "neuron1.h5"]
     found = mf.open_many(files, lambda run: {"both": np.arange(2.0)} if run.name == "linear-neuron" else {})
     np.testing.assert_array_equal(found.both, [[np.nan, np.nan], [0.0, 1.0]])
+
+
+class TestKinds:
+    """Parameters are coordinates whatever wrote the file, and whether its problem can be built again or not."""
+
+    def test_the_time_is_that_of_the_run(self, folder):
+        """And not the parameter of the problem that has its name."""
+        assert mf.load(folder / "neuron0.h5").configuration["parameters"]["t_end"] == 1.0
+        assert mf.open_many(folder / "neuron0.h5").t_end.item() == 0.2
+
+    def test_networks_of_toml_files(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        np.savetxt("points.csv", np.random.default_rng(0).normal(size=(9, 2)), delimiter=",")
+        text = 'shape = 8\nt_end = 0.02\n[network]\ndata = "points.csv"\nbias = false\nactivation = "erf"\n'
+        (tmp_path / "fit.toml").write_text(text + "[output]\nsave = 2\nplot = false\n")
+        for width in ("3", "4.5"):
+            result = invoke("run", "fit.toml", "-q", "-o", f"{width}.h5", "--set", f"half_width={width}")
+            assert result.exit_code == 0, result.output
+        (tmp_path / "points.csv").unlink()
+        found = mf.open_many("*.h5", lambda run: {"energy": run.energy[-1]})
+        np.testing.assert_array_equal(found.half_width, [3.0, 4.5])
+        assert found.activation.values.tolist() == ["erf", "erf"]
+        np.testing.assert_array_equal(found.alpha, 1.0)
+
+    def test_problems_of_python_and_runs_that_are_not_over(self, path):
+        problem = mf.Problem(
+            energy=mf.External(np.square), axes=[mf.Axis("x", -1, 1)], alpha=0.5, temperature=mf.PowerLaw(1.0, 0.1),
+            initial=mf.Density(lambda x: 1 - x**2),
+        )  # fmt: skip
+        with pytest.raises(Gone):
+            mf.solve(problem, 20, 0.1, save=2, output=path, stop=die(3))
+        found = mf.open_many(path)
+        assert found.alpha.item() == 0.5
+        assert "temperature" not in found.coords  # no number
+        assert found.status.item() == "UNFINISHED"
+
+    def test_early_files_and_stationary_states(self, folder, path):
+        end = mf.stationary(mf.problems.linear_neuron(alpha=2.0), 40)
+        end.save(path)
+        found = mf.open_many([FILES / "schema-1.h5", folder / "neuron1.h5", path], lambda run: {"mass": 1.0})
+        assert found.alpha[0] == mf.load(FILES / "schema-1.h5").problem.alpha(0.0)
+        np.testing.assert_array_equal(found.alpha[1:], 2.0)
+        assert np.isnan(found.t_end[2])
+        assert mf.open_many(path).energy.item() == end.energy
+        assert mf.open_many(path).status.item() == "SUCCESS"
+
+    def test_others_are_named(self, path):
+        mf.sweep(mf.problems.linear_neuron, {"alpha": [0.0]}, shape=20, t_end=0.05, save=2, output=path)
+        with pytest.raises(ValueError, match="holds a sweep, not a solution; open it with xarray"):
+            mf.open_many(path)
+        with pytest.raises(ValueError, match=r"holds a reference, not a solution; read it with mfpde\.load_reference"):
+            mf.open_many(path_of("linear-neuron"))

@@ -1,9 +1,7 @@
 """Objects that go to other processes by plain pickle, and come back the same."""
 
 import dataclasses
-import multiprocessing
 import pickle
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -140,46 +138,6 @@ class TestFunctionsOfTheUser:
             energy=mf.External(np.square), axes=[mf.Axis("x", -1, 1)], initial=mf.Product(x=stats.norm(0, 0.1))
         )
         assert through(problem).energy.terms[0].function is np.square
-
-
-PROBLEM = P.gaussian_bumps()
-
-
-def results():
-    run = mf.solve(PROBLEM, 40, 0.2, save=3)
-    yield run
-    yield mf.characteristics(PROBLEM, 0.2, save=3, tolerance=1e-4)
-    yield mf.stationary(P.torus_langevin(temperature=0.2), (40,))
-    yield mf.reference(PROBLEM, 1e-3, times=[0.1])
-    yield mf.fluctuations(P.linear_neuron(), 0.1, save=2, tolerance=1e-2)
-    yield mf.particles.simulate(PROBLEM, n=100, seed=0, t_end=0.1, save=2)
-    yield mf.compare(run, sizes=[50, 100], replicas=8, seed=0)
-    yield run.rates()
-
-
-def told(thing):
-    """What an object says, in a process that did not make it."""
-    return f"{type(thing).__name__}: {thing}"
-
-
-def answers(thing, name, *arguments):
-    return getattr(thing, name)(*arguments)
-
-
-@pytest.mark.filterwarnings("ignore::mfpde.RunWarning")
-def test_results_in_a_spawned_process():
-    """They say the same there, and what a run of either kind is asked for has the same bits."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        for thing in results():
-            assert pool.submit(told, thing).result(timeout=120) == told(thing)
-            if isinstance(thing, mf.Solution | mf.Characteristics):
-                for name, *arguments in (("response_at", 0.1), ("moment", "x", 2), ("predict", X)):
-                    there = pool.submit(answers, thing, name, *arguments).result(timeout=120)
-                    assert np.array_equal(there, answers(thing, name, *arguments)), name
-        exact = mf.characteristics(PROBLEM, 0.2, save=3, tolerance=1e-4)
-        there = pool.submit(answers, exact, "density", 16).result(timeout=120)
-        assert np.array_equal(there, exact.density(16))
 
 
 def test_settings():
