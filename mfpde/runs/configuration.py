@@ -299,7 +299,6 @@ def _parse(text: str, source: str) -> dict[str, Any]:
 
 def _with(tables: dict[str, Any], changes: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Put values into the tables by dotted key; keys that stand in no table are the problem's."""
-    own = "network" if "network" in tables else "parameters"
     scheme = tables.get("scheme")
     for registry in (TRANSPORTS, CONTROLLERS):
         chosen = changes.get(f"scheme.{registry.key}")
@@ -311,7 +310,7 @@ def _with(tables: dict[str, Any], changes: Mapping[str, Any], source: str) -> di
     for key, value in changes.items():
         parts = key.split(".")
         if parts[0] not in TABLES and key not in TOP_LEVEL:
-            parts.insert(0, own)
+            parts.insert(0, _owner(tables, parts[0], value))
         table = tables
         for parent in parts[:-1]:
             inner = table.setdefault(parent, {})
@@ -322,6 +321,24 @@ def _with(tables: dict[str, Any], changes: Mapping[str, Any], source: str) -> di
     return tables
 
 
+def _owner(tables: dict[str, Any], key: str, value: Any) -> str:
+    """The table that a key of the problem's own stands in.
+
+    A network has two, ``[network]`` and ``[dynamics]``, and its rate may stand in either: the new one takes the place
+    of the old one. A schedule, which is a table, can stand in ``[dynamics]`` only.
+    """
+    if "network" not in tables:
+        return "parameters"
+    network, dynamics = (tables.get(name) for name in ("network", "dynamics"))
+    if key not in DynamicsTable.model_fields:
+        return "network"
+    if key not in NetworkTable.model_fields or isinstance(value, dict):
+        if isinstance(network, dict):
+            network.pop(key, None)
+        return "dynamics"
+    return "dynamics" if isinstance(dynamics, dict) and key in dynamics else "network"
+
+
 def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Configuration:
     r"""Read a run from a TOML file.
 
@@ -330,8 +347,8 @@ def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None 
     path : path
         The file, at most 1 MiB.
     changes : mapping, optional
-        Values that replace those of the file, by dotted key: ``{"scheme.transport": "muscl"}``. Keys that
-        begin with no table's name are the problem's: of ``[network]`` or ``[parameters]``.
+        Values that replace those of the file, by dotted key: ``{"scheme.transport": "muscl"}``. Keys that begin with
+        no table's name are the problem's: of ``[parameters]``, or of a network's ``[network]`` and ``[dynamics]``.
 
     Returns
     -------

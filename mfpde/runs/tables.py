@@ -423,6 +423,10 @@ class FileTable(Table):
         return self
 
 
+_OF_EVERY_PROBLEM = ("alpha", "temperature", "schedule")
+"""What every problem has, and not every constructor takes."""
+
+
 def typed_parameters(problem: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a problem's constructor in the types of its signature."""
     typed: dict[str, Any] = {}
@@ -431,7 +435,8 @@ def typed_parameters(problem: str, parameters: Mapping[str, Any]) -> dict[str, A
     hints.pop("return", None)
     for key, value in parameters.items():
         if key not in hints:
-            raise _bad(f"is an unknown parameter of {problem!r}; {suggestion(key, hints)}", f"parameters.{key}")
+            other = f"; in Python: problems.get({problem!r}).replace({key}=...)" if key in _OF_EVERY_PROBLEM else ""
+            raise _bad(f"is an unknown parameter of {problem!r}; {suggestion(key, hints)}{other}", f"parameters.{key}")
         adapter = pydantic.TypeAdapter(hints[key], config=ConfigDict(strict=True, allow_inf_nan=False))
         try:
             typed[key] = adapter.validate_python(value)
