@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 __all__ = [
     "ANIMATION_SUFFIXES",
     "PICTURE_SUFFIXES",
+    "check_new_folder",
     "check_suffix",
     "check_target",
     "check_targets",
     "configuration_of",
     "hold_target",
     "is_file",
+    "make_folder",
     "picture_path",
     "target_path",
 ]
@@ -81,6 +83,33 @@ def hold_target(target: Path, leaving: ExitStack, *, force: bool, example: str =
     check_target(target, force=force, example=example)
 
 
+def check_new_folder(folder: Path) -> bool:
+    """Whether a folder is missing, and can be made; refused if it is missing and cannot."""
+    if folder.is_dir():
+        return False
+    above = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not above.is_dir():
+        raise RefusedError(f"{folder}: {above} is a file, and no folder")
+    if not os.access(above, os.W_OK):
+        raise RefusedError(f"{folder}: the folder {above} cannot be written to")
+    return True
+
+
+def make_folder(folder: Path, leaving: ExitStack) -> None:
+    """Make a folder with those above it; what is empty when the command leaves is gone again."""
+    if not check_new_folder(folder):
+        return
+    missing = [parent for parent in (folder.absolute(), *folder.absolute().parents) if not parent.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def remove() -> None:
+        with suppress(OSError):  # it is not empty
+            for made in missing:
+                made.rmdir()
+
+    leaving.callback(remove)
+
+
 def check_suffix(path: Path, suffixes: Sequence[str], what: str) -> None:
     """Refuse a file whose suffix names none of the formats that there are."""
     if path.suffix.lower() not in suffixes:
@@ -92,7 +121,7 @@ def check_target(target: Path, *, force: bool, example: str = "run.h5") -> None:
     if target.is_dir():
         raise RefusedError(f"{target} is a folder; give a file name such as {example}")
     if not target.parent.is_dir():
-        raise RefusedError(f"{target}: the folder {target.parent} does not exist")
+        raise RefusedError(f"{target}: the folder {target.parent} does not exist (mfpde run --mkdir makes it)")
     if not os.access(target.parent, os.W_OK):
         raise RefusedError(f"{target}: the folder {target.parent} cannot be written to")
     if target.exists() and not force:

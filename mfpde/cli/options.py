@@ -15,6 +15,7 @@ from mfpde.cli.output import RefusedError
 __all__ = [
     "CheckpointEvery",
     "Force",
+    "MakeFolder",
     "NoPlot",
     "Quiet",
     "RunName",
@@ -72,6 +73,7 @@ TimeLimit = Annotated[
 Threads = Annotated[int | None, typer.Option(help="Number of threads.", show_default=False)]
 NoPlot = Annotated[bool, typer.Option("--no-plot", help="Draw no picture.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but warnings and errors.")]
+MakeFolder = Annotated[bool, typer.Option("--mkdir", help="Make the folder of the output, where it is missing.")]
 Force = Annotated[bool, typer.Option("-f", "--force", help="Overwrite files.")]
 
 

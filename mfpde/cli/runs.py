@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mfpde.cli.dry_run import say_forecast
 from mfpde.cli.files import (
+    check_new_folder,
     check_suffix,
     check_targets,
     configuration_of,
     hold_target,
     is_file,
+    make_folder,
     picture_path,
     target_path,
 )
 from mfpde.cli.options import (
     CheckpointEvery,
     Force,
+    MakeFolder,
     NoPlot,
     Quiet,
     RunName,
@@ -44,6 +48,7 @@ from mfpde.cli.output import (
     say,
 )
 from mfpde.cli.solutions import draw, load_file, report
+from mfpde.cli.templates import expanded, flat, run_values
 from mfpde.support.files import SUFFIXES
 
 if TYPE_CHECKING:
@@ -59,7 +64,13 @@ __all__ = ["resume", "run"]
 # ---------------------------------------------------------------------------------------------------------------------
 
 _Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="HDF5 file to write [default: NAME.h5].", show_default=False)
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="HDF5 file to write [default: NAME.h5]; {alpha}, {shape} and such stand for values of the run.",
+        show_default=False,
+    ),
 ]
 _Shape = Annotated[
     str | None,
@@ -113,6 +124,9 @@ _GoOn = Annotated[
     bool,
     typer.Option("--resume", help="Go on if the file holds this run, not at its end; for jobs that are restarted."),
 ]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what the run would take and write: cells, memory, time; write nothing.")
+]
 
 
 def run(
@@ -132,6 +146,8 @@ def run(
     on_end_mass: _OnEndMass = None,
     no_estimate: _NoEstimate = False,
     go_on: _GoOn = False,
+    mkdir: MakeFolder = False,
+    dry_run: _DryRun = False,
     no_plot: NoPlot = False,
     quiet: Quiet = False,
     force: Force = False,
@@ -144,11 +160,37 @@ def run(
             changes |= toml_changes(arguments)
             changes |= {"output.plot": False} if no_plot else {}
             changes |= {"estimate": False} if no_estimate else {}
-            job = _job(what, changes, output, leaving, force=force, go_on=go_on)
+            where = _Where(output, force=force, go_on=go_on, mkdir=mkdir, dry=dry_run)
+            job = _job(what, changes, where, leaving)
+            if dry_run:
+                made = None if job.target.parent.is_dir() else job.target.parent
+                say_forecast(job.problem, job.arguments, job.target, job.picture, goes_on=job.goes_on, made=made)
+                return
             if job.goes_on and _is_done(job, quiet=quiet):
                 return
             solution = _solution(job, quiet=quiet)
         _conclude(solution, job.target, job.picture, quiet=quiet)
+
+
+@dataclass(frozen=True)
+class _Where:
+    """Where a run is to write, and what it may do for that.
+
+    Attributes
+    ----------
+    output : Path or None
+        As it was given, with the fields of a template.
+    force, go_on, mkdir : bool
+        Whether a file that is there is replaced, or gone on with; whether folders are made.
+    dry : bool
+        Whether nothing is written.
+    """
+
+    output: Path | None
+    force: bool
+    go_on: bool
+    mkdir: bool
+    dry: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,31 +221,31 @@ class _Job:
     overwrite: bool
 
 
-def _job(
-    what: str,
-    changes: Mapping[str, Any],
-    output: Path | None,
-    leaving: contextlib.ExitStack,
-    *,
-    force: bool,
-    go_on: bool,
-) -> _Job:
+def _job(what: str, changes: Mapping[str, Any], where: _Where, leaving: contextlib.ExitStack) -> _Job:
     """What a problem's name or a TOML file, with changes, asks for; refused if its files could not be written.
 
     From now on until the command leaves, nobody else writes the solution's file.
     """
     from_file = is_file(what)
     configuration = configuration_of(what, changes, from_file=from_file)
+    output = where.output
+    if output is not None:
+        output = expanded(output, lambda: run_values(configuration, configuration.problem()))
     target = target_path(configuration, what, output, from_file=from_file)
     picture = picture_path(configuration, target)
     check_suffix(target, SUFFIXES, "the solution's file")
-    hold_target(target, leaving, force=True)
-    goes_on = go_on and target.exists() and not force
-    check_targets([target, picture], force=force or goes_on)
+    if where.mkdir and not where.dry:
+        make_folder(target.parent, leaving)
+    if not where.dry:
+        hold_target(target, leaving, force=True)
+    goes_on = where.go_on and target.exists() and not where.force
+    overwrite = where.force or goes_on
+    if not (where.dry and where.mkdir and check_new_folder(target.parent)):
+        check_targets([target, picture], force=overwrite)
     problem = configuration.problem()
     arguments = configuration.solve_arguments()
     text = configuration.completed(problem).toml(target.parent)
-    return _Job(problem, arguments, text, target, picture, goes_on, force or goes_on)
+    return _Job(problem, arguments, text, target, picture, goes_on, overwrite)
 
 
 def _is_done(job: _Job, *, quiet: bool) -> bool:
@@ -250,21 +292,13 @@ def _check_same(target: Path, earlier: Solution, text: str) -> None:
     then = earlier.configuration.get("toml")
     if not isinstance(then, str):
         raise RefusedError(f"{target} was not written by mfpde run; use mfpde resume")
-    was, now = _flat(parse_toml(then)), _flat(parse_toml(text))
+    was, now = flat(parse_toml(then)), flat(parse_toml(text))
     # not what is computed, but how
     free = ["output.plot", *(option.toml for option in OPTIONS.values() if not option.settles)]
     differ = [key for key in {**was, **now} if was.get(key) != now.get(key) and key not in free]
     if differ:
         said = "; ".join(f"{key} was {was.get(key, 'not given')} and is {now.get(key, 'not given')}" for key in differ)
         raise RefusedError(f"{target} holds another run: {said}; use another file, or --force without --resume")
-
-
-def _flat(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """The values of nested tables by dotted key."""
-    found: dict[str, Any] = {}
-    for key, value in tables.items():
-        found |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return found
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mfpde.cli.files import check_suffix, is_file
-from mfpde.cli.options import Force, NoPlot, Quiet, RunName, setting_changes
+from mfpde.cli.files import check_suffix, is_file, make_folder
+from mfpde.cli.options import Force, MakeFolder, NoPlot, Quiet, RunName, setting_changes
 from mfpde.cli.output import FAILED, RefusedError, complain, one_line_warnings, refusing, say
 from mfpde.support.files import SUFFIXES
 
@@ -54,6 +54,7 @@ def sweep(
     output: _Output = None,
     shard: _Shard = None,
     merge: _Merge = False,
+    mkdir: MakeFolder = False,
     no_plot: NoPlot = False,
     quiet: Quiet = False,
     force: Force = False,
@@ -62,13 +63,15 @@ def sweep(
     from mfpde.runs.sweep_points import Shard
     from mfpde.runs.sweeps import Described
 
-    with one_line_warnings(), refusing():
+    with one_line_warnings(), contextlib.ExitStack() as leaving, refusing():
         axes = _axes(vary)
         factory = Described(what, setting_changes(settings or []))
         target = Path(f"{Path(what).stem if is_file(what) else what}.sweep.h5") if output is None else output
         check_suffix(target, SUFFIXES, "the sweep's file")
         if shard is not None and merge:
             raise RefusedError("--merge puts all shards together: no --shard")
+        if mkdir:
+            make_folder(target.parent, leaving)
         part = None if shard is None else _pair(shard)
         options = {"output": target, "overwrite": force, "shard": part, "merge": merge}
         found = _found(factory, axes, 1 if merge else workers, options | {"progress": False if quiet else None})
