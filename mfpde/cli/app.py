@@ -3,8 +3,9 @@
 Exit codes: 0 all is well; 2 the input does not fit (one line on standard error that begins with
 ``mfpde:``, nothing is written); 3 the run failed; 4 the particles are inconsistent with the mean
 field, two discretisations with each other, or a reference with itself computed again; 5 a file does
-not verify; 124 the time allowed was over; 130 the run was interrupted (Ctrl-C or SIGTERM); 1 all is
-well, but what there was to print could not be written, or (with a traceback) an error of mfpde's.
+not verify; 6 a comparison is undecided (``compare --strict``); 124 the time allowed was over; 130 the
+run was interrupted (Ctrl-C or SIGTERM); 1 two files differ (``diff``), or all is well, but what there
+was to print could not be written, or (with a traceback) an error of mfpde's.
 After 3, 124 and 130 what ``run`` had computed is saved, and ``resume`` goes on. ``run`` writes its
 file while it computes: after a kill ``resume`` goes on from the last checkpoint.
 """
@@ -23,6 +24,8 @@ from typer.core import TyperGroup
 from mfpde import __version__
 from mfpde.cli.cite import cite
 from mfpde.cli.compare import compare
+from mfpde.cli.differing import diff
+from mfpde.cli.listing import list_files
 from mfpde.cli.look import info, list_problems, plot, verify
 from mfpde.cli.output import BAD_INPUT, INTERRUPTED, UNWRITTEN, RefusedError, complain, reason, say, silence, unwritten
 from mfpde.cli.references import reference
@@ -138,6 +141,8 @@ app.command()(verify)
 app.command(name="problems")(list_problems)
 app.command()(info)
 app.command()(plot)
+app.command(name="ls")(list_files)
+app.command()(diff)
 app.command()(compare)
 app.command()(reference)
 app.command()(cite)

@@ -15,6 +15,7 @@ from mfpde.support.words import one_line, printable
 
 __all__ = [
     "BAD_INPUT",
+    "DIFFERENT",
     "FAILED",
     "INCONSISTENT",
     "INTERRUPTED",
@@ -36,7 +37,8 @@ __all__ = [
 ]
 
 
-UNWRITTEN, BAD_INPUT, FAILED, INCONSISTENT, UNSOUND, UNDECIDED, OUT_OF_TIME, INTERRUPTED = 1, 2, 3, 4, 5, 6, 124, 130
+DIFFERENT = UNWRITTEN = 1
+BAD_INPUT, FAILED, INCONSISTENT, UNSOUND, UNDECIDED, OUT_OF_TIME, INTERRUPTED = 2, 3, 4, 5, 6, 124, 130
 """The exit codes that are not 0; `mfpde.cli.app` says what each of them means."""
 
 

@@ -9,7 +9,7 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,7 @@ from mfpde.support.words import one_line
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["read", "wrong_checksums"]
+__all__ = ["Head", "opened", "read", "read_head", "wrong_checksums"]
 
 
 _SEARCHED = 2**28
@@ -88,6 +88,51 @@ def _read(path: str | os.PathLike[str], *, thorough: bool, refuses: bool = True)
                 raise
 
 
+class Head(NamedTuple):
+    """What a solution's file is about, without its densities.
+
+    Attributes
+    ----------
+    name : str
+        The problem's.
+    result : Result
+    plain, configuration : dict
+        As of a `Record`.
+    shape : tuple of int
+        Cells along each axis.
+    time : float
+        Of the last density.
+    energy, energy_error : float
+        At that time; NaN where there is no estimate.
+    """
+
+    name: str
+    result: Result
+    plain: dict[str, Any]
+    configuration: dict[str, Any]
+    shape: tuple[int, ...]
+    time: float
+    energy: float
+    energy_error: float
+
+
+def read_head(path: str | os.PathLike[str]) -> Head:
+    """What a solution's file is about: quick, however large it is, and without its checksums.
+
+    Raises
+    ------
+    FileFormatError, OSError
+        As `read`, for what is looked at.
+    """
+    with opened(path) as reader:
+        if not reader.growing:
+            return reader.head()
+    record = read(path)
+    error = math.nan if record.errors is None else float(record.errors.energy[-1])
+    told = record.plain, record.configuration, record.grid.shape
+    return Head(record.name, record.result, *told, float(record.times[-1]), float(record.energy[-1]), error)
+
+
 def _form(path: str | os.PathLike[str]) -> tuple[Any, ...]:
     """What of a file changes when it is replaced, or gets a further block of rows; nothing where there is none."""
     with contextlib.suppress(OSError, TypeError, ValueError):  # what is no path, or no file, is refused elsewhere
@@ -96,6 +141,13 @@ def _form(path: str | os.PathLike[str]) -> tuple[Any, ...]:
             with open(path, "rb") as file:
                 return (*stamp, _hdf5_end(file))
     return ()
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[_SolutionReader]:
+    """A file of mfpde that is open for reading, of a solution or not, after a search for damage that has no end."""
+    with _reading(path, thorough=False) as reader:
+        yield reader
 
 
 @contextlib.contextmanager
@@ -168,8 +220,29 @@ class _SolutionReader(PartsReader):
         self.thorough = thorough
         self.damage: list[str] = []
 
-    def record(self) -> Record:
-        """All that the file holds."""
+    @property
+    def growing(self) -> bool:
+        """Whether the run is not over, or was killed."""
+        self.check_kind()
+        return "unfinished" in self.file and self.text(self.file, "result") == Result.UNFINISHED.name
+
+    def head(self) -> Head:
+        """What it is about."""
+        file, result = self.file, self.text(self.file, "result")
+        if result not in Result.__members__:
+            self.fail(f"result {result!r} is none of {', '.join(Result.__members__)}")
+        times = self.array(file, "time", (None,))
+        if not times.size:
+            self.fail("/time is empty")
+        energy = self.array(file, "energy", times.shape)
+        error = self.array(file, "energy_error", times.shape) if "energy_error" in file else np.full(1, np.nan)
+        shape = tuple(len(self.array(file, name, (None,))) for name in self.texts(file, "axes"))
+        told = read_plain(self), self.configuration(), shape
+        numbers = float(times[-1]), float(energy[-1]), float(error[-1])
+        return Head(self.text(file, "problem"), Result[result], *told, *numbers)
+
+    def check_kind(self) -> None:
+        """Refuse a file that is no solution of mfpde, or of a newer version."""
         file = self.file
         if REFERENCE_MARK in file.attrs:
             raise FileFormatError(f"{self.path} holds a reference, not a solution; read it with mfpde.load_reference")
@@ -181,7 +254,11 @@ class _SolutionReader(PartsReader):
         if MARK not in file.attrs:
             raise FileFormatError(f"{self.path} is an HDF5 file, but not one that mfpde wrote")
         self.check_schema(MARK, SCHEMA, f"schemas up to {SCHEMA}")
-        result = self.text(file, "result")
+
+    def record(self) -> Record:
+        """All that the file holds."""
+        self.check_kind()
+        file, result = self.file, self.text(self.file, "result")
         if result not in Result.__members__:
             self.fail(f"result {result!r} is none of {', '.join(Result.__members__)}")
         stats = self.table(file, "stats")
