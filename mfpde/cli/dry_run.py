@@ -94,8 +94,12 @@ def _size(count: float) -> str:
     return f"{count / 2**10:.3g} KiB"
 
 
+def _two_digits(value: float) -> str:
+    return f"{float(f'{value:.2g}'):.12g}"
+
+
 def _number(value: float) -> str:
-    return "no end of" if math.isinf(value) else f"{float(f'{value:.2g}'):.0f}"
+    return "no end of" if math.isinf(value) else _two_digits(value)
 
 
 def _time(seconds: float) -> str:
@@ -104,5 +108,5 @@ def _time(seconds: float) -> str:
         return "for ever"
     for unit, length in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 2 * length:
-            return f"{seconds / length:.2g} {unit}"
-    return f"{seconds:.2g} seconds"
+            return f"{_two_digits(seconds / length)} {unit}"
+    return f"{_two_digits(seconds)} seconds"

@@ -23,7 +23,7 @@ COMMANDS = typer.main.get_command(app).commands
 OWN = {
     "resume": {"source", "problem"},
     "toml": {"problem", "parameters", "network", "dynamics", "scheme", "output", "output.plot"},
-    "run": {"what", "settings", "go_on", "no_plot"},
+    "run": {"what", "settings", "go_on", "no_plot", "mkdir", "dry_run"},
     "mfpde resume": {"file", "no_plot"},
 }
 # for each option with a key or a flag: what a file says, what a command line says, and what `solve` gets
