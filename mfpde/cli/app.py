@@ -30,6 +30,7 @@ from mfpde.cli.look import info, list_problems, plot, verify
 from mfpde.cli.output import BAD_INPUT, INTERRUPTED, UNWRITTEN, RefusedError, complain, reason, say, silence, unwritten
 from mfpde.cli.references import reference
 from mfpde.cli.runs import resume, run
+from mfpde.cli.starting import init
 from mfpde.cli.sweeps import sweep
 
 __all__ = ["app", "main"]
@@ -139,6 +140,7 @@ app.command()(resume)
 app.command()(sweep)
 app.command()(verify)
 app.command(name="problems")(list_problems)
+app.command()(init)
 app.command()(info)
 app.command()(plot)
 app.command(name="ls")(list_files)

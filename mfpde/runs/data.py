@@ -22,7 +22,7 @@ from mfpde.support.arrays import Array
 from mfpde.support.files.untrusted import read_npz
 from mfpde.support.words import one_line, suggestion
 
-__all__ = ["Data", "read_data", "read_file"]
+__all__ = ["Data", "DataColumn", "read_columns", "read_data", "read_file"]
 
 
 MAX_DATA_BYTES = 512 << 20
@@ -109,6 +109,52 @@ def read_data(table: NetworkTable, directory: Path) -> Data:
     if table.standardise == "outputs" or (table.standardise is True and table.loss != "logistic"):
         y = _standardised(y, "output", path)
     return Data(x, y, weights, digest)
+
+
+class DataColumn(NamedTuple):
+    """A column of a ``.csv`` file.
+
+    Attributes
+    ----------
+    name : str or int
+        Its header, or its number where the file has none.
+    values : array, shape (m,), or None
+        None where some cell is no number.
+    """
+
+    name: str | int
+    values: Array | None
+
+
+def read_columns(path: Path) -> list[DataColumn]:
+    """All columns of a ``.csv`` file.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is missing, too large or no table; one line.
+    """
+    content = read_file(path, MAX_DATA_BYTES)
+    try:
+        rows = list(_csv_rows(content))
+        if not rows:
+            raise ConfigurationError("is empty")
+        names: list[str | int] = list(range(len(rows[0][1])))
+        if not any(map(_is_number, rows[0][1])):
+            _refuse_twice(*rows[0])
+            names = [cell or i for i, cell in enumerate(rows.pop(0)[1])]
+        if not rows:
+            raise ConfigurationError("has a header and no rows")
+        for line, cells in rows:
+            if len(cells) != len(names):
+                raise ConfigurationError(f"line {line} has {len(cells)} columns, the first line {len(names)}")
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+    found = []
+    for i, name in enumerate(names):
+        cells = [row[i] for _, row in rows]
+        found.append(DataColumn(name, np.array(cells, float) if all(map(_is_number, cells)) else None))
+    return found
 
 
 def _standardised(values: Array, what: str, path: Path) -> Array:
