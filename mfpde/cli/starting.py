@@ -83,6 +83,12 @@ def _check(text: str, target: Path) -> None:
     Configuration.from_toml(text, target.parent, str(target)).problem()
 
 
+def _whole(target: Path, lines: list[str], more: str = "") -> str:
+    """The file, with what stands above and below its own lines."""
+    head = HEAD.format(file=one_line(target.name), more=more)
+    return head + "\n".join(lines) + "\n" + SCHEME.format(stem=one_line(target.stem))
+
+
 def _comment(text: str) -> list[str]:
     return [f"# {line}" for line in textwrap.wrap(one_line(text), 78)]
 
@@ -125,8 +131,7 @@ def _named(name: str, target: Path) -> str:
             lines.append(f"# {key} = ...")
         else:  # what depends on others is their business
             lines.append(_line(key, _plain(value), off=defaults[key].default is None))
-    head = HEAD.format(file=one_line(target.name), more=f"; the parameters: mfpde problems {name}")
-    return head + "\n".join(lines) + "\n" + SCHEME.format(stem=one_line(target.stem))
+    return _whole(target, lines, f"; the parameters: mfpde problems {name}")
 
 
 def _plain(value: Any) -> Any:
@@ -182,12 +187,7 @@ def _network(data: Path, target: Path) -> str:
         _line("temperature", 0.0, "noise in the training"),
         _line("reaction", "free-energy", "balanced, unbalanced, free-energy", off=True),
     ]
-    return (
-        HEAD.format(file=one_line(target.name), more="")
-        + "\n".join(lines)
-        + "\n"
-        + SCHEME.format(stem=one_line(target.stem))
-    )
+    return _whole(target, lines)
 
 
 def _chosen(columns: list[DataColumn], data: Path) -> tuple[dict[str, Any], list[str]]:

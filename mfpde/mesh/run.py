@@ -354,9 +354,8 @@ class Integration:
     # ----- what there is so far
 
     def _solution(self, result: Result, density: Any, diagnostics: dict[str, Array], seconds: float | None) -> Solution:
-        solver, problem = self.solver, self.solver.problem
-        balanced = solver.flow.balanced
-        stats = run_stats(diagnostics, balanced=balanced, evaluations=solver.flow.evaluations, leak=self.leak)
+        solver, problem, flow = self.solver, self.solver.problem, self.solver.flow
+        stats = run_stats(diagnostics, balanced=flow.balanced, evaluations=flow.evaluations, leak=self.leak)
         return Solution(
             grid=solver.grid,
             times=np.array(self.times),
@@ -395,8 +394,7 @@ class Integration:
     def _start_stream(self) -> None:
         """Make the file, with what there is: the first density, or all of the run before."""
         assert self.stream is not None
-        history = self.history
-        density = self.state.mu[None] if history is None else history.density
+        density = self.state.mu[None] if self.history is None else self.history.density
         first = self._solution(Result.UNFINISHED, density, self.recorder.arrays(), None)
         self.stream.start(first, len(self.targets) + 1)
         self.history = None
