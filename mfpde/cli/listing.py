@@ -24,7 +24,7 @@ __all__ = ["list_files"]
 _Places = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[FOLDER|FILE]...", help="Folders, files or patterns [default: this folder].", show_default=False
+        metavar="FOLDER|FILE", help="Folders, files or patterns [default: this folder].", show_default=False
     ),
 ]
 _Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Folders in folders, too.")]

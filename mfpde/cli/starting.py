@@ -33,7 +33,7 @@ COLUMN = 36
 
 _What = Annotated[
     str,
-    typer.Argument(metavar="[NAME|DATA]", help="A problem's name, or data (.csv, .npz) to train a network on."),
+    typer.Argument(metavar="NAME|DATA", help="A problem's name, or data (.csv, .npz) to train a network on."),
 ]
 _Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="The file [default: NAME.toml].", show_default=False)
