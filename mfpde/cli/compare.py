@@ -149,14 +149,10 @@ def _check_targets(output: Path | None, picture: Path | None, *, force: bool) ->
 
 def _reference(file: Path) -> tuple[Solution, Problem]:
     """The solution that is compared with, and its problem, without which nothing can be simulated or measured."""
-    from mfpde.runs.loading import data_of
-
     solution = load_file(file)
     if solution.problem is not None:
         return solution, solution.problem
-    if data_of(solution):
-        raise RefusedError(f"{file}: {solution.missing}")
-    raise RefusedError(f"{file} holds a problem built of user code; use mfpde.compare in Python")
+    raise RefusedError(f"{file}: {solution.missing}; use mfpde.compare in Python, with the problem")
 
 
 def _records(files: Sequence[Path] | None, problem: Problem) -> list[ParticleRecord] | None:

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mfpde.cli.output import columns, listed, reason, refusing, say
+from mfpde.cli.output import columns, listed, one_line_warnings, reason, refusing, say
 from mfpde.support.words import with_digits
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def load_any(path: Path) -> Solution | Equilibrium:
     """The solution or the stationary state in a file."""
     from mfpde.runs.loading import load
 
-    with refusing():
+    with refusing(), one_line_warnings():
         return load(path)
 
 

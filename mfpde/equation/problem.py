@@ -30,9 +30,18 @@ from mfpde.support.arrays import Array
 from mfpde.support.callables import on_shape, values_at
 from mfpde.support.session import warn
 from mfpde.support.threads import one_blas_thread
-from mfpde.support.travel import Portable, made_by, packed, remember
+from mfpde.support.travel import RECIPE, Portable, made_by, packed, remember
 
-__all__ = ["Network", "Problem", "Reaction", "Reinjection", "ReinjectionKind", "TruncationWarning", "beside"]
+__all__ = [
+    "Network",
+    "Problem",
+    "Reaction",
+    "Reinjection",
+    "ReinjectionKind",
+    "TruncationWarning",
+    "beside",
+    "own_network",
+]
 
 
 LOST_MASS_WARN = 1e-8
@@ -291,7 +300,7 @@ class Problem(Portable):
             set_("shape", Grid(axes, self.shape).shape)
         vars(self)["_derived"] = self.network is None
         if self.network is None:
-            set_("network", _network_of(self.energy, axes))
+            set_("network", own_network(self.energy, axes))
         self._check_lost_mass(stacklevel=4)
 
     def _check_kinds(self) -> None:
@@ -440,7 +449,7 @@ class Problem(Portable):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """As what a constructor has made, where one has, else by its fields."""
-        if (made := vars(self).get("_recipe")) is None:
+        if (made := vars(self).get(RECIPE)) is None:
             return super().__reduce_ex__(protocol)
         module, name, arguments, named = made
         return made_by, (
@@ -613,12 +622,12 @@ def replaced(problem: Problem, changes: Mapping[str, Any]) -> Problem:
     if vars(problem)["_derived"] and set(changes) & {"energy", "axes"}:
         given.setdefault("network", None)
     made = dataclasses.replace(problem, **given)
-    if "_recipe" in vars(problem):
+    if RECIPE in vars(problem):
         remember(made, __name__, "replaced", (problem, changes), {})
     return made
 
 
-def _network_of(energy: Energy, axes: Sequence[Axis]) -> Network | None:
+def own_network(energy: Energy, axes: Sequence[Axis]) -> Network | None:
     """The network that an energy trains, with its parameters in the order of the axes."""
     units = [term for term in energy.terms if isinstance(term, Features) and term.inputs is not None]
     names = [axis.name for axis in axes]

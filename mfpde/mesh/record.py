@@ -14,6 +14,7 @@ from mfpde.support.arrays import Array
 from mfpde.support.travel import Portable
 
 if TYPE_CHECKING:
+    from mfpde.equation.description.whole import Description
     from mfpde.equation.grid import Grid
     from mfpde.support.files.frames import StoredDensity
 
@@ -241,6 +242,9 @@ class Record(Portable):
         The last state of the run that they are estimated with; None where there is none.
     plain : dict
         What was computed, in single numbers and words: `mfpde.equation.plain_attributes`.
+    description : Description or None
+        What of the problem is numbers and text (`mfpde.equation.description.whole`); None where its name and its
+        parameters say all, and when loaded from a file of an early version.
     """
 
     grid: Grid
@@ -263,6 +267,7 @@ class Record(Portable):
     errors: Errors | None = None
     companion: State | None = None
     plain: dict[str, Any] = field(default_factory=dict, repr=False)
+    description: Description | None = field(default=None, repr=False)
 
 
 def run_stats(diagnostics: Mapping[str, Array], *, balanced: bool, evaluations: int, leak: float) -> dict[str, Any]:

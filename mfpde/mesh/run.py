@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde.equation.convexity import no_certificate
+from mfpde.equation.description.stored import description_for_file
 from mfpde.equation.finite import cell_not_finite
 from mfpde.equation.grid import Grid
 from mfpde.equation.measures.base import Measure
@@ -277,6 +278,7 @@ class Integration:
         # whatever the end of the run will ask for is asked for now: what fails then would lose the run
         self.fingerprint = solver.problem.fingerprint()
         self.configuration = self._configuration()
+        self.description = description_for_file(solver.problem)
         versions()
         for schedule in (solver.problem.schedule, solver.problem.alpha, solver.problem.temperature):
             schedule(targets[-1])
@@ -383,6 +385,7 @@ class Integration:
             errors=self.companion.errors(),
             companion=self.companion.kept(self.state.t),
             plain=plain_attributes(problem, solver.grid, self.configuration),
+            description=self.description,
         )
 
     def _no_certificate(self) -> str:

@@ -65,9 +65,9 @@ class Solution(Labelled, Record):
     state : State
         The last state; ``solve(..., initial=solution.state)`` goes on from it.
     problem : Problem or None
-        None when loaded from a file whose problem was built of user code, or of data that are gone or changed.
+        None when loaded from a file whose problem has functions of a user's own, or data that no file holds.
     missing : str
-        Why there is no problem, and what to do; empty where there is one.
+        Why there is no problem, or no network of it, and what to do; empty where there is one.
     remarks : list of str or None
         What the run's numbers do not say: that there is no certificate, that the equation does not minimise the energy.
         None when loaded from a file of an early version; see `notes`.
@@ -304,6 +304,8 @@ class Solution(Labelled, Record):
         if self.problem is None:
             why = self.missing or "it does not hold its problem"
             raise ValueError(f"the file of {self.name!r}: {why}; give it with mfpde.load(path, problem=...)")
+        if self.problem.network is None and self.missing:
+            raise ValueError(f"the file of {self.name!r}: {self.missing}; load it with mfpde.load(path, problem=...)")
         return self.problem.output(x, self.grid.mesh(), self.density[self.index(t)] * self.grid.cell_volume)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = True) -> None:

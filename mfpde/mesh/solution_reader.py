@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mfpde.equation.description.stored import description_is_whole, read_description
 from mfpde.equation.grid import Grid, half
 from mfpde.equation.plain_attributes import PLAIN, plain_changed, read_plain
 from mfpde.mesh.record import Errors, Record, Result, State
@@ -175,6 +176,7 @@ def wrong_checksums(path: str | os.PathLike[str]) -> list[str] | None:
         wrong += [] if sums.get("attributes") == solution_attributes_sha256(file) else ["attributes"]
         wrong += [] if sums.get("words") in (None, words_sha256(file)) else ["words"]
         wrong += [PLAIN] if plain_changed(file) else []
+        wrong += [] if description_is_whole(file) else ["problem"]
         return wrong
 
 
@@ -329,6 +331,7 @@ class _SolutionReader(PartsReader):
             errors=self.errors(len(times), response.shape[1], grid),
             companion=None if coarse is None or "companion" not in file else self.state("companion", coarse.shape),
             plain=read_plain(self),
+            description=read_description(self),
         )
 
     def state(self, name: str, shape: tuple[int, ...]) -> State:

@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mfpde.equation.description.stored import (
+    GROUP,
+    described_datasets,
+    write_description,
+)
 from mfpde.equation.grid_file import AXIS, write_grid
 from mfpde.equation.plain_attributes import write_plain
 from mfpde.mesh.record import COLUMNS, ERRORS, Errors, Record, State
@@ -34,6 +39,7 @@ from mfpde.support.files.hdf5 import (
     write_volatile,
 )
 from mfpde.support.files.in_place import hdf5_with_room
+from mfpde.support.files.trees import array_bytes
 
 if TYPE_CHECKING:
     import h5py
@@ -59,7 +65,7 @@ __all__ = [
 
 SCHEMA = 1
 """The version of the file format that is written; all versions up to it are read."""
-_GROUPS = ("steps", "errors", "state", "companion", "volatile", "unfinished")
+_GROUPS = ("steps", "errors", "state", "companion", "volatile", "unfinished", GROUP)
 _RESERVED = (*_GROUPS, "time", "energy", "energy_error", "density", "step", "component", "attributes", "words")
 CELL_AVERAGES, POINT_VALUES = "cell averages", "point values"
 
@@ -150,8 +156,12 @@ def room_for(record: Record, saves: int, rows: int) -> int:
     scales = sum(grid.shape) + 2 * components + Errors.width(grid.dimension, components)
     companion = 0 if record.companion is None else record.companion.mu.size
     numbers = saves * save + rows * row + grid.size + companion + scales
-    words = (record.configuration, record.stats, record.warnings, record.remarks, record.provenance)
-    return 8 * numbers + 4 * len(repr(words).encode()) + _METADATA
+    words: tuple[Any, ...] = (record.configuration, record.stats, record.warnings, record.remarks, record.provenance)
+    described = 0
+    if record.description is not None:
+        described = array_bytes(record.description.tables)
+        words += (record.description,)
+    return 8 * numbers + described + 4 * len(repr(words).encode()) + _METADATA
 
 
 def _check_lengths(record: Record) -> None:
@@ -265,6 +275,7 @@ def write_head(record: Record, file: h5py.File) -> list[h5py.Dataset]:
     write_plain(file, record.plain)
 
     write_volatile(file, record.provenance.get("volatile", {}))
+    write_description(file, record.description)
 
     return write_grid(file, grid, _RESERVED)
 
@@ -280,6 +291,7 @@ def hashed_datasets(file: h5py.File) -> list[str]:
     """The datasets that have checksums: all that are numbers of the run."""
     names = [name for name in file if name not in _GROUPS]
     inside = [f"{group}/{name}" for group in ("steps", "errors") if group in file for name in file[group]]
+    inside += described_datasets(file)
     return [*names, *inside, "state/mu", *(["companion/mu"] if "companion" in file else [])]
 
 

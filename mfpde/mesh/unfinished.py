@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mfpde.equation.description.stored import description_sums
 from mfpde.mesh.solution_writer import ATTRIBUTES, WORDS
 from mfpde.support.arrays import Array
 from mfpde.support.files.frames import crc
@@ -110,6 +111,7 @@ def head_sums(file: h5py.File, axes: Sequence[str]) -> dict[str, str]:
     sums = {axis: sha256(file[axis]) for axis in axes}
     return {
         **sums,
+        **description_sums(file),
         "errors_unseen": sha256(file["unfinished/errors_unseen"]),
         "attributes": attributes_sha256(file, places),
     }

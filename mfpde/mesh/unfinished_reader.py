@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mfpde.equation.description.stored import read_description
 from mfpde.equation.grid import Grid, half
 from mfpde.equation.plain_attributes import PLAIN, plain_changed, read_plain
 from mfpde.mesh.record import Errors, Record, Result, State, run_stats
@@ -160,6 +161,7 @@ class UnfinishedReader(PartsReader):
             errors=errors,
             companion=companion,
             plain=read_plain(self),
+            description=read_description(self),
         )
 
     # ----- files with checksums

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
+from mfpde.equation.description.context import mark
 from mfpde.equation.problem import Problem
 from mfpde.support.registry import plain
 
@@ -22,7 +23,8 @@ def with_parameters(constructor: Callable[P, Problem]) -> Callable[P, Problem]:
 
     Built again from them, a problem is the same one. Arguments are written as plain values: a member of an enum as its
     value, numbers of NumPy as Python's, sequences and arrays as lists of floats. For an argument that is None the
-    constructor may say what it came to, as an entry of ``parameters`` of the problem that it makes.
+    constructor may say what it came to, as an entry of ``parameters`` of the problem that it makes. The parts of the
+    problem know whose they are, so that files can hold a problem that is made of them.
     """
     signature = inspect.signature(constructor)
 
@@ -35,6 +37,7 @@ def with_parameters(constructor: Callable[P, Problem]) -> Callable[P, Problem]:
         found = {name: chosen.get(name) if value is None else _plain(value) for name, value in given.arguments.items()}
         # the problem is new and nobody has seen it: to make it a second time would warn a second time
         object.__setattr__(problem, "parameters", found)
+        mark(problem, problem.name, found)
         return problem
 
     return call

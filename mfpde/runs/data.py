@@ -22,7 +22,7 @@ from mfpde.support.arrays import Array
 from mfpde.support.files.untrusted import read_npz
 from mfpde.support.words import one_line, suggestion
 
-__all__ = ["Data", "DataColumn", "read_columns", "read_data", "read_file"]
+__all__ = ["Data", "DataColumn", "data_moved", "read_columns", "read_data", "read_file"]
 
 
 MAX_DATA_BYTES = 512 << 20
@@ -76,6 +76,16 @@ def read_file(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise ConfigurationError(f"{path} has more than {limit} bytes, the limit")
     return content
+
+
+def data_moved(path: Path, sha256: str) -> str:
+    """What became of a file of data that is not there, or has another hash, in a line; empty where all is well."""
+    try:
+        content = read_file(path, MAX_DATA_BYTES)
+    except ConfigurationError as error:
+        return f"the data of the network are gone ({one_line(error)})"
+    same = hashlib.sha256(content).hexdigest() == sha256
+    return "" if same else f"the data of the network are others now ({path} has changed)"
 
 
 def read_data(table: NetworkTable, directory: Path) -> Data:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mfpde.equation.description.stored import rebuilt
 from mfpde.equation.equilibrium import Equilibrium
 from mfpde.equation.equilibrium_file import read_equilibrium
 from mfpde.equation.equilibrium_record import EquilibriumRecord
@@ -18,7 +19,7 @@ from mfpde.mesh.solution_reader import read
 from mfpde.support.arguments import one_of, require
 from mfpde.support.files.hdf5 import EQUILIBRIUM_MARK, holds
 from mfpde.support.files.untrusted import parse_toml
-from mfpde.support.session import quiet
+from mfpde.support.session import quiet, warn
 from mfpde.support.words import one_line
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def load(
     path : path
         The file.
     problem : Problem, optional
-        The problem that was solved, where the file cannot name it (one made of your own functions or data). It
-        must have the fingerprint in the file.
+        The problem that was solved, where the file does not hold it (one with functions of your own, or with data of
+        more than 16 MiB). It must have the fingerprint in the file.
     thorough : bool, optional
         Whether checksums are compared of densities, too, that stay in the file; that reads all of them.
 
@@ -53,8 +54,9 @@ def load(
         warning of the solution says so.
 
         Its ``problem`` is the one given; else the one of `mfpde.problems` with the name and parameters in the file,
-        if its fingerprint agrees; else the network on data that ``mfpde run`` solved, if the file of data is where
-        it was and the same (its sha256 is in the configuration); else None, and ``missing`` says why.
+        if its fingerprint agrees; else the one that the file describes, if all of it is numbers, text and formulas;
+        else the network on data that ``mfpde run`` solved, if the file of data is where it was and the same (its
+        sha256 is in the configuration); else None, and ``missing`` says why.
 
     Raises
     ------
@@ -64,6 +66,11 @@ def load(
         If the file is missing or cannot be read.
     ValueError
         If `problem` is another one than the one that was solved.
+
+    Warns
+    -----
+    RunWarning
+        If the file of data that a network was trained on is gone or changed since.
 
     Examples
     --------
@@ -137,8 +144,17 @@ def problem_of(record: Stored, path: str | os.PathLike[str], problem: Problem | 
         return problem, ""
     if not record.fingerprint:
         return None, ""
-    rebuilt = _rebuilt(record)
-    return (rebuilt, "") if rebuilt is not None else _network(record, Path(path).parent)
+    problem = _rebuilt(record)
+    if problem is not None:
+        return problem, ""
+    problem, missing = _described(record)
+    moved = _moved(record, Path(path).parent)
+    if problem is None:
+        problem, missing = _network(record, Path(path).parent, missing)
+    if moved:
+        where = f"the problem is made of those in {path}" if problem is not None else "there is no problem"
+        warn(f"{moved}; {where}", stacklevel=4)
+    return problem, missing
 
 
 def _rebuilt(record: Stored) -> Problem | None:
@@ -155,9 +171,32 @@ def _rebuilt(record: Stored) -> Problem | None:
     return None
 
 
-def _network(record: Stored, directory: Path) -> tuple[Problem | None, str]:
+def _described(record: Stored) -> tuple[Problem | None, str]:
+    """The problem that the file describes, if it is still the one that was solved; else why there is none."""
+    from mfpde import problems
+
+    description = getattr(record, "description", None)
+    problem, missing = rebuilt(description, problems.get)
+    if problem is None or description is None:
+        return None, missing or "its problem was made of your own functions or data"
+    with quiet():
+        problem = _as_solved(problem, record)
+    return problem, description.silent if problem is not None else "this version makes another problem of its words"
+
+
+def _moved(record: Stored, directory: Path) -> str:
+    """Which file of data a run was made of that is not where it was, or another one; empty where it is as it was."""
+    from mfpde.runs.data import data_moved
+
+    with contextlib.suppress(ValueError, TypeError, LookupError):
+        table = parse_toml(str(record.configuration["toml"]))["network"]
+        return data_moved(directory / str(table["data"]), str(table["sha256"]))
+    return ""
+
+
+def _network(record: Stored, directory: Path, own: str) -> tuple[Problem | None, str]:
     """The network of a TOML file, if its data are where the file says and the same; else why there is none."""
-    text, own = record.configuration.get("toml"), "its problem was made of your own functions or data"
+    text = record.configuration.get("toml")
     if not isinstance(text, str) or "[network]" not in text:
         return None, own
     from mfpde.runs.configuration import Configuration
@@ -179,12 +218,4 @@ def _as_solved(problem: Problem, record: Stored) -> Problem | None:
     for candidate in (problem, dataclasses.replace(problem, axes=record.grid.axes)):
         if candidate.fingerprint() == record.fingerprint:
             return candidate
-    return None
-
-
-def data_of(record: Record) -> str | None:
-    """The file of data that a network was trained on, as the text of its run names it; None if it names none."""
-    text = record.configuration.get("toml")
-    with contextlib.suppress(ValueError, TypeError, LookupError):
-        return str(parse_toml(str(text))["network"]["data"])
     return None

@@ -75,7 +75,7 @@ def resume(
     t_end : float, optional
         Where to go; default: where the run was to go.
     problem : Problem, optional
-        The problem, where the file cannot name it (one made of your own functions or data).
+        The problem, where the file does not hold it (one with functions of your own).
     scheme, method, controller : optional
         As they were; only needed for classes of your own, which a file cannot name.
     save : int or sequence of float, optional
@@ -172,7 +172,7 @@ def _the_same(solution: Solution, problem: Problem | None, given: Mapping[str, A
     found = solution.problem if problem is None else problem
     if found is None:
         why = solution.missing or "its problem was made of your own functions or data"
-        raise ValueError(f"{what} cannot name its problem {solution.name!r}: {why}; pass problem=")
+        raise ValueError(f"{what} does not hold its problem {solution.name!r}: {why}; pass problem=")
     differ = []
     if found.fingerprint() != solution.fingerprint:
         then, now = dict(configuration.get("parameters") or {}), dict(found.parameters or {})

@@ -27,14 +27,19 @@ LONGEST = 4000
 """Letters of a line: an attribute of a file holds 64 KiB."""
 
 
-def plain(value: Any) -> Any:
-    """A value in the types of TOML: members of enums as their values, arrays as lists, numbers of NumPy as Python's."""
+def plain(value: Any, *, arrays: bool = False) -> Any:
+    """A value in the types of TOML: members of enums as their values, numbers of NumPy as Python's, arrays as lists.
+
+    With `arrays` these stay what they are.
+    """
     if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry, arrays=arrays) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
+        return [plain(entry, arrays=arrays) for entry in value]
     if isinstance(value, enum.Enum):
         return value.value
+    if isinstance(value, np.ndarray) and arrays:
+        return value
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 
@@ -182,8 +187,8 @@ class Registry(Mapping[str, Kind]):
         """The name of an object's kind; None for one that has none, as that of a user's own class."""
         return next((name for name, kind in self._kinds.items() if kind.values(thing) is not None), None)
 
-    def to_table(self, thing: Any) -> dict[str, Any]:
-        """The table of an object: its kind and the values of its keys, without those that are None.
+    def to_table(self, thing: Any, *, arrays: bool = False) -> dict[str, Any]:
+        """The table of an object: its kind and the values of its keys, without those that are None; see `plain`.
 
         Raises
         ------
@@ -192,7 +197,8 @@ class Registry(Mapping[str, Kind]):
         """
         for name, kind in self._kinds.items():
             if (values := kind.values(thing)) is not None:
-                return {self.key: name, **{key: plain(value) for key, value in values.items() if value is not None}}
+                given = {key: plain(value, arrays=arrays) for key, value in values.items() if value is not None}
+                return {self.key: name, **given}
         raise ValueError(f"{shown(thing)} is no {self.what} that has a name; valid: {', '.join(self)}")
 
     def from_table(self, table: Mapping[str, Any]) -> Any:

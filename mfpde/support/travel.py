@@ -16,7 +16,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ByValue", "Portable", "Unportable", "made_by", "packed", "recipe", "remember"]
+__all__ = ["ORIGIN", "RECIPE", "ByValue", "Portable", "Unportable", "made_by", "packed", "recipe", "remember"]
+
+RECIPE, ORIGIN = "_recipe", "_origin"
+"""Attributes that say how an object was made, and which part of which named problem it is: no copy has them."""
 
 
 class Unportable(TypeError):
@@ -101,13 +104,13 @@ class Portable:
     def __copy__(self) -> Any:
         """A copy with the same parts, which somebody may change: it is not what a constructor has made any more."""
         made = object.__new__(type(self))
-        vars(made).update((key, value) for key, value in vars(self).items() if key != "_recipe")
+        vars(made).update((key, value) for key, value in vars(self).items() if key not in (RECIPE, ORIGIN))
         return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """A copy with copies of the parts, but for functions, and without what is computed when asked."""
         made = memo[id(self)] = object.__new__(type(self))
-        computed = {*_cached(type(self)), "_recipe"}
+        computed = {*_cached(type(self)), RECIPE, ORIGIN}
         vars(made).update((key, copy.deepcopy(value, memo)) for key, value in vars(self).items() if key not in computed)
         return made
 
@@ -134,7 +137,7 @@ def recipe(constructor: Callable[..., Any], module: str) -> Callable[..., Any]:
 
 def remember(made: Any, module: str, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
     """Note how an object was made: by what, and of which arguments, whose arrays may change later."""
-    vars(made)["_recipe"] = (module, name, *copied((arguments, named)))
+    vars(made)[RECIPE] = (module, name, *copied((arguments, named)))
 
 
 def copied(value: Any) -> Any:

@@ -230,7 +230,7 @@ def _laws(solution: Solution, unchecked: list[str]) -> Iterator[Check]:
     scale = _scale(solution)
     if known_energy is None:
         why = f" ({solution.missing})" if solution.missing else ""
-        unchecked.append(f"energies: the file cannot name its problem{why}; pass it")
+        unchecked.append(f"energies: the file does not hold its problem{why}; pass it")
     else:
         yield Check(
             "energy of the saved density against the recorded one",

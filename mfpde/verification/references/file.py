@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mfpde.equation.description.stored import (
+    GROUP,
+    description_for_file,
+    read_description,
+    rebuilt,
+    write_description,
+)
 from mfpde.equation.plain_attributes import plain_attributes, read_plain, write_plain
 from mfpde.equation.problem import Problem
 from mfpde.support.arguments import shown
@@ -29,6 +36,8 @@ from mfpde.verification.references.file_observables import ARRAYS, KINDS, OTHER,
 
 if TYPE_CHECKING:
     import h5py
+
+    from mfpde.equation.description.whole import Description
 
 __all__ = ["Origin", "StoredReference", "read_reference", "save_reference"]
 
@@ -64,6 +73,8 @@ class Origin:
         Versions of Python and of the packages; under ``"volatile"`` date and platform.
     plain : dict
         The problem in single numbers and words, see `mfpde.equation.plain_attributes`; empty in an early file.
+    description : Description or None
+        What of a problem made in Python is numbers and text.
     """
 
     path: Path = Path()
@@ -73,6 +84,7 @@ class Origin:
     fingerprint: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
     plain: dict[str, Any] = field(default_factory=dict)
+    description: Description | None = None
 
 
 class StoredReference(Reference):
@@ -82,7 +94,7 @@ class StoredReference(Reference):
     ----------
     problem : Problem
         Built from the name and the parameters in the file, and held against the fingerprint there.
-    path, title, configuration, command, fingerprint, provenance, plain
+    path, title, configuration, command, fingerprint, provenance, plain, description
         What the file says besides, see `Origin`.
 
     See Also
@@ -97,6 +109,7 @@ class StoredReference(Reference):
     fingerprint: str
     provenance: dict[str, Any]
     plain: dict[str, Any]
+    description: Description | None
 
     def __init__(
         self,
@@ -147,14 +160,19 @@ def _rebuilt(stored: StoredReference) -> Problem:
     parameters = tables.get("parameters", {})
     network = tables.get("network")
     hashed = isinstance(network, dict) and isinstance(network.get("sha256"), str)
-    if not hashed and not (tables.get("problem") in problems.names() and isinstance(parameters, dict)):
+    named = tables.get("problem") in problems.names() and isinstance(parameters, dict)
+    described, missing = rebuilt(stored.description, problems.get)
+    if described is None and not hashed and not named:
+        why = missing or "it was made in Python"
         raise ValueError(
-            f"{stored.path} cannot name its problem {stored.name!r}, which was made in Python: "
+            f"{stored.path} does not hold its problem {stored.name!r}: {why}; "
             "pass it, mfpde.load_reference(path, problem=problem)"
         )
     with quiet():  # what there is to say was said when the numbers were computed
         try:
-            if hashed:
+            if described is not None:
+                problem = described
+            elif hashed:
                 from mfpde.runs.configuration import Configuration
 
                 problem = Configuration.from_tables(tables, stored.path.parent, str(stored.path)).problem()
@@ -235,6 +253,7 @@ def _write(file: h5py.File, found: Reference, configuration: Mapping[str, Any] |
     stored = found if isinstance(found, StoredReference) and found.fingerprint else None
     if configuration is None:
         configuration = _named(found.problem) if stored is None else stored.configuration
+    description = description_for_file(found.problem) if stored is None else stored.description
     fingerprint = found.problem.fingerprint() if stored is None else stored.fingerprint
     provenance = _provenance() if stored is None else stored.provenance
     unset: list[str] = []
@@ -257,6 +276,7 @@ def _write(file: h5py.File, found: Reference, configuration: Mapping[str, Any] |
     file.attrs["provenance"] = hdf5.as_toml(hdf5.as_plain(plain, (), [], []))
 
     volatile = hdf5.write_volatile(file, provenance.get("volatile", {}))
+    write_description(file, description)
     for name, certified in zip(names, found.observables, strict=True):
         _write_observable(file.create_group(name), certified)
 
@@ -309,7 +329,7 @@ _GROUP = re.compile(r"[A-Za-z0-9_]{1,100}")
 
 def _group_names(observables: Iterable[Certified]) -> list[str]:
     """A name for each observable's group: short, unique, of plain letters."""
-    taken = {"levels", "volatile"}
+    taken = {"levels", "volatile", GROUP}
     names = []
     for certified in observables:
         kind, parameters, _ = described(certified.observable)
@@ -398,8 +418,8 @@ def read_reference(
     ----------
     path : path
     problem : Problem, optional
-        The problem, where the file cannot name it (one made of your own functions or data). It must have the
-        fingerprint in the file.
+        The problem, where the file does not hold it (one with functions of your own). It must have the fingerprint in
+        the file.
     changed : list of str, optional
         Where what has another checksum than was written is noted; it is taken as it is then, and refused otherwise.
 
@@ -486,6 +506,7 @@ class _Reader(hdf5.Reader):
                 fingerprint=self.text(file, "fingerprint"),
                 provenance=self.provenance(),
                 plain=read_plain(self),
+                description=read_description(self),
             ),
         )
         for name in self.sums.keys() - self.seen - {"attributes"}:

@@ -54,7 +54,7 @@ def load_reference(name: str | os.PathLike[str], problem: Problem | None = None)
         One of `reference_names`, or the path of an ``.h5`` file that ``mfpde reference --save`` or
         `mfpde.verification.references.pack.save_reference` wrote.
     problem : Problem, optional
-        The problem, where a file cannot name it (one made of your own functions or data).
+        The problem, where a file does not hold it (one with functions of your own).
 
     Returns
     -------

@@ -1,0 +1,1 @@
+"""Problems as tables of numbers and text, see `mfpde.equation.description.whole`."""

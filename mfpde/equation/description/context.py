@@ -1,0 +1,151 @@
+"""What all parts of a description have in common: names of axes, functions that are formulas, words of errors.
+
+A description is a tree of numbers, text, lists and tables, as a TOML file has it, whose leaves may be arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mfpde.equation.formulas import FUNCTIONS, Formula
+from mfpde.support.arguments import name_of, shown
+from mfpde.support.travel import ORIGIN
+from mfpde.support.words import one_line
+
+if TYPE_CHECKING:
+    from mfpde.equation.problem import Problem
+
+__all__ = [
+    "Context",
+    "Undeclared",
+    "described_function",
+    "described_origin",
+    "function_of",
+    "is_plain",
+    "mark",
+    "table_of",
+    "within",
+]
+
+
+class Undeclared(ValueError):
+    """Something that no description holds, as a function of a user's own: it says what."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the parts of a description are read with.
+
+    Attributes
+    ----------
+    names : sequence of str
+        The axes of the problem, in their order.
+    named : callable, optional
+        ``named(name, **parameters)``, a named problem, of which a part may be; without it, there are none.
+    """
+
+    names: Sequence[str]
+    named: Callable[..., Problem] | None = None
+    _made: dict[str, Problem] = field(default_factory=dict, repr=False)
+
+    def problem(self, name: Any, parameters: Any) -> Problem:
+        """A named problem, made once."""
+        given = table_of({} if parameters is None else parameters, "parameters")
+        if not isinstance(name, str) or self.named is None:
+            raise ValueError(f"there is no problem {shown(name)}")
+        key = repr((name, given))
+        if key not in self._made:
+            self._made[key] = self.named(name, **given)
+        return self._made[key]
+
+
+def table_of(value: Any, what: str) -> dict[str, Any]:
+    """A table.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} must be a table, not {shown(value)}")
+    return dict(value)
+
+
+@contextmanager
+def within(where: str) -> Iterator[None]:
+    """Say where it stands what a part of a description is refused for: in one line, ``energy[0]: ...``."""
+    try:
+        yield
+    except Undeclared:
+        raise
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{where}: {one_line(error)}") from None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# functions
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def described_function(function: Any, names: Sequence[str], what: str) -> str | dict[str, Any]:
+    """A function of variables of the given names as text: a formula, or one of NumPy's that formulas have.
+
+    Raises
+    ------
+    Undeclared
+        For any other: `what` it is.
+    """
+    if type(function) is Formula:
+        if function.variables == tuple(names):
+            return function.text
+        return {"formula": function.text, "variables": list(function.variables)}
+    own = next((name for name, (known, count) in FUNCTIONS.items() if known is function and count == len(names)), None)
+    if own is not None:
+        return f"{own}({', '.join(names)})"
+    raise Undeclared(f"{what} is a function of your own, {name_of(function)}")
+
+
+def function_of(value: Any, names: Sequence[str], what: str) -> Formula:
+    """The function of a text, or of a table with a formula and its variables."""
+    with within(what):
+        if isinstance(value, str):
+            return Formula(value, tuple(names))
+        table = table_of(value, "a formula that is no text")
+        if set(table) != {"formula", "variables"}:
+            raise ValueError(f"{shown(value)} is no formula; write text, such as 'x**2'")
+        return Formula(table["formula"], tuple(table["variables"]))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# parts of named problems
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def mark(problem: Problem, name: str, parameters: Mapping[str, Any]) -> None:
+    """Note on the parts of a problem which named one they are of."""
+    parts = {f"energy.{i}": term for i, term in enumerate(problem.energy.terms)}
+    parts |= {part: getattr(problem, part) for part in ("initial", "base", "network")}
+    for part, thing in parts.items():
+        if hasattr(thing, "__dict__") and not isinstance(thing, type):
+            vars(thing)[ORIGIN] = (name, dict(parameters), part)
+
+
+def described_origin(thing: Any, part: str) -> dict[str, Any] | None:
+    """Which part of a named problem something is, as a table; None for what is none, or of no such `part`."""
+    name, parameters, own = getattr(thing, "__dict__", {}).get(ORIGIN, ("", {}, ""))
+    if own.partition(".")[0] != part or not all(is_plain(value) for value in parameters.values()):
+        return None
+    given = {key: value for key, value in parameters.items() if value is not None}
+    term = {"term": int(own.partition(".")[2])} if "." in own else {}
+    return {"problem": name, "parameters": given, **term}
+
+
+def is_plain(value: Any) -> bool:
+    """Whether TOML has such values."""
+    if isinstance(value, list):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))

@@ -1,0 +1,186 @@
+"""Measures as tables: laws by axis, mixtures, densities that are formulas, masses on meshes, clouds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mfpde.equation.description.context import (
+    Context,
+    Undeclared,
+    described_function,
+    described_origin,
+    function_of,
+    table_of,
+    within,
+)
+from mfpde.equation.formulas import number_of
+from mfpde.equation.grid import Axis, End, Grid
+from mfpde.equation.kinds import LAWS
+from mfpde.equation.measures.base import Measure
+from mfpde.equation.measures.density import Density
+from mfpde.equation.measures.mixture import Mixture
+from mfpde.equation.measures.on_mesh import GridMeasure
+from mfpde.equation.measures.particles import Particles
+from mfpde.equation.measures.product import Dirac, Product
+from mfpde.support.arguments import entries, member, shown
+from mfpde.support.registry import Kind, Registry
+
+__all__ = ["axes_of", "described_axes", "described_measure", "measure_of"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# axes
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def described_axes(axes: Sequence[Axis]) -> list[dict[str, Any]]:
+    """Axes as tables; ends that are truncations are left out."""
+    tables = []
+    for axis in axes:
+        low, high = axis.lower_end, axis.upper_end
+        ends = low.value if low is high else [low.value, high.value]
+        kept = {} if ends == End.TRUNCATION.value else {"ends": ends}
+        tables.append({"name": axis.name, "lower": axis.lower, "upper": axis.upper, **kept})
+    return tables
+
+
+def axes_of(tables: Any) -> tuple[Axis, ...]:
+    """The axes of tables."""
+    found = []
+    for i, table in enumerate(entries(tables, "axes")):
+        with within(f"axes[{i}]"):
+            found.append(_AXIS.from_table({"kind": "axis", **table_of(table, "an axis")}))
+    return tuple(found)
+
+
+def _axis(name: str, lower: Any, upper: Any, ends: Any = End.TRUNCATION.value) -> Axis:
+    pair = ends if isinstance(ends, (list, tuple)) else [ends, ends]
+    kinds = tuple(member(End, end, "end of an axis") for end in pair)
+    return Axis(name, number_of(lower, "lower"), number_of(upper, "upper"), kinds)  # type: ignore[arg-type]
+
+
+_AXIS = Registry("axis", {"axis": Kind(_axis, lambda thing: None, ("name", "lower", "upper"), ("ends",))})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# measures
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def described_measure(measure: Measure, names: Sequence[str], what: str) -> dict[str, Any]:
+    """A measure as a table: of a `Product` the laws by axis, of others their kind and numbers.
+
+    Raises
+    ------
+    Undeclared
+        For a measure of a user's own.
+    """
+    try:
+        if type(measure) in (Product, Dirac):
+            return {name: _described_law(law, f"{what}.{name}") for name, law in measure.marginals}  # type: ignore[attr-defined]
+        return _measures(Context(names), what).to_table(measure, arrays=True)
+    except ValueError as error:
+        if (origin := described_origin(measure, "initial")) is not None:
+            return {"kind": "of-problem", **origin}
+        if isinstance(error, Undeclared):
+            raise
+        raise Undeclared(f"{what} is a measure of your own ({type(measure).__name__})") from None
+
+
+def _described_law(law: Any, what: str) -> dict[str, Any]:
+    try:
+        table = LAWS.to_table(law)
+    except ValueError:
+        raise Undeclared(f"{what} is a law of your own ({shown(law)})") from None
+    return {"atom": table["atom"]} if "atom" in table else table
+
+
+def measure_of(table: Any, context: Context, what: str) -> Measure:
+    """The measure of a table."""
+    with within(what):
+        table = table_of(table, "a measure")
+        if isinstance(table.get("kind"), str):
+            return _measures(context, what).from_table(table)  # type: ignore[no-any-return]
+        laws = {}
+        for name, law in table.items():
+            with within(name):
+                if name not in context.names:
+                    raise ValueError(f"there is no such axis; the axes are {', '.join(context.names)}")
+                laws[name] = _law(law)
+        return Product(**laws)
+
+
+def _law(table: Any) -> Any:
+    given = table_of(table, "a law")
+    return LAWS.from_table({"distribution": "atom", **given} if "atom" in given else given)
+
+
+def _measures(context: Context, what: str) -> Registry:
+    """The kinds of measures that are no product."""
+
+    def density(formula: Any, log: bool = False) -> Density:
+        if not isinstance(log, bool):
+            raise ValueError(f"log = {shown(log)} must be true or false")
+        return Density(function_of(formula, context.names, "formula"), log)
+
+    def described_density(thing: Any) -> Mapping[str, Any] | None:
+        if type(thing) is not Density:
+            return None
+        return {"formula": described_function(thing.function, context.names, what), "log": thing.log or None}
+
+    def mixture(components: Any) -> Mixture:
+        found = []
+        for i, table in enumerate(entries(components, "components")):
+            given = table_of(table, "a component")
+            if set(given) != {"weight", "measure"}:
+                raise ValueError(f"components[{i}] must have weight and measure, not {', '.join(given)}")
+            found.append((given["weight"], measure_of(given["measure"], context, f"components[{i}].measure")))
+        return Mixture(found)
+
+    def described_mixture(thing: Any) -> Mapping[str, Any] | None:
+        if type(thing) is not Mixture:
+            return None
+        parts = [
+            {"weight": weight, "measure": described_measure(part, context.names, f"{what}.components[{i}]")}
+            for i, (weight, part) in enumerate(thing.components)
+        ]
+        return {"components": parts}
+
+    def of_problem(problem: str, parameters: Any = None) -> Measure:
+        return context.problem(problem, parameters).initial
+
+    return Registry(
+        "measure",
+        {
+            "density": Kind(density, described_density, ("formula",), ("log",)),
+            "mixture": Kind(mixture, described_mixture, ("components",)),
+            "grid": Kind(_grid_measure, _described_grid, ("axes", "values")),
+            "particles": Kind(Particles, _described_particles, ("points",), ("weights",)),
+            "of-problem": Kind(of_problem, lambda thing: None, ("problem",), ("parameters",)),
+        },
+    )
+
+
+def _grid_measure(axes: Any, values: Any) -> GridMeasure:
+    array = np.asarray(values)
+    found = axes_of(axes)
+    if array.ndim != len(found):
+        raise ValueError(f"values of {array.ndim} dimensions on {len(found)} axes")
+    return GridMeasure(Grid(found, array.shape), values)
+
+
+def _described_grid(thing: Any) -> Mapping[str, Any] | None:
+    if type(thing) is not GridMeasure:
+        return None
+    return {"axes": described_axes(thing.grid.axes), "values": thing.values}
+
+
+def _described_particles(thing: Any) -> Mapping[str, Any] | None:
+    if type(thing) is not Particles:
+        return None
+    assert thing.weights is not None
+    equal = bool(np.all(thing.weights == 1.0))
+    return {"points": thing.points, "weights": None if equal else thing.weights}
