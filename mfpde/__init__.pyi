@@ -26,6 +26,7 @@ from .equation.energy import TranslationInvariantKernel as TranslationInvariantK
 from .equation.energy import TwoLayerNetwork as TwoLayerNetwork
 from .equation.equilibrium import Equilibrium as Equilibrium
 from .equation.equilibrium import stationary as stationary
+from .equation.formulas import Formula as Formula
 from .equation.grid import Axis as Axis
 from .equation.grid import End as End
 from .equation.grid import Grid as Grid

@@ -14,6 +14,7 @@ from mfpde.cli.options import SolutionFile
 from mfpde.cli.output import UNSOUND, RefusedError, listed, one_line_warnings, refusing, say
 from mfpde.cli.readable import readable
 from mfpde.cli.solutions import any_numbers, load_any, load_file, report
+from mfpde.equation.description.words import in_words
 from mfpde.support.words import one_line, suggestion
 
 if TYPE_CHECKING:
@@ -92,10 +93,10 @@ def info(
             say(row)
         return
     if toml:
-        text = solution.configuration.get("toml")
-        if not isinstance(text, str):
-            raise RefusedError(f"{file} holds no TOML text; it was not written by mfpde run")
-        say(text, nl=False)
+        from mfpde.runs.again import toml_of
+
+        with refusing():
+            say(toml_of(solution), nl=False)
         return
     settings = {
         key: value
@@ -103,14 +104,16 @@ def info(
         if key not in ("toml", "problem", "shape", "parameters", "save", "t_end")
     }
     origin = _origin(file, solution)
+    described = {} if solution.description is None else in_words(solution.description)
     rows = {
         **{key: origin.pop(key) for key in ("file", "axes", "parameters")},
+        **described,
         **{key: one_line(value) for key, value in settings.items()},
         "values": "at the cell centres" if solution.point_values else "cell averages",
         "save times": ", ".join(f"{t:g}" for t in solution.times),
         **origin,
     }
-    if solution.problem is None and solution.missing:
+    if solution.problem is None and solution.missing and "not held" not in rows:
         rows["problem"] = f"not known: {solution.missing}"
     say(report(solution))
     say("")

@@ -77,13 +77,17 @@ def _scipy_values(law: Any) -> dict[str, Any] | None:
     from scipy import stats
 
     family = getattr(law, "dist", None)
-    name = getattr(family, "name", None)
-    if family is None or not isinstance(name, str) or type(getattr(stats, name, None)) is not type(family):
+    if not isinstance(family, stats.rv_continuous) or type(family) is not type(getattr(stats, family.name, None)):
         return None
     shapes, loc, scale = family._parse_args(*law.args, **law.kwds)
     if not all(map(real, (*shapes, loc, scale))):
         return None
-    return {"family": name, "shapes": [float(s) for s in shapes] or None, "loc": float(loc), "scale": float(scale)}
+    return {
+        "family": family.name,
+        "shapes": [float(s) for s in shapes] or None,
+        "loc": float(loc),
+        "scale": float(scale),
+    }
 
 
 LAWS = Registry(

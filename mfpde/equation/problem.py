@@ -21,10 +21,12 @@ from mfpde.equation.energy import BoundEnergy, Energy, Features, TwoLayerNetwork
 from mfpde.equation.energy.base import axis_positions
 from mfpde.equation.energy.capabilities import has_points, plan_on
 from mfpde.equation.finite import place_of
+from mfpde.equation.formulas import Formula
 from mfpde.equation.grid import Axis, Grid, box
 from mfpde.equation.measures.base import Measure, RestrictedMeasure
 from mfpde.equation.schedules import Constant, Schedule, as_schedule
 from mfpde.equation.terms import Frozen, Term
+from mfpde.equation.units import FormulaUnit
 from mfpde.support.arguments import entries, function, member, numbers, read_only, real, shown, values_of
 from mfpde.support.arrays import Array
 from mfpde.support.callables import on_shape, values_at
@@ -113,7 +115,8 @@ class Network(Portable):
     unit : callable
         ``unit(x, *coordinates)``, the response of single neurons: ``x`` of shape ``(m,)`` or ``(m, p)``, the
         parameters as arrays that broadcast to some shape ``(...)``, in the order of the axes; the result has
-        shape ``(m, ...)``, or ``(m, ..., q)`` for ``q > 1`` outputs. See ``docs/functions.md``.
+        shape ``(m, ...)``, or ``(m, ..., q)`` for ``q > 1`` outputs. See ``docs/functions.md``. Also a `Formula` whose
+        first variable is the input; if they are called ``x1``, ``x2``, ..., the first ones are.
     target : callable, optional
         ``target(x)``, what the network is trained to.
     inputs : array, optional
@@ -125,6 +128,8 @@ class Network(Portable):
     inputs: Array | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.unit, Formula):
+            object.__setattr__(self, "unit", FormulaUnit.of(self.unit))
         function(self.unit, "the unit of a network")
         function(self.target, "the target of a network", optional=True)
         if self.inputs is not None:

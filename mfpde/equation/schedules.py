@@ -413,7 +413,8 @@ class CustomSchedule(Schedule):
         return float(quad(self._value, t0, t1, epsabs=0.0, epsrel=1e-12, limit=500)[0])
 
     def __repr__(self) -> str:
-        return f"CustomSchedule({getattr(self.function, '__qualname__', repr(self.function))})"
+        name = getattr(self.function, "__qualname__", None) or getattr(self.function, "__name__", repr(self.function))
+        return f"CustomSchedule({name})"
 
 
 def as_schedule(value: float | Schedule | Callable[[float], float]) -> Schedule:

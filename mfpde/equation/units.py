@@ -67,6 +67,13 @@ class FormulaUnit(Portable):
         if not whole(self.count) or not 1 <= self.count <= len(self.formula.variables):
             raise ValueError(f"{self.formula!r} has no {self.count} inputs")
 
+    @classmethod
+    def of(cls, formula: Formula) -> FormulaUnit:
+        """The unit of a formula whose first variable is the input; or the first ones, where these are x1, x2, ..."""
+        names = formula.variables
+        count = next((i for i, name in enumerate(names) if name != f"x{i + 1}"), len(names))
+        return cls(formula, max(count, 1))
+
     @staticmethod
     def inputs_named(count: int) -> tuple[str, ...]:
         """What inputs are called in formulas: ``x``, or ``x1``, ``x2``, ... where there are more."""

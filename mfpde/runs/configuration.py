@@ -17,11 +17,14 @@ from typing import Any
 
 import pydantic
 
+from mfpde.equation.description.context import Context
+from mfpde.equation.description.energies import energy_of
+from mfpde.equation.description.whole import KEYS, build, dynamics_of
 from mfpde.equation.energy import HuberLoss
 from mfpde.equation.energy.losses import LOSSES
 from mfpde.equation.grid import Axis
 from mfpde.equation.measures.product import Product
-from mfpde.equation.problem import Problem, Reaction, Reinjection, ReinjectionKind
+from mfpde.equation.problem import Problem
 from mfpde.mesh.defaults import default_method, default_scheme
 from mfpde.mesh.kinds import CONTROLLERS, METHODS, TRANSPORTS
 from mfpde.mesh.options import OPTIONS
@@ -29,11 +32,9 @@ from mfpde.problems import get, network
 from mfpde.runs.data import Data, read_data, read_file
 from mfpde.runs.tables import (
     ConfigurationError,
-    DynamicsTable,
     FileTable,
     LawTable,
     NetworkTable,
-    ScheduleTable,
     SchemeTable,
     explain,
     short,
@@ -48,9 +49,9 @@ __all__ = ["Configuration", "load_config", "named_config", "parse_value"]
 MAX_FILE_BYTES = 1 << 20
 """Largest TOML file."""
 
-TOP_LEVEL = tuple(name for name in FileTable.model_fields if name not in ("parameters", "network"))
 TABLES = ("parameters", "network", "dynamics", "scheme", "output")
 """What dotted keys begin with; any others are the problem's own."""
+TOP_LEVEL = tuple(name for name in FileTable.model_fields if name not in ("parameters", "network", *FileTable.OWN))
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,9 @@ class Configuration:
     @property
     def name(self) -> str:
         """The problem's name."""
-        return self.tables.problem.replace("_", "-") if self.tables.problem is not None else "network"
+        if self.tables.problem is not None:
+            return self.tables.problem.replace("_", "-")
+        return "network" if self.tables.network is not None else self.tables.name or "problem"
 
     @property
     def output(self) -> Path | None:
@@ -130,11 +133,14 @@ class Configuration:
         TruncationWarning
             If the box loses more than 1e-8 of the initial measure.
         """
-        where = f"{self.source}: {'parameters' if self.tables.network is None else 'network'}"
+        named, network = self.tables.problem is not None, self.tables.network
+        where = self.source if not (named or network) else f"{self.source}: {'parameters' if named else 'network'}"
         try:
-            if self.tables.network is None:
+            if named:
                 return get(self.name, **typed_parameters(self.name, self.tables.parameters or {}))
-            return self._network_problem(self.tables.network, self._data)
+            if network is not None:
+                return self._network_problem(network, self._data)
+            return build({key: value for key, value in self._plain().items() if key in KEYS}, get)
         except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
             raise ConfigurationError(f"{where}: {one_line(error)}") from None
         except MemoryError as error:
@@ -147,7 +153,6 @@ class Configuration:
 
     def _network_problem(self, table: NetworkTable, data: Data) -> Problem:
         """The problem of a network on data, with the measure and the box that the tables say."""
-        dynamics = self.tables.dynamics or DynamicsTable()
         loss: Callable[..., Any] = LOSSES[table.loss]
         if table.delta is not None:
             loss = functools.partial(HuberLoss, delta=table.delta)
@@ -161,10 +166,15 @@ class Configuration:
             bias=table.bias,
             half_width=table.half_width,
             alpha=1.0 if table.alpha is None else table.alpha,
+            temperature=0.0 if table.temperature is None else table.temperature,
             t_end=5.0 if self.tables.t_end is None else self.tables.t_end,
             tolerance=table.tolerance,
         )
-        changes = self._box_changes(table, problem) | self._dynamics_changes(dynamics, problem)
+        changes, own = self._box_changes(table, problem), self._plain()
+        context = Context([axis.name for axis in problem.axes], get)
+        changes |= dynamics_of(own.get("dynamics", {}), context)
+        if "energy" in own:
+            changes["energy"] = problem.energy + energy_of(own["energy"], context)
         # fields are replaced once all are known: in between the box may lose mass that it does not lose in the end
         return dataclasses.replace(problem, **changes) if changes else problem
 
@@ -190,28 +200,6 @@ class Configuration:
             )
             laws.setdefault(axis.name, default)
         return {"axes": axes, "initial": Product(**{name: laws[name].marginal() for name in axis_names})}
-
-    def _dynamics_changes(self, dynamics: DynamicsTable, problem: Problem) -> dict[str, Any]:
-        """The rates, the temperature and the reaction that a table names."""
-        axis_names = [axis.name for axis in problem.axes]
-        changes: dict[str, Any] = {}
-        for name in ("alpha", "temperature", "schedule"):
-            value = getattr(dynamics, name)
-            if value is not None:
-                changes[name] = value.schedule() if isinstance(value, ScheduleTable) else value
-        if dynamics.reaction is not None:
-            changes["reaction"] = Reaction(dynamics.reaction)
-        if dynamics.reinjection is not None:
-            laws = self._by_axis(dynamics.reinjection.measure, axis_names, "dynamics.reinjection.measure")
-            missing = [name for name in axis_names if name not in laws]
-            if missing:
-                raise ConfigurationError(f"dynamics.reinjection.measure: axis {missing[0]!r} is missing")
-            measure = Product(**{name: laws[name].marginal() for name in axis_names})
-            changes["reinjection"] = Reinjection(measure, ReinjectionKind(dynamics.reinjection.kind))
-        if dynamics.rates is not None:
-            rates = self._by_axis(dynamics.rates, axis_names, "dynamics.rates")
-            changes["metric"] = [rates.get(name) for name in axis_names]
-        return changes
 
     def solve_arguments(self) -> dict[str, Any]:
         """The keyword arguments of `mfpde.solve` besides the problem; what the file leaves open is left out."""
@@ -249,10 +237,10 @@ class Configuration:
         ):  # a search finds the mesh, and the scheme on it
             tables["shape"] = list(problem.grid(self.tables.shape).shape)
         tables["t_end"] = problem.t_end if self.tables.t_end is None else self.tables.t_end
-        if self.tables.network is None:
+        if self.tables.problem is not None:
             tables["problem"] = self.name
             tables["parameters"] = {k: v for k, v in (problem.parameters or {}).items() if v is not None}
-        else:
+        if self.tables.network is not None:
             tables["network"]["sha256"] = self._data.sha256
         if self.tables.tolerance is None:
             own, grid = self.tables.scheme, problem.grid(self.tables.shape)
@@ -299,6 +287,7 @@ def _parse(text: str, source: str) -> dict[str, Any]:
 
 def _with(tables: dict[str, Any], changes: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Put values into the tables by dotted key; keys that stand in no table are the problem's."""
+    described = "energy" in tables and "network" not in tables
     scheme = tables.get("scheme")
     for registry in (TRANSPORTS, CONTROLLERS):
         chosen = changes.get(f"scheme.{registry.key}")
@@ -309,7 +298,7 @@ def _with(tables: dict[str, Any], changes: Mapping[str, Any], source: str) -> di
                     scheme.pop(name, None)
     for key, value in changes.items():
         parts = key.split(".")
-        if parts[0] not in TABLES and key not in TOP_LEVEL:
+        if parts[0] not in TABLES and key not in TOP_LEVEL and not (described and parts[0] in FileTable.OWN):
             parts.insert(0, _owner(tables, parts[0], value))
         table = tables
         for parent in parts[:-1]:
@@ -328,7 +317,7 @@ def _owner(tables: dict[str, Any], key: str, value: Any) -> str:
     of the old one. A schedule, which is a table, can stand in ``[dynamics]`` only.
     """
     if "network" not in tables:
-        return "parameters"
+        return "dynamics" if "energy" in tables else "parameters"
     network, dynamics = (tables.get(name) for name in ("network", "dynamics"))
     if key not in DynamicsTable.model_fields:
         return "network"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mfpde.equation.grid import Grid
     from mfpde.equation.problem import Problem
 
-__all__ = ["data_of", "load", "load_solution", "problem_of", "state_with_problem", "with_problem"]
+__all__ = ["load", "load_solution", "problem_of", "state_with_problem", "with_problem"]
 
 
 def load(

@@ -193,8 +193,8 @@ class ScheduleTable(Table):
         return SCHEDULES.from_table(self.model_dump(exclude_none=True))
 
 
-def _number_or_schedule(value: Any) -> Any:
-    if isinstance(value, (dict, ScheduleTable)):
+def _not_negative(value: Any) -> Any:
+    if _is_formula(value) or isinstance(value, (dict, ScheduleTable)):
         return value
     number = _number(value)
     if number < 0:
@@ -202,30 +202,63 @@ def _number_or_schedule(value: Any) -> Any:
     return number
 
 
-# the function decides, so that an error speaks of one of the two only
+def _is_formula(value: Any) -> bool:
+    """Whether a value is a formula, as text or with the names of its variables: the problem reads it."""
+    return isinstance(value, str) or (isinstance(value, dict) and "formula" in value)
+
+
+def _number_kind(value: Any) -> str:
+    return "<formula>" if _is_formula(value) else "<table>" if isinstance(value, (dict, ScheduleTable)) else "<number>"
+
+
+# the function decides, so that an error speaks of one of them only
 NumberOrSchedule = Annotated[
-    Annotated[float, pydantic.Tag("<number>")] | Annotated[ScheduleTable, pydantic.Tag("<table>")],
-    pydantic.Discriminator(lambda value: "<table>" if isinstance(value, (dict, ScheduleTable)) else "<number>"),
-    BeforeValidator(_number_or_schedule),
+    Annotated[float, pydantic.Tag("<number>")]
+    | Annotated[ScheduleTable, pydantic.Tag("<table>")]
+    | Annotated[Any, pydantic.Tag("<formula>")],
+    pydantic.Discriminator(_number_kind),
+    BeforeValidator(_not_negative),
 ]
+
+
+def _laws_or_kind(value: Any) -> str:
+    return "<kind>" if isinstance(value, dict) and isinstance(value.get("kind"), str) else "<laws>"
+
+
+Measure = Annotated[
+    Annotated[dict[str, LawTable], pydantic.Tag("<laws>")] | Annotated[dict[str, Any], pydantic.Tag("<kind>")],
+    pydantic.Discriminator(_laws_or_kind),
+]
+"""Laws by axis, or a measure of another kind, which the problem reads."""
+
+
+def _rate(value: Any) -> Any:
+    if _is_formula(value):
+        return value
+    number = _number(value)
+    if number < 0:
+        raise _bad("must be greater than or equal to 0")
+    return number
 
 
 class ReinjectionTable(Table):
     """Where mass comes back, and how."""
 
     kind: Annotated[str, _one_of(kind.value for kind in ReinjectionKind)] = ReinjectionKind.REFILL.value
-    measure: dict[str, LawTable]
+    measure: Measure
 
 
 class DynamicsTable(Table):
-    """What a network's equation is besides its energy: rates, temperature, reaction."""
+    """What an equation is besides its energy: rates, temperature, reaction."""
 
     alpha: NumberOrSchedule | None = None
     temperature: NumberOrSchedule | None = None
     schedule: NumberOrSchedule | None = None
     reaction: Annotated[str, _one_of(reaction.value for reaction in Reaction)] | None = None
+    rate: str | None = None
     reinjection: ReinjectionTable | None = None
-    rates: dict[str, Annotated[float, BeforeValidator(_number), Field(ge=0)]] | None = None
+    rates: dict[str, Annotated[Any, BeforeValidator(_rate)]] | None = None
+    base: str | dict[str, Any] | None = None
 
 
 def _columns(value: Any) -> Any:
@@ -286,6 +319,7 @@ class NetworkTable(Table):
     axes: dict[str, Annotated[list[float], BeforeValidator(_interval)]] | None = None
     initial: dict[str, LawTable] | None = None
     alpha: Annotated[float, BeforeValidator(_number), Field(ge=0)] | None = None
+    temperature: Annotated[float, BeforeValidator(_number), Field(ge=0)] | None = None
     tolerance: Number = 1e-12
 
     @pydantic.model_validator(mode="after")
@@ -399,28 +433,61 @@ class FileTable(Table):
     on_end_mass: Annotated[str, _one_of(mode.value for mode in OnEndMass)] | None = None
     parameters: dict[str, Any] | None = None
     network: NetworkTable | None = None
+    name: Annotated[str, Field(min_length=1)] | None = None
+    axes: list[dict[str, Any]] | None = None
+    energy: list[dict[str, Any]] | None = None
+    initial: Measure | None = None
     dynamics: DynamicsTable | None = None
+    prediction: dict[str, Any] | None = None
+    exact: dict[str, Any] | None = None
+    citation: str | None = None
     scheme: SchemeTable = SchemeTable()
     output: OutputTable = OutputTable()
 
+    OWN: ClassVar[tuple[str, ...]] = ("name", "axes", "energy", "initial", "prediction", "exact", "citation")
+    """What only a problem of its own has; a network may have further terms of its energy."""
+
     @pydantic.model_validator(mode="after")
     def _one_problem(self) -> FileTable:
-        if self.problem is None and self.network is None:
-            raise _bad(f'needs a problem: problem = "name" ({", ".join(names())}) or a [network] table')
-        if self.problem is not None and self.network is not None:
-            raise _bad("cannot stand beside a [network] table; drop one of them", "problem")
-        if self.network is not None:
-            if self.parameters is not None:
-                raise _bad('belongs to problem = "name"; a network\'s keys stand in [network]', "parameters")
-            if self.network.alpha is not None and self.dynamics is not None and self.dynamics.alpha is not None:
-                raise _bad("is given in [network] and in [dynamics]; drop one of them", "dynamics.alpha")
-        elif self.dynamics is not None:
-            raise _bad("belongs to a [network]; a named problem takes its dynamics from [parameters]", "dynamics")
+        own = [key for key in self.OWN if getattr(self, key) is not None]
         if self.problem is not None:
-            if self.problem.replace("_", "-") not in names():
-                raise _bad(f"is unknown; {suggestion(self.problem, names())}", "problem")
-            typed_parameters(self.problem, self.parameters or {})
+            self._is_named(own)
+        elif self.network is not None:
+            self._is_network([key for key in own if key != "energy"])
+        elif own:
+            for key in ("axes", "energy", "initial"):
+                if getattr(self, key) is None:
+                    raise _bad(f"is missing: a problem of {' and '.join(own)} needs axes, energy and initial", key)
+            if self.parameters is not None:
+                raise _bad('belongs to problem = "name"', "parameters")
+        else:
+            raise _bad(
+                f'needs a problem: problem = "name" ({", ".join(names())}), a [network] table, '
+                "or [[axes]], [[energy]] and [initial]"
+            )
         return self
+
+    def _is_named(self, own: Sequence[str]) -> None:
+        assert self.problem is not None
+        if self.network is not None:
+            raise _bad("cannot stand beside a [network] table; drop one of them", "problem")
+        if self.dynamics is not None:
+            raise _bad("belongs to a [network]; a named problem takes its dynamics from [parameters]", "dynamics")
+        if own:
+            raise _bad(f"cannot stand beside problem = {self.problem!r}, which has its own; drop one of them", own[0])
+        if self.problem.replace("_", "-") not in names():
+            raise _bad(f"is unknown; {suggestion(self.problem, names())}", "problem")
+        typed_parameters(self.problem, self.parameters or {})
+
+    def _is_network(self, own: Sequence[str]) -> None:
+        assert self.network is not None
+        if own:
+            raise _bad("cannot stand beside a [network], which has its own keys for it", own[0])
+        if self.parameters is not None:
+            raise _bad('belongs to problem = "name"; a network\'s keys stand in [network]', "parameters")
+        for key in ("alpha", "temperature"):
+            if getattr(self.network, key) is not None and getattr(self.dynamics, key, None) is not None:
+                raise _bad("is given in [network] and in [dynamics]; drop one of them", f"dynamics.{key}")
 
 
 _OF_EVERY_PROBLEM = ("alpha", "temperature", "schedule")

@@ -306,9 +306,9 @@ def test_stop_condition():
 
 @pytest.mark.filterwarnings("ignore:the start is an atom")
 def test_files_and_verify(tmp_path):
-    """The reason is in the file, for problems that it cannot name too, and verify says what it did not check."""
+    """The reason is in the file, for problems that it does not hold too, and verify says what it did not check."""
     path = tmp_path / "run.h5"
-    mf.solve(problem_of(concave()), 40, **QUIET).save(path)
+    mf.solve(problem_of(concave(), schedule=lambda t: 1.0), 40, **QUIET).save(path)
     loaded = mf.load(path)
     assert loaded.problem is None
     assert loaded.no_certificate == "no certificate: the energy is not convex"
@@ -373,7 +373,8 @@ def test_birth_death_with_a_temperature(options, said, tmp_path):
     """`repr` of problem and solver, the table, the picture and the file say what the reaction does not minimise."""
     from mfpde.runs.pictures import plot
 
-    problem = problem_of(mf.Confinement(x=1.0), initial=mf.Product(x=stats.norm(0.1, 0.2)), **options)
+    start, own = mf.Product(x=stats.norm(0.1, 0.2)), lambda t: 1.0
+    problem = problem_of(mf.Confinement(x=1.0), initial=start, schedule=own, **options)
     assert (NOTE in repr(problem)) is said
     assert (NOTE in repr(mf.Solver(problem, 70))) is said
     solution = mf.solve(problem, 70, output=tmp_path / "run.h5", **QUIET)

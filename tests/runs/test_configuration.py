@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import mfpde as mf
 from mfpde.cli.app import app
+from mfpde.equation.description import stored
 from mfpde.equation.energy.losses import LOSSES
 from mfpde.mesh.stream import Stream
 from mfpde.runs.configuration import Configuration, load_config, named_config, parse_value
@@ -27,6 +28,7 @@ from mfpde.runs.tables import (
     OutputTable,
     SchemeTable,
 )
+from mfpde.support.files import trees
 
 CSV = "age,bmi,y\n1,0.5,2\n2,-0.25,1\n3,1.5,-1\n4,0.125,0.5\n"
 
@@ -356,7 +358,7 @@ REFUSALS = [
     (NAMED + "[scheme]\ntail_ratio = 10", "belongs to transport = 'weno5', not to the default"),
     (NETWORK + '[dynamics]\nreaction = "balance"', "did you mean 'balanced'?"),
     (NETWORK + "[dynamics]\nrates = {a = -1}", "dynamics.rates.a = -1 must be greater than or equal to 0"),
-    (NETWORK + "[dynamics]\nrates = {z = 1}", "dynamics.rates.z names no axis"),
+    (NETWORK + "[dynamics]\nrates = {z = 1}", "dynamics.rates.z: names no axis"),
     (NETWORK + "[dynamics.reinjection]\nmeasure = {c = {atom = 0}}", "axis 'a' is missing"),
     (NETWORK.replace("bmi", "bni"), "inputs names column 'bni', which does not exist; did you mean 'bmi'?"),
     (NETWORK.replace('["bmi"]', "[7]"), "inputs names column 7; the columns are 0 to 2"),
@@ -621,31 +623,48 @@ def test_every_key_is_documented_and_every_example_is_a_run():
         configured(example).solve_arguments()
 
 
-def test_data_that_are_gone_or_changed_are_named_where_the_problem_is_needed(points):
-    """The solution is read all the same, as a record of its numbers; what needs the problem says what it lacks."""
+def test_data_that_are_gone_or_changed_are_said_when_a_solution_is_loaded(points, monkeypatch):
+    """The problem is made of the data in the file; where these are too many for one, what needs it says so."""
     text = '[network]\ndata = "points.csv"\ninputs = ["bmi"]\noutputs = ["y"]\n'
     made = configured(text, points)
     problem = made.problem()
     path, data = points / "run.h5", points / "points.csv"
     toml = made.completed(problem).toml(points)
-    mf.solve(problem, 6, 0.01, save=2, output=Stream(path, configuration={"toml": toml}), progress=False)
+
+    def run():
+        stream = Stream(path, overwrite=True, configuration={"toml": toml})
+        return mf.solve(problem, 6, 0.01, save=2, output=stream, progress=False)
+
+    outputs = run().predict([0.5])
     assert mf.load(path).missing == ""
     kept = data.read_text()
-    data.unlink()
-    gone = r"gone or changed \(.*points\.csv does not exist\); put the file back as it was"
-    for now, said in ((None, gone), (kept + "9,9,9\n", r"gone or changed \(.*points\.csv has changed: its sha256 is ")):
-        if now is not None:
-            data.write_text(now)
-        loaded = mf.load(path)
-        assert loaded.problem is None
-        assert re.search(said, loaded.missing)
-        with pytest.raises(ValueError, match=said):
-            loaded.predict([0.5])
-        with pytest.raises(ValueError, match=said):
-            mf.resume(path, 0.02, progress=False)
+    for now, said in ((None, "are gone .*csv does not exist"), (kept + "9,9,9\n", "are others now .*csv has changed")):
+        data.unlink() if now is None else data.write_text(now)
+        with pytest.warns(mf.RunWarning, match=rf"the data of the network {said}\); the problem is made of those in "):
+            loaded = mf.load(path)
+        assert loaded.predict([0.5]) == outputs
+        with pytest.warns(mf.RunWarning, match=said):
+            assert mf.resume(path, 0.02, output=points / "more.h5", progress=False).times[-1] == 0.02
+        (points / "more.h5").unlink()
         shown = CliRunner().invoke(app, ["info", str(path)])
         assert shown.exit_code == 0
-        assert re.search(said, " ".join(shown.stdout.split()))
+        assert re.search(said, " ".join(shown.stderr.split()))
+        assert "Warning" not in shown.stderr
     data.write_text(kept)
+    monkeypatch.setattr(stored, "MOST_BYTES", 10)
+    monkeypatch.setattr(trees, "SHORT", 0)
+    run()
     assert mf.load(path).problem is not None
+    data.unlink()
+    gone = r"gone or changed \(.*points\.csv does not exist\); put the file back as it was"
+    with pytest.warns(mf.RunWarning, match="are gone .*; there is no problem$"):
+        loaded = mf.load(path)
+    assert loaded.problem is None
+    assert re.search(gone, loaded.missing)
+    with pytest.raises(ValueError, match=gone):
+        loaded.predict([0.5])
+    with pytest.warns(mf.RunWarning, match="are gone"), pytest.raises(ValueError, match=gone):
+        mf.resume(path, 0.02, progress=False)
+    with pytest.warns(mf.RunWarning, match="are gone"):
+        assert mf.load(path, problem=None).description.tables["energy"][0]["x"] == "an array of shape (4, 1)"
     assert mf.load(path, problem=problem).missing == ""

@@ -249,9 +249,10 @@ def test_what_has_changed_is_named(path):
 
 
 def test_a_problem_of_user_code_is_asked_for(path):
-    problem = replace(mf.problems.linear_neuron(), name="mine")
+    problem = replace(mf.problems.linear_neuron(), name="mine", schedule=lambda t: 1.0)
     mf.solve(problem, shape=40, t_end=0.2, output=path, progress=False)
-    with pytest.raises(ValueError, match=r"cannot name its problem 'mine'.*pass problem="):
+    said = r"does not hold its problem 'mine': schedule is a function of your own, .*<lambda>; pass problem="
+    with pytest.raises(ValueError, match=said):
         mf.resume(path, 0.3, progress=False)
     assert mf.resume(path, 0.3, problem=problem, progress=False).times[-1] == 0.3
 

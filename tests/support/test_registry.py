@@ -75,6 +75,7 @@ OBJECTS = {
         "normal": st.builds(stats.norm, st.floats(-10.0, 10.0), positive) | st.builds(stats.norm, scale=positive),
         "uniform": st.builds(lambda low, n: stats.uniform(low, n / 4), st.integers(-9, 9), st.integers(1, 99)),
         "atom": st.floats(-10.0, 10.0) | st.integers(-9, 9),
+        "scipy": st.builds(stats.gamma, positive, st.floats(-10.0, 10.0), positive) | st.builds(stats.logistic),
     },
     "observable": {
         "energy": st.builds(mf.EnergyAt, times),
@@ -220,11 +221,15 @@ def test_lines_that_are_not_whole_are_refused(line):
         TRANSPORTS.from_text(line)
 
 
+class Lopsided(stats.rv_continuous):
+    """A law of one's own that calls itself like one of SciPy's."""
+
+
 def test_what_has_no_name_is_in_no_table():
     for registry, thing in (
         (TRANSPORTS, mf.Lie()),
         (SCHEDULES, CustomSchedule(math.exp)),
-        (LAWS, stats.gamma(2.0)),
+        (LAWS, Lopsided(name="gamma")()),
         (LAWS, True),
     ):
         assert registry.name_of(thing) is None

@@ -32,7 +32,29 @@ __all__ = [
 
 
 class Undeclared(ValueError):
-    """Something that no description holds, as a function of a user's own: it says what."""
+    """Something that no description holds.
+
+    Parameters
+    ----------
+    what : str
+        Where it stands: "energy[0]".
+    kind : str
+        What it is: "a function".
+    name : str
+        What its maker calls it.
+    """
+
+    def __init__(self, what: str, kind: str, name: str) -> None:
+        self.own = f"{kind} of your own, {name}"
+        super().__init__(f"{what} is {self.own}")
+
+
+class Refused(ValueError):
+    """A part of a description that does not fit: where it stands, and why."""
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(f"{where}: {why}")
+        self.where, self.why = where, why
 
 
 @dataclass(frozen=True)
@@ -77,13 +99,15 @@ def table_of(value: Any, what: str) -> dict[str, Any]:
 
 @contextmanager
 def within(where: str) -> Iterator[None]:
-    """Say where it stands what a part of a description is refused for: in one line, ``energy[0]: ...``."""
+    """Say in one line where it stands what a part of a description is refused for: ``energy[0].kernel: ...``."""
     try:
         yield
     except Undeclared:
         raise
+    except Refused as error:
+        raise Refused(f"{where}.{error.where}", error.why) from None
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{where}: {one_line(error)}") from None
+        raise Refused(where, one_line(error)) from None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -106,7 +130,7 @@ def described_function(function: Any, names: Sequence[str], what: str) -> str | 
     own = next((name for name, (known, count) in FUNCTIONS.items() if known is function and count == len(names)), None)
     if own is not None:
         return f"{own}({', '.join(names)})"
-    raise Undeclared(f"{what} is a function of your own, {name_of(function)}")
+    raise Undeclared(what, "a function", name_of(function))
 
 
 def function_of(value: Any, names: Sequence[str], what: str) -> Formula:

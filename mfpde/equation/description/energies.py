@@ -47,7 +47,7 @@ def described_energy(term: Energy, names: Sequence[str], what: str) -> dict[str,
             return {"kind": "of-problem", **origin}
         if isinstance(error, Undeclared):
             raise
-        raise Undeclared(f"{what} is an energy of your own ({type(term).__name__})") from None
+        raise Undeclared(what, "an energy", type(term).__name__) from None
 
 
 def energy_of(tables: Any, context: Context) -> Energy:
@@ -168,7 +168,8 @@ def _activation(value: Any) -> Activation:
     if isinstance(value, str):
         return activation_named(value)
     with within("activation"):
-        return _ACTIVATION.from_table({"kind": "own", **table_of(value, "an activation that has no name")})  # type: ignore[no-any-return]
+        table = {"kind": "own", **table_of(value, "an activation that has no name")}
+        return _activation_kind().from_table(table)  # type: ignore[no-any-return]
 
 
 def _own_activation(function: Any, derivative: Any = None, name: Any = "custom", jumps: Any = False) -> Activation:
@@ -176,10 +177,9 @@ def _own_activation(function: Any, derivative: Any = None, name: Any = "custom",
     return Activation(made[0], made[1], name, bool(jumps))  # type: ignore[arg-type]
 
 
-_ACTIVATION = Registry(
-    "activation",
-    {"own": Kind(_own_activation, lambda thing: None, ("function",), ("derivative", "name", "jumps"))},
-)
+def _activation_kind() -> Registry:
+    keys = ("derivative", "name", "jumps")
+    return Registry("activation", {"own": Kind(_own_activation, lambda thing: None, ("function",), keys)})
 
 
 def _described_activation(activation: Any, what: str) -> str | dict[str, Any]:
@@ -226,7 +226,7 @@ def _described_factory(factory: Any, what: str) -> tuple[str, float | None]:
     partial = isinstance(factory, functools.partial) and factory.func is HuberLoss and not factory.args
     if partial and set(factory.keywords) == {"delta"}:
         return "huber", float(factory.keywords["delta"])
-    raise Undeclared(f"the loss of {what} is of your own")
+    raise Undeclared(f"the loss of {what}", "a function", name_of(factory))
 
 
 def _features(
@@ -254,11 +254,13 @@ def _described_features(names: Sequence[str], what: str, thing: Any) -> Mapping[
         variables = (*FormulaUnit.inputs_named(thing.function.count), *names)
         own = {"unit": described_function(thing.function.formula, variables, what), "inputs": thing.inputs}
     else:
-        raise Undeclared(f"{what} is a function of your own, {name_of(thing.function)}")
+        raise Undeclared(what, "a function", name_of(thing.function))
     without_gradient(thing, what)
     loss = next((name for name, known in LOSSES.items() if type(thing.loss) is known), None)
     if loss is None:
-        raise Undeclared(f"the loss of {what} is of your own ({type(thing.loss).__name__})")
+        raise Undeclared(f"the loss of {what}", "a loss", type(thing.loss).__name__)
     of: Any = thing.loss
     delta = of.delta if isinstance(of, HuberLoss) else None
-    return {**own, "loss": loss, "targets": of.targets, "weights": of.weights, "delta": delta}
+    n = len(of.targets)
+    weights = None if np.array_equal(of.weights, np.full(n, 1.0 / n)) else of.weights
+    return {**own, "loss": loss, "targets": of.targets, "weights": weights, "delta": delta}

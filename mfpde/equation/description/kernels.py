@@ -31,7 +31,7 @@ def described_kernel(kernel: Kernel, names: Sequence[str], what: str) -> dict[st
     """
     registry = _kernels(names, what)
     if registry.name_of(kernel) is None:
-        raise Undeclared(f"{what} is a kernel of your own ({type(kernel).__name__})")
+        raise Undeclared(what, "a kernel", type(kernel).__name__)
     return registry.to_table(kernel, arrays=True)
 
 
@@ -44,7 +44,7 @@ def kernel_of(table: Any, context: Context, what: str) -> Kernel:
 def without_gradient(thing: Any, what: str) -> None:
     """Refuse the gradient of a formula: it would be a function of a user's own."""
     if thing.gradient is not None:
-        raise Undeclared(f"{what} has a gradient of your own, {name_of(thing.gradient)}")
+        raise Undeclared(f"the gradient of {what}", "a function", name_of(thing.gradient))
 
 
 def _kernels(names: Sequence[str], what: str) -> Registry:
@@ -95,7 +95,7 @@ def _kernels(names: Sequence[str], what: str) -> Registry:
 def _described_factor(kernel: AxisKernel, what: str) -> dict[str, Any]:
     registry = _axis_kernels(what)
     if registry.name_of(kernel) is None:
-        raise Undeclared(f"{what} is a kernel of your own ({type(kernel).__name__})")
+        raise Undeclared(what, "a kernel", type(kernel).__name__)
     return registry.to_table(kernel)
 
 

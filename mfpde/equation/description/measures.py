@@ -27,6 +27,7 @@ from mfpde.equation.measures.particles import Particles
 from mfpde.equation.measures.product import Dirac, Product
 from mfpde.support.arguments import entries, member, shown
 from mfpde.support.registry import Kind, Registry
+from mfpde.support.words import suggestion
 
 __all__ = ["axes_of", "described_axes", "described_measure", "measure_of"]
 
@@ -52,7 +53,7 @@ def axes_of(tables: Any) -> tuple[Axis, ...]:
     found = []
     for i, table in enumerate(entries(tables, "axes")):
         with within(f"axes[{i}]"):
-            found.append(_AXIS.from_table({"kind": "axis", **table_of(table, "an axis")}))
+            found.append(_axis_kind().from_table({"kind": "axis", **table_of(table, "an axis")}))
     return tuple(found)
 
 
@@ -62,7 +63,8 @@ def _axis(name: str, lower: Any, upper: Any, ends: Any = End.TRUNCATION.value) -
     return Axis(name, number_of(lower, "lower"), number_of(upper, "upper"), kinds)  # type: ignore[arg-type]
 
 
-_AXIS = Registry("axis", {"axis": Kind(_axis, lambda thing: None, ("name", "lower", "upper"), ("ends",))})
+def _axis_kind() -> Registry:
+    return Registry("axis", {"axis": Kind(_axis, lambda thing: None, ("name", "lower", "upper"), ("ends",))})
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -87,14 +89,14 @@ def described_measure(measure: Measure, names: Sequence[str], what: str) -> dict
             return {"kind": "of-problem", **origin}
         if isinstance(error, Undeclared):
             raise
-        raise Undeclared(f"{what} is a measure of your own ({type(measure).__name__})") from None
+        raise Undeclared(what, "a measure", type(measure).__name__) from None
 
 
 def _described_law(law: Any, what: str) -> dict[str, Any]:
     try:
         table = LAWS.to_table(law)
     except ValueError:
-        raise Undeclared(f"{what} is a law of your own ({shown(law)})") from None
+        raise Undeclared(what, "a law", shown(law)) from None
     return {"atom": table["atom"]} if "atom" in table else table
 
 
@@ -108,8 +110,10 @@ def measure_of(table: Any, context: Context, what: str) -> Measure:
         for name, law in table.items():
             with within(name):
                 if name not in context.names:
-                    raise ValueError(f"there is no such axis; the axes are {', '.join(context.names)}")
+                    raise ValueError(f"names no axis; {suggestion(name, context.names)}")
                 laws[name] = _law(law)
+        if missing := [name for name in context.names if name not in laws]:
+            raise ValueError(f"axis {missing[0]!r} is missing")
         return Product(**laws)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from mfpde.equation.description.context import (
     Context,
+    Refused,
     Undeclared,
     described_function,
     described_origin,
@@ -33,7 +34,7 @@ from mfpde.support.words import suggestion
 
 __all__ = ["KEYS", "Description", "build", "describe", "dynamics_of", "is_named"]
 
-KEYS = ("name", "axes", "energy", "initial", "dynamics", "output", "t_end", "shape", "citation", "exact")
+KEYS = ("name", "axes", "energy", "initial", "dynamics", "prediction", "t_end", "shape", "citation", "exact")
 """The tables and values of a description."""
 DYNAMICS = ("alpha", "temperature", "schedule", "reaction", "rate", "rates", "base", "reinjection")
 
@@ -45,9 +46,9 @@ class Description:
     Attributes
     ----------
     tables : mapping
-        See `describe`; without the parts that are not.
+        See `describe`; a part that is not is a table that says so, ``{own = "a function of your own, well"}``.
     missing : tuple of str
-        What is not, one line each: ``"energy[0] is a function of your own (well)"``. Where there is any, the problem
+        What is not, a line each: ``"energy[0] is a function of your own, well"``. Where there is any, the problem
         cannot be made of the tables.
     silent : str
         Why the network is not among the tables, where a problem can be made without it: it then predicts nothing.
@@ -84,7 +85,7 @@ def describe(problem: Problem) -> Description:
             return describing(*arguments)
         except Undeclared as error:
             missing.append(str(error))
-            return None
+            return {"own": error.own}
 
     names = [axis.name for axis in problem.axes]
     terms = problem.energy.terms
@@ -95,15 +96,16 @@ def describe(problem: Problem) -> Description:
         "shape": None if problem.shape is None else list(problem.shape),  # type: ignore[arg-type]
         "citation": problem.citation or None,
         "axes": described_axes(problem.axes),
-        "energy": [table for table in energy if table is not None],
+        "energy": energy,
         "initial": part(described_measure, problem.initial, names, "initial"),
         "dynamics": _described_dynamics(problem, names, part),
         "exact": {name: value for name, value in problem.exact.items() if real(value)} or None,
     }
-    missing += [f"terms[{i}] is an operator of your own ({type(t).__name__})" for i, t in enumerate(problem.terms)]
+    own = [Undeclared(f"terms[{i}]", "an operator", type(term).__name__) for i, term in enumerate(problem.terms)]
+    missing += map(str, own)
     silent = ""
     try:
-        tables["output"] = _described_network(problem, names)
+        tables["prediction"] = _described_network(problem, names)
     except Undeclared as error:
         silent = str(error)
     return Description(plain({k: v for k, v in tables.items() if v is not None}, arrays=True), tuple(missing), silent)
@@ -151,8 +153,8 @@ def build(tables: Mapping[str, Any], named: Callable[..., Problem] | None = None
     if "exact" in tables:
         given["exact"] = table_of(tables["exact"], "exact")
     energy, initial = energy_of(tables["energy"], context), measure_of(tables["initial"], context, "initial")
-    if "output" in tables:
-        given["network"] = _network_of(tables["output"], context)
+    if "prediction" in tables:
+        given["network"] = _network_of(tables["prediction"], context)
     dynamics = dynamics_of(tables.get("dynamics", {}), context)
     return Problem(energy=energy, axes=axes, initial=initial, **dynamics, **given)
 
@@ -180,7 +182,7 @@ def _described_dynamics(problem: Problem, names: Sequence[str], part: Callable[.
     if problem.reinjection is not None:
         measure = part(described_measure, problem.reinjection.measure, names, "reinjection.measure")
         found["reinjection"] = {"kind": problem.reinjection.kind, "measure": measure}
-    return {name: value for name, value in found.items() if value is not None}
+    return found
 
 
 def _described_schedule(schedule: Schedule, what: str) -> Any:
@@ -189,7 +191,7 @@ def _described_schedule(schedule: Schedule, what: str) -> Any:
     if type(schedule) is CustomSchedule:
         return described_function(schedule.function, ("t",), what)
     if SCHEDULES.name_of(schedule) is None:
-        raise Undeclared(f"{what} is a schedule of your own ({type(schedule).__name__})")
+        raise Undeclared(what, "a schedule", type(schedule).__name__)
     return SCHEDULES.to_table(schedule)
 
 
@@ -244,7 +246,7 @@ def _schedule(value: Any, what: str) -> Any:
 def _metric(rates: Mapping[str, Any], context: Context) -> list[Any]:
     for name in rates:
         if name not in context.names:
-            raise ValueError(f"rates.{name} names no axis; {suggestion(name, context.names)}")
+            raise Refused(f"rates.{name}", f"names no axis; {suggestion(name, context.names)}")
     texts = {name: rate for name, rate in rates.items() if isinstance(rate, (str, Mapping))}
     made = {name: function_of(text, context.names, f"rates.{name}") for name, text in texts.items()}
     return [{**rates, **made}.get(name) for name in context.names]
@@ -276,18 +278,18 @@ def _described_network(problem: Problem, names: Sequence[str]) -> dict[str, Any]
     if (origin := described_origin(network, "network")) is not None:
         return {"kind": "of-problem", **origin}
     if type(network.unit) is not FormulaUnit:
-        raise Undeclared(f"the network's unit is a function of your own ({name_of(network.unit)})")
+        raise Undeclared("the unit of its network", "a function", name_of(network.unit))
     inputs = FormulaUnit.inputs_named(network.unit.count)
     found = {"unit": described_function(network.unit.formula, (*inputs, *names), "unit"), "count": network.unit.count}
     if network.target is not None and network.unit.count == 1:
-        found["target"] = described_function(network.target, inputs, "the network's target")
+        found["target"] = described_function(network.target, inputs, "the target of its network")
     elif network.target is not None:
-        raise Undeclared("the network's target is a function of your own")
+        raise Undeclared("the target of its network", "a function", name_of(network.target))
     return {**found, **({} if network.inputs is None else {"inputs": network.inputs})}
 
 
 def _network_of(table: Any, context: Context) -> Network | None:
-    with within("output"):
+    with within("prediction"):
         given = table_of(table, "it")
         if given.get("kind") == "of-problem":
             return context.problem(given.get("problem"), given.get("parameters")).network

@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,9 @@ from mfpde.equation.energy.gradients import check_derivative, check_gradient, pr
 from mfpde.equation.energy.losses import LOSSES, HuberLoss, LogisticLoss, Loss, SquaredLoss, has_curvature, is_quadratic
 from mfpde.equation.energy.on_grid import ByTables, GridEnergy, GridPart, Outputs, prepared_output
 from mfpde.equation.finite import cell_not_finite
+from mfpde.equation.formulas import Formula
 from mfpde.equation.grid import Axis, Grid, as_axes
+from mfpde.equation.units import FormulaUnit, Stack
 from mfpde.support.arguments import floats, function, numbers, read_only, shown, values_of
 from mfpde.support.arrays import Array
 from mfpde.support.callables import on_shape, slopes_of
@@ -50,7 +53,7 @@ class Features(Energy):
     function : callable
         ``function(*coordinates) -> (M, ...) array``: the coordinates come as arrays that broadcast, one an axis in
         the order of the box; the result has the features along its *first* axis, then the shape they broadcast to. See
-        ``docs/functions.md``.
+        ``docs/functions.md``. Also a `Formula`, or a list of them.
     loss : Loss
         L, on responses of shape (M,): `SquaredLoss`, `LogisticLoss`, `HuberLoss` or a subclass of `Loss`.
     gradient : callable, optional
@@ -60,7 +63,8 @@ class Features(Energy):
     inputs : (M,) or (M, p) array, optional
         Then `function` is the unit of a network of one output, ``function(x, *coordinates) -> (m, ...) array`` for
         inputs x (m,) or (m, p), and `gradient` takes x first too. The features are its outputs at these inputs, and a
-        problem with this energy has it as its `Network`.
+        problem with this energy has it as its `Network`. The first variable of a `Formula` is the input then; if they
+        are called ``x1``, ``x2``, ..., the first ones are.
 
     Raises
     ------
@@ -96,6 +100,7 @@ class Features(Energy):
     inputs: Array | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "function", _of_formulas(self.function, unit=self.inputs is not None))
         if not callable(self.function):
             raise TypeError(f"features need a function of the coordinates, not {shown(self.function)}")
         function(self.gradient, "the gradient of features", optional=True)
@@ -128,6 +133,16 @@ class Features(Energy):
 
     def __repr__(self) -> str:
         return f"Features({getattr(self.function, '__name__', 'function')}, {self.loss!r})"
+
+
+def _of_formulas(function: Any, *, unit: bool) -> Any:
+    """A formula, or several, as the function of features, or as the unit of a network; anything else as it is."""
+    if unit and isinstance(function, Formula):
+        return FormulaUnit.of(function)
+    formulas = (function,) if isinstance(function, Formula) else function
+    if isinstance(formulas, (list, tuple)) and not unit:
+        return Stack(tuple(formulas))
+    return function
 
 
 class ResponseForm(ABC):
