@@ -76,7 +76,7 @@ def _scipy_values(law: Any) -> dict[str, Any] | None:
     """A frozen law of scipy.stats by the name of its family; none of a family that somebody has made."""
     from scipy import stats
 
-    family = getattr(law, "dist", None)
+    family = getattr(law, "dist", law)
     if not isinstance(family, stats.rv_continuous):
         return None
     if getattr(stats, family.name, None).__class__ is not family.__class__:
