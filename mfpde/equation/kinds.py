@@ -77,9 +77,8 @@ def _scipy_values(law: Any) -> dict[str, Any] | None:
     from scipy import stats
 
     family = getattr(law, "dist", law)
-    if not isinstance(family, stats.rv_continuous):
-        return None
-    if getattr(stats, family.name, None).__class__ is not family.__class__:
+    known = isinstance(family, stats.rv_continuous) and type(family) is type(getattr(stats, family.name, None))
+    if not known:
         return None
     shapes, loc, scale = family._parse_args(*law.args, **law.kwds)
     if not all(map(real, (*shapes, loc, scale))):
