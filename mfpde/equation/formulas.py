@@ -136,7 +136,8 @@ class Formula(Portable):
             raise ValueError(f"{self!r} has {len(self.variables)} variables, not {len(values)}")
         arrays = [np.asarray(value, dtype=np.float64) for value in values]
         with np.errstate(all="ignore"):  # who asks sees what is not finite
-            return np.asarray(_value(_tree(self.text, self.variables), arrays))
+            found = np.asarray(_value(_tree(self.text, self.variables), arrays))
+        return found if found.ndim or not arrays else np.full(np.broadcast(*arrays).shape, found)
 
     def __repr__(self) -> str:
         return f"Formula({self.text!r}, {self.variables!r})"

@@ -27,12 +27,16 @@ SCHEDULES = Registry(
 def _normal(mean: float, std: float) -> Any:
     from scipy import stats
 
+    if not (real(mean) and real(std) and std > 0):
+        raise ValueError(f"a normal law has a finite mean and std > 0, not {shown(mean)} and {shown(std)}")
     return stats.norm(mean, std)
 
 
 def _uniform(lower: float, upper: float) -> Any:
     from scipy import stats
 
+    if not (real(lower) and real(upper) and lower < upper):
+        raise ValueError(f"a uniform law lies between lower < upper, not between {shown(lower)} and {shown(upper)}")
     return stats.uniform(lower, upper - lower)
 
 

@@ -24,7 +24,6 @@ __all__ = [
     "described_function",
     "described_origin",
     "function_of",
-    "is_plain",
     "mark",
     "table_of",
     "within",
@@ -161,15 +160,8 @@ def mark(problem: Problem, name: str, parameters: Mapping[str, Any]) -> None:
 def described_origin(thing: Any, part: str) -> dict[str, Any] | None:
     """Which part of a named problem something is, as a table; None for what is none, or of no such `part`."""
     name, parameters, own = getattr(thing, "__dict__", {}).get(ORIGIN, ("", {}, ""))
-    if own.partition(".")[0] != part or not all(is_plain(value) for value in parameters.values()):
+    if own.partition(".")[0] != part:
         return None
     given = {key: value for key, value in parameters.items() if value is not None}
     term = {"term": int(own.partition(".")[2])} if "." in own else {}
     return {"problem": name, "parameters": given, **term}
-
-
-def is_plain(value: Any) -> bool:
-    """Whether TOML has such values."""
-    if isinstance(value, list):
-        return all(map(is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, str))

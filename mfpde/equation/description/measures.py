@@ -17,7 +17,7 @@ from mfpde.equation.description.context import (
     within,
 )
 from mfpde.equation.formulas import number_of
-from mfpde.equation.grid import Axis, End, Grid
+from mfpde.equation.grid import Axis, End, Grid, as_axes
 from mfpde.equation.kinds import LAWS
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.measures.density import Density
@@ -54,7 +54,7 @@ def axes_of(tables: Any) -> tuple[Axis, ...]:
     for i, table in enumerate(entries(tables, "axes")):
         with within(f"axes[{i}]"):
             found.append(_axis_kind().from_table({"kind": "axis", **table_of(table, "an axis")}))
-    return tuple(found)
+    return as_axes(found)
 
 
 def _axis(name: str, lower: Any, upper: Any, ends: Any = End.TRUNCATION.value) -> Axis:

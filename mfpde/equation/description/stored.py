@@ -45,7 +45,7 @@ def description_for_file(problem: Problem) -> Description | None:
     found = describe(problem)
     if (size := array_bytes(found.tables)) <= MOST_BYTES:
         return found
-    why = f"its data have {size / 2**20:.0f} MiB, a file holds at most {MOST_BYTES / 2**20:.0f} MiB of them"
+    why = f"its data have {size / 2**20:.3g} MiB, a file holds at most {MOST_BYTES / 2**20:.3g} MiB of them"
     return Description(_without_arrays(found.tables), (*found.missing, why), found.silent)
 
 

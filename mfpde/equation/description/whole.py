@@ -17,7 +17,6 @@ from mfpde.equation.description.context import (
     described_function,
     described_origin,
     function_of,
-    is_plain,
     table_of,
     within,
 )
@@ -30,7 +29,7 @@ from mfpde.equation.units import FormulaUnit
 from mfpde.support.arguments import member, name_of, real, shown
 from mfpde.support.registry import plain
 from mfpde.support.travel import RECIPE
-from mfpde.support.words import suggestion
+from mfpde.support.words import one_line, suggestion
 
 __all__ = ["KEYS", "Description", "build", "describe", "dynamics_of", "is_named"]
 
@@ -60,10 +59,9 @@ class Description:
 
 
 def is_named(problem: Problem) -> bool:
-    """Whether a problem is what a constructor of `mfpde.problems` has made of plain parameters."""
-    made, given = vars(problem).get(RECIPE), problem.parameters
-    ours = made is not None and made[0] == "mfpde.problems"
-    return ours and given is not None and all(map(is_plain, given.values()))
+    """Whether a problem is what a constructor of `mfpde.problems` has made: its name and its parameters say all."""
+    made = vars(problem).get(RECIPE)
+    return made is not None and made[0] == "mfpde.problems" and problem.parameters is not None
 
 
 def describe(problem: Problem) -> Description:
@@ -156,7 +154,10 @@ def build(tables: Mapping[str, Any], named: Callable[..., Problem] | None = None
     if "prediction" in tables:
         given["network"] = _network_of(tables["prediction"], context)
     dynamics = dynamics_of(tables.get("dynamics", {}), context)
-    return Problem(energy=energy, axes=axes, initial=initial, **dynamics, **given)
+    try:
+        return Problem(energy=energy, axes=axes, initial=initial, **dynamics, **given)
+    except (TypeError, ArithmeticError, LookupError, AttributeError) as error:
+        raise ValueError(one_line(error)) from None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
