@@ -32,6 +32,7 @@ from mfpde.problems import get, network
 from mfpde.runs.data import Data, read_data, read_file
 from mfpde.runs.tables import (
     ConfigurationError,
+    DynamicsTable,
     FileTable,
     LawTable,
     NetworkTable,

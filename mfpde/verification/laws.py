@@ -112,7 +112,7 @@ def verify(path: str | PathLike[str], problem: Problem | None = None) -> Verifie
     ----------
     path : path
     problem : Problem, optional
-        The problem, where the file cannot name it; without it energies are not computed anew.
+        The problem, where the file does not hold it; without it energies are not computed anew.
 
     Returns
     -------

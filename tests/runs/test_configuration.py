@@ -13,8 +13,14 @@ from typer.testing import CliRunner
 import mfpde as mf
 from mfpde.cli.app import app
 from mfpde.equation.description import stored
+from mfpde.equation.description.context import Context
+from mfpde.equation.description.energies import _energies
+from mfpde.equation.description.kernels import _axis_kernels, _kernels
+from mfpde.equation.description.measures import _measures
 from mfpde.equation.energy.losses import LOSSES
+from mfpde.equation.formulas import FUNCTIONS
 from mfpde.mesh.stream import Stream
+from mfpde.runs.again import toml_of
 from mfpde.runs.configuration import Configuration, load_config, named_config, parse_value
 from mfpde.runs.tables import (
     CONTROLLERS,
@@ -51,6 +57,120 @@ def refused(text, directory="."):
 def points(tmp_path):
     (tmp_path / "points.csv").write_text(CSV)
     return tmp_path
+
+
+# ----- problems of one's own
+
+
+WELL = """
+shape = [32]
+t_end = 0.1
+axes = [{name = "x", lower = -2.0, upper = 2.0}]
+energy = [{kind = "external", formula = "(x**2 - 1)**2"}]
+initial = {x = {distribution = "normal", mean = 0.0, std = 0.3}}
+"""
+
+
+def test_a_problem_of_ones_own_is_what_python_makes_of_the_same_words():
+    text = (
+        WELL
+        + """
+    [dynamics]
+    alpha = "1/(1 + t)"
+    temperature = 0.1
+    rate = "V**3 + V"
+    rates = {x = "1 + x**2"}
+    base = "exp(-x**2)"
+    [exact]
+    minimum_energy = 0.5
+    """
+    )
+    made = configured(text).problem()
+    wanted = mf.Problem(
+        energy=mf.External(lambda x: (x**2 - 1) ** 2),
+        axes=[mf.Axis("x", -2, 2)],
+        initial=mf.Product(x=stats.norm(0, 0.3)),
+        alpha=lambda t: 1 / (1 + t),
+        temperature=0.1,
+        rate=lambda V: V**3 + V,
+        metric=[lambda x: 1 + x**2],
+        base=lambda x: np.exp(-(x**2)),
+        t_end=0.1,
+    )
+    assert made.fingerprint() == wanted.fingerprint()
+    assert made.exact == {"minimum_energy": 0.5}
+    assert (made.t_end, made.shape, made.name) == (0.1, (32,), "problem")
+
+
+def test_a_run_of_a_problem_of_ones_own_is_made_again_from_its_file(tmp_path, monkeypatch):
+    """By its text, whether TOML or Python has made it: the same bits."""
+    monkeypatch.chdir(tmp_path)
+    made = mf.Problem(
+        energy=mf.TwoLayerNetwork(X := np.linspace(-1, 1, 30), X**3, axes=("c", "a"), roles=("amplitude", "weight")),
+        axes=[mf.Axis("c", -2, 2), mf.Axis("a", -2, 2)],
+        initial=mf.Product(c=stats.norm(0, 0.3), a=stats.uniform(-1 / 3, 0.7)),
+        alpha=mf.Formula("1 + s", "s"),
+        rate=mf.Formula("v**3", "v"),
+    )
+    mf.solve(made, (12, 12), 0.1, save=[0.05], scheme=mf.Muscl(mf.Limiter.MC), progress=False).save("python.h5")
+    mf.solve(mf.problems.linear_neuron(alpha=2.0), 40, 0.1, progress=False).save("named.h5")
+    Path("well.toml").write_text(WELL)
+    runs = CliRunner()
+    assert runs.invoke(app, ["run", "well.toml", "-o", "toml.h5", "--no-plot", "-q"]).exit_code == 0
+    for name in ("python", "named", "toml"):
+        text = runs.invoke(app, ["info", f"{name}.h5", "--toml"])
+        assert text.exit_code == 0
+        Path("again.toml").write_text(text.stdout)
+        again = runs.invoke(app, ["run", "again.toml", "-o", "again.h5", "--no-plot", "-q", "-f"])
+        assert again.exit_code == 0, again.output
+        one, other = mf.load(f"{name}.h5"), mf.load("again.h5")
+        assert one.density.tobytes() == other.density.tobytes()
+        assert one.times.tolist() == other.times.tolist()
+        assert {key: one.configuration[key] for key in ("scheme", "method", "controller")} == {
+            key: other.configuration[key] for key in ("scheme", "method", "controller")
+        }
+
+
+def test_texts_that_there_are_not():
+    solution = mf.solve(mf.problems.linear_neuron(), 20, 0.01, progress=False)
+    solution.configuration["scheme"] = "Mine()"
+    with pytest.raises(ValueError, match="'Mine\\(\\)' is no transport scheme that mfpde has"):
+        toml_of(solution)
+    many = mf.TwoLayerNetwork(x := np.linspace(-1, 1, 40_000), x, axes=("a",), roles=("weight",))
+    start = mf.Product(a=stats.norm(0, 0.2))
+    made = mf.solve(mf.Problem(energy=many, axes=mf.Axis("a", -2, 2), initial=start), 20, 0.01, progress=False)
+    with pytest.raises(ValueError, match=r"the text would have [0-9]+ letters, a TOML file has at most 1048576"):
+        toml_of(made)
+
+
+def test_a_network_with_a_temperature_and_a_weight_decay(points):
+    text = """
+    energy = [{kind = "confinement", strengths = {c = 0.1, a = 0.2}}]
+    [network]
+    data = "points.csv"
+    inputs = ["bmi"]
+    temperature = 0.3
+    alpha = 2.0
+    [dynamics]
+    schedule = "1 + t"
+    """
+    made = configured(text, points).problem()
+    x, y = np.array([0.5, -0.25, 1.5, 0.125]), np.array([2.0, 1.0, -1.0, 0.5])
+    wanted = mf.problems.network(x, y, alpha=2.0, temperature=0.3)
+    wanted = wanted.replace(energy=wanted.energy + mf.Confinement(c=0.1, a=0.2), schedule=lambda t: 1 + t)
+    assert made.fingerprint() == wanted.fingerprint()
+    assert made.network is not None
+
+
+def test_changes_of_a_problem_of_ones_own(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(WELL)
+    changes = {"alpha": "1 + t", "dynamics.temperature": 0.2, "initial.x.std": 0.2, "shape": [64], "name": "well"}
+    made = load_config(path, changes)
+    problem = made.problem()
+    assert (problem.alpha(1.0), problem.temperature(0.0), problem.shape, problem.name) == (2.0, 0.2, (64,), "well")
+    assert problem.initial.marginals[0][1].std() == pytest.approx(0.2)
+    assert made.name == "well"
 
 
 # ----- named problems
@@ -259,6 +379,34 @@ NETWORK = '[network]\ndata = "points.csv"\ninputs = ["bmi"]\n'
 
 REFUSALS = [
     ("", "needs a problem"),
+    ("name = 'x'", "axes is missing: a problem of name needs axes, energy and initial"),
+    (WELL.replace("initial", "#"), "initial is missing: a problem of axes and energy needs axes, energy and initial"),
+    (WELL + "parameters = {a = 1}", 'parameters belongs to problem = "name"'),
+    (WELL + NAMED, "cannot stand beside problem = 'linear-neuron', which has its own; drop one of them"),
+    (
+        NAMED + 'energy = [{kind = "external"}]',
+        "energy = [{'kind': 'external'}] cannot stand beside problem = 'linear-neuron'",
+    ),
+    (WELL + NETWORK, "cannot stand beside a [network], which has its own keys for it"),
+    ("energy = 3", "energy = 3 must be a list"),
+    ("energy = [3]", "energy.0 = 3 must be a table"),
+    (
+        WELL.replace("x**2", "x^2"),
+        "run.toml: energy[0].formula: formula '(x^2 - 1)**2': '^' has no place here; write x**2",
+    ),
+    (WELL.replace("x**2", "open(x)"), "energy[0].formula: formula '(open(x) - 1)**2': function 'open' is unknown"),
+    (WELL.replace("std = 0.3", "std = -1"), "initial.x.std = -1 must be greater than 0"),
+    (WELL.replace("-2.0", "3.0"), "axes[0]: axis 'x': the interval [3.0, 2.0] must be finite with lower < upper"),
+    (WELL + 'dynamics = {alpha = "x"}', "dynamics.alpha.formula: formula 'x': 'x' is unknown; valid: 't', 'pi', 'e'"),
+    (WELL + "dynamics = {alpha = []}", "dynamics.alpha = [] must be a number"),
+    (WELL + "dynamics = {rates = {x = -1}}", "dynamics.rates.x = -1 must be greater than or equal to 0"),
+    (WELL + "dynamics = {rates = {y = 1}}", "dynamics.rates.y: names no axis"),
+    (WELL + 'exact = {mass = "x"}', "exact.mass must be a finite number, not 'x'"),
+    (
+        NETWORK + 'temperature = 0.1\n[dynamics]\ntemperature = "t"',
+        "dynamics.temperature = 't' is given in [network] and in",
+    ),
+    (NETWORK + "temperature = -1", "network.temperature = -1 must be greater than or equal to 0"),
     ("a = ", "is no TOML"),
     ("a = " + "[" * 5000, "nested too deeply"),
     ("a = 1" + "0" * 5000, "is no TOML"),
@@ -604,6 +752,9 @@ def test_module_paths_in_the_documentation_stay():
 def test_every_key_is_documented_and_every_example_is_a_run():
     page = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
     sections = dict(zip(*[iter(re.split(r"^## (.*)$", page, flags=re.MULTILINE)[1:])] * 2, strict=True))
+    own = set(FileTable.OWN)
+    documented = set(re.findall(r"^\| `(\w+)` \|", sections["A problem of your own"], flags=re.MULTILINE))
+    assert documented == own
     tables = {
         "Top level": FileTable,
         "`[network]`": NetworkTable,
@@ -613,14 +764,25 @@ def test_every_key_is_documented_and_every_example_is_a_run():
     }
     for title, table in tables.items():
         documented = set(re.findall(r"^\| `(\w+)` \|", sections[title], flags=re.MULTILINE))
-        assert documented == set(table.model_fields) - {"parameters", "network", "dynamics", "scheme", "output"}, title
+        keys = set(table.model_fields) - {"parameters", "network", "dynamics", "scheme", "output"}
+        assert documented == keys - (own if table is FileTable else set()), title
+    kinds = (_energies(Context(["x"]), ""), _kernels(["x"], ""), _axis_kernels(""), _measures(Context(["x"]), ""))
     for names in (TRANSPORTS, METHODS, CONTROLLERS, SCHEDULES, LOSSES):
         for name in names:
             assert name in page
+    for registry in kinds:
+        for name, kind in registry.items():
+            row = next(line for line in page.splitlines() if line.startswith("| ") and f'"{name}"' in line)
+            assert [key for key in (*kind.required, *kind.optional) if f"`{key}`" not in page and key not in row] == []
+    for name in FUNCTIONS:
+        assert f"`{name}`" in page
     examples = re.findall(r"```toml\n(.*?)```", sections["Examples"], flags=re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         configured(example).solve_arguments()
+    problem = configured(examples[2]).problem()
+    assert problem.name == "tilted-well"
+    assert problem.alpha(1.0) == 0.5
 
 
 def test_data_that_are_gone_or_changed_are_said_when_a_solution_is_loaded(points, monkeypatch):

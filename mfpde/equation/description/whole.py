@@ -149,7 +149,7 @@ def build(tables: Mapping[str, Any], named: Callable[..., Problem] | None = None
     context = Context([axis.name for axis in axes], named)
     given: dict[str, Any] = {key: tables[key] for key in ("name", "t_end", "shape", "citation") if key in tables}
     if "exact" in tables:
-        given["exact"] = table_of(tables["exact"], "exact")
+        given["exact"] = _exact(table_of(tables["exact"], "exact"))
     energy, initial = energy_of(tables["energy"], context), measure_of(tables["initial"], context, "initial")
     if "prediction" in tables:
         given["network"] = _network_of(tables["prediction"], context)
@@ -158,6 +158,13 @@ def build(tables: Mapping[str, Any], named: Callable[..., Problem] | None = None
         return Problem(energy=energy, axes=axes, initial=initial, **dynamics, **given)
     except (TypeError, ArithmeticError, LookupError, AttributeError) as error:
         raise ValueError(one_line(error)) from None
+
+
+def _exact(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name, value in table.items():
+        if not real(value):
+            raise ValueError(f"exact.{name} must be a finite number, not {shown(value)}")
+    return table
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ def _rebuilt(stored: StoredReference) -> Problem:
     Raises
     ------
     ValueError
-        If the file cannot name it, or this version makes another one of the name.
+        If the file does not hold it, or this version makes another one of what it says.
     """
     from mfpde import problems
 
