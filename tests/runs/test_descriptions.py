@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tomli_w
 from scipy import stats
-from shared import invoke
+from shared import Gone, die, invoke
 
 import mfpde as mf
 from mfpde.equation.description import stored
@@ -588,3 +588,27 @@ def test_numbers_of_a_file_that_were_changed(tmp_path):
     with pytest.raises(ValueError, match="the checksum of problem/array_0 is not the one in the file"):
         mf.load(path)
     assert not mf.verify(path).ok
+
+
+def test_a_run_that_was_killed_goes_on_from_its_file(tmp_path):
+    path = tmp_path / "run.h5"
+    arguments = {"t_end": 0.02, "save": [0.005, 0.02], "progress": False, "controller": mf.FixedStep(0.001)}
+    with pytest.raises(Gone), quiet():
+        mf.solve(network(), (8, 9), stop=die(12), output=path, checkpoint=None, **arguments)
+    loaded = mf.load(path)
+    assert loaded.result is mf.Result.UNFINISHED
+    assert loaded.problem.fingerprint() == network().fingerprint()
+    with quiet():
+        whole = mf.solve(network(), (8, 9), **arguments)
+        further = mf.resume(path, output=tmp_path / "further.h5", progress=False)
+    assert further.density.tobytes() == whole.density.tobytes()
+    kept = path.read_bytes()
+    for place, change in (
+        ("problem/array_0", lambda group: group["array_0"].write_direct(np.zeros((17, 1)))),
+        ("problem", lambda group: group.attrs.modify("silent", "other")),
+    ):
+        path.write_bytes(kept)
+        with h5py.File(path, "r+") as file:
+            change(file["problem"])
+        with pytest.raises(ValueError, match=f"the checksum of {place} is not the one in the file"):
+            mf.load(path)

@@ -17,13 +17,14 @@ through a wall is exactly zero without being told, and the face shared by two ti
 IEEE arithmetic as written, without reassociation; products and sums are contracted only where the mirrored formula is
 the same one. Selections are written so that a NaN stays one.
 
-What the functions are told stands in `structures` and `run_structures`. The class of a scheme chooses among functions when a kernel is
-compiled: each scheme compiles what it uses. The temperature does so by being `structures.Heat` or None, and the walk by
-rows by a flag that is True or None, because a kernel with both cases would take longer to compile for those who use
-one. Functions that do nothing but call others are inlined before they are compiled, which takes less time too.
+What the functions are told stands in `structures` and `run_structures`. The class of a scheme chooses among functions
+when a kernel is compiled: each scheme compiles what it uses. The temperature does so by being `structures.Heat` or
+None, and the walk by rows by a flag that is True or None, because a kernel with both cases would take longer to compile
+for those who use one. Functions that do nothing but call others are inlined before they are compiled, which takes less
+time too.
 
 `faces` has the formulae, pointer by pointer; `stencils` applies them to the faces of a block; `sweep` and `outflow`
-walk through the mesh; `tridiagonal` takes implicit steps, and `passes` has what a step does besides. `stepping`
-makes whole runs on small meshes, by the methods of `exponential`, `implicit` and `splitting`, with the `potential` of energies that
-are made of tables; `markers` follows what descends.
+walk through the mesh; `tridiagonal` takes implicit steps, and `passes` has what a step does besides. `stepping` makes
+whole runs on small meshes, by the methods of `exponential`, `implicit` and `splitting`, with the `potential` of
+energies that are made of tables; `markers` follows what descends.
 """
