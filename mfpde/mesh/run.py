@@ -44,14 +44,7 @@ from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver, StepInfo
 from mfpde.mesh.stopping import EnergyBelow, GapBelow, Limits, OnEndMass, Snapshot, SteadyState, StopCondition
 from mfpde.mesh.watch import START, Watch, look_at_the_end, look_at_the_start
-from mfpde.support.arguments import (
-    PATH,
-    one_of,
-    read_only,
-    real,
-    require,
-    shown,
-)
+from mfpde.support.arguments import PATH, one_of, read_only, real, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.clock import working_time
 from mfpde.support.provenance import provenance, versions
@@ -276,9 +269,8 @@ class Integration:
                     "gap; use SteadyState or EnergyBelow"
                 )
         # whatever the end of the run will ask for is asked for now: what fails then would lose the run
-        self.fingerprint = solver.problem.fingerprint()
+        self.fingerprint, self.description = solver.problem.fingerprint(), description_for_file(solver.problem)
         self.configuration = self._configuration()
-        self.description = description_for_file(solver.problem)
         versions()
         for schedule in (solver.problem.schedule, solver.problem.alpha, solver.problem.temperature):
             schedule(targets[-1])

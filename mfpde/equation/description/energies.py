@@ -75,6 +75,35 @@ def _energies(context: Context, what: str) -> Registry:
         without_gradient(thing, what)
         return {"formula": formula, "constant": thing.constant or None, "axes": thing.axes}
 
+    def of_problem(problem: Any, parameters: Any = None, term: Any = 0) -> Energy:
+        terms = context.problem(problem, parameters).energy.terms
+        if isinstance(term, bool) or not isinstance(term, int) or not 0 <= term < len(terms):
+            raise ValueError(f"the energy of {problem!r} has terms 0 to {len(terms) - 1}, not {shown(term)}")
+        return terms[term]
+
+    return Registry(
+        "energy",
+        {
+            "external": Kind(external, described_external, ("formula",), ("constant", "axes")),
+            "confinement": Kind(_confinement, _described_confinement, ("strengths",)),
+            **_pair_kinds(context, what),
+            "network": Kind(
+                _network, functools.partial(_described_network, what), ("x", "y"),
+                ("weights", "activation", "loss", "delta", "axes", "roles", "tolerance"),
+            ),
+            "features": Kind(
+                functools.partial(_features, names), functools.partial(_described_features, names, what),
+                ("loss", "targets"), ("formulas", "unit", "inputs", "weights", "delta"),
+            ),
+            "of-problem": Kind(of_problem, lambda thing: None, ("problem",), ("parameters", "term")),
+        },
+    )  # fmt: skip
+
+
+def _pair_kinds(context: Context, what: str) -> dict[str, Kind]:
+    """The kinds of energies with a kernel."""
+    names = context.names
+
     def interaction(kernel: Any, **numbers: Any) -> Interaction:
         return Interaction(kernel_of(kernel, context, "kernel"), **numbers)
 
@@ -93,30 +122,10 @@ def _energies(context: Context, what: str) -> Registry:
         kernel = described_kernel(thing.kernel, names, f"the kernel of {what}")
         return {"kernel": kernel, "points": thing.points, "weights": thing.weights, "tolerance": thing.tolerance}
 
-    def of_problem(problem: Any, parameters: Any = None, term: Any = 0) -> Energy:
-        terms = context.problem(problem, parameters).energy.terms
-        if isinstance(term, bool) or not isinstance(term, int) or not 0 <= term < len(terms):
-            raise ValueError(f"the energy of {problem!r} has terms 0 to {len(terms) - 1}, not {shown(term)}")
-        return terms[term]
-
-    return Registry(
-        "energy",
-        {
-            "external": Kind(external, described_external, ("formula",), ("constant", "axes")),
-            "confinement": Kind(_confinement, _described_confinement, ("strengths",)),
-            "interaction": Kind(interaction, described_interaction, ("kernel",), ("weight", "tolerance")),
-            "discrepancy": Kind(discrepancy, described_discrepancy, ("kernel", "points", "weights"), ("tolerance",)),
-            "network": Kind(
-                _network, functools.partial(_described_network, what), ("x", "y"),
-                ("weights", "activation", "loss", "delta", "axes", "roles", "tolerance"),
-            ),
-            "features": Kind(
-                functools.partial(_features, names), functools.partial(_described_features, names, what),
-                ("loss", "targets"), ("formulas", "unit", "inputs", "weights", "delta"),
-            ),
-            "of-problem": Kind(of_problem, lambda thing: None, ("problem",), ("parameters", "term")),
-        },
-    )  # fmt: skip
+    return {
+        "interaction": Kind(interaction, described_interaction, ("kernel",), ("weight", "tolerance")),
+        "discrepancy": Kind(discrepancy, described_discrepancy, ("kernel", "points", "weights"), ("tolerance",)),
+    }
 
 
 def _confinement(strengths: Any) -> Confinement:
