@@ -148,7 +148,6 @@ def plot(
     ] = None,
 ) -> None:
     """Draw a solution: density, energy with its certificate, network output; or a stationary state."""
-    solution = load_file(file) if animation is not None else load_any(file)
     picture = output
     if picture is None and animation is None:
         picture = file.with_suffix(".png")
@@ -163,6 +162,7 @@ def plot(
             raise RefusedError(f"{path}: the folder {path.parent} does not exist")
     from mfpde.runs import pictures
 
+    solution = load_file(file) if animation is not None else load_any(file)
     with one_line_warnings(), refusing(), any_numbers():
         if picture is not None:
             pictures.plot(solution, picture)

@@ -535,7 +535,11 @@ def test_info_shows_what_is_in_the_file():
     for part in ("alpha = 0.5", "Weno5", "theta in [", "0, 0.1, 0.2", "success", "fingerprint"):
         assert part in text
     mf.solve(mf.problems.linear_neuron(), (40,), 0.05, save=2, progress=False).save("other.h5")
-    assert invoke("info", "other.h5", "--toml").exit_code == 2
+    assert 'problem = "linear-neuron"' in good("info", "other.h5", "--toml").stdout
+    own = mf.problems.linear_neuron().replace(schedule=lambda t: 1.0)
+    mf.solve(own, (40,), 0.05, save=2, progress=False).save("other.h5")
+    refused = invoke("info", "other.h5", "--toml")
+    assert_refused(refused, "no TOML text says all of the problem 'linear-neuron': schedule is a function of your own")
 
 
 def test_plot_draws_a_picture_and_an_animation(folder):

@@ -29,7 +29,7 @@ from mfpde.equation.units import FormulaUnit
 from mfpde.support.arguments import member, name_of, real, shown
 from mfpde.support.registry import plain
 from mfpde.support.travel import RECIPE
-from mfpde.support.words import one_line, suggestion
+from mfpde.support.words import suggestion
 
 __all__ = ["KEYS", "Description", "build", "describe", "dynamics_of", "is_named"]
 
@@ -154,10 +154,7 @@ def build(tables: Mapping[str, Any], named: Callable[..., Problem] | None = None
     if "prediction" in tables:
         given["network"] = _network_of(tables["prediction"], context)
     dynamics = dynamics_of(tables.get("dynamics", {}), context)
-    try:
-        return Problem(energy=energy, axes=axes, initial=initial, **dynamics, **given)
-    except (TypeError, ArithmeticError, LookupError, AttributeError) as error:
-        raise ValueError(one_line(error)) from None
+    return Problem(energy=energy, axes=axes, initial=initial, **dynamics, **given)
 
 
 def _exact(table: Mapping[str, Any]) -> Mapping[str, Any]:
