@@ -749,7 +749,7 @@ def test_module_paths_in_the_documentation_stay():
     assert (storage.FileFormatError, storage.load) == (hdf5.FileFormatError, mf.load)
 
 
-def test_every_key_is_documented_and_every_example_is_a_run():
+def test_every_key_is_documented_and_every_example_is_a_run(tmp_path):
     page = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
     sections = dict(zip(*[iter(re.split(r"^## (.*)$", page, flags=re.MULTILINE)[1:])] * 2, strict=True))
     own = set(FileTable.OWN)
@@ -780,6 +780,9 @@ def test_every_key_is_documented_and_every_example_is_a_run():
     assert len(examples) == 3
     for example in examples:
         configured(example).solve_arguments()
+    decayed = next(text for text in re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL) if "strengths" in text)
+    (tmp_path / "points.csv").write_text("x,y\n0,1\n1,2\n2,1\n")
+    assert configured(decayed, tmp_path).problem().energy.terms[1].strengths == {"c": 0.01, "a": 0.01}
     problem = configured(examples[2]).problem()
     assert problem.name == "tilted-well"
     assert problem.alpha(1.0) == 0.5

@@ -9,6 +9,7 @@ import multiprocessing
 import re
 import tomllib
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -612,3 +613,14 @@ def test_a_run_that_was_killed_goes_on_from_its_file(tmp_path):
             change(file["problem"])
         with pytest.raises(ValueError, match=f"the checksum of {place} is not the one in the file"):
             mf.load(path)
+
+
+def test_the_example_of_the_page_on_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).resolve().parents[2] / "docs" / "file-format.md").read_text(encoding="utf-8")
+    (code,) = [text for text in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL) if "mf.Formula" in text]
+    names: dict[str, object] = {}
+    with quiet():
+        exec(code, names)
+    assert names["solution"].problem.fingerprint() == names["problem"].fingerprint()
+    assert names["further"].times[-1] == 2.0
