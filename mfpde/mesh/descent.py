@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from mfpde.equation.grid import Grid
 from mfpde.equation.measures.base import cloud_in_cell
 from mfpde.equation.problem import Problem
 from mfpde.mesh.constants import FLUSH
+from mfpde.mesh.kept import MOST_CELLS, kept
+from mfpde.mesh.layers import axes_table
 from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 
@@ -65,25 +68,17 @@ class Descent:
 
     def __init__(self, problem: Problem, grid: Grid, t: float, mu: Array, V: Array, *, compiled: bool = False) -> None:
         self._problem, self._grid, self._t, self._V = problem, grid, t, V.copy()
-        self._mobilities = [_on_mesh(problem.mobility(i, *grid.mesh()), grid) for i in range(grid.dimension)]
-        cells = _chosen(grid)
-        if not np.any(mu[tuple(cells)] > 0.0):  # a start in so few cells that none of those is among them
-            full = np.flatnonzero(mu > 0.0)
-            cells = list(np.unravel_index(full[:: math.ceil(len(full) / MOST_MARKERS)], grid.shape))
-        here = mu[tuple(cells)]
-        cells = [index[here > 0.0] for index in cells]
-        self._points = np.stack([grid.centres(i)[index] for i, index in enumerate(cells)], axis=1)
-        self._logs = np.log(here[here > 0.0])
-        self._first = self._logs.copy()
-        self._log_total = _log_total(self._first)
-        self._weights: Array | None = None  # until they move
-        self._slopes = np.stack([_slope(mu, grid, cells, i) for i in range(grid.dimension)], axis=1)
+        self._mobilities = kept(problem, grid, "mobilities", lambda: _mobilities(problem, grid))
+        small = grid.size <= MOST_CELLS  # what is larger is no name of what is kept
+        self._start = kept(problem, grid, ("start", mu.tobytes() if small else b""), lambda: _start(mu, grid))
+        self._points, self._logs = self._start.points.copy(), self._start.logs.copy()
+        self._weighed: tuple[Array, float] | None = None  # until they move
         self._compiled = _Compiled(grid, self._mobilities) if compiled and problem.rate is None else None
         self._fastest = self._speed(V)
 
     def advance(self, t: float, V: Array) -> None:
         """Follow the flow to a later time, where the potential is `V`."""
-        problem, begin, end, self._weights = self._problem, (self._t, self._V), (t, V.copy()), None
+        problem, begin, end, self._weighed = self._problem, (self._t, self._V), (t, V.copy()), None
         length = problem.schedule.integral(begin[0], t)
         fastest = self._speed(V)
         passed = min(length * max(fastest, self._fastest) / CELLS_A_SUBSTEP, MOST_SUBSTEPS)
@@ -146,12 +141,15 @@ class Descent:
                 points[:, i] = np.clip(x, axis.lower + 0.5 * h, axis.upper - 0.5 * h)
         return points
 
+    def _weights_and_total(self) -> tuple[Array, float]:
+        if self._weighed is None:
+            self._weighed = _shares(self._logs)
+        return self._weighed
+
     @property
     def weights(self) -> Array:
         """How the present mass is shared by the markers that it descends from, with sum 1."""
-        if self._weights is None:
-            self._weights = _shares(self._logs)
-        return self._weights
+        return self._weights_and_total()[0]
 
     @property
     def selection(self) -> float:
@@ -159,19 +157,46 @@ class Descent:
 
         0 where nothing is born or dies; the logarithm of how much less the start had of what there is now.
         """
-        weights = self.weights
-        gained = np.subtract(self._logs, self._first, where=weights > 0.0, out=np.zeros_like(weights))
-        return float(weights @ gained) - (_log_total(self._logs) - self._log_total)
+        weights, log_total = self._weights_and_total()
+        gained = self._logs - self._start.logs
+        mean = float(weights @ gained)
+        if not math.isfinite(mean):  # markers without weight may have gained anything
+            mean = float(weights @ np.where(weights > 0.0, gained, 0.0))
+        return mean - (log_total - self._start.log_total)
 
     @property
     def steepness(self) -> tuple[float, ...]:
         """By axis, the mean over the present mass of ``|Delta log mu_0|`` from cell to cell where it descends from."""
-        return tuple(float(slope) for slope in self.weights @ self._slopes)
+        return tuple((self.weights @ self._start.slopes).tolist())
 
     @property
     def flushed(self) -> float:
         """The share of the present mass that descends from densities which a mesh sets to 0."""
-        return float(self.weights[self._first < math.log(FLUSH)].sum())
+        flushed = self._start.flushed
+        return float(self.weights[flushed].sum()) if flushed.size else 0.0
+
+
+class _Start(NamedTuple):
+    """Markers on the cells of a start, of which runs take copies."""
+
+    points: Array
+    logs: Array
+    log_total: float
+    slopes: Array
+    flushed: NDArray[np.intp]
+
+
+def _start(mu: Array, grid: Grid) -> _Start:
+    cells = _chosen(grid)
+    if not np.any(mu[tuple(cells)] > 0.0):  # a start in so few cells that none of those is among them
+        full = np.flatnonzero(mu > 0.0)
+        cells = list(np.unravel_index(full[:: math.ceil(len(full) / MOST_MARKERS)], grid.shape))
+    here = mu[tuple(cells)]
+    cells = [index[here > 0.0] for index in cells]
+    points = np.stack([grid.centres(i)[index] for i, index in enumerate(cells)], axis=1)
+    logs = np.log(here[here > 0.0])
+    slopes = np.stack([_slope(mu, grid, cells, i) for i in range(grid.dimension)], axis=1)
+    return _Start(points, logs, _shares(logs)[1], slopes, np.flatnonzero(logs < math.log(FLUSH)))
 
 
 class _Compiled:
@@ -180,22 +205,26 @@ class _Compiled:
     def __init__(self, grid: Grid, mobilities: Sequence[Array | float]) -> None:
         from mfpde.mesh.compiled import markers
 
-        self._markers, d = markers, grid.dimension
-        pairs = zip(grid.axes, grid.shape, grid.spacing, strict=True)
-        self._axes = np.array([(a.lower, a.upper, n, a.periodic, 0.0, h) for a, n, h in pairs])
-        self._axes[:, 4] = [math.prod(grid.shape[i + 1 :]) for i in range(d)]
+        d = grid.dimension
+        along = markers.follow_along, markers.fastest_along
+        self._follow, self._fastest = along if d == 1 else (markers.follow, markers.fastest)
         cells = 1 if all(isinstance(g, float) for g in mobilities) else grid.size
-        self._mobilities = np.stack([np.broadcast_to(np.ravel(g), (cells,)) for g in mobilities])
+        pairs = zip(mobilities, grid.spacing, strict=True)
+        self._mesh = axes_table(grid), np.stack([np.broadcast_to(np.ravel(g) / -h, (cells,)) for g, h in pairs])
         self._room = np.zeros((d + 2, max(d, 3)))
 
     def fastest(self, V: Array, points: Array) -> float:
         """How many cells the fastest marker passes in a unit of the clock."""
-        return float(self._markers.fastest(V.reshape(-1), points, self._axes, self._mobilities, self._room))
+        return float(self._fastest(V.reshape(-1), points, *self._mesh, self._room))
 
     def follow(self, points: Array, logs: Array, begin: Array, end: Array, lengths: Array) -> None:
         """Take the markers along."""
-        given = begin.reshape(-1), end.reshape(-1), lengths, self._axes, self._mobilities, FARTHEST, self._room
-        self._markers.follow(points, logs, *given)
+        given = begin.reshape(-1), end.reshape(-1), lengths, *self._mesh, FARTHEST, self._room
+        self._follow(points, logs, *given)
+
+
+def _mobilities(problem: Problem, grid: Grid) -> list[Array | float]:
+    return [_on_mesh(problem.mobility(i, *grid.mesh()), grid) for i in range(grid.dimension)]
 
 
 def _on_mesh(g: Array | float, grid: Grid) -> Array | float:
@@ -223,12 +252,10 @@ def _slope(mu: Array, grid: Grid, cells: Sequence[NDArray[np.intp]], i: int) -> 
     return steepest
 
 
-def _log_total(logs: Array) -> float:
-    """The logarithm of the sum of weights."""
+def _shares(logs: Array) -> tuple[Array, float]:
+    """The weights with sum 1 that logarithms are of, and the logarithm of the sum."""
     most = float(logs.max())
-    return most + math.log(float(np.exp(logs - most).sum()))
-
-
-def _shares(logs: Array) -> Array:
-    shares = np.exp(logs - logs.max())
-    return np.asarray(shares / shares.sum())
+    shares = np.exp(logs - most)
+    total = float(shares.sum())
+    shares /= total
+    return shares, most + math.log(total)

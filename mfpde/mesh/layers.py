@@ -11,7 +11,7 @@ from mfpde.equation.grid import Grid
 from mfpde.equation.measures.narrow import CELLS_OF_A_LAYER
 from mfpde.support.arrays import Array
 
-__all__ = ["layer_widths", "unresolved"]
+__all__ = ["CompiledWidths", "axes_table", "layer_widths", "unresolved"]
 
 
 def layer_widths(mu: Array, grid: Grid) -> tuple[float, ...]:
@@ -34,16 +34,64 @@ def layer_widths(mu: Array, grid: Grid) -> tuple[float, ...]:
     tuple of float
         In units of the axis; the length of the axis at most.
     """
-    total = float(mu.sum())
-    widths = []
-    for i, (axis, h) in enumerate(zip(grid.axes, grid.spacing, strict=True)):
+    informations = []
+    for i, axis in enumerate(grid.axes):
         along = (slice(None),) * i
         information = _information(mu[(*along, slice(None, -1))], mu[(*along, slice(1, None))])
         if axis.periodic:
             information += _information(mu.take([-1], axis=i), mu.take([0], axis=i))
+        informations.append(information)
+    return _widths(float(mu.sum()), informations, grid)
+
+
+def _widths(total: float, informations: Sequence[float], grid: Grid) -> tuple[float, ...]:
+    """The widths of a density from the sums over cells and faces."""
+    widths = []
+    for axis, h, information in zip(grid.axes, grid.spacing, informations, strict=True):
         resolved = information * axis.length**2 > total * h**2
         widths.append(h * math.sqrt(total / information) if resolved else axis.length)
     return tuple(widths)
+
+
+class CompiledWidths:
+    """The same of densities on one mesh, with the same bits: compiled code makes the terms, with a room of its own.
+
+    Parameters
+    ----------
+    grid : Grid
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        from mfpde.mesh.compiled.widths import terms_of
+
+        self._terms_of, self._grid, self._room = terms_of, grid, np.empty(grid.size)
+        self._parts: list[list[tuple[tuple[int, int, int], Array]]] = []
+        for i, (axis, n) in enumerate(zip(grid.axes, grid.shape, strict=True)):
+            stride = math.prod(grid.shape[i + 1 :])
+            inside, across = ((n - 1) * stride, stride), (stride, (n - 1) * stride)
+            parts = [inside, across] if axis.periodic else [inside]
+            self._parts.append(
+                [((n * stride, *part), self._room[: grid.size // (n * stride) * part[0]]) for part in parts]
+            )
+
+    def __call__(self, mu: Array) -> tuple[float, float, tuple[float, ...]]:
+        """The least value of a density, the sum of all, and the widths, which say nothing where values are negative."""
+        flat, least, informations = mu.reshape(-1), 0.0, []
+        for parts in self._parts:
+            information = 0.0
+            for pairs, terms in parts:
+                least = self._terms_of(flat, *pairs, self._room)
+                information += 2.0 * float(np.add.reduce(terms))
+            informations.append(information)
+        total = float(np.add.reduce(flat))
+        return least, total, _widths(total, informations, self._grid)
+
+
+def axes_table(grid: Grid) -> Array:
+    """What compiled code is told of axes: lower and upper end, cells, whether it is periodic, stride and spacing."""
+    strides = [math.prod(grid.shape[i + 1 :]) for i in range(grid.dimension)]
+    rows = zip(grid.axes, grid.shape, strides, grid.spacing, strict=True)
+    return np.array([(axis.lower, axis.upper, n, axis.periodic, stride, h) for axis, n, stride, h in rows])
 
 
 def _information(left: Array, right: Array) -> float:

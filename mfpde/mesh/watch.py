@@ -13,7 +13,7 @@ from mfpde.equation.measures.narrow import CELLS_OF_A_LAYER
 from mfpde.equation.problem import Problem
 from mfpde.mesh.defaults import coldest, outlook
 from mfpde.mesh.descent import Descent, descends
-from mfpde.mesh.layers import layer_widths, unresolved
+from mfpde.mesh.layers import CompiledWidths, layer_widths, unresolved
 from mfpde.support.arrays import Array
 
 __all__ = ["START", "Watch", "look_at_the_end", "look_at_the_start"]
@@ -122,11 +122,13 @@ class Watch:
 
     def __init__(self, problem: Problem, grid: Grid, *, compiled: bool = False) -> None:
         self._problem, self._grid, self._compiled = problem, grid, compiled
+        self._widths = CompiledWidths(grid) if compiled else None
+        self._descends = descends(problem)
         self._descent: Descent | None = None
         self._seen = False
         self._narrow = [False] * grid.dimension
         self._since: dict[str, float] = {}
-        self._tail = ""
+        self._tail: tuple[float, tuple[float, ...]] | None = None
         self._lost_since: float | None = None
         self.narrowest = math.inf
         self.steepest = 0.0
@@ -142,16 +144,24 @@ class Watch:
         potential : callable
             Gives ``V[mu]``; not called where it is not needed.
         """
-        if not mu.sum() > 0.0:
+        least, total, widths = self._looked_at(mu)
+        if not total > 0.0:
             return
-        self._see_widths(t, np.maximum(mu, 0.0) if mu.min() < 0.0 else mu)
-        if descends(self._problem):
+        self._see_widths(t, self._looked_at(np.maximum(mu, 0.0))[2] if least < 0.0 else widths)
+        if self._descends:
             with np.errstate(all="ignore"):  # far out in a tail, numbers that are none do not matter
                 self._see_descent(t, mu, potential())
         self._seen = True
 
-    def _see_widths(self, t: float, mu: Array) -> None:
-        for i, (width, h) in enumerate(zip(layer_widths(mu, self._grid), self._grid.spacing, strict=True)):
+    def _looked_at(self, mu: Array) -> tuple[float, float, tuple[float, ...]]:
+        """The least value, the sum of all, and the widths of the layers where none is negative."""
+        if self._widths is not None and mu.dtype == np.float64:
+            return self._widths(mu)
+        least, total = float(mu.min()), float(mu.sum())
+        return least, total, layer_widths(mu, self._grid) if least >= 0.0 and total > 0.0 else ()
+
+    def _see_widths(self, t: float, widths: tuple[float, ...]) -> None:
+        for i, (width, h) in enumerate(zip(widths, self._grid.spacing, strict=True)):
             self.narrowest = min(self.narrowest, width / h)
             narrow = width < CELLS_OF_A_LAYER * h
             # of a start that is narrow it is said already
@@ -169,14 +179,14 @@ class Watch:
         steepness = self._descent.steepness
         if max(steepness) > self.steepest:
             self.steepest = max(steepness)
-            self._tail = _of_a_tail(t, steepness, self._grid)
+            self._tail = t, steepness
         if self._lost_since is None and self._descent.flushed > LOST:
             self._lost_since = t
 
     @property
     def warnings(self) -> list[str]:
         """What is wrong with what birth-death amplified, each a sentence."""
-        notes = [self._tail] if self.steepest > STEEP else []
+        notes = [_of_a_tail(*self._tail, self._grid)] if self._tail is not None and self.steepest > STEEP else []
         if self._lost_since is not None:
             notes.append(
                 f"from t = {self._lost_since:g} on mass descends from densities below 1e-290, which a mesh sets to 0; "

@@ -6,11 +6,11 @@ import math
 
 from mfpde.mesh.compiled.options import uncounted, uncounted_kernel
 
-__all__ = ["fastest", "follow"]
+__all__ = ["fastest", "fastest_along", "follow", "follow_along"]
 
 
 @uncounted
-def _looked(begin, end, share, x, axes, mobilities, places, velocity):  # type: ignore[no-untyped-def]
+def _looked(begin, end, share, x, axes, rates, places, velocity):  # type: ignore[no-untyped-def]
     """The potential at a point, a share of the way from one to another, and ``-G grad V`` there to `velocity`."""
     d, nearest = x.size, 0
     for i in range(d):
@@ -28,12 +28,6 @@ def _looked(begin, end, share, x, axes, mobilities, places, velocity):  # type: 
         nearest += (second if weight > 0.5 else first) * stride
         velocity[i] = 0.0
     potential = 0.0
-    if d == 1:  # the same, with nothing to go through
-        first, second, weight = int(places[0, 0]), int(places[0, 1]), places[0, 2]
-        low = (1.0 - share) * begin[first] + share * end[first]
-        high = (1.0 - share) * begin[second] + share * end[second]
-        velocity[0] = (high - low) * (mobilities[0, nearest if mobilities.shape[1] > 1 else 0] / -axes[0, 5])
-        return low * (1.0 - weight) + high * weight
     for corner in range(1 << d):
         index = 0
         for i in range(d):
@@ -49,7 +43,7 @@ def _looked(begin, end, share, x, axes, mobilities, places, velocity):  # type: 
             velocity[i] += others if (corner >> i) & 1 else -others
         potential += whole
     for i in range(d):
-        velocity[i] *= mobilities[i, nearest if mobilities.shape[1] > 1 else 0] / -axes[i, 5]
+        velocity[i] *= rates[i, nearest if rates.shape[1] > 1 else 0]
     return potential
 
 
@@ -69,11 +63,11 @@ def _moved(x, velocity, length, axes, farthest, target):  # type: ignore[no-unty
 
 
 @uncounted_kernel
-def fastest(V, points, axes, mobilities, room):  # type: ignore[no-untyped-def]
+def fastest(V, points, axes, rates, room):  # type: ignore[no-untyped-def]
     """How many cells the fastest marker passes in a unit of the clock."""
     most, velocity = 0.0, room[-1, : points.shape[1]]
     for k in range(len(points)):
-        _looked(V, V, 0.0, points[k], axes, mobilities, room, velocity)
+        _looked(V, V, 0.0, points[k], axes, rates, room, velocity)
         for i in range(velocity.size):
             speed = abs(velocity[i] / axes[i, 5])
             most = speed if speed > most or math.isnan(speed) else most
@@ -81,7 +75,7 @@ def fastest(V, points, axes, mobilities, room):  # type: ignore[no-untyped-def]
 
 
 @uncounted_kernel
-def follow(points, logs, begin, end, lengths, axes, mobilities, farthest, room):  # type: ignore[no-untyped-def]
+def follow(points, logs, begin, end, lengths, axes, rates, farthest, room):  # type: ignore[no-untyped-def]
     """Take markers along by midpoint steps.
 
     Parameters
@@ -96,7 +90,8 @@ def follow(points, logs, begin, end, lengths, axes, mobilities, farthest, room):
         Of each step, in the clock, and the birth-death rate times that.
     axes : (d, 6) array
         Lower and upper end, cells, whether it is periodic, stride and spacing.
-    mobilities : (d, cells) or (d, 1) array
+    rates : (d, cells) or (d, 1) array
+        The mobility by the spacing, with the sign of the velocity.
     farthest : float
         Cells that a marker moves in a step, at most.
     room : (d + 2, 3 or more) array
@@ -108,8 +103,73 @@ def follow(points, logs, begin, end, lengths, axes, mobilities, farthest, room):
         x = points[k]
         for j in range(steps):
             middle = (j + 0.5) / steps
-            _looked(begin, end, middle, x, axes, mobilities, room, velocity)
+            _looked(begin, end, middle, x, axes, rates, room, velocity)
             _moved(x, velocity, 0.5 * lengths[j, 0], axes, farthest, halfway)
-            potential = _looked(begin, end, middle, halfway, axes, mobilities, room, velocity)
+            potential = _looked(begin, end, middle, halfway, axes, rates, room, velocity)
             _moved(x, velocity, lengths[j, 0], axes, farthest, x)
             logs[k] -= lengths[j, 1] * potential
+
+
+@uncounted
+def _line(axes):  # type: ignore[no-untyped-def]
+    """What `_looked_along` asks of an axis, as numbers: in arrays that others are written to, they are read again."""
+    lower, upper, n, h = axes[0, 0], axes[0, 1], axes[0, 2], axes[0, 5]
+    return lower, upper, n, axes[0, 3] > 0.0, 0.5 * (lower + upper), n / (upper - lower), 0.5 * (n - 1.0), h
+
+
+@uncounted
+def _looked_along(begin, end, share, x, line, rates):  # type: ignore[no-untyped-def]
+    """`_looked` along the only axis: the potential and the velocity."""
+    position = (x - line[4]) * line[5] + line[6]
+    if line[3]:
+        left = math.floor(position)
+        weight, n = position - left, int(line[2])
+        first, second = int(left) % n, int(left + 1.0) % n
+    else:
+        last = line[2] - 1.0
+        position = 0.0 if position < 0.0 else last if position > last else position
+        left = math.floor(position)
+        left = last - 1.0 if left > last - 1.0 else left
+        weight, first = position - left, int(left)
+        second = first + 1
+    low = (1.0 - share) * begin[first] + share * end[first]
+    high = (1.0 - share) * begin[second] + share * end[second]
+    rate = rates[0, (second if weight > 0.5 else first) if rates.shape[1] > 1 else 0]
+    return low * (1.0 - weight) + high * weight, (high - low) * rate
+
+
+@uncounted
+def _moved_along(x, change, line, most):  # type: ignore[no-untyped-def]
+    """`_moved` along the only axis."""
+    y = x + (-most if change < -most else most if change > most else change)
+    if line[3]:
+        return line[0] + (y - line[0]) % (line[1] - line[0])
+    least, last = line[0] + 0.5 * line[7], line[1] - 0.5 * line[7]
+    return least if y < least else last if y > last else y
+
+
+@uncounted_kernel
+def fastest_along(V, points, axes, rates, room):  # type: ignore[no-untyped-def]
+    """`fastest` along the only axis."""
+    line, most = _line(axes), 0.0
+    for k in range(len(points)):
+        speed = abs(_looked_along(V, V, 0.0, points[k, 0], line, rates)[1] / line[7])
+        most = speed if speed > most or math.isnan(speed) else most
+    return most
+
+
+@uncounted_kernel
+def follow_along(points, logs, begin, end, lengths, axes, rates, farthest, room):  # type: ignore[no-untyped-def]
+    """`follow` along the only axis."""
+    line, steps = _line(axes), len(lengths)
+    most = farthest * line[7]
+    for k in range(len(points)):
+        x, log = points[k, 0], logs[k]
+        for j in range(steps):
+            middle, length = (j + 0.5) / steps, lengths[j, 0]
+            velocity = _looked_along(begin, end, middle, x, line, rates)[1]
+            halfway = _moved_along(x, velocity * (0.5 * length), line, most)
+            potential, velocity = _looked_along(begin, end, middle, halfway, line, rates)
+            x = _moved_along(x, velocity * length, line, most)
+            log -= lengths[j, 1] * potential
+        points[k, 0], logs[k] = x, log
