@@ -42,7 +42,9 @@ def is_smooth(mu: Array, grid: Grid) -> bool:
     """
     most = STEEP * float(mu.max())
     for i, axis in enumerate(grid.axes):
-        inside = float(np.abs(np.diff(mu, axis=i)).max())
+        along = (slice(None),) * i
+        change = mu[(*along, slice(1, None))] - mu[(*along, slice(None, -1))]
+        inside = max(float(change.max()), -float(change.min()))
         across = float(np.abs(mu.take(0, axis=i) - mu.take(-1, axis=i)).max()) if axis.periodic else 0.0
         if max(inside, across) > most:
             return False

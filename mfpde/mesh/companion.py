@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from mfpde.equation.problem import Problem
 from mfpde.equation.smooth import divisors, is_smooth
 from mfpde.mesh.compiled.run_structures import R_TIME
 from mfpde.mesh.controllers import Controller, ErrorControl, FixedStep
+from mfpde.mesh.kept import kept
 from mfpde.mesh.program import Program
 from mfpde.mesh.record import Beside, Errors, Result, State
 from mfpde.mesh.schemes import ScharfetterGummel
@@ -35,6 +37,7 @@ from mfpde.support.words import one_line
 
 __all__ = ["LOOSER", "NODES", "Companion", "coarsened", "functionals", "looser", "start_error"]
 
+T = TypeVar("T")
 LOOSER = 8.0
 """By what the tolerance of a step is multiplied: steps of third order then are twice as long."""
 FADES = 0.1
@@ -60,20 +63,37 @@ def looser(controller: Controller) -> Controller:
     return controller  # steps that follow the cells are longer by themselves
 
 
+class _Moments:
+    """Where the first two moments of densities on a mesh are taken: centres and their squares, by axis."""
+
+    def __init__(self, grid: Grid) -> None:
+        d = grid.dimension
+        self.grid, self._others = grid, [tuple(j for j in range(d) if j != i) for i in range(d)]
+        self._powers = [(x, x**2) for x in map(grid.centres, range(d))]
+
+    def functionals(self, at: Evaluation, free: FreeEnergy | None) -> Array:
+        """See `functionals`."""
+        r, d = at.response.size, self.grid.dimension
+        found = np.empty(1 + r + 2 * d)
+        found[0], found[1 : r + 1] = at.energy if free is None else free.energy, at.response
+        for i, (others, (x, square)) in enumerate(zip(self._others, self._powers, strict=True)):
+            marginal = (at.mu.sum(axis=others) if others else at.mu) * self.grid.cell_volume
+            found[r + 1 + i], found[r + d + 1 + i] = (marginal @ x) / at.mass, marginal @ square
+        return found
+
+
 def functionals(at: Evaluation, free: FreeEnergy | None, grid: Grid) -> Array:
     """The numbers of a density that have estimated errors, in the order of `Errors`: ``1 + r + 2 d`` of them."""
-    moments = []
-    for i in range(grid.dimension):
-        others = tuple(j for j in range(grid.dimension) if j != i)
-        marginal = (at.mu.sum(axis=others) if others else at.mu) * grid.cell_volume
-        x = grid.centres(i)
-        moments.append((float(marginal @ x) / at.mass, float(marginal @ x**2)))
-    mean, second = zip(*moments, strict=True)
-    return np.concatenate([[at.energy if free is None else free.energy], at.response, mean, second])
+    return _Moments(grid).functionals(at, free)
 
 
 def start_error(
-    problem: Problem, measure: RestrictedMeasure, found: Array, temperature: float, seen: float = 0.0
+    problem: Problem,
+    measure: RestrictedMeasure,
+    found: Array,
+    temperature: float,
+    seen: float = 0.0,
+    grid: Grid | None = None,
 ) -> Array | None:
     """What a start has lost on a mesh: its functionals there against those of quadrature nodes.
 
@@ -88,6 +108,8 @@ def start_error(
         ``tau`` at the start.
     seen : float, optional
         An error of the energy up to which it is of no consequence whether the nodes can be believed.
+    grid : Grid, optional
+        The mesh, if runs of the problem on it are to share what nodes of its own start say.
 
     Returns
     -------
@@ -95,14 +117,21 @@ def start_error(
         Absolute differences; None where no nodes tell: the energy has no values at points, a density has kinks between
         the nodes, or atoms have no entropy.
     """
-    if not has_points(problem.bound_energy):
+
+    def shared(what: Hashable, make: Callable[[], T]) -> T:
+        return make() if grid is None or measure is not problem.mu_0 else kept(problem, grid, what, make)
+
+    def at_nodes(other: bool) -> Array:
+        return shared(("nodes", temperature, other), lambda: _at_nodes(problem, measure, temperature, other))
+
+    if not shared("points", lambda: has_points(problem.bound_energy)):
         return None
     with np.errstate(all="ignore"):
         try:
-            one = _at_nodes(problem, measure, temperature, other=False)
+            one = at_nodes(other=False)
             lost = np.abs(found - one)
             if lost[0] > max(seen, NEGLIGIBLE * abs(float(found[0]))):
-                unsure = np.abs(_at_nodes(problem, measure, temperature, other=True) - one)
+                unsure = np.abs(at_nodes(other=True) - one)
                 if not unsure[0] <= max(SURE * lost[0], ROUNDED * abs(float(found[0]))):
                     return None
         except Exception:  # whatever an energy does at points that no mesh has
@@ -183,15 +212,14 @@ class Companion:
         self._cells: tuple[int, ...] = ()
         self.solver: Solver | None = None
         self._second_order = _second_order(solver)
-        grid = half(solver.grid)
+        grid = None if self.reason else half(solver.grid)
         if grid is None:
             self.reason = self.reason or NO_HALF
-        if self.reason or grid is None:
             return
         # filters of warnings are the whole process's: with several threads they would not be what they were
         with np.errstate(all="ignore"):
             try:
-                self.solver = Solver(
+                self.solver = solver.coarser or Solver(
                     solver.problem,
                     grid.shape,
                     scheme=solver.scheme,
@@ -199,8 +227,13 @@ class Companion:
                     controller=looser(solver.controller),
                     algebra=solver.flow.algebra,
                 )
+                self._moments, self._its, self._divisors = kept(
+                    solver.problem,
+                    solver.grid,
+                    "companion",
+                    lambda: (_Moments(solver.grid), _Moments(grid), divisors(solver.grid, grid)),
+                )
                 self._cells = grid.shape
-                self._divisors = divisors(solver.grid, grid)
             except Exception as error:  # whatever an energy does on a mesh that it is not made for
                 self._give_up(error)
 
@@ -266,18 +299,20 @@ class Companion:
     def _stretch(self, program: Program, times: Array, count: int) -> None:
         """Steps up to a save time or to the last of the times, if they are not too many for where the run was then."""
         assert self.solver is not None
-        state, t = self._state, float(times[-1])
-        allowed = MOST_STEPS * (count + np.arange(len(times))) + FREE_STEPS
+        state, t, first = self._state, float(times[-1]), MOST_STEPS * count + FREE_STEPS
         until = self._targets[bisect_right(self._targets, state.t)]
         with self.solver.flow.turns:
-            most = max(1, int(allowed[-1]) + 1 - state.n_steps)
+            most = max(1, first + MOST_STEPS * (len(times) - 1) + 1 - state.n_steps)
             new, advanced = program.advance(state, until, min(until, t), most)
             if len(advanced.rows):
                 self._state, self._behind = new, program.before(new)
         passed = np.concatenate([[state.t], advanced.rows[:, R_TIME]])
         # a step from here was one too many
         here = passed[:-1] if len(advanced.rows) else passed
-        late = state.n_steps + np.arange(len(here)) > allowed[np.searchsorted(times, here, side="right")]
+        late = np.zeros(0, dtype=bool)
+        if state.n_steps + len(here) > first:  # of fewer steps none can be one too many
+            allowed = first + MOST_STEPS * np.searchsorted(times, here, side="right")
+            late = state.n_steps + np.arange(len(here)) > allowed
         if late.any():
             where = float(here[int(np.argmax(late))])
             self._give_up(f"at t = {where:g} it takes more than {MOST_STEPS} times the steps of the run")
@@ -330,8 +365,8 @@ class Companion:
         if self.reason or state is None or self.solver is None:
             return np.full(self._width, np.nan)
         mine = self.solver.evaluate(state)
-        its = functionals(mine, self.solver.free_energy(mine, tau), self.solver.grid)
-        found = functionals(at, free, self._fine.grid)
+        its = self._its.functionals(mine, self.solver.free_energy(mine, tau))
+        found = self._moments.functionals(at, free)
         # what a jump has cost is not made good by a density that is smooth later
         first, second = self._divisors
         smooth = self._second_order and all(row[0] > first for row in self._rows[-1:])
@@ -341,7 +376,8 @@ class Companion:
         if not self._rows:
             lost = None
             if self._measure is not None:
-                lost = start_error(self._fine.problem, self._measure, found, tau, float(difference[0]))
+                seen = float(difference[0])
+                lost = start_error(self._fine.problem, self._measure, found, tau, seen, self._fine.grid)
             if lost is not None:
                 self._unseen = np.maximum(lost - difference, 0.0)
                 difference = lost

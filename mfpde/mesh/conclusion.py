@@ -6,7 +6,7 @@ import numpy as np
 
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.equation.schedules import Constant
-from mfpde.mesh.energy_errors import large_error
+from mfpde.mesh.energy_errors import is_large
 from mfpde.mesh.record import Result
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.stopping import Limits
@@ -56,9 +56,8 @@ def notes_of(solution: Solution, limits: Limits, *, rises: bool, remedy: str) ->
     """What a run wants looked at; `rises`: whether an energy that rises is one of it, `remedy`: what to do then."""
     diagnostics, stats = solution.diagnostics, solution.stats
     notes = []
-    if solution.errors is not None:
-        error = large_error(solution.errors, solution.energy_scale, solution.said_of_error)
-        notes += [error] if error else []
+    if solution.errors is not None and is_large(solution.errors, solution.energy_scale):
+        notes.append(f"the energy has an error of {solution.said_of_error}; refine the mesh (shape=)")
     if stats["energy_increase"] > ENERGY_TOLERANCE and rises:
         t_at = diagnostics["time"][int(np.argmax(np.diff(diagnostics["energy"]))) + 1]
         rise = stats["energy_increase"]

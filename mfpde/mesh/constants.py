@@ -1,9 +1,11 @@
 """Numbers that what is NumPy and what is compiled share."""
 
 __all__ = [
+    "CELLS_A_SUBSTEP",
     "DT_FLOOR",
     "EMPTY",
     "EPSILON",
+    "FARTHEST",
     "FLUSH",
     "LARGEST",
     "MEMORY",
@@ -45,3 +47,7 @@ MEMORY = 4
 """Earlier iterates that the acceleration combines."""
 MOST_STAGES = 40
 """Stages of a stabilised step at most: beyond, an implicit method is the better choice."""
+CELLS_A_SUBSTEP = 2.0
+"""Cells that the fastest marker passes in a step of the markers, about."""
+FARTHEST = 4.0
+"""Cells that a marker moves in such a step, at most: where the velocity is stiff it would swing."""

@@ -35,6 +35,8 @@ MOST_EXPLICIT_STEPS = 2000.0
 OVERWHELMING = 10.0
 """Cell Peclet number from which on the most explicit steps grow with it: there fluxes of second order smear what they
 transport by five times the diffusion of the problem."""
+PLAIN = Weno5()
+"""The scheme where nothing speaks against it."""
 UNSPLIT = ExponentialSSPRK3(), "third order, unsplit"
 """The time stepping where nothing speaks against it."""
 MESHES: dict[int, tuple[int, ...]] = {1: (400,), 2: (32, 32), 3: (16, 16, 16), 4: (10, 10, 10, 10)}
@@ -180,7 +182,7 @@ def default_scheme(problem: Problem, grid: Grid, t_end: float | None = None) -> 
     """
     tau = coldest(problem, t_end)
     if tau == 0.0:
-        return Weno5(), "temperature 0" if problem.noiseless else "the temperature falls to 0"
+        return PLAIN, "temperature 0" if problem.noiseless else "the temperature falls to 0"
     known = outlook(problem, grid, tau, t_end)
     if known is None:
         return ScharfetterGummel(), "temperature above 0"

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from mfpde.equation.grid import Grid
 from mfpde.equation.measures.base import cloud_in_cell
 from mfpde.equation.problem import Problem
-from mfpde.mesh.constants import FLUSH
+from mfpde.equation.schedules import Constant
+from mfpde.mesh.constants import CELLS_A_SUBSTEP, FARTHEST, FLUSH
 from mfpde.mesh.kept import MOST_CELLS, kept
 from mfpde.mesh.layers import axes_table
 from mfpde.support.arguments import values_of
@@ -29,12 +30,8 @@ __all__ = ["Descent", "descends"]
 
 MOST_MARKERS = 1024
 """Markers that are followed: every cell of a line, every k-th along each axis of larger meshes."""
-CELLS_A_SUBSTEP = 2.0
-"""Cells that the fastest marker passes in a step of the markers, about."""
 MOST_SUBSTEPS = 32
 """Steps of the markers from one save time to the next."""
-FARTHEST = 4.0
-"""Cells that a marker moves in such a step, at most: where the velocity is stiff it would swing."""
 
 
 def descends(problem: Problem) -> bool:
@@ -70,42 +67,51 @@ class Descent:
         self._problem, self._grid, self._t, self._V = problem, grid, t, V.copy()
         self._mobilities = kept(problem, grid, "mobilities", lambda: _mobilities(problem, grid))
         small = grid.size <= MOST_CELLS  # what is larger is no name of what is kept
-        self._start = kept(problem, grid, ("start", mu.tobytes() if small else b""), lambda: _start(mu, grid))
-        self._points, self._logs = self._start.points.copy(), self._start.logs.copy()
-        self._weighed: tuple[Array, float] | None = None  # until they move
-        self._compiled = _Compiled(grid, self._mobilities) if compiled and problem.rate is None else None
-        self._fastest = self._speed(V)
+        self._start = kept(problem, grid, ("markers", mu.tobytes() if small else b""), lambda: _start(mu, grid))
+        self._points = self._start.points.copy()
+        self._marks = np.stack([self._start.logs] * 4)  # the present logarithms, those of the start, and two of the two
+        self._logs = self._marks[0]
+        plain = isinstance(problem.schedule, Constant) and isinstance(problem.alpha, Constant) and problem.rate is None
+        self._compiled = _Compiled(problem, grid, self._mobilities) if compiled and plain else None
+        self._fastest = 0.0
+        self._follow(t, self._V)
 
     def advance(self, t: float, V: Array) -> None:
         """Follow the flow to a later time, where the potential is `V`."""
-        problem, begin, end, self._weighed = self._problem, (self._t, self._V), (t, V.copy()), None
-        length = problem.schedule.integral(begin[0], t)
-        fastest = self._speed(V)
-        passed = min(length * max(fastest, self._fastest) / CELLS_A_SUBSTEP, MOST_SUBSTEPS)
-        steps = max(math.ceil(passed), 1)
+        V = V.copy()
+        self._follow(t, V)
+        self._t, self._V = t, V
+
+    def _follow(self, t: float, V: Array) -> None:
+        """Take the markers along, and weigh them."""
         if self._compiled is not None:
-            self._compiled.follow(self._points, self._logs, begin[1], end[1], self._lengths(begin[0], t, steps))
-        for j in range(steps if self._compiled is None else 0):
+            given = self._points, self._marks, self._V, V, self._t, t, self._fastest
+            self._fastest, most = self._compiled.advance(*given)
+        else:
+            fastest = self._speed(V)
+            if t > self._t:
+                self._take_along(t, V, max(fastest, self._fastest))
+            self._fastest, most = fastest, float(self._logs.max())
+            np.subtract(self._logs, most, out=self._marks[2])
+            np.subtract(self._logs, self._start.logs, out=self._marks[3])
+        self.weights, self._log_total = _shares(self._marks[2], most)
+
+    def _take_along(self, t: float, V: Array, fastest: float) -> None:
+        problem, start = self._problem, self._t
+        passed = min(problem.schedule.integral(start, t) * fastest / CELLS_A_SUBSTEP, MOST_SUBSTEPS)
+        steps = max(math.ceil(passed), 1)
+        for j in range(steps):
             middle = (j + 0.5) / steps
-            first, last = (begin[0] + (t - begin[0]) * k / steps for k in (j, j + 1))
+            first, last = (start + (t - start) * k / steps for k in (j, j + 1))
             part = problem.schedule.integral(first, last)
-            halfway = self._moved(0.5 * part * self._look(begin[1], end[1], middle, self._points)[1])
-            potential, velocity = self._look(begin[1], end[1], middle, halfway)
+            halfway = self._moved(0.5 * part * self._look(self._V, V, middle, self._points)[1])
+            potential, velocity = self._look(self._V, V, middle, halfway)
             self._points = self._moved(part * velocity)
             rate = potential if problem.rate is None else values_of(problem.rate, potential)
             self._logs -= problem.alpha(0.5 * (first + last)) * part * rate
-        (self._t, self._V), self._fastest = end, fastest
-
-    def _lengths(self, begin: float, end: float, steps: int) -> Array:
-        """Of steps of equal time their lengths in the clock, and these times the birth-death rate."""
-        problem, times = self._problem, [begin + (end - begin) * k / steps for k in range(steps + 1)]
-        parts = [(problem.schedule.integral(a, b), problem.alpha(0.5 * (a + b))) for a, b in itertools.pairwise(times)]
-        return np.array([(part, alpha * part) for part, alpha in parts])
 
     def _speed(self, V: Array) -> float:
         """How many cells the fastest marker passes in a unit of the clock."""
-        if self._compiled is not None:
-            return self._compiled.fastest(V, self._points)
         velocity = self._look(V, V, 0.0, self._points)[1]
         return float(np.abs(velocity / np.array(self._grid.spacing)).max(initial=0.0))
 
@@ -141,28 +147,17 @@ class Descent:
                 points[:, i] = np.clip(x, axis.lower + 0.5 * h, axis.upper - 0.5 * h)
         return points
 
-    def _weights_and_total(self) -> tuple[Array, float]:
-        if self._weighed is None:
-            self._weighed = _shares(self._logs)
-        return self._weighed
-
-    @property
-    def weights(self) -> Array:
-        """How the present mass is shared by the markers that it descends from, with sum 1."""
-        return self._weights_and_total()[0]
-
     @property
     def selection(self) -> float:
         """By how much the mass has been selected: its relative entropy with respect to the start, ``KL(w | w_0)``.
 
         0 where nothing is born or dies; the logarithm of how much less the start had of what there is now.
         """
-        weights, log_total = self._weights_and_total()
-        gained = self._logs - self._start.logs
+        weights, gained = self.weights, self._marks[3]
         mean = float(weights @ gained)
         if not math.isfinite(mean):  # markers without weight may have gained anything
             mean = float(weights @ np.where(weights > 0.0, gained, 0.0))
-        return mean - (log_total - self._start.log_total)
+        return mean - (self._log_total - self._start.log_total)
 
     @property
     def steepness(self) -> tuple[float, ...]:
@@ -196,31 +191,38 @@ def _start(mu: Array, grid: Grid) -> _Start:
     points = np.stack([grid.centres(i)[index] for i, index in enumerate(cells)], axis=1)
     logs = np.log(here[here > 0.0])
     slopes = np.stack([_slope(mu, grid, cells, i) for i in range(grid.dimension)], axis=1)
-    return _Start(points, logs, _shares(logs)[1], slopes, np.flatnonzero(logs < math.log(FLUSH)))
+    most = float(logs.max())
+    return _Start(points, logs, _shares(logs - most, most)[1], slopes, np.flatnonzero(logs < math.log(FLUSH)))
 
 
 class _Compiled:
     """The compiled steps of markers on a mesh."""
 
-    def __init__(self, grid: Grid, mobilities: Sequence[Array | float]) -> None:
+    def __init__(self, problem: Problem, grid: Grid, mobilities: Sequence[Array | float]) -> None:
         from mfpde.mesh.compiled import markers
 
         d = grid.dimension
-        along = markers.follow_along, markers.fastest_along
-        self._follow, self._fastest = along if d == 1 else (markers.follow, markers.fastest)
-        cells = 1 if all(isinstance(g, float) for g in mobilities) else grid.size
-        pairs = zip(mobilities, grid.spacing, strict=True)
-        self._mesh = axes_table(grid), np.stack([np.broadcast_to(np.ravel(g) / -h, (cells,)) for g, h in pairs])
-        self._room = np.zeros((d + 2, max(d, 3)))
+        self._advance = markers.advance_along if d == 1 else markers.advance
+        self._clock = problem.schedule(0.0), problem.alpha(0.0)
+        self._mesh = kept(problem, grid, "axes", lambda: (axes_table(grid), _rates(mobilities, grid)))
+        self._room = np.empty((MOST_SUBSTEPS, 2)), np.zeros((d + 2, max(d, 3)))
 
-    def fastest(self, V: Array, points: Array) -> float:
-        """How many cells the fastest marker passes in a unit of the clock."""
-        return float(self._fastest(V.reshape(-1), points, *self._mesh, self._room))
+    def advance(
+        self, points: Array, marks: Array, begin: Array, end: Array, before: float, t: float, fastest: float
+    ) -> tuple[float, float]:
+        """Take the markers along between two times, see `markers.advance`."""
+        lengths, room = self._room
+        clock = float(before), float(t), *self._clock, fastest
+        given = begin.reshape(-1), end.reshape(-1), clock, lengths, *self._mesh, room
+        found: tuple[float, float] = self._advance(points, marks, *given)
+        return found
 
-    def follow(self, points: Array, logs: Array, begin: Array, end: Array, lengths: Array) -> None:
-        """Take the markers along."""
-        given = begin.reshape(-1), end.reshape(-1), lengths, *self._mesh, FARTHEST, self._room
-        self._follow(points, logs, *given)
+
+def _rates(mobilities: Sequence[Array | float], grid: Grid) -> Array:
+    """The velocity in a potential that rises by 1 from cell to cell, by axis: on the cells, or one where it is one."""
+    cells = 1 if all(isinstance(g, float) for g in mobilities) else grid.size
+    pairs = zip(mobilities, grid.spacing, strict=True)
+    return np.stack([np.broadcast_to(np.ravel(g) / -h, (cells,)) for g, h in pairs])
 
 
 def _mobilities(problem: Problem, grid: Grid) -> list[Array | float]:
@@ -252,10 +254,9 @@ def _slope(mu: Array, grid: Grid, cells: Sequence[NDArray[np.intp]], i: int) -> 
     return steepest
 
 
-def _shares(logs: Array) -> tuple[Array, float]:
-    """The weights with sum 1 that logarithms are of, and the logarithm of the sum."""
-    most = float(logs.max())
-    shares = np.exp(logs - most)
-    total = float(shares.sum())
+def _shares(less: Array, most: float) -> tuple[Array, float]:
+    """The weights with sum 1, and the logarithm of the sum, of logarithms that are less than the largest by so much."""
+    shares = np.exp(less)
+    total = float(np.add.reduce(shares))
     shares /= total
     return shares, most + math.log(total)

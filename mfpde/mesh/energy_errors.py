@@ -14,7 +14,7 @@ from mfpde.support.arrays import Array
 if TYPE_CHECKING:
     from mfpde.equation.problem import Problem
 
-__all__ = ["ROUNDED", "energy_scale", "known_minimum", "large_error", "largest_share", "said_of_error"]
+__all__ = ["ROUNDED", "energy_scale", "is_large", "known_minimum", "largest_share", "said_of_error"]
 
 LARGE = 0.01
 """Share of the energy's scale above which an error is warned of."""
@@ -59,6 +59,8 @@ def largest_share(errors: Array, scale: Array) -> tuple[float, int]:
 
     Infinite where the scale is 0 and the error is not.
     """
+    if np.isnan(errors).all():
+        return math.nan, len(errors) - 1
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(errors > 0.0, errors / scale, 0.0 * errors)
     if np.isnan(share).all():
@@ -67,11 +69,9 @@ def largest_share(errors: Array, scale: Array) -> tuple[float, int]:
     return float(share[k]), k
 
 
-def large_error(errors: Errors, scale: Array, said: str) -> str:
-    """What to say of a run whose energy has a large error; empty where it has not."""
-    if not largest_share(errors.energy, scale)[0] > LARGE:
-        return ""
-    return f"the energy has an error of {said}; refine the mesh (shape=)"
+def is_large(errors: Errors, scale: Array) -> bool:
+    """Whether the energy of a run has an error that is to be warned of."""
+    return largest_share(errors.energy, scale)[0] > LARGE
 
 
 def said_of_error(

@@ -39,7 +39,7 @@ def make_flow(problem: Problem, grid: Grid, scheme: Scheme, algebra: Algebra | N
     if grid.axes != tuple(problem.axes):
         raise ValueError("the grid's axes are not the problem's; use problem.grid(shape)")
     algebra = default_algebra() if algebra is None else algebra
-    log_base = problem.log_base(*grid.mesh())
+    log_base = None if problem.base is None else problem.log_base(*grid.mesh())
     reaction = make_reaction(problem, grid, scheme.point_values, log_base, algebra)
 
     def cells(measure: Measure) -> Array:

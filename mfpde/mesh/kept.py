@@ -13,7 +13,7 @@ __all__ = ["MOST_CELLS", "kept"]
 
 MOST_CELLS = 5000
 """Cells up to which Python costs more than it is worth between the passes of a step, and something is kept."""
-MOST_THINGS = 16
+MOST_THINGS = 32
 """Things that are kept for a problem; the first goes when there are more."""
 
 T = TypeVar("T")

@@ -20,6 +20,7 @@ from mfpde.mesh.companion import NODES
 from mfpde.mesh.controllers import Controller, ErrorControl
 from mfpde.mesh.defaults import coldest, default_scheme, settled_method
 from mfpde.mesh.descent import descends
+from mfpde.mesh.kept import kept
 from mfpde.mesh.methods.base import Method, Work
 from mfpde.mesh.methods.exponential import ExponentialSSPRK3
 from mfpde.mesh.methods.splitting import Strang
@@ -124,7 +125,7 @@ def check_run(problem: Any, options: RunOptions, shape: tuple[int, ...] | None =
     if not isinstance(problem, Problem):
         return
     grid = problem.grid(options.shape if shape is None else shape)
-    needs = run_memory(problem, options, grid)
+    needs = _needs(problem, options, grid)
     if needs.total <= SMALL or (there := available()) is None or needs.total <= there:
         return
     what = f"{grid.size} cells" + (f" and {shown(_saves(options))} saved densities" if needs.saved else "")
@@ -136,6 +137,16 @@ def check_run(problem: Any, options: RunOptions, shape: tuple[int, ...] | None =
     if options.estimate and options.tolerance is None and needs.companion > 0.1 * needs.total:
         remedies.append("estimate=False")
     refuse(f"{what} ({needs})", needs.total, there, f"use {' or '.join(remedies) or 'a coarser mesh'}")
+
+
+def _needs(problem: Problem, options: RunOptions, grid: Grid) -> RunMemory:
+    """What a run takes; of small ones without parts of their own it is kept."""
+    named = options.scheme, options.method, options.controller, options.algebra
+    if any(part is not None for part in named):
+        return run_memory(problem, options, grid)
+    t_end = None if options.t_end is None else float(options.t_end)
+    what = "memory", t_end, bool(options.estimate), _saves(options), options.output is None
+    return kept(problem, grid, what, lambda: run_memory(problem, options, grid))
 
 
 def _shape_that_fits(problem: Problem, options: RunOptions, grid: Grid, there: float) -> tuple[int, ...]:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["ESTIMATE", "OPTIONS", "Absent", "Default", "Option", "RunOptions"]
 
 
+INITIAL = one_of(Measure, State, Solution) | ARRAY | NONE
+LIMITS = one_of(Limits)
 ESTIMATE = True
 """Whether a run says how accurate it is where nobody asks: what is about other things may set it to False."""
 
@@ -250,13 +252,13 @@ class RunOptions:
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> RunOptions:
         """The options among the arguments of a function; None stands for a default that is made for each run."""
-        made = {entry.name for entry in fields(cls) if entry.default_factory is not MISSING}
         given = {name: value for name, value in arguments.items() if name in OPTIONS}
-        return cls(**{name: value for name, value in given.items() if not (name in made and value is None)})
+        return cls(**{name: value for name, value in given.items() if not (name in MADE and value is None)})
 
     def __post_init__(self) -> None:
+        if self.initial is not None:  # to ask whether nothing is an array takes longer than all the rest
+            require(initial=(self.initial, INITIAL))
         require(
-            initial=(self.initial, one_of(Measure, State, Solution) | ARRAY | NONE),
             throw=(self.throw, FLAG),
             overwrite=(self.overwrite, FLAG),
             estimate=(self.estimate, FLAG | NONE),
@@ -267,7 +269,7 @@ class RunOptions:
         require(
             stop=(self.stop, FUNCTION | NONE),
             progress=(self.progress, FLAG | NONE),
-            limits=(self.limits, one_of(Limits)),
+            limits=(self.limits, LIMITS),
         )
         # what a run takes of memory depends on it, and is asked before the start of the run is known
         if self.t_end is not None and not (real(self.t_end) and self.t_end > 0.0):
@@ -315,3 +317,5 @@ OPTIONS: Mapping[str, Option] = {
     for entry in fields(RunOptions)
 }
 """All options, by name and in the order of `mfpde.solve`."""
+MADE = frozenset(entry.name for entry in fields(RunOptions) if entry.default_factory is not MISSING)
+"""Those of which a default is made for each run."""

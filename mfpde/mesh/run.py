@@ -30,6 +30,7 @@ from mfpde.mesh.conclusion import conclude, decays, notes_of
 from mfpde.mesh.constants import ROUNDED
 from mfpde.mesh.controllers import Controller
 from mfpde.mesh.energy_errors import known_minimum
+from mfpde.mesh.kept import kept
 from mfpde.mesh.kinds import PARTS
 from mfpde.mesh.memory import check_run
 from mfpde.mesh.methods.base import Method
@@ -42,6 +43,7 @@ from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.semidiscrete import Departure, Evaluation, FreeEnergy
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver, StepInfo
+from mfpde.mesh.spare import put_away, spare_solver
 from mfpde.mesh.stopping import EnergyBelow, GapBelow, Limits, OnEndMass, Snapshot, SteadyState, StopCondition
 from mfpde.mesh.watch import START, Watch, look_at_the_end, look_at_the_start
 from mfpde.support.arguments import PATH, one_of, read_only, real, require, shown
@@ -50,7 +52,7 @@ from mfpde.support.clock import working_time
 from mfpde.support.provenance import provenance, versions
 from mfpde.support.saves import same_time, save_times
 from mfpde.support.session import interruptible, progress_bar
-from mfpde.support.threads import thread_limit
+from mfpde.support.threads import one_blas_thread, thread_limit
 
 if TYPE_CHECKING:
     from mfpde.mesh.stream import Stream
@@ -193,7 +195,7 @@ def solve(
     ('SUCCESS', [0.0, 0.5, 1.0])
     """
     options = RunOptions.of(locals())
-    with stream_to(output, overwrite=overwrite) as stream:
+    with stream_to(output, overwrite=overwrite) as stream, one_blas_thread():  # once, and not for each of its parts
         if tolerance is None:
             solution = _prepared(problem, options, stream).complete()
             solution = again_on_larger_boxes(solution, problem, options, stream, _prepared)
@@ -208,18 +210,33 @@ def _prepared(problem: Problem, options: RunOptions, stream: Stream | None, note
     check_run(problem, options)
     parts = {name: getattr(options, name) for name in ("scheme", "method", "controller", "t_end", "algebra")}
     with thread_limit(options.threads, cells):
-        solver = Solver(problem, options.shape, **parts)
+        bare = isinstance(problem, Problem) and all(x is None for name, x in parts.items() if name != "t_end")
+        shared = bare and options.initial is None
+        solver = spare_solver(problem, problem.grid(options.shape), _end(options)) if shared else None
+        if solver is None:
+            solver = Solver(problem, options.shape, **parts)
         state = solver.init(options.initial)
         targets = save_times(options.save, state.t, end_time(problem, options.t_end, state.t))
         found = _of_the_start(solver, options.initial, state)
-        return Integration(solver, state, targets, options, stream, notes=notes, found=found)
+        run = Integration(solver, state, targets, options, stream, notes=notes, found=found)
+        run.shared = shared and solver.program is not None
+        return run
+
+
+def _end(options: RunOptions) -> float | None:
+    return None if options.t_end is None else float(options.t_end)
 
 
 def _of_the_start(solver: Solver, initial: Measure | State | Solution | Array | None, state: State) -> list[str]:
     """What the mesh does not carry of a start; of a run that goes on without noise it is said when it happens."""
     if isinstance(initial, (State, Solution)) and solver.problem.noiseless:
         return []
-    return look_at_the_start(solver.law(initial), state.mu, solver.grid, point_values=solver.scheme.point_values)
+    problem, grid, point_values = solver.problem, solver.grid, solver.scheme.point_values
+
+    def found() -> list[str]:
+        return look_at_the_start(solver.law(initial), state.mu, grid, point_values=point_values)
+
+    return list(kept(problem, grid, ("found", point_values), found)) if initial is None else found()
 
 
 class Integration:
@@ -296,6 +313,8 @@ class Integration:
         self.at: Evaluation  # of the present state, and the temperature with what it adds
         self.tau = 0.0
         self.free: FreeEnergy | None = None
+        self.shared = False
+        """Whether the solver may be another run's afterwards."""
         self.history = history
         if history is not None:
             self._go_on(history)
@@ -442,7 +461,10 @@ class Integration:
                     break
                 if self.times[-1] < target:
                     self._keep()
-            return self._end(result)
+            solution = self._end(result)
+        if self.shared:
+            put_away(solver, None if self.companion.reason else self.companion.solver, _end(self.options))
+        return solution
 
     def _begin(self) -> None:
         """Evaluate the state that the run starts from, and record it unless it goes on from there."""

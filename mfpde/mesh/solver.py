@@ -40,6 +40,8 @@ EXAMPLES = {
     "controller": "mf.ErrorControl()",
     "algebra": "mf.NumpyAlgebra()",
 }
+STEPS = ErrorControl()
+"""What settles the length of steps where nothing else is named."""
 MASS_GIVEN = 1e-6
 """How far the mass of a density that is handed in may be from 1: single precision, or a run of many steps."""
 
@@ -153,12 +155,14 @@ class Solver:
             method, self._reasons["method"] = default_method(problem, self.grid, scheme, t_end)
         method.check(problem, scheme)
         self.method: Method = method
-        self.controller: Controller = ErrorControl() if controller is None else controller
+        self.controller: Controller = STEPS if controller is None else controller
         with one_blas_thread():
             self.flow = make_flow(problem, self.grid, self.scheme, algebra)
         self._last: Evaluation | None = None
         self.program: Program | None = program_of(self.flow, self.method, self.controller)
         """What steps are made by on small meshes; None where Python goes from pass to pass."""
+        self.coarser: Solver | None = None
+        """That of the companion of a run that has done with both, see `mfpde.mesh.spare`."""
 
     def __repr__(self) -> str:
         algebra_is_default = self.flow.algebra.name == "compiled"
@@ -201,14 +205,19 @@ class Solver:
             return initial
         restricted = self.law(initial)
         if initial is None:
-            what = "start", self.scheme.point_values
-            mu = kept(self.problem, self.grid, what, lambda: self._values(self.problem.mu_0)).copy()
-        elif restricted is not None:
+            what = "start", self.scheme.point_values, self.scheme.positive
+            return State(0.0, kept(self.problem, self.grid, what, self._own_start).copy())
+        if restricted is not None:
             mu = self._values(restricted)
         else:
             mu = numbers(initial, "the initial density")
         self._check_density(mu)
         return State(0.0, mu)
+
+    def _own_start(self) -> Array:
+        mu = self._values(self.problem.mu_0)
+        self._check_density(mu)
+        return mu
 
     def _values(self, law: RestrictedMeasure) -> Array:
         return law.point_values(self.grid) if self.scheme.point_values else law.cells(self.grid)
@@ -263,6 +272,10 @@ class Solver:
         with self.flow.turns:
             self.program.hold(state)
             return self.program.evaluation()
+
+    def forget(self) -> None:
+        """What has been evaluated counts no more."""
+        self._last, self.flow.evaluations = None, 0
 
     def free_energy(self, at: Evaluation, temperature: float) -> FreeEnergy | None:
         """What a temperature adds to an evaluation; None at temperature 0."""

@@ -99,6 +99,19 @@ def _mesh(grid: Grid, rates: Sequence[_Rates], band: int) -> structures.Mesh:
     return mesh
 
 
+def _mesh_of(grid: Grid, rates: Sequence[float | Array], band: int) -> structures.Mesh:
+    """The same with rates by axis; where they are constant, operators share it."""
+    constant = tuple(g for g in rates if isinstance(g, float))
+    if len(constant) == len(rates):
+        return _plain_mesh(grid, constant, band)
+    return _mesh(grid, [_rates(grid, i, g) for i, g in enumerate(rates)], band)
+
+
+@functools.lru_cache(maxsize=64)
+def _plain_mesh(grid: Grid, rates: tuple[float, ...], band: int) -> structures.Mesh:
+    return _mesh(grid, [_rates(grid, i, g) for i, g in enumerate(rates)], band)
+
+
 def _rows_of_band(grid: Grid, threads: int | None) -> int:
     """Rows of the first axis that are swept along all axes before the next ones."""
     row = grid.size // grid.shape[0]
@@ -175,7 +188,7 @@ class Transport(TransportOperator):
     ) -> None:
         super().__init__(grid, scheme, metric, log_base, threads=threads)
         self._kernels = _kernels_for(scheme)
-        self._mesh = _mesh(grid, [_rates(grid, i, g) for i, g in enumerate(self._rates)], _rows_of_band(grid, threads))
+        self._mesh = _mesh_of(grid, self._rates, _rows_of_band(grid, threads))
         self._wide = True if grid.size // grid.shape[0] >= _kernels().options.LONG else None
         self._bands = -(-grid.shape[0] // self._mesh.band)
         self._speeds = np.empty(grid.size)
@@ -199,7 +212,7 @@ class Transport(TransportOperator):
         """Buffers (1.2 MB) for the share of the work that begins at `start`."""
         if start not in self._buffers:
             options = _kernels().options
-            raw = np.zeros(options.BUFFERS * options.BUFFER + options.LINE)
+            raw = np.empty(options.BUFFERS * options.BUFFER + options.LINE)  # to write zeros takes as long as 7 sweeps
             # at the start of a cache line, so that no vector lies across two
             self._buffers[start] = raw[-(raw.ctypes.data // raw.itemsize) % options.LINE :]
         return self._buffers[start]

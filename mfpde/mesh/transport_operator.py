@@ -135,7 +135,7 @@ class TransportOperator(ABC):
         self._rates = [_metric_on_faces(grid, i, entry) for i, entry in enumerate(entries)]
         self.diffusion_rate = 0.0
         for rate, h in zip(self._rates, grid.spacing, strict=True):
-            self.diffusion_rate += 2.0 * float(np.max(rate)) / h**2
+            self.diffusion_rate += 2.0 * (rate if isinstance(rate, float) else float(np.max(rate))) / h**2
         self._log_base, self._drift = None, np.empty(0)
         if log_base is not None:
             values = self._flat(log_base, "log_base")

@@ -91,6 +91,8 @@ class _Limited:
 
 
 def _set_threads(library: Any, number: int) -> None:
+    if library.num_threads == number:
+        return
     # since 3.8 threadpoolctl ignores all threads but the first that has set a number, until that is done: the run that
     # restores the number need not be the one that set it
     release = getattr(library, "clear_controlling_thread", None)

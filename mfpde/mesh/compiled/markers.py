@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from mfpde.mesh.compiled.options import uncounted, uncounted_kernel
+from mfpde.mesh.constants import CELLS_A_SUBSTEP, FARTHEST
 
-__all__ = ["fastest", "fastest_along", "follow", "follow_along"]
+__all__ = ["advance", "advance_along"]
 
 
 @uncounted
@@ -48,11 +49,11 @@ def _looked(begin, end, share, x, axes, rates, places, velocity):  # type: ignor
 
 
 @uncounted
-def _moved(x, velocity, length, axes, farthest, target):  # type: ignore[no-untyped-def]
+def _moved(x, velocity, length, axes, target):  # type: ignore[no-untyped-def]
     """The point after a while, in the box: at walls no farther than the outermost centres."""
     for i in range(x.size):
         lower, upper, h = axes[i, 0], axes[i, 1], axes[i, 5]
-        change, most = length * velocity[i], farthest * h
+        change, most = length * velocity[i], FARTHEST * h
         y = x[i] + (-most if change < -most else most if change > most else change)
         if axes[i, 3] > 0.0:
             y = lower + (y - lower) % (upper - lower)
@@ -62,52 +63,82 @@ def _moved(x, velocity, length, axes, farthest, target):  # type: ignore[no-unty
         target[i] = y
 
 
-@uncounted_kernel
-def fastest(V, points, axes, rates, room):  # type: ignore[no-untyped-def]
-    """How many cells the fastest marker passes in a unit of the clock."""
-    most, velocity = 0.0, room[-1, : points.shape[1]]
-    for k in range(len(points)):
-        _looked(V, V, 0.0, points[k], axes, rates, room, velocity)
-        for i in range(velocity.size):
-            speed = abs(velocity[i] / axes[i, 5])
-            most = speed if speed > most or math.isnan(speed) else most
+@uncounted
+def _timed(clock, fastest, lengths):  # type: ignore[no-untyped-def]
+    """How many steps take the markers along, none where no time passes; their lengths, see `advance`."""
+    begin, end, speed, alpha, before = clock
+    if not end > begin:
+        return 0
+    passed = speed * (end - begin) * (fastest if fastest > before else before) / CELLS_A_SUBSTEP
+    steps = 1
+    while steps < passed and steps < len(lengths):
+        steps += 1
+    for j in range(steps):
+        first, last = begin + (end - begin) * j / steps, begin + (end - begin) * (j + 1) / steps
+        lengths[j, 0], lengths[j, 1] = speed * (last - first), alpha * (speed * (last - first))
+    return steps
+
+
+@uncounted
+def _weighed(marks):  # type: ignore[no-untyped-def]
+    """Fill the last two rows of `marks`, see `advance`; the largest logarithm."""
+    most = -math.inf
+    for k in range(marks.shape[1]):
+        most = marks[0, k] if marks[0, k] > most or math.isnan(marks[0, k]) else most
+    for k in range(marks.shape[1]):
+        marks[2, k], marks[3, k] = marks[0, k] - most, marks[0, k] - marks[1, k]
     return most
 
 
 @uncounted_kernel
-def follow(points, logs, begin, end, lengths, axes, rates, farthest, room):  # type: ignore[no-untyped-def]
+def advance(points, marks, begin, end, clock, lengths, axes, rates, room):  # type: ignore[no-untyped-def]
     """Take markers along by midpoint steps.
 
     Parameters
     ----------
     points : (n, d) array
         Where they are; changed.
-    logs : (n,) array
-        The logarithms of their weights; changed.
+    marks : (4, n) array
+        The logarithms of their weights, which change; those at the start; by how much the former are less than the
+        largest of them, and more than the latter, both filled.
     begin, end : (cells,) array
         The potential before the first step and after the last one.
-    lengths : (steps, 2) array
-        Of each step, in the clock, and the birth-death rate times that.
+    clock : tuple of five float
+        The time before and after, the speed of the clock, the birth-death rate, and what was the fastest before.
+    lengths : (most steps, 2) array
+        Filled: of each step its length in the clock, and the birth-death rate times that.
     axes : (d, 6) array
         Lower and upper end, cells, whether it is periodic, stride and spacing.
     rates : (d, cells) or (d, 1) array
         The mobility by the spacing, with the sign of the velocity.
-    farthest : float
-        Cells that a marker moves in a step, at most.
     room : (d + 2, 3 or more) array
         To work in.
+
+    Returns
+    -------
+    fastest : float
+        How many cells the fastest marker passed in a unit of the clock, where they were, in the potential `end`.
+    most : float
+        The largest logarithm.
     """
-    steps, d = len(lengths), points.shape[1]
+    d, fastest = points.shape[1], 0.0
     velocity, halfway = room[-1, :d], room[-2, :d]
+    for k in range(len(points)):
+        _looked(end, end, 0.0, points[k], axes, rates, room, velocity)
+        for i in range(d):
+            speed = abs(velocity[i] / axes[i, 5])
+            fastest = speed if speed > fastest or math.isnan(speed) else fastest
+    steps = _timed(clock, fastest, lengths)
     for k in range(len(points)):
         x = points[k]
         for j in range(steps):
             middle = (j + 0.5) / steps
             _looked(begin, end, middle, x, axes, rates, room, velocity)
-            _moved(x, velocity, 0.5 * lengths[j, 0], axes, farthest, halfway)
+            _moved(x, velocity, 0.5 * lengths[j, 0], axes, halfway)
             potential = _looked(begin, end, middle, halfway, axes, rates, room, velocity)
-            _moved(x, velocity, lengths[j, 0], axes, farthest, x)
-            logs[k] -= lengths[j, 1] * potential
+            _moved(x, velocity, lengths[j, 0], axes, x)
+            marks[0, k] -= lengths[j, 1] * potential
+    return fastest, _weighed(marks)
 
 
 @uncounted
@@ -149,22 +180,16 @@ def _moved_along(x, change, line, most):  # type: ignore[no-untyped-def]
 
 
 @uncounted_kernel
-def fastest_along(V, points, axes, rates, room):  # type: ignore[no-untyped-def]
-    """`fastest` along the only axis."""
-    line, most = _line(axes), 0.0
+def advance_along(points, marks, begin, end, clock, lengths, axes, rates, room):  # type: ignore[no-untyped-def]
+    """`advance` along the only axis; `room` serves that one alone."""
+    line, fastest = _line(axes), 0.0
+    most = FARTHEST * line[7]
     for k in range(len(points)):
-        speed = abs(_looked_along(V, V, 0.0, points[k, 0], line, rates)[1] / line[7])
-        most = speed if speed > most or math.isnan(speed) else most
-    return most
-
-
-@uncounted_kernel
-def follow_along(points, logs, begin, end, lengths, axes, rates, farthest, room):  # type: ignore[no-untyped-def]
-    """`follow` along the only axis."""
-    line, steps = _line(axes), len(lengths)
-    most = farthest * line[7]
+        speed = abs(_looked_along(end, end, 0.0, points[k, 0], line, rates)[1] / line[7])
+        fastest = speed if speed > fastest or math.isnan(speed) else fastest
+    steps = _timed(clock, fastest, lengths)
     for k in range(len(points)):
-        x, log = points[k, 0], logs[k]
+        x, log = points[k, 0], marks[0, k]
         for j in range(steps):
             middle, length = (j + 0.5) / steps, lengths[j, 0]
             velocity = _looked_along(begin, end, middle, x, line, rates)[1]
@@ -172,4 +197,5 @@ def follow_along(points, logs, begin, end, lengths, axes, rates, farthest, room)
             potential, velocity = _looked_along(begin, end, middle, halfway, line, rates)
             x = _moved_along(x, velocity * length, line, most)
             log -= lengths[j, 1] * potential
-        points[k, 0], logs[k] = x, log
+        points[k, 0], marks[0, k] = x, log
+    return fastest, _weighed(marks)
