@@ -288,6 +288,8 @@ class Companion:
 
     def follow(self, times: Array, n_steps: int) -> None:
         """The same after several steps of the run, which led to these times, the last of them its step `n_steps`."""
+        if self.reason:
+            return
         t, count = float(times[-1]), n_steps - len(times) + 1
         if self.solver is None or self.solver.program is None:
             for k, time in enumerate(times.tolist()):

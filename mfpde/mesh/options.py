@@ -39,6 +39,7 @@ __all__ = ["ESTIMATE", "OPTIONS", "Absent", "Default", "Option", "RunOptions"]
 
 INITIAL = one_of(Measure, State, Solution) | ARRAY | NONE
 LIMITS = one_of(Limits)
+MAYBE_FLAG, MAYBE_FUNCTION = FLAG | NONE, FUNCTION | NONE
 ESTIMATE = True
 """Whether a run says how accurate it is where nobody asks: what is about other things may set it to False."""
 
@@ -252,8 +253,8 @@ class RunOptions:
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> RunOptions:
         """The options among the arguments of a function; None stands for a default that is made for each run."""
-        given = {name: value for name, value in arguments.items() if name in OPTIONS}
-        return cls(**{name: value for name, value in given.items() if not (name in MADE and value is None)})
+        given = arguments.items()
+        return cls(**{k: v for k, v in given if k in OPTIONS and not (v is None and k in MADE)})
 
     def __post_init__(self) -> None:
         if self.initial is not None:  # to ask whether nothing is an array takes longer than all the rest
@@ -261,14 +262,14 @@ class RunOptions:
         require(
             throw=(self.throw, FLAG),
             overwrite=(self.overwrite, FLAG),
-            estimate=(self.estimate, FLAG | NONE),
+            estimate=(self.estimate, MAYBE_FLAG),
         )
         if self.estimate is None:
             object.__setattr__(self, "estimate", ESTIMATE or self.tolerance is not None)
         object.__setattr__(self, "on_end_mass", member(OnEndMass, self.on_end_mass, "on_end_mass"))
         require(
-            stop=(self.stop, FUNCTION | NONE),
-            progress=(self.progress, FLAG | NONE),
+            stop=(self.stop, MAYBE_FUNCTION),
+            progress=(self.progress, MAYBE_FLAG),
             limits=(self.limits, LIMITS),
         )
         # what a run takes of memory depends on it, and is asked before the start of the run is known

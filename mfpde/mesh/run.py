@@ -334,7 +334,7 @@ class Integration:
         self.companion.go_on(history.companion, history.errors, len(whole))
         self.notes += [text for text in history.warnings if text.startswith(START)]
         for t, mu in zip(self.times, history.density, strict=False):
-            self.watch.see(t, np.asarray(mu), functools.partial(self._potential, np.asarray(mu)))
+            self.watch.see(t, np.asarray(mu), functools.partial(self._potential, State(t, np.asarray(mu))))
         self.configuration |= {name: history.configuration[name] for name in SEARCH if name in history.configuration}
         self.redone = int(history.diagnostics["redone"].sum())
         self.scale = float(np.abs(history.energy).max())
@@ -344,8 +344,8 @@ class Integration:
         volatile = history.provenance.get("volatile", {})
         self.before = {"seconds": volatile.get("seconds", 0.0), "resumed": volatile.get("resumed", 0) + 1}
 
-    def _potential(self, mu: Array) -> Array:
-        return self.solver.flow.evaluate(mu).V
+    def _potential(self, state: State) -> Array:
+        return self.solver.evaluate(state).V  # by the program, where the run before had it from there
 
     def _configuration(self) -> dict[str, Any]:
         """The settings, as plain values."""
