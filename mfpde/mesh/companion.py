@@ -304,7 +304,7 @@ class Companion:
         state, t, first = self._state, float(times[-1]), MOST_STEPS * count + FREE_STEPS
         until = self._targets[bisect_right(self._targets, state.t)]
         with self.solver.flow.turns:
-            most = max(1, first + MOST_STEPS * (len(times) - 1) + 1 - state.n_steps)
+            most = max(1, int(first + MOST_STEPS * (len(times) - 1)) + 1 - state.n_steps)
             new, advanced = program.advance(state, until, min(until, t), most)
             if len(advanced.rows):
                 self._state, self._behind = new, program.before(new)

@@ -75,7 +75,7 @@ class CompiledWidths:
             )
 
     def __call__(self, mu: Array) -> tuple[float, float, tuple[float, ...]]:
-        """The least value of a density, the sum of all, and the widths, which say nothing where values are negative."""
+        """The least value of a density, the sum of all, and the widths, of which there are none below 0."""
         flat, least, informations = mu.reshape(-1), 0.0, []
         for parts in self._parts:
             information = 0.0
@@ -84,7 +84,7 @@ class CompiledWidths:
                 information += 2.0 * float(np.add.reduce(terms))
             informations.append(information)
         total = float(np.add.reduce(flat))
-        return least, total, _widths(total, informations, self._grid)
+        return least, total, _widths(total, informations, self._grid) if least >= 0.0 else ()
 
 
 def axes_table(grid: Grid) -> Array:
