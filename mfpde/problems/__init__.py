@@ -15,6 +15,7 @@ from mfpde.problems.attention import self_attention
 from mfpde.problems.bumps import gaussian_bumps
 from mfpde.problems.classic import double_well, linear_neuron, quadratic_well
 from mfpde.problems.data import network
+from mfpde.problems.deconvolution import sparse_deconvolution
 from mfpde.problems.langevin import (
     double_well_sampling,
     gaussian_langevin,
@@ -55,6 +56,7 @@ __all__ = [
     "relu_gaussians",
     "self_attention",
     "single_index",
+    "sparse_deconvolution",
     "sphere_langevin",
     "student_teacher",
     "three_gaussians",
@@ -82,6 +84,7 @@ _REGISTRY: dict[str, Callable[..., Problem]] = {
     "self-attention": self_attention,
     "mmd-flow": mmd_flow,
     "torus-spikes": torus_spikes,
+    "sparse-deconvolution": sparse_deconvolution,
 }
 
 # what a file, a command line or a slip of the pen puts into them is refused in one line

@@ -349,6 +349,7 @@ SHIPPED: dict[str, tuple[Sequence[int] | int, float]] = {
     "self-attention": (60, 0.01),
     "mmd-flow": (60, 0.01),
     "torus-spikes": ((24, 20), 0.02),
+    "sparse-deconvolution": (60, 0.001),
 }
 
 SCHEMES: dict[str, mf.Scheme] = {

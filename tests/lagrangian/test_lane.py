@@ -53,6 +53,7 @@ class TestWhichEngine:
         "anisotropic-gaussians": None,
         "predicting-failure": None,
         "self-attention": None,
+        "sparse-deconvolution": "10 functions of x",
     }
     """With what it is made of, where that is known beforehand and depends on no rounding."""
     NOT_TAKEN = {

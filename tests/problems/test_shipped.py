@@ -393,7 +393,7 @@ class TestLaws:
         )
         assert [text.split(" is ")[0] for text in solution.warnings] == ([narrow[name]] if name in narrow else [])
         assert np.diff(d["energy"]).max() <= 1e-13 * np.abs(d["energy"]).max()
-        assert np.abs(d["mass"] - 1).max() <= 1e-12
+        assert solution.problem.reaction is mf.Reaction.UNBALANCED or np.abs(d["mass"] - 1).max() <= 1e-12
         assert d["minimum"].min() >= 0
 
     @pytest.mark.filterwarnings("ignore:.*lies at a truncation end")  # spikes may start there
@@ -427,7 +427,9 @@ class TestLaws:
         problem = P.get(name)
         solution = mf.solve(problem, t_end=min(problem.t_end, 1.0), save=2, progress=False)
         d = solution.diagnostics
-        lowest = problem.exact.get("minimum_energy", 0.0)  # bumps: a squared distance
+        # by a convex programme, in test_deconvolution; bumps: a squared distance
+        known = {"sparse-deconvolution": 0.284173869}
+        lowest = known.get(name, problem.exact.get("minimum_energy", 0.0))
         if not problem.noiseless:  # sums over cells of an entropy may lie below the integral: the mesh's own minimum
             lowest = mf.stationary(problem).energy
         noise = 0.0 if problem.noiseless else 1e-13 * np.abs(d["energy"]).max()
@@ -451,6 +453,13 @@ CHOSEN = {
     "isotropic-gaussians": {"start_d": 40},
     "predicting-failure": {"start_d": 320},
     "self-attention": {"t_end": 0.30671977365478853},
+    "sparse-deconvolution": {
+        "centres": [1.0, 2.5, 4.5],
+        "weights": [0.5, 0.3, 0.2],
+        "harmonics": 4,
+        "alpha": 40.0,
+        "t_end": 5.0,
+    },
 }
 # arguments, and what the hand-written parameters were (those of NumPy's numbers but for their types)
 PARAMETERS = [
@@ -470,6 +479,7 @@ PARAMETERS = [
     ("predicting-failure", {"d": 100}, {"d": 100, "start_d": 100}),
     ("predicting-failure", {"start_d": 64}, {"d": 320, "start_d": 64}),
     ("self-attention", {"t_end": 2.0}, {"t_end": 2.0}),
+    ("sparse-deconvolution", {"dimension": 2, "penalty": 1}, {"weights": [1.21, 0.64, 1.0], "alpha": 4.0}),
     ("mmd-flow", {"start": "wave"}, {"start": "wave"}),
     ("single-index", {"k": np.int64(2), "alpha": np.float64(0.5)}, {"k": 2, "d": 16, "alpha": 0.5}),
 ]
@@ -497,6 +507,7 @@ class TestRegistry:
             "self-attention",
             "mmd-flow",
             "torus-spikes",
+            "sparse-deconvolution",
         }
 
     @pytest.mark.parametrize("name", P.names())
