@@ -34,6 +34,7 @@ from mfpde.problems.mmd import mmd_flow
 from mfpde.problems.rotskoff2019 import student_teacher, three_gaussians
 from mfpde.problems.single_index import single_index
 from mfpde.problems.spikes import torus_spikes
+from mfpde.problems.two_timescale import two_timescale, ultra_fast_diffusion
 from mfpde.support.arguments import checked, shown
 from mfpde.support.travel import recipe
 
@@ -62,6 +63,8 @@ __all__ = [
     "three_gaussians",
     "torus_langevin",
     "torus_spikes",
+    "two_timescale",
+    "ultra_fast_diffusion",
 ]
 
 _REGISTRY: dict[str, Callable[..., Problem]] = {
@@ -85,6 +88,8 @@ _REGISTRY: dict[str, Callable[..., Problem]] = {
     "mmd-flow": mmd_flow,
     "torus-spikes": torus_spikes,
     "sparse-deconvolution": sparse_deconvolution,
+    "two-timescale": two_timescale,
+    "ultra-fast-diffusion": ultra_fast_diffusion,
 }
 
 # what a file, a command line or a slip of the pen puts into them is refused in one line

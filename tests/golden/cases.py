@@ -350,6 +350,8 @@ SHIPPED: dict[str, tuple[Sequence[int] | int, float]] = {
     "mmd-flow": (60, 0.01),
     "torus-spikes": ((24, 20), 0.02),
     "sparse-deconvolution": (60, 0.001),
+    "two-timescale": (60, 0.02),
+    "ultra-fast-diffusion": (60, 0.002),
 }
 
 SCHEMES: dict[str, mf.Scheme] = {

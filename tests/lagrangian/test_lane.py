@@ -66,6 +66,8 @@ class TestWhichEngine:
         "sphere-langevin": "temperature",
         "torus-spikes": "temperature",
         "student-teacher": "discontinuous",
+        "two-timescale": "is not compiled",
+        "ultra-fast-diffusion": "has values on a mesh only",
     }
 
     def test_all_shipped_problems_are_listed(self):

@@ -51,6 +51,8 @@ SMALL = {
     "mmd-flow": Small((120,), 0.2, 0.005),
     "torus-spikes": Small((20, 20), 0.5),
     "sparse-deconvolution": Small((64,), 0.05, 0.0005),
+    "two-timescale": Small((64,), 0.5),
+    "ultra-fast-diffusion": Small((48,), 0.1),
 }
 NOISELESS = [name for name in SMALL if P.get(name).noiseless]
 HOT = [name for name in SMALL if name not in NOISELESS]
@@ -59,9 +61,10 @@ MESHES = [
     *((name, scheme) for name in NOISELESS for scheme in ("weno5", "muscl")),
     *((name, scheme) for name in HOT for scheme in ("scharfetter-gummel", "muscl")),
 ]
-NODES = [(name, "characteristics") for name in NOISELESS if name != "student-teacher"]
+POINTS = [name for name in SMALL if "points" in P.get(name).bound_energy.capabilities]
+NODES = [(name, "characteristics") for name in NOISELESS if name in POINTS and name != "student-teacher"]
 """Noise has no characteristics, and those of a velocity that jumps, as of a ReLU, are not unique."""
-CLOUDS = [(name, "particles") for name in SMALL]
+CLOUDS = [(name, "particles") for name in POINTS]
 FREE = [name for name in SMALL if P.get(name).reaction is mf.Reaction.UNBALANCED]
 """Their mass is theirs to choose."""
 PARTICLES, REPLICAS, SEED = 40, 16, 20

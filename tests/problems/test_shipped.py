@@ -430,7 +430,8 @@ class TestLaws:
         # by a convex programme, in test_deconvolution; bumps: a squared distance
         known = {"sparse-deconvolution": 0.284173869}
         lowest = known.get(name, problem.exact.get("minimum_energy", 0.0))
-        if not problem.noiseless:  # sums over cells of an entropy may lie below the integral: the mesh's own minimum
+        # sums over cells of an entropy may lie below the integral: the mesh's own minimum; the other has no closed form
+        if not problem.noiseless or name == "two-timescale":
             lowest = mf.stationary(problem).energy
         noise = 0.0 if problem.noiseless else 1e-13 * np.abs(d["energy"]).max()
         assert np.all(d["energy"] >= lowest - noise)
@@ -508,6 +509,8 @@ class TestRegistry:
             "mmd-flow",
             "torus-spikes",
             "sparse-deconvolution",
+            "two-timescale",
+            "ultra-fast-diffusion",
         }
 
     @pytest.mark.parametrize("name", P.names())
@@ -580,6 +583,9 @@ class TestRegistry:
         """The gradient that moves particles is that of the potential, by fourth-order differences."""
         problem = P.get(name)
         bound, rng, h = problem.bound_energy, np.random.default_rng(5), 1e-3
+        if "points" not in bound.capabilities:
+            assert name == "ultra-fast-diffusion"
+            return
         low = np.array([axis.lower for axis in problem.axes])
         length = np.array([axis.length for axis in problem.axes])
         points = low + length * rng.uniform(0.1, 0.9, (20, len(low)))
