@@ -31,6 +31,7 @@ from mfpde.problems.mei2018 import (
     relu_gaussians,
 )
 from mfpde.problems.mmd import mmd_flow
+from mfpde.problems.quantization import quantization
 from mfpde.problems.rotskoff2019 import student_teacher, three_gaussians
 from mfpde.problems.single_index import single_index
 from mfpde.problems.spikes import torus_spikes
@@ -54,6 +55,7 @@ __all__ = [
     "network",
     "predicting_failure",
     "quadratic_well",
+    "quantization",
     "relu_gaussians",
     "self_attention",
     "single_index",
@@ -90,6 +92,7 @@ _REGISTRY: dict[str, Callable[..., Problem]] = {
     "sparse-deconvolution": sparse_deconvolution,
     "two-timescale": two_timescale,
     "ultra-fast-diffusion": ultra_fast_diffusion,
+    "quantization": quantization,
 }
 
 # what a file, a command line or a slip of the pen puts into them is refused in one line

@@ -352,6 +352,7 @@ SHIPPED: dict[str, tuple[Sequence[int] | int, float]] = {
     "sparse-deconvolution": (60, 0.001),
     "two-timescale": (60, 0.02),
     "ultra-fast-diffusion": (60, 0.002),
+    "quantization": ((24, 20), 0.05),
 }
 
 SCHEMES: dict[str, mf.Scheme] = {

@@ -54,6 +54,7 @@ class TestWhichEngine:
         "predicting-failure": None,
         "self-attention": None,
         "sparse-deconvolution": "10 functions of x",
+        "quantization": None,
     }
     """With what it is made of, where that is known beforehand and depends on no rounding."""
     NOT_TAKEN = {

@@ -53,6 +53,7 @@ SMALL = {
     "sparse-deconvolution": Small((64,), 0.05, 0.0005),
     "two-timescale": Small((64,), 0.5),
     "ultra-fast-diffusion": Small((48,), 0.1),
+    "quantization": Small((32, 32), 0.5),
 }
 NOISELESS = [name for name in SMALL if P.get(name).noiseless]
 HOT = [name for name in SMALL if name not in NOISELESS]

@@ -511,6 +511,7 @@ class TestRegistry:
             "sparse-deconvolution",
             "two-timescale",
             "ultra-fast-diffusion",
+            "quantization",
         }
 
     @pytest.mark.parametrize("name", P.names())
