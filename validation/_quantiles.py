@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["quantile_energy", "quantiles"]
+__all__ = ["quantile_energy", "quantiles", "spectral_gap"]
 
 Array = NDArray[np.float64]
 TURN = 2 * np.pi
@@ -47,3 +47,17 @@ def quantiles(target: Callable[[Array], Array], times: Array, n: int) -> Array:
 def quantile_energy(target: Callable[[Array], Array], X: Array) -> float:
     """``1/2 int mu*^2/mu``."""
     return 0.5 * float(np.mean(_ratio(target, X) ** 2))
+
+
+def spectral_gap(target: Callable[[Array], Array], n: int) -> tuple[float, Callable[[Array], Array]]:
+    """The least eigenvalue above 0 of ``-(mu* h')' = k mu* h`` on the circle, by 2 n + 1 harmonics, and h."""
+    from scipy.linalg import eigh
+
+    c = np.fft.fft(target(np.arange(8 * n) * TURN / (8 * n))) / (8 * n)
+    k = np.arange(-n, n + 1)
+    mass = c[k[:, None] - k]
+    values, vectors = eigh(k[:, None] * k * mass, mass, subset_by_index=[0, 1])
+    # a real function up to a phase, which the coefficients of a harmonic and of its conjugate tell
+    phase = vectors[n + 1, 1] * vectors[n - 1, 1]
+    real = vectors[:, 1] * np.sqrt(np.conj(phase) / abs(phase))
+    return float(values[1]), lambda x: np.asarray((np.exp(1j * np.multiply.outer(x, k)) @ real).real)

@@ -30,9 +30,12 @@ CITATION = """@article{chizat2022sparse,
 }"""
 
 TURN = 2 * math.pi
-LINE = [1.0, 2.5, 4.5], [0.5, 0.3, 0.2]
-PLANE = [[math.pi + x, math.pi + y] for x, y in ((0.0, 0.0), (1.7, -0.3), (0.7, 1.3))], [1.21, 0.64, 1.0]
-"""Where the spikes are and what they weigh, in one and in two dimensions."""
+PLANE = [[math.pi + x, math.pi + y] for x, y in ((0.0, 0.0), (1.7, -0.3), (0.7, 1.3))]
+DEFAULTS: dict[int, dict[str, Any]] = {
+    1: {"centres": [1.0, 2.5, 4.5], "weights": [0.5, 0.3, 0.2], "harmonics": 4, "alpha": 40.0, "t_end": 5.0},
+    2: {"centres": PLANE, "weights": [1.21, 0.64, 1.0], "harmonics": 2, "alpha": 4.0, "t_end": 30.0},
+}
+"""What arguments that are left out are, by dimension."""
 
 
 @with_parameters
@@ -100,25 +103,22 @@ def sparse_deconvolution(
     at_least(1, dimension=dimension)
     if dimension > 2:
         raise ValueError(f"dimension must be 1 or 2, not {dimension!r}")
-    plane = dimension == 2
-    centres = (PLANE if plane else LINE)[0] if centres is None else centres
-    weights = (PLANE if plane else LINE)[1] if weights is None else weights
-    harmonics = (2 if plane else 4) if harmonics is None else harmonics
-    alpha = (4.0 if plane else 40.0) if alpha is None else alpha
-    t_end = (30.0 if plane else 5.0) if t_end is None else t_end
-    points, amounts = np.asarray(centres, dtype=float), np.asarray(weights, dtype=float)
+    given = {"centres": centres, "weights": weights, "harmonics": harmonics, "alpha": alpha, "t_end": t_end}
+    chosen = DEFAULTS[dimension] | {name: value for name, value in given.items() if value is not None}
+    n = chosen["harmonics"]
+    points, amounts = (np.asarray(chosen[name], dtype=float) for name in ("centres", "weights"))
     points = points[:, None] if points.ndim == 1 else points
     if amounts.ndim != 1 or points.shape != (len(amounts), dimension):
+        what, found = "a number" if dimension == 1 else "a pair", np.shape(chosen["centres"])
         raise ValueError(
-            f"dimension {dimension} needs a number or point of {dimension} coordinate{'s' * plane} for each weight in "
-            f"centres, not shapes {np.shape(centres)} and {amounts.shape}"
+            f"centres have {what} for each weight in dimension {dimension}, not shapes {found} and {amounts.shape}"
         )
-    at_least(1, harmonics=harmonics)
-    if harmonics > 64:
-        raise ValueError(f"harmonics must be at most 64, not {harmonics!r}")
+    at_least(1, harmonics=n)
+    if n > 64:
+        raise ValueError(f"harmonics must be at most 64, not {n!r}")
     not_negative(penalty=penalty)
     names = ("x", "y")[:dimension]
-    kernel = SeparableKernel(dict.fromkeys(names, CosineKernel((2.0,) * harmonics, constant=1.0)))
+    kernel = SeparableKernel(dict.fromkeys(names, CosineKernel((2.0,) * n, constant=1.0)))
     energy = Discrepancy(kernel, points, amounts)
 
     def price(*x: Array) -> Array:
@@ -128,20 +128,14 @@ def sparse_deconvolution(
         energy=energy + External(price) if penalty > 0 else energy,
         axes=[Axis(name, 0.0, TURN, End.PERIODIC) for name in names],
         initial=Product(**dict.fromkeys(names, stats.uniform(0.0, TURN))),
-        alpha=alpha,
+        alpha=chosen["alpha"],
         reaction=Reaction.UNBALANCED,
-        t_end=t_end,
+        t_end=chosen["t_end"],
         name="sparse-deconvolution",
         citation=CITATION,
-        shape=(48, 48) if plane else (256,),
-        exact=_exact(points, amounts, penalty, harmonics, alpha),
-        parameters={
-            "centres": np.asarray(centres, dtype=float).tolist(),
-            "weights": amounts.tolist(),
-            "harmonics": harmonics,
-            "alpha": alpha,
-            "t_end": t_end,
-        },
+        shape=(256,) if dimension == 1 else (48, 48),
+        exact=_exact(points, amounts, penalty, n, chosen["alpha"]),
+        parameters=chosen,
     )
 
 

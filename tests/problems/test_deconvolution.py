@@ -176,8 +176,11 @@ def test_neither_transport_nor_birth_death_alone():
     ("parameters", "message"),
     [
         ({"dimension": 3}, "dimension must be 1 or 2, not 3"),
-        ({"dimension": 2, "centres": [1.0], "weights": [1.0]}, "dimension 2 needs a number or point of 2 coordinates"),
-        ({"centres": [1.0]}, r"for each weight in centres, not shapes \(1,\) and \(3,\)"),
+        (
+            {"dimension": 2, "centres": [1.0], "weights": [1.0]},
+            r"centres have a pair for each weight in dimension 2, not shapes \(1,\)",
+        ),
+        ({"centres": [1.0]}, r"centres have a number for each weight in dimension 1, not shapes \(1,\) and \(3,\)"),
         ({"penalty": -1.0}, "penalty must be finite and not negative"),
         ({"harmonics": 65}, "harmonics must be at most 64"),
         ({"alpha": -1.0}, "alpha: .*-1.0 must be finite and non-negative"),

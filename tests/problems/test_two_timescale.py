@@ -6,10 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy import linalg
 
 import mfpde as mf
-from validation._quantiles import quantile_energy, quantiles
+from validation._quantiles import quantile_energy, quantiles, spectral_gap
 
 P = mf.problems
 KAPPA = 8.0
@@ -28,17 +27,9 @@ def kernel(x, y):
     return np.exp(KAPPA * (np.cos(x[:, None] - y) - 1))
 
 
-def gap(g, n=400):
-    """The least eigenvalue above 0 of ``-(mu* h')' = k mu* h``, by Fourier series, and the function h."""
-    x = np.arange(8 * n) * 2 * math.pi / (8 * n)
-    c = np.fft.fft(target(x, g)) / len(x)
-    k = np.arange(-n, n + 1)
-    mass = c[k[:, None] - k]
-    stiffness = k[:, None] * k * mass
-    values, vectors = linalg.eigh(stiffness, mass, subset_by_index=[0, 1])
-    phase = vectors[n + 1, 1] * vectors[n - 1, 1]  # h is real up to a phase, which conjugate coefficients tell
-    real = vectors[:, 1] * np.sqrt(np.conj(phase) / abs(phase))
-    return values[1], lambda x: (np.exp(1j * np.multiply.outer(x, k)) @ real).real
+def gap(g):
+    """The spectral gap of the target, and its function."""
+    return spectral_gap(lambda x: target(x, g), 400)
 
 
 class TestVariableProjection:
