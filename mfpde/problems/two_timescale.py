@@ -63,7 +63,7 @@ class _Peaks:
 
 
 @dataclass(frozen=True, eq=False)
-class _Projected(Loss):
+class VariableProjection(Loss):
     """The least squares over u, of the moments ``int cos kx dmu``, k = 0 .. 2 J, and ``int sin kx dmu``, k = 1 .. 2 J.
 
     With ``m_k = int e^{-ikx} dmu``, ``c_j`` the kernel's coefficients and ``u = b + sum_j sqrt(c_j) q_j e^{ijx}``,
@@ -194,7 +194,7 @@ def two_timescale(
     if unbiased:
         exact["minimum_energy"] = 0.0
     return Problem(
-        energy=Features(harmonics, _Projected(np.sqrt(c), target, regularisation, unbiased), slopes),
+        energy=Features(harmonics, VariableProjection(np.sqrt(c), target, regularisation, unbiased), slopes),
         axes=[Axis("theta", -math.pi, math.pi, End.PERIODIC)],
         initial=Product(theta=stats.uniform(-math.pi, 2 * math.pi)),
         alpha=alpha,
@@ -207,7 +207,7 @@ def two_timescale(
 
 
 @dataclass(frozen=True)
-class _UltraFast(MeshEnergy):
+class UltraFastDiffusion(MeshEnergy):
     """``1/2 int mu*^2 / mu``."""
 
     target: _Peaks
@@ -288,7 +288,7 @@ def ultra_fast_diffusion(
         }
     uniform = Product(theta=stats.uniform(-math.pi, 2 * math.pi))
     return Problem(
-        energy=_UltraFast(target),
+        energy=UltraFastDiffusion(target),
         axes=[Axis("theta", -math.pi, math.pi, End.PERIODIC)],
         initial=uniform if amplitude == 0 else Density(lambda x: density(x, 0.0)),
         alpha=alpha,

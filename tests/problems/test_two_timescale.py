@@ -159,7 +159,7 @@ class TestUltraFast:
 
     def test_lives_on_a_mesh_only(self):
         for call in (mf.characteristics, lambda problem: mf.particles.simulate(problem, 10, dt=0.1)):
-            with pytest.raises(ValueError, match="_UltraFast has values on a mesh only"):
+            with pytest.raises(ValueError, match="UltraFastDiffusion has values on a mesh only"):
                 call(P.ultra_fast_diffusion())
 
 
