@@ -115,6 +115,11 @@ class Axis:
         return self.upper - self.lower
 
     @property
+    def extent(self) -> str:
+        """The places of the axis in words: ``[-4, 4]``."""
+        return f"[{self.lower:g}, {self.upper:g}]"
+
+    @property
     def moves(self) -> bool:
         """Whether mass moves along it: not along the labels of species, see `mfpde.Species`."""
         return True
@@ -136,7 +141,7 @@ class Axis:
 
 def box(axes: Sequence[Axis]) -> str:
     """A box in words: ``c in [-4, 4] x a in [-2, 2]``."""
-    return " x ".join(f"{axis.name} in [{axis.lower:g}, {axis.upper:g}]" for axis in axes)
+    return " x ".join(f"{axis.name} in {axis.extent}" for axis in axes)
 
 
 def as_axes(axes: Axis | Sequence[Axis]) -> tuple[Axis, ...]:
@@ -226,6 +231,11 @@ class Grid:
     def dimension(self) -> int:
         """The number of axes."""
         return len(self.axes)
+
+    @property
+    def free_shape(self) -> tuple[int, ...]:
+        """The cells along each axis that does not decide that itself: another way to say `shape`."""
+        return tuple(n for axis, n in zip(self.axes, self.shape, strict=True) if axis.own_cells is None)
 
     @cached_property
     def size(self) -> int:

@@ -71,6 +71,11 @@ class Species(Axis):
         object.__setattr__(self, "scales", tuple(factors.tolist()))
 
     @property
+    def extent(self) -> str:
+        """The labels."""
+        return f"{{{', '.join(self.labels)}}}"
+
+    @property
     def moves(self) -> bool:
         """False."""
         return False

@@ -28,7 +28,7 @@ BENT = 0.1
 
 
 def first_mesh(problem: Problem, initial: Measure | None = None) -> tuple[int, ...]:
-    """Cells along each axis of a mesh on which no feature of a problem's start is missed.
+    """Cells along each axis that moves of a mesh on which no feature of a problem's start is missed.
 
     At least `FEWEST`; three to the width of the start's narrowest layer; and so many that the potential of the start is
     near the straight lines between them: a well that is narrower than a cell would be missed by all the coarse meshes
@@ -58,8 +58,7 @@ def first_mesh(problem: Problem, initial: Measure | None = None) -> tuple[int, .
             if plan is not None:
                 V = plan.evaluate(mu)[0]
                 cells = [max(n, _straight(V, i)) for i, n in enumerate(cells)]
-    each = (multiple_of_four(min(max(n, FEWEST[d]), LOOKED_AT[d])) for n in cells)
-    return tuple(n if i in axes else grid.shape[i] for i, n in enumerate(each))
+    return tuple(multiple_of_four(min(max(cells[i], FEWEST[d]), LOOKED_AT[d])) for i in axes)
 
 
 def _straight(V: Array, axis: int) -> float:

@@ -353,7 +353,7 @@ class Solution(Labelled, Record):
             "mass drift": f"{s['mass_drift']:.2e}" if s["balanced"] else f"mass {d['mass'][-1]:.9g} (unbalanced)",
             "minimum": f"{d['minimum'].min():.3g}",
             "end mass": f"{d['end_mass'].max():.2e}",
-            "energy increase": f"{s['energy_increase']:.1e} of its scale at most",
+            **({} if "regret" in d else {"energy increase": f"{s['energy_increase']:.1e} of its scale at most"}),
             "wall time": f"{self.provenance.get('volatile', {}).get('seconds', float('nan')):.2f} s",
         }
 

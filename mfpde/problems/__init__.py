@@ -15,6 +15,7 @@ from mfpde.problems.attention import self_attention
 from mfpde.problems.bumps import gaussian_bumps
 from mfpde.problems.classic import double_well, linear_neuron, quadratic_well
 from mfpde.problems.data import network
+from mfpde.problems.games import two_player_game
 from mfpde.problems.langevin import (
     double_well_sampling,
     gaussian_langevin,
@@ -60,6 +61,7 @@ __all__ = [
     "three_gaussians",
     "torus_langevin",
     "torus_spikes",
+    "two_player_game",
 ]
 
 _REGISTRY: dict[str, Callable[..., Problem]] = {
@@ -82,6 +84,7 @@ _REGISTRY: dict[str, Callable[..., Problem]] = {
     "self-attention": self_attention,
     "mmd-flow": mmd_flow,
     "torus-spikes": torus_spikes,
+    "two-player-game": two_player_game,
 }
 
 # what a file, a command line or a slip of the pen puts into them is refused in one line
