@@ -32,11 +32,14 @@ def layer_widths(mu: Array, grid: Grid) -> tuple[float, ...]:
     Returns
     -------
     tuple of float
-        In units of the axis; the length of the axis at most.
+        In units of the axis; the length of the axis at most, and infinity along labels of species.
     """
     total = float(mu.sum())
     widths = []
     for i, (axis, h) in enumerate(zip(grid.axes, grid.spacing, strict=True)):
+        if not axis.moves:
+            widths.append(math.inf)
+            continue
         along = (slice(None),) * i
         information = _information(mu[(*along, slice(None, -1))], mu[(*along, slice(1, None))])
         if axis.periodic:

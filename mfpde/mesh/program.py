@@ -63,7 +63,7 @@ def program_of(flow: Flow, method: Method, controller: Controller) -> Program | 
         and flow.grid.size <= MOST_CELLS
     )
     plain = constant and problem.temperature(0.0) == 0.0 and not (problem.terms or problem.rate or problem.reinjection)
-    if not (known and plain and problem.bound_energy.lyapunov):
+    if not (known and plain and problem.bound_energy.lyapunov and problem.species is None):
         return None
     from mfpde.mesh.compiled.algebra import CompiledAlgebra  # numba came with the transport
 

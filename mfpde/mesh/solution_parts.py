@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mfpde.equation.grid import Axis, End, Grid
+from mfpde.equation.species import Species
 from mfpde.mesh.solution_writer import CELL_AVERAGES, POINT_VALUES
 from mfpde.support.arrays import Array
 from mfpde.support.files import frames as stored
@@ -31,7 +32,7 @@ class PartsReader(Reader):
             try:
                 ends = End(self.text(node, "lower_end")), End(self.text(node, "upper_end"))
                 bounds = self.number(node, "lower"), self.number(node, "upper")
-                axes.append(Axis(self.text(node, "axis"), *bounds, ends))
+                axes.append(self._axis(node, bounds, ends))
             except FileFormatError:
                 raise
             except ValueError as error:
@@ -46,6 +47,13 @@ class PartsReader(Reader):
             if not np.allclose(values, grid.centres(i), rtol=0, atol=1e-6 * grid.spacing[i]):
                 self.fail(f"/{name} does not hold the centres of {len(values)} equal cells of {axes[i]!r}")
         return grid
+
+    def _axis(self, node: Any, bounds: tuple[float, float], ends: tuple[End, End]) -> Axis:
+        """The axis that a scale describes; of species, one with labels."""
+        name = self.text(node, "axis")
+        if "labels" not in node.attrs:
+            return Axis(name, *bounds, ends)
+        return Species(name, self.texts(node, "labels"), np.atleast_1d(node.attrs["scales"]).tolist())
 
     def density(self, grid: Grid, frames: int, room: int | None = None) -> tuple[Array | stored.StoredDensity, bool]:
         """The first frames of the densities, and whether they are point values."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.mesh.record import COLUMNS, ERRORS, Errors, Record, State
+from mfpde.equation.species import Species
+from mfpde.mesh.record import ERRORS, Errors, Record, State, meaning
 from mfpde.support.files.frames import StoredDensity
 from mfpde.support.files.hdf5 import (
     FLOAT,
@@ -96,7 +97,7 @@ ATTRIBUTES = {
     "density": ("representation",),
     "state": ("t", "n_steps", "length", "memory"),
     "companion": ("t", "n_steps", "length", "memory"),
-    "axis": ("axis", "lower", "upper", "lower_end", "upper_end"),
+    "axis": ("axis", "lower", "upper", "lower_end", "upper_end", "labels", "scales"),
 }
 """The attributes that have a checksum together."""
 WORDS = ("title", "configuration_unset", "configuration_described")
@@ -197,7 +198,7 @@ def write(record: Record, file: h5py.File) -> None:
     count = len(record.diagnostics["time"])
     step = add_scale(steps, "step", np.arange(count), "recorded states since the start of the run")
     for name, values in record.diagnostics.items():
-        column = add_dataset(steps, name, values, COLUMNS.get(name, name), [step])
+        column = add_dataset(steps, name, values, meaning(name), [step])
         if name != "time":
             column.attrs["coordinates"] = "time"
     component = add_scale(steps, "component", np.arange(record.response.shape[1]), "compressed coordinate")
@@ -273,6 +274,8 @@ def write_head(record: Record, file: h5py.File) -> list[h5py.Dataset]:
         scale.attrs["axis"] = as_text(axis.name)
         scale.attrs["lower"], scale.attrs["upper"] = FLOAT.type(axis.lower), FLOAT.type(axis.upper)
         scale.attrs["lower_end"], scale.attrs["upper_end"] = axis.lower_end.value, axis.upper_end.value
+        if isinstance(axis, Species):
+            scale.attrs["labels"], scale.attrs["scales"] = texts(axis.labels), np.array(axis.scales, dtype=FLOAT)
         scales.append(scale)
     return scales
 

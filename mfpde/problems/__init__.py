@@ -16,6 +16,7 @@ from mfpde.problems.bumps import gaussian_bumps
 from mfpde.problems.classic import double_well, linear_neuron, quadratic_well
 from mfpde.problems.data import network
 from mfpde.problems.deconvolution import sparse_deconvolution
+from mfpde.problems.games import two_player_game
 from mfpde.problems.langevin import (
     double_well_sampling,
     gaussian_langevin,
@@ -67,6 +68,7 @@ __all__ = [
     "torus_spikes",
     "two_timescale",
     "ultra_fast_diffusion",
+    "two_player_game",
 ]
 
 _REGISTRY: dict[str, Callable[..., Problem]] = {
@@ -93,6 +95,7 @@ _REGISTRY: dict[str, Callable[..., Problem]] = {
     "two-timescale": two_timescale,
     "ultra-fast-diffusion": ultra_fast_diffusion,
     "quantization": quantization,
+    "two-player-game": two_player_game,
 }
 
 # what a file, a command line or a slip of the pen puts into them is refused in one line
