@@ -66,9 +66,9 @@ __all__ = [
     "three_gaussians",
     "torus_langevin",
     "torus_spikes",
+    "two_player_game",
     "two_timescale",
     "ultra_fast_diffusion",
-    "two_player_game",
 ]
 
 _REGISTRY: dict[str, Callable[..., Problem]] = {

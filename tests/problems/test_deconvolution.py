@@ -1,4 +1,4 @@
-"""Sparse deconvolution: its energy, its optimum by a convex programme, one spike in closed form."""
+"""Sparse deconvolution: its energy, its optimum by a convex programme, one spike in closed form, two signs."""
 
 from __future__ import annotations
 
@@ -155,6 +155,70 @@ class TestOneSpike:
         )
         # V is frozen over a step: first order in dt times the rate 706
         np.testing.assert_allclose(cloud.mass[0, 1:], exact, rtol=2e-3)
+
+
+class TestTwoSigns:
+    """The parts of a signed measure are two species."""
+
+    def test_energy(self):
+        """J and V of both signs against sums over the kernel as written."""
+        problem = P.sparse_deconvolution(signed=True)
+        nu, a = target(problem)
+        np.testing.assert_array_equal(a, [0.5, -0.3, 0.2])
+        grid = problem.grid(12)
+        mu = np.random.default_rng(2).random(grid.shape)
+        x, w = grid.points(), mu.ravel() * grid.cell_volume
+        sign = np.where(x[:, 0] == 0, 1.0, -1.0)
+        both, charges = np.concatenate([x[:, 1:], nu]), np.concatenate([sign * w, -a])
+        J = 0.5 * charges @ kernel(both, both, 4) @ charges + 0.3 * w.sum()
+        V, energy, _ = problem.bound_energy.on(grid).evaluate(mu)
+        assert energy == pytest.approx(J, rel=1e-12)
+        np.testing.assert_allclose(V.ravel(), sign * (kernel(x[:, 1:], both, 4) @ charges) + 0.3, atol=1e-11)
+        fine = problem.grid(64)
+        start = problem.bound_energy.on(fine).evaluate(problem.mu_0.cells(fine))[1]
+        assert problem.exact["initial_energy"] == pytest.approx(start, rel=1e-12)
+
+    def test_optimum(self):
+        """Nodes of both signs and the minimiser on a mesh against the convex programme, masses of both signs too."""
+        problem = P.sparse_deconvolution(signed=True)
+        best = deconvolved(*target(problem), 0.3, 4, signed=True)
+        assert best.energy == pytest.approx(0.2815973720, abs=1e-10)
+        assert sorted(np.sign(best.masses)) == [-1, 1, 1]
+        places = mf.Particles((np.arange(24) + 0.5)[:, None] * 2 * math.pi / 24)
+        start = dataclasses.replace(problem, initial=mf.PerSpecies(places), parameters=None)
+        run = mf.characteristics(start, 8.0, tolerance=1e-4, save=2, progress=False)
+        assert run.energy[-1] == pytest.approx(best.energy, abs=1e-7)
+        state = mf.stationary(problem, 192)
+        assert state.converged
+        assert state.potential.min() >= -1e-12
+        assert 0 < state.energy - best.energy < 2e-4
+        for points, weights, rtol in (
+            (run.points[-1], run.weights[-1], 1e-4),
+            (state.grid.points(), state.mu.ravel() * state.grid.cell_volume, 0.01),
+        ):
+            for sign, label in ((1.0, 0), (-1.0, 1)):
+                own, its = best.masses * sign > 0, points[:, 0] == label
+                found = masses_near(points[its, 1:], weights[its], best.places[own])
+                np.testing.assert_allclose(found, np.abs(best.masses[own]), rtol=rtol)
+
+    def test_mesh(self):
+        problem = P.sparse_deconvolution(signed=True, t_end=0.3)
+        solution = mf.solve(problem, 96, save=2, progress=False, estimate=False)
+        d = solution.diagnostics
+        assert d["minimum"].min() >= 0
+        assert np.all(np.diff(d["energy"]) < 0)
+        assert np.all(d["energy"] - mf.stationary(problem, 96).energy <= d["optimality_gap"] + 1e-12)
+        nodes = mf.characteristics(problem, tolerance=1e-4, save=2, progress=False)
+        assert solution.energy[-1] == pytest.approx(nodes.energy[-1], rel=1e-3)
+
+    def test_exact(self):
+        problem = P.sparse_deconvolution(1, [1.0], [-2.0], signed=True)
+        assert problem.exact["mass"] == 2 - 0.3 / 9
+        one = np.array([[1.0, 1.0]])
+        energy = problem.bound_energy.energy(one, np.array([problem.exact["mass"]]))
+        assert energy == pytest.approx(problem.exact["minimum_energy"], rel=1e-12)
+        assert P.sparse_deconvolution(penalty=0.0, signed=True).exact["minimum_energy"] == 0.0
+        assert not {"mass", "minimum_energy"} & P.sparse_deconvolution(1, [1.0], [-2.0], penalty=0.0).exact.keys()
 
 
 def test_neither_transport_nor_birth_death_alone():
