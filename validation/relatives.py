@@ -292,15 +292,18 @@ def _target(g: float) -> Callable[[Array], Array]:
 def _heat(study: Study) -> None:
     """A uniform target: order on meshes."""
     problem, errors = mf.problems.ultra_fast_diffusion(0.0, 0.5, t_end=1.0), []
-    cells = (96, 192) if study.quick else (128, 256, 512)
+    cells = (96, 192) if study.quick else (256, 512)
+    level = np.linspace(0.0, 1.0, 400_001)
     for n in cells:
         study.progress(n / 2048, f"uniform target, {n} cells")
-        s = mf.solve(problem, n, scheme=mf.Muscl(), save=2, progress=False, estimate=False)
-        errors.append(
-            float(np.abs(s.density[-1] - problem.exact["density"](s.grid.centres(0), 1.0)).mean()) * 2 * math.pi
-        )
+        # the largest stable steps leave a checkerboard of the size of the tolerance
+        control = mf.ErrorControl(1e-8)
+        s = mf.solve(problem, n, scheme=mf.Muscl(), controller=control, save=2, progress=False, estimate=False)
+        masses = np.diff(np.interp(s.grid.faces(0), problem.exact["quantile"](level, 1.0), level))
+        errors.append(float(np.abs(s.density[-1] * s.grid.cell_volume - masses).sum()))
     order = -float(np.polyfit(np.log(cells), np.log(errors), 1)[0])
-    study.claim("uniform target, Muscl: order in h of the density", HEAT, 2.0, order, 0.15)
+    note = "of cell averages; a limiter takes some of it at the two extrema"
+    study.claim("uniform target, Muscl: order in h of the density", HEAT, 2.0, order, 0.1, note=note)
     problem = mf.problems.ultra_fast_diffusion(0.0, 0.8, t_end=3.0)
     s = mf.solve(problem, 128, save=4, progress=False, estimate=False)
     error = float(np.abs(s.density[-1] - problem.exact["density"](s.grid.centres(0), 3.0)).mean()) * 2 * math.pi
