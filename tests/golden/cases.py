@@ -349,6 +349,7 @@ SHIPPED: dict[str, tuple[Sequence[int] | int, float]] = {
     "self-attention": (60, 0.01),
     "mmd-flow": (60, 0.01),
     "torus-spikes": ((24, 20), 0.02),
+    "two-player-game": (60, 0.02),
 }
 
 SCHEMES: dict[str, mf.Scheme] = {
