@@ -4,6 +4,7 @@ from . import energy as energy
 from . import particles as particles
 from . import problems as problems
 from . import testing as testing
+from .equation.boxes import Boxes as Boxes
 from .equation.energy import Activation as Activation
 from .equation.energy import BySpecies as BySpecies
 from .equation.energy import CallableKernel as CallableKernel

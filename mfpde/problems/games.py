@@ -184,9 +184,10 @@ def two_player_game(
 
     **Exact** (``problem.exact``). "cosine": ``coefficients(t)``, ``2 int cos x dm`` and ``2 int cos y dn`` to first
     order in epsilon, which decay at ``decay_rate`` :math:`\tau (s_1 + s_2)/2` and turn at ``frequency``
-    :math:`\sqrt{s_1 s_2 b^2/4 - (\tau (s_1 - s_2)/2)^2}` (``tau`` and ``b`` times ``1 + alpha``): a period of
-    :math:`4\pi`, longer at finite amplitude. "quadratic" at ``alpha = 0``: ``means(t)``, a spiral, ``variances(t)``,
-    ``equilibrium_variance`` and ``nikaido_isoda(t)`` (in a box that holds both best replies).
+    :math:`\sqrt{s_1 s_2 b^2/4 - (\tau (s_1 - s_2)/2)^2}` (``tau`` and ``b`` times ``1 + alpha``). Without noise and
+    reaction, at equal scales, the period is :math:`(4\pi/b) (1 - \varepsilon^2/16 + ...)`.
+    "quadratic" at ``alpha = 0``: ``means(t)``, a spiral, ``variances(t)``, ``equilibrium_variance`` and
+    ``nikaido_isoda(t)`` (in a box that holds both best replies).
 
     **Good values.** 64 cells for "cosine", 200 for the others. Rotation without noise is neutrally stable: the default
     accuracy of steps loses a percent of a small amplitude in a turn; ``FixedStep(0.05)`` loses 1e-5.

@@ -353,6 +353,7 @@ SHIPPED: dict[str, tuple[Sequence[int] | int, float]] = {
     "two-timescale": (60, 0.02),
     "ultra-fast-diffusion": (60, 0.002),
     "quantization": ((24, 20), 0.05),
+    "two-player-game": (60, 0.02),
 }
 
 SCHEMES: dict[str, mf.Scheme] = {

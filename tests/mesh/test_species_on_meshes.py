@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
+from mfpde.cli.solutions import report
 
 # coarse meshes and small boxes serve here: what is compared has the same
 pytestmark = [
@@ -68,6 +69,7 @@ def test_no_fluxes_along_labels(axes):
             assert fluxes[1 - k].any()
             rate = transport.rate(mu, V, temperature=tau)
             assert np.abs(rate.sum(axis=1 - k)).max() < 1e-9 * np.abs(rate).max()
+            assert transport.diffusion_rate == make(mf.Grid([AXES["x"]], 12), scheme).diffusion_rate
     with pytest.raises(ValueError, match="nothing moves along Species"):
         mf.Transport(grid, mf.ScharfetterGummel()).implicit(k, mu, V, 0.1, 0.1)
 
@@ -142,3 +144,25 @@ def test_files_and_labels_know_species(tmp_path):
     longer = mf.resume(run, problem=problem("xky", t_end=0.02), t_end=0.04, progress=False)
     whole = mf.solve(problem("xky", t_end=0.04), 12, save=longer.times, progress=False)
     assert np.abs(longer.density[-1] - whole.density[-1]).max() < 1e-6
+
+
+def test_a_mesh_is_found_for_an_accuracy_and_particles_are_compared():
+    """Along labels there is nothing to refine, and no law to be far from."""
+    made = mf.problems.two_player_game(t_end=1.0)
+    run = mf.solve(made, tolerance=1e-3, progress=False)
+    assert run.grid.shape[0] == 2
+    assert run.grid.shape[1] >= 24
+    assert np.isfinite(run.energy_error).all()
+    assert run.warnings == []
+    said = mf.compare(run, sizes=[20, 80], replicas=4, dt=0.1, seed=1, progress=False)
+    assert {"energy", "cosine of x", "W1 of x"} <= set(said.findings)
+    assert not any("player" in name for name in said.findings)
+
+
+def test_tables_show_the_regret():
+    run = mf.solve(mf.problems.two_player_game(), 16, 0.1, save=2, estimate=False, progress=False)
+    text = report(run)
+    head, *rows = text[text.index("    t") :].splitlines()
+    assert head.split()[:4] == ["t", "energy", "regret", "mass"]
+    assert float(rows[0].split()[2]) == pytest.approx(run.diagnostics["regret"][0], rel=1e-2)
+    assert "energy increase" not in text

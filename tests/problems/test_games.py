@@ -82,6 +82,16 @@ def test_without_noise_ten_turns_neither_decay_nor_grow():
     np.testing.assert_allclose(coefficients(run)[0], [1e-3, 0.0], atol=3e-6)
 
 
+def test_a_turn_is_shorter_at_finite_amplitude():
+    """By ``epsilon^2 / 16`` of it: ``A' = -B/2 (1 - <cos 2x>)``, and ``<cos 2x> = epsilon^2/8 (cos t - 1)``."""
+    size, times = 0.1, np.linspace(6.2, 6.35, 4)
+    steps = {"controller": mf.FixedStep(0.05), "estimate": False, "progress": False}
+    run = mf.solve(game(perturbation=size), 32, times[-1], save=times, **steps)
+    B = np.array([coefficients(run, i)[0, 1] for i in range(1, len(run.times))])
+    back = np.interp(0.0, -B, run.times[1:])
+    assert (1 - back / (2 * math.pi)) / size**2 == pytest.approx(1 / 16, abs=2e-3)
+
+
 FINITE = [(0.1, 0.0, (1, 1)), (0.0, 0.5, (1, 0.5)), (0.1, 0.5, (1, 2))]
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mfpde.equation.grid import Axis, Grid, as_axes
 from mfpde.equation.measures.base import Measure, RestrictedMeasure
 from mfpde.equation.measures.quadrature import Block, Place
-from mfpde.equation.species import by_label, species_axis
+from mfpde.equation.species import Species, by_label, species_axis
 from mfpde.support.arguments import real, shown
 from mfpde.support.arrays import Array
 
@@ -69,12 +69,17 @@ class PerSpecies(Measure):
             raise ValueError("PerSpecies needs a box with an axis of species; add one such as Species('k', ('a', 'b'))")
         position, species = found
         others = (*axes[:position], *axes[position + 1 :])
+        parts = [(share, one.restrict(others)) for share, one in self.shares(species)]
+        return RestrictedSpecies(axes, position, parts)
+
+    def shares(self, species: Species) -> list[tuple[float, Measure]]:
+        """The share of the mass and the measure of each label, in their order."""
         if self.measure is not None:
             given: list[Any] = [(1.0, self.measure)] * len(species.labels)
         else:
             given = by_label(species, {label: (share, one) for label, share, one in self.named}, "PerSpecies")
         total = math.fsum(share for share, _ in given)
-        return RestrictedSpecies(axes, position, [(share / total, one.restrict(others)) for share, one in given])
+        return [(share / total, one) for share, one in given]
 
     def __repr__(self) -> str:
         if self.measure is not None:
@@ -91,32 +96,53 @@ def _shared(label: str, given: Any) -> tuple[float, Measure]:
 
 
 class RestrictedSpecies(RestrictedMeasure):
-    """Measures on the other axes, with their shares, one a label."""
+    """Measures on the other axes, with their shares, one a label.
+
+    A subclass may have them in coordinates of their own: where those are on a mesh, how large its volume is there, and
+    how they come from those of the box and go back.
+    """
 
     def __init__(self, axes: tuple[Axis, ...], position: int, parts: Sequence[tuple[float, RestrictedMeasure]]) -> None:
         self.axes, self.position = axes, position
         self.parts = tuple(parts)
         self.lost_mass = math.fsum(share * part.lost_mass for share, part in parts)
 
-    def _below(self, grid: Grid) -> Grid:
+    def _below(self, grid: Grid, number: int) -> Grid:
         """The mesh without the axis of species."""
         i = self.position
         return Grid((*grid.axes[:i], *grid.axes[i + 1 :]), (*grid.shape[:i], *grid.shape[i + 1 :]))
 
+    def _volume(self, number: int) -> float:
+        return 1.0
+
+    def _in(self, number: int, points: Array) -> Array:
+        """Coordinates of the box as those of the measure."""
+        return points
+
+    def _out(self, number: int, points: Array) -> Array:
+        """The other way round."""
+        return points
+
+    def _lengths(self, number: int) -> Array:
+        """By what lengths are multiplied on the way in."""
+        return np.ones(self.dimension - 1)
+
     def _cells(self, grid: Grid) -> Array:
-        below = self._below(grid)
-        return np.stack([share * part.cells(below) for share, part in self.parts], axis=self.position)
+        each = enumerate(self.parts)
+        found = [share * self._volume(k) * part.cells(self._below(grid, k)) for k, (share, part) in each]
+        return np.stack(found, axis=self.position)
 
     def _point_values(self, grid: Grid) -> Array:
-        below = self._below(grid)
-        return np.stack([share * part.point_values(below) for share, part in self.parts], axis=self.position)
+        each = enumerate(self.parts)
+        found = [share * self._volume(k) * part.point_values(self._below(grid, k)) for k, (share, part) in each]
+        return np.stack(found, axis=self.position)
 
     def _log_density(self, points: Array) -> Array:
         numbers, others = np.rint(points[:, self.position]), np.delete(points, self.position, axis=1)
         values = np.full(len(points), -np.inf)
         for k, (share, part) in enumerate(self.parts):
             here = numbers == k
-            values[here] = math.log(share) + part.log_density(others[here])
+            values[here] = math.log(share * self._volume(k)) + part.log_density(self._in(k, others[here]))
         return values
 
     def _components(self) -> list[tuple[float, RestrictedMeasure]]:
@@ -138,7 +164,7 @@ class RestrictedSpecies(RestrictedMeasure):
         others = np.flatnonzero(np.arange(self.dimension) != self.position)
         for k, (_, part) in enumerate(self.parts):
             here = np.flatnonzero(labels == k)
-            points[np.ix_(here, others)] = part.sample(len(here), rng)
+            points[np.ix_(here, others)] = self._out(k, part.sample(len(here), rng))
         return points
 
 
@@ -160,19 +186,25 @@ class _OfOne(RestrictedMeasure):
         self.lost_mass = part.lost_mass
 
     def _widths(self) -> tuple[float, ...]:
-        widths = list(self._part._widths())
+        widths = (np.array(self._part._widths()) / self._whole._lengths(self._number)).tolist()
         widths.insert(self._whole.position, math.inf)
         return tuple(widths)
 
     def _by_masses(self, grid: Grid) -> bool:
-        return self._part._by_masses(self._whole._below(grid))
+        return self._part._by_masses(self._whole._below(grid, self._number))
 
     def _block(self, share: float, counts: tuple[int, ...], places: Sequence[Sequence[Place]], other: bool) -> Block:
-        i = self._whole.position
-        below = self._part._block(share, (*counts[:i], *counts[i + 1 :]), [*places[:i], *places[i + 1 :]], other)
+        i, number = self._whole.position, self._number
+        inside = [*places[:i], *places[i + 1 :]]
+        low, lengths = self._whole._in(number, np.zeros((1, len(inside))))[0], self._whole._lengths(number)
+        moved = [
+            [Place(float(a + length * place.mean), float(length * place.spread)) for place in along]
+            for along, a, length in zip(inside, low, lengths, strict=True)
+        ]
+        below = self._part._block(share, (*counts[:i], *counts[i + 1 :]), moved, other)
         shape = None if below.shape is None else (*below.shape[:i], 1, *below.shape[i:])
         cut = (*below.cut[:i], (False, False), *below.cut[i:]) if below.cut else ()
-        points = np.insert(below.points, i, float(self._number), axis=1)
+        points = np.insert(self._whole._out(number, below.points), i, float(number), axis=1)
         return replace(below, points=points, shape=shape, cut=cut)
 
     def _cells(self, grid: Grid) -> Array:
