@@ -4,7 +4,9 @@ from . import energy as energy
 from . import particles as particles
 from . import problems as problems
 from . import testing as testing
+from .equation.boxes import Boxes as Boxes
 from .equation.energy import Activation as Activation
+from .equation.energy import BySpecies as BySpecies
 from .equation.energy import CallableKernel as CallableKernel
 from .equation.energy import Confinement as Confinement
 from .equation.energy import CosineKernel as CosineKernel
@@ -21,6 +23,7 @@ from .equation.energy import LogisticLoss as LogisticLoss
 from .equation.energy import PairKernel as PairKernel
 from .equation.energy import Role as Role
 from .equation.energy import SeparableKernel as SeparableKernel
+from .equation.energy import SpeciesKernel as SpeciesKernel
 from .equation.energy import SquaredLoss as SquaredLoss
 from .equation.energy import TranslationInvariantKernel as TranslationInvariantKernel
 from .equation.energy import TwoLayerNetwork as TwoLayerNetwork
@@ -37,6 +40,7 @@ from .equation.measures.on_mesh import GridMeasure as GridMeasure
 from .equation.measures.particles import Particles as Particles
 from .equation.measures.product import Dirac as Dirac
 from .equation.measures.product import Product as Product
+from .equation.measures.species import PerSpecies as PerSpecies
 from .equation.problem import Network as Network
 from .equation.problem import Problem as Problem
 from .equation.problem import Reaction as Reaction
@@ -49,6 +53,7 @@ from .equation.schedules import InverseLog as InverseLog
 from .equation.schedules import PiecewiseLinear as PiecewiseLinear
 from .equation.schedules import PowerLaw as PowerLaw
 from .equation.schedules import Schedule as Schedule
+from .equation.species import Species as Species
 from .equation.terms import Frozen as Frozen
 from .equation.terms import Term as Term
 from .equation.trajectory import Trajectory as Trajectory

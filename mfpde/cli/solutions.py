@@ -47,10 +47,12 @@ def _saves(solution: Solution) -> list[str]:
     at = np.minimum(np.searchsorted(d["time"], solution.times), len(d["time"]) - 1)
     errors = solution.energy_error
     estimated = bool(np.isfinite(errors).any())
-    table = [("t", "energy", *["error"] * estimated, "optimality gap", "mass", "minimum")]
+    certificate = "regret" if "regret" in d else "optimality gap"
+    table = [("t", "energy", *["error"] * estimated, certificate, "mass", "minimum")]
     for i, t, error in zip(at, solution.times, errors, strict=True):
-        gap, mass, least = (float(d[name][i]) for name in ("optimality_gap", "mass", "minimum"))
-        shown = "nan" if solution.no_certificate else f"{gap:.3g}"  # early versions wrote a number all the same
+        gap, mass, least = (float(d[name][i]) for name in (certificate.replace(" ", "_"), "mass", "minimum"))
+        # early versions wrote a number all the same
+        shown = "nan" if solution.no_certificate and "regret" not in d else f"{gap:.3g}"
         energy = with_digits(float(d["energy"][i]), float(error))
         table.append((f"{t:g}", energy, *[f"{error:.1e}"] * estimated, shown, f"{mass:.12g}", f"{least:.3g}"))
     return ["  " + row for row in columns(table, str.rjust)]

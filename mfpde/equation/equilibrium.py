@@ -303,6 +303,11 @@ def stationary(
     began = working_time()
     deadline = math.inf if time_limit is None else began + time_limit
     require_lyapunov(problem.bound_energy, "stationary")
+    if problem.apart is not None:
+        raise ValueError(
+            f"stationary minimises over all measures, and {problem.apart[1]!r} keep their masses: run solve until the "
+            "density is steady (stop=SteadyState), or give the problem balance='all'"
+        )
     require_capability(problem.bound_energy, "mesh", "stationary")
     tau = _temperature(problem, temperature)
     if problem.reaction is Reaction.UNBALANCED and tau > 0:

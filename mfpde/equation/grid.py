@@ -12,13 +12,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from mfpde.support.arguments import entries, one_of, real, require, shown, whole
 from mfpde.support.arrays import Array
 
-__all__ = ["Axis", "End", "Grid", "as_axes", "axis_number", "box", "face_shape", "half", "NO_HALF"]
+__all__ = ["Axis", "End", "Grid", "as_axes", "axis_number", "box", "face_shape", "half", "moving", "NO_HALF"]
 
 
 NO_HALF = "no axis has more than 4 cells, half of them are no mesh"
@@ -113,6 +114,25 @@ class Axis:
         """``upper - lower``."""
         return self.upper - self.lower
 
+    @property
+    def extent(self) -> str:
+        """The places of the axis in words: ``[-4, 4]``."""
+        return f"[{self.lower:g}, {self.upper:g}]"
+
+    @property
+    def moves(self) -> bool:
+        """Whether mass moves along it: not along the labels of species, see `mfpde.Species`."""
+        return True
+
+    @property
+    def own_cells(self) -> int | None:
+        """The number of cells where the axis decides that itself, as one that does not move does; else None."""
+        return None
+
+    def at(self, unit: Array) -> Array:
+        """Places of the axis by numbers from 0 to 1, lower to upper end."""
+        return self.lower + unit * self.length
+
     def __repr__(self) -> str:
         low, high = self.lower_end.value, self.upper_end.value
         ends = low if low == high else f"{low}/{high}"
@@ -121,7 +141,7 @@ class Axis:
 
 def box(axes: Sequence[Axis]) -> str:
     """A box in words: ``c in [-4, 4] x a in [-2, 2]``."""
-    return " x ".join(f"{axis.name} in [{axis.lower:g}, {axis.upper:g}]" for axis in axes)
+    return " x ".join(f"{axis.name} in {axis.extent}" for axis in axes)
 
 
 def as_axes(axes: Axis | Sequence[Axis]) -> tuple[Axis, ...]:
@@ -163,7 +183,8 @@ class Grid:
     axes : sequence of Axis
         One to four axes with different names.
     shape : int or sequence of int
-        Cells along each axis, at least 4; a whole number stands for that many along every axis.
+        Cells along each axis, at least 4; a whole number stands for that many along every axis. An axis of species has
+        as many as labels: its entry may be left out.
 
     Raises
     ------
@@ -192,11 +213,13 @@ class Grid:
         names = [axis.name for axis in axes]
         if len(set(names)) != len(names):
             raise ValueError(f"axis names must differ, got {names}")
-        cells = (shape,) * len(axes) if isinstance(shape, (int, np.integer)) else entries(shape, "the shape of a grid")
-        if len(cells) != len(axes):
-            wrong = f"shape {shown(cells)} has {len(cells)} entries"
-            raise ValueError(f"{wrong} for {len(axes)} axes {names}; give one an axis, or a number for all")
-        for name, n in zip(names, cells, strict=True):
+        cells = _cells_of(axes, shape)
+        for axis, n in zip(axes, cells, strict=True):
+            name, own = axis.name, axis.own_cells
+            if own is not None:
+                if n != own:
+                    raise ValueError(f"axis {name!r} has {own} labels, one cell each, not {shown(n)}; leave it out")
+                continue
             if not whole(n) or n < 4:
                 raise ValueError(f"axis {name!r}: the number of cells must be an integer of at least 4, not {shown(n)}")
             if n > MOST_CELLS:
@@ -208,6 +231,11 @@ class Grid:
     def dimension(self) -> int:
         """The number of axes."""
         return len(self.axes)
+
+    @property
+    def free_shape(self) -> tuple[int, ...]:
+        """The cells along each axis that does not decide that itself: another way to say `shape`."""
+        return tuple(n for axis, n in zip(self.axes, self.shape, strict=True) if axis.own_cells is None)
 
     @cached_property
     def size(self) -> int:
@@ -270,12 +298,34 @@ class Grid:
         return f"Grid({cells}: {', '.join(repr(axis) for axis in self.axes)})"
 
 
+def _cells_of(axes: Sequence[Axis], shape: int | Sequence[int]) -> tuple[Any, ...]:
+    """One entry for each axis, those that decide themselves included."""
+    own = [axis.own_cells for axis in axes]
+    if isinstance(shape, (int, np.integer)):
+        return tuple(shape if n is None else n for n in own)
+    cells = entries(shape, "the shape of a grid")
+    if len(cells) == own.count(None) < len(axes):
+        left = iter(cells)
+        return tuple(next(left) if n is None else n for n in own)
+    if len(cells) != len(axes):
+        names = [axis.name for axis in axes]
+        wrong = f"shape {shown(cells)} has {len(cells)} entries"
+        raise ValueError(f"{wrong} for {len(axes)} axes {names}; give one an axis, or a number for all")
+    return cells
+
+
+def moving(axes: Sequence[Axis]) -> list[int]:
+    """The positions of the axes along which mass moves."""
+    return [i for i, axis in enumerate(axes) if axis.moves]
+
+
 def face_shape(grid: Grid, i: int) -> tuple[int, ...]:
     """The shape of an array of the faces across axis `i`."""
     return (*grid.shape[:i], grid.shape[i] + 1, *grid.shape[i + 1 :])
 
 
 def half(grid: Grid) -> Grid | None:
-    """The mesh with half the cells along each axis; None where no axis has more than 4."""
-    shape = tuple(max(4, (n + 1) // 2) for n in grid.shape)
+    """The mesh with half the cells along each axis that moves; None where none of them has more than 4."""
+    pairs = zip(grid.axes, grid.shape, strict=True)
+    shape = tuple(max(4, (n + 1) // 2) if axis.own_cells is None else n for axis, n in pairs)
     return None if shape == grid.shape else Grid(grid.axes, shape)

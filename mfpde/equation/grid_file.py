@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mfpde.equation.grid import Axis, End, Grid
+from mfpde.equation.species import Species
 from mfpde.support.files.hdf5 import FLOAT, FileFormatError, Reader, add_scale, as_text, texts
 from mfpde.support.words import one_line
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AXIS", "read_grid", "write_grid"]
 
-AXIS = ("axis", "lower", "upper", "lower_end", "upper_end")
+AXIS = ("axis", "lower", "upper", "lower_end", "upper_end", "labels", "scales")
 """The attributes of an axis."""
 
 
@@ -43,6 +44,8 @@ def write_grid(file: h5py.File, grid: Grid, reserved: Sequence[str]) -> list[h5p
         scale.attrs["axis"] = as_text(axis.name)
         scale.attrs["lower"], scale.attrs["upper"] = FLOAT.type(axis.lower), FLOAT.type(axis.upper)
         scale.attrs["lower_end"], scale.attrs["upper_end"] = axis.lower_end.value, axis.upper_end.value
+        if isinstance(axis, Species):
+            scale.attrs["labels"], scale.attrs["scales"] = texts(axis.labels), np.array(axis.scales, dtype=FLOAT)
         scales.append(scale)
     return scales
 
@@ -70,7 +73,7 @@ def read_grid(reader: Reader) -> Grid:
         try:
             ends = End(reader.text(node, "lower_end")), End(reader.text(node, "upper_end"))
             bounds = reader.number(node, "lower"), reader.number(node, "upper")
-            axes.append(Axis(reader.text(node, "axis"), *bounds, ends))
+            axes.append(_axis(reader, node, bounds, ends))
         except FileFormatError:
             raise
         except ValueError as error:
@@ -85,3 +88,11 @@ def read_grid(reader: Reader) -> Grid:
         if not np.allclose(values, grid.centres(i), rtol=0, atol=1e-6 * grid.spacing[i]):
             reader.fail(f"/{name} does not hold the centres of {len(values)} equal cells of {axes[i]!r}")
     return grid
+
+
+def _axis(reader: Reader, node: Any, bounds: tuple[float, float], ends: tuple[End, End]) -> Axis:
+    """The axis that a scale describes; of species, one with labels."""
+    name = reader.text(node, "axis")
+    if "labels" not in node.attrs:
+        return Axis(name, *bounds, ends)
+    return Species(name, reader.texts(node, "labels"), np.atleast_1d(node.attrs["scales"]).tolist())

@@ -25,6 +25,7 @@ from mfpde.equation.formulas import Formula
 from mfpde.equation.grid import Axis, Grid, box
 from mfpde.equation.measures.base import Measure, RestrictedMeasure
 from mfpde.equation.schedules import Constant, Schedule, as_schedule
+from mfpde.equation.species import Species, species_axis
 from mfpde.equation.terms import Frozen, Term
 from mfpde.equation.units import FormulaUnit
 from mfpde.support.arguments import entries, function, member, numbers, read_only, real, shown, values_of
@@ -203,9 +204,9 @@ class Problem(Portable):
     energy : Energy
         ``E[mu]``, a sum of the terms in `mfpde.equation.energy`.
     axes : sequence of Axis
-        The box, one to four axes.
+        The box, one to four axes; one of them may be a `Species`, whose labels are several measures.
     initial : Measure
-        ``mu_0``. It is restricted to the box and normalised, for every discretisation alike.
+        ``mu_0``. It is restricted to the box and normalised, for every discretisation alike. Of species a `PerSpecies`.
     alpha : float or Schedule or callable, optional
         The birth-death rate ``alpha(t) >= 0``; 0, the default, is plain gradient flow.
     temperature : float or Schedule or callable, optional
@@ -243,6 +244,9 @@ class Problem(Portable):
         Closed forms: names to numbers, or to functions of time.
     parameters : mapping, optional
         The constructor's arguments when the problem comes from `mfpde.problems`, so that files can name it.
+    balance : str, optional
+        With species, over what the reaction keeps the mass and ``Vbar`` is the mean: ``"each"`` species, the default,
+        or ``"all"`` of them.
 
     Raises
     ------
@@ -275,6 +279,7 @@ class Problem(Portable):
     exact: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] | None = None
     terms: Sequence[Term] = ()
+    balance: str = "each"
 
     def __post_init__(self) -> None:
         set_ = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
@@ -283,7 +288,8 @@ class Problem(Portable):
         if not isinstance(self.initial, Measure):
             raise ValueError(f"initial must be a Measure such as mfpde.Product, not {type(self.initial).__name__}")
         axes = (self.axes,) if isinstance(self.axes, Axis) else entries(self.axes, "the axes of a problem")
-        Grid(axes, (4,) * len(axes))  # checks number and names
+        Grid(axes, 4)  # checks number and names
+        species_axis(axes)
         set_("axes", axes)
         for term in self.energy.terms:
             axis_positions(term.named_axes, axes, f"{type(term).__name__} in the energy")
@@ -333,6 +339,14 @@ class Problem(Portable):
             _check_increasing(self.rate)
             if self.reaction is Reaction.FREE_ENERGY:
                 raise ValueError("the free-energy reaction has no general rate; drop rate, or take reaction='balanced'")
+        if self.balance not in ("each", "all"):
+            raise ValueError(f"balance is 'each' species or 'all' of them, not {shown(self.balance)}")
+        if self.one_by_one is not None:
+            species = self.one_by_one[1]
+            if self.reinjection is not None:
+                raise ValueError("reinjection is for all species together; give balance='all' and no scales")
+            if self.reacts and self.balance == "all" and self.reaction is not Reaction.UNBALANCED:
+                raise ValueError(f"scales of {species!r} do not keep the mass of all species; leave balance='each'")
         if self.reinjection is not None:
             if self.reaction is not Reaction.BALANCED:
                 raise ValueError(f"reinjection replaces the {self.reaction.value} reaction; leave reaction='balanced'")
@@ -377,6 +391,35 @@ class Problem(Portable):
             raise ValueError(f"base is {where}; it must be positive and finite in the box")
         return np.log(omega)
 
+    @cached_property
+    def species(self) -> tuple[int, Species] | None:
+        """The axis of species and its position; None where there is one measure."""
+        return species_axis(self.axes)
+
+    @property
+    def apart(self) -> tuple[int, Species] | None:
+        """The same where each of them keeps its mass."""
+        return self.species if self.balance == "each" and self.reaction is not Reaction.UNBALANCED else None
+
+    @property
+    def one_by_one(self) -> tuple[int, Species] | None:
+        """The same where they react one by one: each keeps its mass, or they have time scales."""
+        scaled = self.species is not None and any(s != 1.0 for s in self.species[1].scales)
+        return self.species if scaled else self.apart
+
+    @cached_property
+    def rates(self) -> tuple[Any, ...] | None:
+        """`metric` with what species add: 0 along their axis, elsewhere the factors of their time scales."""
+        metric = self.metric
+        if self.species is None:
+            return None if metric is None else tuple(metric)
+        position, species = self.species
+        entries_ = [None] * len(self.axes) if metric is None else list(metric)
+        if any(s != 1.0 for s in species.scales):
+            entries_ = [_OfSpecies(g, position, species) for g in entries_]
+        entries_[position] = 0.0
+        return tuple(entries_)
+
     def mobility(self, i: int, *coordinates: Array) -> Array | float:
         """``g_i``, the entry of axis `i` in `metric`, at coordinates that broadcast: a number where it is constant.
 
@@ -385,7 +428,7 @@ class Problem(Portable):
         ValueError
             If a function is negative or not finite there.
         """
-        g = None if self.metric is None else self.metric[i]
+        g = None if self.rates is None else self.rates[i]
         if not callable(g):
             return 1.0 if g is None else float(g)
         rate = values_of(g, *coordinates)
@@ -514,12 +557,12 @@ class Problem(Portable):
 
         Empty where it has values on no mesh that is tried, see `fingerprint`.
         """
-        bound, d = self.bound_energy, len(self.axes)
+        bound = self.bound_energy
         if has_points(bound):
             points, weights = self._probes(), np.full(16, 1 / 16)
             u = bound.response(points, weights)
             return [np.array(bound.energy(points, weights)), bound.potential(points, u)]
-        shapes = [(8,) * d, *([] if self.shape is None else [self.shape])]
+        shapes: list[Any] = [8, *([] if self.shape is None else [self.shape])]
         plans = (plan_on(bound, self.grid(shape)) for shape in shapes)
         plan = next((plan for plan in plans if plan is not None), None)
         if plan is None:
@@ -533,9 +576,8 @@ class Problem(Portable):
 
     def _probes(self) -> Array:
         """16 points of the box, the same in every run."""
-        low = np.array([axis.lower for axis in self.axes])
         unit = np.random.default_rng(0).random((16, len(self.axes)))
-        return low + unit * np.array([axis.length for axis in self.axes])
+        return np.stack([axis.at(unit[:, i]) for i, axis in enumerate(self.axes)], axis=1)
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -554,17 +596,19 @@ class Problem(Portable):
             # files of earlier versions have the names from before the package was in wings
             home = type(self.energy).__module__.replace("mfpde.equation.", "mfpde.")
             digest.update(f"|{home}.{type(self.energy).__qualname__}".encode())
-        add(self.mu_0.cells(Grid(tuple(self.axes), (8,) * len(self.axes))))
+        add(self.mu_0.cells(Grid(tuple(self.axes), 8)))
         times = np.array([0.1, 0.3, 0.7, 1.0]) * self.t_end
         for schedule in (self.alpha, self.temperature, self.schedule):
             add([schedule(t) for t in times])
         if self.rate is not None:
             add(self.rate(np.linspace(-1, 1, 9)))
-        for i in range(len(self.metric or ())):
+        for i in range(len(self.rates or ())):
             add(self.mobility(i, *points.T))
+        if self.balance != "each":
+            digest.update(f"|{self.balance}".encode())
         if self.base is not None:
             add(self.log_base(*points.T))
-        small = Grid(tuple(self.axes), (8,) * len(self.axes))
+        small = Grid(tuple(self.axes), 8)
         if self.reinjection is not None:
             add(self.reinjection.measure.restrict(tuple(self.axes)).cells(small))
         if self.terms:
@@ -579,6 +623,8 @@ class Problem(Portable):
         lines += [f"  {axis!r}" for axis in self.axes]
         lines.append(f"  energy       {self.energy!r}")
         reaction = f"reinjection ({self.reinjection.kind.value})" if self.reinjection else self.reaction.value
+        if self.apart is not None and self.reacts:
+            reaction += " for each species"
         lines.append(f"  dynamics     alpha {_show(self.alpha)}, {reaction}, temperature {_show(self.temperature)}")
         if self.terms:
             lines.append(f"  terms        {', '.join(map(repr, self.terms))}")
@@ -594,6 +640,19 @@ class Problem(Portable):
         return "\n".join(lines)
 
 
+class _OfSpecies(Portable):
+    """A rate times the time scale of the species."""
+
+    def __init__(self, rate: Any, position: int, species: Species) -> None:
+        self._rate, self._position, self._species = rate, position, species
+
+    def __call__(self, *coordinates: Array) -> Array:
+        scale = self._species.scale(coordinates[self._position])
+        if self._rate is None:
+            return scale
+        return scale * (values_of(self._rate, *coordinates) if callable(self._rate) else self._rate)
+
+
 def _as_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
     """The terms of a problem's own."""
     found = (terms,) if isinstance(terms, Term) else entries(terms, "the terms of a problem")
@@ -606,6 +665,12 @@ def _as_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
 def _as_metric(metric: Sequence[Any], axes: Sequence[Axis]) -> tuple[Any, ...]:
     """One entry an axis: None, a number that is not negative, or a function."""
     rates = entries(metric, "metric")
+    found = species_axis(axes)
+    if found is not None:
+        if len(rates) == len(axes) - 1:
+            rates = (*rates[: found[0]], 0.0, *rates[found[0] :])
+        elif len(rates) == len(axes) and rates[found[0]] not in (None, 0):
+            raise ValueError(f"metric of {found[1].name!r}: nothing moves along species; leave that entry out")
     if len(rates) != len(axes):
         raise ValueError(f"metric has {len(rates)} entries for {len(axes)} axes; use None where the rate is 1")
     for axis, g in zip(axes, rates, strict=True):

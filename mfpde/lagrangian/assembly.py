@@ -113,6 +113,8 @@ def lane_of(dynamics: Dynamics, accuracy: float, curved: bool = False) -> Lane |
     curved : bool
         Whether its divergence is to be as accurate.
     """
+    if dynamics.problem.species is not None:
+        return "labels of species are no numbers to tabulate along"
     if dynamics.problem in _refused:
         return _refused[dynamics.problem]
     digits = math.ceil(-math.log10(max(accuracy, FINEST)) - 1e-9)

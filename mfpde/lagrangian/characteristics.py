@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mfpde.equation.grid import Axis, Grid, axis_number
+from mfpde.equation.grid import Axis, Grid, axis_number, moving
 from mfpde.equation.measures.particles import Particles
 from mfpde.equation.problem import Problem
 from mfpde.equation.trajectory import integral, integrand
@@ -246,12 +246,13 @@ class Characteristics(Labelled, Portable):
         t_end = float(self.times[-1])
 
         def flow(S: float, y: Array) -> Array:
-            at = record(S)
+            response, means = dynamics.driven(record(S))
             place = dynamics.place(y[: n * d].reshape(d, n))
             change = np.zeros_like(y)
-            change[: n * d] = dynamics.velocity(place, at[:-1]).ravel()
+            change[: n * d] = dynamics.velocity(place, response).ravel()
             if dynamics.reacts:
-                change[n * d :] = -dynamics.alpha(S, t_end) * (dynamics.rate(place, at[:-1]) - at[-1])
+                rate = dynamics.rate(place, response) - dynamics.at_points(means, place)
+                change[n * d :] = -dynamics.alpha(S, t_end) * rate
             return change
 
         y = np.concatenate([points.T.ravel(), np.zeros(n)])
@@ -303,7 +304,8 @@ class Characteristics(Labelled, Portable):
             return transport, 0.0
         V, rate = bound.potential(points, response), dynamics.rate(points, response)
         if dynamics.balanced:
-            V, rate = V - weights @ V, rate - weights @ rate
+            rate = rate - dynamics.at_points(dynamics.means(points, weights, rate), points)
+            V = V - dynamics.at_points(dynamics.means(points, weights, V), points)
         return transport, speed * self.problem.alpha(t) * float(weights @ (V * rate))
 
     def predict(self, x: Any, t: float | None = None) -> Array:
@@ -401,11 +403,13 @@ class Characteristics(Labelled, Portable):
             ends = numbers(edges, f"the ends of {name!r}")
             if ends.shape != (2,):
                 raise ValueError(f"a box maps names of axes to (low, high), not {name!r} to {shown(edges)}")
+            if not axes[i].moves:
+                raise ValueError(f"a box is a part of axes that move, {name!r} is {axes[i]!r}; leave it out")
             whole, part = axes[i], Axis(name, float(ends[0]), float(ends[1]))
             if part.lower < whole.lower or part.upper > whole.upper:
                 raise ValueError(f"the box [{part.lower:g}, {part.upper:g}] of {name!r} is not a part of {whole}")
             axes[i] = part if part.length < whole.length else whole
-        return Grid(axes, SHAPES[len(axes)] if shape is None else shape)
+        return Grid(axes, SHAPES[len(moving(axes))] if shape is None else shape)
 
     def density(
         self,

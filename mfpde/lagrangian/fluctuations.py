@@ -339,6 +339,8 @@ def _refined(
 
 def _check_problem(dynamics: Dynamics) -> None:
     """Refuse problems whose response does not fluctuate, or not in a way that is known."""
+    if dynamics.problem.species is not None:
+        raise ValueError(f"the fluctuations of {dynamics.problem.species[1]!r} are not known; simulate particles")
     if dynamics.reacts and not dynamics.balanced:
         raise ValueError(
             "the unbalanced reaction: the limit of fluctuations is known where the number of neurons is kept; use the "

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mfpde.equation.energy.capabilities import require_capability
 from mfpde.equation.finite import NotFiniteError, check_finite, place_of, response_culprit
+from mfpde.equation.grid import moving
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.equation.schedules import Constant, PiecewiseLinear, invert_clock
 from mfpde.support.arguments import values_of
@@ -99,13 +100,15 @@ class Dynamics:
         self.lower = np.array([axis.lower for axis in axes])
         self.upper = np.array([axis.upper for axis in axes])
         self.length = self.upper - self.lower
-        self.scaled = [i for i, g in enumerate(problem.metric or ()) if g is not None]
+        self.scaled = [i for i, g in enumerate(problem.rates or ()) if g is not None]
         """Axes along which the metric is not 1."""
         # one bound for each axis: periodic ones have none
         self.floor = np.where(self.periodic, -np.inf, self.lower)[:, None]
         self.ceiling = np.where(self.periodic, np.inf, self.upper)[:, None]
         # at temperature 0 the free energy is the energy
         self.balanced = problem.reaction is not Reaction.UNBALANCED
+        self.groups = 1 if problem.apart is None else len(problem.apart[1].labels)
+        """Parts of the nodes that each keep their mass: one, or the species."""
         self.reacts = not (isinstance(problem.alpha, Constant) and problem.alpha(0.0) == 0.0)
 
     def __reduce__(self) -> Any:
@@ -131,7 +134,31 @@ class Dynamics:
         """``f(V)`` at points."""
         V = self.bound.potential(points, response)
         rate = V if self.problem.rate is None else values_of(self.problem.rate, V)
+        if self.problem.one_by_one is not None:
+            position, species = self.problem.one_by_one
+            rate = species.scale(points[:, position]) * rate
         return self.finite(rate, points, response, "the birth-death rate")
+
+    def group(self, points: Array) -> NDArray[np.intp]:
+        """The number of the part of each point, where there are several."""
+        assert self.problem.apart is not None
+        position, species = self.problem.apart
+        return species.indices(points[:, position])
+
+    def means(self, points: Array, weights: Array, values: Array) -> Array:
+        """The mean of values at points in each part that keeps its mass: shape ``(groups,)``."""
+        if self.groups == 1:
+            return np.array([weights @ values])
+        group = self.group(points)
+        return np.bincount(group, weights * values, self.groups) / np.bincount(group, weights, self.groups)
+
+    def driven(self, recorded: Array) -> tuple[Array, Array]:
+        """The response and the mean rates, of what `Flow.driving` gives."""
+        return recorded[: -self.groups], recorded[-self.groups :]
+
+    def at_points(self, means: Array, points: Array) -> Array | float:
+        """`means` of the part of each point."""
+        return float(means[0]) if self.groups == 1 else means[self.group(points)]
 
     def finite(self, values: Array, points: Array, response: Array, what: str) -> Array:
         """Values (..., n) at points, if they are finite; else an error that names the place."""
@@ -159,12 +186,13 @@ class Dynamics:
     def divergence(self, points: Array, response: Array) -> Array:
         """``div(G grad V)`` at points by seven-point differences of ``g_i d_i V`` of order six, within the box."""
         n, d = points.shape
-        stencils = [self.stencil(points, i) for i in range(d)]
+        axes = moving(self.problem.axes)
+        stencils = [self.stencil(points, i) for i in axes]
         everywhere = np.concatenate([moved for moved, _ in stencils])
-        gradient = self.bound.gradient(everywhere, response).reshape(d, 7 * n, d)
+        gradient = self.bound.gradient(everywhere, response).reshape(len(axes), 7 * n, d)
         result = np.zeros(n)
-        for i, (moved, weights) in enumerate(stencils):
-            flux = gradient[i, :, i]
+        for i, (moved, weights), slopes in zip(axes, stencils, gradient, strict=True):
+            flux = slopes[:, i]
             if i in self.scaled:
                 flux = self.problem.mobility(i, *moved.T) * flux
             self.finite(flux, moved, response, "the velocity")
@@ -446,6 +474,7 @@ class Flow:
         """Entries that are coordinates."""
         self.fields = self.d + 1 if dynamics.reacts else self.d
         self.mass = np.exp(log_mass)
+        self._group = dynamics.group(points) if dynamics.groups > 1 else None
         self.evaluations = 0
 
     def initial(self) -> Array:
@@ -465,10 +494,23 @@ class Flow:
         if not dynamics.balanced:
             return place, np.exp(logs), 1.0
         # mass is conserved by construction, and a large growth does not overflow
+        if self._group is not None:
+            return place, *self._apart(logs)
         shift = float(logs.max())
         weights = np.exp(logs - shift)
         total = float(weights.sum())
         return place, weights / total, total * math.exp(min(shift, 700.0))
+
+    def _apart(self, logs: Array) -> tuple[Array, float]:
+        """Weights by their logarithms where parts keep their masses, and the total that is farthest from 1."""
+        assert self._group is not None
+        group, groups = self._group, self.dynamics.groups
+        shift = np.full(groups, -np.inf)
+        np.maximum.at(shift, group, logs)
+        weights = np.exp(logs - shift[group])
+        whole = np.bincount(group, self.mass, groups) / np.bincount(group, weights, groups)
+        totals = np.exp(np.minimum(shift, 700.0)) / whole
+        return weights * whole[group], float(totals[np.argmax(np.abs(totals - 1.0))])
 
     def __call__(self, S: float, y: Array) -> Array:
         """The derivative of the vector by the clock."""
@@ -481,19 +523,19 @@ class Flow:
         if dynamics.reacts:
             rate = dynamics.rate(place, response)
             if dynamics.balanced:
-                rate = rate - weights @ rate
+                rate = rate - dynamics.at_points(dynamics.means(place, weights, rate), place)
             np.multiply(rate, -dynamics.alpha(S, self.t_end), out=change[self.moving :])
         return change
 
     def driving(self, y: Array) -> Array:
-        """What moves any other node: the response and, last, the mean birth-death rate."""
+        """What moves any other node: the response and, last, the mean birth-death rate of each part."""
         dynamics = self.dynamics
         place, weights, _ = self.unpack(y)
         response = dynamics.bound.response(place, weights)
-        mean = 0.0
+        means = np.zeros(dynamics.groups)
         if dynamics.reacts and dynamics.balanced:
-            mean = float(weights @ dynamics.rate(place, response))
-        return np.append(response, mean)
+            means = dynamics.means(place, weights, dynamics.rate(place, response))
+        return np.append(response, means)
 
     def confine(self, y: Array) -> None:
         """Put nodes beyond a wall back onto it, in place."""
@@ -661,13 +703,14 @@ def density_back(
     n, d = rows.shape
 
     def flow(S: float, y: Array) -> Array:
-        at = record(S)
+        response, means = dynamics.driven(record(S))
         place = dynamics.place(y[: n * d].reshape(d, n))
         change = np.empty_like(y)
-        change[: n * d] = dynamics.velocity(place, at[:-1]).ravel()
-        growth = dynamics.divergence(place, at[:-1])
+        change[: n * d] = dynamics.velocity(place, response).ravel()
+        growth = dynamics.divergence(place, response)
         if dynamics.reacts:
-            growth = growth - dynamics.alpha(S, t_end) * (dynamics.rate(place, at[:-1]) - at[-1])
+            rate = dynamics.rate(place, response) - dynamics.at_points(means, place)
+            growth = growth - dynamics.alpha(S, t_end) * rate
         change[n * d :] = growth
         return change
 

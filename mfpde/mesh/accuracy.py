@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mfpde.equation.grid import moving
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.problem import Problem
 from mfpde.mesh.box import Prepare, again_on_larger_boxes
@@ -185,8 +186,8 @@ class _Level:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Cells along each axis."""
-        return self.solution.grid.shape
+        """Cells along each axis that moves."""
+        return self.solution.grid.free_shape
 
     @property
     def divisor(self) -> float:
@@ -195,8 +196,9 @@ class _Level:
         return 1.0 if errors is None else float(errors.divisor[-1])
 
     def finer_than(self, other: _Level) -> list[float]:
-        """How many times the other level's cells are as large along each axis."""
-        return [a / b for a, b in zip(other.solution.grid.spacing, self.solution.grid.spacing, strict=True)]
+        """How many times the other level's cells are as large along each axis that moves."""
+        here, there = self.solution.grid, other.solution.grid
+        return [there.spacing[i] / here.spacing[i] for i in moving(here.axes)]
 
     def difference(self, other: _Level) -> float:
         """By how much the energies of two levels differ at most, as a share of the scale."""
@@ -257,7 +259,8 @@ class _Search:
         self.clock = given if isinstance(given, ErrorControl) else ErrorControl(LONGEST_STEP)
         self.step = min(max(STEP * self.tolerance, SHORTEST_STEP), self.clock.tolerance)
         self.floor = self._floor(initial if isinstance(initial, Measure) else None)
-        self.orders = [FIRST_ORDER] * len(problem.axes)
+        self.orders = [FIRST_ORDER] * len(moving(problem.axes))
+        self.labels = 1 if problem.species is None else len(problem.species[1].labels)
         self.levels: list[_Level] = []
         self.rate = math.inf  # seconds of the work that `_work` counts
         self.streamed: Solution | None = None
@@ -267,8 +270,8 @@ class _Search:
         """The mesh to begin with, unless another is asked for; what a run would refuse is refused before the search."""
         problem, options = self.problem, dataclasses.replace(self.options, controller=self.clock)
         if options.shape is None and isinstance(problem, Problem):
-            fewest = (FEWEST[len(problem.axes)],) * len(problem.axes)
-            options = dataclasses.replace(options, shape=fewest)
+            d = len(moving(problem.axes))
+            options = dataclasses.replace(options, shape=(FEWEST[d],) * d)
         self.prepare(problem, options, None)
         return first_mesh(problem, initial)
 
@@ -293,7 +296,7 @@ class _Search:
     def outcome(self) -> Solution:
         """The run that is accurate enough, or the best one."""
         asked = self.options.shape
-        shape, promising = self.floor if asked is None else self.problem.grid(asked).shape, False
+        shape, promising = self.floor if asked is None else self.problem.grid(asked).free_shape, False
         try:
             while len(self.levels) < MOST_LEVELS:
                 self._begin_level(shape, promising)
@@ -446,7 +449,9 @@ class _Search:
             finer = shape[-1] / n
             predicted += share * change / finer**order if finer >= 0.5 else change / (2.0 * finer) ** STEEPEST
         if level.judged <= ENOUGH * self.tolerance and (
-            self.options.shape is None or len(self.levels) > 1 or math.prod(shape) > WASTE * level.solution.grid.size
+            self.options.shape is None
+            or len(self.levels) > 1
+            or math.prod(shape) * self.labels > WASTE * level.solution.grid.size
         ):
             # accurate enough, and not borne out: a finer one is to say, as coarse ones may agree by chance
             shape = [multiple_of_four(FINER * n) for n in level.shape]
@@ -483,7 +488,7 @@ class _Search:
         steps = max(level.solution.stats["steps"], 1) * (level.step / self.step) ** (1.0 / 3.0)
         for n, m, power in zip(level.shape, shape, level.step_powers, strict=True):
             steps *= (m / n) ** power
-        return self.rate * self._work(math.prod(shape), steps)
+        return self.rate * self._work(math.prod(shape) * self.labels, steps)
 
     def _note_cost(self, solution: Solution, seconds: float, factor: float) -> None:
         """Learn from a run what work costs; the least, as compiling is done once."""

@@ -34,7 +34,9 @@ def extended(problem: Problem, solution: Solution) -> tuple[Problem, tuple[int, 
     for axis, n, h, pair in zip(grid.axes, grid.shape, grid.spacing, shares, strict=True):
         more = math.ceil(EXTENSION * n)
         below, above = (more if share > 0.0 and share >= reached else 0 for share in pair)
-        larger = Axis(axis.name, axis.lower - below * h, axis.upper + above * h, (axis.lower_end, axis.upper_end))
+        larger = axis
+        if axis.moves:
+            larger = Axis(axis.name, axis.lower - below * h, axis.upper + above * h, (axis.lower_end, axis.upper_end))
         axes.append(larger)
         shape.append(n + below + above)
         if below or above:

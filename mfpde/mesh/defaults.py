@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import weakref
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from mfpde.equation.energy import GridEnergy
 from mfpde.equation.energy.capabilities import plan_on
-from mfpde.equation.grid import Grid
+from mfpde.equation.grid import Grid, moving
 from mfpde.equation.measures.narrow import CELLS_OF_A_LAYER
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.equation.schedules import Constant
@@ -50,7 +51,7 @@ def mean_peclet(problem: Problem, grid: Grid, temperature: float) -> float:
     mu = problem.mu_0.cells(grid)
     V = problem.bound_energy.on(grid).evaluate(mu)[0]
     peclet = np.zeros(grid.shape)
-    for i in range(grid.dimension):
+    for i in moving(grid.axes):
         jump = np.abs(np.diff(V, axis=i)) / temperature
         for cells in (slice(None, -1), slice(1, None)):
             beside = peclet[(slice(None),) * i + (cells,)]
@@ -94,7 +95,8 @@ class Outlook:
         Fluxes of second order miss about the square of the Peclet number: they need cells smaller by three times it.
         """
         most = MOST_EXPLICIT_STEPS * max(1.0, self.peclet / OVERWHELMING)
-        return min(IMPLICIT_STEPS * (3.0 * self.peclet) ** len(self.layers), most)
+        axes = sum(math.isfinite(width) for width in self.layers)
+        return min(IMPLICIT_STEPS * (3.0 * self.peclet) ** axes, most)
 
 
 _known: weakref.WeakKeyDictionary[Problem, dict[tuple[object, ...], Outlook | None]] = weakref.WeakKeyDictionary()
@@ -112,7 +114,7 @@ def outlook(problem: Problem, grid: Grid, temperature: float, t_end: float | Non
     key = (temperature, cells)
     if key not in known:
         made: Outlook | None = None
-        for mesh in (Grid(grid.axes, cells), grid):
+        for mesh in (Grid(grid.axes, [cells[i] for i in moving(grid.axes)]), grid):
             with one_blas_thread():
                 plan = plan_on(problem.bound_energy, mesh)
             if plan is None:
@@ -130,6 +132,12 @@ def outlook(problem: Problem, grid: Grid, temperature: float, t_end: float | Non
 
 def _cells_looked_at(problem: Problem, grid: Grid) -> tuple[int, ...]:
     """On how many cells a problem is looked at; of a dense kernel on no more than the run will have."""
+    axes = moving(grid.axes)
+    if len(axes) < grid.dimension:
+        n = MESHES[len(axes)][0]
+        if problem.bound_energy.direct:
+            n = DENSE_MESHES.get(grid.dimension, MESHES[2])[0]
+        return tuple(min(n, cells) if i in axes else cells for i, cells in enumerate(grid.shape))
     d = grid.dimension
     if d in DENSE_MESHES and problem.bound_energy.direct:
         return tuple(min(pair) for pair in zip(DENSE_MESHES[d], grid.shape, strict=True))
@@ -147,9 +155,11 @@ def _outlook(problem: Problem, plan: GridEnergy, temperature: float) -> Outlook:
     cells = [width / CELLS_OF_A_LAYER for width in layers]
     held = (start > 1e-30 * start.max()) | (end > 1e-30 * end.max())
     at_start, at_end = (_slopes(problem, grid, W, temperature) for W in (V, V_end))
-    peclet = np.max([slope * h for slope, h in zip(at_start, cells, strict=True)], axis=0) / temperature
+    axes = moving(grid.axes)
+    peclet = np.max([at_start[i] * cells[i] for i in axes], axis=0) / temperature
     rate = np.zeros(grid.shape)
-    for i, h in enumerate(cells):
+    for i in axes:
+        h = cells[i]
         drift = np.maximum(at_start[i], at_end[i]) / h
         rate += problem.mobility(i, *grid.mesh()) * (drift + 2.0 * Weno5.diffusion_share * temperature / h**2)
     steps = float(rate.max(where=held, initial=0.0)) / ExponentialSSPRK3().ssp
@@ -223,6 +233,8 @@ def settled_method(problem: Problem, scheme: Scheme, t_end: float | None = None)
         return ImplicitStrang(), "steps of any length keep sign, mass and Gibbs states"
     if problem.reinjection is not None:
         return Strang(), "reinjection"
+    if problem.reacts and problem.one_by_one is not None:
+        return Strang(), "species react one by one"
     if problem.reacts and problem.reaction is Reaction.FREE_ENERGY and not problem.noiseless:
         return Strang(), "free-energy reaction"
     return None if coldest(problem, t_end) > 0.0 else UNSPLIT

@@ -37,9 +37,11 @@ MOST_SUBSTEPS = 32
 def descends(problem: Problem) -> bool:
     """Whether the mass of a problem has ancestors that markers can follow, and birth-death that favours some of them.
 
-    Diffusion mixes, and reinjection and terms of the problem's own bring mass from elsewhere.
+    Diffusion mixes, and reinjection and terms of the problem's own bring mass from elsewhere. Species that react one by
+    one are not watched.
     """
-    return problem.reacts and problem.noiseless and problem.reinjection is None and not problem.terms
+    fixed = problem.reinjection is not None or problem.one_by_one is not None
+    return problem.reacts and problem.noiseless and not fixed and not problem.terms
 
 
 class Descent:

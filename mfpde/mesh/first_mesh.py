@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from mfpde.equation.energy.capabilities import plan_on
-from mfpde.equation.grid import Grid
+from mfpde.equation.grid import Grid, moving
 from mfpde.equation.measures.base import Measure
 from mfpde.equation.problem import Problem
 from mfpde.mesh.layers import layer_widths
@@ -28,7 +28,7 @@ BENT = 0.1
 
 
 def first_mesh(problem: Problem, initial: Measure | None = None) -> tuple[int, ...]:
-    """Cells along each axis of a mesh on which no feature of a problem's start is missed.
+    """Cells along each axis that moves of a mesh on which no feature of a problem's start is missed.
 
     At least `FEWEST`; three to the width of the start's narrowest layer; and so many that the potential of the start is
     near the straight lines between them: a well that is narrower than a cell would be missed by all the coarse meshes
@@ -46,7 +46,8 @@ def first_mesh(problem: Problem, initial: Measure | None = None) -> tuple[int, .
     tuple of int
         Multiples of 4, so that meshes of half the cells exist along each axis.
     """
-    d = len(problem.axes)
+    axes = moving(problem.axes)
+    d = len(axes)
     grid = Grid(problem.axes, LOOKED_AT[d])
     start = problem.mu_0 if initial is None else initial.restrict(grid.axes)
     mu = start.cells(grid)
@@ -57,7 +58,7 @@ def first_mesh(problem: Problem, initial: Measure | None = None) -> tuple[int, .
             if plan is not None:
                 V = plan.evaluate(mu)[0]
                 cells = [max(n, _straight(V, i)) for i, n in enumerate(cells)]
-    return tuple(multiple_of_four(min(max(n, FEWEST[d]), LOOKED_AT[d])) for n in cells)
+    return tuple(multiple_of_four(min(max(cells[i], FEWEST[d]), LOOKED_AT[d])) for i in axes)
 
 
 def _straight(V: Array, axis: int) -> float:

@@ -57,7 +57,7 @@ def make_flow(problem: Problem, grid: Grid, scheme: Scheme, algebra: Algebra | N
         energy=kept(
             problem, grid, "energy", lambda: problem.bound_energy.on(grid), lambda plan: plan.parts is not None
         ),
-        transport=algebra.transport(grid, scheme, problem.metric, log_base),
+        transport=algebra.transport(grid, scheme, problem.rates, log_base),
         reaction=reaction,
         parts=parts,
         balanced=reaction.balanced and all(term.balanced for term in problem.terms),

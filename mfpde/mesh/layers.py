@@ -32,7 +32,7 @@ def layer_widths(mu: Array, grid: Grid) -> tuple[float, ...]:
     Returns
     -------
     tuple of float
-        In units of the axis; the length of the axis at most.
+        In units of the axis; the length of the axis at most, and infinity along labels of species.
     """
     informations = []
     for i, axis in enumerate(grid.axes):
@@ -49,7 +49,8 @@ def _widths(total: float, informations: Sequence[float], grid: Grid) -> tuple[fl
     widths = []
     for axis, h, information in zip(grid.axes, grid.spacing, informations, strict=True):
         resolved = information * axis.length**2 > total * h**2
-        widths.append(h * math.sqrt(total / information) if resolved else axis.length)
+        width = h * math.sqrt(total / information) if resolved else axis.length
+        widths.append(width if axis.moves else math.inf)
     return tuple(widths)
 
 

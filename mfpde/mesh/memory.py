@@ -153,7 +153,8 @@ def _shape_that_fits(problem: Problem, options: RunOptions, grid: Grid, there: f
     """Nearly the most cells that fit, in the proportions of a mesh; none where 4 along each axis do not."""
 
     def shape(share: float) -> tuple[int, ...]:
-        return tuple(max(4, int(share * n)) for n in grid.shape)
+        pairs = zip(grid.axes, grid.shape, strict=True)
+        return tuple(max(4, int(share * n)) if axis.own_cells is None else n for axis, n in pairs)
 
     low, high = 0.0, 1.0
     if run_memory(problem, options, Grid(grid.axes, shape(low))).total > there:
@@ -239,7 +240,7 @@ def _parts(problem: Problem, options: RunOptions, grid: Grid) -> _Parts:
 
 def _of_the_flow(problem: Problem) -> float:
     """Arrays that the transport and the reaction keep: speeds, the base measure, rates of axes, what is reinjected."""
-    rates = sum(callable(rate) for rate in problem.metric or ())
+    rates = sum(callable(rate) for rate in problem.rates or ())
     return 1 + (3 if problem.base is not None else 0) + 2 * rates + (problem.reinjection is not None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mfpde.equation.grid import End, Grid
+from mfpde.equation.grid import End, Grid, face_shape, moving
 from mfpde.mesh.constants import FLUSH, ROUND_UP
 from mfpde.mesh.faces import Faces, Padded, ghost_faces, ghost_rows
 from mfpde.mesh.numpy_implicit import implicit_line
@@ -71,7 +71,8 @@ class NumpyTransport(TransportOperator):
         g = self._rates[i]
         if not isinstance(g, float):
             g = np.moveaxis(g.reshape((1,) * (grid.dimension - g.ndim) + g.shape), i, 0)
-            (g,) = read_only(g[ghost_faces(axis, n, ghost)] if len(g) > 1 else g)
+            g = np.broadcast_to(g, (n + 1, *g.shape[1:]))  # also where it is the same all along the axis
+            (g,) = read_only(g[ghost_faces(axis, n, ghost)])
         return Faces.of(
             Padded(
                 n=n,
@@ -83,7 +84,7 @@ class NumpyTransport(TransportOperator):
                 h=grid.spacing[i],
                 temperature=temperature,
                 dt=dt,
-                dimension=grid.dimension,
+                dimension=len(moving(grid.axes)),
                 lower_truncated=axis.lower_end is End.TRUNCATION,
                 upper_truncated=axis.upper_end is End.TRUNCATION,
             )
@@ -123,7 +124,10 @@ class NumpyTransport(TransportOperator):
         if step > 0.0 and (outflow is None or outflow is not self._held):
             self._find_speeds(potential, temperature)
         fluxes = []
-        for i in range(self.grid.dimension):
+        for i, axis in enumerate(self.grid.axes):
+            if not axis.moves:
+                fluxes.append(np.zeros(face_shape(self.grid, i)))
+                continue
             at = self._faces(i, density, potential, float(temperature), step)
             fluxes.append(np.moveaxis(self._through(i, self.scheme.faces(at)), 0, i))
         return fluxes
@@ -151,6 +155,8 @@ class NumpyTransport(TransportOperator):
         self._held = None
         self._speeds[...] = 0.0
         for i, axis in enumerate(self.grid.axes):
+            if not axis.moves:
+                continue
             # the density plays no part
             at = self._faces(i, potential, potential, float(temperature), 0.0)
             v = self.scheme.velocity(at)

@@ -12,6 +12,7 @@ import numpy as np
 
 from mfpde.equation.grid import Grid
 from mfpde.equation.problem import Problem, Reaction, Reinjection, ReinjectionKind
+from mfpde.equation.species import Species
 from mfpde.mesh.algebra import Algebra
 from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
@@ -146,6 +147,8 @@ class ReactionStep:
         Whether ``V + tau log(mu/omega)`` takes the place of ``V``.
     mu_b : array or None
         The reinjected measure on the cells.
+    species : (int, Species) or None
+        The axis along which species react one by one, each with its own mass, mean and time scale.
     """
 
     def __init__(
@@ -159,8 +162,10 @@ class ReactionStep:
         free_energy: bool = False,
         log_base: Array | None = None,
         algebra: Algebra | None = None,
+        species: tuple[int, Species] | None = None,
     ) -> None:
         self.grid = grid
+        self.species = species
         self._algebra = algebra
         self.balanced = balanced
         self.free_energy = free_energy
@@ -187,8 +192,23 @@ class ReactionStep:
         """The solution over ``a = alpha * dt`` with `V` frozen, as a new array."""
         if a == 0.0:
             return mu.copy()
+        if self.species is not None:
+            new = np.empty(mu.shape)
+            for part, scale in self._each():
+                base = None if self.log_base is None else np.broadcast_to(self.log_base, mu.shape)[part]
+                new[part] = self._solution(mu[part], V[part], scale * a, temperature, base)
+            return new
+        return self._solution(mu, V, a, temperature, self.log_base)
+
+    def _each(self) -> list[tuple[tuple[slice | int, ...], float]]:
+        """Where the cells of each species are, and its time scale."""
+        assert self.species is not None
+        position, species = self.species
+        return [((slice(None),) * position + (k,), scale) for k, scale in enumerate(species.scales)]
+
+    def _solution(self, mu: Array, V: Array, a: float, temperature: float, log_base: Array | None) -> Array:
         if self.free_energy:
-            return free_energy_step(mu, V, a, temperature, self.log_base)
+            return free_energy_step(mu, V, a, temperature, log_base)
         if self.mu_b is not None:
             assert self.reinjection is not None
             return reinjection_step(mu, V, a, self.mu_b, self.reinjection.kind)
@@ -207,6 +227,12 @@ class ReactionStep:
             ``Vbar``, the mean of `V` under `mu` (already known to the caller).
         """
         volume = self.grid.cell_volume
+        if self.species is not None:
+            each = ((mu[part], V[part], scale) for part, scale in self._each())
+            return sum(scale * self._dissipation(u, W, float(np.vdot(u, W) / u.sum()), volume) for u, W, scale in each)
+        return self._dissipation(mu, V, mean, volume)
+
+    def _dissipation(self, mu: Array, V: Array, mean: float, volume: float) -> float:
         if self.mu_b is not None:
             assert self.reinjection is not None
             mean_b = float(np.vdot(V, self.mu_b)) * volume
@@ -222,7 +248,7 @@ class ReactionStep:
         if not self.balanced:
             return float(np.vdot(V * rate, mu)) * volume
         if rate is V:
-            if self._algebra is not None:
+            if self._algebra is not None and self.species is None:
                 return self._algebra.second_moment(mu, V, mean) * volume
             return float(np.vdot(mu, (V - mean) ** 2)) * volume
         centred = V - mean
@@ -241,6 +267,12 @@ class ReactionStep:
             ``psi`` on the cells.
         """
         volume = self.grid.cell_volume
+        if self.species is not None:
+            each = ((mu[part], V[part], slope[part], scale) for part, scale in self._each())
+            return sum(scale * self._free_dissipation(u, W, psi, temperature, volume) for u, W, psi, scale in each)
+        return self._free_dissipation(mu, V, slope, temperature, volume)
+
+    def _free_dissipation(self, mu: Array, V: Array, slope: Array, temperature: float, volume: float) -> float:
         if self.mu_b is not None:
             assert self.reinjection is not None
             if self.reinjection.kind is ReinjectionKind.REPLACE:
@@ -277,4 +309,5 @@ def make_reaction(
         free_energy=problem.reaction is Reaction.FREE_ENERGY,
         log_base=log_base,
         algebra=algebra,
+        species=problem.one_by_one,
     )

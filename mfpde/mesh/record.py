@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from mfpde.equation.grid import Grid
     from mfpde.support.files.frames import StoredDensity
 
-__all__ = ["COLUMNS", "ERRORS", "LEAVING", "Beside", "Errors", "Record", "Result", "State", "run_stats"]
+__all__ = [
+    "COLUMNS",
+    "ERRORS",
+    "LEAVING",
+    "MORE",
+    "Beside",
+    "Errors",
+    "Record",
+    "Result",
+    "State",
+    "meaning",
+    "run_stats",
+]
 
 
 COLUMNS: dict[str, str] = {
@@ -42,8 +54,19 @@ COLUMNS: dict[str, str] = {
     "redone": "attempts at the step that were thrown away",
 }
 """The per-step diagnostics and what they mean."""
+MORE: dict[str, str] = {
+    "regret": "sum over species of Vbar_k - min V_k, where V is the first variation of no energy: for a game the "
+    "Nikaido-Isoda error, which is 0 where nobody gains by another strategy",
+    "mass_": "int dmu of the species",
+}
+"""Those that only some problems have, the second one for each label."""
 LEAVING = ("dissipation_transport", "dissipation_reaction", "relative_fisher_information", "limiting_cell")
 """Those that are known of a state only when it is left."""
+
+
+def meaning(name: str) -> str:
+    """What a column of diagnostics means."""
+    return COLUMNS.get(name) or MORE.get(name) or (MORE["mass_"] if name.startswith("mass_") else name)
 
 
 class Result(enum.Enum):

@@ -9,21 +9,44 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mfpde.equation.grid import End, Grid
+from mfpde.equation.species import Species
 from mfpde.mesh.compiled import run_structures
 from mfpde.mesh.record import COLUMNS, LEAVING
 from mfpde.mesh.semidiscrete import Departure, Evaluation, Flow, FreeEnergy
 from mfpde.support.arrays import Array
 
-__all__ = ["COLUMNS", "Recorded", "Recorder", "StepMade", "end_mass", "end_shares", "optimality_gap"]
+__all__ = ["COLUMNS", "Recorded", "Recorder", "StepMade", "end_mass", "end_shares", "more_columns", "optimality_gap"]
 
 
-def optimality_gap(evaluation: Evaluation) -> float:
+def optimality_gap(evaluation: Evaluation, apart: tuple[int, Species] | None = None) -> float:
     r"""``mass * (Vbar - min V)``, an upper bound on ``E - min E`` for convex ``E``.
+
+    Of species that keep their masses `apart` it is the sum of theirs.
 
     By convexity ``E[nu] >= E[mu] + int V[mu] d(nu - mu) >= E[mu] - mass (Vbar - min V)`` for every
     measure ``nu`` of the same mass on the same mesh.
     """
+    if apart is not None:
+        volume = evaluation.mass / evaluation.survey.total
+        return sum(float(mu.sum()) * volume * regret for mu, regret in _regrets(evaluation, apart))
     return evaluation.mass * (evaluation.mean - evaluation.survey.low)
+
+
+def _regrets(evaluation: Evaluation, species: tuple[int, Species] | None) -> list[tuple[Array, float]]:
+    """The density of each species that has mass, and ``Vbar - min V`` of it."""
+    position = 0 if species is None else species[0]
+    pairs = [(evaluation.mu, evaluation.V)]
+    if species is not None:
+        pairs = list(zip(*(np.moveaxis(values, position, 0) for values in pairs[0]), strict=True))
+    with_mass = [(mu, V) for mu, V in pairs if mu.sum() > 0.0]
+    return [(mu, float(np.vdot(mu, V)) / float(mu.sum()) - float(V.min())) for mu, V in with_mass]
+
+
+def more_columns(flow: Flow) -> list[str]:
+    """What else is recorded of a problem: see `mfpde.mesh.record.MORE`."""
+    found = [] if flow.problem.bound_energy.lyapunov else ["regret"]
+    labels = () if flow.problem.species is None else flow.problem.species[1].labels
+    return [*found, *(f"mass_{label}" for label in labels)]
 
 
 def end_layers(grid: Grid) -> list[tuple[slice | int, ...]]:
@@ -160,7 +183,8 @@ class Recorder:
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
-        self.rows: dict[str, array[float]] = {name: array("d") for name in COLUMNS}
+        self._more = more_columns(flow)
+        self.rows: dict[str, array[float]] = {name: array("d") for name in (*COLUMNS, *self._more)}
         self.responses = Responses()
         self._layers = end_layers(flow.grid)
         self._certified = flow.convex is True and flow.scheme.positive
@@ -192,7 +216,7 @@ class Recorder:
         """
         gap, energy, step = np.nan, at.energy if free is None else free.energy, step or StepMade(0.0, None, 0)
         if self._certified:
-            gap = optimality_gap(at) if free is None else free.gap
+            gap = optimality_gap(at, self._flow.problem.apart) if free is None else free.gap
         rows = self.rows
         rows["time"].append(time)
         rows["dt"].append(step.dt)
@@ -207,8 +231,19 @@ class Recorder:
         rows["redone"].append(step.redone)
         for name in LEAVING:
             rows[name].append(-1 if name == "limiting_cell" else np.nan)
+        if self._more:
+            self._arrive_more(at)
         self.responses.append(at.response)
         return Recorded(energy, gap)
+
+    def _arrive_more(self, at: Evaluation) -> None:
+        """What only some problems have of a state."""
+        rows, species, volume = self.rows, self._flow.problem.species, self._flow.grid.cell_volume
+        if "regret" in rows:
+            rows["regret"].append(sum(regret for _, regret in _regrets(at, species)))
+        if species is not None:
+            for label, mu in zip(species[1].labels, np.moveaxis(at.mu, species[0], 0), strict=True):
+                rows[f"mass_{label}"].append(float(mu.sum()) * volume)
 
     def leave(self, departure: Departure) -> float:
         """Complete the last state's row, when a step leaves it; ``-dE/dt`` there."""

@@ -298,10 +298,24 @@ class Flow:
         """The relative rate at which a rate of change with this sum creates mass: zero but for round-off."""
         return rate_sum * self.grid.cell_volume / mass if mass > 0 else 0.0
 
+    def _log_gibbs(self, at: Evaluation, temperature: float) -> Array:
+        """The logarithm of the proximal Gibbs measure, each species that keeps its mass with that."""
+        volume, base = self.grid.cell_volume, self.log_base
+        if self.problem.apart is None:
+            return log_gibbs(at.V, temperature, volume, log_base=base, mass=at.mass)
+        position, species = self.problem.apart
+        log_p = np.empty(self.grid.shape)
+        for k in range(len(species.labels)):
+            part = (slice(None),) * position + (k,)
+            own = None if base is None else np.broadcast_to(base, log_p.shape)[part]
+            mass = float(at.mu[part].sum()) * volume
+            log_p[part] = log_gibbs(at.V[part], temperature, volume, log_base=own, mass=mass)
+        return log_p
+
     def free_energy(self, at: Evaluation, temperature: float) -> FreeEnergy:
         """The free energy at a temperature above 0, and what follows from it."""
         mu, volume = at.mu, self.grid.cell_volume
-        log_p = log_gibbs(at.V, temperature, volume, log_base=self.log_base, mass=at.mass)
+        log_p = self._log_gibbs(at, temperature)
         gap = temperature * relative_entropy(mu, log_p, volume)
         slope = np.maximum(mu, EMPTY, out=log_p)  # log_p has served
         np.log(slope, out=slope)

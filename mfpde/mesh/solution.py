@@ -13,10 +13,11 @@ from mfpde.equation.convexity import NO_CERTIFICATE, convex_on, no_certificate
 from mfpde.equation.equilibrium import Equilibrium
 from mfpde.equation.grid import Grid, box
 from mfpde.equation.measures.on_mesh import GridMeasure
+from mfpde.equation.species import Species
 from mfpde.equation.trajectory import integral, integrand
 from mfpde.mesh.energy_errors import energy_scale, said_of_error
 from mfpde.mesh.rates import Rates, rates_of
-from mfpde.mesh.record import COLUMNS, ERRORS, Errors, Record, Result, State
+from mfpde.mesh.record import COLUMNS, ERRORS, Errors, Record, Result, State, meaning
 from mfpde.support.arguments import FLAG, NONE, NUMBER, PATH, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.labels import Column, Labelled, Labels
@@ -249,20 +250,28 @@ class Solution(Labelled, Record):
         names = [axis.name for axis in self.grid.axes]
         d, at = self.diagnostics, np.searchsorted(self.diagnostics["time"], self.times)
         coordinates = {"time": Column(["time"], self.times, "save time")} | {
-            name: Column([name], self.grid.centres(i), f"cell centres along {name}") for i, name in enumerate(names)
+            axis.name: Column([axis.name], self.grid.centres(i), f"cell centres along {axis.name}")
+            for i, axis in enumerate(self.grid.axes)
+            if not isinstance(axis, Species)
+        }
+        coordinates |= {
+            axis.name: Column([axis.name], np.array(axis.labels), "species")
+            for axis in self.grid.axes
+            if isinstance(axis, Species)
         }
         variables = {
             "energy": Column(["time"], self.energy, COLUMNS["energy"]),
             "energy_error": Column(["time"], self.energy_error, "estimated error of the energy, absolute"),
         }
-        for name in ("mass", "minimum", "entropy", "optimality_gap", "end_mass"):
+        more = [name for name in d if name == "regret" or name.startswith("mass_")]
+        for name in ("mass", "minimum", "entropy", "optimality_gap", "end_mass", *more):
             if name in d:
-                variables[name] = Column(["time"], d[name][at], COLUMNS[name])
+                variables[name] = Column(["time"], d[name][at], meaning(name))
         variables["density"] = Column(["time", *names], self.density, "density per Lebesgue volume")
         coordinates["step_time"] = Column(["step"], d["time"], COLUMNS["time"])
         for name in d:
             if name not in ("time", "limiting_cell"):
-                variables[f"step_{name}"] = Column(["step"], d[name], COLUMNS.get(name, ""))
+                variables[f"step_{name}"] = Column(["step"], d[name], meaning(name))
         if self.response.shape[1]:
             variables["step_response"] = Column(["step", "component"], self.response, "u, in compressed coordinates")
         return Labels(coordinates, variables, {"problem": self.name, "result": self.result.name})
@@ -342,10 +351,11 @@ class Solution(Labelled, Record):
             "energy": f"{with_digits(d['energy'][0], e[0])} -> {with_digits(d['energy'][-1], e[-1])}",
             "energy error": self.said_of_error,
             "optimality gap": self.no_certificate or f"{d['optimality_gap'][-1]:.3g}" + self._certified(),
+            **({"regret": f"{d['regret'][0]:.6g} -> {d['regret'][-1]:.6g}"} if "regret" in d else {}),
             "mass drift": f"{s['mass_drift']:.2e}" if s["balanced"] else f"mass {d['mass'][-1]:.9g} (unbalanced)",
             "minimum": f"{d['minimum'].min():.3g}",
             "end mass": f"{d['end_mass'].max():.2e}",
-            "energy increase": f"{s['energy_increase']:.1e} of its scale at most",
+            **({} if "regret" in d else {"energy increase": f"{s['energy_increase']:.1e} of its scale at most"}),
             "wall time": f"{self.provenance.get('volatile', {}).get('seconds', float('nan')):.2f} s",
         }
 

@@ -19,7 +19,7 @@ from mfpde.equation.description.stored import (
 )
 from mfpde.equation.grid_file import AXIS, write_grid
 from mfpde.equation.plain_attributes import write_plain
-from mfpde.mesh.record import COLUMNS, ERRORS, Errors, Record, State
+from mfpde.mesh.record import ERRORS, Errors, Record, State, meaning
 from mfpde.support.files.frames import StoredDensity
 from mfpde.support.files.hdf5 import (
     FLOAT,
@@ -207,7 +207,7 @@ def write(record: Record, file: h5py.File) -> None:
     count = len(record.diagnostics["time"])
     step = add_scale(steps, "step", np.arange(count), "recorded states since the start of the run")
     for name, values in record.diagnostics.items():
-        column = add_dataset(steps, name, values, COLUMNS.get(name, name), [step])
+        column = add_dataset(steps, name, values, meaning(name), [step])
         if name != "time":
             column.attrs["coordinates"] = "time"
     component = add_scale(steps, "component", np.arange(record.response.shape[1]), "compressed coordinate")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.equation.grid import Axis, End, Grid, face_shape
+from mfpde.equation.grid import Axis, End, Grid, face_shape, moving
 from mfpde.mesh.compiled import structures
 from mfpde.mesh.constants import LARGEST, ROUND_UP
 from mfpde.mesh.schemes import Scheme, is_compiled
@@ -82,14 +82,17 @@ def _describe(mesh: structures.Mesh, i: int, axis: Axis, h: float, rates: _Rates
 
 
 def _mesh(grid: Grid, rates: Sequence[_Rates], band: int) -> structures.Mesh:
-    """The description of all axes that compiled code reads."""
-    d = grid.dimension
+    """The description of all axes that move, as compiled code reads them."""
+    moves = moving(grid.axes)
     metric = np.concatenate([r.values for r in rates])
-    mesh = structures.Mesh(np.zeros((d, 11), dtype=np.int64), np.zeros((d, 3)), metric, band)
+    mesh = structures.Mesh(np.zeros((len(moves), 11), dtype=np.int64), np.zeros((len(moves), 3)), metric, band)
     used = offset = 0
     for i, (axis, h, r) in enumerate(zip(grid.axes, grid.spacing, rates, strict=True)):
-        _describe(mesh, i, axis, h, r)
-        ints = mesh.ints[i]
+        if i not in moves:
+            offset += math.prod(face_shape(grid, i))
+            continue
+        _describe(mesh, moves.index(i), axis, h, r)
+        ints = mesh.ints[moves.index(i)]
         ints[structures.OUTER], ints[structures.INNER] = math.prod(grid.shape[:i]), math.prod(grid.shape[i + 1 :])
         ints[structures.ROWS] = grid.shape[i]
         ints[structures.METRIC_OFFSET] = used if r.values.size else -1
@@ -113,7 +116,9 @@ def _plain_mesh(grid: Grid, rates: tuple[float, ...], band: int) -> structures.M
 
 
 def _rows_of_band(grid: Grid, threads: int | None) -> int:
-    """Rows of the first axis that are swept along all axes before the next ones."""
+    """Rows of the first axis that moves which are swept along all axes before the next ones."""
+    if not grid.axes[0].moves:  # its lines do not lie together: all of them at once
+        return grid.shape[moving(grid.axes)[0]]
     row = grid.size // grid.shape[0]
     bands = -(-grid.shape[0] // max(_BAND_ROWS, _BAND_SIZE // row))
     if grid.size >= THREADED_SIZE:
@@ -190,7 +195,8 @@ class Transport(TransportOperator):
         self._kernels = _kernels_for(scheme)
         self._mesh = _mesh_of(grid, self._rates, _rows_of_band(grid, threads))
         self._wide = True if grid.size // grid.shape[0] >= _kernels().options.LONG else None
-        self._bands = -(-grid.shape[0] // self._mesh.band)
+        self._rows = int(self._mesh.ints[0, structures.ROWS])
+        self._bands = -(-self._rows // self._mesh.band)
         self._speeds = np.empty(grid.size)
         self._no_speeds = np.empty(0)
         self._buffers: dict[int, Array] = {}
@@ -281,7 +287,7 @@ class Transport(TransportOperator):
         """The fluxes through the faces, see `TransportOperator.fluxes`."""
         shapes = [face_shape(self.grid, i) for i in range(self.grid.dimension)]
         stops = np.cumsum([math.prod(shape) for shape in shapes])
-        flat = np.empty(stops[-1])
+        flat = np.zeros(stops[-1]) if len(self._mesh.ints) < self.grid.dimension else np.empty(stops[-1])
         self._on_all_bands(self._sweep(mu, V, dt, temperature, None, True, flat))
         return [part.reshape(shape) for part, shape in zip(np.split(flat, stops[:-1]), shapes, strict=True)]
 
@@ -293,7 +299,7 @@ class Transport(TransportOperator):
         if mu is not None and self.scheme.limited:
             density = self._flat(mu, "mu")
             floor = 1e-30 * float(density.max())
-        row, size = self._mesh.band * (self.grid.size // self.grid.shape[0]), self.grid.size
+        row, size = self._mesh.band * (self.grid.size // self._rows), self.grid.size
 
         def task(start: int, stop: int) -> tuple[float, int]:
             return largest(self._speeds, density, floor, start * row, min(size, stop * row))
@@ -313,7 +319,8 @@ class Transport(TransportOperator):
         tau, inverse = (0.0, 0.0) if heat is None else (heat.temperature, heat.inverse)
 
         def task(start: int, stop: int) -> None:
-            kernels.solve(order, dt, tau, inverse, ints, floats, metric, axis, mu, potential, start, stop, out)
+            kernels.solve(order, dt, tau, inverse, ints, floats, metric, row, mu, potential, start, stop, out)
 
+        row = moving(self.grid.axes).index(axis)
         lines = self.grid.size // self.grid.shape[axis]
         in_shares(task, -(-lines // kernels.tile_width(lines)), self.grid.size, self.threads)

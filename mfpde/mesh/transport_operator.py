@@ -71,7 +71,8 @@ class Outflow:
 class TransportOperator(ABC):
     """Drift and diffusion, ``div(mu G grad V) + tau div(G omega grad(mu/omega))``, by face fluxes along each axis.
 
-    With ``J = v mu - tau g d(mu)/dx`` and ``v = -g d(V - tau log omega)/dx`` across each face and ``J = 0`` at walls,
+    With ``J = v mu - tau g d(mu)/dx`` and ``v = -g d(V - tau log omega)/dx`` across each face, ``J = 0`` at walls, and
+    no fluxes along the labels of species,
 
         rate_i = - sum_axes (J_(i+1/2) - J_(i-1/2)) / h .
 
@@ -132,7 +133,8 @@ class TransportOperator(ABC):
                 f"metric has {len(entries)} entries for {grid.dimension} axes; "
                 "give one per axis, None where the rate is 1"
             )
-        self._rates = [_metric_on_faces(grid, i, entry) for i, entry in enumerate(entries)]
+        moves = [axis.moves for axis in grid.axes]
+        self._rates = [_metric_on_faces(grid, i, entry) if moves[i] else 0.0 for i, entry in enumerate(entries)]
         self.diffusion_rate = 0.0
         for rate, h in zip(self._rates, grid.spacing, strict=True):
             self.diffusion_rate += 2.0 * (rate if isinstance(rate, float) else float(np.max(rate))) / h**2
@@ -298,6 +300,8 @@ class TransportOperator(ABC):
             raise TypeError(f"implicit steps need ScharfetterGummel(), this operator has {self.scheme!r}")
         if not 0 <= axis < self.grid.dimension:
             raise ValueError(f"axis is {axis}; the grid has axes 0 to {self.grid.dimension - 1}")
+        if not self.grid.axes[axis].moves:
+            raise ValueError(f"nothing moves along {self.grid.axes[axis]!r}, implicit steps go along another axis")
         if order not in (1, 2):
             raise ValueError(f"order is {order!r}; implicit steps have order 1 or 2")
         if not (dt >= 0.0 and math.isfinite(dt)):

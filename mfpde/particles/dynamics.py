@@ -256,6 +256,11 @@ def make_scheme(problem: Problem, dynamics: Dynamics | Sequence[Dynamics] | None
         raise ValueError("Langevin noise needs a problem with temperature > 0; leave it out")
     if reaction is not None:
         if problem.reaction is Reaction.FREE_ENERGY and not zero(problem.temperature):
+            if problem.species is not None:
+                raise ValueError(
+                    f"particles estimate one density, and {problem.species[1]!r} have several; take solve() for the "
+                    "free-energy reaction, or reaction='balanced'"
+                )
             reaction.density.check(problem.axes)
         if isinstance(reaction, Weights) and problem.reinjection is not None:
             raise ValueError("weights cannot put particles where there are none; use BirthDeath with reinjection")

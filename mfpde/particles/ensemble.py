@@ -96,7 +96,17 @@ class Ensemble:
         self._balanced = problem.reaction is not Reaction.UNBALANCED
         self._free_energy = problem.reaction is Reaction.FREE_ENERGY
         self._draws = np.empty((self.replicas, self.n))
+        self._parts = [self._parts_of(points) for points in self.points]
         self.steps = 0
+
+    def _parts_of(self, points: Array) -> list[tuple[slice | NDArray[np.intp], float]]:
+        """Which particles keep their mass together, all or those of each species, and their share of all."""
+        if self.problem.apart is None:
+            return [(slice(None), 1.0)]
+        position, species = self.problem.apart
+        labels = species.indices(points[:, position])
+        parts = [np.flatnonzero(labels == k) for k in range(len(species.labels))]
+        return [(part, len(part) / self.n) for part in parts if len(part)]
 
     def state(self) -> dict[str, Array]:
         """Everything that the next steps depend on, as numbers and text."""
@@ -120,6 +130,7 @@ class Ensemble:
         self.steps = int(state["steps"])
         for name in ("points", "weights", "mass", "events"):
             getattr(self, name)[...] = state[name]
+        self._parts = [self._parts_of(points) for points in self.points]
         set_generators(self._rng, state["generators"])
         if self._logs is not None:
             self._logs[...] = state["logs"]
@@ -214,11 +225,26 @@ class Ensemble:
         return np.asarray(np.log(np.maximum(rho, np.finfo(float).tiny)) - self.motion.log_base(self.points))
 
     def _rate(self, V: Array, t: float) -> Array:
-        if self.problem.rate is None:
-            return V
-        rate = values_of(self.problem.rate, V)
-        self._finite(rate, "the birth-death rate", t)
+        rate = V
+        if self.problem.rate is not None:
+            rate = values_of(self.problem.rate, V)
+            self._finite(rate, "the birth-death rate", t)
+        if self.problem.one_by_one is not None:
+            position, species = self.problem.one_by_one
+            rate = species.scale(self.points[..., position]) * rate
         return rate
+
+    def _mean(self, rate: Array) -> Array | float:
+        """The mean rate that each particle (R, n) is held against."""
+        if not self._balanced:
+            return 0.0
+        if self.problem.apart is None:
+            return np.asarray(rate.mean(axis=1)[:, None])
+        means = np.empty(rate.shape)
+        for r, parts in enumerate(self._parts):
+            for part, _ in parts:
+                means[r, part] = rate[r, part].mean()
+        return means
 
     # deterministic weights
 
@@ -227,19 +253,25 @@ class Ensemble:
         logs = self._logs
         logs += reaction.change(rate, alpha, ds)
         for r in range(self.replicas):
-            top = float(logs[r].max())
-            w = np.exp(logs[r] - top)
-            total = float(w.sum())
-            if not self._balanced:
-                self.mass[r] = total * math.exp(top)
-            if self.mass[r] > 0:
-                logs[r] += math.log(self.mass[r]) - math.log(total) - top
-            self.weights[r] = w * (self.mass[r] / total)
-            if reaction.resample is not None and effective_size(w) < reaction.resample * self.n:
-                chosen = systematic(w, float(self._rng[r].random()))
-                self.points[r] = self.points[r][chosen]
-                self.weights[r] = self.mass[r] / self.n
-                logs[r] = math.log(self.mass[r] / self.n)
+            for part, share in self._parts[r]:
+                self._normalise(reaction, logs, r, part, share)
+
+    def _normalise(self, reaction: Weights, logs: Array, r: int, part: slice | NDArray[np.intp], share: float) -> None:
+        """The weights of particles that keep their mass together, by their logarithms; resampled where few are left."""
+        top = float(logs[r, part].max())
+        w = np.exp(logs[r, part] - top)
+        total, n = float(w.sum()), len(w)
+        if not self._balanced:
+            self.mass[r] = total * math.exp(top)
+        mass = float(self.mass[r]) * share
+        if mass > 0:
+            logs[r, part] += math.log(mass) - math.log(total) - top
+        self.weights[r, part] = w * (mass / total)
+        if reaction.resample is not None and effective_size(w) < reaction.resample * n:
+            chosen = systematic(w, float(self._rng[r].random()))
+            self.points[r, part] = self.points[r, part][chosen]
+            self.weights[r, part] = mass / n
+            logs[r, part] = math.log(mass / n)
 
     # kill and duplicate
 
@@ -249,25 +281,25 @@ class Ensemble:
         elif self._kind is ReinjectionKind.REFILL:
             excess = reaction.excess(rate, 0.0)
         else:
-            excess = reaction.excess(rate, rate.mean(axis=1)[:, None] if self._balanced else 0.0)
+            excess = reaction.excess(rate, self._mean(rate))
         for r, rng in enumerate(self._rng):
             rng.random(out=self._draws[r])
         hit = self._draws < reaction.probabilities(excess, alpha, ds)
         for r in map(int, np.flatnonzero(hit.any(axis=1))):
             kill = hit[r] & (excess[r] > 0)
             clone = hit[r] & (excess[r] < 0)
-            if reaction.control is PopulationControl.PARTNER:
-                self._one_for_one(r, kill, clone)
-            else:
-                self._control(r, kill, clone)
+            control = self._one_for_one if reaction.control is PopulationControl.PARTNER else self._control
+            for part, _ in self._parts[r]:
+                self.points[r, part] = control(r, self.points[r, part], kill[part], clone[part])
 
-    def _control(self, r: int, kill: NDArray[np.bool_], clone: NDArray[np.bool_]) -> None:
-        rng, n, X = self._rng[r], self.n, self.points[r]
+    def _control(self, r: int, X: Array, kill: NDArray[np.bool_], clone: NDArray[np.bool_]) -> Array:
+        """The particles X of a replica after the events, as many as before."""
+        rng, n = self._rng[r], len(X)
         kills = int(np.count_nonzero(kill))
         self.events[0, r] += kills
         if self._kind is ReinjectionKind.REPLACE:
             X[kill] = self._inject(r, kills)
-            return
+            return X
         # the population after the events, as indices of those they come from
         index = np.concatenate([np.flatnonzero(~kill), np.flatnonzero(clone)])
         size = len(index)
@@ -291,20 +323,21 @@ class Ensemble:
                 extra = rng.choice(size, rest, replace=False, shuffle=False)
                 more = new[np.concatenate([np.tile(np.arange(size), whole), extra])]
             new = np.concatenate([new, more])
-        self.points[r] = new
+        return new
 
     def _inject(self, r: int, count: int) -> Array:
         assert self._mu_b is not None
         self.events[2, r] += count
         return self._mu_b.sample(count, self._rng[r])
 
-    def _one_for_one(self, r: int, kill: NDArray[np.bool_], clone: NDArray[np.bool_]) -> None:
-        rng, X = self._rng[r], self.points[r]
+    def _one_for_one(self, r: int, X: Array, kill: NDArray[np.bool_], clone: NDArray[np.bool_]) -> Array:
+        """The same, each event with a partner."""
+        rng, n = self._rng[r], len(X)
         pending = kill | clone
         for i in rng.permutation(np.flatnonzero(pending)):
             if not pending[i]:  # overwritten in this step: the event was that of its predecessor
                 continue
-            j = int(rng.integers(self.n - 1))
+            j = int(rng.integers(n - 1))
             j = j + 1 if j >= i else j
             if kill[i]:
                 X[i] = X[j]
@@ -313,6 +346,7 @@ class Ensemble:
                 X[j] = X[i]
                 pending[j] = False
                 self.events[1, r] += 1
+        return X
 
 
 def systematic(weights: Array, uniform: float) -> NDArray[np.int64]:

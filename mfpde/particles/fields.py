@@ -228,7 +228,7 @@ def mesh_shape(bound: BoundEnergy) -> tuple[int, ...] | None:
 def make_field(problem: Problem, n: int) -> Field:
     """The cheaper field for clouds of n particles; the choice depends on nothing else."""
     bound = problem.bound_energy
-    if not bound.direct and bound.response_size <= CHEAP:
+    if problem.species is not None or (not bound.direct and bound.response_size <= CHEAP):
         return DirectField(bound)
     shape = mesh_shape(bound)
     if shape is None or np.prod([count for count in shape if count != 4]) > max(CELLS, 4 * n):

@@ -27,7 +27,7 @@ class Motion:
         self.axes = tuple(problem.axes)
         self.noisy = noisy
         self._schedule, self._temperature = problem.schedule, problem.temperature
-        self._metric = (None,) * len(self.axes) if problem.metric is None else tuple(problem.metric)
+        self._metric = (None,) * len(self.axes) if problem.rates is None else problem.rates
         self._mobility = problem.mobility
         self._log_base = None if problem.base is None else problem.log_base
 

@@ -15,6 +15,8 @@ from mfpde.problems.attention import self_attention
 from mfpde.problems.bumps import gaussian_bumps
 from mfpde.problems.classic import double_well, linear_neuron, quadratic_well
 from mfpde.problems.data import network
+from mfpde.problems.deconvolution import sparse_deconvolution
+from mfpde.problems.games import two_player_game
 from mfpde.problems.langevin import (
     double_well_sampling,
     gaussian_langevin,
@@ -30,9 +32,11 @@ from mfpde.problems.mei2018 import (
     relu_gaussians,
 )
 from mfpde.problems.mmd import mmd_flow
+from mfpde.problems.quantization import quantization
 from mfpde.problems.rotskoff2019 import student_teacher, three_gaussians
 from mfpde.problems.single_index import single_index
 from mfpde.problems.spikes import torus_spikes
+from mfpde.problems.two_timescale import two_timescale, ultra_fast_diffusion
 from mfpde.support.arguments import checked, shown
 from mfpde.support.travel import recipe
 
@@ -52,14 +56,19 @@ __all__ = [
     "network",
     "predicting_failure",
     "quadratic_well",
+    "quantization",
     "relu_gaussians",
     "self_attention",
     "single_index",
+    "sparse_deconvolution",
     "sphere_langevin",
     "student_teacher",
     "three_gaussians",
     "torus_langevin",
     "torus_spikes",
+    "two_player_game",
+    "two_timescale",
+    "ultra_fast_diffusion",
 ]
 
 _REGISTRY: dict[str, Callable[..., Problem]] = {
@@ -82,6 +91,11 @@ _REGISTRY: dict[str, Callable[..., Problem]] = {
     "self-attention": self_attention,
     "mmd-flow": mmd_flow,
     "torus-spikes": torus_spikes,
+    "sparse-deconvolution": sparse_deconvolution,
+    "two-timescale": two_timescale,
+    "ultra-fast-diffusion": ultra_fast_diffusion,
+    "quantization": quantization,
+    "two-player-game": two_player_game,
 }
 
 # what a file, a command line or a slip of the pen puts into them is refused in one line

@@ -15,6 +15,7 @@ from mfpde.equation.measures.base import Measure
 from mfpde.equation.measures.density import Density
 from mfpde.equation.measures.product import Product
 from mfpde.equation.problem import Problem
+from mfpde.problems.monotone import inverse
 from mfpde.problems.parameters import with_parameters
 from mfpde.support.arrays import Array
 
@@ -91,13 +92,13 @@ class _Wave:
     def quantile(self, s: Any, t: float) -> Array:
         """The place of the level s."""
         s = np.asarray(s, dtype=float)
-        return _relaxed(s, _increasing(self.cdf, s), t)
+        return _relaxed(s, inverse(self.cdf, s), t)
 
     def density(self, x: Any, t: float) -> Array:
         """The density."""
         x, kept = np.asarray(x, dtype=float), math.exp(-2 * t)
         # where a point was at the start: x = cdf(z) + (z - cdf(z)) kept
-        z = _increasing(lambda z: self.cdf(z) + (z - self.cdf(z)) * kept, x)
+        z = inverse(lambda z: self.cdf(z) + (z - self.cdf(z)) * kept, x)
         return np.asarray(1 / (1 + (1 / self.pdf(z) - 1) * kept))
 
     def square(self) -> float:
@@ -187,13 +188,3 @@ def mmd_flow(
         shape=(400,),
         exact=exact,
     )
-
-
-def _increasing(function: Any, values: Array) -> Array:
-    """Where an increasing function of [0, 1] onto itself takes values, by bisection to round-off."""
-    low, high = np.zeros_like(values), np.ones_like(values)
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        below = function(middle) < values
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return 0.5 * (low + high)

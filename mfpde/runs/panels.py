@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mfpde.equation.grid import moving
+from mfpde.equation.species import species_axis
 from mfpde.lagrangian.characteristics import Characteristics
 from mfpde.mesh.solution import Solution
+from mfpde.runs.by_species import OneSpecies
 from mfpde.runs.traced import Traced, traced
 from mfpde.support.arrays import Array
-from mfpde.support.figures import BLUE, CONCENTRATED, VERMILION, dress, floor, image, peak_values
+from mfpde.support.figures import BLUE, COLOURS, CONCENTRATED, VERMILION, dress, floor, image, peak_values
 from mfpde.support.words import one_line, printable, with_digits
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ __all__ = [
     "Drawn",
     "Pictured",
     "Marginals",
+    "Shown",
     "axis_names",
     "base_energy",
     "centres",
@@ -36,6 +40,7 @@ __all__ = [
     "drawn",
     "error_band",
     "footnote",
+    "has_energy",
     "marginal",
     "positive_part",
     "put_heading",
@@ -49,6 +54,8 @@ __all__ = [
 
 Drawn = Solution | Traced
 """What panels show."""
+Shown = Drawn | OneSpecies
+"""What panels of densities show."""
 Pictured = Drawn | Characteristics
 """What pictures are drawn of."""
 
@@ -58,8 +65,8 @@ def drawn(solution: Pictured) -> Drawn:
     return traced(solution) if isinstance(solution, Characteristics) else solution
 
 
-def axis_names(solution: Drawn, axes: Sequence[str] | None) -> list[str]:
-    """The axes that a picture is drawn over: those given, or all of a mesh of one or two.
+def axis_names(solution: Shown, axes: Sequence[str] | None) -> list[str]:
+    """The axes that a picture is drawn over: those given, or all that move of a mesh of one or two.
 
     Raises
     ------
@@ -67,13 +74,14 @@ def axis_names(solution: Drawn, axes: Sequence[str] | None) -> list[str]:
         If they are not one or two axes of the mesh.
     """
     order = [axis.name for axis in solution.grid.axes]
-    names = order if axes is None else [axes] if isinstance(axes, str) else list(axes)
+    own = [axis.name for axis in solution.grid.axes if axis.moves]
+    names = own if axes is None else [axes] if isinstance(axes, str) else list(axes)
     if not 1 <= len(names) <= 2 or len(set(names)) != len(names) or any(name not in order for name in names):
         raise ValueError(f"axes {names}: a picture is drawn over one or two of the axes {order}; pass axes=")
     return names
 
 
-def marginal(solution: Drawn, names: Sequence[str], i: int) -> Array:
+def marginal(solution: Shown, names: Sequence[str], i: int) -> Array:
     """The marginal density over the named axes at save time number `i`."""
     return solution.marginal(*names, t=float(solution.times[i]))
 
@@ -81,7 +89,7 @@ def marginal(solution: Drawn, names: Sequence[str], i: int) -> Array:
 class Marginals(Sequence[Array]):
     """The marginals at all save times; those of densities in a file are read when they are looked at."""
 
-    def __init__(self, solution: Drawn, names: Sequence[str]) -> None:
+    def __init__(self, solution: Shown, names: Sequence[str]) -> None:
         self.solution, self.names = solution, names
         self.held = None
         if isinstance(solution.density, np.ndarray) or len(names) < min(2, solution.grid.dimension):
@@ -98,12 +106,12 @@ class Marginals(Sequence[Array]):
         return marginal(self.solution, self.names, i)
 
 
-def centres(solution: Drawn, name: str) -> Array:
+def centres(solution: Shown, name: str) -> Array:
     """The centres of the cells along an axis, shape (n,)."""
     return solution.grid.centres([axis.name for axis in solution.grid.axes].index(name))
 
 
-def density_label(solution: Drawn, names: Sequence[str]) -> str:
+def density_label(solution: Shown, names: Sequence[str]) -> str:
     """What a density over the named axes is called."""
     return "density" if len(names) == solution.grid.dimension else "marginal density"
 
@@ -129,7 +137,7 @@ def spread(solution: Drawn, count: int) -> list[int]:
     return chosen
 
 
-def density_image(solution: Drawn, names: Sequence[str], values: Array, norm: Normalize, ax: Axes) -> Any:
+def density_image(solution: Shown, names: Sequence[str], values: Array, norm: Normalize, ax: Axes) -> Any:
     """Draw a density over two axes in colours."""
     by_name = {axis.name: axis for axis in solution.grid.axes}
     first, second = (by_name[name] for name in names)
@@ -138,7 +146,7 @@ def density_image(solution: Drawn, names: Sequence[str], values: Array, norm: No
 
 
 def window(
-    solution: Drawn, name: str, values: Sequence[Array], threshold: float, along: int = 0
+    solution: Shown, name: str, values: Sequence[Array], threshold: float, along: int = 0
 ) -> tuple[float, float]:
     """The part of an axis (number `along` of the marginals) on which some of the marginals exceed `threshold`.
 
@@ -157,7 +165,7 @@ def window(
     return max(axis.lower, low - margin), min(axis.upper, high + margin)
 
 
-def zoom(solution: Drawn, names: Sequence[str], values: Sequence[Array], ax: Axes) -> None:
+def zoom(solution: Shown, names: Sequence[str], values: Sequence[Array], ax: Axes) -> None:
     """Show the part of the box where the densities `values` over `names` are."""
     low, high = peak_values(values)
     threshold = floor(low, high) if high > CONCENTRATED * low else 5e-3 * high
@@ -169,18 +177,43 @@ def zoom(solution: Drawn, names: Sequence[str], values: Sequence[Array], ax: Axe
 def scattered(solution: Traced, i: int, largest: float, ax: Axes) -> None:
     """Draw nodes at save time number `i`: over two axes as large as they are heavy, over one as high."""
     points, weights = solution.trajectory.points[i], solution.trajectory.weights[i]
-    names = [axis.name for axis in solution.grid.axes]
-    if len(names) == 1:
-        ax.vlines(points[:, 0], 0.0, weights, color=BLUE, lw=1.0, alpha=0.6)
-        ax.plot(points[:, 0], weights, "o", color=BLUE, ms=3)
-        ax.set(xlabel=names[0], ylabel="weight", ylim=(0, 1.08 * largest))
+    places = moving(solution.grid.axes)
+    axes = [solution.grid.axes[k] for k in places]
+    for own, colour, label in _of_species(solution, points):
+        x, w = points[own][:, places], weights[own]
+        if len(axes) == 1:
+            ax.vlines(x[:, 0], 0.0, w, color=colour, lw=1.0, alpha=0.6)
+            ax.plot(x[:, 0], w, "o", color=colour, ms=3, label=label)
+        else:
+            ax.scatter(x[:, 0], x[:, 1], s=60.0 * w / largest, color=colour, alpha=0.6, lw=0, label=label)
+    if len(axes) == 1:
+        ax.set(xlabel=axes[0].name, ylabel="weight", ylim=(0, 1.08 * largest))
     else:
-        ax.scatter(points[:, 0], points[:, 1], s=60.0 * weights / largest, color=BLUE, alpha=0.6, lw=0)
-        ax.set(xlabel=names[0], ylabel=names[1])
-        ax.set_ylim(solution.grid.axes[1].lower, solution.grid.axes[1].upper)
-    ax.set_xlim(solution.grid.axes[0].lower, solution.grid.axes[0].upper)
+        ax.set(xlabel=axes[0].name, ylabel=axes[1].name, ylim=(axes[1].lower, axes[1].upper))
+    ax.set_xlim(axes[0].lower, axes[0].upper)
+    if len(axes) < solution.grid.dimension:
+        ax.legend(frameon=False, fontsize=9)
     ax.set_title(f"nodes at t = {solution.times[i]:.4g}", fontsize=10)
     dress(ax)
+
+
+def _of_species(solution: Traced, points: Array) -> list[tuple[Any, str, str]]:
+    """Which of the nodes are drawn in which colour: all in one, or those of each species."""
+    found = species_axis(solution.grid.axes)
+    if found is None:
+        return [(slice(None), BLUE, "_")]
+    numbers = found[1].indices(points[:, found[0]])
+    return [
+        (numbers == k, colour, label)
+        for (k, label), colour in zip(enumerate(found[1].labels), itertools.cycle(COLOURS), strict=False)
+    ]
+
+
+def has_energy(solution: Drawn) -> bool:
+    """Whether the potential is the first variation of an energy, as far as is known."""
+    if solution.problem is None:
+        return "regret" not in solution.diagnostics
+    return solution.problem.bound_energy.lyapunov
 
 
 def positive_part(values: Array) -> Array:

@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde.equation.equilibrium import Equilibrium
-from mfpde.equation.grid import box
+from mfpde.equation.grid import box, moving
 from mfpde.equation.output_panels import against_truth, backdrop, has_output, output_lines, shown_inputs
 from mfpde.lagrangian.characteristics import Characteristics
 from mfpde.mesh.solution import Solution
+from mfpde.runs.by_species import OneSpecies, each_species
 from mfpde.runs.maps import draw_sweep, is_dataset
 from mfpde.runs.panels import (
     Drawn,
     Marginals,
     Pictured,
+    Shown,
     axis_names,
     base_energy,
     centres,
@@ -33,6 +35,7 @@ from mfpde.runs.panels import (
     drawn,
     error_band,
     footnote,
+    has_energy,
     marginal,
     positive_part,
     put_heading,
@@ -103,7 +106,7 @@ def plot(
         Where to write the figure; the suffix names the format (.png, .pdf, .svg, ...).
     times : sequence of float, optional
         Save times at which the density is drawn; default: up to 4 (2-D) or 7 (1-D), evenly chosen. With three or
-        four axes, marginals are drawn at the last of them.
+        four axes, marginals are drawn at the last of them. Of several species each has its own panels.
     variables : sequence of str, optional
         Of a sweep, what is drawn; default: energy, gap, dissipation and mass, where there are these.
 
@@ -137,16 +140,17 @@ def plot(
         times=(times, NUMBERS | NONE),
     )
     solution = drawn(solution)  # type: ignore[arg-type]
-    dimension = solution.grid.dimension
+    dimension = len(moving(solution.grid.axes))
     count = CURVES if dimension == 1 else PANELS
     shown = spread(solution, count) if times is None else [solution.index(t) for t in times]
     if not shown:
         raise ValueError("times is empty; leave it out, or name at least one save time")
     output = has_output(solution.problem)
-    drawers: list[Callable[[Drawn, Axes], Any]] = [
-        lambda s, ax: plot_energy(s, ax=ax),
-        lambda s, ax: plot_dissipation(s, ax=ax),
-    ]
+    drawers: list[Callable[[Drawn, Axes], Any]] = [lambda s, ax: plot_energy(s, ax=ax)]
+    if has_energy(solution):
+        drawers.append(lambda s, ax: plot_dissipation(s, ax=ax))
+    elif "regret" in solution.diagnostics:
+        drawers.append(_plot_regret)
     if output:
         drawers.append(lambda s, ax: plot_output(s, ax=ax))
 
@@ -159,15 +163,15 @@ def plot(
         top, bottom = subfigures(body, 2, 1, height_ratios=[1.1, 1.0])
         if isinstance(solution, Traced) and nodes:
             _nodes(solution, shown if times is not None else spread(solution, PANELS), top)
-        elif dimension == 1:
-            plot_density(solution, [float(solution.times[i]) for i in shown], ax=top.subplots())
         else:
-            _small_multiples(solution, shown, top)
-        panels = bottom.subplots(1, len(drawers))
+            for one, part in _parts(solution, top):
+                _densities(one, shown if dimension == 1 or times is not None else shown[:: _every(solution)], part)
+        panels = bottom.subplots(1, len(drawers), squeeze=False)[0]
     else:
         left, right = subfigures(body, 1, 2, width_ratios=[1.9, 1.0])
-        _corner(solution, shown[-1], left)
-        panels = right.subplots(len(drawers), 1)
+        for one, part in _parts(solution, left):
+            _corner(one, shown[-1], part)
+        panels = right.subplots(len(drawers), 1, squeeze=False)[:, 0]
     for draw, ax in zip(drawers, panels, strict=True):
         draw(solution, ax)
     footnote(figure, solution)
@@ -193,7 +197,8 @@ def animate(
     path : path
         ``.gif`` (always works) or ``.mp4`` (needs the program ffmpeg).
     axes : sequence of str, optional
-        One or two axis names, over which the marginal is drawn; default: all, the first two of three or four.
+        One or two axis names, over which the marginal is drawn; default: all, the first two of three or four, with a
+        panel for each species.
     frames_per_second : float, optional
         Default 8.
     progress : bool, optional
@@ -226,17 +231,21 @@ def animate(
         raise FileNotFoundError(f"cannot write {target}: the folder {target.parent} does not exist")
     writer = (PillowWriter if suffix == ".gif" else FFMpegWriter)(fps=frames_per_second)  # type: ignore[arg-type]
 
-    names = axis_names(solution, axes if axes is not None else [a.name for a in solution.grid.axes][:2])
+    names = axis_names(solution, axes if axes is not None else [a.name for a in solution.grid.axes if a.moves][:2])
     output = has_output(solution.problem)
-    figure = new_figure(10.0 if output else 6.0, 4.6)
-    panels = figure.subplots(1, 2 if output else 1, squeeze=False)[0]
-    show_density = _moving_density(solution, names, panels[0])
-    show_output = _moving_output(solution, panels[1]) if output else lambda i: None
+    figure = new_figure(10.0 if output or len(names) < solution.grid.dimension else 6.0, 4.6)
+    each = each_species(solution) if axes is None else [solution]
+    panels = figure.subplots(1, len(each) + output, squeeze=False)[0]
+    shows = [_moving_density(one, names, ax) for one, ax in zip(each, panels, strict=False)]
+    if len(each) > 1:
+        for one, ax in zip(each, panels, strict=False):
+            ax.set_title(one.label, fontsize=10)
+    shows += [_moving_output(solution, panels[-1])] if output else []
     heading = figure.suptitle("", fontsize=12)
 
     def show(i: int) -> None:
-        show_density(i)
-        show_output(i)
+        for move in shows:
+            move(i)
         heading.set_text(f"{one_line(solution.name)}   t = {solution.times[i]:.4g}   E = {solution.energy[i]:.4g}")
 
     frames = len(solution.times)
@@ -266,6 +275,7 @@ def plot_density(
     t: float | Sequence[float] | None = None,
     axes: Sequence[str] | None = None,
     *,
+    species: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """The density over one axis (curves) or two (colours), a marginal where there are more.
@@ -278,6 +288,8 @@ def plot_density(
         A save time, default the last; over one axis several, coloured by time.
     axes : sequence of str, optional
         One or two axis names; default: all, where there are no more than two.
+    species : str, optional
+        The label of one species; default: all of them together.
     ax : matplotlib.axes.Axes, optional
         Where to draw; default: a new figure.
 
@@ -291,21 +303,22 @@ def plot_density(
     ValueError
         If a time is no save time, or the axes are not one or two of the grid's.
     """
-    solution = drawn(solution)
-    names = axis_names(solution, axes)
+    whole = drawn(solution)
+    one: Shown = whole if species is None else _species(whole, species)
+    names = axis_names(one, axes)
     times = [t] if t is None or np.ndim(t) == 0 else list(t)  # type: ignore[arg-type, list-item]
-    shown = [solution.index(one) for one in times]  # type: ignore[arg-type]
+    shown = [one.index(time) for time in times]  # type: ignore[arg-type]
     if not shown or (len(names) == 2 and len(shown) > 1):
         raise ValueError(f"{len(shown)} times over the axes {names}: one for colours, at least one for curves")
     ax = given_axes(ax)
     if len(names) == 1:
-        _curves(solution, names[0], shown, ax)
+        _curves(one, names[0], shown, ax)
     else:
-        values = [marginal(solution, names, shown[0])]
-        image = density_image(solution, names, values[0], density_norm(values), ax)
-        zoom(solution, names, values, ax)
-        ax.set_title(f"t = {solution.times[shown[0]]:.4g}", fontsize=10)
-        colour_bar(ax, image, density_label(solution, names))
+        values = [marginal(one, names, shown[0])]
+        image = density_image(one, names, values[0], density_norm(values), ax)
+        zoom(one, names, values, ax)
+        ax.set_title(f"t = {one.times[shown[0]]:.4g}", fontsize=10)
+        colour_bar(ax, image, density_label(one, names))
     return ax
 
 
@@ -331,6 +344,11 @@ def plot_energy(solution: Pictured, *, ax: Axes | None = None) -> Axes:
     ax = given_axes(ax)
     diagnostics = solution.diagnostics
     time = diagnostics["time"]
+    if not has_energy(solution):
+        ax.plot(time, diagnostics["energy"], color=BLUE, lw=2.2)
+        ax.set(xlabel="time t", ylabel="E")
+        ax.set_title("the value E, of which V is not the first variation", fontsize=10)
+        return dress(ax)
     base, label = base_energy(solution)
     ax.plot(time, positive_part(diagnostics["energy"] - base), color=BLUE, lw=2.2, label=label)
     error_band(ax, solution, base)
@@ -436,6 +454,48 @@ def plot_output(solution: Pictured, t: float | None = None, *, ax: Axes | None =
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def _parts(solution: Drawn, figure: Any) -> list[tuple[Shown, Any]]:
+    """What has panels of its own, the run or each of its species, and where these are."""
+    each = each_species(solution)
+    if len(each) == 1:
+        return [(each[0], figure)]
+    parts = list(subfigures(figure, 1, len(each)))
+    for one, part in zip(each, parts, strict=True):
+        part.suptitle(one.label, fontsize=11)
+    return list(zip(each, parts, strict=True))
+
+
+def _species(solution: Drawn, label: str) -> Any:
+    """One species of a run."""
+    each = {one.label: one for one in each_species(solution) if isinstance(one, OneSpecies)}
+    if label not in each:
+        raise ValueError(f"no species {label!r}; {'valid: ' + ', '.join(each) if each else 'there is one measure'}")
+    return each[label]
+
+
+def _every(solution: Drawn) -> int:
+    """Of several species every how many of the densities are drawn."""
+    return 1 if len(each_species(solution)) == 1 else PANELS - 1
+
+
+def _densities(solution: Shown, shown: Sequence[int], figure: Any) -> None:
+    """The densities at some save times over one axis or two."""
+    if solution.grid.dimension == 1:
+        _curves(solution, solution.grid.axes[0].name, shown, figure.subplots())
+    else:
+        _small_multiples(solution, shown, figure)
+
+
+def _plot_regret(solution: Drawn, ax: Axes) -> Axes:
+    """What all species together would gain by another strategy."""
+    diagnostics = solution.diagnostics
+    ax.plot(diagnostics["time"], positive_part(diagnostics["regret"]), color=VERMILION, lw=2.0)
+    set_logarithmic(ax)
+    ax.set(xlabel="time t", ylabel="regret")
+    ax.set_title("regret: mean less minimum of V, summed over species", fontsize=10)
+    return dress(ax)
+
+
 def _nodes(solution: Traced, shown: Sequence[int], figure: Any) -> None:
     """Nodes over the first two axes, or their weights over the only one, a panel a save time."""
     panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
@@ -445,7 +505,7 @@ def _nodes(solution: Traced, shown: Sequence[int], figure: Any) -> None:
         ax.label_outer()
 
 
-def _small_multiples(solution: Drawn, shown: Sequence[int], figure: Any) -> None:
+def _small_multiples(solution: Shown, shown: Sequence[int], figure: Any) -> None:
     """The density over both axes, a panel a save time, with one scale of colours."""
     names = axis_names(solution, None)
     panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
@@ -459,7 +519,7 @@ def _small_multiples(solution: Drawn, shown: Sequence[int], figure: Any) -> None
     colour_bar(panels, image, density_label(solution, names))
 
 
-def _curves(solution: Drawn, name: str, shown: Sequence[int], ax: Axes) -> None:
+def _curves(solution: Shown, name: str, shown: Sequence[int], ax: Axes) -> None:
     """The density over one axis, a curve a save time."""
     import matplotlib as mpl
     from matplotlib.cm import ScalarMappable
@@ -493,7 +553,7 @@ def _curves(solution: Drawn, name: str, shown: Sequence[int], ax: Axes) -> None:
     dress(ax)
 
 
-def _corner(solution: Drawn, i: int, figure: Any) -> None:
+def _corner(solution: Shown, i: int, figure: Any) -> None:
     """Marginals over every axis (on the diagonal, with the start) and every pair of axes (below it)."""
     names = [axis.name for axis in solution.grid.axes]
     n = len(names)
@@ -540,7 +600,7 @@ def _corner(solution: Drawn, i: int, figure: Any) -> None:
     )
 
 
-def _moving_density(solution: Drawn, names: list[str], ax: Axes) -> Callable[[int], None]:
+def _moving_density(solution: Shown, names: list[str], ax: Axes) -> Callable[[int], None]:
     """Draw the density and return what moves it to a save time."""
     frames = Marginals(solution, names)
     low, high = peak_values(frames)

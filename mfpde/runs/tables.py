@@ -414,7 +414,7 @@ def _shape(value: Any) -> Any:
     cells = value if isinstance(value, list) else [value]
     if not 1 <= len(cells) <= 4 or not all(isinstance(n, int) and not isinstance(n, bool) for n in cells):
         raise _bad("must be a number of cells or a list of 1 to 4 of them, such as [96, 96]")
-    if min(cells) < 4:
+    if min(cells) < 2 or max(cells) < 4:  # of labels of species there may be 2
         raise _bad("must be at least 4 cells along each axis")
     return value
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mfpde.equation.convexity import NO_CERTIFICATE
-from mfpde.equation.grid import Grid
+from mfpde.equation.grid import Grid, moving
 from mfpde.equation.problem import Problem
 from mfpde.lagrangian.characteristics import Characteristics
 from mfpde.mesh.solution import marginal_of
@@ -153,9 +153,10 @@ class Traced:
 def traced(found: Characteristics) -> Traced:
     """Characteristics as pictures read them, on a mesh that holds the mass at all save times."""
     axes = found.problem.axes
-    box = {axis.name: _part(found, i) for i, axis in enumerate(axes) if not axis.periodic}
-    grid = found.grid(CELLS.get(len(axes), 4), box)
-    drawn = len(axes) == 1 or (found.engine.compiled and len(axes) == 2)
+    box = {axis.name: _part(found, i) for i, axis in enumerate(axes) if axis.moves and not axis.periodic}
+    dimension = len(moving(axes))
+    grid = found.grid(CELLS.get(dimension, 4), box)
+    drawn = dimension == 1 or (found.engine.compiled and dimension == 2)
     return Traced(found, grid, Frames(found, grid) if drawn and _has_density(found) else None)
 
 

@@ -279,7 +279,7 @@ def checked(constructor: Callable[P, T]) -> Callable[P, T]:
             # other annotations are the constructor's business
             known = bool(expected) and len(expected) == len(hints[name])
             if known and not any(_KINDS[kind][1](value) for kind in expected):
-                wanted = " or ".join(_KINDS[kind][0] for kind in expected)
+                wanted = " or ".join(dict.fromkeys(_KINDS[kind][0] for kind in expected))
                 raise ValueError(f"{name} must be {wanted}, not {shown(value)}")
         try:
             return constructor(*arguments, **named)

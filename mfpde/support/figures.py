@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLUE",
+    "COLOURS",
     "CONCENTRATED",
     "GREEN",
     "GREY",
@@ -41,6 +42,8 @@ __all__ = [
 # the palette of Okabe and Ito, told apart with every kind of colour vision
 BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
 GREY = "#777777"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
+"""Of one thing after the other."""
 TIME_MAP, DENSITY_MAP = "viridis", "magma"
 
 CONCENTRATED = 8.0

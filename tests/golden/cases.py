@@ -349,6 +349,11 @@ SHIPPED: dict[str, tuple[Sequence[int] | int, float]] = {
     "self-attention": (60, 0.01),
     "mmd-flow": (60, 0.01),
     "torus-spikes": ((24, 20), 0.02),
+    "sparse-deconvolution": (60, 0.001),
+    "two-timescale": (60, 0.02),
+    "ultra-fast-diffusion": (60, 0.002),
+    "quantization": ((24, 20), 0.05),
+    "two-player-game": (60, 0.02),
 }
 
 SCHEMES: dict[str, mf.Scheme] = {

@@ -53,6 +53,8 @@ class TestWhichEngine:
         "anisotropic-gaussians": None,
         "predicting-failure": None,
         "self-attention": None,
+        "sparse-deconvolution": "10 functions of x",
+        "quantization": None,
     }
     """With what it is made of, where that is known beforehand and depends on no rounding."""
     NOT_TAKEN = {
@@ -65,6 +67,8 @@ class TestWhichEngine:
         "sphere-langevin": "temperature",
         "torus-spikes": "temperature",
         "student-teacher": "discontinuous",
+        "two-timescale": "is not compiled",
+        "ultra-fast-diffusion": "has values on a mesh only",
     }
 
     def test_all_shipped_problems_are_listed(self):

@@ -47,7 +47,7 @@ def same(plain, compiled):
 def test_every_shipped_problem(name, scheme):
     """With the scheme and method that it gets where none is named, and with two named ones."""
     problem = P.get(name)
-    shape = CELLS[len(problem.axes)]
+    shape = CELLS[sum(axis.moves for axis in problem.axes)]
     same(*both(problem, shape, 6 if len(shape) > 2 else 25, scheme=scheme))
 
 

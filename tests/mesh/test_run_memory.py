@@ -84,7 +84,7 @@ OWN = {
 
 
 def shape_of(problem, cells):
-    d = len(problem.axes)
+    d = sum(axis.moves for axis in problem.axes)
     n = round(cells ** (1 / d)) // 2 * 2
     return (n,) * d
 

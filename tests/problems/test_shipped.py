@@ -392,8 +392,9 @@ class TestLaws:
             ("predicting-failure", "relu-gaussians", "anisotropic-gaussians", "student-teacher"), "the start"
         )
         assert [text.split(" is ")[0] for text in solution.warnings] == ([narrow[name]] if name in narrow else [])
-        assert np.diff(d["energy"]).max() <= 1e-13 * np.abs(d["energy"]).max()
-        assert np.abs(d["mass"] - 1).max() <= 1e-12
+        if solution.problem.bound_energy.lyapunov:  # a game has no energy that falls
+            assert np.diff(d["energy"]).max() <= 1e-13 * np.abs(d["energy"]).max()
+        assert solution.problem.reaction is mf.Reaction.UNBALANCED or np.abs(d["mass"] - 1).max() <= 1e-12
         assert d["minimum"].min() >= 0
 
     @pytest.mark.filterwarnings("ignore:.*lies at a truncation end")  # spikes may start there
@@ -427,8 +428,15 @@ class TestLaws:
         problem = P.get(name)
         solution = mf.solve(problem, t_end=min(problem.t_end, 1.0), save=2, progress=False)
         d = solution.diagnostics
-        lowest = problem.exact.get("minimum_energy", 0.0)  # bumps: a squared distance
-        if not problem.noiseless:  # sums over cells of an entropy may lie below the integral: the mesh's own minimum
+        if not problem.bound_energy.lyapunov:  # a game: there is none
+            assert np.all(np.isnan(d["optimality_gap"]))
+            assert np.all(d["regret"] >= 0)
+            return
+        # by a convex programme, in test_deconvolution; bumps: a squared distance
+        known = {"sparse-deconvolution": 0.284173869}
+        lowest = known.get(name, problem.exact.get("minimum_energy", 0.0))
+        # sums over cells of an entropy may lie below the integral: the mesh's own minimum; the other has no closed form
+        if not problem.noiseless or name == "two-timescale":
             lowest = mf.stationary(problem).energy
         noise = 0.0 if problem.noiseless else 1e-13 * np.abs(d["energy"]).max()
         assert np.all(d["energy"] >= lowest - noise)
@@ -451,6 +459,13 @@ CHOSEN = {
     "isotropic-gaussians": {"start_d": 40},
     "predicting-failure": {"start_d": 320},
     "self-attention": {"t_end": 0.30671977365478853},
+    "sparse-deconvolution": {
+        "centres": [1.0, 2.5, 4.5],
+        "weights": [0.5, 0.3, 0.2],
+        "harmonics": 4,
+        "alpha": 40.0,
+        "t_end": 5.0,
+    },
 }
 # arguments, and what the hand-written parameters were (those of NumPy's numbers but for their types)
 PARAMETERS = [
@@ -470,6 +485,7 @@ PARAMETERS = [
     ("predicting-failure", {"d": 100}, {"d": 100, "start_d": 100}),
     ("predicting-failure", {"start_d": 64}, {"d": 320, "start_d": 64}),
     ("self-attention", {"t_end": 2.0}, {"t_end": 2.0}),
+    ("sparse-deconvolution", {"dimension": 2, "penalty": 1}, {"weights": [1.21, 0.64, 1.0], "alpha": 4.0}),
     ("mmd-flow", {"start": "wave"}, {"start": "wave"}),
     ("single-index", {"k": np.int64(2), "alpha": np.float64(0.5)}, {"k": 2, "d": 16, "alpha": 0.5}),
 ]
@@ -497,6 +513,11 @@ class TestRegistry:
             "self-attention",
             "mmd-flow",
             "torus-spikes",
+            "sparse-deconvolution",
+            "two-timescale",
+            "ultra-fast-diffusion",
+            "quantization",
+            "two-player-game",
         }
 
     @pytest.mark.parametrize("name", P.names())
@@ -569,6 +590,9 @@ class TestRegistry:
         """The gradient that moves particles is that of the potential, by fourth-order differences."""
         problem = P.get(name)
         bound, rng, h = problem.bound_energy, np.random.default_rng(5), 1e-3
+        if "points" not in bound.capabilities:
+            assert name == "ultra-fast-diffusion"
+            return
         low = np.array([axis.lower for axis in problem.axes])
         length = np.array([axis.length for axis in problem.axes])
         points = low + length * rng.uniform(0.1, 0.9, (20, len(low)))

@@ -417,3 +417,39 @@ def test_pyplot_is_not_even_loaded(solutions, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, run, picture, film], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
     assert (tmp_path / "run.png").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def game():
+    return mf.solve(mf.problems.two_player_game(), 32, 1.0, estimate=False, progress=False)
+
+
+class TestSpecies:
+    """A panel a species."""
+
+    def test_each_species_has_a_panel_and_there_is_no_energy_that_falls(self, game, tmp_path):
+        figure = mf.plot(game, tmp_path / "game.png")
+        texts = [text.get_text() for part in figure.findobj(lambda a: hasattr(a, "get_text")) for text in [part]]
+        assert {"left", "right"} <= set(texts)
+        titles = [ax.get_title() for ax in figure.axes]
+        assert "the value E, of which V is not the first variation" in titles
+        assert "regret: mean less minimum of V, summed over species" in titles
+        curves = [ax for ax in figure.axes if ax.get_xlabel() == "x"]
+        drawn = [np.stack([line.get_ydata() for line in ax.lines]) for ax in curves]
+        for k in (0, 1):
+            np.testing.assert_array_equal(drawn[k][-1], game.density[-1][k])
+
+    def test_one_species_or_all_together(self, game):
+        alone = plot_density(game, species="right").lines[0].get_ydata()
+        np.testing.assert_array_equal(alone, game.density[-1][1])
+        both = plot_density(game).lines[0].get_ydata()
+        np.testing.assert_allclose(both, game.density[-1].sum(axis=0), rtol=1e-14)
+        with pytest.raises(ValueError, match="no species 'middle'; valid: left, right"):
+            plot_density(game, species="middle")
+
+    def test_characteristics_and_animations_too(self, game, tmp_path):
+        nodes = mf.characteristics(mf.problems.two_player_game(), 0.5, save=2, tolerance=1e-4, progress=False)
+        titles = [ax.get_title() for ax in mf.plot(nodes).axes]
+        assert "dissipation: what lowers the energy" not in titles
+        animate(game, tmp_path / "game.gif", progress=False)
+        assert (tmp_path / "game.gif").stat().st_size > 1000

@@ -5,8 +5,16 @@ your own is a subclass of `MeshEnergy`, of `PointEnergy`, or `Features` with you
 """
 
 from mfpde.equation.energy.activations import ACTIVATIONS, Activation, hermite
-from mfpde.equation.energy.axis_kernels import AxisKernel, CallableKernel, CosineKernel, GaussianKernel, LinearKernel
+from mfpde.equation.energy.axis_kernels import (
+    AxisKernel,
+    CallableKernel,
+    CosineKernel,
+    GaussianKernel,
+    LinearKernel,
+    SpeciesKernel,
+)
 from mfpde.equation.energy.base import BoundEnergy, Energy, EnergySum
+from mfpde.equation.energy.by_species import BySpecies
 from mfpde.equation.energy.custom import Functional, MeshEnergy, PointEnergy
 from mfpde.equation.energy.external import Confinement, External
 from mfpde.equation.energy.features import Features
@@ -22,6 +30,7 @@ __all__ = [
     "Activation",
     "AxisKernel",
     "BoundEnergy",
+    "BySpecies",
     "CallableKernel",
     "Confinement",
     "CosineKernel",
@@ -44,6 +53,7 @@ __all__ = [
     "PointEnergy",
     "Role",
     "SeparableKernel",
+    "SpeciesKernel",
     "SquaredLoss",
     "TranslationInvariantKernel",
     "TwoLayerNetwork",

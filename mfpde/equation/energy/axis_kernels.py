@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfpde.equation.energy.base import central_difference, difference_step
-from mfpde.equation.energy.factors import AxisFactor, CosineFactor, LinearFactor, golden_points
+from mfpde.equation.energy.factors import AxisFactor, CosineFactor, LinearFactor, SpeciesFactor, golden_points
 from mfpde.equation.energy.gradients import check_gradient
 from mfpde.equation.grid import Axis
+from mfpde.equation.species import Species
 from mfpde.support import arguments
 from mfpde.support.arguments import numbers, real, shown, values_of
 from mfpde.support.arrays import Array
@@ -27,6 +28,7 @@ __all__ = [
     "GaussianKernel",
     "LinearKernel",
     "OTHERS",
+    "SpeciesKernel",
 ]
 
 
@@ -200,6 +202,59 @@ class CosineKernel(AxisKernel):
 
         factor = CosineFactor(self.constant, a, self.frequency)
         return AxisKernelOnAxis(value, derivative, True, factor, self.definite)
+
+
+@dataclass(frozen=True)
+class SpeciesKernel(AxisKernel):
+    """``k(i, j) = table[i][j]`` between the labels of an axis of `mfpde.Species`: which species see each other.
+
+    Parameters
+    ----------
+    table : sequence of sequence of float
+        One row and one column a label; symmetric, not all 0. Signs too: ``[[1, -1], [-1, 1]]`` is the kernel of a
+        signed measure whose parts are two species.
+
+    Raises
+    ------
+    ValueError
+        On a table that is not square, symmetric and finite; when bound, on an axis that has not so many labels.
+    """
+
+    table: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        values = numbers(self.table, "SpeciesKernel: the table")
+        if values.ndim != 2 or values.shape[0] != values.shape[1] or not np.isfinite(values).all() or not values.any():
+            raise ValueError(f"SpeciesKernel: the table has a finite number for each pair, not {shown(self.table)}")
+        if not np.array_equal(values, values.T):
+            raise ValueError(
+                "SpeciesKernel: the table is not symmetric, and an energy needs a symmetric kernel; factors of the "
+                "potential for each species are mfpde.BySpecies, any other potential is an mfpde.Functional"
+            )
+        object.__setattr__(self, "table", tuple(map(tuple, values.tolist())))
+
+    @property
+    def definite(self) -> int:
+        """The sign of the eigenvalues, where they have one."""
+        values = np.linalg.eigvalsh(np.array(self.table))
+        least = 1e-14 * float(np.abs(values).max())
+        return 1 if values.min() >= -least else -1 if values.max() <= least else 0
+
+    def on_axis(self, axis: Axis) -> AxisKernelOnAxis:
+        """The kernel on an axis of species, of its exact rank."""
+        if not isinstance(axis, Species) or len(axis.labels) != len(self.table):
+            raise ValueError(
+                f"SpeciesKernel of {len(self.table)} labels on {axis!r}: it needs an axis of so many species"
+            )
+        table = np.array(self.table)
+        factor = SpeciesFactor(table, axis.indices)
+        return AxisKernelOnAxis(
+            lambda x, y: table[axis.indices(x), axis.indices(y)],
+            lambda x, y: np.zeros(np.broadcast_shapes(np.shape(x), np.shape(y))),
+            False,
+            factor,
+            self.definite,
+        )
 
 
 @dataclass(frozen=True)

@@ -458,6 +458,9 @@ class BoundEnergy(ABC):
     def _gradient(self, points: Array, moments: Array, source: Source | None) -> Array:
         result = np.empty(points.shape)
         for i, axis in enumerate(self.axes):
+            if not axis.moves:
+                result[:, i] = 0.0
+                continue
 
             def along(t: Array, i: int = i) -> Array:
                 moved = points.copy()

@@ -151,8 +151,7 @@ def _fails_at_points(part: BoundEnergy, gradient: bool = False) -> str:
 
 def _differs_at_points(part: BoundEnergy) -> str:
     """How the potential at points differs from that on a mesh; empty where it does not, or where nobody can tell."""
-    d = len(part.axes)
-    grid = Grid(part.axes, (CELLS[d],) * d)
+    grid = Grid(part.axes, CELLS[len(part.axes)])
     plan = plan_on(part, grid)
     if plan is None:
         return ""

@@ -172,6 +172,8 @@ class BoundExternal(BoundEnergy):
                 result[:, i] = values
             return result
         for j, i in enumerate(self._positions):
+            if not self.axes[i].moves:
+                continue
 
             def along(t: Array, j: int = j) -> Array:
                 return values_of(self._source.function, *x[:j], t, *x[j + 1 :])

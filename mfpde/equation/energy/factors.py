@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mfpde.support.arrays import Array
 
-__all__ = ["BLOCK", "AxisFactor", "CosineFactor", "LinearFactor", "OneFactor", "gauss_legendre", "golden_points"]
+__all__ = [
+    "BLOCK",
+    "AxisFactor",
+    "CosineFactor",
+    "LinearFactor",
+    "OneFactor",
+    "SpeciesFactor",
+    "gauss_legendre",
+    "golden_points",
+]
 
 BLOCK = 4096
 """Points at which features are made at once: of 300 nodes that are 10 MB, some times over."""
@@ -107,6 +118,31 @@ class CosineFactor(AxisFactor):
         t = self._frequencies[:, None] * x
         slope = (self._frequencies * self._roots)[:, None]
         return np.concatenate([np.zeros((1 if self._constant else 0, x.size)), -slope * np.sin(t), slope * np.cos(t)])
+
+
+class SpeciesFactor(AxisFactor):
+    """A symmetric table between labels, by its eigenvectors: exactly.
+
+    Parameters
+    ----------
+    table : (k, k) array
+    numbers : callable
+        The numbers of labels, by coordinates.
+    """
+
+    def __init__(self, table: Array, numbers: Callable[[Array], NDArray[np.intp]]) -> None:
+        eigenvalues, vectors = np.linalg.eigh(table)
+        kept = np.abs(eigenvalues) > 1e-14 * np.abs(eigenvalues).max()
+        self.signs, self.sizes = np.sign(eigenvalues[kept]), np.abs(eigenvalues[kept])
+        self._rows, self._numbers = (vectors[:, kept] * np.sqrt(self.sizes)).T, numbers
+
+    def values(self, x: Array) -> Array:
+        """The features at x (n,)."""
+        return self._rows[:, self._numbers(x)]
+
+    def derivatives(self, x: Array) -> Array:
+        """0: nothing moves along labels."""
+        return np.zeros((self.rank, x.size))
 
 
 def golden_points(lower: float, upper: float, n: int) -> Array:

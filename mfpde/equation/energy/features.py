@@ -263,7 +263,7 @@ class BoundFeatures(BoundEnergy):
 
     def __init__(self, source: Features, axes: tuple[Axis, ...]) -> None:
         self.axes, self._source, self._form = axes, source, LossForm(source.loss)
-        centre = np.array([[0.5 * (axis.lower + axis.upper) for axis in axes]])
+        centre = np.array([[float(axis.at(np.array(0.5))) for axis in axes]])
         probe = values_of(source.values, *centre.T)
         if probe.ndim == 0:
             raise ValueError("the features must have their index along the first axis of the result, found a scalar")
@@ -350,6 +350,9 @@ class BoundFeatures(BoundEnergy):
                     result[chunk, i] = slope @ self._shaped(values, (len(x[0]),))
                 continue
             for i, axis in enumerate(self.axes):
+                if not axis.moves:
+                    result[chunk, i] = 0.0
+                    continue
 
                 def along(t: Array, i: int = i, x: tuple[Array, ...] = x) -> Array:
                     return slope @ self._shaped(values_of(self._source.values, *x[:i], t, *x[i + 1 :]), (t.size,))

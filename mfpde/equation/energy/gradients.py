@@ -50,7 +50,7 @@ def probe_points(axes: Sequence[Axis], n: int) -> Array:
         golden = (1.0 + golden) ** (1.0 / (len(axes) + 1))
     steps = golden ** -np.arange(1.0, len(axes) + 1)
     unit = (0.5 + np.arange(1, n + 1)[:, None] * steps) % 1.0
-    return np.array([axis.lower for axis in axes]) + unit * np.array([axis.length for axis in axes])
+    return np.stack([axis.at(unit[:, i]) for i, axis in enumerate(axes)], axis=1)
 
 
 def check_first_variation(what: str, energy: Callable[[float], float], pieces: Array) -> None:
@@ -190,10 +190,14 @@ def check_gradient(
     """
     length = np.array([axis.length for axis in axes])
     middle = np.array([axis.lower for axis in axes]) + 0.5 * length
-    points = middle + (1.0 - 2.0 * MARGIN) * (probe_points(axes, PLACES) - middle)
+    moves = np.array([axis.moves for axis in axes])
+    points = probe_points(axes, PLACES)
+    points = np.where(moves, middle + (1.0 - 2.0 * MARGIN) * (points - middle), points)
     test = _Test(what, value, gradient, length, max(width, 1))
     wrong, slopes, differences = test.at(points)
     for i, axis in enumerate(axes):
+        if not axis.moves:
+            continue
         for j, k in zip(*np.nonzero(wrong[..., i]), strict=True):
             beside = np.repeat(points[k : k + 1], len(BESIDE), axis=0)
             # towards the middle: no place is rounder than another, where functions from tables have their kinks

@@ -545,6 +545,8 @@ class BoundPair(BoundKernel):
     def derivatives(self, points: Array, others: Array, i: int) -> Array:
         if self._gradient is not None:
             return self._gradient(points, others)[:, :, i]
+        if not self.axes[i].moves:
+            return np.zeros((len(points), len(others)))
 
         def value(t: Array) -> Array:
             moved = points.copy()

@@ -83,11 +83,14 @@ def axis_of(mesh, i):  # type: ignore[no-untyped-def]
 
 @jit
 def band_of(mesh, i, j):  # type: ignore[no-untyped-def]
-    """Band `j` of the first axis along axis `i`: the lines from and to, and the rows from and to."""
+    """Band `j` of the first axis along axis `i`: the lines from and to, and the rows from and to.
+
+    Where labels of species come first, that axis has several lines, and there is one band.
+    """
     rows = mesh.ints[0, ROWS]
     low, high = j * mesh.band, smaller(rows, (j + 1) * mesh.band)
     if i == 0:
-        return 0, 1, low, high
+        return 0, mesh.ints[0, OUTER], low, high
     lines = mesh.ints[i, OUTER] // rows
     return low * lines, high * lines, 0, mesh.ints[i, ROWS]
 

@@ -52,10 +52,12 @@ class ExponentialSSPRK3(Method):
     embedded: bool = field(default=True, init=False, repr=False)
 
     def check(self, problem: Problem, scheme: Scheme) -> None:
-        """Refuse reinjection, the free-energy reaction, and terms of the problem's own."""
+        """Refuse reinjection, the free-energy reaction, species that react one by one, and terms of their own."""
         super().check(problem, scheme)
         if problem.reinjection is not None:
             raise ValueError("ExponentialSSPRK3 does not integrate reinjection; use Strang()")
+        if problem.reacts and problem.one_by_one is not None:
+            raise ValueError("ExponentialSSPRK3 does not integrate the reaction of each species; use Strang()")
         if problem.reacts and problem.reaction is Reaction.FREE_ENERGY and not problem.noiseless:
             raise ValueError(
                 "ExponentialSSPRK3 does not integrate the free-energy reaction; use ImplicitStrang() or Strang()"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mfpde.equation.grid import moving
 from mfpde.equation.problem import Problem
 from mfpde.mesh.constants import MEMORY, MOST_HALVINGS, MOST_ITERATIONS
 from mfpde.mesh.methods.base import Method, Work
@@ -175,7 +176,7 @@ class ImplicitEuler(_Implicit):
         tau, alpha = at.temperature(0.5), at.alpha(0.5)
         if alpha != 0.0:
             mu = flow.reaction.apply(mu, V, alpha * length, tau)
-        for axis in range(flow.grid.dimension):
+        for axis in moving(flow.grid.axes):
             mu = flow.transport.implicit(axis, mu, V, length, tau, order=1)
         return mu
 
@@ -204,7 +205,7 @@ class ImplicitStrang(_Implicit):
 
     def _compose(self, flow: Flow, mu: Array, V: Array, length: float, at: Coefficients) -> Array:
         tau, alpha = at.temperature(0.5), at.alpha(0.5)
-        transport, axes = flow.transport, range(flow.grid.dimension)
+        transport, axes = flow.transport, moving(flow.grid.axes)
         if alpha != 0.0:
             mu = flow.reaction.apply(mu, V, 0.5 * alpha * length, tau)
         for axis in axes[:-1]:

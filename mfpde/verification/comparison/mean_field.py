@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde.equation.energy import Discrepancy
-from mfpde.equation.grid import Axis, Grid
+from mfpde.equation.grid import Axis, Grid, moving
 from mfpde.equation.measures.base import Measure, RestrictedMeasure
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.problem import Problem, Reaction
@@ -367,14 +367,14 @@ def _density_of(
 ) -> tuple[MeshDensities | None, list[str]]:
     """The density of characteristics on a mesh; None, and a note why, where there is none of the right mass."""
     problem = found.problem
-    d = len(problem.axes)
+    d = len(moving(problem.axes))
     if d > 2:
         why = (
             "no distances: characteristics give a density on a mesh in one and two dimensions only; "
             "compare with a solution on a mesh"
         )
         return None, [why]
-    grid = problem.grid(problem.shape if problem.shape is not None else (400,) if d == 1 else (96, 96))
+    grid = problem.grid(problem.shape if problem.shape is not None else 400 if d == 1 else 96)
     points = grid.points()
     try:
         problem.mu_0.log_density(points[:1])

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mfpde.equation.grid import moving
 from mfpde.support.arrays import Array
 from mfpde.verification.comparison.distances import Quantile, circle_distance, directions
 from mfpde.verification.comparison.mean_field import Field, Quantity, moments_along
@@ -70,7 +71,9 @@ class Observer:
         if Quantity.MASS in wanted:
             add("mass", True, float(field.mass.max()), Quantity.MASS)
         self.moments = Quantity.MOMENTS in wanted
-        for i, axis in enumerate(self.axes if self.moments else ()):
+        self.moves = moving(self.axes)
+        for i in self.moves if self.moments else ():
+            axis = self.axes[i]
             if axis.periodic:
                 add(f"cosine of {axis.name}", True, 1.0, Quantity.MOMENTS, i)
                 add(f"sine of {axis.name}", True, 1.0, Quantity.MOMENTS, i, True)
@@ -83,11 +86,12 @@ class Observer:
         self.directions = np.empty((0, d))
         if field.mesh is not None:
             self.distances = wanted & {Quantity.W1, Quantity.W2}
-            for i, axis in enumerate(self.axes):
+            for i in self.moves:
+                axis = self.axes[i]
                 for quantity in (Quantity.W1, Quantity.W2):
                     if quantity in self.distances and not (axis.periodic and quantity is Quantity.W2):
                         add(f"{quantity.value} of {axis.name}", False, max(spread[i], 1e-300), quantity, i)
-            if Quantity.SLICED_W2 in wanted and d > 1 and not any(axis.periodic for axis in self.axes):
+            if Quantity.SLICED_W2 in wanted and d > 1 and all(axis.moves and not axis.periodic for axis in self.axes):
                 self.directions = directions(d)
                 scale = max(math.sqrt(sum(s * s for s in spread) / d), 1e-300)
                 add("sliced W2", False, scale, Quantity.SLICED_W2)
@@ -109,8 +113,8 @@ class Observer:
             found["response"] = u - field.response[j]
         if "mass" in names:
             found["mass"] = float(w.sum()) - field.mass[j]
-        for i, axis in enumerate(self.axes):
-            x = points[:, i]
+        for i in self.moves:
+            axis, x = self.axes[i], points[:, i]
             if self.moments:
                 head, tail = ("cosine", "sine") if axis.periodic else ("mean", "mean square")
                 a, b = moments_along(axis, x, w)

@@ -326,7 +326,7 @@ def _runs(reference: Solution | Characteristics | ExactLaw, truth: Field, at: Ar
     """What computes the mean field again, a little changed."""
     if isinstance(reference, Characteristics):
         return OnNodes(reference, at)
-    return OnCells(reference, truth.problem, truth.densities.grid.shape, at)
+    return OnCells(reference, truth.problem, truth.densities.grid.free_shape, at)
 
 
 def _answers(runs: OnCells | OnNodes, chosen: set[Quantity], at: Array, notes: list[str]) -> Sensitivities | None:
@@ -537,7 +537,7 @@ def _uncertainty(
         text = f"error of the characteristics' own estimate, {value:.1g} of each scale"
         return _Uncertainty(_fraction(observer, value), text)
     elif isinstance(reference, ExactLaw):
-        other = exact_field(reference, at, [max(4, n // 2) for n in observer.field.densities.grid.shape])
+        other = exact_field(reference, at, [max(4, n // 2) for n in observer.field.densities.grid.free_shape])
         text = "an exact law; error of its mesh from half the cells"
     else:
         assert isinstance(runs, OnCells)

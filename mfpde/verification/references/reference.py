@@ -211,6 +211,8 @@ def _timed(
 def _check_end_state(problem: Problem) -> None:
     """Refuse t = infinity where the minimiser of the free energy is not known to be the end, or not at points."""
     require_lyapunov(problem.bound_energy, "t = inf")
+    if problem.species is not None:
+        raise ValueError(f"t = inf: the end states of {problem.species[1]!r} are not computed; give finite times")
     require_capability(problem.bound_energy, "points", "reference at t = inf")
     if not problem.temperature.constant or problem.noiseless:
         raise ValueError(f"t = inf needs a constant temperature above 0, not {problem.temperature!r}")

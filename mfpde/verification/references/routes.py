@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mfpde.equation.finite import NotFiniteError
+from mfpde.equation.grid import moving
 from mfpde.equation.problem import Problem
 from mfpde.lagrangian.node_flow import NodeFlow
 from mfpde.lagrangian.nodes import OutOfTime
@@ -155,10 +156,10 @@ class MeshRoute(Route):
             self.step, self.settles_once = ROUGH_STEP, True
         self.first_step = self.step
         self.name = f"mesh, {type(scheme).__name__}" + (", other cells" if shifted else "")
-        d = len(problem.axes)
+        d = len(moving(problem.axes))
         self.ratio = (1.5, 1.5, 1.3, 1.2)[d - 1]
         self.fastest = self.ratio ** -(order + 1)
-        shape = (DEFAULT_CELLS[d],) * d if problem.shape is None else problem.grid(None).shape
+        shape = (DEFAULT_CELLS[d],) * d if problem.shape is None else problem.grid(None).free_shape
         # no cells of the one sequence have the faces or the centres of the other's
         self.start = tuple(max(FIRST_CELLS[d], round(n / 3)) * (1.13 if shifted else 1.0) for n in shape)
         # one method for all levels, of a fine one: where it changed on the way, so would the error in time; of the
