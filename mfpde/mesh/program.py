@@ -58,9 +58,9 @@ def program_of(flow: Flow, method: Method, controller: Controller) -> Program | 
     """The program of steps of a flow; None where there is none, and Python goes from pass to pass.
 
     There is one on up to 5000 cells, for one measure and an energy that is made of tables, without functions of the
-    user's in the reaction, where the common schedule is constant, and birth-death rate and temperature have a formula: for
-    `ExponentialSSPRK3` and splittings with `Weno5`, `Muscl` or `Upwind`, and for `ImplicitStrang` and `ImplicitEuler`
-    where the temperature is above 0 at all times.
+    user's in the reaction, where the common schedule is constant, and birth-death rate and temperature have a
+    formula: for `ExponentialSSPRK3` and splittings with `Weno5`, `Muscl` or `Upwind`, and for `ImplicitStrang` and
+    `ImplicitEuler` where the temperature is above 0 at all times.
     """
     problem, transport = flow.problem, flow.transport
     known = (
