@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+import h5py
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -325,10 +327,14 @@ class TestFiles:
                 {"factory": lambda alpha, target: mf.problems.linear_neuron(target, alpha=alpha, variance=0.4)},
                 "problem",
             ),
+            (
+                {"factory": lambda alpha, target: mf.problems.linear_neuron(min(target, 1.9), alpha=alpha)},
+                "problem at the last point",
+            ),
             ({"t_end": 0.2}, "arguments"),
             ({"run": mf.characteristics, "shape": None, "estimate": None}, "run"),
         ],
-        ids=["parameters", "factory", "problem", "arguments", "run"],
+        ids=["parameters", "factory", "problem", "last", "arguments", "run"],
     )
     def test_of_another_sweep_are_refused(self, changes, differs, tmp_path):
         path = tmp_path / "phase.h5"
@@ -374,6 +380,52 @@ class TestFiles:
         for seed in "123":
             environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}
             subprocess.run([sys.executable, script, tmp_path / "s.h5"], env=environment, check=True, timeout=120)
+
+    def test_have_rows_while_others_are_run(self, tmp_path):
+        """A second after they came, whatever comes next; runs that failed, too, although nothing is measured yet."""
+        path, seen = tmp_path / "s.h5", []
+
+        def done():
+            with contextlib.suppress(OSError), h5py.File(path) as file:
+                return file["done"][...].tolist()
+            return []
+
+        def run(a):
+            if a == 0:
+                time.sleep(0.6)  # so long that the others go to workers one by one
+                raise RuntimeError("the first")
+            deadline = time.monotonic() + 20.0
+            while a == 2 and time.monotonic() < deadline and done() != [1, 1, 0]:
+                time.sleep(0.05)
+            seen.append(done())
+            return a
+
+        given = {"run": run, "measure": lambda a: {"b": a}, "output": path}
+        with ThreadPoolExecutor(2) as executor:
+            mf.sweep(lambda a: a, {"a": [0, 1, 2]}, executor=executor, **given)
+        assert seen == [[1, 0, 0], [1, 1, 0]]
+
+    def test_rows_take_no_memory_of_their_own(self):
+        """Once the columns are there: no list grows with what has been run."""
+        memory, many = [], 1500
+
+        def run(pair):
+            if memory or tracemalloc.is_tracing():
+                memory.append(tracemalloc.get_traced_memory()[0])
+            return pair
+
+        tracemalloc.start()
+        try:
+            mf.sweep(
+                lambda a, b: (a, b),
+                {"a": range(many // 10), "b": range(10)},
+                run=run,
+                measure=lambda p: {"first": p[0]},
+            )
+        finally:
+            tracemalloc.stop()
+        assert len(memory) == many
+        assert (memory[-1] - memory[many // 10]) / many < 80  # of them 8 to 40 are the list and numbers in here
 
     def test_that_are_none(self, tmp_path):
         path = tmp_path / "phase.h5"
