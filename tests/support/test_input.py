@@ -386,11 +386,11 @@ def entries_by_name(tmp_path_factory):
         "reference": (
             mf.reference,
             {"problem": small, "tolerance": 1e-1, "observables": [mf.EnergyAt()], "times": [0.05], "budget": 2.0}
-            | {"memory": 2e9, "progress": None},
+            | {"memory": 2e9, "progress": None, "executor": None},
         ),
         "compare": (
             mf.compare,
-            {"reference": solution, **none(["particles", "dynamics", "quantities", "uncertainty"]), **numbers},
+            {"reference": solution, **none(["particles", "dynamics", "quantities", "uncertainty", "executor"]), **numbers},
         ),
         "plot": (mf.plot, {"solution": solution, "path": folder / "a.png", "times": None}),
         "animate": (
@@ -399,7 +399,7 @@ def entries_by_name(tmp_path_factory):
         ),
         "simulate": (
             particles.simulate,
-            {"problem": small, **states, **none(["dynamics", "observe", "checkpoint"]), "keep_positions": True}
+            {"problem": small, **states, **none(["dynamics", "observe", "checkpoint", "executor"]), "keep_positions": True}
             | {"workers": 1, "progress": False, "checkpoint_every": 60.0},
         ),
         "coupled": (particles.coupled, {"problem": small, "solution": nodes, **states, "hessian": False}),
@@ -462,6 +462,10 @@ def entries_by_name(tmp_path_factory):
             {"t": 0.0, "positions": cloud.positions[0, 0], "weights": None},
         ),
         "ParticleRecorder.values": (recorder(20).values, {"what": "energy"}),
+        "run_replicas": (
+            testing.run_replicas,
+            {"train": lambda n, seed: n, "sizes": (3, 4), "replicas": 2, "seed": 0, "executor": None},
+        ),
         "assert_matches": (
             testing.assert_matches,
             {"reference": reference, "values": {"energy": reference["energy"].value}, "bias": None, **checks_of},
