@@ -57,6 +57,8 @@ def check_executor(executor: Any) -> None:
     ValueError
         With what it is instead.
     """
+    if callable(getattr(executor, "get_executor", None)):  # its futures are no futures of `concurrent.futures`
+        raise ValueError(f"{shown(executor)} is a client and no executor: give executor=client.get_executor()")
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise ValueError(f"executor must be one of concurrent.futures or like these, not {shown(executor)}")
 

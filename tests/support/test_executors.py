@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_info
 
 from mfpde.equation.finite import NotFiniteError
 from mfpde.support import executors
-from mfpde.support.executors import Bounded, BrokenPool, each, workers_of
+from mfpde.support.executors import Bounded, BrokenPool, check_executor, each, workers_of
 from mfpde.support.threads import at_most, available
 
 
@@ -156,6 +156,18 @@ def test_how_many_workers_there_are(attributes, count):
     some = Some()
     vars(some).update(attributes)
     assert workers_of(some) == count
+
+
+def test_a_client_of_dask_is_no_executor():
+    class Client:
+        def submit(self, function, *arguments):
+            raise AssertionError
+
+        def get_executor(self):
+            raise AssertionError
+
+    with pytest.raises(ValueError, match=r"is a client and no executor: give executor=client\.get_executor\(\)"):
+        check_executor(Client())
 
 
 def test_workers_of_dask_come_and_go():

@@ -390,7 +390,8 @@ def entries_by_name(tmp_path_factory):
         ),
         "compare": (
             mf.compare,
-            {"reference": solution, **none(["particles", "dynamics", "quantities", "uncertainty", "executor"]), **numbers},
+            {"reference": solution, **none(["particles", "dynamics", "quantities", "uncertainty", "executor"])}
+            | numbers,
         ),
         "plot": (mf.plot, {"solution": solution, "path": folder / "a.png", "times": None}),
         "animate": (
@@ -399,8 +400,8 @@ def entries_by_name(tmp_path_factory):
         ),
         "simulate": (
             particles.simulate,
-            {"problem": small, **states, **none(["dynamics", "observe", "checkpoint", "executor"]), "keep_positions": True}
-            | {"workers": 1, "progress": False, "checkpoint_every": 60.0},
+            {"problem": small, **states, **none(["dynamics", "observe", "checkpoint", "executor"])}
+            | {"keep_positions": True, "workers": 1, "progress": False, "checkpoint_every": 60.0},
         ),
         "coupled": (particles.coupled, {"problem": small, "solution": nodes, **states, "hessian": False}),
         "Solution.index": (solution.index, {"t": 0.1}),
