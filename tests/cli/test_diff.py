@@ -9,6 +9,7 @@ import pytest
 from shared import Gone, assert_refused, die, invoke
 
 import mfpde as mf
+from mfpde.pack import save_reference
 from mfpde.verification.differences import differences
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -138,6 +139,17 @@ def test_kinds(pair, runs):
         mf.solve(mf.problems.linear_neuron(alpha=0.0), 40, 0.2, save=3, method=mf.Strang(), output="c.h5", stop=die(2))
     found = differences("a.h5", "c.h5")
     assert found.results["result"] == ("SUCCESS", "UNFINISHED")
+
+
+def test_durations_of_references_do_not_count(folder):
+    save_reference(mf.reference(mf.problems.linear_neuron(), 1e-2, times=[0.1]), "a.h5")
+    shutil.copy("a.h5", "b.h5")
+    with h5py.File("b.h5", "r+") as file:
+        file["volatile/seconds"][...] = 1e3
+    told("a.h5", "b.h5", code=0)
+    with h5py.File("b.h5", "r+") as file:
+        file["energy/bar"][...] *= 2
+    told("a.h5", "b.h5", code=1)
 
 
 def test_texts_of_runs_are_compared_by_their_keys(folder):

@@ -97,7 +97,8 @@ def test_broken_files_are_rows(place):
         del file["energy"]
     os.symlink("nowhere.h5", "runs/dangling.h5")
     os.mkfifo("runs/pipe.h5")
-    (place / "runs" / ".run.h5.12345678.tmp").write_bytes(whole)
+    for name in (".run.h5.12345678.tmp", ".hidden.h5"):
+        (place / "runs" / name).write_bytes(whole)
     (place / "runs" / "folder.h5").mkdir()
     lines = [line for line in listed("runs") if ": broken: " in line]
     reasons = dict(line.split(": broken: ") for line in lines)
