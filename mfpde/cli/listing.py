@@ -94,14 +94,14 @@ def _found(places: Iterable[str], *, recursive: bool) -> list[Path]:
     found: dict[Path, None] = {}
     for place in places:
         path = Path(place)
-        if path.is_dir():
+        if place and path.is_dir():
             found |= dict.fromkeys(_inside(path, recursive=recursive))
-        elif path.exists():
+        elif place and path.exists():
             found[path] = None
         elif matches := sorted(glob.glob(place, recursive=True)):
             found |= dict.fromkeys(map(Path, matches))
         else:
-            raise RefusedError(f"{place}: there is no such folder, no such file, and no file that fits")
+            raise RefusedError(f"{place or repr(place)}: there is no such folder, no such file, and no file that fits")
     return [path for path in found if not path.is_dir()]
 
 

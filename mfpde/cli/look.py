@@ -106,7 +106,7 @@ def info(
     origin = _origin(file, solution)
     described = {} if solution.description is None else in_words(solution.description)
     rows = {
-        **{key: origin.pop(key) for key in ("file", "axes", "parameters")},
+        **{key: origin.pop(key) for key in ("file", "axes", "parameters", "dynamics")},
         **described,
         **{key: one_line(value) for key, value in settings.items()},
         "values": "at the cell centres" if solution.point_values else "cell averages",
@@ -125,12 +125,17 @@ def info(
 
 def _origin(file: Path, found: Solution | Equilibrium) -> dict[str, str]:
     """What a file says of where it comes from."""
+    from mfpde.equation.plain_attributes import PARAMETER
+
     volatile, versions = found.provenance.get("volatile", {}), found.provenance.get("versions", {})
-    parameters = found.configuration.get("parameters") or {}
+    own = {name.removeprefix(PARAMETER): v for name, v in found.plain.items() if name.startswith(PARAMETER)}
+    parameters = found.configuration.get("parameters") or own  # those of a network are keys of its table
+    dynamics = (f"{name} = {found.plain[name]}" for name in ("alpha", "temperature", "reaction") if name in found.plain)
     return {
         "file": f"{file} ({file.stat().st_size} bytes)",
         "axes": "; ".join(repr(axis) for axis in found.grid.axes),
         "parameters": ", ".join(f"{key} = {value}" for key, value in parameters.items()) or "none",
+        "dynamics": ", ".join(dynamics) or "?",
         "made": f"{volatile.get('date', '?')} by {volatile.get('command', '?')}",
         "versions": ", ".join(f"{key} {value}" for key, value in versions.items()) or "?",
         "fingerprint": found.fingerprint or "none",

@@ -132,6 +132,7 @@ def test_where_it_looks(place):
 def test_refusals(place, monkeypatch):
     assert_refused(invoke("ls", "nothing"), "nothing: there is no such folder, no such file, and no file that fits")
     assert_refused(invoke("ls", "runs/x*.h5"), "runs/x*.h5: there is no such folder")
+    assert_refused(invoke("ls", ""), "'': there is no such folder")
 
     def denied(path):
         raise PermissionError(13, "Permission denied", str(path))
