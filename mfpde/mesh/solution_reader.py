@@ -15,7 +15,7 @@ import numpy as np
 
 from mfpde.equation.description.stored import description_is_whole, read_description
 from mfpde.equation.grid import Grid, half
-from mfpde.equation.plain_attributes import PLAIN, plain_changed, read_plain
+from mfpde.equation.plain_attributes import read_plain
 from mfpde.mesh.record import Errors, Record, Result, State
 from mfpde.mesh.solution_parts import PartsReader
 from mfpde.mesh.solution_writer import (
@@ -175,7 +175,6 @@ def wrong_checksums(path: str | os.PathLike[str]) -> list[str] | None:
             raise FileFormatError(f"{path} is truncated or damaged: {one_line(error)}") from None
         wrong += [] if sums.get("attributes") == solution_attributes_sha256(file) else ["attributes"]
         wrong += [] if sums.get("words") in (None, words_sha256(file)) else ["words"]
-        wrong += [PLAIN] if plain_changed(file) else []
         wrong += [] if description_is_whole(file) else ["problem"]
         return wrong
 

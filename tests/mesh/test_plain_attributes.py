@@ -85,6 +85,15 @@ def test_what_is_gone_is_noticed(problem, path):
     assert not mf.verify(path).ok
 
 
+def test_growing_files_are_refused_with_others(problem, path):
+    with pytest.raises(Gone):
+        mf.solve(problem, 40, 0.2, save=2, output=path, stop=die(3))
+    with h5py.File(path, "r+") as file:
+        file.attrs["alpha"] = 7.0
+    with pytest.raises(FileFormatError, match="the checksum of plain attributes is not the one"):
+        mf.load(path)
+
+
 def test_early_files(tmp_path):
     """They have none, and get them when they are saved again."""
     path = FILES / "schema-1-checksums.h5"
