@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mfpde.equation.convexity import convex_on, no_certificate
+from mfpde.equation.description.stored import description_for_file
 from mfpde.equation.energy import GridEnergy
 from mfpde.equation.energy.capabilities import require_capability, require_lyapunov
 from mfpde.equation.equilibrium_record import EquilibriumRecord
@@ -93,6 +94,8 @@ class Equilibrium(Labelled, EquilibriumRecord):
         Why there is no problem, and what to do; empty where there is one.
     name, fingerprint : str
         The problem's.
+    description : Description or None
+        What of the problem is numbers and text; None where its name and its parameters say all.
     configuration, provenance : dict
         The settings, as plain values; versions of Python and of the packages.
     plain : dict
@@ -330,7 +333,10 @@ def stationary(
     settings: dict[str, Any] = {"problem": problem.name, "parameters": dict(problem.parameters or {})}
     settings |= {"shape": list(grid.shape), "temperature": tau}
     made = provenance(working_time() - began, {})
-    return replace(state, problem=problem, name=problem.name, configuration=settings, provenance=made)
+    described = description_for_file(problem)
+    return replace(
+        state, problem=problem, name=problem.name, configuration=settings, provenance=made, description=described
+    )
 
 
 class _Search(NamedTuple):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mfpde.equation.description.stored import GROUP, read_description, write_description
 from mfpde.equation.equilibrium_record import EquilibriumRecord
 from mfpde.equation.grid_file import AXIS, read_grid, write_grid
 from mfpde.equation.plain_attributes import read_plain, write_plain
@@ -50,7 +51,7 @@ ATTRIBUTES = (
     "evaluations", "no_error", "configuration", "configuration_unset", "configuration_described", "provenance",
 )  # fmt: skip
 """The attributes of the root that have a checksum together."""
-RESERVED = (*ARRAYS, "volatile", "attributes")
+RESERVED = (*ARRAYS, "volatile", "attributes", GROUP)
 """What an axis cannot be called in the file."""
 
 
@@ -85,6 +86,7 @@ def _write(state: EquilibriumRecord, file: h5py.File) -> None:
     for name, (attribute, meaning) in ARRAYS.items():
         add_dataset(file, name, getattr(state, attribute), meaning, scales)
     write_plain(file, state.plain)
+    write_description(file, state.description)
     write_volatile(file, state.provenance.get("volatile", {}))
     sums = {name: sha256(file[name]) for name in file if isinstance(file[name], type(scales[0]))}
     file.attrs["checksums"] = as_toml({**sums, "attributes": _attributes_sha256(file)})
@@ -152,6 +154,7 @@ class _Reader(Reader):
         words: dict[str, Any] = {"name": self.text(file, "problem")}
         words |= {name: self.text(file, name) for name in ("fingerprint", "no_error")}
         words |= {"configuration": self.configuration(), "provenance": self.provenance(), "plain": read_plain(self)}
+        words["description"] = read_description(self)
         self.verify("attributes", _attributes_sha256(file))
         counts["converged"] = bool(counts["converged"])
         return EquilibriumRecord(grid, **arrays, **numbers, **counts, **words, convex=convex[word])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mfpde.equation.grid import Grid
 from mfpde.support.arrays import Array
+
+if TYPE_CHECKING:
+    from mfpde.equation.description.whole import Description
 
 __all__ = ["EquilibriumRecord"]
 
@@ -36,6 +39,7 @@ class EquilibriumRecord:
     configuration: dict[str, Any] = field(default_factory=dict, repr=False)
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
     plain: dict[str, Any] = field(default_factory=dict, repr=False)
+    description: Description | None = field(default=None, repr=False)
 
     @property
     def mass(self) -> float:

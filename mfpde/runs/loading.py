@@ -19,10 +19,12 @@ from mfpde.mesh.solution_reader import read
 from mfpde.support.arguments import one_of, require
 from mfpde.support.files.hdf5 import EQUILIBRIUM_MARK, holds
 from mfpde.support.files.untrusted import parse_toml
+from mfpde.support.provenance import versions
 from mfpde.support.session import quiet, warn
 from mfpde.support.words import one_line
 
 if TYPE_CHECKING:
+    from mfpde.equation.description.whole import Description
     from mfpde.equation.grid import Grid
     from mfpde.equation.problem import Problem
 
@@ -54,9 +56,10 @@ def load(
         warning of the solution says so.
 
         Its ``problem`` is the one given; else the one of `mfpde.problems` with the name and parameters in the file,
-        if its fingerprint agrees; else the one that the file describes, if all of it is numbers, text and formulas;
-        else the network on data that ``mfpde run`` solved, if the file of data is where it was and the same (its
-        sha256 is in the configuration); else None, and ``missing`` says why.
+        if its fingerprint agrees; else the one that the file describes, if all of it is numbers, text and formulas
+        (where another version has written the file, only if its fingerprint agrees); else the network on data that
+        ``mfpde run`` solved, if the file of data is where it was and the same (its sha256 is in the configuration);
+        else None, and ``missing`` says why.
 
     Raises
     ------
@@ -108,6 +111,12 @@ class Stored(Protocol):
     @property
     def grid(self) -> Grid: ...
 
+    @property
+    def provenance(self) -> dict[str, Any]: ...
+
+    @property
+    def description(self) -> Description | None: ...
+
 
 def state_with_problem(state: EquilibriumRecord, path: str | os.PathLike[str], problem: Problem | None) -> Equilibrium:
     """A stationary state with its problem; parameters and errors as for `load`."""
@@ -144,41 +153,43 @@ def problem_of(record: Stored, path: str | os.PathLike[str], problem: Problem | 
         return problem, ""
     if not record.fingerprint:
         return None, ""
-    problem = _rebuilt(record)
-    if problem is not None:
-        return problem, ""
-    problem, missing = _described(record)
-    moved = _moved(record, Path(path).parent)
+    problem, missing = _named(record) if record.description is None else _described(record, record.description)
     if problem is None:
         problem, missing = _network(record, Path(path).parent, missing)
-    if moved:
+    if moved := _moved(record, Path(path).parent):
         where = f"the problem is made of those in {path}" if problem is not None else "there is no problem"
         warn(f"{moved}; {where}", stacklevel=4)
     return problem, missing
 
 
-def _rebuilt(record: Stored) -> Problem | None:
+def _named(record: Stored) -> tuple[Problem | None, str]:
     """The problem that has a name in `mfpde.problems`, if its parameters still make the one that was solved."""
     from mfpde import problems
 
-    parameters = record.configuration.get("parameters", {})
+    parameters, own = record.configuration.get("parameters", {}), "its problem was made of your own functions or data"
     if not isinstance(parameters, dict) or record.name not in problems.names():
-        return None
+        return None, own
     # what there is to say was said when the problem was solved; parameters of another version, or only described by a
     # repr: the file still holds all the data
     with quiet(), contextlib.suppress(Exception):
-        return _as_solved(problems.get(record.name, **parameters), record)
-    return None
+        problem = _as_solved(problems.get(record.name, **parameters), record)
+        return problem, "" if problem is not None else own
+    return None, own
 
 
-def _described(record: Stored) -> tuple[Problem | None, str]:
-    """The problem that the file describes, if it is still the one that was solved; else why there is none."""
+def _described(record: Stored, description: Description) -> tuple[Problem | None, str]:
+    """The problem that the file describes, if it is still the one that was solved; else why there is none.
+
+    A fingerprint takes the energy on the box, which of a network on many data takes seconds. The version that has
+    written a description makes the same problem of it; who goes on with the run looks all the same.
+    """
     from mfpde import problems
 
-    description = getattr(record, "description", None)
     problem, missing = rebuilt(description, problems.get)
-    if problem is None or description is None:
-        return None, missing or "its problem was made of your own functions or data"
+    if problem is None:
+        return None, missing
+    if record.provenance.get("versions", {}).get("mfpde") == versions().get("mfpde"):
+        return problem, description.silent
     with quiet():
         problem = _as_solved(problem, record)
     return problem, description.silent if problem is not None else "this version makes another problem of its words"

@@ -624,3 +624,21 @@ def test_the_example_of_the_page_on_files(tmp_path, monkeypatch):
         exec(code, names)
     assert names["solution"].problem.fingerprint() == names["problem"].fingerprint()
     assert names["further"].times[-1] == 2.0
+
+
+def test_what_another_version_has_written_is_held_against_its_fingerprint(tmp_path):
+    """The same version makes the same problem, and does not take seconds to look."""
+    path, other = tmp_path / "run.h5", tmp_path / "other.h5"
+    solution = mf.solve(on_line(), 16, 0.01, progress=False)
+    solution.save(path)
+    assert "bound_energy" not in vars(mf.load(path).problem)
+    solution.provenance["versions"] = solution.provenance["versions"] | {"mfpde": "0.0.1"}
+    solution.save(other)
+    assert mf.load(other).problem.fingerprint() == solution.fingerprint
+    solution.fingerprint = "another"
+    solution.save(other)
+    loaded = mf.load(other)
+    assert loaded.problem is None
+    assert loaded.missing == "this version makes another problem of its words"
+    with pytest.raises(ValueError, match="this version makes another problem of its words; pass problem="):
+        mf.resume(other, 0.02, progress=False)
