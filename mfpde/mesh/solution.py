@@ -77,6 +77,8 @@ class Solution(Labelled, Record):
         see `error`. None when loaded from a file of an early version.
     companion : State or None
         The last state of the run that they are estimated with.
+    description : Description or None
+        What of a problem made in Python is numbers and text, as files hold it; None where name and parameters say all.
     """
 
     problem: Problem | None = None
