@@ -308,20 +308,21 @@ class Companion:
             new, advanced = program.advance(state, until, min(until, t), most)
             if len(advanced.rows):
                 self._state, self._behind = new, program.before(new)
+        extinct = advanced.result is Result.EXTINCT
+        if not (advanced.failed or extinct or state.n_steps + len(advanced.rows) >= first):
+            return  # of so few steps none can be one too many
         passed = np.concatenate([[state.t], advanced.rows[:, R_TIME]])
         # a step from here was one too many
         here = passed[:-1] if len(advanced.rows) else passed
-        late = np.zeros(0, dtype=bool)
-        if state.n_steps + len(here) > first:  # of fewer steps none can be one too many
-            allowed = first + MOST_STEPS * np.searchsorted(times, here, side="right")
-            late = state.n_steps + np.arange(len(here)) > allowed
+        allowed = first + MOST_STEPS * np.searchsorted(times, here, side="right")
+        late = state.n_steps + np.arange(len(here)) > allowed
         if late.any():
             where = float(here[int(np.argmax(late))])
             self._give_up(f"at t = {where:g} it takes more than {MOST_STEPS} times the steps of the run")
         elif advanced.failed:
             assert advanced.result is not None
             self._give_up(f"at t = {passed[-1]:g}, {advanced.result.value}")
-        elif advanced.result is Result.EXTINCT:
+        elif extinct:
             self._give_up(f"at t = {passed[-2]:g} it has no mass left")
 
     def _stepped(self, state: State, until: float) -> State:

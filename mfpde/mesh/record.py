@@ -185,8 +185,9 @@ class Errors:
     def of(table: Array, unseen: Array, components: int, cells: tuple[int, ...], reason: str) -> Errors:
         """The errors in a table, a row for each save time, of a response of so many components."""
         r, d = components, (table.shape[1] - 2 - components) // 2
-        response, mean, second = np.split(table[:, 2:].copy(), [r, r + d], axis=1)
-        return Errors(table[:, 0].copy(), table[:, 1].copy(), response, mean, second, unseen, cells, reason)
+        rest = table[:, 2:].copy()
+        parts = rest[:, :r], rest[:, r : r + d], rest[:, r + d :]
+        return Errors(table[:, 0].copy(), table[:, 1].copy(), *parts, unseen, cells, reason)
 
     @staticmethod
     def missing(saves: int, dimension: int, components: int, reason: str) -> Errors:

@@ -236,7 +236,7 @@ def _of_the_start(solver: Solver, initial: Measure | State | Solution | Array | 
     def found() -> list[str]:
         return look_at_the_start(solver.law(initial), state.mu, grid, point_values=point_values)
 
-    return list(kept(problem, grid, ("found", point_values), found)) if initial is None else found()
+    return kept(problem, grid, ("found", point_values), found) if initial is None else found()
 
 
 class Integration:
