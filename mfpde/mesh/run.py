@@ -210,9 +210,9 @@ def _prepared(problem: Problem, options: RunOptions, stream: Stream | None, note
     check_run(problem, options)
     parts = {name: getattr(options, name) for name in ("scheme", "method", "controller", "t_end", "algebra")}
     with thread_limit(options.threads, cells):
-        bare = isinstance(problem, Problem) and all(x is None for name, x in parts.items() if name != "t_end")
-        shared = bare and options.initial is None
-        solver = spare_solver(problem, problem.grid(options.shape), _end(options)) if shared else None
+        named = any(part is not None for name, part in parts.items() if name != "t_end") or options.initial is not None
+        shared = isinstance(problem, Problem) and problem.noiseless and not named
+        solver = spare_solver(problem, problem.grid(options.shape)) if shared else None
         if solver is None:
             solver = Solver(problem, options.shape, **parts)
         state = solver.init(options.initial)
@@ -221,10 +221,6 @@ def _prepared(problem: Problem, options: RunOptions, stream: Stream | None, note
         run = Integration(solver, state, targets, options, stream, notes=notes, found=found)
         run.shared = shared and solver.program is not None
         return run
-
-
-def _end(options: RunOptions) -> float | None:
-    return None if options.t_end is None else float(options.t_end)
 
 
 def _of_the_start(solver: Solver, initial: Measure | State | Solution | Array | None, state: State) -> list[str]:
@@ -463,7 +459,7 @@ class Integration:
                     self._keep()
             solution = self._end(result)
         if self.shared:
-            put_away(solver, None if self.companion.reason else self.companion.solver, _end(self.options))
+            put_away(solver, None if self.companion.reason else self.companion.solver)
         return solution
 
     def _begin(self) -> None:

@@ -14,26 +14,17 @@ from mfpde.mesh.solver import Solver
 __all__ = ["put_away", "spare_solver"]
 
 MOST_SPARE = 2
-"""Solvers that are kept for each mesh and end."""
+"""Solvers that are kept for each mesh."""
 
 
-def _spare(problem: Problem, grid: Grid, t_end: float | None) -> list[Solver]:
-    return kept(problem, grid, ("spare", t_end), list)
+def _spare(problem: Problem, grid: Grid) -> list[Solver]:
+    return kept(problem, grid, "spare", list)
 
 
-def spare_solver(problem: Problem, grid: Grid, t_end: float | None) -> Solver | None:
-    """A solver of the problem, without parts of anybody's own, that nobody uses; None where there is none.
-
-    Parameters
-    ----------
-    problem : Problem
-    grid : Grid
-        Its mesh.
-    t_end : float or None
-        Until when it was made to step.
-    """
+def spare_solver(problem: Problem, grid: Grid) -> Solver | None:
+    """A solver of the problem on a mesh, without parts of anybody's own, that nobody uses; None where there is none."""
     try:
-        solver = _spare(problem, grid, t_end).pop()  # at once: other threads take from them, too
+        solver = _spare(problem, grid).pop()  # at once: other threads take from them, too
     except IndexError:
         return None
     for one in (solver, solver.coarser):
@@ -43,7 +34,7 @@ def spare_solver(problem: Problem, grid: Grid, t_end: float | None) -> Solver | 
     return solver
 
 
-def put_away(solver: Solver, coarser: Solver | None, t_end: float | None) -> None:
+def put_away(solver: Solver, coarser: Solver | None) -> None:
     """Keep a solver that a run has done with, and that of its companion.
 
     They do without the problem meanwhile: with what keeps them in them, nothing would ever go.
@@ -51,13 +42,12 @@ def put_away(solver: Solver, coarser: Solver | None, t_end: float | None) -> Non
     Parameters
     ----------
     solver : Solver
-        It steps by a program, and nobody who has one of its arrays uses it any more.
+        It steps by a program, without parts of anybody's own, and nobody uses it any more. Its problem has no noise:
+        with noise the parts that nobody names depend on the end of the run.
     coarser : Solver or None
         The companion's.
-    t_end : float or None
-        Until when it was made to step.
     """
-    spare = _spare(solver.problem, solver.grid, t_end)
+    spare = _spare(solver.problem, solver.grid)
     if len(spare) < MOST_SPARE:
         solver.coarser = coarser
         for one in (solver, coarser):
