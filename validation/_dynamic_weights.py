@@ -19,6 +19,7 @@ def blob(potential: Callable[[Array], Array], bandwidth: float) -> mf.Functional
     r"""``E[mu] = int (U + log k * mu) dmu`` on a line, k the normal density: the divergence from ``e^{-U}``, smoothed.
 
     Its first variation is ``U + log k * mu + k * (mu / (k * mu))``. Particles that are far apart see themselves alone.
+    Accelerated variants (GAD-PVI) give the places momenta; their weights follow the same law.
     """
     scale = 1 / (math.sqrt(2 * math.pi) * bandwidth)
 
