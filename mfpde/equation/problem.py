@@ -24,6 +24,7 @@ from mfpde.equation.finite import place_of
 from mfpde.equation.formulas import Formula
 from mfpde.equation.grid import Axis, Grid, box
 from mfpde.equation.measures.base import Measure, RestrictedMeasure
+from mfpde.equation.metric import as_metric, rates_of
 from mfpde.equation.schedules import Constant, Schedule, as_schedule
 from mfpde.equation.species import Species, species_axis
 from mfpde.equation.terms import Frozen, Term
@@ -303,7 +304,7 @@ class Problem(Portable):
         set_("t_end", float(self.t_end))
         set_("reaction", member(Reaction, self.reaction, "reaction"))
         if self.metric is not None:
-            set_("metric", _as_metric(self.metric, axes))
+            set_("metric", as_metric(self.metric, axes))
         set_("terms", _as_terms(self.terms))
         self._check_kinds()
         self._check_reaction()
@@ -410,15 +411,7 @@ class Problem(Portable):
     @cached_property
     def rates(self) -> tuple[Any, ...] | None:
         """`metric` with what species add: 0 along their axis, elsewhere the factors of their time scales."""
-        metric = self.metric
-        if self.species is None:
-            return None if metric is None else tuple(metric)
-        position, species = self.species
-        entries_ = [None] * len(self.axes) if metric is None else list(metric)
-        if any(s != 1.0 for s in species.scales):
-            entries_ = [_OfSpecies(g, position, species) for g in entries_]
-        entries_[position] = 0.0
-        return tuple(entries_)
+        return rates_of(self.metric, self.species, len(self.axes))
 
     def mobility(self, i: int, *coordinates: Array) -> Array | float:
         """``g_i``, the entry of axis `i` in `metric`, at coordinates that broadcast: a number where it is constant.
@@ -640,19 +633,6 @@ class Problem(Portable):
         return "\n".join(lines)
 
 
-class _OfSpecies(Portable):
-    """A rate times the time scale of the species."""
-
-    def __init__(self, rate: Any, position: int, species: Species) -> None:
-        self._rate, self._position, self._species = rate, position, species
-
-    def __call__(self, *coordinates: Array) -> Array:
-        scale = self._species.scale(coordinates[self._position])
-        if self._rate is None:
-            return scale
-        return scale * (values_of(self._rate, *coordinates) if callable(self._rate) else self._rate)
-
-
 def _as_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
     """The terms of a problem's own."""
     found = (terms,) if isinstance(terms, Term) else entries(terms, "the terms of a problem")
@@ -660,24 +640,6 @@ def _as_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
         if not isinstance(term, Term):
             raise ValueError(f"terms must be Term objects, not {shown(term)}; see mfpde.Term")
     return found
-
-
-def _as_metric(metric: Sequence[Any], axes: Sequence[Axis]) -> tuple[Any, ...]:
-    """One entry an axis: None, a number that is not negative, or a function."""
-    rates = entries(metric, "metric")
-    found = species_axis(axes)
-    if found is not None:
-        if len(rates) == len(axes) - 1:
-            rates = (*rates[: found[0]], 0.0, *rates[found[0] :])
-        elif len(rates) == len(axes) and rates[found[0]] not in (None, 0):
-            raise ValueError(f"metric of {found[1].name!r}: nothing moves along species; leave that entry out")
-    if len(rates) != len(axes):
-        raise ValueError(f"metric has {len(rates)} entries for {len(axes)} axes; use None where the rate is 1")
-    for axis, g in zip(axes, rates, strict=True):
-        if not (g is None or callable(g) or (real(g) and g >= 0)):
-            wanted = "None, a number >= 0 or a function"
-            raise ValueError(f"metric of axis {axis.name!r} must be {wanted}, not {shown(g)}")
-    return rates
 
 
 SAME = frozenset(["t_end", "name", "citation", "shape", "network", "exact", "parameters"])

@@ -246,12 +246,12 @@ class Characteristics(Labelled, Portable):
         t_end = float(self.times[-1])
 
         def flow(S: float, y: Array) -> Array:
-            response, means = dynamics.driven(record(S))
+            response, means = dynamics.groups.split(record(S))
             place = dynamics.place(y[: n * d].reshape(d, n))
             change = np.zeros_like(y)
             change[: n * d] = dynamics.velocity(place, response).ravel()
             if dynamics.reacts:
-                rate = dynamics.rate(place, response) - dynamics.at_points(means, place)
+                rate = dynamics.rate(place, response) - dynamics.groups.at(means, place)
                 change[n * d :] = -dynamics.alpha(S, t_end) * rate
             return change
 
@@ -304,8 +304,8 @@ class Characteristics(Labelled, Portable):
             return transport, 0.0
         V, rate = bound.potential(points, response), dynamics.rate(points, response)
         if dynamics.balanced:
-            rate = rate - dynamics.at_points(dynamics.means(points, weights, rate), points)
-            V = V - dynamics.at_points(dynamics.means(points, weights, V), points)
+            rate = rate - dynamics.groups.mean(points, weights, rate)
+            V = V - dynamics.groups.mean(points, weights, V)
         return transport, speed * self.problem.alpha(t) * float(weights @ (V * rate))
 
     def predict(self, x: Any, t: float | None = None) -> Array:

@@ -18,6 +18,7 @@ from mfpde.equation.finite import NotFiniteError, check_finite, place_of, respon
 from mfpde.equation.grid import moving
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.equation.schedules import Constant, PiecewiseLinear, invert_clock
+from mfpde.lagrangian.groups import Groups
 from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 from mfpde.support.clock import working_time
@@ -107,8 +108,7 @@ class Dynamics:
         self.ceiling = np.where(self.periodic, np.inf, self.upper)[:, None]
         # at temperature 0 the free energy is the energy
         self.balanced = problem.reaction is not Reaction.UNBALANCED
-        self.groups = 1 if problem.apart is None else len(problem.apart[1].labels)
-        """Parts of the nodes that each keep their mass: one, or the species."""
+        self.groups = Groups(problem)
         self.reacts = not (isinstance(problem.alpha, Constant) and problem.alpha(0.0) == 0.0)
 
     def __reduce__(self) -> Any:
@@ -138,27 +138,6 @@ class Dynamics:
             position, species = self.problem.one_by_one
             rate = species.scale(points[:, position]) * rate
         return self.finite(rate, points, response, "the birth-death rate")
-
-    def group(self, points: Array) -> NDArray[np.intp]:
-        """The number of the part of each point, where there are several."""
-        assert self.problem.apart is not None
-        position, species = self.problem.apart
-        return species.indices(points[:, position])
-
-    def means(self, points: Array, weights: Array, values: Array) -> Array:
-        """The mean of values at points in each part that keeps its mass: shape ``(groups,)``."""
-        if self.groups == 1:
-            return np.array([weights @ values])
-        group = self.group(points)
-        return np.bincount(group, weights * values, self.groups) / np.bincount(group, weights, self.groups)
-
-    def driven(self, recorded: Array) -> tuple[Array, Array]:
-        """The response and the mean rates, of what `Flow.driving` gives."""
-        return recorded[: -self.groups], recorded[-self.groups :]
-
-    def at_points(self, means: Array, points: Array) -> Array | float:
-        """`means` of the part of each point."""
-        return float(means[0]) if self.groups == 1 else means[self.group(points)]
 
     def finite(self, values: Array, points: Array, response: Array, what: str) -> Array:
         """Values (..., n) at points, if they are finite; else an error that names the place."""
@@ -474,7 +453,7 @@ class Flow:
         """Entries that are coordinates."""
         self.fields = self.d + 1 if dynamics.reacts else self.d
         self.mass = np.exp(log_mass)
-        self._group = dynamics.group(points) if dynamics.groups > 1 else None
+        self._group = dynamics.groups.of(points) if dynamics.groups.count > 1 else None
         self.evaluations = 0
 
     def initial(self) -> Array:
@@ -495,22 +474,11 @@ class Flow:
             return place, np.exp(logs), 1.0
         # mass is conserved by construction, and a large growth does not overflow
         if self._group is not None:
-            return place, *self._apart(logs)
+            return place, *dynamics.groups.weights(self._group, logs, self.mass)
         shift = float(logs.max())
         weights = np.exp(logs - shift)
         total = float(weights.sum())
         return place, weights / total, total * math.exp(min(shift, 700.0))
-
-    def _apart(self, logs: Array) -> tuple[Array, float]:
-        """Weights by their logarithms where parts keep their masses, and the total that is farthest from 1."""
-        assert self._group is not None
-        group, groups = self._group, self.dynamics.groups
-        shift = np.full(groups, -np.inf)
-        np.maximum.at(shift, group, logs)
-        weights = np.exp(logs - shift[group])
-        whole = np.bincount(group, self.mass, groups) / np.bincount(group, weights, groups)
-        totals = np.exp(np.minimum(shift, 700.0)) / whole
-        return weights * whole[group], float(totals[np.argmax(np.abs(totals - 1.0))])
 
     def __call__(self, S: float, y: Array) -> Array:
         """The derivative of the vector by the clock."""
@@ -523,7 +491,7 @@ class Flow:
         if dynamics.reacts:
             rate = dynamics.rate(place, response)
             if dynamics.balanced:
-                rate = rate - dynamics.at_points(dynamics.means(place, weights, rate), place)
+                rate = rate - dynamics.groups.mean(place, weights, rate)
             np.multiply(rate, -dynamics.alpha(S, self.t_end), out=change[self.moving :])
         return change
 
@@ -532,9 +500,9 @@ class Flow:
         dynamics = self.dynamics
         place, weights, _ = self.unpack(y)
         response = dynamics.bound.response(place, weights)
-        means = np.zeros(dynamics.groups)
+        means = np.zeros(dynamics.groups.count)
         if dynamics.reacts and dynamics.balanced:
-            means = dynamics.means(place, weights, dynamics.rate(place, response))
+            means = dynamics.groups.means(place, weights, dynamics.rate(place, response))
         return np.append(response, means)
 
     def confine(self, y: Array) -> None:
@@ -703,13 +671,13 @@ def density_back(
     n, d = rows.shape
 
     def flow(S: float, y: Array) -> Array:
-        response, means = dynamics.driven(record(S))
+        response, means = dynamics.groups.split(record(S))
         place = dynamics.place(y[: n * d].reshape(d, n))
         change = np.empty_like(y)
         change[: n * d] = dynamics.velocity(place, response).ravel()
         growth = dynamics.divergence(place, response)
         if dynamics.reacts:
-            rate = dynamics.rate(place, response) - dynamics.at_points(means, place)
+            rate = dynamics.rate(place, response) - dynamics.groups.at(means, place)
             growth = growth - dynamics.alpha(S, t_end) * rate
         change[n * d :] = growth
         return change
