@@ -33,10 +33,12 @@ CONTROLS = [
 def test_births_and_deaths_stay_within_a_species(dynamics):
     """Normal laws in V = x^2/2 at speed s: m' = -s (1 + alpha v) m, v' = -s (2 v + alpha v^2)."""
     made = problem(scales=(1.0, 2.0), alpha=2.0, t_end=0.3)
-    cloud = P.simulate(made, 4000, dt=0.005, dynamics=dynamics, replicas=4, seed=5, progress=False)
+    apart = mf.PerSpecies(a=(3, mf.Product(x=stats.norm(2.0, 0.5))), b=mf.Product(x=stats.norm(-2.0, 0.7)))
+    made = made.replace(axes=[made.axes[0], mf.Axis("x", -8, 8)], initial=apart)
+    cloud = P.simulate(made, 12000, dt=0.005, dynamics=dynamics, replicas=4, seed=5, progress=False)
     label, x = cloud.positions[:, -1, :, 0], cloud.positions[:, -1, :, 1]
-    weights = np.full(x.shape, 1 / 4000) if cloud.weights is None else cloud.weights[:, -1]
-    for k, (mean, deviation, s, share) in enumerate(((1.0, 0.5, 1.0, 0.75), (-0.5, 0.7, 2.0, 0.25))):
+    weights = np.full(x.shape, 1 / 12000) if cloud.weights is None else cloud.weights[:, -1]
+    for k, (mean, deviation, s, share) in enumerate(((2.0, 0.5, 1.0, 0.75), (-2.0, 0.7, 2.0, 0.25))):
         own = weights * (label == k)
         np.testing.assert_allclose(own.sum(axis=1), share, rtol=0, atol=1e-12)
         # 1/v is linear in e^(2 s t), and m e^(-s t) / v stays as it is
@@ -44,9 +46,14 @@ def test_births_and_deaths_stay_within_a_species(dynamics):
         v = 1 / (grown / deviation**2 + 2.0 * (grown - 1) / 2)
         m = mean * np.exp(-s * 0.3) * (v * grown / deviation**2)
         found = (own * x).sum() / own.sum()
-        # five errors of 4000 independent draws of a quarter of them at least, more where the weights differ
-        assert found == pytest.approx(m, abs=5 * deviation / np.sqrt(4000 * share) * 1.5 + 0.01)
-        assert abs(m - mean * np.exp(-s * 0.3)) > 0.05  # the reaction shows
+        # five errors of 48000 draws in these shares, half as much again where weights differ, and the bias of the step
+        error = 5 * deviation / np.sqrt(48000 * share) * 1.5 + 0.005
+        assert found == pytest.approx(m, abs=error)
+        # the reaction shows, and at the species' own speed: with half of it the mean would be that
+        v = 1 / (grown / deviation**2 + (grown - 1) / (2 if s == 2 else 1))
+        slower = mean * np.exp(-s * 0.3) * (v * grown / deviation**2)
+        assert abs(mean * np.exp(-s * 0.3) - m) > 2 * error
+        assert s == 1 or abs(slower - m) > 1.5 * error
 
 
 def test_a_cloud_goes_on_as_it_would_have(tmp_path):
