@@ -47,7 +47,13 @@ def test_it_says_what_moves_the_nodes(call, moved_by, why, accuracy):
         assert why in engine.reason
 
 
-IN_PYTHON = {"mmd_flow()", "relu_gaussians()", "two_timescale()", "sparse_deconvolution(signed=True)"}
+IN_PYTHON = {
+    "mmd_flow()",
+    "relu_gaussians()",
+    "two_timescale()",
+    "two_player_game()",
+    "sparse_deconvolution(signed=True)",
+}
 """A kernel and features with a kink, a loss of its own, and species."""
 
 

@@ -68,6 +68,7 @@ class TestWhichEngine:
         "torus-spikes": "temperature",
         "student-teacher": "discontinuous",
         "two-timescale": "is not compiled",
+        "two-player-game": "labels of species",
         "ultra-fast-diffusion": "has values on a mesh only",
     }
 
