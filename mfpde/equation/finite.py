@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mfpde.equation.grid import Axis, Grid
 from mfpde.support.arrays import Array
 
-__all__ = ["NotFiniteError", "cell_not_finite", "check_finite", "place_of", "response_culprit"]
+__all__ = ["NotFiniteError", "cell_not_finite", "check_finite", "first_place", "place_of", "response_culprit"]
 
 
 REMEDY = "mend the energy's functions and derivatives there, or keep the measure away from it with the axes"
@@ -93,3 +94,10 @@ def response_culprit(bound: Any, points: Array) -> tuple[float, Array] | None:
                 column = features[:, wrong[0]]
                 return float(column[np.argmin(np.isfinite(column))]), points[wrong[0]]
     return None
+
+
+def first_place(axes: Sequence[Axis], coordinates: Sequence[Array], values: Array, fine: NDArray[np.bool_]) -> str:
+    """The first of values at coordinates that is not fine, and where it is: ``-1 at x = 0.2``."""
+    where = np.unravel_index(int(np.argmin(np.broadcast_to(fine, values.shape))), values.shape)
+    point = np.array([np.broadcast_to(x, values.shape)[where] for x in coordinates])
+    return f"{float(values[where]):g} at {place_of(axes, point)}"

@@ -15,12 +15,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfpde.equation.energy import BoundEnergy, Energy, Features, TwoLayerNetwork
 from mfpde.equation.energy.base import axis_positions
 from mfpde.equation.energy.capabilities import has_points, plan_on
-from mfpde.equation.finite import place_of
+from mfpde.equation.finite import first_place
 from mfpde.equation.formulas import Formula
 from mfpde.equation.grid import Axis, Grid, box
 from mfpde.equation.measures.base import Measure, RestrictedMeasure
@@ -388,7 +387,7 @@ class Problem(Portable):
         omega = values_at(self.base, tuple(map(np.asarray, coordinates)), "base")
         fine = np.isfinite(omega) & (omega > 0)
         if not fine.all():
-            where = _first_place(self.axes, coordinates, omega, fine)
+            where = first_place(self.axes, coordinates, omega, fine)
             raise ValueError(f"base is {where}; it must be positive and finite in the box")
         return np.log(omega)
 
@@ -428,7 +427,7 @@ class Problem(Portable):
         fine = np.isfinite(rate) & (rate >= 0.0)
         if np.count_nonzero(fine) < fine.size:
             name = f"the metric of axis {self.axes[i].name!r}"
-            where = _first_place(self.axes, coordinates, on_shape(rate, np.broadcast(*coordinates).shape, name), fine)
+            where = first_place(self.axes, coordinates, on_shape(rate, np.broadcast(*coordinates).shape, name), fine)
             raise ValueError(f"{name} is {where}; it must be finite and not negative in the box")
         return rate
 
@@ -681,13 +680,6 @@ class _Unit:
 
     def __call__(self, x: Array, *coordinates: Array) -> Array:
         return self.network.unit(x, *(coordinates[i] for i in self.order))
-
-
-def _first_place(axes: Sequence[Axis], coordinates: Sequence[Array], values: Array, fine: NDArray[np.bool_]) -> str:
-    """The first of values at coordinates that is not fine, and where it is: ``-1 at x = 0.2``."""
-    where = np.unravel_index(int(np.argmin(np.broadcast_to(fine, values.shape))), values.shape)
-    point = np.array([np.broadcast_to(x, values.shape)[where] for x in coordinates])
-    return f"{float(values[where]):g} at {place_of(axes, point)}"
 
 
 def _show(schedule: Schedule) -> str:

@@ -8,8 +8,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +35,7 @@ from mfpde.mesh.memory import check_run
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.implicit import Potential
 from mfpde.mesh.options import RunOptions
+from mfpde.mesh.outputs import stream_to
 from mfpde.mesh.program import Program
 from mfpde.mesh.record import Result, State, run_stats
 from mfpde.mesh.recorder import Recorded, Recorder, StepMade
@@ -46,7 +46,7 @@ from mfpde.mesh.solver import Solver, StepInfo
 from mfpde.mesh.spare import put_away, spare_solver
 from mfpde.mesh.stopping import EnergyBelow, GapBelow, Limits, OnEndMass, Snapshot, SteadyState, StopCondition
 from mfpde.mesh.watch import START, Watch, look_at_the_end, look_at_the_start
-from mfpde.support.arguments import PATH, one_of, read_only, real, require, shown
+from mfpde.support.arguments import read_only, real, shown
 from mfpde.support.arrays import Array
 from mfpde.support.clock import working_time
 from mfpde.support.provenance import provenance, versions
@@ -57,7 +57,7 @@ from mfpde.support.threads import one_blas_thread, thread_limit
 if TYPE_CHECKING:
     from mfpde.mesh.stream import Stream
 
-__all__ = ["Integration", "solve", "written_to"]
+__all__ = ["Integration", "solve"]
 
 
 STRETCH = 0.05
@@ -675,29 +675,6 @@ def end_time(problem: Problem, t_end: float | None, start: float) -> float:
     if same_time(start, end, end):
         raise ValueError(f"t_end = {end!r} is the start, t = {start!r}, but for rounding; nothing is left to run")
     return end
-
-
-@contextlib.contextmanager
-def stream_to(output: str | os.PathLike[str] | Stream | None, *, overwrite: bool) -> Iterator[Stream | None]:
-    """Where saved densities go, if to a file, which nobody else writes as long as the block lasts."""
-    if output is None:
-        yield None
-        return
-    from mfpde.mesh.stream import Stream
-
-    require(output=(output, one_of(Stream) | PATH))
-    with written_to(output):
-        yield output if isinstance(output, Stream) else Stream(output, overwrite=overwrite)
-
-
-def written_to(output: str | os.PathLike[str] | Stream) -> AbstractContextManager[None]:
-    """What keeps others from the file that a run writes."""
-    from mfpde.mesh.stream import Stream
-    from mfpde.support.files.locks import held
-
-    if isinstance(output, Stream):  # who made it may hold its file already
-        return held(output.path, again=True)
-    return held(output)
 
 
 def _room(saves: int, grid: Grid) -> Array:

@@ -20,8 +20,9 @@ from mfpde.mesh.kinds import LIMITS, PARTS
 from mfpde.mesh.memory import check_run
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.options import RunOptions
+from mfpde.mesh.outputs import written_to
 from mfpde.mesh.record import Result
-from mfpde.mesh.run import Integration, written_to
+from mfpde.mesh.run import Integration
 from mfpde.mesh.schemes import Scheme
 from mfpde.mesh.solution import Solution
 from mfpde.mesh.solver import Solver

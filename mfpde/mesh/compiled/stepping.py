@@ -153,23 +153,30 @@ def _all_finite(values):  # type: ignore[no-untyped-def]
     return total == 0.0
 
 
+@uncounted
+def _bounded(steps, state, mu, V, start):  # type: ignore[no-untyped-def]
+    """How long a step may be for positive stages, and for the controller; the temperature. The outflow is known."""
+    method, (alpha, tau) = steps.method, rates(steps, state[TIME])
+    stabilised = method.stabilised and steps.noisy
+    if stabilised:
+        called(steps.longest, steps, mu, V, tau, steps.outcome)
+    fastest, state[CELL] = outflow(steps, mu, V, tau)
+    bound = math.inf if method.kind == IMPLICIT or fastest == 0.0 else method.ssp * steps.positivity / fastest
+    state[BOUND] = steps.outcome[0] if stabilised else bound
+    cap = _cap(steps, state[BOUND], 0.0 if method.kind == IMPLICIT else alpha * (start.high - start.low))
+    return state[BOUND], cap, tau
+
+
 @uncounted_inlined
 def _made(steps, state, until, row, start):  # type: ignore[no-untyped-def]
     """One step, as `Solver.step` makes it: its entries in the row, and the last number of the cell. What it came to."""
     c, fields, t, method = int(state[CURRENT]), steps.fields, state[TIME], steps.method
     mu, V, end, end_V = fields[DENSITY + c], fields[POTENTIAL + c], fields[DENSITY + 1 - c], fields[POTENTIAL + 1 - c]
-    alpha, tau = rates(steps, t)
-    stabilised = method.stabilised and steps.noisy
-    if stabilised:
-        called(steps.longest, steps, mu, V, tau, steps.outcome)
-    fastest, cell = outflow(steps, mu, V, tau)
-    bound = math.inf if method.kind == IMPLICIT or fastest == 0.0 else method.ssp * steps.positivity / fastest
-    bound = steps.outcome[0] if stabilised else bound
-    cap = _cap(steps, bound, 0.0 if method.kind == IMPLICIT else alpha * (start.high - start.low))
+    bound, cap, tau = _bounded(steps, state, mu, V, start)
     proposal = _first(steps, cap) if math.isnan(state[LENGTH]) else state[LENGTH]
     span, least = until - t, abs(until)
     least = DT_FLOOR * (span if span > least else least)
-    state[BOUND], state[CELL], state[STEP_REDONE], row[R_CELL] = bound, cell, 0.0, cell
+    state[STEP_REDONE], row[R_CELL] = 0.0, state[CELL]
     finite, rated, result = True, False, GOING
     length = wanted = following = memory = t_new = 0.0
     tried = Tried(False, bound, 0.0, 0.0, 0)
