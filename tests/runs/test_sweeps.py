@@ -580,7 +580,7 @@ class TestCommand:
     def test_failures(self, tmp_path):
         done = self.run("linear-neuron", "--vary", "alpha=0,-1", "--set", "shape=40", "--no-plot", folder=tmp_path)
         assert done.returncode == 3
-        said = "mfpde: 1 of 2 runs did not succeed, the first of them: alpha must be >= 0"
+        said = "mfpde: 1 of 2 runs did not succeed, the first of them: linear-neuron: parameters: alpha: "
         assert done.stderr.startswith(said)
         assert done.stderr.count("\n") == 1
 

@@ -104,17 +104,18 @@ def test_threads_of_a_task_are_bounded(monkeypatch):
 
 
 class Odd(Exception):
-    """What pickles and does not come out again."""
+    """What does not pickle."""
 
-    def __init__(self, one, other):
-        super().__init__(f"{one} and {other}")
+    def __init__(self):
+        super().__init__("this and that")
+        self.lock = threading.Lock()
 
 
 def test_exceptions_travel():
     """A process pool breaks where one does not."""
 
     def odd(task):
-        raise Odd("this", "that")
+        raise Odd
 
     def plain(task):
         raise NotFiniteError("V", np.nan, "x = 3").at(0.5)
