@@ -72,8 +72,13 @@ class Boxes(Portable):
             raise ValueError("boxes need the intervals of at least one axis, such as x={'a': (0, 1), 'b': (0, 2)}")
         self.species = species
         self.own: list[tuple[Axis, ...]] = []
-        kinds = dict(ends or {})
-        given = {name: by_label(species, dict(each), f"the box of {name!r}") for name, each in intervals.items()}
+        if ends is not None and not (isinstance(ends, Mapping) and ends and set(ends) <= set(intervals)):
+            raise ValueError(f"ends maps names of axes of the boxes to what their ends are, not {shown(ends)}")
+        kinds, given = dict(ends or {}), {}
+        for name, each in intervals.items():
+            if not isinstance(each, Mapping):
+                raise ValueError(f"the box of {name!r} maps each label to its (low, high), not {shown(each)}")
+            given[name] = by_label(species, each, f"the box of {name!r}")
         for k in range(len(species.labels)):
             self.own.append(tuple(_interval(name, each[k], kinds.get(name)) for name, each in given.items()))
         for axis in self.own[0]:

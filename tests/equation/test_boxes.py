@@ -73,6 +73,8 @@ def test_starts_and_rates_of_own_coordinates():
         (lambda: mf.Boxes(SPECIES), "boxes need the intervals of at least one axis"),
         (lambda: mf.Boxes(SPECIES, x={"a": (0, 1)}), "the box of 'x' names a; the species are a, b"),
         (lambda: mf.Boxes(SPECIES, x={"a": (0, 1), "b": (2, 1)}), "must be finite with lower < upper"),
+        (lambda: mf.Boxes(SPECIES, {"y": mf.End.NATURAL}, x={"a": (0, 1), "b": (0, 2)}), "ends maps names of axes"),
+        (lambda: mf.Boxes(SPECIES, x=(0, 1)), "the box of 'x' maps each label to its (low, high), not (0, 1)"),
         (lambda: mf.Boxes(SPECIES, x={"a": (0, 1), "b": 1}), "has a pair (low, high) for each label, not 1"),
         (lambda: mf.Boxes(SPECIES, {"x": mf.End.PERIODIC}, x={"a": (0, 1), "b": (0, 1)}), "a circle is one axis"),
         (lambda: BOXES.problem(ENERGY, mf.Dirac(x=0)), "measure must be a PerSpecies"),

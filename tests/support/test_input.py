@@ -86,6 +86,18 @@ CONSTRUCTORS = {
         "upper": (1.0, "number"),
         "ends": (mf.End.NATURAL, "object"),
     },
+    mf.Species: {
+        "name": ("k", "text"),
+        "labels": (("a", "b"), "object"),
+        "scales": ((1.0, 2.0), "array or none"),
+    },
+    mf.SpeciesKernel: {"table": ([[0.0, 1.0], [1.0, 0.0]], "array")},
+    mf.PerSpecies: {"a": (mf.Dirac(x=0.0), "object"), "b": (mf.Dirac(x=0.5), "object")},
+    mf.Boxes: {
+        "species": (mf.Species("k", ("a", "b")), "object"),
+        "ends": (None, "object or none"),
+        "x": ({"a": (0, 1), "b": (0, 2)}, "object"),
+    },
     mf.Grid: {"axes": (AXES, "object"), "shape": ((8,), "object")},
     mf.Dirac: {"x": (0.5, "number")},
     mf.Product: {"x": (stats.norm(0, 1), "number")},
