@@ -228,7 +228,7 @@ class ReactionStep:
         """
         volume = self.grid.cell_volume
         if self.species is not None:
-            each = ((mu[part], V[part], scale) for part, scale in self._each())
+            each = ((mu[part], V[part], scale) for part, scale in self._each() if mu[part].any())
             return sum(scale * self._dissipation(u, W, float(np.vdot(u, W) / u.sum()), volume) for u, W, scale in each)
         return self._dissipation(mu, V, mean, volume)
 
@@ -268,7 +268,7 @@ class ReactionStep:
         """
         volume = self.grid.cell_volume
         if self.species is not None:
-            each = ((mu[part], V[part], slope[part], scale) for part, scale in self._each())
+            each = ((mu[part], V[part], slope[part], scale) for part, scale in self._each() if mu[part].any())
             return sum(scale * self._free_dissipation(u, W, psi, temperature, volume) for u, W, psi, scale in each)
         return self._free_dissipation(mu, V, slope, temperature, volume)
 

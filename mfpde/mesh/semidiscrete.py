@@ -304,12 +304,13 @@ class Flow:
         if self.problem.apart is None:
             return log_gibbs(at.V, temperature, volume, log_base=base, mass=at.mass)
         position, species = self.problem.apart
-        log_p = np.empty(self.grid.shape)
+        log_p = np.zeros(self.grid.shape)
         for k in range(len(species.labels)):
             part = (slice(None),) * position + (k,)
             own = None if base is None else np.broadcast_to(base, log_p.shape)[part]
             mass = float(at.mu[part].sum()) * volume
-            log_p[part] = log_gibbs(at.V[part], temperature, volume, log_base=own, mass=mass)
+            if mass > 0.0:
+                log_p[part] = log_gibbs(at.V[part], temperature, volume, log_base=own, mass=mass)
         return log_p
 
     def free_energy(self, at: Evaluation, temperature: float) -> FreeEnergy:

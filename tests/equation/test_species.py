@@ -44,6 +44,8 @@ def test_an_axis_of_labels():
         (lambda: mf.BySpecies(mf.Confinement(x=1), left=np.nan, right=1), "the factor of left is a finite number"),
         (lambda: mf.BySpecies(mf.Confinement(x=1), left=1).bind([PLAYERS, X]), "names left; the species are left"),
         (lambda: mf.BySpecies(mf.Confinement(x=1), left=1, right=1).bind([X]), "needs a box with an axis of species"),
+        (lambda: mf.Product(x=stats.norm(0, 1)).restrict([PLAYERS, X]), "give each species one by PerSpecies(label="),
+        (lambda: mf.Density(lambda k, x: 1 + x**2).restrict([PLAYERS, X]), "a Density has no law of Species(player"),
         (lambda: game(axes=[PLAYERS]), "need an axis that they move along"),
         (lambda: game(axes=[PLAYERS, mf.Species("k", ("a", "b")), X]), "a box has one axis of species"),
         (lambda: game(metric=[2.0, 1.0]), "nothing moves along species; leave that entry out"),

@@ -166,3 +166,16 @@ def test_tables_show_the_regret():
     assert head.split()[:4] == ["t", "energy", "regret", "mass"]
     assert float(rows[0].split()[2]) == pytest.approx(run.diagnostics["regret"][0], rel=1e-2)
     assert "energy increase" not in text
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.2])
+def test_a_species_may_be_without_mass(temperature):
+    """Then the other one is alone."""
+    axes, named = [mf.Species("k", ("a", "b")), mf.Axis("x", -4, 4)], {"alpha": 1.0, "temperature": temperature}
+    made = mf.Problem(mf.Confinement(x=1.0), axes, mf.Dirac(k=0, x=1.0), reaction="free-energy", **named)
+    run = mf.solve(made, 32, 0.2, scheme=mf.Muscl(), estimate=False, progress=False)
+    d = run.diagnostics
+    assert np.all(d["mass_b"] == 0.0)
+    assert np.isfinite(d["energy"]).all()
+    assert np.isfinite(d["dissipation_reaction"][:-1]).all()
+    assert np.isfinite(d["optimality_gap"]).all()

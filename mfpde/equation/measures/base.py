@@ -9,7 +9,7 @@ so that all three start from the same measure.
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +32,7 @@ __all__ = [
     "cloud_in_cell",
     "midpoints",
     "outer",
+    "refuse_labels",
     "tensor",
     "wrap",
 ]
@@ -386,6 +387,19 @@ def cloud_in_cell(axis: Axis, n: int, x: Array) -> tuple[NDArray[np.intp], NDArr
 
 
 # ---------------------------------------------------------------------------------------------- arrays on a mesh
+
+
+def refuse_labels(axes: Sequence[Axis], named: Mapping[str, object], what: str) -> None:
+    """Refuse axes of labels along which a measure is not an atom.
+
+    Raises
+    ------
+    ValueError
+        With the measure that is made for species.
+    """
+    for axis in axes:
+        if not (axis.moves or isinstance(named.get(axis.name), (int, float, np.number))):
+            raise ValueError(f"{what} has no law of {axis!r}; give each species one by PerSpecies(label=measure, ...)")
 
 
 def check_masses(values: Array, what: str) -> None:

@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mfpde.equation.grid import Axis, Grid, as_axes
-from mfpde.equation.measures.base import NEGLIGIBLE_MASS, Empty, Measure, RestrictedMeasure, midpoints, outer, tensor
+from mfpde.equation.measures.base import (
+    NEGLIGIBLE_MASS,
+    Empty,
+    Measure,
+    RestrictedMeasure,
+    midpoints,
+    outer,
+    refuse_labels,
+    tensor,
+)
 from mfpde.equation.measures.narrow import deconvolved, too_narrow
 from mfpde.equation.measures.quadrature import Block, Place, density_rule
 from mfpde.support.arguments import shown, values_of
@@ -71,7 +80,9 @@ class Density(Measure):
 
     def restrict(self, axes: Sequence[Axis]) -> RestrictedMeasure:
         """Restrict to the box of `axes`, coordinates in their order; see `Measure.restrict`."""
-        return _RestrictedDensity(as_axes(axes), self)
+        axes = as_axes(axes)
+        refuse_labels(axes, {}, "a Density")
+        return _RestrictedDensity(axes, self)
 
 
 class Envelope:

@@ -22,6 +22,7 @@ from mfpde.equation.measures.base import (
     cloud_in_cell,
     midpoints,
     outer,
+    refuse_labels,
     tensor,
     wrap,
 )
@@ -487,6 +488,7 @@ class Product(Measure):
         """Restrict to the box of `axes`, matched by name; see `Measure.restrict`."""
         axes = as_axes(axes)
         laws, names = dict(self.marginals), axis_names(axes)
+        refuse_labels(axes, laws, repr(self))
         if set(laws) != set(names):
             missing, extra = sorted(set(names) - set(laws)), sorted(set(laws) - set(names))
             raise ValueError(
