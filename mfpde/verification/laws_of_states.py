@@ -39,7 +39,7 @@ def laws_of_state(state: Equilibrium, unchecked: list[str]) -> Iterator[tuple[st
         yield "negative gap", -state.gap, None
     if problem is None:
         why = f" ({state.missing})" if state.missing else ""
-        unchecked.append(f"energy, potential and gap: the file cannot name its problem{why}; pass it")
+        unchecked.append(f"energy, potential and gap: the file does not hold its problem{why}; pass it")
         return
     V, energy, entropic, gap, size = _again(state, problem)
     scale = max(abs(state.energy), size, state.temperature)

@@ -30,7 +30,7 @@ WORDS = ("no_error", "name", "configuration", "provenance")
 
 
 def bowl(**changes):
-    """Made in Python: no file can name it."""
+    """Made in Python: a file has it in words."""
     options = {"energy": mf.Confinement(x=1.0), "axes": [mf.Axis("x", -6, 6)], "initial": mf.Product(x=stats.norm())}
     return mf.Problem(**(options | {"temperature": 0.5} | changes))
 
@@ -88,18 +88,28 @@ def test_the_problem_comes_with_it(path):
     np.testing.assert_allclose(state.predict([-1.0, 2.0]), [-1.5, 3.0], rtol=1e-12)
 
 
-def test_or_is_given(path):
+def test_also_one_made_in_python(path):
     state = mf.stationary(network(), 12)
     state.save(path)
-    with pytest.raises(ValueError, match=r"the stationary state of 'network': .*mfpde\.load\(path, problem=\.\.\.\)"):
-        mf.load(path).predict(X)
-    found = mf.load(path, problem=network())
+    found = mf.load(path)
+    assert found.problem.fingerprint() == network().fingerprint()
     np.testing.assert_array_equal(found.predict(X), state.predict(X))
     with pytest.raises(ValueError, match="their fingerprints differ"):
         mf.load(path, problem=network().replace(temperature=0.2))
+    assert mf.verify(path).unchecked == ()
+
+
+def test_or_is_given(path):
+    problem = network().replace(energy=network().energy + mf.External(lambda c, a: c**2))
+    state = mf.stationary(problem, 12)
+    state.save(path)
+    with pytest.raises(ValueError, match=r"the stationary state of 'network': .*mfpde\.load\(path, problem=\.\.\.\)"):
+        mf.load(path).predict(X)
+    found = mf.load(path, problem=problem)
+    np.testing.assert_array_equal(found.predict(X), state.predict(X))
     unchecked = mf.verify(path).unchecked
     assert len(unchecked) == 1
-    assert "the file cannot name its problem" in unchecked[0]
+    assert "the file does not hold its problem" in unchecked[0]
 
 
 def test_what_is_no_solution_is_said(path):
@@ -195,3 +205,13 @@ def test_damage(tmp_path):
     wrong = [a for a in found if a.outcome not in (Outcome.ANSWER, Outcome.REFUSED)]
     assert not wrong, "\n".join(f"{a.case}: {a.outcome}: {a.text[-1000:]}" for a in wrong[:3])
     assert sum(a.outcome is Outcome.REFUSED for a in found) > 20
+
+
+def test_an_attribute_of_a_type_that_is_not_read(path):
+    """The library follows pointers of such types wherever damage sends them."""
+    mf.stationary(bowl(), 30).save(path)
+    with h5py.File(path, "a") as file:
+        del file.attrs["no_error"]
+        file.attrs.create("no_error", [np.array([1, 2])], dtype=h5py.vlen_dtype(np.int64), shape=(1,))
+    with pytest.raises(FileFormatError, match="attribute 'no_error' of / is neither a number nor text"):
+        mf.load(path)
