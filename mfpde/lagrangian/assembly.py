@@ -17,6 +17,7 @@ from mfpde.equation.energy.gradients import probe_points
 from mfpde.equation.energy.losses import HuberLoss, LogisticLoss
 from mfpde.equation.problem import Problem
 from mfpde.lagrangian.ancestry import nodes_of
+from mfpde.lagrangian.bulk import Bulk
 from mfpde.lagrangian.compiled.network_packing import NetworkMotion, network_room
 from mfpde.lagrangian.compiled.packing import (
     HUBER,
@@ -52,11 +53,16 @@ SLOPES, SMALL = 1e-5, 1e-12
 """How much farther velocities may be apart, which is what a user's gradient is held to as well; and which are none."""
 CONSTANT, MOST_CONSTANT = {1: 24, 2: 16, 3: 10, 4: 5}, 1000
 """Nodes along each axis at which the energy's constant is found, and how many of them at most."""
+MOST_BULKS = 16
+"""Tables for where the mass of a run is, at most, that are kept with a problem: the last ones."""
 FINER = (1.0, 0.1, 0.01)
 """Accuracies of the functions that are tried, as shares of that of the potential."""
 
+Key = tuple[int, bool, Bulk | None]
+"""By what tables are kept: digits, whether second derivatives are as accurate, and where the mass is."""
+
 _refused: weakref.WeakKeyDictionary[Problem, str] = weakref.WeakKeyDictionary()
-_lanes: weakref.WeakKeyDictionary[Problem, dict[tuple[int, bool], Lane | str]] = weakref.WeakKeyDictionary()
+_lanes: weakref.WeakKeyDictionary[Problem, dict[Key, Lane | str]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +101,10 @@ class Lane:
         motion = self.motion
         return motion.matrix.size if isinstance(motion, NetworkMotion) else motion.matrices.size
 
+    def seconds(self, n: float) -> float:
+        """How long an evaluation takes for `n` nodes, about."""
+        return 5e-6 + 1e-9 * self.entries + n * (8e-8 + 4e-10 * self.work)
+
     def room(self, n: int, size: int, stages: int) -> int:
         """How many numbers of room, all 0, a run of `n` nodes and a state of some size takes."""
         if isinstance(self.motion, NetworkMotion):
@@ -102,7 +112,7 @@ class Lane:
         return room(self.motion, n, size, stages)
 
 
-def lane_of(dynamics: Dynamics, accuracy: float, curved: bool = False) -> Lane | str:
+def lane_of(dynamics: Dynamics, accuracy: float, curved: bool = False, bulk: Bulk | None = None) -> Lane | str:
     """The tables of a problem to an accuracy, made when first asked for, or why there are none.
 
     Parameters
@@ -112,6 +122,8 @@ def lane_of(dynamics: Dynamics, accuracy: float, curved: bool = False) -> Lane |
         How far the velocity may be off, relative to the largest; what is made is as accurate or up to ten times more.
     curved : bool
         Whether its divergence is to be as accurate.
+    bulk : Bulk, optional
+        Where the mass of a run is: elsewhere the tables are less accurate. Default: they are the same everywhere.
     """
     if dynamics.problem.species is not None:
         return "labels of species are no numbers to tabulate along"
@@ -119,18 +131,23 @@ def lane_of(dynamics: Dynamics, accuracy: float, curved: bool = False) -> Lane |
         return _refused[dynamics.problem]
     digits = math.ceil(-math.log10(max(accuracy, FINEST)) - 1e-9)
     kept = _lanes.setdefault(dynamics.problem, {})
-    key = digits, curved
-    if key not in kept:
+    key = digits, curved, bulk
+    found = kept.get(key)
+    if found is None:
+        others = [other for other in list(kept) if other[2] is not None]
+        if bulk is not None and len(others) >= MOST_BULKS:
+            kept.pop(others[0], None)
         try:
             with np.errstate(all="ignore"):
-                kept[key] = _made(dynamics, 10.0**-digits, curved)
+                found = _made(dynamics, 10.0**-digits, curved, bulk)
         except RoughError as error:
-            kept[key] = str(error)
+            found = str(error)
         except MemoryError:
             raise
         except Exception as error:  # whatever a user's function does where no node may ever go
-            kept[key] = f"a function of the problem cannot be tabulated ({one_line(error)})"
-    return kept[key]
+            found = f"a function of the problem cannot be tabulated ({one_line(error)})"
+        kept[key] = found
+    return found
 
 
 def refuse_tables(problem: Problem, reason: str) -> None:
@@ -144,40 +161,40 @@ def engine_of(dynamics: Dynamics, accuracy: float) -> Engine:
     return Engine(False, lane) if isinstance(lane, str) else Engine(True, lane.text)
 
 
-def _made(dynamics: Dynamics, accuracy: float, curved: bool) -> Lane:
+def _made(dynamics: Dynamics, accuracy: float, curved: bool, bulk: Bulk | None) -> Lane:
     if has_wide_network(dynamics.bound):
         try:
-            return _tried(dynamics, accuracy, lambda finer: _of_network(dynamics, finer, curved))
+            return _tried(dynamics, accuracy, bulk, lambda finer: _of_network(dynamics, finer, curved, bulk))
         except RoughError:
             if dynamics.dimension > 2:
                 raise
-    return _tried(dynamics, accuracy, lambda finer: _of_blocks(dynamics, finer, curved))
+    return _tried(dynamics, accuracy, bulk, lambda finer: _of_blocks(dynamics, finer, curved, bulk))
 
 
-def _tried(dynamics: Dynamics, accuracy: float, make: Callable[[float], Lane]) -> Lane:
+def _tried(dynamics: Dynamics, accuracy: float, bulk: Bulk | None, make: Callable[[float], Lane]) -> Lane:
     """Tables to accuracies of the functions, until the potential is as accurate as it is to be."""
     apart = RoughError("not tried")
     for finer in FINER:  # many functions that are each as good as this may be less so together
         lane = _with_constant(dynamics, make(max(finer * accuracy, FINEST)))
         try:
-            _check(dynamics, lane.motion, accuracy)
+            _check(dynamics, lane.motion, accuracy, bulk)
         except RoughError as error:
             apart = error
             continue
-        return lane
+        return lane if bulk is None else replace(lane, text=f"{lane.text}, where the mass is")
     raise apart
 
 
-def _of_network(dynamics: Dynamics, accuracy: float, curved: bool) -> Lane:
+def _of_network(dynamics: Dynamics, accuracy: float, curved: bool, bulk: Bulk | None) -> Lane:
     """Tables of a network's units to an accuracy."""
-    motion = network_motion(dynamics, accuracy, curved)
+    motion = network_motion(dynamics, accuracy, curved, bulk)
     text = f"{motion.inputs.shape[1]} inputs of a network"
     return Lane(motion, motion.packed(), accuracy, text, motion.outputs, INPUT * motion.width)
 
 
-def _of_blocks(dynamics: Dynamics, accuracy: float, curved: bool) -> Lane:
+def _of_blocks(dynamics: Dynamics, accuracy: float, curved: bool, bulk: Bulk | None) -> Lane:
     """Tables of functions to an accuracy."""
-    energies = blocks_of(dynamics.bound, accuracy)
+    energies = blocks_of(dynamics.bound, accuracy, bulk)
     along = {i: _metric(dynamics, i, accuracy) for i in range(dynamics.dimension)}
     metric = [1.0 if isinstance(g, Block) else g for g in along.values()]
     factors = {i: g for i, g in along.items() if isinstance(g, Block)}
@@ -196,13 +213,14 @@ def _with_constant(dynamics: Dynamics, lane: Lane) -> Lane:
     return replace(lane, motion=motion, packed=motion.packed())
 
 
-def _check(dynamics: Dynamics, motion: Motion | NetworkMotion, accuracy: float) -> None:
+def _check(dynamics: Dynamics, motion: Motion | NetworkMotion, accuracy: float, bulk: Bulk | None) -> None:
     """Hold potential, velocity and energy of the tables against those of the problem.
 
     Derivatives of tables are those of the potential. A gradient of the user's may be that of something else, or not
     finite somewhere: Python asks it, and says so.
     """
-    points, weights = probe_points(tuple(dynamics.problem.axes), PROBES), np.full(PROBES, 1.0 / PROBES)
+    points = probe_points(tuple(dynamics.problem.axes), PROBES) if bulk is None else bulk.probes(PROBES)
+    weights = np.full(PROBES, 1.0 / PROBES)
     response = dynamics.bound.response(points, weights)
     near = max(VALUES * accuracy, ROUNDING)
     found = from_tables(motion, points, weights)
@@ -211,12 +229,17 @@ def _check(dynamics: Dynamics, motion: Motion | NetworkMotion, accuracy: float) 
         found[:2], wanted, (near, near + SLOPES), ("potential", "velocity"), strict=True
     ):
         size = max(float(np.abs(there).max()), SMALL)
-        if not float(np.abs(here - there).max()) <= apart * size:
+        if not _distance(here - there, bulk) <= apart * size:
             raise RoughError(f"the {what} is not that of its tables: a gradient may be that of another function")
     energy = dynamics.bound.energy(points, weights)
     size = max(abs(energy), abs(motion.constant), float(np.abs(wanted[0]).max()), SMALL)
     if not abs(found[2] - energy) <= near * size:
         raise RoughError("the energy is not that of its tables: it may be that of another potential")
+
+
+def _distance(errors: Array, bulk: Bulk | None) -> float:
+    """The largest of errors at probes (..., n); the mean where these lie as the mass does."""
+    return float(np.abs(errors).max() if bulk is None else np.abs(errors).mean(axis=-1).max())
 
 
 def from_tables(motion: Motion | NetworkMotion, points: Array, weights: Array) -> tuple[Array, Array, float]:

@@ -23,6 +23,7 @@ from mfpde.equation.trajectory import integral, integrand
 from mfpde.lagrangian.ancestry import Watch, ancestral_mass, descent, of_a_density, watch_each
 from mfpde.lagrangian.assembly import refuse_tables
 from mfpde.lagrangian.backward import Backward
+from mfpde.lagrangian.bulk import Bulk
 from mfpde.lagrangian.lane import integrate
 from mfpde.lagrangian.nodes import (
     RTOL_FLOOR,
@@ -126,6 +127,7 @@ class Characteristics(Labelled, Portable):
     _blind: Array = field(repr=False)
     _smooth: bool = field(repr=False, default=True)
     _accuracy: float | None = field(repr=False, default=None)
+    _bulk: Bulk | None = field(repr=False, default=None)
 
     @cached_property
     def response(self) -> Array:
@@ -231,7 +233,7 @@ class Characteristics(Labelled, Portable):
         if self.times[i] == t or self._clock(float(self.times[i])) == S:
             return points.copy(), weights.copy()
         if self.engine.compiled:
-            stepping = Stepping(self.rtol, accuracy=self._accuracy, quick=True, judged=False)
+            stepping = Stepping(self.rtol, accuracy=self._accuracy, quick=True, judged=False, bulk=self._bulk)
             with one_blas_thread():
                 run = integrate(self._dynamics, self._start, np.array([0.0, t]), stepping)
             return run.points[-1], run.weights[-1]
@@ -587,12 +589,11 @@ def characteristics(
     if not dynamics.clock(t_end) > 0:
         raise ValueError(f"the schedule is zero up to t_end = {t_end:g}: nothing moves")
     search = _searched(Search(dynamics, times, tolerance, max_nodes, time_limit, progress), nodes, given, rtol)
-    # what tables and rounding leave out anyway is a share of an energy that may have fallen to its floor
-    known = NARROW * max(search.accuracy, ROUND_OFF) / ENERGY_FLOOR
-    if search.missed > max(tolerance, known) and search.limit != "clock":
-        refuse_tables(problem, "its potential has something narrow, which tables miss")
+    while _misses_something(search) and search.limit != "clock":
         again = Search(dynamics, times, tolerance, max_nodes, time_limit, progress)
-        again.deadline = search.deadline
+        again.deadline, again.everywhere = search.deadline, True
+        if search.best.bulk is None:
+            refuse_tables(problem, "its potential has something narrow, which tables miss")
         search = _searched(again, nodes, given, rtol)
     result = _result(search)
     if not result.converged:
@@ -602,6 +603,14 @@ def characteristics(
 
 NARROW = 2.0
 """So many times as much as tables may leave out of an energy is something that they do not know of."""
+
+
+def _misses_something(search: Search) -> bool:
+    """Whether tables leave more out of the energies than they may."""
+    if search.best.bulk is not None:
+        return search.missed > search.tolerance
+    # what tables and rounding leave out anyway is a share of an energy that may have fallen to its floor
+    return search.missed > max(search.tolerance, NARROW * max(search.accuracy, ROUND_OFF) / ENERGY_FLOOR)
 
 
 def _searched(search: Search, nodes: int | Sequence[int] | None, given: float | None, rtol: float) -> Search:
@@ -653,6 +662,7 @@ def _result(search: Search) -> Characteristics:
         _blind=blind,
         _smooth=of_a_density(search.blocks),
         _accuracy=search.accuracy,
+        _bulk=best.bulk,
     )
 
 

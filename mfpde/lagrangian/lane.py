@@ -11,6 +11,7 @@ import enum
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -64,7 +65,10 @@ def integrate(
 
     With a `record` that is done in Python. So is a run that the program cannot finish: what is wrong is said there.
     """
-    lane = lane_of(dynamics, stepping.tables)
+    lane = lane_of(dynamics, stepping.tables, bulk=stepping.bulk)
+    if isinstance(lane, str) and stepping.bulk is not None:
+        stepping = replace(stepping, bulk=None)
+        lane = lane_of(dynamics, stepping.tables)
     if isinstance(lane, str):
         engine = Engine(False, lane)
     elif record is not None:
@@ -266,6 +270,7 @@ class LaneRun:
             looked=(points, self.weights),
             tables=self.lane if self.by_tables else None,
             last=float(self.found[self.last, 0]),
+            bulk=self.stepping.bulk,
         )
 
     def _observables(self, points: Array, weights: Array) -> tuple[Array, Array, Array]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from mfpde.equation.energy.gradients import probe_points
 from mfpde.equation.energy.losses import HuberLoss, LogisticLoss, Loss, SquaredLoss
 from mfpde.equation.energy.network import BoundNetwork, NetworkStructure, Skeleton
 from mfpde.equation.grid import Axis
+from mfpde.lagrangian.bulk import Bulk
 from mfpde.lagrangian.compiled.network_packing import DIRECTIONS, NetworkMotion
 from mfpde.lagrangian.compiled.packing import HUBER, LOGISTIC, QUADRATIC
 from mfpde.lagrangian.nodes import Dynamics
@@ -62,7 +64,9 @@ class _Data:
     delta: float
 
 
-def network_motion(dynamics: Dynamics, accuracy: float, curved: bool = False) -> NetworkMotion:
+def network_motion(
+    dynamics: Dynamics, accuracy: float, curved: bool = False, bulk: Bulk | None = None
+) -> NetworkMotion:
     """A network, and what is given besides, as numbers.
 
     Parameters
@@ -72,6 +76,8 @@ def network_motion(dynamics: Dynamics, accuracy: float, curved: bool = False) ->
         How far units and their slopes may be off, relative to the largest.
     curved : bool, optional
         Whether their second derivatives are to be as accurate.
+    bulk : Bulk, optional
+        Where the mass is: few inputs have the others there.
 
     Raises
     ------
@@ -90,7 +96,7 @@ def network_motion(dynamics: Dynamics, accuracy: float, curved: bool = False) ->
     inner = [axes[i] for i in structure.inner]
     if max(len(inner), len(structure.amplitudes)) > DIRECTIONS:
         raise RoughError(f"there are more than {DIRECTIONS} inner axes or outputs")
-    data = _data(structure, inner, CURVED * accuracy if curved else accuracy)
+    data = _data(structure, inner, CURVED * accuracy if curved else accuracy, bulk)
     rows = data.inputs.T
     if len(inner) > len(rows):
         rows = np.concatenate([rows, np.ones((1, rows.shape[1]))])
@@ -141,7 +147,7 @@ def _reach(rows: Array, inner: Sequence[Axis]) -> tuple[float, float]:
     return (low, high) if high > low else (-1.0, 1.0)
 
 
-def _data(structure: NetworkStructure, inner: Sequence[Axis], accuracy: float) -> _Data:
+def _data(structure: NetworkStructure, inner: Sequence[Axis], accuracy: float, bulk: Bulk | None) -> _Data:
     """Few inputs, and what the loss sees of the units at these."""
     x, loss, matrix = structure.inputs, structure.loss, structure.matrix
     kind = KINDS.get(type(loss))
@@ -149,7 +155,8 @@ def _data(structure: NetworkStructure, inner: Sequence[Axis], accuracy: float) -
         raise RoughError(f"the loss {type(loss).__name__} of a network is not compiled")
     rows = np.eye(len(x)) if matrix is None else matrix
     if len(x) > FEWEST_COMPRESSED:
-        skeleton = Skeleton(x, structure.activation, inner, accuracy, len(x) - FEW)
+        worth = None if bulk is None else partial(bulk.shares, which=structure.inner)
+        skeleton = Skeleton(x, structure.activation, inner, accuracy, len(x) - FEW, worth)
         if skeleton.error <= accuracy:
             rows = rows @ skeleton.interpolation(x).T
             x = x[skeleton.samples]

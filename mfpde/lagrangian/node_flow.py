@@ -151,8 +151,7 @@ class NodeFlow:
         n, bound = len(run.start), self.dynamics.bound
         lane = lane_of(self.dynamics, self._accuracy(rtol))
         if run.engine.compiled and isinstance(lane, Lane):
-            each = 5e-6 + 1e-9 * lane.entries + n * (8e-8 + 4e-10 * lane.work)
-            return COMPILED_RUN + run.evaluations * each
+            return COMPILED_RUN + run.evaluations * lane.seconds(n)
         return run.evaluations * (1e-4 + 1e-9 * n * (n if bound.direct else 10 + bound.response_size))
 
     def _density(self, start: tuple[Array, Array], rtol: float, t: float, deadline: float, points: Array) -> Array:

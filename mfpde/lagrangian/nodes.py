@@ -18,6 +18,7 @@ from mfpde.equation.finite import NotFiniteError, check_finite, place_of, respon
 from mfpde.equation.grid import moving
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.equation.schedules import Constant, PiecewiseLinear, invert_clock
+from mfpde.lagrangian.bulk import Bulk
 from mfpde.lagrangian.groups import Groups
 from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
@@ -332,6 +333,7 @@ class Run:
     looked: tuple[Array, Array]  # points and weights at all times, judged or not
     tables: object = None  # in whose functions the moments are; without any they are those of the energy
     last: float = math.nan  # the last energy by tables, where a compiled program has made the run
+    bulk: Bulk | None = None  # where these tables are accurate, if not everywhere
 
 
 def method(
@@ -426,6 +428,8 @@ class Stepping:
         Whether energies and moments are asked for, and not only where the nodes are; or at which of the times.
     fewest : int
         Steps of a compiled run, at least.
+    bulk : Bulk, optional
+        Where the mass is: tables are less accurate elsewhere. Default: as accurate everywhere.
     """
 
     rtol: float
@@ -436,6 +440,7 @@ class Stepping:
     quick: bool = False
     judged: bool | NDArray[np.bool_] = True
     fewest: int = 0
+    bulk: Bulk | None = None
 
     @property
     def tables(self) -> float:

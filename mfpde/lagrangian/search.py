@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -23,7 +23,8 @@ from mfpde.lagrangian.ancestry import (
     worst,
     worth_moving,
 )
-from mfpde.lagrangian.assembly import engine_of
+from mfpde.lagrangian.assembly import engine_of, lane_of
+from mfpde.lagrangian.bulk import Bulk, bulk_of
 from mfpde.lagrangian.lane import integrate
 from mfpde.lagrangian.node_flow import SCOUT_TIMES, find_ancestors
 from mfpde.lagrangian.nodes import RTOL_FLOOR, Dynamics, OutOfTime, Run, Stepping, judged
@@ -79,6 +80,9 @@ GROWTH = 1.5
 """Factor of the number of nodes along an axis in a refinement."""
 UNSEEN = 1e-2
 """Share of the tolerance by which the velocity may be off: more nodes and shorter steps would not show it."""
+WORTH = 0.03
+"""Seconds, about, that the next run but one takes, from which tables for where the mass is are made: with them it takes
+a quarter to two thirds of that, and to make them takes some hundredths of a second."""
 OFF = 0.1
 """Share of the tolerance by which energies of tables may be off those of the nodes."""
 ROUND_OFF = 1e-11
@@ -206,6 +210,12 @@ class Search:
         """Nodes of a first run, and by how much their masses have grown."""
         self.jointly = False
         """Whether all axes and steps are refined at once."""
+        self.everywhere = False
+        """Whether tables are as accurate everywhere, because those that are not have missed something."""
+        self.seen: Run | None = None
+        """A run that shows where the mass is."""
+        self.bulk: Bulk | None = None
+        """Where it is, once tables for it are worth making."""
         self.together: Change | None = None
         """Of the last refinement of all axes and of time, where these made the result."""
 
@@ -300,9 +310,26 @@ class Search:
         label = f"{self.dynamics.problem.name}, {len(nodes[1])} nodes"
         with progress_bar(self.shown, label, 0.0, float(self.times[-1])) as show:
             stepping = Stepping(
-                rtol, deadline=self.deadline, accuracy=self._tables(rtol), quick=True, judged=judged, fewest=fewest
-            )
-            return integrate(self.dynamics, nodes, times, stepping, show=show if self.shown else None)
+                rtol, deadline=self.deadline, accuracy=self._tables(rtol), quick=True, judged=judged, fewest=fewest,
+                bulk=self._bulk(len(nodes[1])),
+            )  # fmt: skip
+            shown = show if self.shown else None
+            run = integrate(self.dynamics, nodes, times, stepping, show=shown)
+            if run.bulk is not None and self.off(run) > OFF * self.tolerance:
+                self.everywhere = True
+                run = integrate(self.dynamics, nodes, times, replace(stepping, bulk=None), show=shown)
+            return run
+
+    def _bulk(self, size: int) -> Bulk | None:
+        """Where the mass is, if runs of so many nodes and more save more by tables for it than these cost."""
+        if self.everywhere or self.seen is None or not self.jointly:
+            return None
+        lane, d = lane_of(self.dynamics, self.accuracy), self.dynamics.dimension
+        if self.bulk is None and not isinstance(lane, str):
+            next_size = LADDER[d] ** d * size
+            if self.seen.evaluations * lane.seconds(next_size) > WORTH:
+                self.bulk = bulk_of(self.dynamics.problem.axes, *self.seen.looked)
+        return self.bulk
 
     @cached_property
     def _looks(self) -> tuple[Array, NDArray[np.bool_]]:
@@ -401,6 +428,7 @@ class Search:
         With few axes it has all nodes. With more of them a run of few nodes has shown before which have any.
         """
         self.together, self.kept, rtol = None, None, FIRST_RTOL * self.tolerance
+        self.seen = self.bulk = None
         if self.several:
             self._scout(counts)
         self.blocks = self.laid(counts)
@@ -415,6 +443,7 @@ class Search:
             run = self.run(self.blocks, rtol, self.kept)
         if not self.several:
             self.grown = self.blocks, growth(self.blocks, run.looked[1])
+        self.seen = run
         self.note("", counts, run, rtol, math.nan)
 
     def _scout(self, counts: tuple[int, ...]) -> None:
@@ -422,7 +451,7 @@ class Search:
         few = self.laid(tuple(max(FEWEST, math.ceil(SCOUT * n)) for n in counts))
         run = self.run(few, SCOUT_RTOL)
         if not self._elsewhere(few, run):
-            self.grown = few, growth(few, run.looked[1])
+            self.grown, self.seen = (few, growth(few, run.looked[1])), run
 
     def _refine_time(self, counts: tuple[int, ...], rtol: float) -> None:
         """The error in time, on the first nodes."""

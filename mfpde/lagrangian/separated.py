@@ -20,6 +20,8 @@ from mfpde.equation.energy.gradients import probe_points
 from mfpde.equation.energy.interaction import BoundProductForm
 from mfpde.equation.energy.losses import HuberLoss, LogisticLoss, Loss, SquaredLoss
 from mfpde.equation.grid import Axis
+from mfpde.lagrangian.bulk import Bulk
+from mfpde.lagrangian.compiled.packing import filled
 from mfpde.lagrangian.tables import RoughError, chebyshev
 from mfpde.support.arrays import Array
 
@@ -33,6 +35,11 @@ MOST_VALUES = 2**22
 """Values on such a mesh, at most."""
 CUT = 0.1
 """Share of the accuracy below which singular values are left out: what they stand for is steeper than the rest."""
+OF_PRODUCTS = 0.1
+"""The same of products, over that of each function, in tables for where the mass is: places may be far out along two
+axes at once."""
+MIXED_POINTS = 129
+"""Chebyshev points along an axis, at least, on which mixtures of features are found."""
 PROBES = 61
 """Points at which a sum of products is held against what it stands for."""
 
@@ -89,7 +96,7 @@ class Block:
     used: NDArray[np.bool_] | None = None
 
 
-def blocks_of(bound: BoundEnergy, accuracy: float) -> list[Block]:
+def blocks_of(bound: BoundEnergy, accuracy: float, bulk: Bulk | None = None) -> list[Block]:
     """An energy as blocks.
 
     Parameters
@@ -97,6 +104,8 @@ def blocks_of(bound: BoundEnergy, accuracy: float) -> list[Block]:
     bound : BoundEnergy
     accuracy : float
         Relative to the largest values of a part.
+    bulk : Bulk, optional
+        Where the mass is: elsewhere the accuracy is less. Default: it is the same everywhere.
 
     Raises
     ------
@@ -108,9 +117,9 @@ def blocks_of(bound: BoundEnergy, accuracy: float) -> list[Block]:
         if part.direct or "response" not in part.capabilities:
             raise RoughError(f"{part.label} does not factorise")
         if isinstance(part, BoundProductForm):
-            blocks.append(_of_factors(part, accuracy))
+            blocks.append(_of_factors(part, accuracy, bulk))
         elif part.response_size:
-            blocks.append(_of_outputs(part, accuracy))
+            blocks.append(_of_outputs(part, accuracy, bulk))
         else:
             linear.append(part)
     if linear:
@@ -119,11 +128,13 @@ def blocks_of(bound: BoundEnergy, accuracy: float) -> list[Block]:
             return np.asarray(sum(part.potential(points, np.empty(0)) for part in linear))[None]
 
         what = " + ".join(part.label for part in linear)
-        blocks.append(products_of(potential, bound.axes, accuracy, what))
+        blocks.append(products_of(potential, bound.axes, accuracy, what, bulk))
     return blocks
 
 
-def products_of(values: Callable[[Array], Array], axes: Sequence[Axis], accuracy: float, what: str) -> Block:
+def products_of(
+    values: Callable[[Array], Array], axes: Sequence[Axis], accuracy: float, what: str, bulk: Bulk | None = None
+) -> Block:
     """A function of a place, ``values(points)`` of shape (1, n), as a block with given coefficients.
 
     Raises
@@ -131,13 +142,15 @@ def products_of(values: Callable[[Array], Array], axes: Sequence[Axis], accuracy
     RoughError
         If it is no sum of few products.
     """
-    found = _products(values, axes, accuracy, what)
+    found = _products(values, axes, accuracy, what, bulk)
     return Block(found.bases, found.ranks, None, found.matrix.reshape(found.ranks), used=found.used)
 
 
-def _of_factors(part: BoundProductForm, accuracy: float) -> Block:
+def _of_factors(part: BoundProductForm, accuracy: float, bulk: Bulk | None) -> Block:
     """A factorised kernel; features of eigenvalues below the accuracy are left out."""
     products = part.products
+    if bulk is not None and (products.signs > 0.0).all():
+        return _of_mixtures(part, accuracy, bulk)
     sizes = [factor.sizes / factor.sizes.max() for factor in products.factors]
     kept = [np.flatnonzero(size >= accuracy) for size in sizes]
     bases = [_some(factor.values, rows) for factor, rows in zip(products.factors, kept, strict=True)]
@@ -153,11 +166,47 @@ def _of_factors(part: BoundProductForm, accuracy: float) -> Block:
     return Block(bases, ranks, Outputs(None, SquaredLoss, weights, target), np.zeros(ranks), True, used)
 
 
+def _of_mixtures(part: BoundProductForm, accuracy: float, bulk: Bulk) -> Block:
+    """A positive factorised kernel by those mixtures of its features that are large where the mass is, or the target.
+
+    The features F of a kernel ``F . F'`` are projected onto these.
+    """
+    products = part.products
+    target = None if part.target is None else products.spread(part.target).reshape(products.ranks)
+    mixtures, sizes = [], []
+    for i, (axis, factor) in enumerate(zip(part.axes, products.factors, strict=True)):
+        nodes = chebyshev(max(MIXED_POINTS, 4 * factor.rank))
+        x = 0.5 * (axis.lower + axis.upper) + 0.5 * axis.length * nodes
+        rows = factor.values(x) * (bulk.share(i, x) * (1.0 - nodes**2) ** 0.25)
+        U, size, _ = np.linalg.svd(rows, full_matrices=False)
+        if target is not None:
+            own, parts, _ = np.linalg.svd(_unfolded(target[None], i), full_matrices=False)
+            rows = np.concatenate([U * size, own * (parts * (size[0] / (parts[0] or 1.0)))], axis=1)
+            U, size, _ = np.linalg.svd(rows, full_matrices=False)
+        share = (size / (size[0] or 1.0)) ** 2
+        keep = filled(max(1, int(np.count_nonzero(share >= CUT * accuracy))))  # what fills up a group costs nothing
+        mixtures.append(np.ascontiguousarray(U[:, :keep].T))
+        sizes.append(share[:keep])
+    used = reduce(np.multiply.outer, sizes) >= OF_PRODUCTS * CUT * accuracy
+    weights = np.where(used, part.coefficients[0], 0.0)
+    if target is not None:
+        for rows in mixtures:  # the first of the axes left goes, its functions come last
+            target = np.tensordot(target, rows, axes=(0, 1))
+    targets = np.zeros_like(weights) if target is None else weights * target
+    bases = [_mixture(factor.values, rows) for factor, rows in zip(products.factors, mixtures, strict=True)]
+    outputs = Outputs(None, SquaredLoss, weights.ravel(), targets.ravel())
+    return Block(bases, weights.shape, outputs, np.zeros(weights.shape), True, used)
+
+
+def _mixture(values: Basis, rows: Array) -> Basis:
+    return lambda x: np.asarray(rows @ values(x))
+
+
 def _some(values: Basis, rows: NDArray[np.intp]) -> Basis:
     return lambda x: values(x)[rows]
 
 
-def _of_outputs(part: BoundEnergy, accuracy: float) -> Block:
+def _of_outputs(part: BoundEnergy, accuracy: float, bulk: Bulk | None) -> Block:
     """The loss of a network's outputs, or of a user's moments."""
     if part.outcome is None:
         raise RoughError(f"{part.label} is not said to be a loss of its response")
@@ -173,7 +222,7 @@ def _of_outputs(part: BoundEnergy, accuracy: float) -> Block:
         rows, targets = np.sqrt(weights)[:, None] * rows, np.sqrt(weights) * targets
     # few outputs make all of them
     back, few = np.linalg.qr(rows) if len(rows) > rows.shape[1] else (None, rows)
-    found = _products(lambda points: few @ part.features(points), part.axes, accuracy, part.label)
+    found = _products(lambda points: few @ part.features(points), part.axes, accuracy, part.label, bulk)
     bases, ranks, A, used = found
     if not squared:
         A = A if back is None else back @ A
@@ -207,9 +256,11 @@ class _Products(NamedTuple):
     used: NDArray[np.bool_] | None
 
 
-def _products(values: Callable[[Array], Array], axes: Sequence[Axis], accuracy: float, what: str) -> _Products:
+def _products(
+    values: Callable[[Array], Array], axes: Sequence[Axis], accuracy: float, what: str, bulk: Bulk | None
+) -> _Products:
     """Functions of a place, ``values(points)`` of shape (M, n), by products."""
-    probes = probe_points(axes, PROBES)
+    probes = probe_points(axes, PROBES) if bulk is None else bulk.probes(PROBES)
     wanted = _finite(values(probes), what)
     scale = float(np.abs(wanted).max(initial=0.0))
     for n in POINTS[len(axes)]:
@@ -219,16 +270,17 @@ def _products(values: Callable[[Array], Array], axes: Sequence[Axis], accuracy: 
         points = np.stack([c.ravel() for c in np.meshgrid(*lines, indexing="ij")], axis=1)
         tensor = _finite(values(points), what).reshape(-1, *(n,) * len(axes))
         scale = max(scale, float(np.abs(tensor).max(initial=0.0)))
-        found = [_functions(tensor, i, accuracy) for i in range(len(axes))]
+        worth = [np.ones(n) if bulk is None else bulk.share(i, line) for i, line in enumerate(lines)]
+        found = [_functions(tensor, i, accuracy, worth[i]) for i in range(len(axes))]
         used = None
         if len(axes) == 1:  # mixtures of the functions that it is made of
             A = np.linalg.svd(tensor, full_matrices=False)[0][:, : found[0].shape[1]]
             bases: list[Basis] = [_mixed(values, np.ascontiguousarray(A.T))]
         else:
-            bases = [_sections(values, tensor, lines, i, U) for i, U in enumerate(found)]
+            bases = [_sections(values, tensor, lines, i, U, worth[i]) for i, U in enumerate(found)]
             core = tensor
-            for U in found:  # the first of the axes left goes, its functions come last
-                core = np.tensordot(core, U / (U * U).sum(axis=0), axes=(1, 0))
+            for U, counts in zip(found, worth, strict=True):  # the first of the axes left goes, its functions come last
+                core = np.tensordot(core, counts[:, None] * U / (U * U).sum(axis=0), axes=(1, 0))
             A = core.reshape(len(tensor), -1)
             if len(axes) > 2:
                 used = _which_matter(A, found, CUT * accuracy * scale)
@@ -268,12 +320,13 @@ def _unfolded(tensor: Array, i: int) -> Array:
     return np.moveaxis(tensor, i + 1, 0).reshape(tensor.shape[i + 1], -1)
 
 
-def _functions(tensor: Array, i: int, accuracy: float) -> Array:
+def _functions(tensor: Array, i: int, accuracy: float, worth: Array) -> Array:
     """Orthogonal vectors along an axis of an array (M, n_0, n_1, ...), in which it is to the accuracy.
 
     They are as long as the part that they have in it: small parts come with errors of rounding that are large in them.
+    What is at a point, of array and vectors, is multiplied with what that is worth.
     """
-    matrix = _unfolded(tensor, i)
+    matrix = worth[:, None] * _unfolded(tensor, i)
     if matrix.shape[1] > matrix.shape[0]:
         matrix = np.asarray(np.linalg.qr(matrix.T, mode="r")).T
     U, size, _ = np.linalg.svd(matrix, full_matrices=False)
@@ -283,11 +336,13 @@ def _functions(tensor: Array, i: int, accuracy: float) -> Array:
     return U[:, :keep] * (size[:keep] / size[0])
 
 
-def _sections(values: Callable[[Array], Array], tensor: Array, lines: Sequence[Array], i: int, vectors: Array) -> Basis:
+def _sections(
+    values: Callable[[Array], Array], tensor: Array, lines: Sequence[Array], i: int, vectors: Array, worth: Array
+) -> Basis:
     """Functions of axis `i` with values `vectors` on the mesh: mixtures of what a few lines across the mesh show."""
     from scipy.linalg import qr
 
-    columns, rest = _unfolded(tensor, i), [j for j in range(len(lines)) if j != i]
+    columns, rest = worth[:, None] * _unfolded(tensor, i), [j for j in range(len(lines)) if j != i]
     pivots = qr(vectors.T @ columns, mode="r", pivoting=True, check_finite=False)[1][: vectors.shape[1]]
     mixture = np.linalg.lstsq(columns[:, pivots], vectors, rcond=1e-15)[0].T
     sizes = [len(lines[j]) for j in rest]

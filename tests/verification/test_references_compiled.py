@@ -39,7 +39,7 @@ def in_wells(t):
 def without_program(monkeypatch):
     """Nodes move in Python, as those of problems without tables do."""
     for module in (lane, assembly, node_flow):
-        monkeypatch.setattr(module, "lane_of", lambda *of: "a test says so")
+        monkeypatch.setattr(module, "lane_of", lambda *of, **options: "a test says so")
 
 
 def runs(found):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -257,6 +257,8 @@ class Skeleton:
         Relative to the largest output.
     most : int, optional
         With more samples it does not pay, and there are none. Default: half of all.
+    worth : callable, optional
+        By what the outputs of a unit count, from positions (n, d). Default: all the same.
 
     Attributes
     ----------
@@ -270,12 +272,13 @@ class Skeleton:
     CHECKS = 48
 
     def __init__(
-        self, x: Array, activation: Activation, box: Sequence[Axis], tolerance: float, most: int | None = None
-    ) -> None:
+        self, x: Array, activation: Activation, box: Sequence[Axis], tolerance: float, most: int | None = None,
+        worth: Callable[[Array], Array] | None = None,
+    ) -> None:  # fmt: skip
         from scipy.linalg import qr
 
         most = len(x) // 2 if most is None else most
-        self._activation = activation
+        self._activation, self._worth = activation, worth
         n = min(max(4 * len(x), 600), 2500)
         probes = np.concatenate([chebyshev_points(box, (3 * n) // 5), probe_points(box, (2 * n) // 5)])
         checks = probe_points(box, 1000 + self.CHECKS)[1000:]
@@ -310,7 +313,8 @@ class Skeleton:
             self._solve = (best[2], best[3])
 
     def _units(self, z: Array, x: Array) -> Array:
-        return self._activation(arguments(x, z.T).T)
+        units = self._activation(arguments(x, z.T).T)
+        return units if self._worth is None else self._worth(z)[:, None] * units
 
     def _pivots(self, x: Array, probes: Array, cut: float, limit: int) -> tuple[NDArray[np.intp], float]:
         """The samples picked by a pivoted QR of a sketch of Phi, none if there are more than `limit`; the largest unit.
