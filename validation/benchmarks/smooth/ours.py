@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import mfpde as mf
 from mfpde.lagrangian.ancestry import nodes_of
 from mfpde.lagrangian.assembly import lane_of
+from mfpde.lagrangian.bulk import Bulk, bulk_of
 from mfpde.lagrangian.lane import Counts, LaneRun
 from mfpde.lagrangian.nodes import Dynamics, Stepping
 from validation.benchmarks._work import Work, mesh
@@ -49,8 +50,8 @@ TOLERANCES = tuple(10.0 ** (-k / 2) for k in range(4, 17))
 """1e-2 to 1e-8, half a decade apart."""
 FINE_STEPS = {1: 1e-9, 2: 1e-9, 3: 1e-7}
 """Tolerance of steps that are as good as exact here, by dimension."""
-TABLES = (1.0, 0.1)
-"""Accuracies of tables, as shares of the tolerance of steps."""
+TABLES = (10.0, 1.0, 0.1)
+"""Accuracies of tables for where the mass is, as shares of the tolerance of steps."""
 PRUNED = (0.3, 0.03)
 """Mass of the nodes of least weight that are left out, as shares of the tolerance of steps."""
 PATIENCE = 20.0
@@ -83,9 +84,10 @@ STEPS = tuple(10.0**-k for k in range(2, 9))
 
 
 def run_of_nodes(problem: mf.Problem, counts: Sequence[int]) -> Callable[..., LaneRun]:
-    """One run on a given number of nodes along each axis: ``(rtol, tables=1.0, pruned=0.0) -> LaneRun``.
+    """One run on a given number of nodes along each axis: ``(rtol, tables=1.0, pruned=0.0, bulk=None) -> LaneRun``.
 
-    `tables` is their accuracy and `pruned` the mass of the nodes of least weight that are left out, in tolerances.
+    `tables` is their accuracy and `pruned` the mass of the nodes of least weight that are left out, in tolerances;
+    tables are for where the mass is, where that is told.
 
     The nodes are laid and the tables made before, as the peers have the arrays of their meshes.
     """
@@ -95,8 +97,8 @@ def run_of_nodes(problem: mf.Problem, counts: Sequence[int]) -> Callable[..., La
     below = np.cumsum(np.exp(logs[order]))
     times = np.array(SAVES)
 
-    def run(rtol: float, tables: float = 1.0, pruned: float = 0.0) -> LaneRun:
-        lane, kept = lane_of(dynamics, tables * rtol), np.sort(order[below > pruned * rtol])
+    def run(rtol: float, tables: float = 1.0, pruned: float = 0.0, bulk: Bulk | None = None) -> LaneRun:
+        lane, kept = lane_of(dynamics, tables * rtol, bulk=bulk), np.sort(order[below > pruned * rtol])
         nodes = points[kept], logs[kept] - np.log(np.exp(logs[kept]).sum())
         if isinstance(lane, str):
             raise RuntimeError(lane)
@@ -113,8 +115,17 @@ def _energies(run: LaneRun) -> Array:
     return run.go()
 
 
-def _hindsight(run: Callable[..., LaneRun], counts: tuple[int, ...], rtol: float, *shares: float) -> Trial:
-    prepared = run(rtol, *shares)
+def _seen(run: LaneRun) -> Bulk:
+    """Where the mass of a run is that has been made."""
+    m, d, n = len(run.times), run.d, run.n
+    points = run.states[:, : d * n].reshape(m, d, n).swapaxes(1, 2)
+    return bulk_of(run.dynamics.problem.axes, points, run.weights)
+
+
+def _hindsight(
+    run: Callable[..., LaneRun], counts: tuple[int, ...], rtol: float, shares: tuple[float, float], bulk: Bulk
+) -> Trial:
+    prepared = run(rtol, *shares, bulk)
     curve = Curve(_energies(prepared), 0.0, float(prepared.counts[Counts.EVALUATIONS] * prepared.n))
     return Trial(
         Way("characteristics, hindsight", "", counts, rtol, shares=shares), curve, partial(_energies, prepared)
@@ -143,14 +154,19 @@ def hindsight_trials(
         runs = {counts: run_of_nodes(problem, counts) for counts in ladder}
         errors: list[tuple[int, float]] = []
         for i, counts in enumerate(ladder):
-            errors.append((i, error_of(_energies(runs[counts](FINE_STEPS[work.dimension])), reference)))
+            finest = runs[counts](FINE_STEPS[work.dimension])
+            errors.append((i, error_of(_energies(finest), reference)))
             if len(errors) > 1 and max(errors[-1][1], errors[-2][1]) < 0.1 * TARGETS[-1]:
                 break
+        bulk = _seen(finest)
         fewest = [fewest_cells(errors, target) for target in TARGETS]
         chosen = {i for i in fewest if i is not None}
         for i in sorted(chosen | {i + 1 for i in chosen if i + 1 < len(errors)}):
             for rtol, *shares in itertools.product(tolerances, TABLES, PRUNED):
-                yield _hindsight(runs[ladder[i]], ladder[i], rtol, *shares)
+                try:
+                    yield _hindsight(runs[ladder[i]], ladder[i], rtol, (shares[0], shares[1]), bulk)
+                except RuntimeError:  # there are no tables to this accuracy
+                    continue
 
 
 def _call(problem: mf.Problem, target: float) -> mf.Characteristics:
