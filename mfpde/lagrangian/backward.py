@@ -31,8 +31,8 @@ from mfpde.lagrangian.compiled.packing import Evaluated, EvaluatedSeveral, Motio
 from mfpde.lagrangian.lane import FIFTH, SLICE, WIDENINGS, LaneRun, integrate, rate_table, tableau_of
 from mfpde.lagrangian.lane import Clock as RunClock
 from mfpde.lagrangian.networks import given_potential, largest_units
-from mfpde.lagrangian.nodes import RECORD_LIMIT, Dynamics, OutOfTime, Record, Stepping, density_back, lobatto, pieces
-from mfpde.lagrangian.tables import RoughError
+from mfpde.lagrangian.nodes import RECORD_LIMIT, Dynamics, OutOfTime, Record, Stepping, density_back, pieces
+from mfpde.lagrangian.tables import RoughError, lobatto
 from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 from mfpde.support.clock import working_time

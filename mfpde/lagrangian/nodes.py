@@ -20,6 +20,7 @@ from mfpde.equation.problem import Problem, Reaction
 from mfpde.equation.schedules import Constant, PiecewiseLinear, invert_clock
 from mfpde.lagrangian.bulk import Bulk
 from mfpde.lagrangian.groups import Groups
+from mfpde.lagrangian.tables import lobatto
 from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 from mfpde.support.clock import working_time
@@ -42,7 +43,6 @@ __all__ = [
     "integrate",
     "judged",
     "leeway",
-    "lobatto",
     "method",
     "pieces",
     "run_of",
@@ -285,13 +285,6 @@ class Record:
             return self.values[i][hit].copy()
         share = self.w / distance
         return np.asarray(share @ self.values[i]) / share.sum()
-
-
-@cache
-def lobatto(degree: int) -> tuple[Array, Array]:
-    """Chebyshev-Lobatto points in [-1, 1], ascending, and the weights of their barycentric formula."""
-    k = np.arange(degree + 1)
-    return -np.cos(math.pi * k / degree), np.where(k % 2, -1.0, 1.0) * np.where((k == 0) | (k == degree), 0.5, 1.0)
 
 
 class Engine(NamedTuple):

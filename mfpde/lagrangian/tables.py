@@ -10,7 +10,7 @@ import numpy as np
 
 from mfpde.support.arrays import Array
 
-__all__ = ["RoughError", "chebyshev", "table_of"]
+__all__ = ["RoughError", "chebyshev", "lobatto", "table_of"]
 
 ORDERS = ((1e-5, 4), (3e-8, 6), (0.0, 8))
 """Coefficients of a piece, for relative errors of at least a number. Runs take the same time with all of them, and few
@@ -31,6 +31,13 @@ class RoughError(Exception):
 def chebyshev(n: int) -> Array:
     """Chebyshev points of the first kind in (-1, 1), ascending."""
     return -np.cos(math.pi * (2.0 * np.arange(n) + 1.0) / (2.0 * n))
+
+
+@cache
+def lobatto(degree: int) -> tuple[Array, Array]:
+    """Chebyshev-Lobatto points in [-1, 1], ascending, and the weights of their barycentric formula."""
+    k = np.arange(degree + 1)
+    return -np.cos(math.pi * k / degree), np.where(k % 2, -1.0, 1.0) * np.where((k == 0) | (k == degree), 0.5, 1.0)
 
 
 @cache
