@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 __all__ = ["ParticleRecorder", "Report", "Row", "Slope", "assert_converges", "assert_matches", "run_replicas"]
 
 
+MOST_REPLICAS = 100_000
+"""Of one size."""
+
+
 def run_replicas(
     train: Callable[[int, int], Any],
     sizes: Sequence[int],
@@ -88,6 +92,8 @@ def run_replicas(
     """
     function(train, "train")
     require(sizes=(sizes, COUNTS), replicas=(replicas, COUNT), seed=(seed, SEED))
+    if replicas > MOST_REPLICAS:
+        raise ValueError(f"replicas = {shown(replicas)}: at most {MOST_REPLICAS}; a few hundred tell all")
     check_executor(executor)
     tasks = [(int(n), k, own) for n in sizes for k, own in enumerate(_seeds(seed, int(n), replicas))]
     runs: dict[int, list[Any]] = {n: [None] * replicas for n, _, _ in tasks}

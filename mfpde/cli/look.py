@@ -105,6 +105,8 @@ def info(
     }
     origin = _origin(file, solution)
     described = {} if solution.description is None else in_words(solution.description)
+    if origin["parameters"] != "none":
+        described.pop("parameters", None)
     rows = {
         **{key: origin.pop(key) for key in ("file", "axes", "parameters", "dynamics")},
         **described,

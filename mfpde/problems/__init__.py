@@ -120,7 +120,10 @@ def constructor(name: str) -> Callable[..., Problem]:
     try:
         return _REGISTRY[name.replace("_", "-")]
     except (KeyError, AttributeError, TypeError):
-        raise ValueError(f"unknown problem {shown(name)}; valid: {', '.join(_REGISTRY)}") from None
+        from mfpde.support.words import suggestion
+
+        near, _, _ = suggestion(name, _REGISTRY).partition("valid: ")
+        raise ValueError(f"unknown problem {shown(name)}; {near}mfpde.problems.names() lists what there is") from None
 
 
 def get(name: str, **parameters: Any) -> Problem:

@@ -255,6 +255,7 @@ class DynamicsTable(Table):
     temperature: NumberOrSchedule | None = None
     schedule: NumberOrSchedule | None = None
     reaction: Annotated[str, _one_of(reaction.value for reaction in Reaction)] | None = None
+    balance: Annotated[str, _one_of(("each", "all"))] | None = None
     rate: str | dict[str, Any] | None = None
     reinjection: ReinjectionTable | None = None
     rates: dict[str, Annotated[Any, BeforeValidator(_rate)]] | None = None

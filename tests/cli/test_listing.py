@@ -31,6 +31,7 @@ def place(runs, tmp_path, monkeypatch):
     """A copy of them to work in, ``runs`` in the working folder."""
     shutil.copytree(runs, tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)  # as into a pipe, whoever runs the tests
     return tmp_path
 
 

@@ -40,7 +40,7 @@ def test_most_have_one():
     for name in mf.problems.names():
         for key in takes:
             takes[key] += key in mf.problems.get(name).parameters
-    assert takes == {"alpha": 19, "temperature": 8}
+    assert takes == {"alpha": 24, "temperature": 9}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_from_the_command_line(folder):
     assert (run.problem.alpha(0.0), run.problem.temperature(0.0)) == (0.5, 0.25)
     assert (run.plain["alpha"], run.plain["temperature"]) == (0.5, 0.25)
     said = invoke("info", "run.h5").stdout
-    assert "parameters   alpha = 0.5, bias = 0, data = points.csv\n" in said
+    assert "parameters   alpha = 0.5, bias = 0, data = points.csv, temperature = 0.25\n" in said
     assert "dynamics     alpha = 0.5, temperature = 0.25, reaction = balanced\n" in said
     for bad in ("temperature=-1", "temperature=hot", "alpha=-1", "alpha=[1]", "temperatur=1", "alpha=nan"):
         assert_refused(invoke("run", "fit.toml", "--set", bad), bad.partition("=")[0])

@@ -212,6 +212,8 @@ def test_an_attribute_of_a_type_that_is_not_read(path):
     mf.stationary(bowl(), 30).save(path)
     with h5py.File(path, "a") as file:
         del file.attrs["no_error"]
-        file.attrs.create("no_error", [np.array([1, 2])], dtype=h5py.vlen_dtype(np.int64), shape=(1,))
+        values = np.empty(1, dtype=object)
+        values[0] = np.array([1, 2])
+        file.attrs.create("no_error", values, dtype=h5py.vlen_dtype(np.int64))
     with pytest.raises(FileFormatError, match="attribute 'no_error' of / is neither a number nor text"):
         mf.load(path)

@@ -25,7 +25,7 @@ def both(problem, shape, steps, **settings):
     )
 
 
-def same(plain, compiled):
+def same(plain, compiled, length=1e-8):
     """To 1e-12 of the largest density and energy, after steps that follow an error estimate."""
     assert plain.result is compiled.result
     assert plain.stats["steps"] == compiled.stats["steps"]
@@ -35,7 +35,12 @@ def same(plain, compiled):
     np.testing.assert_allclose(plain.energy, compiled.energy, rtol=0, atol=1e-12 * np.abs(compiled.energy).max())
     # lengths of steps follow an estimate of 1e-5 or less, with the round-off of the density
     mass = 1e-13 if compiled.stats["balanced"] else 1e-8
-    for name, share in (("dissipation_transport", 1e-8), ("dissipation_reaction", 1e-8), ("mass", mass), ("dt", 1e-8)):
+    for name, share in (
+        ("dissipation_transport", 1e-8),
+        ("dissipation_reaction", 1e-8),
+        ("mass", mass),
+        ("dt", length),
+    ):
         known = np.isfinite(compiled.diagnostics[name])  # a schedule may begin infinite
         one, other = plain.diagnostics[name][known], compiled.diagnostics[name][known]
         np.testing.assert_allclose(one, other, rtol=0, atol=share * np.abs(other).max(), err_msg=name)
@@ -59,7 +64,9 @@ def test_stiff_reactions_whose_steps_are_redone(alpha):
             plain, compiled = both(
                 problem, 40, 60, method=method, controller=mf.ErrorControl(1e-6, reaction=50.0, growth=10.0)
             )
-            same(plain, compiled)
+            # an exponential of up to 50 has 50 roundings, of which an estimate of 1e-6 is 1e-8 off in every step; the
+            # unsplit method takes exponentials of a third
+            same(plain, compiled, 1e-6 if isinstance(method, mf.Strang) else 1e-8)
             redone += compiled.stats["redone"]
     assert redone > 5
 

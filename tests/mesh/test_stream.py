@@ -913,7 +913,8 @@ def test_saved_densities_are_not_held(path, stays, monkeypatch):
     assert growth(PLANE) <= expected(PLANE) <= 1.5 * growth(PLANE)
     # of steps as short as these the potential is found at once: the iterates that are counted in are not made
     assert growth(PLANE) < growth(warm) <= expected(warm)
-    assert 8 * 30**2 * peak(3, path, warm, 30) < 3e6
+    # buffers of the sweeps in two solvers, 1.2 MB each, and what the programs of 900 and 225 cells work on
+    assert 8 * 30**2 * peak(3, path, warm, 30) < 3.2e6
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")

@@ -559,7 +559,7 @@ class TestRegistry:
         assert len(prints) == 2 * len(P.names())
 
     def test_unknown(self):
-        with pytest.raises(ValueError, match="unknown problem 'tree-gaussians'; valid: three-gaussians"):
+        with pytest.raises(ValueError, match=r"unknown problem 'tree-gaussians'; did you mean 'three-gaussians'\?"):
             P.get("tree-gaussians")
         with pytest.raises(ValueError, match="no parameter 'beta'; valid: tilt, alpha"):
             P.get("double-well", beta=1)

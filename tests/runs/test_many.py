@@ -89,7 +89,8 @@ class TestKinds:
             result = invoke("run", "fit.toml", "-q", "-o", f"{width}.h5", "--set", f"half_width={width}")
             assert result.exit_code == 0, result.output
         (tmp_path / "points.csv").unlink()
-        found = mf.open_many("*.h5", lambda run: {"energy": run.energy[-1]})
+        with pytest.warns(mf.RunWarning, match=r"points\.csv does not exist\); the problem is made of those in"):
+            found = mf.open_many("*.h5", lambda run: {"energy": run.energy[-1]})
         np.testing.assert_array_equal(found.half_width, [3.0, 4.5])
         assert found.activation.values.tolist() == ["erf", "erf"]
         np.testing.assert_array_equal(found.alpha, 1.0)

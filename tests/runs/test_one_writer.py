@@ -157,7 +157,7 @@ def test_a_run_within_a_run_does_not_take_its_file(path):
 def test_a_second_resume_is_refused_before_it_reads(path, monkeypatch):
     run(output=path)
     before = path.read_bytes()
-    monkeypatch.setattr("mfpde.runs.resuming.load", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr("mfpde.runs.resuming.load_solution", lambda path: pytest.fail("it was read"))
     with held(path), pytest.raises(BlockingIOError, match=MATCH):
         mf.resume(path, 0.6)
     assert path.read_bytes() == before

@@ -22,7 +22,7 @@ COMMANDS = typer.main.get_command(app).commands
 # what else there is at each place
 OWN = {
     "resume": {"source", "problem"},
-    "toml": {"problem", "parameters", "network", "dynamics", "scheme", "output", "output.plot"},
+    "toml": {"problem", "parameters", "network", "dynamics", "scheme", "output", "output.plot", *FileTable.OWN},
     "run": {"what", "settings", "go_on", "no_plot", "mkdir", "dry_run"},
     "mfpde resume": {"file", "no_plot"},
 }

@@ -519,6 +519,7 @@ ENTRIES = (
     "Cloud.measure Cloud.moment Cloud.predict Comparison.to_json Comparison.plot Fluctuations.between Reference[] "
     "Problem.grid Grid.centres Grid.faces Grid.face_mesh Grid.integrate Network.output EnergyAt Moment OutputAt "
     "MassIn Marginal DecayRate Limits Strang CourantControl ErrorControl FixedStep Transport ParticleRecorder "
+    "run_replicas "
     "ParticleRecorder.wants ParticleRecorder.record ParticleRecorder.values assert_matches KernelDensity.estimate "
     "KernelDensity.bandwidths Product.restrict Mixture.restrict Density.restrict Particles.restrict "
     "GridMeasure.restrict RestrictedMeasure.cells RestrictedMeasure.point_values RestrictedMeasure.log_density "
@@ -562,7 +563,7 @@ def test_wrong_arguments_are_refused_in_one_line(name, entries_by_name, tmp_path
     ("call", "message"),
     [
         (lambda: mf.characteristics("x"), "problem must be a Problem, not 'x'"),
-        (lambda: mf.plot("x"), "solution must be a Solution or Characteristics, not 'x'"),
+        (lambda: mf.plot("x"), "solution must be a Solution or Characteristics or Equilibrium, not 'x'"),
         (lambda: mf.resume(3), "source must be a path or a Solution, not 3"),
         (lambda: mf.solve(LINE, 8, stop=1.0), "stop must be a function or None, not 1.0"),
         (lambda: mf.solve(LINE, 8, on_end_mass="foo"), "unknown on_end_mass 'foo'; valid: 'warn', 'stop', 'extend'"),

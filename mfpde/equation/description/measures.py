@@ -25,6 +25,7 @@ from mfpde.equation.measures.mixture import Mixture
 from mfpde.equation.measures.on_mesh import GridMeasure
 from mfpde.equation.measures.particles import Particles
 from mfpde.equation.measures.product import Dirac, Product
+from mfpde.equation.species import Species
 from mfpde.support.arguments import entries, member, shown
 from mfpde.support.registry import Kind, Registry
 from mfpde.support.words import suggestion
@@ -38,9 +39,14 @@ __all__ = ["axes_of", "described_axes", "described_measure", "measure_of"]
 
 
 def described_axes(axes: Sequence[Axis]) -> list[dict[str, Any]]:
-    """Axes as tables; ends that are truncations are left out."""
-    tables = []
+    """Axes as tables; ends that are truncations are left out, and of species scales that are 1."""
+    tables: list[dict[str, Any]] = []
     for axis in axes:
+        kept: dict[str, Any]
+        if isinstance(axis, Species):
+            kept = {} if set(axis.scales) == {1.0} else {"scales": list(axis.scales)}
+            tables.append({"name": axis.name, "labels": list(axis.labels), **kept})
+            continue
         low, high = axis.lower_end, axis.upper_end
         ends = low.value if low is high else [low.value, high.value]
         kept = {} if ends == End.TRUNCATION.value else {"ends": ends}
@@ -53,7 +59,8 @@ def axes_of(tables: Any) -> tuple[Axis, ...]:
     found = []
     for i, table in enumerate(entries(tables, "axes")):
         with within(f"axes[{i}]"):
-            found.append(_axis_kind().from_table({"kind": "axis", **table_of(table, "an axis")}))
+            given = table_of(table, "an axis")
+            found.append(_axis_kind().from_table({"kind": "species" if "labels" in given else "axis", **given}))
     return as_axes(found)
 
 
@@ -64,7 +71,11 @@ def _axis(name: str, lower: Any, upper: Any, ends: Any = End.TRUNCATION.value) -
 
 
 def _axis_kind() -> Registry:
-    return Registry("axis", {"axis": Kind(_axis, lambda thing: None, ("name", "lower", "upper"), ("ends",))})
+    kinds = {
+        "axis": Kind(_axis, lambda thing: None, ("name", "lower", "upper"), ("ends",)),
+        "species": Kind(Species, lambda thing: None, ("name", "labels"), ("scales",)),
+    }
+    return Registry("axis", kinds)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

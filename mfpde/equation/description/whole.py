@@ -35,7 +35,7 @@ __all__ = ["KEYS", "Description", "build", "describe", "dynamics_of", "is_named"
 
 KEYS = ("name", "axes", "energy", "initial", "dynamics", "prediction", "t_end", "shape", "citation", "exact")
 """The tables and values of a description."""
-DYNAMICS = ("alpha", "temperature", "schedule", "reaction", "rate", "rates", "base", "reinjection")
+DYNAMICS = ("alpha", "temperature", "schedule", "reaction", "balance", "rate", "rates", "base", "reinjection")
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,8 @@ def _described_dynamics(problem: Problem, names: Sequence[str], part: Callable[.
             found[name] = part(_described_schedule, schedule, name)
     if problem.reaction is not Reaction.BALANCED:
         found["reaction"] = problem.reaction
+    if problem.balance != "each":
+        found["balance"] = problem.balance
     if problem.rate is not None:
         found["rate"] = part(described_function, problem.rate, ("V",), "rate")
     if problem.metric is not None:
@@ -226,6 +228,8 @@ def dynamics_of(tables: Any, context: Context) -> dict[str, Any]:
                 fields[name] = _schedule(given[name], name)
         if "reaction" in given:
             fields["reaction"] = member(Reaction, given["reaction"], "reaction")
+        if "balance" in given:
+            fields["balance"] = given["balance"]
         if "rate" in given:
             fields["rate"] = function_of(given["rate"], ("V",), "rate")
         if "rates" in given:

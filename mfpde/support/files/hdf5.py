@@ -380,8 +380,8 @@ def holds(path: str | os.PathLike[str], mark: str) -> bool:
         return False
 
 
-_KINDS = (0, 1, 3)
-"""Integers, floating-point numbers and texts, as HDF5 numbers the classes of types."""
+_KINDS = (0, 1, 3, 8)
+"""Integers, floating-point numbers, texts and booleans, as HDF5 numbers the classes of types."""
 
 
 class Reader:
