@@ -1,5 +1,6 @@
 """Simulations, comparisons, replicas of other codes and references by executors: the bits of this process alone."""
 
+import math
 import multiprocessing
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -10,6 +11,7 @@ from shared import reinjected, same_bits
 
 import mfpde as mf
 from mfpde.particles.ensemble import Ensemble
+from mfpde.verification.references.routes import MeshRoute, NodeRoute
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +195,17 @@ def test_refusals():
             call()
     with pytest.raises(ValueError, match="workers = 2 are threads, and an executor has workers of its own"):
         mf.particles.simulate(problem, 10, executor=Breaks(1), workers=2)
+
+
+@pytest.mark.parametrize("route", ["nodes", "mesh"])
+def test_runs_at_the_same_time_leave_what_they_cost_on_routes_of_their_own(route):
+    """Who comes last would say what the others cost, by which the next level is chosen."""
+    problem, times = mf.problems.linear_neuron(), np.array([0.1])
+    own = NodeRoute(problem, times) if route == "nodes" else MeshRoute(problem, times, mf.Weno5(), 5)
+    one, other = (own.portable() for _ in range(2))
+    for found, level in ((one, 1), (other, 0)):
+        list(found.run(level, 1e-5, math.inf))
+    assert one.cost > other.cost > own.cost == 0.0
+    if route == "nodes":
+        assert one.flow is not other.flow
+        assert one.flow.work > other.flow.work

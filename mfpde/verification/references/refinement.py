@@ -176,8 +176,9 @@ class Ladder(Portable):
         return Level(values, self.route.cost, self.route.blind, self.route.ancestral)
 
     def portable(self) -> Ladder:
-        """The same for a worker: without levels, and nobody who runs them."""
+        """The same for a worker: without levels, nobody who runs them, and a route of its own for what a run leaves."""
         found = copy.copy(self)
+        found.route = self.route.portable()
         found.levels, found.finest, found.in_time, found.runner = [], None, [], _nobody
         return found
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -103,6 +104,10 @@ class Route(ABC):
         OutOfTime
             At the deadline, on the clock of `working_time`.
         """
+
+    def portable(self) -> Self:
+        """The same for another run at the same time."""
+        return copy.copy(self)
 
     @abstractmethod
     def cells(self, level: int) -> tuple[int, ...]:
@@ -262,6 +267,12 @@ class NodeRoute(Route):
         self.compiled = self.flow.compiled(self.step)
         """Whether the nodes are moved by a compiled program, as far as its first tolerance tells."""
         self.direct = problem.bound_energy.direct
+
+    def portable(self) -> Self:
+        """The same with a flow of its own, which knows what this one has found."""
+        route = super().portable()
+        route.flow = copy.copy(self.flow)
+        return route
 
     def prepare(self, deadline: float) -> None:
         """Look for the places that the mass descends from: along each axis every one of them gets nodes of its own."""
