@@ -1253,7 +1253,7 @@ class TestProblem:
         assert a.fingerprint() != mf.problems.three_gaussians("bad", amplitude=7.0).fingerprint()
 
     def test_unknown_names(self):
-        with pytest.raises(ValueError, match="valid: three-gaussians"):
+        with pytest.raises(ValueError, match=r"did you mean '.*-gaussians'\? mfpde\.problems\.names"):
             mf.problems.get("four-gaussians")
         with pytest.raises(ValueError, match="valid: start"):
             mf.problems.get("three-gaussians", beta=1)
