@@ -47,9 +47,7 @@ RESULTS = {
     s.AT_ENDS: Result.END_MASS,
     s.STOPPED: Result.STOPPED,
 }
-_addresses: dict[tuple[type, bool | None, bool, int], tuple[Any, ...]] = {}
-NOT_YET: tuple[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any] = (None,) * 10
-"""The addresses of `run_structures.Steps`, before they are asked for."""
+_addresses: dict[tuple[type, bool | None, bool, int, bool], s.Addresses] = {}
 UNBOUNDED = s.Bounds(*[math.nan] * 7)
 """Steps that nothing but their time ends."""
 
@@ -199,7 +197,7 @@ class Program:
         sweeps = transport.sweeps
         self._structure, self._wide = sweeps.scheme, sweeps.wide
         self._steps = s.Steps(
-            *NOT_YET,
+            s.Addresses(),
             told,
             np.array([*self._structure, *[0] * (3 - len(self._structure)), scheme.diffusion_share], dtype=float),
             sweeps.ints,
@@ -251,7 +249,7 @@ class Program:
             No step is made from here on.
         most : int
             Steps at most.
-        bounds : structures.Bounds, optional
+        bounds : run_structures.Bounds, optional
             What ends the run before; none by default.
 
         Returns
@@ -314,13 +312,7 @@ class Program:
 
     def __getstate__(self) -> dict[str, Any]:
         """Of a copy: addresses are those of a process, which finds its own when it needs them."""
-        return vars(self) | {"_compiled": None, "_steps": self._with(*NOT_YET, None)}
-
-    def _with(self, *addresses: Any) -> s.Steps:
-        """What steps are told, with addresses: those of `Steps`, and that of `Method`."""
-        *first, solve = addresses
-        named = dict(zip(s.Steps._fields, first, strict=False))
-        return self._steps._replace(**named, method=self._steps.method._replace(solve=solve))
+        return vars(self) | {"_compiled": None, "_steps": self._steps._replace(at=s.Addresses())}
 
     def hold(self, state: State) -> None:
         """Go to a state, unless it is there: the array that it had, and nobody has written to it."""
@@ -367,14 +359,15 @@ class Program:
             from mfpde.mesh.compiled import stepping
 
             # of all that is handed over, these alone differ in their types
-            kind = type(self._structure), self._wide, self._steps.noisy, self._steps.method.kind
+            steps = self._steps
+            kind = type(self._structure), self._wide, steps.noisy, steps.method.kind, steps.rule == s.ERROR
             if kind not in _addresses:
                 _addresses[kind] = self._addresses()
-            self._steps, self._compiled = self._with(*_addresses[kind]), stepping
+            self._steps, self._compiled = steps._replace(at=_addresses[kind]), stepping
         return self._compiled
 
-    def _addresses(self) -> tuple[Any, ...]:
-        """Where the functions are that `stepping.advance` calls, as `_with` takes them."""
+    def _addresses(self) -> s.Addresses:
+        """Where the functions are that `stepping.advance` calls."""
         from mfpde.mesh.compiled import clocks, kernels, moving, states
         from mfpde.support.calls import address
 
@@ -398,8 +391,8 @@ class Program:
         if t.method.kind == s.IMPLICIT:
             solve = address(kernels.solve, t.method.stages, 0.0, 0.0, 0.0, *mesh[:3], 0, mu, V, 0, 0, mu)
         first = evaluate, rates, flow, move, outflow, sweep
-        told = self._with(*first, *[evaluate] * 4, solve)  # addresses are numbers, whatever begins there
-        return *first, *_of_entropy(told), _longest(told), _attempt(told), solve
+        told = t._replace(at=s.Addresses(*first, *[evaluate] * 6))  # addresses are numbers, whatever begins there
+        return s.Addresses(*first, *_of_entropy(told), _longest(told), solve, *_attempts(told))
 
     def _count(self) -> None:
         self._flow.evaluations += int(self._numbers[s.EVALUATIONS])
@@ -420,7 +413,7 @@ def _told(method: Method, flow: Flow, transport: Transport) -> s.Method:
         parts = np.array([(which[part], fraction) for part, fraction in method.steps if part in which])
     of_all = kind, method.ssp, method.order, flow.scheme.positive
     of_splittings = parts, corrector, stabilised, float(transport.diffusion_rate)
-    return s.Method(*of_all, *of_splittings, None, stages, share, convergence, transport.tiles, room)
+    return s.Method(*of_all, *of_splittings, stages, share, convergence, transport.tiles, room)
 
 
 def _of_entropy(steps: s.Steps) -> tuple[Any, Any]:
@@ -429,7 +422,7 @@ def _of_entropy(steps: s.Steps) -> tuple[Any, Any]:
     from mfpde.support.calls import address
 
     if not steps.noisy:
-        return steps.evaluate, steps.evaluate
+        return steps.at.evaluate, steps.at.evaluate
     mu, V, slope = steps.fields[:3]
     there = address(lost_by_reaction, steps, mu, V, slope, 1.0, steps.outcome)
     return address(free_energy, steps, np.zeros(s.NUMBERS), 1.0), there
@@ -441,12 +434,13 @@ def _longest(steps: s.Steps) -> Any:
     from mfpde.support.calls import address
 
     if not (steps.noisy and steps.method.stabilised):
-        return steps.evaluate
+        return steps.at.evaluate
     return address(longest, steps, *steps.fields[:2], 1.0, steps.outcome)
 
 
-def _attempt(steps: s.Steps) -> Any:
-    """Where the function is that attempts a step."""
+def _attempts(steps: s.Steps) -> tuple[Any, Any]:
+    """Where the functions are that attempt a step, see `Addresses`."""
+    from mfpde.mesh.compiled.doubling import doubled
     from mfpde.mesh.compiled.exponential import unsplit
     from mfpde.mesh.compiled.implicit import implicit
     from mfpde.mesh.compiled.splitting import split
@@ -454,7 +448,9 @@ def _attempt(steps: s.Steps) -> Any:
 
     mu, V, u = *steps.fields[:2], steps.responses[0]
     given = steps, mu, V, s.Known(*[0.0] * 9), s.Span(*[0.0] * 5), 0.0, mu, V, u, steps.outcome
-    return address((unsplit, implicit, split)[steps.method.kind], *given)
+    single = address((unsplit, implicit, split)[steps.method.kind], *given)
+    embedded = steps.method.kind == s.UNSPLIT
+    return single, single if embedded or steps.rule != s.ERROR else address(doubled, *given)
 
 
 def _end_cells(grid: Grid) -> NDArray[np.int64]:

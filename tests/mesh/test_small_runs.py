@@ -551,7 +551,7 @@ def test_copies_of_solvers_that_have_made_a_step(copied):
     known = solver.step(state, 0.3)[0]
     other = copied(solver)
     assert other.program is not solver.program
-    assert other.program._steps.move is None
+    assert other.program._steps.at.move is None
     np.testing.assert_array_equal(other.step(state, 0.3)[0].mu, known.mu)
 
 

@@ -5,26 +5,23 @@ from __future__ import annotations
 import math
 
 from mfpde.mesh.compiled import passes
+from mfpde.mesh.compiled.moving import inverse
 from mfpde.mesh.compiled.options import addressed, uncounted
 from mfpde.mesh.compiled.reacting import reacted
 from mfpde.mesh.compiled.run_structures import (
     ALL_MISSED,
     DRIVING,
-    ERROR,
-    HALF,
-    HALF_POTENTIAL,
     ITERATE,
     ITERATES,
     MIDDLE,
     MIDDLE_POTENTIAL,
     MISSED,
     REMEMBERED,
-    WHOLE,
     Span,
     Tried,
 )
-from mfpde.mesh.compiled.states import apart, copied, dot, driven, evaluated, noted, rates, total
-from mfpde.mesh.constants import LARGEST, MOST_HALVINGS, MOST_ITERATIONS
+from mfpde.mesh.compiled.states import copied, dot, driven, evaluated, noted, rates, total
+from mfpde.mesh.constants import MOST_HALVINGS, MOST_ITERATIONS
 from mfpde.support.calls import called
 
 __all__ = ["implicit"]
@@ -39,9 +36,8 @@ _PARTS = 1 << MOST_HALVINGS
 def _along(steps, i, mu, drive, length, tau):  # type: ignore[no-untyped-def]
     """The implicit transport along an axis, in the place of a density."""
     mesh, method = (steps.ints, steps.floats, steps.metric), steps.method
-    inverse = 1.0 / tau if tau > 1e-300 else LARGEST
-    given = method.stages, length, tau, inverse if inverse < LARGEST else LARGEST
-    called(method.solve, *given, *mesh, i, mu, drive, 0, method.tiles[i], mu)
+    given = method.stages, length, tau, inverse(tau)
+    called(steps.at.solve, *given, *mesh, i, mu, drive, 0, method.tiles[i], mu)
 
 
 @uncounted
@@ -222,24 +218,10 @@ def _in_parts(steps, mu, V, mass, span, end, end_V, u):  # type: ignore[no-untyp
                 copied(end_V, before_V)
                 while place % (_PARTS >> level):  # the second half of what was halved
                     level += 1
-    return Tried(True, math.inf, leak, 0.0, count)
+    return Tried(True, math.inf, leak, math.nan, count)
 
 
 @addressed
 def implicit(steps, mu, V, start, span, bound, end, end_V, u, outcome):  # type: ignore[no-untyped-def]
-    """A step, and where its error is asked for also two of half the length, `step_doubling`; see `states.attempt`."""
-    fields, doubled, mass, leak, count = steps.fields, steps.rule == ERROR, start.mass, 0.0, 0
-    whole, half, half_V = fields[WHOLE], fields[HALF], fields[HALF_POTENTIAL]
-    for k in range(3 if doubled else 1):  # the whole, the first half, the second: one call, as it is long
-        before, before_V = half if k == 2 else mu, half_V if k == 2 else V
-        after = end if k == 2 or not doubled else whole if k == 0 else half
-        part = Span(span.t, span.dt, span.length, 0.5 if k == 2 else 0.0, 1.0 if k == 0 else 0.5)
-        tried = _in_parts(steps, before, before_V, mass, part, after, half_V if k == 1 else end_V, u)
-        count += tried.evaluations
-        if not tried.made:
-            noted(Tried(False, tried.bound / part.share, 0.0, 0.0, count), outcome)
-            return
-        leak += 0.0 if doubled and k == 0 else tried.leak
-        mass = steps.fresh[0] * steps.volume if k == 1 else start.mass
-    error = apart(end, whole) / (2.0**steps.method.order - 1.0) if doubled else math.nan
-    noted(Tried(True, math.inf, leak, error, count), outcome)
+    """A step or a part of one; see `states.attempt`."""
+    noted(_in_parts(steps, mu, V, start.mass, span, end, end_V, u), outcome)

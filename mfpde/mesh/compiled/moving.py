@@ -8,60 +8,26 @@ addresses are known alone: as parts of these functions they would be compiled ag
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import namedtuple
 
-from mfpde.mesh.compiled.options import addressed, by_structure_uncounted
+from mfpde.mesh.compiled.options import addressed, by_structure_uncounted, uncounted
 from mfpde.mesh.compiled.structures import Fitted, Heat, Muscl, Upwind, Weno
 from mfpde.mesh.constants import LARGEST
 from mfpde.support.calls import called
 
-__all__ = ["COLD", "HOT", "KIND", "NARROW", "SCHEMES", "WIDE", "move", "outflow"]
+__all__ = ["COLD", "HOT", "KIND", "NARROW", "SCHEMES", "WIDE", "inverse", "move", "outflow"]
 
 
-class Kind(NamedTuple):
-    """What a caller hands over in the place of a kind.
-
-    Attributes
-    ----------
-    place : int
-        Not read.
-    """
-
-    place: int = 0
-
-
-class _OfUpwind(NamedTuple):
-    place: int = 0
-
-
-class _OfFitted(NamedTuple):
-    place: int = 0
-
-
-class _OfMuscl(NamedTuple):
-    place: int = 0
-
-
-class _OfWeno(NamedTuple):
-    place: int = 0
-
-
-class _Cold(NamedTuple):
-    place: int = 0
-
-
-class _Hot(NamedTuple):
-    place: int = 0
-
-
-class _Narrow(NamedTuple):
-    place: int = 0
-
-
-class _Wide(NamedTuple):
-    place: int = 0
-
-
+# nothing is read of them, but the class of the others chooses among variants
+Kind = namedtuple("Kind", ["place"], defaults=[0])
+_OfUpwind = namedtuple("_OfUpwind", ["place"], defaults=[0])
+_OfFitted = namedtuple("_OfFitted", ["place"], defaults=[0])
+_OfMuscl = namedtuple("_OfMuscl", ["place"], defaults=[0])
+_OfWeno = namedtuple("_OfWeno", ["place"], defaults=[0])
+_Cold = namedtuple("_Cold", ["place"], defaults=[0])
+_Hot = namedtuple("_Hot", ["place"], defaults=[0])
+_Narrow = namedtuple("_Narrow", ["place"], defaults=[0])
+_Wide = namedtuple("_Wide", ["place"], defaults=[0])
 KIND, COLD, HOT, NARROW, WIDE = Kind(), _Cold(), _Hot(), _Narrow(), _Wide()
 SCHEMES = {Upwind: _OfUpwind(), Fitted: _OfFitted(), Muscl: _OfMuscl(), Weno: _OfWeno()}
 
@@ -94,6 +60,13 @@ def _weno(kind, numbers):  # type: ignore[no-untyped-def]
     return Weno(numbers[0], int(numbers[1]), int(numbers[2]))
 
 
+@uncounted
+def inverse(tau):  # type: ignore[no-untyped-def]
+    """``1/tau``, finite."""
+    found = 1.0 / tau if tau > 1e-300 else LARGEST
+    return found if found < LARGEST else LARGEST
+
+
 @by_structure_uncounted
 def _heat(kind, tau, share):  # type: ignore[no-untyped-def]
     """The temperature, if there is one."""
@@ -106,8 +79,7 @@ def _no_heat(kind, tau, share):  # type: ignore[no-untyped-def]
 
 @_heat.register(_Hot)
 def _some_heat(kind, tau, share):  # type: ignore[no-untyped-def]
-    inverse = 1.0 / tau if tau > 1e-300 else LARGEST
-    return Heat(tau, inverse if inverse < LARGEST else LARGEST, share)
+    return Heat(tau, inverse(tau), share)
 
 
 @by_structure_uncounted

@@ -65,14 +65,16 @@ DENSITY, POTENTIAL, SLOPE, RATE, STAGE, SCALED, SCALED_POTENTIAL, EARLIER, THIRD
     13,
     14,
 )
-# of implicit steps: the potential in hand and what it misses, where a step goes on in the middle, the ends of a whole
-# step and of half of it, and `REMEMBERED` potentials with what each has missed
-ITERATE, MISSED, MIDDLE, MIDDLE_POTENTIAL, WHOLE = STAGE, SCALED, SCALED_POTENTIAL, EARLIER, THIRD
+# of steps that are made twice: the ends of the whole and of half of it
+WHOLE, HALF, HALF_POTENTIAL, DOUBLED_FIELDS = FIELDS, FIELDS + 1, FIELDS + 2, FIELDS + 3
+# of implicit ones: the potential in hand and what it misses, where a step goes on in the middle, and `REMEMBERED`
+# potentials with what each has missed
+ITERATE, MISSED, MIDDLE, MIDDLE_POTENTIAL = STAGE, SCALED, SCALED_POTENTIAL, EARLIER
 REMEMBERED = 5
-HALF, HALF_POTENTIAL, ITERATES, ALL_MISSED = FIELDS, FIELDS + 1, FIELDS + 2, FIELDS + 2 + REMEMBERED
+ITERATES, ALL_MISSED = DOUBLED_FIELDS, DOUBLED_FIELDS + REMEMBERED
 IMPLICIT_FIELDS = ALL_MISSED + REMEMBERED
-# of splittings: where a part begins, the end of a whole step; of stabilised stages the first rate and the one before
-PART, PART_POTENTIAL, SPLIT_WHOLE, SPLIT_FIELDS = FIELDS + 2, FIELDS + 3, FIELDS + 4, FIELDS + 5
+# of splittings: where a part begins; of stabilised stages the first rate and the one before
+PART, PART_POTENTIAL, SPLIT_FIELDS = DOUBLED_FIELDS, DOUBLED_FIELDS + 1, DOUBLED_FIELDS + 2
 FIRST_RATE, OLDER = EARLIER, THIRD
 # methods
 UNSPLIT, IMPLICIT, SPLIT = 0, 1, 2
@@ -116,10 +118,8 @@ class Method(NamedTuple):
         As in `Splitting`.
     diffusion : float
         `TransportOperator.diffusion_rate`.
-    solve : int
-        Of implicit steps, as all that follows: the address of `tridiagonal.solve`.
     stages : int
-        The order of the transport along an axis: 2 or 1.
+        Of implicit steps, as all that follows: the order of the transport along an axis, 2 or 1.
     share : float
         Of the end in the potential that is frozen: 0, 1/2 or 1.
     convergence : float
@@ -138,7 +138,6 @@ class Method(NamedTuple):
     corrector: bool
     stabilised: bool
     diffusion: float
-    solve: Any
     stages: int
     share: float
     convergence: float
@@ -146,15 +145,43 @@ class Method(NamedTuple):
     small: Array
 
 
+class Addresses(NamedTuple):
+    """Where functions begin that steps call, see `mfpde.support.calls`; None before they are asked for.
+
+    Attributes
+    ----------
+    evaluate, rates : int
+        `states.evaluate` and `clocks.rates`.
+    outflow, move, inner_outflow, inner_move : int
+        The two functions of `moving`, and the sweeps that these call.
+    free_energy, lost_by_reaction : int
+        Those of `entropy`; like all that follows anything where they are never called.
+    longest, solve : int
+        `splitting.longest` and `tridiagonal.solve`.
+    single, attempt : int
+        An attempt at a step without an error of its own, and at one that has what the controller asks for.
+    """
+
+    evaluate: Any = None
+    rates: Any = None
+    outflow: Any = None
+    move: Any = None
+    inner_outflow: Any = None
+    inner_move: Any = None
+    free_energy: Any = None
+    lost_by_reaction: Any = None
+    longest: Any = None
+    solve: Any = None
+    single: Any = None
+    attempt: Any = None
+
+
 class Steps(NamedTuple):
     """What a run of steps is told: everything that stays the same.
 
     Attributes
     ----------
-    evaluate, rates, outflow, move, inner_outflow, inner_move, free_energy, lost_by_reaction, longest, attempt : int
-        Addresses, see `mfpde.support.calls`: of `states.evaluate`, `clocks.rates`, the two functions of `moving` and
-        the sweeps that these call; with a temperature of the two of `entropy`; of `splitting.longest`; of
-        `exponential.unsplit`, `implicit.implicit` or `splitting.split`.
+    at : Addresses
     method : Method
     numbers : (4,) array
         The fields of the scheme's structure, and last its share of diffusion.
@@ -196,16 +223,7 @@ class Steps(NamedTuple):
         Of the controller.
     """
 
-    evaluate: Any
-    rates: Any
-    outflow: Any
-    move: Any
-    inner_outflow: Any
-    inner_move: Any
-    free_energy: Any
-    lost_by_reaction: Any
-    longest: Any
-    attempt: Any
+    at: Addresses
     method: Method
     numbers: Array
     ints: NDArray[np.int64]

@@ -8,22 +8,18 @@ from mfpde.mesh.compiled import passes
 from mfpde.mesh.compiled.options import addressed, uncounted
 from mfpde.mesh.compiled.reacting import reacted
 from mfpde.mesh.compiled.run_structures import (
-    ERROR,
     FIRST_RATE,
-    HALF,
-    HALF_POTENTIAL,
     OLDER,
     PART,
     PART_POTENTIAL,
     RATE,
     SCALED,
     SCALED_POTENTIAL,
-    SPLIT_WHOLE,
     STAGE,
     Span,
     Tried,
 )
-from mfpde.mesh.compiled.states import apart, copied, driven, evaluated, noted, outflow, rate, rates, total
+from mfpde.mesh.compiled.states import added_up, copied, driven, evaluated, noted, outflow, rate, rates, total
 from mfpde.mesh.constants import FLUSH, MOST_STAGES
 
 __all__ = ["longest", "split"]
@@ -34,9 +30,9 @@ __all__ = ["longest", "split"]
 
 @uncounted
 def _positivity_bound(steps, mu, V, tau):  # type: ignore[no-untyped-def]
-    """The longest forward Euler step of the transport that keeps the density positive."""
-    fastest, _ = outflow(steps, mu, V, tau)
-    return math.inf if fastest == 0.0 else steps.positivity / fastest
+    """The longest forward Euler step of the transport that keeps the density positive, and the cell that says so."""
+    fastest, cell = outflow(steps, mu, V, tau)
+    return (math.inf if fastest == 0.0 else steps.positivity / fastest), cell
 
 
 @uncounted
@@ -47,20 +43,20 @@ def _gain(stages):  # type: ignore[no-untyped-def]
 
 @uncounted
 def _bounds(steps, mu, V, tau):  # type: ignore[no-untyped-def]
-    """The longest step of the transport with positive stages, and stabilised; a bound on its spectral radius."""
+    """The longest step of the transport with positive stages, its cell, and stabilised; the spectral radius at most."""
     drift, _ = outflow(steps, mu, V, 0.0)
     stiffness = 3.1 * tau * steps.method.diffusion + 2.0 * drift
     limit = math.inf if drift == 0.0 else 0.5 * steps.positivity / drift
     stable = 0.5 * _gain(float(MOST_STAGES)) / stiffness if stiffness > 0.0 else math.inf
-    positive = _positivity_bound(steps, mu, V, tau)
+    positive, cell = _positivity_bound(steps, mu, V, tau)
     limit = stable if stable < limit else limit
-    return positive, (limit if limit > positive else positive), stiffness
+    return positive, cell, (limit if limit > positive else positive), stiffness
 
 
 @addressed
 def longest(steps, mu, V, tau, out):  # type: ignore[no-untyped-def]
-    """`stabilised_bound`, to `out`."""
-    _, out[0], _ = _bounds(steps, mu, V, tau)
+    """`stabilised_bound`, and the cell that empties fastest, to `out`; the speeds at `tau` are in their array then."""
+    _, out[1], out[0], _ = _bounds(steps, mu, V, tau)
 
 
 # ----- transport
@@ -88,7 +84,7 @@ def _positive(steps, mu, V, mass, span, known, out, u):  # type: ignore[no-untyp
             evaluated(steps, stage, stage_V, u, steps.fresh)
             mass = steps.fresh[0] * volume
         _, tau = rates(steps, span.t + (span.start + c * span.share) * span.dt)
-        longest_ = _positivity_bound(steps, stage, there, tau)
+        longest_, _ = _positivity_bound(steps, stage, there, tau)
         bound = longest_ if longest_ < bound else bound
         if length > bound:
             return Tried(False, bound, 0.0, math.nan, i)
@@ -97,10 +93,8 @@ def _positive(steps, mu, V, mass, span, known, out, u):  # type: ignore[no-untyp
         moving = fields[RATE] if i == 0 and known else change
         target = fields[STAGE] if i == 0 else fields[OLDER] if i == 1 else out
         passes.combine(mu, stage, moving, old, new, length, target, i - i, blocks, sums)
-        growth = 0.0
-        for k in range(blocks):
-            growth += sums[k]
-        leak += weight * length * (growth * volume / mass if mass > 0.0 else 0.0)
+        added_up(sums, blocks // blocks)  # a literal would be compiled by itself
+        leak += weight * length * (sums[0] * volume / mass if mass > 0.0 else 0.0)
     return Tried(True, bound, leak, math.nan, 2)
 
 
@@ -149,7 +143,7 @@ def _transported(steps, mu, V, mass, span, known, out, u):  # type: ignore[no-un
     length = span.share * span.length
     _, tau = rates(steps, span.t + (span.start + 0.5 * span.share) * span.dt)
     if steps.method.stabilised and steps.noisy:
-        positive, bound, stiffness = _bounds(steps, mu, V, tau)
+        positive, _, bound, stiffness = _bounds(steps, mu, V, tau)
         if length > positive:
             if length > bound:
                 return Tried(False, bound, 0.0, math.nan, 0)
@@ -211,22 +205,5 @@ def _in_turn(steps, mu, V, mass, span, known, out, u):  # type: ignore[no-untype
 
 @addressed
 def split(steps, mu, V, start, span, bound, end, end_V, u, outcome):  # type: ignore[no-untyped-def]
-    """A step, and where its error is asked for also two of half the length, `step_doubling`; see `states.attempt`."""
-    fields, doubled, mass, leak, count = steps.fields, steps.rule == ERROR, start.mass, 0.0, 0
-    whole, half, half_V, bound = fields[SPLIT_WHOLE], fields[HALF], fields[HALF_POTENTIAL], math.inf
-    for k in range(3 if doubled else 1):  # the whole, the first half, the second: one call, as it is long
-        if k == 2:
-            evaluated(steps, half, half_V, u, steps.fresh)
-            count, mass = count + 1, steps.fresh[0] * steps.volume
-        before, before_V = half if k == 2 else mu, half_V if k == 2 else V
-        after = end if k == 2 or not doubled else whole if k == 0 else half
-        part = Span(span.t, span.dt, span.length, 0.5 if k == 2 else 0.0, 1.0 if k == 0 else 0.5)
-        tried = _in_turn(steps, before, before_V, mass, part, k < 2, after, u)
-        count, longest_ = count + tried.evaluations, tried.bound / part.share
-        bound = longest_ if longest_ < bound else bound
-        if not tried.made:
-            noted(Tried(False, longest_, 0.0, math.nan, count), outcome)
-            return
-        leak += 0.0 if doubled and k == 0 else tried.leak
-    error = apart(end, whole) / (2.0**steps.method.order - 1.0) if doubled else math.nan
-    noted(Tried(True, bound, leak, error, count), outcome)
+    """A step or a part of one; see `states.attempt`."""
+    noted(_in_turn(steps, mu, V, start.mass, span, span.start == 0.0, end, u), outcome)

@@ -53,6 +53,7 @@ __all__ = [
     "rate",
     "rates",
     "total",
+    "tried",
 ]
 
 
@@ -134,7 +135,7 @@ def evaluate(codes, data, room, volume, mu, V, u, sums, found):  # type: ignore[
 @uncounted
 def evaluated(steps, mu, V, u, numbers):  # type: ignore[no-untyped-def]
     """Evaluate a density, and write what is known of it to numbers."""
-    called(steps.evaluate, steps.codes, steps.data, steps.room, steps.volume, mu, V, u, steps.sums, numbers)
+    called(steps.at.evaluate, steps.codes, steps.data, steps.room, steps.volume, mu, V, u, steps.sums, numbers)
 
 
 @uncounted
@@ -172,7 +173,7 @@ def outflow(steps, mu, V, tau):  # type: ignore[no-untyped-def]
     driven(steps, V, tau)
     drive = V if s.base.size == 0 else s.fields[DRIVING]
     mesh = s.numbers, tau, s.ints, s.floats, s.metric, s.band
-    called(s.outflow, KIND, KIND, KIND, s.inner_outflow, *mesh, drive, speeds, s.buffers, s.bands)
+    called(s.at.outflow, KIND, KIND, KIND, s.at.inner_outflow, *mesh, drive, speeds, s.buffers, s.bands)
     floor = 1e-30 * greatest(mu) if s.limited else 0.0
     most, cell = largest(speeds, mu, floor, s.bands - s.bands, mu.size)  # a literal would be compiled by itself
     return most * ROUND_UP, cell
@@ -183,14 +184,14 @@ def rate(steps, mu, V, tau, dt, out):  # type: ignore[no-untyped-def]
     """The rate of change of a density by transport; V and `tau` are those that `outflow` was asked for last."""
     s, step = steps, dt if steps.limited else 0.0
     drive = V if s.base.size == 0 else s.fields[DRIVING]
-    mesh = s.numbers, tau, s.ints, s.floats, s.metric, s.band
-    called(s.move, KIND, KIND, KIND, s.inner_move, *mesh, mu, drive, s.fields[SPEEDS], step, out, s.buffers, s.bands)
+    given = s.at.inner_move, s.numbers, tau, s.ints, s.floats, s.metric, s.band, mu, drive, s.fields[SPEEDS], step
+    called(s.at.move, KIND, KIND, KIND, *given, out, s.buffers, s.bands)
 
 
 @uncounted
 def rates(steps, t):  # type: ignore[no-untyped-def]
     """The birth-death rate and the temperature at a time."""
-    called(steps.rates, steps.alpha, steps.temperature, t, steps.fresh_rates)
+    called(steps.at.rates, steps.alpha, steps.temperature, t, steps.fresh_rates)
     return steps.fresh_rates[0], steps.fresh_rates[1]
 
 
@@ -206,7 +207,7 @@ def freed(steps, state):  # type: ignore[no-untyped-def]
     if state[AT_TEMPERATURE] != tau:
         state[AT_TEMPERATURE], state[ENTROPY], state[GIBBS_GAP] = tau, math.nan, math.nan
         if state[TOTAL] > 0.0:
-            called(steps.free_energy, steps, state, tau)
+            called(steps.at.free_energy, steps, state, tau)
     return tau * state[ENTROPY] if state[TOTAL] > 0.0 else 0.0
 
 
@@ -236,13 +237,18 @@ def attempt(steps, mu, V, start, span, bound, end, end_V, u):  # type: ignore[no
     -------
     Tried
     """
-    x = steps.outcome
-    called(steps.attempt, steps, mu, V, start, span, bound, end, end_V, u, x)
-    return Tried(x[0] > 0.0, x[1], x[2], x[3], int(x[4]))
+    called(steps.at.attempt, steps, mu, V, start, span, bound, end, end_V, u, steps.outcome)
+    return tried(steps.outcome)
 
 
 @uncounted
-def noted(tried, outcome):  # type: ignore[no-untyped-def]
+def tried(outcome):  # type: ignore[no-untyped-def]
+    """What numbers say that an attempt came to."""
+    return Tried(outcome[0] > 0.0, outcome[1], outcome[2], outcome[3], int(outcome[4]))
+
+
+@uncounted
+def noted(found, outcome):  # type: ignore[no-untyped-def]
     """What an attempt came to, as numbers."""
-    outcome[0], outcome[1], outcome[2] = (1.0 if tried.made else 0.0), tried.bound, tried.leak
-    outcome[3], outcome[4] = tried.error, tried.evaluations
+    outcome[0], outcome[1], outcome[2] = (1.0 if found.made else 0.0), found.bound, found.leak
+    outcome[3], outcome[4] = found.error, found.evaluations

@@ -157,12 +157,13 @@ def _all_finite(values):  # type: ignore[no-untyped-def]
 def _bounded(steps, state, mu, V, start):  # type: ignore[no-untyped-def]
     """How long a step may be for positive stages, and for the controller; the temperature. The outflow is known."""
     method, (alpha, tau) = steps.method, rates(steps, state[TIME])
-    stabilised = method.stabilised and steps.noisy
-    if stabilised:
-        called(steps.longest, steps, mu, V, tau, steps.outcome)
-    fastest, state[CELL] = outflow(steps, mu, V, tau)
-    bound = math.inf if method.kind == IMPLICIT or fastest == 0.0 else method.ssp * steps.positivity / fastest
-    state[BOUND] = steps.outcome[0] if stabilised else bound
+    if method.stabilised and steps.noisy:
+        called(steps.at.longest, steps, mu, V, tau, steps.outcome)
+        state[BOUND], state[CELL] = steps.outcome[0], steps.outcome[1]
+    else:
+        fastest, state[CELL] = outflow(steps, mu, V, tau)
+        bound = math.inf if method.kind == IMPLICIT or fastest == 0.0 else method.ssp * steps.positivity / fastest
+        state[BOUND] = bound
     cap = _cap(steps, state[BOUND], 0.0 if method.kind == IMPLICIT else alpha * (start.high - start.low))
     return state[BOUND], cap, tau
 
@@ -248,7 +249,7 @@ def _left(steps, state, start, row):  # type: ignore[no-untyped-def]
             added_up(steps.sums, one)
             steps.outcome[0] = steps.sums[0] * volume
         else:
-            called(steps.lost_by_reaction, steps, mu, V, slope, tau, steps.outcome)
+            called(steps.at.lost_by_reaction, steps, mu, V, slope, tau, steps.outcome)
         row[R_REACTION] = steps.speed * (alpha * steps.outcome[0])
 
 
