@@ -209,3 +209,14 @@ def assert_refused(result, *texts: str, code: int = 2) -> None:
     assert result.stderr.count("\n") == 1, result.stderr
     for text in texts:
         assert text in result.stderr
+
+
+def by_hand(solver, times):
+    """The states of a solver at some times, step by step."""
+    state, states = solver.init(), []
+    for t in times:
+        while state.t < t:
+            state, info = solver.step(state, float(t))
+            assert info.result is None
+        states.append(state)
+    return states

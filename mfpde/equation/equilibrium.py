@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mfpde.equation.convexity import convex_on, no_certificate
-from mfpde.equation.description.stored import description_for_file
+from mfpde.equation.description.stored import description_for_file, with_output
 from mfpde.equation.energy import GridEnergy
 from mfpde.equation.energy.capabilities import require_capability, require_lyapunov
 from mfpde.equation.equilibrium_record import EquilibriumRecord
@@ -140,12 +140,8 @@ class Equilibrium(Labelled, EquilibriumRecord):
         ValueError
             If the problem names no network, or was not rebuilt from a file.
         """
-        if self.problem is None:
-            why = self.missing or "it does not hold its problem"
-            raise ValueError(
-                f"the stationary state of {self.name!r}: {why}; give it with mfpde.load(path, problem=...)"
-            )
-        return self.problem.output(x, self.grid.mesh(), self.mu * self.grid.cell_volume)
+        problem = with_output(self.problem, self.missing, f"the stationary state of {self.name!r}")
+        return problem.output(x, self.grid.mesh(), self.mu * self.grid.cell_volume)
 
     def plot(self, path: str | PathLike[str] | None = None) -> Figure:
         """The density and its potential, of three axes and more their marginals; the network's output if there is one.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde.equation.convexity import NO_CERTIFICATE, convex_on, no_certificate
+from mfpde.equation.description.stored import with_output
 from mfpde.equation.equilibrium import Equilibrium
 from mfpde.equation.grid import Grid, box
 from mfpde.equation.measures.on_mesh import GridMeasure
@@ -312,12 +313,8 @@ class Solution(Labelled, Record):
         ValueError
             If the problem names no network.
         """
-        if self.problem is None:
-            why = self.missing or "it does not hold its problem"
-            raise ValueError(f"the file of {self.name!r}: {why}; give it with mfpde.load(path, problem=...)")
-        if self.problem.network is None and self.missing:
-            raise ValueError(f"the file of {self.name!r}: {self.missing}; load it with mfpde.load(path, problem=...)")
-        return self.problem.output(x, self.grid.mesh(), self.density[self.index(t)] * self.grid.cell_volume)
+        problem = with_output(self.problem, self.missing, f"the file of {self.name!r}")
+        return problem.output(x, self.grid.mesh(), self.density[self.index(t)] * self.grid.cell_volume)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = True) -> None:
         """Write an HDF5 file that `mfpde.load` and xarray read.

@@ -217,3 +217,13 @@ def test_an_attribute_of_a_type_that_is_not_read(path):
         file.attrs.create("no_error", values, dtype=h5py.vlen_dtype(np.int64))
     with pytest.raises(FileFormatError, match="attribute 'no_error' of / is neither a number nor text"):
         mf.load(path)
+
+
+def test_a_network_of_functions_of_ones_own_is_missed_by_name(path):
+    problem = bowl(network=mf.Network(lambda x, theta: np.multiply.outer(x, theta)))
+    mf.stationary(problem, 30).save(path)
+    found = mf.load(path)
+    assert found.problem is not None
+    with pytest.raises(ValueError, match=r"the stationary state of 'problem': .* own, .*lambda.*load it with"):
+        found.predict([1.0])
+    assert mf.load(path, problem=problem).predict([1.0]).shape == (1,)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from shared import PassByPass
+from shared import PassByPass, by_hand
 
 import mfpde as mf
 from mfpde.equation.energy import Confinement, CosineKernel, External, GaussianKernel, Interaction, SeparableKernel
@@ -107,17 +107,6 @@ CASES = {
     "Courant's steps": (problem_of(LINE), {"scheme": mf.Weno5(), "controller": mf.CourantControl(), **UNSPLIT}),
 }
 CELLS = {1: (40,), 2: (14, 12)}
-
-
-def by_hand(solver, times):
-    """The states of a solver at some times, step by step."""
-    state, states = solver.init(), []
-    for t in times:
-        while state.t < t:
-            state, info = solver.step(state, float(t))
-            assert info.result is None
-        states.append(state)
-    return states
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from scipy import stats
-from shared import PassByPass
+from shared import PassByPass, by_hand
 
 import mfpde as mf
 import mfpde.mesh.kept as kept_module
@@ -102,17 +102,6 @@ def problem_of(name, **settings):
     axes, energy = BY_TABLES[name]
     start = mf.Density(lambda t: 1.0 + 0.5 * np.cos(t)) if axes == [T] else normal(axes, 0.2, 0.3)
     return mf.Problem(axes=axes, energy=energy, initial=start, t_end=0.3, alpha=settings.pop("alpha", 1.5), **settings)
-
-
-def by_hand(solver, times):
-    """The states of a solver at some times, step by step."""
-    state, states = solver.init(), []
-    for t in times:
-        while state.t < t:
-            state, info = solver.step(state, float(t))
-            assert info.result is None
-        states.append(state)
-    return states
 
 
 def same_run(one, other):

@@ -26,6 +26,7 @@ __all__ = [
     "description_sums",
     "read_description",
     "rebuilt",
+    "with_output",
     "write_description",
 ]
 
@@ -109,6 +110,22 @@ def _is_there(file: h5py.File) -> bool:
     import h5py
 
     return file.get(GROUP, getclass=True) is h5py.Group
+
+
+def with_output(problem: Problem | None, missing: str, what: str) -> Problem:
+    """The problem of a result whose output is asked for.
+
+    Raises
+    ------
+    ValueError
+        If a file did not hold it, or not its network: with the reason, and what to do.
+    """
+    if problem is None:
+        why = missing or "it does not hold its problem"
+        raise ValueError(f"{what}: {why}; give it with mfpde.load(path, problem=...)")
+    if problem.network is None and missing:
+        raise ValueError(f"{what}: {missing}; load it with mfpde.load(path, problem=...)")
+    return problem
 
 
 def rebuilt(description: Description | None, named: Callable[..., Problem]) -> tuple[Problem | None, str]:
