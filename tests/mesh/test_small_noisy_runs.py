@@ -170,6 +170,22 @@ def test_schedules_without_numbers(schedule):
     assert numbers_of(schedule) is None
 
 
+def test_cells_without_mass_do_not_shift_a_reaction():
+    """Where V is lower by thousands in an empty cell, all that there is would be multiplied by 0."""
+    from mfpde.mesh.compiled.options import uncached
+    from mfpde.mesh.compiled.reacting import _exponent
+
+    @uncached
+    def exponent(mu, V, a, balanced, out):
+        _exponent(mu, V, a, balanced, out)
+
+    mu, V, found = np.array([1.0, 0.0, 2.0]), np.array([3000.0, 0.0, 3001.0]), np.empty(3)
+    exponent(mu, V, 0.5, True, found)
+    assert found.tolist() == [0.0, 0.0, -0.5]
+    exponent(mu, V, 0.5, False, found)
+    assert found.tolist() == [-1500.0, 0.0, -1500.5]
+
+
 def test_steps_whose_potential_is_not_found_are_halved():
     """A steep repulsion, and steps a thousand times too long for it: more iterations than two steps may take."""
     problem = problem_of(
