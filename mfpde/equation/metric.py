@@ -38,7 +38,7 @@ def rates_of(metric: Sequence[Any] | None, found: tuple[int, Species] | None, di
         return None if metric is None else tuple(metric)
     position, species = found
     rates = [None] * dimension if metric is None else list(metric)
-    if any(s != 1.0 for s in species.scales):
+    if species.scaled:
         rates = [_OfSpecies(g, position, species) for g in rates]
     rates[position] = 0.0
     return tuple(rates)

@@ -404,8 +404,7 @@ class Problem(Portable):
     @property
     def one_by_one(self) -> tuple[int, Species] | None:
         """The same where they react one by one: each keeps its mass, or they have time scales."""
-        scaled = self.species is not None and any(s != 1.0 for s in self.species[1].scales)
-        return self.species if scaled else self.apart
+        return self.species if self.species is not None and self.species[1].scaled else self.apart
 
     @cached_property
     def rates(self) -> tuple[Any, ...] | None:

@@ -85,6 +85,11 @@ class Species(Axis):
         """One cell a label."""
         return len(self.labels)
 
+    @property
+    def scaled(self) -> bool:
+        """Whether a time scale is another than 1."""
+        return any(s != 1.0 for s in self.scales)
+
     def at(self, unit: Array) -> Array:
         """Numbers of labels by numbers from 0 to 1."""
         return np.clip(np.floor(np.asarray(unit) * len(self.labels)), 0.0, len(self.labels) - 1.0)
@@ -110,8 +115,7 @@ class Species(Axis):
         return np.asarray(self.scales)[self.indices(coordinate)]
 
     def __repr__(self) -> str:
-        scaled = any(s != 1.0 for s in self.scales)
-        each = (f"{k} ({s:g})" if scaled else k for k, s in zip(self.labels, self.scales, strict=True))
+        each = (f"{k} ({s:g})" if self.scaled else k for k, s in zip(self.labels, self.scales, strict=True))
         return f"Species({self.name}: {', '.join(each)})"
 
 

@@ -229,8 +229,8 @@ class Ensemble:
         if self.problem.rate is not None:
             rate = values_of(self.problem.rate, V)
             self._finite(rate, "the birth-death rate", t)
-        if self.problem.one_by_one is not None:
-            position, species = self.problem.one_by_one
+        if self.problem.species is not None and self.problem.species[1].scaled:
+            position, species = self.problem.species
             rate = species.scale(self.points[..., position]) * rate
         return rate
 

@@ -44,7 +44,7 @@ def described_axes(axes: Sequence[Axis]) -> list[dict[str, Any]]:
     for axis in axes:
         kept: dict[str, Any]
         if isinstance(axis, Species):
-            kept = {} if set(axis.scales) == {1.0} else {"scales": list(axis.scales)}
+            kept = {"scales": list(axis.scales)} if axis.scaled else {}
             tables.append({"name": axis.name, "labels": list(axis.labels), **kept})
             continue
         low, high = axis.lower_end, axis.upper_end
