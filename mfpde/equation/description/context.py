@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mfpde.equation.formulas import FUNCTIONS, Formula
 from mfpde.support.arguments import name_of, shown
+from mfpde.support.registry import Registry
 from mfpde.support.travel import ORIGIN
 from mfpde.support.words import one_line
 
@@ -21,13 +22,18 @@ if TYPE_CHECKING:
 __all__ = [
     "Context",
     "Undeclared",
+    "declared",
     "described_function",
     "described_origin",
     "function_of",
     "mark",
+    "or_origin",
     "table_of",
     "within",
 ]
+
+
+T = TypeVar("T")
 
 
 class Undeclared(ValueError):
@@ -144,6 +150,27 @@ def function_of(value: Any, names: Sequence[str], what: str) -> Formula:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# objects of registries
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def declared(registry: Registry, thing: Any, what: str, kind: str) -> dict[str, Any]:
+    """The table of an object of one of the kinds of a registry.
+
+    Raises
+    ------
+    Undeclared
+        For an object of none of them, and for one with a part that no description holds.
+    """
+    try:
+        return registry.to_table(thing, arrays=True)
+    except Undeclared:
+        raise
+    except ValueError:
+        raise Undeclared(what, kind, type(thing).__name__) from None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # parts of named problems
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -157,6 +184,22 @@ def mark(problem: Problem, name: str, parameters: Mapping[str, Any]) -> None:
             vars(thing)[ORIGIN] = (name, dict(parameters), part)
 
 
+def or_origin(describing: Callable[[], T], thing: Any, part: str) -> T | dict[str, Any]:
+    """What says what something is; of what nothing says, which part of a named problem it is.
+
+    Raises
+    ------
+    Undeclared
+        For what is neither.
+    """
+    try:
+        return describing()
+    except Undeclared:
+        if (origin := described_origin(thing, part)) is None:
+            raise
+        return origin
+
+
 def described_origin(thing: Any, part: str) -> dict[str, Any] | None:
     """Which part of a named problem something is, as a table; None for what is none, or of no such `part`."""
     name, parameters, own = getattr(thing, "__dict__", {}).get(ORIGIN, ("", {}, ""))
@@ -164,4 +207,4 @@ def described_origin(thing: Any, part: str) -> dict[str, Any] | None:
         return None
     given = {key: value for key, value in parameters.items() if value is not None}
     term = {"term": int(own.partition(".")[2])} if "." in own else {}
-    return {"problem": name, "parameters": given, **term}
+    return {"kind": "of-problem", "problem": name, "parameters": given, **term}

@@ -11,9 +11,10 @@ import numpy as np
 from mfpde.equation.description.context import (
     Context,
     Undeclared,
+    declared,
     described_function,
-    described_origin,
     function_of,
+    or_origin,
     table_of,
     within,
 )
@@ -40,14 +41,7 @@ def described_energy(term: Energy, names: Sequence[str], what: str) -> dict[str,
     Undeclared
         For a function or a class of a user's own.
     """
-    try:
-        return _energies(Context(names), what).to_table(term, arrays=True)
-    except ValueError as error:
-        if (origin := described_origin(term, "energy")) is not None:
-            return {"kind": "of-problem", **origin}
-        if isinstance(error, Undeclared):
-            raise
-        raise Undeclared(what, "an energy", type(term).__name__) from None
+    return or_origin(lambda: declared(_energies(Context(names), what), term, what, "an energy"), term, "energy")
 
 
 def energy_of(tables: Any, context: Context) -> Energy:

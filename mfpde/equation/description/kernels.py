@@ -8,6 +8,7 @@ from typing import Any
 from mfpde.equation.description.context import (
     Context,
     Undeclared,
+    declared,
     described_function,
     function_of,
     table_of,
@@ -29,10 +30,7 @@ def described_kernel(kernel: Kernel, names: Sequence[str], what: str) -> dict[st
     Undeclared
         For a function or a class of a user's own.
     """
-    registry = _kernels(names, what)
-    if registry.name_of(kernel) is None:
-        raise Undeclared(what, "a kernel", type(kernel).__name__)
-    return registry.to_table(kernel, arrays=True)
+    return declared(_kernels(names, what), kernel, what, "a kernel")
 
 
 def kernel_of(table: Any, context: Context, what: str) -> Kernel:
@@ -93,10 +91,7 @@ def _kernels(names: Sequence[str], what: str) -> Registry:
 
 
 def _described_factor(kernel: AxisKernel, what: str) -> dict[str, Any]:
-    registry = _axis_kernels(what)
-    if registry.name_of(kernel) is None:
-        raise Undeclared(what, "a kernel", type(kernel).__name__)
-    return registry.to_table(kernel)
+    return declared(_axis_kernels(what), kernel, what, "a kernel")
 
 
 def _axis_kernels(what: str) -> Registry:

@@ -10,9 +10,10 @@ import numpy as np
 from mfpde.equation.description.context import (
     Context,
     Undeclared,
+    declared,
     described_function,
-    described_origin,
     function_of,
+    or_origin,
     table_of,
     within,
 )
@@ -91,16 +92,13 @@ def described_measure(measure: Measure, names: Sequence[str], what: str) -> dict
     Undeclared
         For a measure of a user's own.
     """
-    try:
-        if type(measure) in (Product, Dirac):
-            return {name: _described_law(law, f"{what}.{name}") for name, law in measure.marginals}  # type: ignore[attr-defined]
-        return _measures(Context(names), what).to_table(measure, arrays=True)
-    except ValueError as error:
-        if (origin := described_origin(measure, "initial")) is not None:
-            return {"kind": "of-problem", **origin}
-        if isinstance(error, Undeclared):
-            raise
-        raise Undeclared(what, "a measure", type(measure).__name__) from None
+
+    def described() -> dict[str, Any]:
+        if isinstance(measure, Product) and type(measure) in (Product, Dirac):
+            return {name: _described_law(law, f"{what}.{name}") for name, law in measure.marginals}
+        return declared(_measures(Context(names), what), measure, what, "a measure")
+
+    return or_origin(described, measure, "initial")
 
 
 def _described_law(law: Any, what: str) -> dict[str, Any]:

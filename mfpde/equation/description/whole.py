@@ -14,9 +14,11 @@ from mfpde.equation.description.context import (
     Context,
     Refused,
     Undeclared,
+    declared,
     described_function,
     described_origin,
     function_of,
+    or_origin,
     table_of,
     within,
 )
@@ -185,7 +187,7 @@ def _described_dynamics(problem: Problem, names: Sequence[str], part: Callable[.
         rates = zip(names, problem.metric, strict=True)
         found["rates"] = {name: part(_described_rate, g, names, f"rates.{name}") for name, g in rates if g is not None}
     if problem.base is not None:
-        found["base"] = part(_described_base, problem.base, names)
+        found["base"] = part(or_origin, lambda: described_function(problem.base, names, "base"), problem.base, "base")
     if problem.reinjection is not None:
         measure = part(described_measure, problem.reinjection.measure, names, "reinjection.measure")
         found["reinjection"] = {"kind": problem.reinjection.kind, "measure": measure}
@@ -197,22 +199,11 @@ def _described_schedule(schedule: Schedule, what: str) -> Any:
         return schedule.value
     if type(schedule) is CustomSchedule:
         return described_function(schedule.function, ("t",), what)
-    if SCHEDULES.name_of(schedule) is None:
-        raise Undeclared(what, "a schedule", type(schedule).__name__)
-    return SCHEDULES.to_table(schedule)
+    return declared(SCHEDULES, schedule, what, "a schedule")
 
 
 def _described_rate(rate: Any, names: Sequence[str], what: str) -> Any:
     return described_function(rate, names, what) if callable(rate) else float(rate)
-
-
-def _described_base(base: Any, names: Sequence[str]) -> Any:
-    try:
-        return described_function(base, names, "base")
-    except Undeclared:
-        if (origin := described_origin(base, "base")) is None:
-            raise
-        return {"kind": "of-problem", **origin}
 
 
 def dynamics_of(tables: Any, context: Context) -> dict[str, Any]:
@@ -285,7 +276,7 @@ def _described_network(problem: Problem, names: Sequence[str]) -> dict[str, Any]
     if network is None or (own is not None and network.unit == own.unit and network.target is None):
         return None
     if (origin := described_origin(network, "network")) is not None:
-        return {"kind": "of-problem", **origin}
+        return origin
     if type(network.unit) is not FormulaUnit:
         raise Undeclared("the unit of its network", "a function", name_of(network.unit))
     inputs = FormulaUnit.inputs_named(network.unit.count)
