@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mfpde.equation.description.context import (
@@ -46,8 +46,6 @@ def without_gradient(thing: Any, what: str) -> None:
 
 
 def _kernels(names: Sequence[str], what: str) -> Registry:
-    pairs = (*names, *(f"other_{name}" for name in names))
-
     def separable(factors: Any) -> SeparableKernel:
         made = {}
         for name, table in table_of(factors, "factors").items():
@@ -60,32 +58,22 @@ def _kernels(names: Sequence[str], what: str) -> Registry:
             return None
         return {"factors": {name: _described_factor(k, f"{what}, axis {name!r}") for name, k in thing.kernels.items()}}
 
-    def differences(formula: Any) -> TranslationInvariantKernel:
-        return TranslationInvariantKernel(function_of(formula, names, "formula"))
+    def of_formula(made: Callable[..., Kernel], variables: Sequence[str]) -> Kind:
+        def described(thing: Any) -> Mapping[str, Any] | None:
+            if type(thing) is not made:
+                return None
+            formula = described_function(thing.function, variables, what)
+            without_gradient(thing, what)
+            return {"formula": formula}
 
-    def described_differences(thing: Any) -> Mapping[str, Any] | None:
-        if type(thing) is not TranslationInvariantKernel:
-            return None
-        formula = described_function(thing.function, names, what)
-        without_gradient(thing, what)
-        return {"formula": formula}
-
-    def of_pairs(formula: Any) -> PairKernel:
-        return PairKernel(function_of(formula, pairs, "formula"))
-
-    def described_pairs(thing: Any) -> Mapping[str, Any] | None:
-        if type(thing) is not PairKernel:
-            return None
-        formula = described_function(thing.function, pairs, what)
-        without_gradient(thing, what)
-        return {"formula": formula}
+        return Kind(lambda formula: made(function_of(formula, variables, "formula")), described, ("formula",))
 
     return Registry(
         "kernel",
         {
             "separable": Kind(separable, described_separable, ("factors",)),
-            "translation-invariant": Kind(differences, described_differences, ("formula",)),
-            "pair": Kind(of_pairs, described_pairs, ("formula",)),
+            "translation-invariant": of_formula(TranslationInvariantKernel, names),
+            "pair": of_formula(PairKernel, (*names, *(f"other_{name}" for name in names))),
         },
     )
 
