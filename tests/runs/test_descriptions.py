@@ -530,6 +530,21 @@ def test_tables_that_fit():
         build(changed(("energy", 1), {"kind": "of-problem", "problem": "double-well"}))
 
 
+def test_named_problems_whose_long_arrays_differ_inside_are_two():
+    """NumPy writes only the ends of an array of more than 1000 numbers."""
+    asked = []
+
+    def named(name, places):
+        asked.append(places)
+        return mf.problems.get(name)
+
+    both = np.zeros((2, 1001))
+    both[1, 500] = 1.0
+    parts = [{"kind": "of-problem", "problem": "quadratic-well", "parameters": {"places": p}} for p in (*both, *both)]
+    build({**TABLES, "energy": parts}, named)
+    assert np.array_equal(asked, both)
+
+
 def places(value, where=()):
     """Where values stand in tables."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()

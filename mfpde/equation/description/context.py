@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mfpde.equation.formulas import FUNCTIONS, Formula
 from mfpde.support.arguments import name_of, shown
-from mfpde.support.registry import Registry
+from mfpde.support.registry import Registry, plain
 from mfpde.support.travel import ORIGIN
 from mfpde.support.words import one_line
 
@@ -83,7 +83,7 @@ class Context:
         given = table_of({} if parameters is None else parameters, "parameters")
         if not isinstance(name, str) or self.named is None:
             raise ValueError(f"there is no problem {shown(name)}")
-        key = repr((name, given))
+        key = repr((name, plain(given)))  # an array says only its ends
         if key not in self._made:
             self._made[key] = self.named(name, **given)
         return self._made[key]
