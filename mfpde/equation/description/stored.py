@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mfpde.equation.description.whole import Description, build, describe, is_named
 from mfpde.support.files import hdf5
-from mfpde.support.files.trees import array_bytes, in_text, read_tree, write_tree
+from mfpde.support.files.trees import array_bytes, read_tree, without_arrays, write_tree
 from mfpde.support.session import quiet
 from mfpde.support.words import one_line
 
@@ -47,16 +45,8 @@ def description_for_file(problem: Problem) -> Description | None:
     if (size := array_bytes(found.tables)) <= MOST_BYTES:
         return found
     why = f"its data have {size / 2**20:.3g} MiB, a file holds at most {MOST_BYTES / 2**20:.3g} MiB of them"
-    return Description(_without_arrays(found.tables), (*found.missing, why), found.silent)
-
-
-def _without_arrays(value: Any) -> Any:
-    """Tables with the shapes of arrays instead of these."""
-    if isinstance(value, np.ndarray):
-        return value.tolist() if in_text(value) else f"an array of shape {value.shape}"
-    if isinstance(value, Mapping):
-        return {key: _without_arrays(part) for key, part in value.items()}
-    return [_without_arrays(part) for part in value] if isinstance(value, list) else value
+    shapes = without_arrays(found.tables, lambda array: f"an array of shape {array.shape}")
+    return Description(shapes, (*found.missing, why), found.silent)
 
 
 def write_description(file: h5py.File, description: Description | None) -> None:

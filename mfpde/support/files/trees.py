@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from mfpde.support.files import hdf5
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["array_bytes", "in_text", "read_tree", "write_tree"]
+__all__ = ["array_bytes", "read_tree", "without_arrays", "write_tree"]
 
 SHORT = 16
 """Arrays of so many numbers stand in the text."""
@@ -27,7 +27,12 @@ _DIMENSIONS = ("row", "column", "layer", "sheet")
 def write_tree(group: h5py.Group, name: str, tree: Mapping[str, Any]) -> None:
     """Write a tree into a group: its text as an attribute, in which a table ``{array = "array_0"}`` is a dataset."""
     arrays: list[Array] = []
-    group.attrs[name] = hdf5.as_toml(_without_arrays(tree, arrays))
+
+    def dataset(array: Array) -> dict[str, str]:
+        arrays.append(array)
+        return {"array": f"array_{len(arrays) - 1}"}
+
+    group.attrs[name] = hdf5.as_toml(without_arrays(tree, dataset))
     scales: dict[str, h5py.Dataset] = {}
     for i, array in enumerate(arrays):
         own = []
@@ -45,7 +50,7 @@ def read_tree(reader: hdf5.Reader, group: h5py.Group, name: str) -> dict[str, An
     return tree
 
 
-def in_text(array: Array) -> bool:
+def _in_text(array: Array) -> bool:
     """Whether an array is short enough to stand in a text."""
     return array.size <= SHORT or not 1 <= array.ndim <= len(_DIMENSIONS)
 
@@ -53,22 +58,20 @@ def in_text(array: Array) -> bool:
 def array_bytes(value: Any) -> int:
     """Bytes that the arrays of a tree take in a file, with their scales."""
     if isinstance(value, np.ndarray):
-        return 0 if in_text(value) else 8 * (value.size + sum(value.shape)) + _HEADS
+        return 0 if _in_text(value) else 8 * (value.size + sum(value.shape)) + _HEADS
     parts: Sequence[Any] = (
         list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     )
     return sum(map(array_bytes, parts))
 
 
-def _without_arrays(value: Any, arrays: list[Array]) -> Any:
+def without_arrays(value: Any, instead: Callable[[Array], Any]) -> Any:
+    """A tree whose short arrays are lists; `instead` gives what stands in the place of each of the others."""
     if isinstance(value, np.ndarray):
-        if in_text(value):
-            return value.tolist()
-        arrays.append(value)
-        return {"array": f"array_{len(arrays) - 1}"}
+        return value.tolist() if _in_text(value) else instead(value)
     if isinstance(value, Mapping):
-        return {key: _without_arrays(part, arrays) for key, part in value.items()}
-    return [_without_arrays(part, arrays) for part in value] if isinstance(value, list) else value
+        return {key: without_arrays(part, instead) for key, part in value.items()}
+    return [without_arrays(part, instead) for part in value] if isinstance(value, list) else value
 
 
 def _with_arrays(value: Any, reader: hdf5.Reader, group: h5py.Group) -> Any:
