@@ -158,7 +158,7 @@ class Equilibrium(Labelled, EquilibriumRecord):
         from mfpde.equation.equilibrium_picture import draw_equilibrium
 
         require(path=(path, PATH | NONE))
-        figure = draw_equilibrium(self)
+        figure = draw_equilibrium(self, self.problem, self.predict)
         if path is not None:
             figure.savefig(path, dpi=150)
         return figure

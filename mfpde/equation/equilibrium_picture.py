@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,57 +26,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from mfpde.equation.grid import Grid
+    from mfpde.equation.equilibrium_record import EquilibriumRecord
     from mfpde.equation.problem import Problem
 
 __all__ = ["draw_equilibrium"]
 
 
-class Pictured(Protocol):
-    """What is drawn."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def grid(self) -> Grid: ...
-
-    @property
-    def problem(self) -> Problem | None: ...
-
-    @property
-    def mu(self) -> Array: ...
-
-    @property
-    def potential(self) -> Array: ...
-
-    @property
-    def temperature(self) -> float: ...
-
-    @property
-    def energy(self) -> float: ...
-
-    @property
-    def energy_error(self) -> float: ...
-
-    @property
-    def gap(self) -> float: ...
-
-    @property
-    def convex(self) -> bool | None: ...
-
-    @property
-    def converged(self) -> bool: ...
-
-    @property
-    def no_error(self) -> str: ...
-
-    def predict(self, x: Any) -> Array: ...
-
-
-def draw_equilibrium(state: Pictured) -> Figure:
-    """See `Equilibrium.plot`."""
-    output, dimension = has_output(state.problem), state.grid.dimension
+def draw_equilibrium(state: EquilibriumRecord, problem: Problem | None, predict: Callable[[Array], Array]) -> Figure:
+    """See `Equilibrium.plot`; the output is what `predict` gives, where the problem has one."""
+    output, dimension = has_output(problem), state.grid.dimension
     panels = (1 if dimension == 1 else 2 if dimension == 2 else dimension) + output
     figure = new_figure(max((4.6 if dimension < 3 else 3.6) * panels + 0.8, 7.0), 4.6)
     head, body = subfigures(figure, 2, 1, height_ratios=[0.9, 3.7])
@@ -89,7 +48,7 @@ def draw_equilibrium(state: Pictured) -> Figure:
         for i, ax in enumerate(axes[:dimension]):
             _marginal(state, i, ax)
     if output:
-        _output(state, axes[-1])
+        _output(problem, predict, axes[-1])
     if state.no_error or not state.converged:
         said = "not converged; " * (not state.converged) + f"error of the energy not estimated: {state.no_error}"
         lines = textwrap.wrap(said, 110)
@@ -97,7 +56,7 @@ def draw_equilibrium(state: Pictured) -> Figure:
     return figure
 
 
-def _heading(figure: Any, state: Pictured) -> None:
+def _heading(figure: Any, state: EquilibriumRecord) -> None:
     cells = " × ".join(map(str, state.grid.shape))
     energy = with_digits(state.energy, state.energy_error, most=6)
     kind = "minimiser" if state.convex else "stationary state"
@@ -108,7 +67,7 @@ def _heading(figure: Any, state: Pictured) -> None:
     figure.text(0.5, 0.18, line, ha="center", va="center", fontsize=10, color="#555555")
 
 
-def _curves(state: Pictured, ax: Axes) -> None:
+def _curves(state: EquilibriumRecord, ax: Axes) -> None:
     """The density over one axis, and the potential on a scale of its own; atoms, at temperature 0, as bars."""
     x, name = state.grid.centres(0), state.grid.axes[0].name
     if state.temperature > 0:
@@ -132,7 +91,7 @@ def _curves(state: Pictured, ax: Axes) -> None:
     ax.set_title("density and potential", fontsize=10)
 
 
-def _planes(state: Pictured, panels: list[Axes]) -> None:
+def _planes(state: EquilibriumRecord, panels: list[Axes]) -> None:
     """Density and potential over two axes."""
     from matplotlib.colors import Normalize
 
@@ -148,7 +107,7 @@ def _planes(state: Pictured, panels: list[Axes]) -> None:
         colour_bar(ax, drawn, label)
 
 
-def _marginal(state: Pictured, i: int, ax: Axes) -> None:
+def _marginal(state: EquilibriumRecord, i: int, ax: Axes) -> None:
     """The marginal density over axis number `i`."""
     grid = state.grid
     others = tuple(k for k in range(grid.dimension) if k != i)
@@ -162,15 +121,15 @@ def _marginal(state: Pictured, i: int, ax: Axes) -> None:
     dress(ax)
 
 
-def _output(state: Pictured, ax: Axes) -> None:
+def _output(problem: Problem | None, predict: Callable[[Array], Array], ax: Axes) -> None:
     """What the network gives, beside its target or its data."""
-    x, truth, data = shown_inputs(state.problem)
+    x, truth, data = shown_inputs(problem)
     ax.set_title("network output", fontsize=10)
     if x.ndim == 2 and x.shape[1] > 1:
         assert truth is not None
-        against_truth(x, state.predict(x), truth, ax)
+        against_truth(x, predict(x), truth, ax)
     else:
         backdrop(x, truth, data, ax)
-        output_lines(ax, x, state.predict(x), 1.0, "network", "-")
+        output_lines(ax, x, predict(x), 1.0, "network", "-")
         ax.legend(frameon=False, fontsize=9, markerscale=1.6)
     dress(ax)
