@@ -316,12 +316,14 @@ class _Blocks:
 
         weighted = isinstance(self.scheme.reaction, Weights)
         work = _BlockRun(
-            record.problem, self.scheme, self.steps, record.positions is not None, weighted, record.observe
-        )
+            record.problem, self.scheme, self.steps, record.positions is not None, weighted, record.observe,
+            state=kept is not None,
+        )  # fmt: skip
         try:
             for done, (block, (arrays, state)) in enumerate(each(executor, work, tasks(), "the simulation"), 1):
                 record.put(self.blocks[block.number], arrays)
-                held_back[block.number] = state
+                if kept is not None:
+                    held_back[block.number] = state
                 show(self.steps.t_end * done / len(self.blocks), float(arrays["energy"][0, -1]))
                 if kept is not None and kept.due():
                     kept.write(held_back, self._recorded())
@@ -351,9 +353,10 @@ class _BlockRun(Portable):
     positions: bool
     weights: bool
     observe: dict[str, Observable]
+    state: bool
 
     def __call__(self, block: _Block) -> tuple[dict[str, Array], dict[str, Array]]:
-        """What was recorded, and where the replicas are at the end."""
+        """What was recorded, and, where `state` asks for it, where the replicas are at the end."""
         steps, here = self.steps, range(len(block.starts))
         record = Record(
             self.problem, len(block.starts[0]), len(here), steps.saves, self.positions, self.weights, self.observe
@@ -364,7 +367,7 @@ class _BlockRun(Portable):
             ensemble.restore(block.state)
         take = functools.partial(record.take, ensemble, here)
         ensemble.run(steps.dt, steps.count, steps.saves, take, lambda k, energy: None, lambda: None)
-        return record.arrays(), ensemble.state()
+        return record.arrays(), ensemble.state() if self.state else {}
 
 
 # ---------------------------------------------------------------------------------------------- arguments
