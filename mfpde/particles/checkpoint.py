@@ -60,6 +60,10 @@ class Checkpoint:
         """What the file holds; nothing where there is none yet."""
         if self._target.exists():
             self.contents = self._read()
+        for name, values in self.contents.items():
+            if name.startswith("block "):
+                _, b, part = name.split(" ", 2)
+                self._blocks.setdefault(int(b), {})[part] = values
 
     def _read(self) -> dict[str, Array]:
         try:
@@ -85,11 +89,7 @@ class Checkpoint:
 
     def state(self, b: int) -> dict[str, Array]:
         """Where a block was; empty where it had not begun."""
-        prefix = f"block {b} "
-        state = {name.removeprefix(prefix): values for name, values in self.contents.items() if name.startswith(prefix)}
-        if state:
-            self._blocks[b] = state
-        return state
+        return self._blocks.get(b, {})
 
     def due(self) -> bool:
         """Whether it is time to write."""

@@ -95,6 +95,16 @@ def test_it_goes_on_and_does_not_start_again(path, monkeypatch):
     assert steps == list(range(24, 30))
 
 
+def test_blocks_whose_turn_has_not_come_stay_in_the_file(path):
+    """Killed, gone on with by fewer workers, and killed again."""
+    size = {"block_size": np.array(2)}
+    Checkpoint(path, 0.0, {}).write({b: {"steps": np.array(b)} for b in range(3)}, size)
+    Checkpoint(path, 0.0, {}).write({0: {"steps": np.array(9)}}, size)
+    found = Checkpoint(path, 0.0, {})
+    assert [int(found.state(b)["steps"]) for b in range(3)] == [9, 1, 2]
+    assert found.state(3) == {}
+
+
 def test_another_simulation_is_refused_and_all_that_differs_named(path, monkeypatch):
     settings = {"dt": 0.01, "t_end": 0.3, "seed": 3, "replicas": 2, "progress": False, "checkpoint": path}
     killed(monkeypatch, 2, mf.problems.gaussian_bumps(), 40, **settings)
