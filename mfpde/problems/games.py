@@ -88,11 +88,15 @@ def _slopes(shape: tuple[int, int], periodic: bool, player: Array, x: Array) -> 
     return np.zeros_like(along), along
 
 
+def _decay_and_turn(scales: Sequence[float], rate: float, coupling: float) -> tuple[float, complex]:
+    """How fast a spiral shrinks and how fast it turns; the latter is imaginary where it does not."""
+    s, r = scales
+    return 0.5 * rate * (s + r), cmath.sqrt(coupling**2 * s * r - (0.5 * rate * (s - r)) ** 2)
+
+
 def _spiral(scales: Sequence[float], rate: float, coupling: float, start: Sequence[float], t: float) -> Array:
     """The solution of ``A' = -s (rate A + coupling B), B' = r (coupling A - rate B)``, s and r the scales."""
-    s, r = scales
-    decay = 0.5 * rate * (s + r)
-    turn = cmath.sqrt(coupling**2 * s * r - (0.5 * rate * (s - r)) ** 2)
+    (s, r), (decay, turn) = scales, _decay_and_turn(scales, rate, coupling)
     cos, sinc = cmath.cos(turn * t), (cmath.sin(turn * t) / turn if turn else t)
     lean, (A, B) = 0.5 * rate * (r - s), start
     pair = cos * A + sinc * (lean * A - coupling * s * B), cos * B + sinc * (coupling * r * A - lean * B)
@@ -107,9 +111,9 @@ def _closed_forms(
     both = (float(scales[0]), float(scales[1]))
     if payoff == "cosine":
         rate, coupling = temperature * (1 + alpha), 0.5 * b * (1 + alpha)
-        turn = cmath.sqrt(coupling**2 * both[0] * both[1] - (0.5 * rate * (both[0] - both[1])) ** 2)
+        decay, turn = _decay_and_turn(both, rate, coupling)
         linear = partial(_spiral, both, rate, coupling, (first, 0.0))
-        return {"coefficients": linear, "decay_rate": 0.5 * rate * sum(both), "frequency": turn.real}
+        return {"coefficients": linear, "decay_rate": decay, "frequency": turn.real}
     if payoff != "quadratic" or alpha:
         return {}
     means: Callable[[float], Array] = partial(_spiral, both, a, b, (first, second))
