@@ -426,6 +426,20 @@ class Reader:
         if self.sums.get(name, found) != found:
             self.changed.append(name)
 
+    def refuse_changed(self) -> None:
+        """Refuse what is not what was written, where `refuses` says so: once all is read, and what does not fit named.
+
+        Raises
+        ------
+        FileFormatError
+            With what it is that has changed.
+        """
+        if self.changed and self.refuses:
+            raise FileFormatError(
+                f"{self.path} has changed since it was written: "
+                f"the checksum of {', '.join(self.changed)} is not the one in the file"
+            )
+
     def dataset(self, group: h5py.Group, name: str, shape: tuple[int | None, ...], kinds: str = "f") -> h5py.Dataset:
         """A dataset of eight-byte numbers of the given shape (None: any length) and kinds of dtype."""
         import h5py

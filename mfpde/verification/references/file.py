@@ -515,11 +515,7 @@ class _Reader(hdf5.Reader):
                 self.fail(f"attribute 'checksums' names {shown(name)}")
             self.values(self.node(file, group, h5py.Group), own, "fi")
         self.verify("attributes", _attributes_sha256(file, names))
-        if self.changed and self.refuses:
-            raise hdf5.FileFormatError(
-                f"{self.path} has changed since it was written: "
-                f"the checksum of {', '.join(self.changed)} is not the one in the file"
-            )
+        self.refuse_changed()
         return found
 
     def levels(self) -> tuple[LevelRun, ...]:
