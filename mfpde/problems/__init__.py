@@ -39,6 +39,7 @@ from mfpde.problems.spikes import torus_spikes
 from mfpde.problems.two_timescale import two_timescale, ultra_fast_diffusion
 from mfpde.support.arguments import checked, shown
 from mfpde.support.travel import recipe
+from mfpde.support.words import near_miss
 
 __all__ = [
     "PiecewiseLinearUnit",
@@ -115,14 +116,12 @@ def constructor(name: str) -> Callable[..., Problem]:
     Raises
     ------
     ValueError
-        For an unknown name, with the valid ones.
+        For an unknown name, with the one that was probably meant.
     """
     try:
         return _REGISTRY[name.replace("_", "-")]
     except (KeyError, AttributeError, TypeError):
-        from mfpde.support.words import suggestion
-
-        near, _, _ = suggestion(name, _REGISTRY).partition("valid: ")
+        near = near_miss(name, _REGISTRY)
         raise ValueError(f"unknown problem {shown(name)}; {near}mfpde.problems.names() lists what there is") from None
 
 

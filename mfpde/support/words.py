@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["one_line", "printable", "suggestion", "with_digits"]
+__all__ = ["near_miss", "one_line", "printable", "suggestion", "with_digits"]
 
 MOST_DIGITS = 9
 
@@ -39,15 +39,19 @@ def one_line(said: object) -> str:
     return line or type(said).__name__ if isinstance(said, BaseException) else line
 
 
-def suggestion(value: Any, valid: Iterable[Any]) -> str:
-    """``did you mean 'x'? valid: ...``, the first half for near misses only."""
+def near_miss(value: Any, valid: Iterable[Any]) -> str:
+    """``did you mean 'x'? ``, with a space at the end; empty where nothing is near."""
     import difflib
 
-    options = [str(option) for option in valid]
-    folded = {option.casefold(): option for option in options}
+    folded = {str(option).casefold(): str(option) for option in valid}
     near = difflib.get_close_matches(str(value).casefold(), folded, n=1, cutoff=0.6)
-    hint = f"did you mean {folded[near[0]]!r}? " if near else ""
-    return f"{hint}valid: {', '.join(map(repr, options)) if options else 'none'}"
+    return f"did you mean {folded[near[0]]!r}? " if near else ""
+
+
+def suggestion(value: Any, valid: Iterable[Any]) -> str:
+    """``did you mean 'x'? valid: ...``, the first half for near misses only."""
+    options = [str(option) for option in valid]
+    return f"{near_miss(value, options)}valid: {', '.join(map(repr, options)) if options else 'none'}"
 
 
 def with_digits(value: float, error: float, most: int = MOST_DIGITS) -> str:
