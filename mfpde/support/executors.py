@@ -102,7 +102,7 @@ def each(
     most : int, optional
         Tasks under way at a time. Default: two for each worker.
     look : callable, optional
-        Called at least once a second, as long as there are tasks.
+        Called at least once a second, as long as there are tasks; not while the first one has its head start.
 
     Yields
     ------
