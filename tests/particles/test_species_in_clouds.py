@@ -58,9 +58,22 @@ def test_births_and_deaths_stay_within_a_species(dynamics):
 
 def test_a_cloud_goes_on_as_it_would_have(tmp_path):
     made = problem(SEEN + WELL, alpha=1.0, t_end=0.2)
-    whole = P.simulate(made, 200, dt=0.01, seed=1, progress=False)
-    again = P.simulate(made, 200, dt=0.01, seed=1, progress=False)
+    given = {"dt": 0.01, "seed": 1, "save": 5, "progress": False}
+    seen = []
+
+    def stops(x, w):
+        seen.append(x[0])
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return x[0]
+
+    whole = P.simulate(made, 200, observe={"first": lambda x, w: x[0]}, **given)
+    kept = {"checkpoint": tmp_path / "cloud.npz", "checkpoint_every": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        P.simulate(made, 200, observe={"first": stops}, **kept, **given)
+    again = P.simulate(made, 200, observe={"first": lambda x, w: x[0]}, **kept, **given)
     assert np.array_equal(whole.positions, again.positions)
+    assert not kept["checkpoint"].exists()
     assert np.array_equal(np.count_nonzero(whole.positions[0, :, :, 0] == 0, axis=-1), [150] * len(whole.times))
 
 
