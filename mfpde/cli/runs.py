@@ -50,6 +50,7 @@ from mfpde.cli.output import (
 from mfpde.cli.solutions import draw, load_file, report
 from mfpde.cli.templates import expanded, flat, run_values
 from mfpde.support.files import SUFFIXES
+from mfpde.support.session import quiet as unsaid
 
 if TYPE_CHECKING:
     from mfpde.equation.problem import Problem
@@ -344,7 +345,8 @@ def resume(
             target = file if output is None else output
             if output is not None or file.is_file():  # what is not there is refused where it is read
                 hold_target(target, leaving, force=force or target == file)
-            earlier = load_file(file)
+            with unsaid():  # it is read once more by who goes on with it, and warned of then
+                earlier = load_file(file)
             text = earlier.configuration.get("toml")
             picture = None
             if isinstance(text, str) and not no_plot:

@@ -20,7 +20,7 @@ def load_file(path: Path) -> Solution:
     """The solution in a file."""
     from mfpde.runs.loading import load_solution
 
-    with refusing():
+    with refusing(), one_line_warnings():
         return load_solution(path)
 
 

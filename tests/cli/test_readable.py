@@ -131,6 +131,10 @@ def test_a_network_on_data_is_found_again(folder):
     said = invoke("info", "sub/fit.h5").stderr
     assert said.count("\n") == 1
     assert "warning: the data of the network are others now" in said
+    animated = invoke("plot", "sub/fit.h5", "--animate", "sub/fit.gif")
+    assert (animated.exit_code, animated.stderr) == (0, said)
+    again = invoke("resume", "sub/fit.h5", "--until", 0.03, "-o", "sub/longer.h5", "-q", "--no-plot")
+    assert again.stderr.count("the data of the network are others now") == 1
     (folder / "points.csv").unlink()
     with pytest.warns(
         mf.RunWarning, match=r"points\.csv does not exist\); the problem is made of those in sub/fit\.h5"
