@@ -219,7 +219,7 @@ def _table(rows: Sequence[_Row]) -> list[str]:
     folder = folder or "."
     problems = {row.problem for row in whole}
     varying = {problem: _varying([row for row in whole if row.problem == problem]) for problem in problems}
-    same = f" of {whole[0].problem!r}" if len(problems) == 1 and len(whole) > 1 else ""
+    same = f" of {whole[0].problem!r}" if len(problems) == 1 and whole[0].problem and len(whole) > 1 else ""
     title = f"{len(rows)} files{'' if folder == '.' else f' in {folder}'}{same}"
     head = ("file", "problem", "parameters", "cells", "time", "status", "energy", "size")
     cells = [head, *(_cells(row, folder, varying[row.problem]) for row in whole)]

@@ -85,6 +85,8 @@ def test_other_kinds(place):
     text = "\n".join(listed("runs"))
     assert "alpha = [0.0, 1.0]" in text
     assert "torus-langevin" in text
+    shutil.copy("runs/sweep.h5", "runs/other.h5")
+    assert listed("runs/sweep.h5", "runs/other.h5")[0] == "2 files in runs"
 
 
 def test_broken_files_are_rows(place):
