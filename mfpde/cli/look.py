@@ -82,62 +82,65 @@ def info(
     """Show what is in the file of a solution or of a stationary state."""
     from mfpde.equation.equilibrium import Equilibrium
 
-    solution = load_any(file)
-    if isinstance(solution, Equilibrium):
+    found = load_any(file)
+    if isinstance(found, Equilibrium):
         if toml:
             raise RefusedError(f"{file} holds a stationary state, which is not made from TOML text")
-        say(f"{solution}\n")
-        rows = _origin(file, solution)
-        rows |= {"problem": f"not known: {solution.missing}"} if solution.missing else {}
-        for row in listed({"problem": solution.name, **rows}):
-            say(row)
-        return
-    if toml:
-        from mfpde.runs.again import toml_of
+        say(f"{found}\n")
+        rows, remarks = {"problem": found.name, **_what(file, found), **_origin(found)}, []
+    else:
+        if toml:
+            from mfpde.runs.again import toml_of
 
-        with refusing():
-            say(toml_of(solution), nl=False)
-        return
-    settings = {
-        key: value
-        for key, value in solution.configuration.items()
-        if key not in ("toml", "problem", "shape", "parameters", "save", "t_end")
-    }
-    origin = _origin(file, solution)
-    described = {} if solution.description is None else in_words(solution.description)
-    if origin["parameters"] != "none":
-        described.pop("parameters", None)
-    rows = {
-        **{key: origin.pop(key) for key in ("file", "axes", "parameters", "dynamics")},
-        **described,
-        **{key: one_line(value) for key, value in settings.items()},
-        "values": "at the cell centres" if solution.point_values else "cell averages",
-        "save times": ", ".join(f"{t:g}" for t in solution.times),
-        **origin,
-    }
-    if solution.problem is None and solution.missing and "not held" not in rows:
-        rows["problem"] = f"not known: {solution.missing}"
-    say(report(solution))
-    say("")
+            with refusing():
+                say(toml_of(found), nl=False)
+            return
+        say(f"{report(found)}\n")
+        rows, remarks = {**_what(file, found), **_how(found), **_origin(found)}, found.warnings
+    if found.problem is None and found.missing and "not held" not in rows:
+        rows["problem"] = f"not known: {found.missing}"
     for row in listed(rows):
         say(row)
-    for text in solution.warnings:
+    for text in remarks:
         say(f"  warning: {one_line(text)}")
 
 
-def _origin(file: Path, found: Solution | Equilibrium) -> dict[str, str]:
-    """What a file says of where it comes from."""
+def _what(file: Path, found: Solution | Equilibrium) -> dict[str, str]:
+    """What a file says of its problem."""
     from mfpde.equation.plain_attributes import PARAMETER
 
-    volatile, versions = found.provenance.get("volatile", {}), found.provenance.get("versions", {})
     own = {name.removeprefix(PARAMETER): v for name, v in found.plain.items() if name.startswith(PARAMETER)}
     parameters = found.configuration.get("parameters") or own  # those of a network are keys of its table
-    dynamics = (f"{name} = {found.plain[name]}" for name in ("alpha", "temperature", "reaction") if name in found.plain)
+    described = {} if found.description is None else in_words(found.description)
+    if parameters:
+        described.pop("parameters", None)
+    # of a problem made in Python the words say the rate and the temperature
+    said = described.get("parameters", "")
+    names = (name for name in ("alpha", "temperature", "reaction") if f"{name} = " not in said)
+    dynamics = ", ".join(f"{name} = {found.plain[name]}" for name in names if name in found.plain)
     return {
         "file": f"{file} ({file.stat().st_size} bytes)",
         "axes": "; ".join(repr(axis) for axis in found.grid.axes),
         "parameters": ", ".join(f"{key} = {value}" for key, value in parameters.items()) or "none",
-        "dynamics": ", ".join(dynamics) or "?",
+        "dynamics": dynamics or "?",
+        **described,
+    }
+
+
+def _how(solution: Solution) -> dict[str, str]:
+    """What a file says of how a run was made."""
+    left = ("toml", "problem", "shape", "parameters", "save", "t_end")
+    return {
+        **{key: one_line(value) for key, value in solution.configuration.items() if key not in left},
+        "values": "at the cell centres" if solution.point_values else "cell averages",
+        "save times": ", ".join(f"{t:g}" for t in solution.times),
+    }
+
+
+def _origin(found: Solution | Equilibrium) -> dict[str, str]:
+    """What a file says of where it comes from."""
+    volatile, versions = found.provenance.get("volatile", {}), found.provenance.get("versions", {})
+    return {
         "made": f"{volatile.get('date', '?')} by {volatile.get('command', '?')}",
         "versions": ", ".join(f"{key} {value}" for key, value in versions.items()) or "?",
         "fingerprint": found.fingerprint or "none",

@@ -362,6 +362,7 @@ def test_a_file_says_what_it_does_not_hold(tmp_path):
     rows = dict(line.strip().split("  ", 1) for line in info.stdout.splitlines() if line.strip().count("  "))
     assert rows["parameters"].strip().startswith("alpha = a function of your own, ")
     assert rows["parameters"].endswith(", temperature = 0.25")
+    assert rows["dynamics"].strip() == "reaction = balanced"
     assert rows["energy"].strip() == "a function of your own, well + confinement(strengths = {x = 0.333333333})"
     assert said in rows["not held"]
     toml = invoke("info", path, "--toml")
