@@ -48,7 +48,7 @@ from mfpde.cli.output import (
     say,
 )
 from mfpde.cli.solutions import draw, load_file, report
-from mfpde.cli.templates import expanded, flat, run_values
+from mfpde.cli.templates import expanded, run_values
 from mfpde.support.files import SUFFIXES
 from mfpde.support.session import quiet as unsaid
 
@@ -288,7 +288,7 @@ def _solution(job: _Job, *, quiet: bool) -> Solution:
 def _check_same(target: Path, earlier: Solution, text: str) -> None:
     """Refuse to go on with another run than the one in the file."""
     from mfpde.mesh.options import OPTIONS
-    from mfpde.support.files.untrusted import parse_toml
+    from mfpde.support.files.untrusted import flat, parse_toml
 
     then = earlier.configuration.get("toml")
     if not isinstance(then, str):

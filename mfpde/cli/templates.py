@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mfpde.equation.problem import Problem
     from mfpde.runs.configuration import Configuration
 
-__all__ = ["expanded", "flat", "run_values"]
+__all__ = ["expanded", "run_values"]
 
 SHORT = {"scheme.transport": "scheme", "scheme.method": "method", "scheme.controller": "controller"}
 """Keys that have a shorter name."""
@@ -80,7 +80,7 @@ def run_values(configuration: Configuration, problem: Problem) -> dict[str, Any]
     ``problem``, ``alpha`` and ``temperature`` (at the start, where they are schedules), ``shape``, ``t_end``,
     ``scheme``, ``method``, ``controller``, and the problem's own parameters, or the keys of a network.
     """
-    from mfpde.support.files.untrusted import parse_toml
+    from mfpde.support.files.untrusted import flat, parse_toml
 
     found: dict[str, Any] = {"problem": configuration.name}
     for key, value in flat(parse_toml(configuration.completed(problem).toml())).items():
@@ -94,11 +94,3 @@ def run_values(configuration: Configuration, problem: Problem) -> dict[str, Any]
 
 def _nested(value: list[Any]) -> bool:
     return any(isinstance(entry, (list, dict)) for entry in value)
-
-
-def flat(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """The values of nested tables by dotted key."""
-    found: dict[str, Any] = {}
-    for key, value in tables.items():
-        found |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return found

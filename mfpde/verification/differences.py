@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from mfpde.mesh.solution_reader import opened
 from mfpde.support.files.hdf5 import EQUILIBRIUM_MARK, MARK, REFERENCE_MARK, FileFormatError, Reader, frames_at_once
-from mfpde.support.files.untrusted import elsewhere, parse_toml, stored_bytes
+from mfpde.support.files.untrusted import elsewhere, flat, parse_toml, stored_bytes
 
 if TYPE_CHECKING:
     import h5py
@@ -156,7 +156,7 @@ def _said(reader: Reader) -> dict[str, Any]:
             value = reader.attribute(reader.file, name)
             found[name] = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
             continue
-        for key, value in _flat(reader.table(reader.file, name), f"{name}.").items():
+        for key, value in flat(reader.table(reader.file, name), f"{name}.").items():
             found[key.replace("provenance.versions.", "provenance.")] = value
     text = found.pop("configuration.toml", None)
     return {**(_toml(text) if isinstance(text, str) else {}), **found}
@@ -165,16 +165,9 @@ def _said(reader: Reader) -> dict[str, Any]:
 def _toml(text: str) -> dict[str, Any]:
     """The keys of the text of a run; what the configuration says besides is taken from there."""
     try:
-        return _flat(parse_toml(text), "configuration.")
+        return flat(parse_toml(text), "configuration.")
     except ValueError:
         return {"configuration.toml": text}
-
-
-def _flat(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tables.items():
-        found |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return found
 
 
 def _same(one: Any, other: Any, tolerance: float | None) -> bool:

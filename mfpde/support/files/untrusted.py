@@ -14,7 +14,7 @@ import os
 import re
 import tomllib
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from mfpde.support.words import one_line
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["check_heaps", "elsewhere", "extents", "parse_toml", "read_npz", "stored_bytes"]
+__all__ = ["check_heaps", "elsewhere", "extents", "flat", "parse_toml", "read_npz", "stored_bytes"]
 
 MAX_HEAPS = 2**26
 """Bytes of global heaps in a file. The texts of a solution are some kilobytes."""
@@ -170,6 +170,14 @@ def _check_keys(text: str) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 # NPZ
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def flat(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """The values of nested tables by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in tables.items():
+        found |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return found
 
 
 def read_npz(source: str | os.PathLike[str] | IO[bytes], wanted: Sequence[str], limit: int) -> dict[str, NDArray[Any]]:
