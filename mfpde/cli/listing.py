@@ -137,14 +137,11 @@ def _row(path: Path) -> _Row:
 
 def _reader_of(path: Path) -> Callable[[Path], _Row]:
     """Who reads files of the kind that one says it is."""
-    from mfpde.support.files.hdf5 import EQUILIBRIUM_MARK, REFERENCE_MARK, reading
+    from mfpde.support.files.hdf5 import kind_of, reading
 
     with reading(path, "result") as (file, _):
-        if EQUILIBRIUM_MARK in file.attrs:
-            return _state
-        if REFERENCE_MARK in file.attrs:
-            return _reference
-        return _sweep if "measured" in file.attrs and "identity" in file.attrs else _run
+        readers = {"stationary state": _state, "reference": _reference, "sweep": _sweep}
+        return readers.get(kind_of(file), _run)
 
 
 def _parameters(plain: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde.mesh.solution_reader import opened
-from mfpde.support.files.hdf5 import EQUILIBRIUM_MARK, MARK, REFERENCE_MARK, FileFormatError, Reader, frames_at_once
+from mfpde.support.files.hdf5 import FileFormatError, Reader, frames_at_once, kind_of
 from mfpde.support.files.untrusted import elsewhere, flat, parse_toml, stored_bytes
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def differences(
         with opened(path):
             pass
     with opened(one) as first, opened(other) as second:
-        kinds = _kind(first.file), _kind(second.file)
+        kinds = kind_of(first.file), kind_of(second.file)
         if kinds[0] != kinds[1]:
             return Differences({"kind": kinds}, {}, {}, (), 0)
         mine, others = (_said(reader) for reader in (first, second))
@@ -130,14 +130,6 @@ def differences(
 # ---------------------------------------------------------------------------------------------------------------------
 # what is said
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def _kind(file: h5py.File) -> str:
-    """What a file holds."""
-    for mark, kind in ((MARK, "solution"), (EQUILIBRIUM_MARK, "stationary state"), (REFERENCE_MARK, "reference")):
-        if mark in file.attrs:
-            return kind
-    return "sweep" if "measured" in file.attrs and "identity" in file.attrs else "no file of mfpde"
 
 
 def _table_of(key: str) -> str:

@@ -51,6 +51,7 @@ __all__ = [
     "check_target",
     "frames_at_once",
     "holds",
+    "kind_of",
     "reading",
     "replacing",
     "reporting",
@@ -378,6 +379,14 @@ def holds(path: str | os.PathLike[str], mark: str) -> bool:
             return mark in file.attrs
     except (ValueError, OSError):
         return False
+
+
+def kind_of(file: h5py.File) -> str:
+    """What a file says that it holds: solution, stationary state, reference, sweep, or no file of mfpde."""
+    for mark, kind in ((MARK, "solution"), (EQUILIBRIUM_MARK, "stationary state"), (REFERENCE_MARK, "reference")):
+        if mark in file.attrs:
+            return kind
+    return "sweep" if "measured" in file.attrs and "identity" in file.attrs else "no file of mfpde"
 
 
 _KINDS = (0, 1, 3, 8)

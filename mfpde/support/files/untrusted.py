@@ -167,17 +167,17 @@ def _check_keys(text: str) -> None:
         at = token.end()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# NPZ
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 def flat(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """The values of nested tables by dotted key."""
     found: dict[str, Any] = {}
     for key, value in tables.items():
         found |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
     return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# NPZ
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def read_npz(source: str | os.PathLike[str] | IO[bytes], wanted: Sequence[str], limit: int) -> dict[str, NDArray[Any]]:
