@@ -42,7 +42,7 @@ def diff(
 ) -> None:
     """Say what two files differ in: settings, versions, datasets with their greatest difference.
 
-    Exit code 0 if they are equal, 1 if they differ. Dates, durations and commands do not count.
+    Exit code 0 if they are equal, 1 if they differ. Dates, durations, commands and hosts do not count.
     """
     from mfpde.verification.differences import differences
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ TEXTS = ("configuration", "provenance", "stats", "estimate")
 """Attributes of the root that are TOML."""
 GROUPS = ("volatile", "unfinished")
 """What is left out: what differs between runs that are alike, and how a run that is not over keeps its numbers."""
+OF_ITS_RUNS = ("seconds", "host")
+"""What differs between sweeps that are alike."""
 INDICES = ("limiting_cell",)
 """Datasets that are places and no numbers: which is the largest is settled by the last bit."""
 
@@ -94,7 +96,7 @@ def differences(
     Returns
     -------
     Differences
-        Dates, durations and commands, the group ``volatile``, are left out.
+        Dates, durations and commands, the group ``volatile``, are left out, and seconds and hosts of a sweep's runs.
 
     Raises
     ------
@@ -113,7 +115,8 @@ def differences(
         mine, others = (_said(reader) for reader in (first, second))
         keys = [key for key in {**mine, **others} if not _same(mine.get(key), others.get(key), tolerance)]
         found, equal = [], 0
-        for name in dict.fromkeys([*_datasets(first.file), *_datasets(second.file)]):
+        left = (*GROUPS, *OF_ITS_RUNS) if kinds[0] == "sweep" else GROUPS
+        for name in dict.fromkeys([*_datasets(first.file, left), *_datasets(second.file, left)]):
             if tolerance is not None and name.rpartition("/")[2] in INDICES:
                 continue
             difference = _difference(first, second, name, tolerance)
@@ -177,12 +180,12 @@ def _same(one: Any, other: Any, tolerance: float | None) -> bool:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _datasets(group: h5py.Group, above: str = "") -> Iterator[str]:
-    """The names of the datasets that lie in a file itself; others are not followed."""
+def _datasets(group: h5py.Group, left: Collection[str] = (), above: str = "") -> Iterator[str]:
+    """The names of the datasets that lie in a file itself, but for some that are left out; others are not followed."""
     import h5py
 
     for name in group:
-        if not above and name in GROUPS:
+        if name in left:
             continue
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             continue
@@ -190,7 +193,7 @@ def _datasets(group: h5py.Group, above: str = "") -> Iterator[str]:
         if isinstance(node, h5py.Dataset):
             yield above + name
         elif isinstance(node, h5py.Group) and above.count("/") < 4:
-            yield from _datasets(node, f"{above}{name}/")
+            yield from _datasets(node, above=f"{above}{name}/")
 
 
 def _difference(one: Reader, other: Reader, name: str, tolerance: float | None) -> DatasetDifference | None:

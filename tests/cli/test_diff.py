@@ -43,6 +43,21 @@ def test_equal_runs(pair):
     assert told("a.h5", "b.h5", "-q", code=0) == ""
 
 
+def test_equal_sweeps(folder):
+    """Seconds and hosts are no results of theirs, as dates are none of runs."""
+    pytest.importorskip("xarray")
+    given = {"shape": 20, "t_end": 0.05, "save": 2, "estimate": False, "progress": False}
+    for name in ("a.h5", "b.h5"):
+        mf.sweep(mf.problems.linear_neuron, {"alpha": [0.0, 1.0]}, output=name, **given)
+    with h5py.File("b.h5", "r+") as file:
+        file["seconds"][...] = 1e3
+        file["host"][...] = b"another"
+    assert told("a.h5", "b.h5", code=0).startswith("a.h5 and b.h5 are equal: ")
+    with h5py.File("b.h5", "r+") as file:
+        file["energy"][1] += 1.0
+    assert [each.name for each in differences("a.h5", "b.h5").datasets] == ["energy"]
+
+
 def test_other_runs(runs, pair):
     runs[1].save("b.h5")
     text = told("a.h5", "b.h5", code=1)
