@@ -117,6 +117,7 @@ STATES = {
     "not a time": (lambda s: {"t": math.nan}, "time of the state against that of the last step"),
     "fewer steps": (lambda s: {"n_steps": 1}, "steps recorded that the state has not made"),
     "no step": (lambda s: {"length": -0.1}, "steps to come that are none"),
+    "not a step": (lambda s: {"length": math.nan}, "steps to come that are none"),
 }
 
 
@@ -139,6 +140,15 @@ def test_a_state_between_save_times_has_the_recorded_energy(path, solution):
     assert mf.verify(path).ok, str(mf.verify(path))
     dataclasses.replace(cut, state=dataclasses.replace(cut.state, mu=moved(cut.state.mu))).save(path)
     assert [check.name for check in failing(path)] == ["energy of the state against the recorded one"]
+
+
+def test_steps_that_only_save_times_have_bounded(path):
+    """The proposal of an implicit method is infinite until a step is longer than accuracy allows: no error."""
+    problem = mf.problems.torus_langevin()
+    mf.solve(problem, 32, 1e-4, scheme=mf.ScharfetterGummel(), save=3, output=path, progress=False)
+    assert mf.load(path).state.length == math.inf
+    assert mf.verify(path).ok, str(mf.verify(path))
+    assert mf.resume(path, 2e-4, progress=False).result.ok
 
 
 def test_a_companion_has_laws_as_well(path, solution):
