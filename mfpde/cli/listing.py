@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -144,11 +144,11 @@ def _reader_of(path: Path) -> Callable[[Path], _Row]:
         return readers.get(kind_of(file), _run)
 
 
-def _parameters(plain: dict[str, Any]) -> dict[str, Any]:
-    """The plain attributes that are parameters, by their names; its end is said elsewhere."""
-    from mfpde.equation.plain_attributes import PARAMETER
+def _parameters(plain: Mapping[str, Any], early: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The plain attributes that are parameters, by their names, or those of an early file; its end is said elsewhere."""
+    from mfpde.equation.plain_attributes import own_parameters
 
-    own = {name.removeprefix(PARAMETER): value for name, value in plain.items() if name.startswith(PARAMETER)}
+    own = own_parameters(plain) or dict(early or {})
     own |= {name: plain[name] for name in ("alpha", "temperature", "reaction") if name in plain}
     how = {name: str(plain[name]).partition("(")[0] for name in ("scheme", "method") if name in plain}
     return {name: value for name, value in own.items() if name != "t_end"} | how
@@ -160,10 +160,9 @@ def _run(path: Path) -> _Row:
     head = read_head(path)
     own = head.configuration.get("parameters")
     early = {name: v for name, v in (own if isinstance(own, dict) else {}).items() if isinstance(v, (int, float, str))}
-    told = _parameters(head.plain) if head.plain else _parameters({f"parameter_{name}": v for name, v in early.items()})
     end = head.configuration.get("t_end")
     return _Row(
-        str(path), "run", head.result.name.lower(), 0, head.name, told, head.shape, head.time,
+        str(path), "run", head.result.name.lower(), 0, head.name, _parameters(head.plain, early), head.shape, head.time,
         float(end) if isinstance(end, (int, float)) else math.nan, head.energy, head.energy_error,
     )  # fmt: skip
 

@@ -107,10 +107,10 @@ def info(
 
 def _what(file: Path, found: Solution | Equilibrium) -> dict[str, str]:
     """What a file says of its problem."""
-    from mfpde.equation.plain_attributes import PARAMETER
+    from mfpde.equation.plain_attributes import own_parameters
 
-    own = {name.removeprefix(PARAMETER): v for name, v in found.plain.items() if name.startswith(PARAMETER)}
-    parameters = found.configuration.get("parameters") or own  # those of a network are keys of its table
+    # those of a network are keys of its table
+    parameters = found.configuration.get("parameters") or own_parameters(found.plain)
     described = {} if found.description is None else in_words(found.description)
     if parameters:
         described.pop("parameters", None)

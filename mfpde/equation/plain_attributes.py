@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from mfpde.equation.grid import Grid
     from mfpde.equation.problem import Problem
 
-__all__ = ["PARAMETER", "PLAIN", "differing", "plain_attributes", "plain_changed", "read_plain", "write_plain"]
+__all__ = [
+    "PLAIN",
+    "differing",
+    "own_parameters",
+    "plain_attributes",
+    "plain_changed",
+    "read_plain",
+    "write_plain",
+]
 
 PLAIN = "plain attributes"
 """What they are called where they are not what was written."""
@@ -124,6 +132,11 @@ def read_plain(reader: Reader) -> dict[str, Any]:
     if plain_changed(reader.file):
         reader.changed.append(PLAIN)
     return found
+
+
+def own_parameters(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of them that are arguments of the problem's constructor, or keys of its network's table, by their names."""
+    return {name.removeprefix(PARAMETER): value for name, value in plain.items() if name.startswith(PARAMETER)}
 
 
 def differing(said: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:

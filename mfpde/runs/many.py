@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfpde.equation.equilibrium import Equilibrium
-from mfpde.equation.plain_attributes import PARAMETER
+from mfpde.equation.plain_attributes import own_parameters
 from mfpde.mesh.solution import Solution
 from mfpde.runs.loading import load
 from mfpde.runs.sweeps import summary
@@ -101,7 +101,7 @@ def _told(run: Solution | Equilibrium) -> dict[str, Any]:
         said["t_end"] = float(run.times[-1])
     said["cells"] = " x ".join(map(str, run.grid.shape))
     # those of a problem may be called like these; its end is not that of the run
-    own = {name.removeprefix(PARAMETER): value for name, value in run.plain.items() if name.startswith(PARAMETER)}
+    own = own_parameters(run.plain)
     numbers = {name: run.plain[name] for name in ("alpha", "temperature") if isinstance(run.plain.get(name), float)}
     own.pop("t_end", None)
     return {**own, **said, **numbers}
