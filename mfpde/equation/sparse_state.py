@@ -22,7 +22,7 @@ __all__ = ["SparseState", "sparse_state"]
 CANDIDATES = 64
 """Cells that may join the active set at once."""
 STALLED = 8
-"""Rounds without a smaller gap after which the search for a sparse minimiser gives up."""
+"""Rounds without a smaller gap, and without less energy, after which the search for a sparse minimiser gives up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def sparse_state(functional: Functional, V: Array, free_mass: bool, goal: float,
     cells = np.empty(0, dtype=np.intp) if free_mass else np.array([int(np.argmin(V))])
     weights = np.ones(len(cells))
     best: SparseState | None = None
-    stalled = 0
+    lowest, stalled = math.inf, 0
     for rounds in range(max_iterations + 1):
         mu = np.zeros(grid.shape)
         mu.flat[cells] = weights / volume
@@ -73,10 +73,12 @@ def sparse_state(functional: Functional, V: Array, free_mass: bool, goal: float,
         mass, mean = float(weights.sum()), float(weights @ V.flat[cells])
         least = float(V.min())
         gap = abs(mean) + max(mass, 1.0) * max(0.0, -least) if free_mass else mean - mass * least
-        if best is None or gap < best.gap:
-            best, stalled = SparseState(mu, V, energy, max(gap, 0.0), rounds), 0
-        else:
-            stalled += 1
+        smaller = best is None or gap < best.gap
+        if smaller:
+            best = SparseState(mu, V, energy, max(gap, 0.0), rounds)
+        # only the energy falls in every round: meanwhile the gap may rise for many
+        stalled = 0 if smaller or energy < lowest else stalled + 1
+        lowest = min(lowest, energy)
         if gap <= goal or stalled >= STALLED or rounds == max_iterations or functional.over:
             break
         level = 0.0 if free_mass else mean / mass
@@ -102,7 +104,7 @@ def _optimise_weights(
 ) -> tuple[NDArray[np.intp], Array]:
     """Minimise over the weights of an active set, by Newton steps on the faces of the simplex (or orthant)."""
     at = functional.on_cells(cells)
-    last = math.inf
+    last, cut = math.inf, False
     for _ in range(100 + len(cells)):
         V = at.potential(weights)
         if not len(weights):
@@ -121,7 +123,8 @@ def _optimise_weights(
         occupied = V[weights > 0.0] if weights.any() else V
         level = 0.0 if free_mass else float(V.min())
         missing = float(max(np.max(np.abs(occupied - level)), level - V.min()))
-        if missing <= small or (-rate <= 1e-3 * goal and missing > 0.5 * last):  # there, or as near as round-off lets
+        stuck = -rate <= 1e-3 * goal and missing > 0.5 * last and not cut
+        if missing <= small or stuck:  # there, or as near as round-off lets
             break
         last = missing
         shrinking = d < 0.0
@@ -132,6 +135,7 @@ def _optimise_weights(
             if t == 0.0:
                 break
         moved = weights + t * d
+        cut = t == longest < 1.0  # at a face, and not where the step would have led
         if t == longest and shrinking.any():
             # exactly on the face reached
             moved[shrinking & (moved <= 1e-15 * float(weights.sum()))] = 0.0

@@ -79,7 +79,6 @@ def on_nodes() -> tuple[np.ndarray, ...]:
     return tuple(values for certified in found.observables for values in (certified.value, certified.bar))
 
 
-@pytest.mark.filterwarnings("ignore:no stationary state within the tolerance")  # how near it is hangs on the processor
 @pytest.mark.parametrize(
     "compute",
     [coupled, lambda: stationary(0.0), lambda: stationary(0.2), on_nodes],
