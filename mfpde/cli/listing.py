@@ -145,7 +145,7 @@ def _reader_of(path: Path) -> Callable[[Path], _Row]:
 
 
 def _parameters(plain: Mapping[str, Any], early: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The plain attributes that are parameters, by their names, or those of an early file; its end is said elsewhere."""
+    """The plain attributes that are parameters, or those of an early file, by their names; not the end of its time."""
     from mfpde.equation.plain_attributes import own_parameters
 
     own = own_parameters(plain) or dict(early or {})
