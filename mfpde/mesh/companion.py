@@ -12,7 +12,7 @@ the estimates have the same bits.
 from __future__ import annotations
 
 import dataclasses
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
@@ -27,7 +27,7 @@ from mfpde.equation.smooth import divisors, is_smooth
 from mfpde.mesh.compiled.run_structures import R_TIME
 from mfpde.mesh.controllers import Controller, ErrorControl, FixedStep
 from mfpde.mesh.kept import kept
-from mfpde.mesh.program import Program
+from mfpde.mesh.program import Advanced, Program
 from mfpde.mesh.record import Beside, Errors, Result, State
 from mfpde.mesh.schemes import ScharfetterGummel
 from mfpde.mesh.semidiscrete import Evaluation, FreeEnergy
@@ -35,7 +35,7 @@ from mfpde.mesh.solver import Solver
 from mfpde.support.arrays import Array
 from mfpde.support.words import one_line
 
-__all__ = ["LOOSER", "NODES", "Companion", "coarsened", "functionals", "looser", "start_error"]
+__all__ = ["LOOSER", "MOST_SAVES", "NODES", "Companion", "coarsened", "functionals", "looser", "start_error"]
 
 T = TypeVar("T")
 LOOSER = 8.0
@@ -44,6 +44,8 @@ FADES = 0.1
 """By what an estimate may fall from one save time to the next: a difference that passes through 0 is no accuracy."""
 MOST_STEPS, FREE_STEPS = 4, 50
 """How many times the steps of the run its companion may take, and how many besides."""
+MOST_SAVES = 64
+"""Save times that a compiled run passes at most before Python looks at the states there: these are kept till then."""
 NODES = {1: 40, 2: 24, 3: 12, 4: 8}
 """Quadrature nodes along each axis, by dimension, that a start is looked at with."""
 SURE = 0.1
@@ -208,6 +210,7 @@ class Companion:
         self._rows: list[Array] = []
         self._unseen = np.zeros(self._width - 1)
         self._measure: RestrictedMeasure | None = None  # what the run starts from, where it is no array
+        self._saved: dict[float, Evaluation] = {}  # its states at save times that the run has not reported yet
         self.reason = "" if wanted else "estimate = False"
         self._cells: tuple[int, ...] = ()
         self.solver: Solver | None = None
@@ -299,31 +302,40 @@ class Companion:
             self._stretch(self.solver.program, times, count)
 
     def _stretch(self, program: Program, times: Array, count: int) -> None:
-        """Steps up to a save time or to the last of the times, if they are not too many for where the run was then."""
+        """Steps up to the last of the times, if they are not too many for where the run was then."""
         assert self.solver is not None
         state, t, first = self._state, float(times[-1]), MOST_STEPS * count + FREE_STEPS
-        until = self._targets[bisect_right(self._targets, state.t)]
+        next_one = bisect_right(self._targets, state.t)
+        ahead = self._targets[next_one : min(bisect_left(self._targets, t), next_one + MOST_SAVES) + 1]
+        room = np.empty((len(ahead), *self.solver.grid.shape))
         with self.solver.flow.turns:
             most = max(1, int(first + MOST_STEPS * (len(times) - 1)) + 1 - state.n_steps)
-            new, advanced = program.advance(state, until, min(until, t), most)
+            new, advanced = program.advance(state, ahead, t, most, room=room)
             if len(advanced.rows):
                 self._state, self._behind = new, program.before(new)
-        extinct = advanced.result is Result.EXTINCT
-        if not (advanced.failed or extinct or state.n_steps + len(advanced.rows) >= first):
-            return  # of so few steps none can be one too many
+        made, trouble = self._judged(state, advanced, times, first)
+        self._saved |= {time: at for time, (count, at) in zip(ahead, advanced.saved, strict=False) if count <= made}
+        if trouble:
+            self._give_up(trouble)
+
+    @staticmethod
+    def _judged(state: State, advanced: Advanced, times: Array, first: int) -> tuple[int, str]:
+        """How many of the steps from a state count, and what is wrong with the next one, if anything."""
+        made, extinct = len(advanced.rows), advanced.result is Result.EXTINCT
+        if not (advanced.failed or extinct or state.n_steps + made >= first):
+            return made, ""  # of so few steps none can be one too many
         passed = np.concatenate([[state.t], advanced.rows[:, R_TIME]])
         # a step from here was one too many
-        here = passed[:-1] if len(advanced.rows) else passed
+        here = passed[:-1] if made else passed
         allowed = first + MOST_STEPS * np.searchsorted(times, here, side="right")
         late = state.n_steps + np.arange(len(here)) > allowed
         if late.any():
-            where = float(here[int(np.argmax(late))])
-            self._give_up(f"at t = {where:g} it takes more than {MOST_STEPS} times the steps of the run")
-        elif advanced.failed:
+            k = int(np.argmax(late))
+            return k, f"at t = {here[k]:g} it takes more than {MOST_STEPS} times the steps of the run"
+        if advanced.failed:
             assert advanced.result is not None
-            self._give_up(f"at t = {passed[-1]:g}, {advanced.result.value}")
-        elif extinct:
-            self._give_up(f"at t = {passed[-2]:g} it has no mass left")
+            return made, f"at t = {passed[-1]:g}, {advanced.result.value}"
+        return made, f"at t = {passed[-2]:g} it has no mass left" if extinct else ""
 
     def _stepped(self, state: State, until: float) -> State:
         assert self.solver is not None
@@ -360,14 +372,11 @@ class Companion:
         self._rows.append(self._row(t, at, free, steepness))
 
     def _row(self, t: float, at: Evaluation, free: FreeEnergy | None, steepness: float) -> Array:
-        state, tau = self.kept(t), self._fine.problem.temperature(t)
-        while state is not None and state.t < t and not self.reason:
-            state = self._stepped(state, t)  # aside: where a run is cut short is no save time of the companion
+        mine, tau = self._at(t), self._fine.problem.temperature(t)
         if not at.mass > 0.0:
-            self.reason = self.reason or f"at t = {t:g} the run has no mass left"
-        if self.reason or state is None or self.solver is None:
+            self.reason, mine = self.reason or f"at t = {t:g} the run has no mass left", None
+        if mine is None or self.solver is None:
             return np.full(self._width, np.nan)
-        mine = self.solver.evaluate(state)
         its = self._its.functionals(mine, self.solver.free_energy(mine, tau))
         found = self._moments.functionals(at, free)
         # what a jump has cost is not made good by a density that is smooth later
@@ -389,6 +398,15 @@ class Companion:
             return np.concatenate([[divisor], difference])
         before = self._rows[-1][1:] - self._unseen if len(self._rows) > 1 else 0.0
         return np.concatenate([[divisor], np.maximum(difference, FADES * before) + self._unseen])
+
+    def _at(self, t: float) -> Evaluation | None:
+        """Its state at a time; None where it has none."""
+        if (saved := self._saved.pop(t, None)) is not None or self.solver is None:
+            return saved
+        state = self.kept(t)
+        while state is not None and state.t < t and not self.reason:
+            state = self._stepped(state, t)  # aside: where a run is cut short is no save time of the companion
+        return None if self.reason or state is None else self.solver.evaluate(state)
 
     def beside(self, t: float) -> Beside:
         """What the file of the run keeps of it at a time `t` of the run."""

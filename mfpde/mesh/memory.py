@@ -106,7 +106,7 @@ class _Parts:
         return Work(most, most - min(work.most - work.evaluating for work in needs), max(work.left for work in needs))
 
 
-def check_run(problem: Any, options: RunOptions, shape: tuple[int, ...] | None = None) -> None:
+def check_run(problem: Any, options: RunOptions, grid: Grid | None = None) -> None:
     """Refuse a run that does not fit into memory, before anything of it is made.
 
     Parameters
@@ -114,8 +114,8 @@ def check_run(problem: Any, options: RunOptions, shape: tuple[int, ...] | None =
     problem : Problem
         Anything else is refused elsewhere, and so are options that are none.
     options : RunOptions
-    shape : tuple of int, optional
-        The mesh, where it is not the options' own.
+    grid : Grid, optional
+        The mesh, where it is made already.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def check_run(problem: Any, options: RunOptions, shape: tuple[int, ...] | None =
     """
     if not isinstance(problem, Problem):
         return
-    grid = problem.grid(options.shape if shape is None else shape)
+    grid = problem.grid(options.shape) if grid is None else grid
     needs = _needs(problem, options, grid)
     if needs.total <= SMALL or (there := available()) is None or needs.total <= there:
         return

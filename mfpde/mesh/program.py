@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -48,6 +49,8 @@ RESULTS = {
     s.STOPPED: Result.STOPPED,
 }
 _addresses: dict[tuple[type, bool | None, bool, int, bool], s.Addresses] = {}
+WORK_OF_A_CELL = 64
+"""Numbers of an energy that take as long as what a scheme does with a cell."""
 UNBOUNDED = s.Bounds(*[math.nan] * 7)
 """Steps that nothing but their time ends."""
 
@@ -139,12 +142,15 @@ class Advanced(NamedTuple):
         What the last step came to; None where there is nothing to be said of it.
     failed : bool
         Whether a step could not be made.
+    saved : list of (int, Evaluation)
+        Of each save time that was passed how many steps had been made, and the state there.
     """
 
     rows: Array
     responses: Array
     result: Result | None
     failed: bool
+    saved: list[tuple[int, Evaluation]]
 
 
 class LastStep(NamedTuple):
@@ -233,24 +239,37 @@ class Program:
             ),
         )
 
+    @property
+    def work(self) -> float:
+        """Numbers that a step goes through, about: those of the energy, and for each cell what the scheme takes."""
+        return float(self._steps.data.size + WORK_OF_A_CELL * self._flow.grid.size)
+
     # ----- steps
 
     def advance(
-        self, state: State, until: float, beyond: float, most: int, bounds: s.Bounds = UNBOUNDED
+        self,
+        state: State,
+        times: Sequence[float],
+        beyond: float,
+        most: int,
+        bounds: s.Bounds = UNBOUNDED,
+        room: Array | None = None,
     ) -> tuple[State, Advanced]:
-        """Steps from a state towards `until`, which the last one hits exactly.
+        """Steps from a state through save times, each of which is where a step ends.
 
         Parameters
         ----------
         state : State
-        until : float
-            A time after the state's.
+        times : sequence of float
+            Later than the state's.
         beyond : float
             No step is made from here on.
         most : int
             Steps at most.
         bounds : run_structures.Bounds, optional
             What ends the run before; none by default.
+        room : (k, *shape) array, optional
+            For the densities at these times; without it nothing is kept of the states there.
 
         Returns
         -------
@@ -261,14 +280,31 @@ class Program:
         self.hold(state)
         rows, responses = np.empty((most, s.ROW)), np.empty((most, self._responses.shape[1]))
         # a number of another kind would have the program compiled once more, for ten seconds
-        ends, given = s.Bounds(*map(float, bounds)), (float(until), float(beyond), int(most))
-        taken, code = self._module().advance(self._steps, self._numbers, ends, *given, rows, responses)
+        ends, saves = s.Bounds(*map(float, bounds)), self._saves(times, room)
+        given = ends, saves, float(beyond), int(most), rows, responses
+        taken, code, passed = self._module().advance(self._steps, self._numbers, *given)
         self._count()
         failed = code in (s.TOO_SHORT, s.NOT_FINITE, s.TOO_LARGE)
         if taken:
             state = self._state(s.DENSITY + self._current, s.TIME, state.n_steps + taken)
             self._held = state.mu
-        return state, Advanced(rows[:taken], responses[:taken], RESULTS[code], failed)
+        counts = saves.counts[:passed].tolist()
+        saved = [(count, self._saved(saves, k, responses[count - 1])) for k, count in enumerate(counts)]
+        return state, Advanced(rows[:taken], responses[:taken], RESULTS[code], failed, saved)
+
+    def _saves(self, times: Sequence[float], room: Array | None) -> s.Saves:
+        """Save times, and room for what is kept of the states there."""
+        cells, kept = self._flow.grid.size, 0 if room is None else len(times)
+        densities = np.empty((0, cells)) if room is None else room.reshape(kept, cells)
+        potentials, numbers = np.empty((kept, cells)), np.empty((kept, s.ENERGY + 1 - s.TOTAL))
+        return s.Saves(np.array(times, dtype=float), densities, potentials, numbers, np.empty(kept, dtype=np.int64))
+
+    def _saved(self, saves: s.Saves, k: int, response: Array) -> Evaluation:
+        """The state that was kept at a save time."""
+        shape = self._flow.grid.shape
+        return self._evaluation(
+            saves.densities[k].reshape(shape), saves.potentials[k].reshape(shape), response, saves.numbers[k]
+        )
 
     def before(self, state: State) -> State:
         """The state that the last step has led from, to `state`."""
@@ -328,24 +364,22 @@ class Program:
 
     def evaluation(self) -> Evaluation:
         """What is known of the present density."""
-        numbers, shape = self._numbers, self._flow.grid.shape
+        numbers = self._numbers
         if numbers[s.KNOWN] == 0.0:
             from mfpde.mesh.compiled.states import evaluate
 
             evaluate(*self._to_evaluate(self._current), numbers[s.TOTAL : s.ENERGY + 1])
             numbers[s.KNOWN] = 1.0
             self._flow.evaluations += 1
-        total, moment, low, high, held, least, energy = numbers[s.TOTAL : s.ENERGY + 1].tolist()
         assert self._held is not None
-        return Evaluation(
-            self._held,
-            self._fields[s.POTENTIAL + self._current].reshape(shape).copy(),
-            energy,
-            self._responses[self._current].copy(),
-            total * self._flow.grid.cell_volume,
-            moment / total if total > 0.0 else 0.0,
-            Survey(total, moment, low, high, held, least),
-        )
+        V = self._fields[s.POTENTIAL + self._current].reshape(self._flow.grid.shape).copy()
+        response = self._responses[self._current].copy()
+        return self._evaluation(self._held, V, response, numbers[s.TOTAL : s.ENERGY + 1])
+
+    def _evaluation(self, mu: Array, V: Array, response: Array, numbers: Array) -> Evaluation:
+        total, moment, low, high, held, least, energy = numbers.tolist()
+        mass, mean = total * self._flow.grid.cell_volume, moment / total if total > 0.0 else 0.0
+        return Evaluation(mu, V, energy, response, mass, mean, Survey(total, moment, low, high, held, least))
 
     def _to_evaluate(self, k: int) -> tuple[Any, ...]:
         """The arguments of `states.evaluate` for one of the two densities, but the last."""

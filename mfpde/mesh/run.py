@@ -8,6 +8,7 @@ import functools
 import math
 import os
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,8 @@ from mfpde.equation.problem import Problem
 from mfpde.mesh.accuracy import SEARCH, judge, solve_within
 from mfpde.mesh.algebra import Algebra
 from mfpde.mesh.box import again_on_larger_boxes
-from mfpde.mesh.companion import Companion
-from mfpde.mesh.compiled.run_structures import R_REACTION, R_REDONE, R_TIME, R_TRANSPORT, Bounds
+from mfpde.mesh.companion import MOST_SAVES, Companion
+from mfpde.mesh.compiled.run_structures import R_ENERGY, R_REACTION, R_REDONE, R_TIME, R_TRANSPORT, Bounds
 from mfpde.mesh.conclusion import conclude, decays, notes_of
 from mfpde.mesh.constants import ROUNDED
 from mfpde.mesh.controllers import Controller
@@ -62,8 +63,8 @@ __all__ = ["Integration", "solve"]
 
 STRETCH = 0.05
 """Seconds after which a compiled run of steps comes back: to be interrupted, and to say where it is."""
-FIRST_ROWS, MOST_ROWS = 32, 4096
-"""Steps of the first such run, and of any at most."""
+FIRST_WORK, MOST_ROWS = 1e7, 4096
+"""Work of the first such run, see `Program.work`: some milliseconds. Steps of any at most."""
 
 
 def solve(
@@ -206,13 +207,13 @@ def solve(
 
 def _prepared(problem: Problem, options: RunOptions, stream: Stream | None, notes: Sequence[str] = ()) -> Integration:
     """One run on one mesh, ready to begin."""
-    cells = problem.grid(options.shape).size if isinstance(problem, Problem) else 1  # the solver refuses anything else
-    check_run(problem, options)
+    grid = problem.grid(options.shape) if isinstance(problem, Problem) else None  # the solver refuses anything else
+    check_run(problem, options, grid)
     parts = {name: getattr(options, name) for name in ("scheme", "method", "controller", "t_end", "algebra")}
-    with thread_limit(options.threads, cells):
+    with thread_limit(options.threads, 1 if grid is None else grid.size):
         named = any(part is not None for name, part in parts.items() if name != "t_end") or options.initial is not None
-        shared = isinstance(problem, Problem) and problem.noiseless and not named
-        solver = spare_solver(problem, problem.grid(options.shape)) if shared else None
+        shared = grid is not None and problem.noiseless and not named
+        solver = spare_solver(problem, grid) if grid is not None and shared else None
         if solver is None:
             solver = Solver(problem, options.shape, **parts)
         state = solver.init(options.initial)
@@ -303,7 +304,8 @@ class Integration:
         # a checkpoint that comes sooner is not waited for
         often = self.stream is not None and options.checkpoint is not None and options.checkpoint < STRETCH
         self.within = options.checkpoint or 0.0 if often else STRETCH
-        self.pace = 1 if often else FIRST_ROWS
+        work = math.inf if often or solver.program is None else solver.program.work
+        self.pace = int(min(max(FIRST_WORK / work, 1.0), MOST_ROWS))
         self.written = self.began
         self.before: dict[str, Any] = {}
         self.at: Evaluation  # of the present state, and the temperature with what it adds
@@ -351,7 +353,7 @@ class Integration:
             "parameters": dict(problem.parameters or {}),
             "shape": list(solver.grid.shape),
             "t_end": self.targets[-1],
-            **{name: PARTS[name].to_text(getattr(solver, name)) for name in ("scheme", "method", "controller")},
+            **solver.words,
             "save": [float(t) for t in self.targets],
             **({} if solver.scheme.positive else {"positive": False}),
             **({} if options.estimate else {"estimate": False}),
@@ -409,14 +411,18 @@ class Integration:
         self.stream.start(first, len(self.targets) + 1)
         self.history = None
 
+    def _reach(self, t: float, energy: float, at: Evaluation, free: FreeEnergy | None) -> None:
+        """Look at a state that is saved, which is where the frames have it."""
+        self.times.append(t)
+        self.energies.append(energy)
+        self.watch.see(t, at.mu, lambda: at.V)
+        self.companion.estimate(t, at, free, self.watch.steepest)
+
     def _keep(self) -> None:
         """Save the state's density."""
-        self.times.append(self.state.t)
-        self.energies.append(self.recorder.rows["energy"][-1])
-        self.watch.see(self.state.t, self.state.mu, lambda: self.at.V)
         if self.frames is not None:
-            self.frames[len(self.times) - 1] = self.state.mu
-        self.companion.estimate(self.state.t, self.at, self.free, self.watch.steepest)
+            self.frames[len(self.times)] = self.state.mu
+        self._reach(self.state.t, self.recorder.rows["energy"][-1], self.at, self.free)
         if self.stream is None:
             return
         if len(self.times) == 1:
@@ -450,7 +456,7 @@ class Integration:
                     if solver.program is None:
                         result = self._taken(*solver.step(self.state, target), show)
                     else:
-                        result = self._stretch(solver.program, target, interrupted, show)
+                        result = self._stretch(solver.program, interrupted, show)
                     if result is Result.SUCCESS:
                         result = self._between_steps(target, interrupted)
                 if result is not Result.SUCCESS:
@@ -518,28 +524,34 @@ class Integration:
         mu, V = read_only(state.mu, at.V)
         return stop(Snapshot(state.t, state.n_steps, mu, V, *recorded, dissipation, change))
 
-    def _stretch(self, program: Program, target: float, interrupted: Any, show: Any) -> Result:
-        """Compiled steps towards a save time, for about a twentieth of a second at most; how the run stands."""
-        recorder, options, began = self.recorder, self.options, time.perf_counter()
+    def _stretch(self, program: Program, interrupted: Any, show: Any) -> Result:
+        """Compiled steps from save time to save time, for about a twentieth of a second; how the run stands."""
+        recorder, options, solver, began = self.recorder, self.options, self.solver, time.perf_counter()
         asks = options.stop is not None and type(options.stop) not in (EnergyBelow, GapBelow, SteadyState)
         one = asks or interrupted() or self._time_is_over()
         most = min(1 if one else self.pace, options.max_steps - self.steps)
-        before = self.at
-        with self.solver.flow.turns:
+        before, done, first = self.at, len(self.times), bisect_right(self.targets, self.state.t)
+        # what goes to a file does so at each save time
+        ahead = self.targets[first : first + (1 if self.frames is None else MOST_SAVES)]
+        with solver.flow.turns:
             program.leak, program.scale = self.leak, self.scale
-            self.state, advanced = program.advance(self.state, target, target, most, self._bounds())
+            room = None if self.frames is None else self.frames[done : done + len(ahead)]
+            self.state, advanced = program.advance(self.state, ahead, ahead[-1], most, self._bounds(), room)
             self.leak, self.scale = program.leak, program.scale
             made = len(advanced.rows)
             self.redone += program.last().redone if advanced.failed else 0
-            self.at = self.solver.evaluate(self.state)
-        self.tau = self.solver.problem.temperature(self.state.t)
-        self.free = self.solver.free_energy(self.at, self.tau) if self.at.mass > 0.0 else None
+            self.at = solver.evaluate(self.state)
+        self.tau = solver.problem.temperature(self.state.t)
+        self.free = solver.free_energy(self.at, self.tau) if self.at.mass > 0.0 else None
         self.steps += made
         if made:
             rows = recorder.rows
             recorder.extend(advanced.rows, advanced.responses)
             self.redone += int(advanced.rows[:, R_REDONE].sum())
             self.companion.follow(advanced.rows[:, R_TIME], self.state.n_steps)
+            for t, (count, at) in zip(ahead, advanced.saved, strict=False):
+                free = solver.free_energy(at, solver.problem.temperature(t))
+                self._reach(t, float(advanced.rows[count - 1, R_ENERGY]), at, free)
             show(self.state.t, rows["energy"][-1])
             result = advanced.result or Result.SUCCESS
             if asks and result is Result.SUCCESS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from mfpde.mesh.controllers import Controller, ErrorControl, FixedStep, step_dou
 from mfpde.mesh.defaults import default_method, default_scheme
 from mfpde.mesh.flow import make_flow
 from mfpde.mesh.kept import kept
+from mfpde.mesh.kinds import PARTS
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.program import Program, program_of
 from mfpde.mesh.record import Result, State
@@ -182,6 +184,11 @@ class Solver:
                 *([f"  {'note':<11} {self.problem.caveat}"] if self.problem.caveat else []),
             ]
         )
+
+    @functools.cached_property
+    def words(self) -> dict[str, str]:
+        """Scheme, method and controller as lines, see `mfpde.support.registry`."""
+        return {name: PARTS[name].to_text(getattr(self, name)) for name in ("scheme", "method", "controller")}
 
     def init(self, initial: Measure | State | Solution | Array | None = None) -> State:
         """The first state: the problem's initial measure, or another start.
@@ -370,7 +377,7 @@ class Solver:
         """One step of the compiled program."""
         if not (state.t >= 0.0 and until < math.inf):
             self.problem.schedule.integral(state.t, until)  # says what times there are
-        new, advanced = program.advance(state, until, until, 1)
+        new, advanced = program.advance(state, [until], until, 1)
         last = program.last()
         if advanced.failed:
             return state, StepInfo(

@@ -18,6 +18,7 @@ from mfpde.equation.grid import half
 from mfpde.equation.smooth import divisors, is_smooth
 from mfpde.mesh import companion as companion_module
 from mfpde.mesh.companion import coarsened, looser, start_error
+from mfpde.mesh.compiled.run_structures import R_TIME
 from mfpde.mesh.energy_errors import energy_scale, largest_share, said_of_error
 from mfpde.mesh.record import Errors
 from mfpde.runs.loading import load
@@ -307,15 +308,16 @@ def test_a_companion_that_has_ended_is_not_revived(tmp_path, monkeypatch):
     """It ends at t = 0.3, between two save times; a run that goes on from a checkpoint after that has none either."""
     problem, path = mf.problems.linear_neuron(), tmp_path / "a.h5"
 
-    follow = companion_module.Companion.follow
+    judged = companion_module.Companion._judged
 
-    def ending(self, times, n_steps):
-        follow(self, times, n_steps)
-        if self.solver is not None and self._state.t > 0.3 and glitches:
-            self._give_up("a glitch")
+    def ending(state, advanced, times, first):
+        passed = advanced.rows[:, R_TIME]
+        if glitches and passed[-1] > 0.3:
+            return int(np.searchsorted(passed, 0.3)), "a glitch"
+        return judged(state, advanced, times, first)
 
     glitches = True
-    monkeypatch.setattr(companion_module.Companion, "follow", ending)
+    monkeypatch.setattr(companion_module.Companion, "_judged", staticmethod(ending))
     whole = mf.solve(problem, 50, 1.0, save=6, **QUIET)
     late = {"stop": lambda at: at.time > 0.35 and 1 / 0}
     with pytest.raises(ZeroDivisionError):

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import os
 import pickle
+import re
 import signal
 import sys
 import threading
@@ -254,7 +255,7 @@ class TestSteps:
         for share, given in ((1.02e-13, True), (0.9e-13, False), (1.2e-13, False)):
             solver.program.leak = 0.0
             bounds = UNBOUNDED._replace(mass=mass * (1.0 + share))
-            _, advanced = solver.program.advance(start, 1.0, 1.0, 1, bounds)
+            _, advanced = solver.program.advance(start, [1.0], 1.0, 1, bounds)
             assert bool(abs(advanced.rows[0, R_MASS] / bounds.mass - 1.0) < 1e-15) is given
 
 
@@ -267,14 +268,40 @@ class TestRuns:
     @pytest.mark.parametrize("most", [1, 3, 4096])
     def test_do_not_depend_on_how_they_are_cut(self, monkeypatch, most):
         whole = self.run()
-        monkeypatch.setattr(run_module, "FIRST_ROWS", most)
         monkeypatch.setattr(run_module, "MOST_ROWS", most)
         same_run(self.run(), whole)
+
+    @pytest.mark.parametrize("temperature", [0.0, 0.05])
+    def test_do_not_depend_on_how_many_saves_they_pass_at_once(self, monkeypatch, temperature):
+        import mfpde.mesh.companion as companion
+
+        problem, runs = self.PROBLEM().replace(temperature=temperature), []
+        for most in (64, 7, 1):
+            for module in (run_module, companion):
+                monkeypatch.setattr(module, "MOST_SAVES", most)
+            runs.append(mf.solve(problem, 50, 1.0, save=30, **QUIET | {"estimate": True}))
+        assert runs[0].errors.reason == ""
+        for run in runs[1:]:
+            same_run(run, runs[0])
+
+    def test_companion_gives_up_between_saves_that_are_passed_at_once(self, monkeypatch):
+        """What it has been till then counts."""
+        import mfpde.mesh.companion as companion
+
+        monkeypatch.setattr(companion, "MOST_STEPS", 0.2)
+        monkeypatch.setattr(companion, "FREE_STEPS", 6)
+        run = self.run(save=30)
+        where = re.search(r"at t = ([0-9.]+) it takes more than 0.2 times the steps", run.errors.reason)
+        np.testing.assert_array_equal(np.isfinite(run.errors.energy), run.times <= float(where[1]) + 1e-6)
+        for module in (run_module, companion):
+            monkeypatch.setattr(module, "MOST_SAVES", 1)
+        same_run(self.run(save=30), run)
 
     def test_come_back_for_the_clock(self, monkeypatch):
         """Steps that take long are made a few at a time."""
         paces = []
         monkeypatch.setattr(run_module, "STRETCH", 0.0)
+        monkeypatch.setattr(run_module, "FIRST_WORK", 0.0)
         stretch = run_module.Integration._stretch
 
         def watched(self, *arguments):
@@ -285,7 +312,7 @@ class TestRuns:
         monkeypatch.setattr(run_module.Integration, "_stretch", watched)
         run = self.run()
         assert set(paces) == {1}
-        assert len(paces) > run.stats["steps"] - run_module.FIRST_ROWS
+        assert len(paces) == run.stats["steps"]
 
     @pytest.mark.parametrize(
         ("condition", "by_function"),
@@ -357,7 +384,6 @@ class TestRuns:
 
     def test_through_a_file_and_its_checkpoints(self, tmp_path, monkeypatch):
         whole = self.run()
-        monkeypatch.setattr(run_module, "FIRST_ROWS", 2)
         monkeypatch.setattr(run_module, "MOST_ROWS", 2)
         path = tmp_path / "a.h5"
         with pytest.raises(ZeroDivisionError):
@@ -390,7 +416,6 @@ class TestRuns:
         monkeypatch.setattr(companion, "FREE_STEPS", 3)
         run = self.run()
         assert "it takes more than 0.5 times the steps of the run" in run.errors.reason
-        monkeypatch.setattr(run_module, "FIRST_ROWS", 1)
         monkeypatch.setattr(run_module, "MOST_ROWS", 1)
         same_run(self.run(), run)
         assert self.run().errors.reason == run.errors.reason

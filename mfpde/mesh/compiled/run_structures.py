@@ -314,6 +314,26 @@ class Tried(NamedTuple):
     evaluations: int
 
 
+class Saves(NamedTuple):
+    """Times that a run of steps hits, and room for what there is of the states there; without room nothing is kept.
+
+    Attributes
+    ----------
+    times : (k,) array
+    densities, potentials : (k, cells) or (0, cells) array
+    numbers : (k, 7) or (0, 7) array
+        What is known of the density, as `TOTAL` and the next six have it.
+    counts : (k,) or (0,) int array
+        Steps made until then.
+    """
+
+    times: Array
+    densities: Array
+    potentials: Array
+    numbers: Array
+    counts: NDArray[np.int64]
+
+
 class Bounds(NamedTuple):
     """What ends a run of steps before its time; NaN, or for `least_change` 0, where nothing does.
 

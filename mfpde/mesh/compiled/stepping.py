@@ -307,9 +307,20 @@ def _stands(steps, state, bounds, start, before, now, row):  # type: ignore[no-u
     return result if now.mass > 0.0 else NO_MASS
 
 
+@uncounted
+def _saved(steps, state, saves, k, taken):  # type: ignore[no-untyped-def]
+    """Keep the present state as one of a run's saves, if there is room."""
+    if k < saves.counts.size:
+        c = int(state[CURRENT])
+        copied(steps.fields[DENSITY + c], saves.densities[k])
+        copied(steps.fields[POTENTIAL + c], saves.potentials[k])
+        copied(state[TOTAL : ENERGY + 1], saves.numbers[k])
+        saves.counts[k] = taken
+
+
 @uncounted_kernel
-def advance(steps, state, bounds, until, beyond, most, rows, responses):  # type: ignore[no-untyped-def]
-    """Steps towards a time, until one is not before another, or there were so many.
+def advance(steps, state, bounds, saves, beyond, most, rows, responses):  # type: ignore[no-untyped-def]
+    """Steps from save time to save time, until one is not before another time, or there were so many.
 
     Parameters
     ----------
@@ -317,8 +328,8 @@ def advance(steps, state, bounds, until, beyond, most, rows, responses):  # type
     state : (NUMBERS,) array
         Where it is; goes on.
     bounds : Bounds
-    until : float
-        Where the last step ends, exactly.
+    saves : Saves
+        Each of its times is where a step ends, exactly.
     beyond : float
         No step is taken from here on.
     most : int
@@ -330,17 +341,17 @@ def advance(steps, state, bounds, until, beyond, most, rows, responses):  # type
 
     Returns
     -------
-    taken, result : int
-        Steps made, and what the last one came to.
+    taken, result, passed : int
+        Steps made, what the last one came to, and the save times at which that was no end of the run.
     """
-    taken, result = 0, MADE
+    taken, result, passed = 0, MADE, 0
     if state[KNOWN] == 0.0:
         present(steps, state)
     more = freed(steps, state)
-    while taken < most and state[TIME] < beyond and result == MADE:
+    while taken < most and passed < saves.times.size and state[TIME] < beyond and result == MADE:
         row, start = rows[taken], known(state[TOTAL : ENERGY + 1], steps.volume)
         before = start.energy + more
-        result = _made(steps, state, until, row, start)
+        result = _made(steps, state, saves.times[passed], row, start)
         if result == MADE:
             _left(steps, state, start, row)
             state[LEAK] += state[STEP_LEAK]
@@ -352,4 +363,7 @@ def advance(steps, state, bounds, until, beyond, most, rows, responses):  # type
             copied(steps.responses[int(state[CURRENT])], responses[taken])
             taken += 1
             result = _stands(steps, state, bounds, start, before, now, row)
-    return taken, result
+            if result == MADE and state[TIME] >= saves.times[passed]:
+                _saved(steps, state, saves, passed, taken)
+                passed += 1
+    return taken, result, passed
