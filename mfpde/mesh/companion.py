@@ -208,7 +208,7 @@ class Companion:
         self._fine = solver
         self._width = Errors.width(solver.grid.dimension, solver.flow.energy.response_size)
         self._rows: list[Array] = []
-        self._unseen = np.zeros(self._width - 1)
+        self._unseen, self._unknown = np.zeros(self._width - 1), np.full(self._width, np.nan)
         self._measure: RestrictedMeasure | None = None  # what the run starts from, where it is no array
         self._saved: dict[float, Evaluation] = {}  # its states at save times that the run has not reported yet
         self.reason = "" if wanted else "estimate = False"
@@ -376,7 +376,7 @@ class Companion:
         if not at.mass > 0.0:
             self.reason, mine = self.reason or f"at t = {t:g} the run has no mass left", None
         if mine is None or self.solver is None:
-            return np.full(self._width, np.nan)
+            return self._unknown
         its = self._its.functionals(mine, self.solver.free_energy(mine, tau))
         found = self._moments.functionals(at, free)
         # what a jump has cost is not made good by a density that is smooth later
