@@ -275,7 +275,7 @@ def _products(
         used = None
         if len(axes) == 1:  # mixtures of the functions that it is made of
             A = np.linalg.svd(tensor, full_matrices=False)[0][:, : found[0].shape[1]]
-            bases: list[Basis] = [_mixed(values, np.ascontiguousarray(A.T))]
+            bases: list[Basis] = [_mixture(lambda x: values(x[:, None]), np.ascontiguousarray(A.T))]
         else:
             bases = [_sections(values, tensor, lines, i, U, worth[i]) for i, U in enumerate(found)]
             core = tensor
@@ -309,10 +309,6 @@ def _finite(values: Array, what: str) -> Array:
     if not np.isfinite(values).all():
         raise RoughError(f"{what} is not finite everywhere")
     return values
-
-
-def _mixed(values: Callable[[Array], Array], rows: Array) -> Basis:
-    return lambda x: np.asarray(rows @ values(x[:, None]))
 
 
 def _unfolded(tensor: Array, i: int) -> Array:
