@@ -126,6 +126,7 @@ def read_head(path: str | os.PathLike[str]) -> Head:
         As `read`, for what is looked at.
     """
     with opened(path) as reader:
+        reader.check_kind()
         if not reader.growing:
             return reader.head()
     record = read(path)
@@ -223,15 +224,19 @@ class _SolutionReader(PartsReader):
 
     @property
     def growing(self) -> bool:
-        """Whether the run is not over, or was killed."""
-        self.check_kind()
-        return "unfinished" in self.file and self.text(self.file, "result") == Result.UNFINISHED.name
+        """Whether the run is not over, or was killed; one that was loaded and saved again is like any other."""
+        return "unfinished" in self.file and self.result() is Result.UNFINISHED
+
+    def result(self) -> Result:
+        """How the run ended."""
+        name = self.text(self.file, "result")
+        if name not in Result.__members__:
+            self.fail(f"result {name!r} is none of {', '.join(Result.__members__)}")
+        return Result[name]
 
     def head(self) -> Head:
         """What it is about."""
-        file, result = self.file, self.text(self.file, "result")
-        if result not in Result.__members__:
-            self.fail(f"result {result!r} is none of {', '.join(Result.__members__)}")
+        file, result = self.file, self.result()
         times = self.array(file, "time", (None,))
         if not times.size:
             self.fail("/time is empty")
@@ -240,7 +245,7 @@ class _SolutionReader(PartsReader):
         shape = tuple(len(self.array(file, name, (None,))) for name in self.texts(file, "axes"))
         told = read_plain(self), self.configuration(), shape
         numbers = float(times[-1]), float(energy[-1]), float(error[-1])
-        return Head(self.text(file, "problem"), Result[result], *told, *numbers)
+        return Head(self.text(file, "problem"), result, *told, *numbers)
 
     def check_kind(self) -> None:
         """Refuse a file that is no solution of mfpde, or of a newer version."""
@@ -259,19 +264,16 @@ class _SolutionReader(PartsReader):
     def record(self) -> Record:
         """All that the file holds."""
         self.check_kind()
-        file, result = self.file, self.text(self.file, "result")
-        if result not in Result.__members__:
-            self.fail(f"result {result!r} is none of {', '.join(Result.__members__)}")
+        file, result = self.file, self.result()
         stats = self.table(file, "stats")
         if "checksums" in file.attrs:  # early files of schema 1 have none
             self.sums = self.table(file, "checksums")
-        # one that was loaded and saved again is like any other
-        if result == Result.UNFINISHED.name and "unfinished" in file:
+        if self.growing:
             reader = UnfinishedReader(self.path, file, self.size, thorough=self.thorough)
             record = reader.record(stats)
             self.damage = reader.damage
             return record
-        record = self.finished(Result[result], stats)
+        record = self.finished(result, stats)
         if self.thorough and isinstance(record.density, stored.StoredDensity):
             self.verify("density", sha256(file["density"]))
         # what does not fit together has been named above: what is left are numbers and words that were others
