@@ -12,7 +12,7 @@ from mfpde.equation.grid import Axis, End
 from mfpde.support.arguments import entries, numbers, real, shown
 from mfpde.support.arrays import Array
 
-__all__ = ["Species", "by_label", "species_axis"]
+__all__ = ["Species", "by_label", "slices_of", "species_axis"]
 
 
 @dataclass(frozen=True, init=False)
@@ -136,6 +136,11 @@ def species_axis(axes: Sequence[Axis]) -> tuple[int, Species] | None:
             f"species {found[0][1].name!r} need an axis that they move along; add one such as Axis('x', 0, 1)"
         )
     return found[0] if found else None
+
+
+def slices_of(position: int, species: Species) -> list[tuple[slice | int, ...]]:
+    """Of each species, where its cells are in arrays on a mesh whose axis at `position` is that of labels."""
+    return [(slice(None),) * position + (k,) for k in range(len(species.labels))]
 
 
 def by_label(species: Species, given: Mapping[str, object], what: str) -> list[object]:

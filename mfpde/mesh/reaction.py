@@ -12,7 +12,7 @@ import numpy as np
 
 from mfpde.equation.grid import Grid
 from mfpde.equation.problem import Problem, Reaction, Reinjection, ReinjectionKind
-from mfpde.equation.species import Species
+from mfpde.equation.species import Species, slices_of
 from mfpde.mesh.algebra import Algebra
 from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
@@ -203,8 +203,7 @@ class ReactionStep:
     def _each(self) -> list[tuple[tuple[slice | int, ...], float]]:
         """Where the cells of each species are, and its time scale."""
         assert self.species is not None
-        position, species = self.species
-        return [((slice(None),) * position + (k,), scale) for k, scale in enumerate(species.scales)]
+        return list(zip(slices_of(*self.species), self.species[1].scales, strict=True))
 
     def _solution(self, mu: Array, V: Array, a: float, temperature: float, log_base: Array | None) -> Array:
         if self.free_energy:

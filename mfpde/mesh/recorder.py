@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mfpde.equation.grid import End, Grid
-from mfpde.equation.species import Species
+from mfpde.equation.species import Species, slices_of
 from mfpde.mesh.compiled import run_structures
 from mfpde.mesh.record import COLUMNS, LEAVING
 from mfpde.mesh.semidiscrete import Departure, Evaluation, Flow, FreeEnergy
@@ -34,10 +34,9 @@ def optimality_gap(evaluation: Evaluation, apart: tuple[int, Species] | None = N
 
 def _regrets(evaluation: Evaluation, species: tuple[int, Species] | None) -> list[tuple[Array, float]]:
     """The density of each species that has mass, and ``Vbar - min V`` of it."""
-    position = 0 if species is None else species[0]
     pairs = [(evaluation.mu, evaluation.V)]
     if species is not None:
-        pairs = list(zip(*(np.moveaxis(values, position, 0) for values in pairs[0]), strict=True))
+        pairs = [(evaluation.mu[part], evaluation.V[part]) for part in slices_of(*species)]
     with_mass = [(mu, V) for mu, V in pairs if mu.sum() > 0.0]
     return [(mu, float(np.vdot(mu, V)) / float(mu.sum()) - float(V.min())) for mu, V in with_mass]
 
@@ -242,8 +241,8 @@ class Recorder:
         if "regret" in rows:
             rows["regret"].append(sum(regret for _, regret in _regrets(at, species)))
         if species is not None:
-            for label, mu in zip(species[1].labels, np.moveaxis(at.mu, species[0], 0), strict=True):
-                rows[f"mass_{label}"].append(float(mu.sum()) * volume)
+            for label, part in zip(species[1].labels, slices_of(*species), strict=True):
+                rows[f"mass_{label}"].append(float(at.mu[part].sum()) * volume)
 
     def leave(self, departure: Departure) -> float:
         """Complete the last state's row, when a step leaves it; ``-dE/dt`` there."""

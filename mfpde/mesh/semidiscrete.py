@@ -17,6 +17,7 @@ from mfpde.equation.energy.base import GridEnergy
 from mfpde.equation.gibbs import log_gibbs, relative_entropy
 from mfpde.equation.grid import Grid
 from mfpde.equation.problem import Problem
+from mfpde.equation.species import slices_of
 from mfpde.mesh.algebra import Algebra, Survey
 from mfpde.mesh.constants import EMPTY
 from mfpde.mesh.reaction import ReactionStep
@@ -303,10 +304,8 @@ class Flow:
         volume, base = self.grid.cell_volume, self.log_base
         if self.problem.apart is None:
             return log_gibbs(at.V, temperature, volume, log_base=base, mass=at.mass)
-        position, species = self.problem.apart
         log_p = np.zeros(self.grid.shape)
-        for k in range(len(species.labels)):
-            part = (slice(None),) * position + (k,)
+        for part in slices_of(*self.problem.apart):
             own = None if base is None else np.broadcast_to(base, log_p.shape)[part]
             mass = float(at.mu[part].sum()) * volume
             if mass > 0.0:
