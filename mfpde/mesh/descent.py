@@ -21,7 +21,6 @@ from mfpde.equation.problem import Problem
 from mfpde.equation.schedules import Constant
 from mfpde.mesh.constants import CELLS_A_SUBSTEP, FARTHEST, FLUSH
 from mfpde.mesh.kept import MOST_CELLS, kept
-from mfpde.mesh.layers import axes_table
 from mfpde.support.arguments import values_of
 from mfpde.support.arrays import Array
 
@@ -206,7 +205,7 @@ class _Compiled:
         d = grid.dimension
         self._advance = markers.advance_along if d == 1 else markers.advance
         self._clock = problem.schedule(0.0), problem.alpha(0.0)
-        self._mesh = kept(problem, grid, "axes", lambda: (axes_table(grid), _rates(mobilities, grid)))
+        self._mesh = kept(problem, grid, "axes", lambda: (_axes(grid), _rates(mobilities, grid)))
         self._room = np.empty((MOST_SUBSTEPS, 2)), np.zeros((d + 2, max(d, 3)))
 
     def advance(
@@ -218,6 +217,13 @@ class _Compiled:
         given = begin.reshape(-1), end.reshape(-1), clock, lengths, *self._mesh, room
         found: tuple[float, float] = self._advance(points, marks, *given)
         return found
+
+
+def _axes(grid: Grid) -> Array:
+    """Of each axis lower and upper end, cells, whether it is periodic, stride and spacing."""
+    strides = [math.prod(grid.shape[i + 1 :]) for i in range(grid.dimension)]
+    rows = zip(grid.axes, grid.shape, strides, grid.spacing, strict=True)
+    return np.array([(axis.lower, axis.upper, n, axis.periodic, stride, h) for axis, n, stride, h in rows])
 
 
 def _rates(mobilities: Sequence[Array | float], grid: Grid) -> Array:

@@ -11,7 +11,7 @@ from mfpde.equation.grid import Grid
 from mfpde.equation.measures.narrow import CELLS_OF_A_LAYER
 from mfpde.support.arrays import Array
 
-__all__ = ["CompiledWidths", "axes_table", "layer_widths", "unresolved"]
+__all__ = ["CompiledWidths", "layer_widths", "unresolved"]
 
 
 def layer_widths(mu: Array, grid: Grid) -> tuple[float, ...]:
@@ -86,13 +86,6 @@ class CompiledWidths:
             informations.append(information)
         total = float(np.add.reduce(flat))
         return least, total, _widths(total, informations, self._grid) if least >= 0.0 else ()
-
-
-def axes_table(grid: Grid) -> Array:
-    """What compiled code is told of axes: lower and upper end, cells, whether it is periodic, stride and spacing."""
-    strides = [math.prod(grid.shape[i + 1 :]) for i in range(grid.dimension)]
-    rows = zip(grid.axes, grid.shape, strides, grid.spacing, strict=True)
-    return np.array([(axis.lower, axis.upper, n, axis.periodic, stride, h) for axis, n, stride, h in rows])
 
 
 def _information(left: Array, right: Array) -> float:
