@@ -252,16 +252,12 @@ class Solution(Labelled, Record):
         """Save times, cells and steps."""
         names = [axis.name for axis in self.grid.axes]
         d, at = self.diagnostics, np.searchsorted(self.diagnostics["time"], self.times)
-        coordinates = {"time": Column(["time"], self.times, "save time")} | {
-            axis.name: Column([axis.name], self.grid.centres(i), f"cell centres along {axis.name}")
-            for i, axis in enumerate(self.grid.axes)
-            if not isinstance(axis, Species)
-        }
-        coordinates |= {
-            axis.name: Column([axis.name], np.array(axis.labels), "species")
-            for axis in self.grid.axes
-            if isinstance(axis, Species)
-        }
+        coordinates = {"time": Column(["time"], self.times, "save time")}
+        for i, axis in enumerate(self.grid.axes):
+            along = self.grid.centres(i), f"cell centres along {axis.name}"
+            if isinstance(axis, Species):
+                along = np.array(axis.labels), "species"
+            coordinates[axis.name] = Column([axis.name], *along)
         variables = {
             "energy": Column(["time"], self.energy, COLUMNS["energy"]),
             "energy_error": Column(["time"], self.energy_error, "estimated error of the energy, absolute"),
