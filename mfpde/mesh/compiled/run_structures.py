@@ -335,7 +335,7 @@ class Saves(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What ends a run of steps before its time; NaN, or for `least_change` 0, where nothing does.
+    """What ends a run of steps before its time; NaN, or for `change` 0, where nothing does.
 
     Attributes
     ----------
