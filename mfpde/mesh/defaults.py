@@ -132,16 +132,12 @@ def outlook(problem: Problem, grid: Grid, temperature: float, t_end: float | Non
 
 def _cells_looked_at(problem: Problem, grid: Grid) -> tuple[int, ...]:
     """On how many cells a problem is looked at; of a dense kernel on no more than the run will have."""
-    axes = moving(grid.axes)
-    if len(axes) < grid.dimension:
-        n = MESHES[len(axes)][0]
-        if problem.bound_energy.direct:
-            n = DENSE_MESHES.get(grid.dimension, MESHES[2])[0]
+    axes, d, direct = moving(grid.axes), grid.dimension, problem.bound_energy.direct
+    n = MESHES[len(axes)][0]
+    if direct and (d in DENSE_MESHES or len(axes) < d):  # pairs of species are pairs of cells, too
+        n = DENSE_MESHES.get(d, MESHES[2])[0]
         return tuple(min(n, cells) if i in axes else cells for i, cells in enumerate(grid.shape))
-    d = grid.dimension
-    if d in DENSE_MESHES and problem.bound_energy.direct:
-        return tuple(min(pair) for pair in zip(DENSE_MESHES[d], grid.shape, strict=True))
-    return MESHES[d]
+    return tuple(n if i in axes else cells for i, cells in enumerate(grid.shape))
 
 
 def _outlook(problem: Problem, plan: GridEnergy, temperature: float) -> Outlook:

@@ -106,6 +106,15 @@ def test_the_mean_potential_is_that_of_each_species_or_of_all():
         mf.Solver(line(alpha=1.5), 64, method=mf.ExponentialSSPRK3())
 
 
+def test_the_default_scheme_does_not_depend_on_the_mesh():
+    """It is that of one measure of the same kind, also where the mesh is coarser than the one that is looked at."""
+    made = line(temperature=0.03, t_end=3.0)
+    start = mf.Product(x=stats.norm(0.5, 0.5))
+    alone = mf.Problem(mf.Confinement(x=1.0), mf.Axis("x", -4, 4), start, temperature=0.03, t_end=3.0)
+    schemes = [mf.Solver(problem, n).scheme for problem in (made, alone) for n in (16, 128)]
+    assert schemes == [mf.ScharfetterGummel()] * 4
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.3])
 def test_certificates_are_over_measures_of_the_same_masses(temperature):
     """In wells of other depths: where they may not change places, the minimum is that of each."""
