@@ -29,6 +29,7 @@ from mfpde.equation.plain_attributes import plain_attributes
 from mfpde.equation.problem import Problem, Reaction
 from mfpde.equation.smooth import divisors, is_smooth
 from mfpde.equation.sparse_state import sparse_state
+from mfpde.equation.species import column_of
 from mfpde.support.arguments import FLAG, NONE, NUMBER, PATH, POSITIVE, WHOLE, real, require, shown
 from mfpde.support.arrays import Array
 from mfpde.support.clock import working_time
@@ -108,9 +109,7 @@ class Equilibrium(Labelled, EquilibriumRecord):
     def _labels(self) -> Labels:
         """Cells, one a row."""
         names = [axis.name for axis in self.grid.axes]
-        coordinates = {
-            name: Column([name], self.grid.centres(i), f"cell centres along {name}") for i, name in enumerate(names)
-        }
+        coordinates = {name: column_of(self.grid, i) for i, name in enumerate(names)}
         variables = {
             "density": Column(names, self.mu, "density per Lebesgue volume"),
             "log_density": Column(names, self.log_mu, "its logarithm"),

@@ -15,7 +15,6 @@ from mfpde.support.files.hdf5 import (
     EQUILIBRIUM_MARK,
     FLOAT,
     INTEGER,
-    FileFormatError,
     Reader,
     add_dataset,
     as_plain,
@@ -136,8 +135,7 @@ class _Reader(Reader):
     def equilibrium(self) -> EquilibriumRecord:
         """The whole of it."""
         file = self.file
-        if EQUILIBRIUM_MARK not in file.attrs:
-            raise FileFormatError(f"{self.path} is an HDF5 file, but holds no stationary state of mfpde")
+        self.check_kind()
         self.check_schema(EQUILIBRIUM_MARK, SCHEMA, f"stationary states up to schema {SCHEMA}")
         self.sums = self.table(file, "checksums")
         grid = read_grid(self)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mfpde.equation.grid import Axis, End
+from mfpde.equation.grid import Axis, End, Grid
 from mfpde.support.arguments import entries, numbers, real, shown
 from mfpde.support.arrays import Array
+from mfpde.support.labels import Column
 
-__all__ = ["Species", "by_label", "slices_of", "species_axis"]
+__all__ = ["Species", "by_label", "column_of", "slices_of", "species_axis"]
 
 
 @dataclass(frozen=True, init=False)
@@ -141,6 +142,14 @@ def species_axis(axes: Sequence[Axis]) -> tuple[int, Species] | None:
 def slices_of(position: int, species: Species) -> list[tuple[slice | int, ...]]:
     """Of each species, where its cells are in arrays on a mesh whose axis at `position` is that of labels."""
     return [(slice(None),) * position + (k,) for k in range(len(species.labels))]
+
+
+def column_of(grid: Grid, i: int) -> Column:
+    """The coordinate of an axis in tables: the centres of its cells, or the labels of its species."""
+    axis = grid.axes[i]
+    if isinstance(axis, Species):
+        return Column([axis.name], np.array(axis.labels), "species")
+    return Column([axis.name], grid.centres(i), f"cell centres along {axis.name}")
 
 
 def by_label(species: Species, given: Mapping[str, object], what: str) -> list[object]:

@@ -14,7 +14,7 @@ from mfpde.equation.description.stored import with_output
 from mfpde.equation.equilibrium import Equilibrium
 from mfpde.equation.grid import Grid, box
 from mfpde.equation.measures.on_mesh import GridMeasure
-from mfpde.equation.species import Species
+from mfpde.equation.species import column_of
 from mfpde.equation.trajectory import integral, integrand
 from mfpde.mesh.energy_errors import energy_scale, said_of_error
 from mfpde.mesh.rates import Rates, rates_of
@@ -253,11 +253,7 @@ class Solution(Labelled, Record):
         names = [axis.name for axis in self.grid.axes]
         d, at = self.diagnostics, np.searchsorted(self.diagnostics["time"], self.times)
         coordinates = {"time": Column(["time"], self.times, "save time")}
-        for i, axis in enumerate(self.grid.axes):
-            along = self.grid.centres(i), f"cell centres along {axis.name}"
-            if isinstance(axis, Species):
-                along = np.array(axis.labels), "species"
-            coordinates[axis.name] = Column([axis.name], *along)
+        coordinates |= {name: column_of(self.grid, i) for i, name in enumerate(names)}
         variables = {
             "energy": Column(["time"], self.energy, COLUMNS["energy"]),
             "energy_error": Column(["time"], self.energy_error, "estimated error of the energy, absolute"),

@@ -28,7 +28,7 @@ from mfpde.mesh.solution_writer import (
 )
 from mfpde.mesh.unfinished_reader import UnfinishedReader
 from mfpde.support.files import frames as stored
-from mfpde.support.files.hdf5 import DAMAGE, MARK, FileFormatError, kind_of, reading, sha256
+from mfpde.support.files.hdf5 import DAMAGE, MARK, FileFormatError, reading, sha256
 from mfpde.support.files.untrusted import check_heaps, elsewhere, extents, parse_toml, stored_bytes
 from mfpde.support.words import one_line
 
@@ -249,16 +249,7 @@ class _SolutionReader(PartsReader):
 
     def check_kind(self) -> None:
         """Refuse a file that is no solution of mfpde, or of a newer version."""
-        others = {
-            "reference": "read it with mfpde.load_reference",
-            "stationary state": "read it with mfpde.load",
-            "sweep": f'open it with xarray.open_dataset({str(self.path)!r}, engine="h5netcdf")',
-        }
-        kind = kind_of(self.file)
-        if kind in others:
-            raise FileFormatError(f"{self.path} holds a {kind}, not a solution; {others[kind]}")
-        if kind != "solution":
-            raise FileFormatError(f"{self.path} is an HDF5 file, but not one that mfpde wrote")
+        super().check_kind()
         self.check_schema(MARK, SCHEMA, f"schemas up to {SCHEMA}")
 
     def record(self) -> Record:

@@ -112,8 +112,15 @@ def test_or_is_given(path):
     assert "the file does not hold its problem" in unchecked[0]
 
 
+def test_tables_have_the_labels_of_species():
+    state = mf.stationary(mf.problems.sparse_deconvolution(signed=True), 16)
+    assert state.to_xarray()["sign"].values.tolist() == ["positive", "negative"]
+
+
 def test_what_is_no_solution_is_said(path):
     mf.stationary(bowl(), 30).save(path)
+    with pytest.raises(FileFormatError, match=r"holds a stationary state, not a reference; read it with mfpde\.load$"):
+        mf.load_reference(path)
     with pytest.raises(FileFormatError, match=r"holds a stationary state, not a solution; read it with mfpde\.load"):
         mf.resume(path)
     with pytest.raises(FileExistsError, match="it exists"):

@@ -435,6 +435,16 @@ class Reader:
         if self.sums.get(name, found) != found:
             self.changed.append(name)
 
+    def check_kind(self) -> None:
+        """Refuse a file that holds something else than `what`, or nothing of mfpde's."""
+        kind, opened = kind_of(self.file), f'open it with xarray.open_dataset({str(self.path)!r}, engine="h5netcdf")'
+        readers = {"reference": "read it with mfpde.load_reference", "sweep": opened}
+        if kind == "no file of mfpde":
+            raise FileFormatError(f"{self.path} is an HDF5 file, but not one that mfpde wrote")
+        if kind != self.what:
+            remedy = readers.get(kind, "read it with mfpde.load")
+            raise FileFormatError(f"{self.path} holds a {kind}, not a {self.what}; {remedy}")
+
     def refuse_changed(self) -> None:
         """Refuse what is not what was written, where `refuses` says so: once all is read, and what does not fit named.
 

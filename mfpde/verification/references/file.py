@@ -478,13 +478,7 @@ class _Reader(hdf5.Reader):
         import h5py
 
         file = self.file
-        if hdf5.REFERENCE_MARK not in file.attrs:
-            mine = hdf5.MARK in file.attrs
-            raise hdf5.FileFormatError(
-                f"{self.path} holds a solution, not a reference; read it with mfpde.load"
-                if mine
-                else f"{self.path} is an HDF5 file, but not one that mfpde wrote"
-            )
+        self.check_kind()
         self.check_schema(hdf5.REFERENCE_MARK, SCHEMA, f"references up to schema {SCHEMA}")
         self.sums = self.table(file, "checksums")
         names = self.texts(file, "observables")
