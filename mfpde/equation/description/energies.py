@@ -172,7 +172,7 @@ def _activation(value: Any) -> Activation:
         return activation_named(value)
     with within("activation"):
         table = {"kind": "own", **table_of(value, "an activation that has no name")}
-        return _ACTIVATIONS.from_table(table)  # type: ignore[no-any-return]
+        return _activation_kind().from_table(table)  # type: ignore[no-any-return]
 
 
 def _own_activation(function: Any, derivative: Any = None, name: Any = "custom", jumps: Any = False) -> Activation:
@@ -180,10 +180,9 @@ def _own_activation(function: Any, derivative: Any = None, name: Any = "custom",
     return Activation(made[0], made[1], name, bool(jumps))  # type: ignore[arg-type]
 
 
-_ACTIVATIONS = Registry(
-    "activation",
-    {"own": Kind(_own_activation, lambda thing: None, ("function",), ("derivative", "name", "jumps"))},
-)
+def _activation_kind() -> Registry:
+    keys = ("derivative", "name", "jumps")
+    return Registry("activation", {"own": Kind(_own_activation, lambda thing: None, ("function",), keys)})
 
 
 def _described_activation(activation: Any, what: str) -> str | dict[str, Any]:

@@ -61,7 +61,7 @@ def axes_of(tables: Any) -> tuple[Axis, ...]:
     for i, table in enumerate(entries(tables, "axes")):
         with within(f"axes[{i}]"):
             given = table_of(table, "an axis")
-            found.append(_AXES.from_table({"kind": "species" if "labels" in given else "axis", **given}))
+            found.append(_axis_kind().from_table({"kind": "species" if "labels" in given else "axis", **given}))
     return as_axes(found)
 
 
@@ -71,13 +71,12 @@ def _axis(name: str, lower: Any, upper: Any, ends: Any = End.TRUNCATION.value) -
     return Axis(name, number_of(lower, "lower"), number_of(upper, "upper"), kinds)  # type: ignore[arg-type]
 
 
-_AXES = Registry(
-    "axis",
-    {
+def _axis_kind() -> Registry:
+    kinds = {
         "axis": Kind(_axis, lambda thing: None, ("name", "lower", "upper"), ("ends",)),
         "species": Kind(Species, lambda thing: None, ("name", "labels"), ("scales",)),
-    },
-)
+    }
+    return Registry("axis", kinds)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
