@@ -369,7 +369,7 @@ class Companion:
             ``|Delta log mu|`` from cell to cell of the tail that the mass descends from. Above 1 both meshes have more
             mass there than there is: estimates are wider by as much.
         """
-        self._rows.append(self._row(t, at, free, steepness))
+        self._rows.append(self._unknown if self.solver is None else self._row(t, at, free, steepness))
 
     def _row(self, t: float, at: Evaluation, free: FreeEnergy | None, steepness: float) -> Array:
         mine, tau = self._at(t), self._fine.problem.temperature(t)

@@ -56,7 +56,8 @@ def notes_of(solution: Solution, limits: Limits, *, rises: bool, remedy: str) ->
     """What a run wants looked at; `rises`: whether an energy that rises is one of it, `remedy`: what to do then."""
     diagnostics, stats = solution.diagnostics, solution.stats
     notes = []
-    if solution.errors is not None and is_large(solution.errors, solution.energy_scale):
+    errors = solution.errors
+    if errors is not None and errors.known and is_large(errors, solution.energy_scale):
         notes.append(f"the energy has an error of {solution.said_of_error}; refine the mesh (shape=)")
     if stats["energy_increase"] > ENERGY_TOLERANCE and rises:
         t_at = diagnostics["time"][int(np.argmax(np.diff(diagnostics["energy"]))) + 1]

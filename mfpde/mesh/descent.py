@@ -70,7 +70,8 @@ class Descent:
         small = grid.size <= MOST_CELLS  # what is larger is no name of what is kept
         self._start = kept(problem, grid, ("markers", mu.tobytes() if small else b""), lambda: _start(mu, grid))
         self._points = self._start.points.copy()
-        self._marks = np.stack([self._start.logs] * 4)  # the present logarithms, those of the start, and two of the two
+        self._marks = np.empty((4, len(self._start.logs)))
+        self._marks[:] = self._start.logs  # the present logarithms, those of the start, and two of the two
         self._logs = self._marks[0]
         plain = isinstance(problem.schedule, Constant) and isinstance(problem.alpha, Constant) and problem.rate is None
         self._compiled = _Compiled(problem, grid, self._mobilities) if compiled and plain else None

@@ -59,8 +59,6 @@ def largest_share(errors: Array, scale: Array) -> tuple[float, int]:
 
     Infinite where the scale is 0 and the error is not.
     """
-    if np.isnan(errors).all():
-        return math.nan, len(errors) - 1
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(errors > 0.0, errors / scale, 0.0 * errors)
     if np.isnan(share).all():

@@ -39,7 +39,7 @@ __all__ = ["ESTIMATE", "OPTIONS", "Absent", "Default", "Option", "RunOptions"]
 
 INITIAL = one_of(Measure, State, Solution) | ARRAY | NONE
 LIMITS = one_of(Limits)
-MAYBE_FLAG, MAYBE_FUNCTION = FLAG | NONE, FUNCTION | NONE
+MAYBE_FLAG, MAYBE_FUNCTION, SECONDS = FLAG | NONE, FUNCTION | NONE, POSITIVE | INFINITE
 ESTIMATE = True
 """Whether a run says how accurate it is where nobody asks: what is about other things may set it to False."""
 
@@ -279,7 +279,7 @@ class RunOptions:
             raise ValueError(f"max_steps must be an integer of at least 1, not {shown(self.max_steps)}")
         for name in ("checkpoint", "time_limit"):
             value = getattr(self, name)
-            if value is not None and not (POSITIVE | INFINITE).fits(value):
+            if value is not None and not SECONDS.fits(value):
                 raise ValueError(f"{name} must be a positive number of seconds or None, not {shown(value)}")
         if self.on_end_mass is OnEndMass.EXTEND and not (self.initial is None or isinstance(self.initial, Measure)):
             raise ValueError(

@@ -176,6 +176,11 @@ class Errors:
     cells: tuple[int, ...] = ()
     reason: str = ""
 
+    @property
+    def known(self) -> bool:
+        """Whether there is an estimate for the energy at any time."""
+        return not bool(np.isnan(self.energy).all())
+
     @staticmethod
     def width(dimension: int, components: int) -> int:
         """The numbers of a row of `table`."""
