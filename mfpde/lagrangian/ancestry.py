@@ -7,6 +7,7 @@ that held next to nothing. Quadrature nodes have to be there, and particles too.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.equation.measures.base import RestrictedMeasure
-from mfpde.equation.measures.quadrature import Block, Place, log_total
+from mfpde.equation.measures.quadrature import Block, Place, Rule, log_total, wants_nodes
+from mfpde.equation.problem import Problem
 from mfpde.support.arrays import Array
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "looks_elsewhere",
     "nodes_of",
     "of_a_density",
+    "rule_of",
     "watch",
     "watch_each",
     "worst",
@@ -37,6 +40,8 @@ __all__ = [
 
 Places = list[list[list[Place]]]
 
+MOST_RULES, MOST_NODES = 16, 4096
+"""Rules that are kept with a problem, at most: the last ones of no more than so many nodes."""
 ROUNDS = 16
 """How often places are looked for with the nodes that the last ones suggest."""
 TORN = 0.1
@@ -52,11 +57,25 @@ LEANING = 1e-9
 WEIGHTLESS = 1e-14
 """A component with less of the mass than this needs no nodes of its own."""
 
+_rules: weakref.WeakKeyDictionary[Problem, dict[tuple[int, ...], Rule]] = weakref.WeakKeyDictionary()
+
+
+def rule_of(problem: Problem, counts: tuple[int, ...], places: Places | None = None) -> Rule:
+    """The nodes of a problem's start, see `RestrictedMeasure.blocks`; small ones for its bulk are kept with it."""
+    kept = _rules.setdefault(problem, {})
+    if places is None and counts in kept:
+        return kept[counts]
+    rule = problem.mu_0.blocks(counts, places)
+    if places is None and rule.size <= MOST_NODES:
+        for oldest in list(kept)[: len(kept) + 1 - MOST_RULES]:
+            kept.pop(oldest, None)
+        kept[counts] = rule
+    return rule
+
 
 def nodes_of(blocks: Sequence[Block]) -> tuple[Array, Array]:
-    """Points (N, d) of all blocks, and the logarithms (N,) of their weights, which have sum 1."""
-    logs = np.concatenate([block.logs for block in blocks])
-    return np.concatenate([block.points for block in blocks]), logs - log_total(logs)
+    """Points (N, d) of all blocks, and the logarithms (N,) of their weights, which have sum 1; see `Rule.nodes`."""
+    return (blocks if isinstance(blocks, Rule) else Rule(blocks)).nodes
 
 
 def _by_block(blocks: Sequence[Block], weights: Array) -> list[Array]:
@@ -65,16 +84,6 @@ def _by_block(blocks: Sequence[Block], weights: Array) -> list[Array]:
         return [weights]
     ends = np.cumsum([len(block.logs) for block in blocks])[:-1]
     return np.split(weights, ends, axis=-1)
-
-
-def _layers(block: Block, weights: Array, axis: int) -> tuple[Array, Array]:
-    """Ascending coordinates of a block's nodes along an axis, and the weights (..., n) of the layers across it."""
-    assert block.shape is not None
-    others = tuple(j - len(block.shape) for j in range(len(block.shape)) if j != axis)
-    stride = math.prod(block.shape[axis + 1 :])
-    x = block.points[: stride * block.shape[axis] : stride, axis]
-    layers = weights.reshape(*weights.shape[:-1], *block.shape).sum(others) if others else weights
-    return x, layers
 
 
 def of_a_density(blocks: Sequence[Block]) -> bool:
@@ -151,7 +160,7 @@ def find_places(
         blocks = measure.blocks(counts, places)
         start, logs = nodes_of(blocks)
         points, weights = follow(start, logs)
-        latest = _places(blocks, np.exp(logs), weights)
+        latest = _places(blocks, weights)
         torn = torn or [[] for _ in blocks]
         if start.shape[1] == 1 and not measure.axes[0].periodic:
             ends = np.cumsum([0, *(len(block.logs) for block in blocks)])
@@ -216,7 +225,7 @@ def _between(coarse: Block, grown: Array, fine: Block) -> Array:
     assert fine.shape is not None
     values = grown.reshape(coarse.shape)
     for i in range(len(coarse.shape)):
-        x, y = (_layers(block, block.logs, i)[0] for block in (coarse, fine))
+        x, y = coarse.lines[i], fine.lines[i]
         at = np.searchsorted(x, y)
         values = np.moveaxis(values, i, 0)
         below, above = values[np.maximum(at - 1, 0)], values[np.minimum(at, len(x) - 1)]
@@ -240,33 +249,30 @@ def looks_elsewhere(measure: RestrictedMeasure, blocks: Sequence[Block], points:
         Their nodes at some times.
     """
     total, d = weights.sum(axis=1), points.shape[2]
-    beginnings = _by_block(blocks, np.exp(nodes_of(blocks)[1]))
-    places, parts = _by_block(blocks, points[:, :, 0]), _by_block(blocks, weights)
-    for block, beginning, place, part in zip(blocks, beginnings, places, parts, strict=True):
+    for block, place, part in zip(blocks, _by_block(blocks, points[:, :, 0]), _by_block(blocks, weights), strict=True):
         if block.shape is None:
             continue
         some = part[part.sum(axis=1) > WEIGHTLESS * total]
         for i in range(d):
             if block.shape[i] < 2 or measure.axes[i].periodic:
                 continue
-            x, layer = _layers(block, beginning, i)
-            if _leaves(x, layer, _layers(block, some, i)[1], block.cut[i]):
+            if _leaves(block, i, block.layers(some, i)):
                 return True
-            if d == 1 and len(x) > 2 and _tears(x, place, part):
+            if d == 1 and block.shape[0] > 2 and _tears(block.lines[0], place, part):
                 return True
     return False
 
 
-def _leaves(x: Array, beginning: Array, layers: Array, cut: tuple[bool, bool]) -> bool:
-    """Whether one of some layers of weights (m, n) is no longer where the first one is, or leans on an end."""
-    bulk, sums = _place(x, beginning), layers.sum(axis=1)
+def _leaves(block: Block, i: int, layers: Array) -> bool:
+    """Whether one of some layers of weights (m, n) is no longer where the block's own is, or leans on an end."""
+    x, sums = block.lines[i], layers.sum(axis=1)
     means = layers @ x / sums
     spreads = np.sqrt(np.einsum("mn,mn->m", layers, (x - means[:, None]) ** 2) / sums)
-    at = np.clip(np.searchsorted(x, means), 1, len(x) - 1)
+    at = np.searchsorted(x, means).clip(1, len(x) - 1)
     spreads = np.maximum(spreads, 0.5 * (x[at] - x[at - 1]))
-    if any(Place(*one).new([bulk]) for one in zip(means.tolist(), spreads.tolist(), strict=True)):
+    if wants_nodes(means, spreads, block.middles[i]).any():
         return True
-    return any(bool(np.any(beyond > LEANING * sums)) for _, beyond in _beyond(x, layers, cut))
+    return any((beyond > LEANING * sums).any() for _, beyond in _beyond(x, layers, block.cut[i]))
 
 
 def _tears(x: Array, points: Array, weights: Array) -> bool:
@@ -301,9 +307,8 @@ def _torn(start: Array, points: Array, weights: Array, before: Sequence[Place]) 
     return tears
 
 
-def _places(blocks: Sequence[Block], start: Array, weights: Array) -> Places:
+def _places(blocks: Sequence[Block], weights: Array) -> Places:
     """Where the weights of some times are, apart from the start's own place."""
-    beginnings = _by_block(blocks, start)
     parts = [_by_block(blocks, now) for now in weights]
     result: Places = []
     for k, block in enumerate(blocks):
@@ -311,30 +316,20 @@ def _places(blocks: Sequence[Block], start: Array, weights: Array) -> Places:
         by_axis: list[list[Place]] = [[] for _ in range(d)]
         if block.shape is not None:
             for i in range(d):
-                x, mass = _layers(block, beginnings[k], i)
+                x = block.lines[i]
                 if len(x) < 2:
                     continue
-                so_far = [_place(x, mass)]
+                so_far = [block.middles[i]]
                 for part, now in zip(parts, weights, strict=True):
                     if not part[k].sum() > WEIGHTLESS * now.sum():
                         continue
-                    layer = _layers(block, part[k], i)[1]
-                    for place in (_place(x, layer), *_leaning(x, layer, block.cut[i], so_far[0].spread)):
+                    layer = block.layers(part[k], i)
+                    for place in (Place.of(x, layer), *_leaning(x, layer, block.cut[i], so_far[0].spread)):
                         if place.new(so_far):
                             so_far.append(place)
                 by_axis[i] = so_far[1:]
         result.append(by_axis)
     return result
-
-
-def _place(x: Array, weights: Array) -> Place:
-    """Mean and spread; what is on one node alone has that node's distance from the next as its spread."""
-    share = weights / weights.sum()
-    mean = float(share @ x)
-    spread = math.sqrt(max(float(share @ (x - mean) ** 2), 0.0))
-    order = np.sort(x)
-    i = min(max(int(np.searchsorted(order, mean)), 1), len(x) - 1)
-    return Place(mean, max(spread, 0.5 * float(order[i] - order[i - 1])))
 
 
 def _beyond(x: Array, layers: Array, cut: tuple[bool, bool]) -> list[tuple[float, Array]]:
@@ -418,8 +413,7 @@ def watch_each(blocks: Sequence[Block], weights: Array) -> list[Watch]:
         for i, count in enumerate(block.shape):
             if count < 2:  # an atom
                 continue
-            x, layers = _layers(block, part, i)
-            layers = layers / total[:, None]
+            x, layers = block.lines[i], block.layers(part, i) / total[:, None]
             lost = sum((tail for _, tail in _beyond(x, layers, block.cut[i])), np.zeros(len(weights)))
             counts = share > WEIGHTLESS
             squares = np.where(counts, np.einsum("mn,mn->m", layers, layers), 1.0)

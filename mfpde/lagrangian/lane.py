@@ -159,7 +159,8 @@ class LaneRun:
         self.kind: Any = program.kind_of(lane.motion)
         self.began = time.perf_counter()
         self.lane, self.dynamics, self.times, self.stepping, self.show = lane, dynamics, times, stepping, show
-        self.start, self.log_mass = nodes
+        # compiled code takes arrays that may be written to
+        self.start, self.log_mass = nodes[0], nodes[1].copy()
         self.n, self.d = self.start.shape
         self.clocks = dynamics.clocks(times)
         self.end = float(self.clocks[-1])

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.equation.energy.base import BoundEnergy
-from mfpde.equation.measures.quadrature import Block, log_total
+from mfpde.equation.measures.quadrature import Rule, log_total
 from mfpde.lagrangian.ancestry import (
     LOST,
     Places,
     growth,
     looks_elsewhere,
-    nodes_of,
     of_a_density,
+    rule_of,
     worst,
     worth_moving,
 )
@@ -171,7 +171,7 @@ class Known(NamedTuple):
     """Where a search was when it went over from all axes together to one at a time."""
 
     best: Run
-    blocks: tuple[Block, ...]
+    blocks: Rule
     counts: tuple[int, ...]
     rtol: float
     together: Change | None
@@ -195,18 +195,18 @@ class Search:
         self.places: Places | None = None
         self.looked = dynamics.dimension > 1 and not dynamics.reacts
         """Whether it is known where the mass descends from: where none is born or dies, from where it was."""
-        self._laid: tuple[tuple[int, ...], Places | None, tuple[Block, ...]] | None = None
+        self._laid: tuple[tuple[int, ...], Places | None, Rule] | None = None
         self.done: list[Refinement] = []
         self.limit = "tolerance"
         """What ended the search."""
         unknown = Change(np.full(len(times), np.inf), math.inf)
         self.in_time = unknown
         self.by_axis = [unknown] * dynamics.dimension
-        self.blocks: tuple[Block, ...] = ()
+        self.blocks = Rule()
         """The nodes of the best run, all of them."""
         self.kept: NDArray[np.intp] | None = None
         """Which of them it has moved; None for all."""
-        self.grown: tuple[tuple[Block, ...], list[Array]] | None = None
+        self.grown: tuple[Rule, list[Array]] | None = None
         """Nodes of a first run, and by how much their masses have grown."""
         self.jointly = False
         """Whether all axes and steps are refined at once."""
@@ -247,24 +247,24 @@ class Search:
         """How many nodes a rule has; where that is far too many, about."""
         if (product := math.prod(counts)) > 1000 * self.max_nodes:  # they are not even laid
             return product
-        return sum(len(block.logs) for block in self.laid(counts))
+        return self.laid(counts).size
 
-    def laid(self, counts: tuple[int, ...]) -> tuple[Block, ...]:
+    def laid(self, counts: tuple[int, ...]) -> Rule:
         """Nodes, the last ones kept: their size is asked for before they are."""
         if self._laid is None or self._laid[:2] != (counts, self.places):
-            self._laid = counts, self.places, self.dynamics.problem.mu_0.blocks(counts, self.places)
+            self._laid = counts, self.places, rule_of(self.dynamics.problem, counts, self.places)
         return self._laid[2]
 
-    def start(self, blocks: tuple[Block, ...], kept: NDArray[np.intp] | None) -> tuple[Array, Array]:
+    def start(self, blocks: Rule, kept: NDArray[np.intp] | None) -> tuple[Array, Array]:
         """Places and logarithms of weights of nodes that are moved."""
-        points, logs = nodes_of(blocks)
+        points, logs = blocks.nodes
         return (points, logs) if kept is None else (points[kept], logs[kept] - log_total(logs[kept]))
 
     def whole(self, weights: Array) -> Array:
         """Weights (m, n) of the nodes that the best run has moved, as those of all its nodes."""
         if self.kept is None:
             return weights
-        result = np.zeros((len(weights), sum(len(block.logs) for block in self.blocks)))
+        result = np.zeros((len(weights), self.blocks.size))
         result[:, self.kept] = weights
         return result
 
@@ -297,13 +297,13 @@ class Search:
         apart = np.abs(self.energy - self.best.energy)
         return float(np.divide(apart, size, out=np.zeros_like(apart), where=size > 0.0).max())
 
-    def worth_moving(self, blocks: tuple[Block, ...]) -> NDArray[np.intp] | None:
+    def worth_moving(self, blocks: Rule) -> NDArray[np.intp] | None:
         """Which of finer nodes to move, by what has grown in the first run; None for all."""
-        if self.grown is None or self.places is not None or sum(len(block.logs) for block in blocks) < FEW_NODES:
+        if self.grown is None or self.places is not None or blocks.size < FEW_NODES:
             return None
         return worth_moving(*self.grown, blocks, PRUNED * self.tolerance)
 
-    def run(self, blocks: tuple[Block, ...], rtol: float, kept: NDArray[np.intp] | None = None, fewest: int = 0) -> Run:
+    def run(self, blocks: Rule, rtol: float, kept: NDArray[np.intp] | None = None, fewest: int = 0) -> Run:
         """One run, with a progress bar; as long as it is not known where the mass descends from, that is looked at."""
         nodes = self.start(blocks, kept)
         times, judged = (self.times, np.ones(len(self.times), dtype=bool)) if self.looked else self._looks
@@ -343,7 +343,7 @@ class Search:
         self.places = find_ancestors(self.dynamics, float(self.times[-1]), self.deadline, self.accuracy)
         self.looked = True
 
-    def _elsewhere(self, blocks: tuple[Block, ...], run: Run) -> bool:
+    def _elsewhere(self, blocks: Rule, run: Run) -> bool:
         """Whether a run on the bulk of the start shows that the mass of later times descends from elsewhere."""
         if self.looked or not looks_elsewhere(self.dynamics.problem.mu_0, blocks, *run.looked):
             return False
@@ -485,8 +485,8 @@ class Search:
             # rules that bring their own nodes (cells of a mesh) may have more than were asked for
             more = max(1.0, (len(self.best.start) / (len(self.blocks) * math.prod(self.counts))) ** (1 / len(names)))
             finer = tuple(math.ceil(GROWTH * more * n) if j == i else n for j, n in enumerate(self.counts))
-            trial = self.dynamics.problem.mu_0.blocks(finer, self.places)
-            points = nodes_of(trial)[0]
+            trial = self.laid(finer)
+            points = trial.nodes[0]
             if points.shape == self.best.start.shape and np.array_equal(points, self.best.start):
                 # atoms: there is nothing to refine
                 self.by_axis[i] = Change(np.zeros(len(self.times)), 0.0, (self.best, self.best))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mfpde.equation.grid import Axis, Grid
-from mfpde.equation.measures.quadrature import Block, Place
+from mfpde.equation.measures.quadrature import Block, Place, Rule
 from mfpde.support.arguments import entries, one_of, require, shown, whole
 from mfpde.support.arguments import numbers as array_of
 from mfpde.support.arrays import Array
@@ -221,7 +221,7 @@ class RestrictedMeasure(abc.ABC):
         n: int | Sequence[int],
         places: Sequence[Sequence[Sequence[Place]]] | None = None,
         other: bool = False,
-    ) -> tuple[Block, ...]:
+    ) -> Rule:
         """Return the nodes of each component of the measure, with room for where the mass is going to come from.
 
         Parameters
@@ -237,8 +237,8 @@ class RestrictedMeasure(abc.ABC):
 
         Returns
         -------
-        tuple of Block
-            A law or a product of laws is one component, a `Mixture` as many as it has.
+        Rule
+            A tuple of `Block`: a law or a product of laws is one component, a `Mixture` as many as it has.
         """
         counts = (n,) * self.dimension if isinstance(n, (int, np.integer)) else entries(n, "the numbers of nodes")
         if len(counts) != self.dimension:
@@ -255,7 +255,7 @@ class RestrictedMeasure(abc.ABC):
         counts = tuple(int(count) for count in counts)
         components = self._components()
         own = places if places is not None else [[()] * self.dimension] * len(components)
-        return tuple(
+        return Rule(
             part._block(share, counts, where, other) for (share, part), where in zip(components, own, strict=True)
         )
 

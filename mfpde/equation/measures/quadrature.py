@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 
+from mfpde.support.arguments import read_only
 from mfpde.support.arrays import Array
 
-__all__ = ["Block", "Place", "density_rule", "gauss", "log_total", "node_rule"]
+__all__ = ["Block", "Place", "Rule", "density_rule", "gauss", "log_total", "node_rule", "wants_nodes"]
 
 
 REACH = 9.3
@@ -45,12 +47,24 @@ class Place:
     mean: float
     spread: float
 
+    @staticmethod
+    def of(x: Array, weights: Array) -> Place:
+        """Mean and spread; what is on one node alone has that node's distance from the next as its spread."""
+        share = weights / weights.sum()
+        mean = float(share @ x)
+        spread = math.sqrt(max(float(share @ (x - mean) ** 2), 0.0))
+        order = np.sort(x)
+        i = min(max(int(np.searchsorted(order, mean)), 1), len(x) - 1)
+        return Place(mean, max(spread, 0.5 * float(order[i] - order[i - 1])))
+
     def new(self, others: Sequence[Place]) -> bool:
-        """Whether none of the others has nodes for it: it lies two spreads away from them, or is much narrower."""
-        return all(
-            abs(self.mean - other.mean) > 2.0 * min(self.spread, other.spread) or self.spread < other.spread / 1.5
-            for other in others
-        )
+        """Whether none of the others has nodes for it."""
+        return all(wants_nodes(self.mean, self.spread, other) for other in others)
+
+
+def wants_nodes(mean: Any, spread: Any, other: Place) -> Any:
+    """Whether another place has no nodes for what is here: two spreads away, or much narrower; arrays give an array."""
+    return (abs(mean - other.mean) > 2.0 * np.minimum(spread, other.spread)) | (spread < other.spread / 1.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +91,26 @@ class Block:
     shape: tuple[int, ...] | None = None
     cut: tuple[tuple[bool, bool], ...] = ()
 
+    @cached_property
+    def lines(self) -> tuple[Array, ...]:
+        """Ascending coordinates along each axis, of a tensor product."""
+        assert self.shape is not None
+        strides = [math.prod(self.shape[i + 1 :]) for i in range(len(self.shape))]
+        pairs = enumerate(zip(self.shape, strides, strict=True))
+        return tuple(np.ascontiguousarray(self.points[: n * stride : stride, i]) for i, (n, stride) in pairs)
+
+    @cached_property
+    def middles(self) -> tuple[Place, ...]:
+        """Where its mass is along each axis, of a tensor product of two nodes or more along all of them."""
+        weights = np.exp(self.logs)
+        return tuple(Place.of(x, self.layers(weights, i)) for i, x in enumerate(self.lines))
+
+    def layers(self, weights: Array, i: int) -> Array:
+        """What nodes of some weights (..., N) hold across an axis, at each of its `lines`: shape (..., n)."""
+        assert self.shape is not None
+        others = tuple(j - len(self.shape) for j in range(len(self.shape)) if j != i)
+        return weights.reshape(*weights.shape[:-1], *self.shape).sum(others) if others else weights
+
     @property
     def placed(self) -> bool:
         """Whether a rule lays the nodes: a density lies between them, which atoms and cells of a mesh have not."""
@@ -95,6 +129,24 @@ def log_total(logs: Array) -> float:
     """``log sum exp``."""
     shift = float(logs.max())
     return shift + math.log(float(np.exp(logs - shift).sum())) if math.isfinite(shift) else shift
+
+
+class Rule(tuple[Block, ...]):
+    """The blocks of a measure, and all their nodes, put together once."""
+
+    @property
+    def size(self) -> int:
+        """How many nodes there are."""
+        return sum(len(block.logs) for block in self)
+
+    @cached_property
+    def nodes(self) -> tuple[Array, Array]:
+        """Points (N, d), and the logarithms (N,) of their weights, which have sum 1: read-only, who asks shares them."""
+        points = self[0].points if len(self) == 1 else np.concatenate([block.points for block in self])
+        logs = np.concatenate([block.logs for block in self])
+        logs -= log_total(logs)
+        points, logs = read_only(points, logs)
+        return points, logs
 
 
 @lru_cache(256)
