@@ -626,16 +626,13 @@ def run_of(
 def judged(dynamics: Dynamics, times: Array, points: Array, weights: Array) -> tuple[Array, Array, Array]:
     """Energies (m,), moments (m, r), and first and second moments of the coordinates, of measures at save times."""
     bound = dynamics.bound
-    measures = list(zip(points, weights, strict=True))
-    responses = [bound.response(place, w) for place, w in measures]
-    energy = [bound.energy(place, w, u) for (place, w), u in zip(measures, responses, strict=True)]
+    energy, moments = bound.each(points, weights)
     if bound.lyapunov and not np.isfinite(energy).all():
         i = int(np.argmin(np.isfinite(energy)))
-        place = points[i]
-        dynamics.finite(bound.potential(place, responses[i]), place, responses[i], f"at t = {times[i]:g} V")
+        place, response = points[i], bound.response(points[i], weights[i])
+        dynamics.finite(bound.potential(place, response), place, response, f"at t = {times[i]:g} V")
         raise FloatingPointError(f"the energy is {energy[i]:g} at t = {times[i]:g}; look at its loss")
-    moments = np.stack([u[: bound.response_size] for u in responses])
-    return np.array(energy), moments, coordinates_of(dynamics, points, weights)
+    return energy, moments, coordinates_of(dynamics, points, weights)
 
 
 def coordinates_of(dynamics: Dynamics, points: Array, weights: Array) -> Array:

@@ -51,6 +51,8 @@ MEMORY_LIMIT = 2**30
 """Bytes above which a dense matrix is refused by name."""
 FUNCTION_ARRAYS = 8
 """Arrays like its result that a function of the user's is taken to make on its way."""
+TOGETHER = 1024
+"""Points of small measures, about, whose moments are found in one pass; more of them leave the cache."""
 DIFFERENCE = 1e-4
 """Step in the response, relative to its size, of the differences that stand in for a second derivative."""
 
@@ -331,6 +333,26 @@ class BoundEnergy(ABC):
         moments = self._moments(points, weights) if response is None else self._split(response)[0]
         return self._energy(points, weights, moments)
 
+    def each(self, points: Array, weights: Array) -> tuple[Array, Array]:
+        """`energy` and the moments of several measures, as one after the other but for rounding.
+
+        Parameters
+        ----------
+        points : (m, n, d) array
+        weights : (m, n) array
+
+        Returns
+        -------
+        energies : (m,) array
+        moments : (m, response_size) array
+        """
+        m, n = weights.shape
+        step = max(1, TOGETHER // max(n, 1))
+        pieces = [slice(i, i + step) for i in range(0, m, step)]
+        moments = np.concatenate([self._moments_of_each(points[piece], weights[piece]) for piece in pieces])
+        energies = [self._energy(*one) for one in zip(points, weights, moments, strict=True)]
+        return np.array(energies), moments
+
     def features(self, points: Array) -> Array:
         """``Phi_k`` at the points (n, d), so that ``response = features @ weights``: shape ``(response_size, n)``.
 
@@ -427,6 +449,10 @@ class BoundEnergy(ABC):
 
     def _moments(self, points: Array, weights: Array) -> Array:
         return np.empty(0)
+
+    def _moments_of_each(self, points: Array, weights: Array) -> Array:
+        rows = [self._moments(*one) for one in zip(points, weights, strict=True)]
+        return np.stack(rows).reshape(len(rows), self.response_size)
 
     def _features(self, points: Array) -> Array:
         rows = [self._moments(point[None], np.ones(1)) for point in points]
@@ -571,6 +597,9 @@ class BoundSum(BoundEnergy):
 
     def _moments(self, points: Array, weights: Array) -> Array:
         return np.concatenate([part._moments(points, weights) for part in self._parts])
+
+    def _moments_of_each(self, points: Array, weights: Array) -> Array:
+        return np.concatenate([part._moments_of_each(points, weights) for part in self._parts], axis=1)
 
     def _features(self, points: Array) -> Array:
         return np.concatenate([part._features(points) for part in self._parts])

@@ -217,6 +217,14 @@ class ProductFeatures:
         flat = total.reshape(-1)
         return flat if self.index is None else flat[self.index]
 
+    def moments_of_each(self, points: Array, weights: Array) -> Array:
+        """`moments` of measures at points (m, n, d) with weights (m, n): shape ``(m, size)``."""
+        m, n, d = points.shape
+        tables = self._values_of_factors(points.reshape(m * n, d))
+        rows = rows_product([weights.reshape(1, -1), *tables[:-1]]).reshape(-1, m, n)
+        flat = np.matmul(rows.swapaxes(0, 1), tables[-1].reshape(-1, m, n).transpose(1, 2, 0)).reshape(m, -1)
+        return flat if self.index is None else flat[:, self.index]
+
     def table(self, points: Array) -> Array:
         """``psi_k(points_i)``, shape ``(size, n)``."""
         full = rows_product(self._tables(points))
@@ -282,6 +290,11 @@ class BoundProductForm(BoundEnergy):
 
     def _moments(self, points: Array, weights: Array) -> Array:
         return self.products.moments(points, weights)
+
+    def _moments_of_each(self, points: Array, weights: Array) -> Array:
+        if len(points) == 1:  # perhaps a large one
+            return super()._moments_of_each(points, weights)
+        return self.products.moments_of_each(points, weights)
 
     def _features(self, points: Array) -> Array:
         return self.products.table(points)
