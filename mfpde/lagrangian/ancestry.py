@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -252,13 +252,13 @@ def looks_elsewhere(measure: RestrictedMeasure, blocks: Sequence[Block], points:
     for block, place, part in zip(blocks, _by_block(blocks, points[:, :, 0]), _by_block(blocks, weights), strict=True):
         if block.shape is None:
             continue
-        some = part[part.sum(axis=1) > WEIGHTLESS * total]
-        for i in range(d):
-            if block.shape[i] < 2 or measure.axes[i].periodic:
+        some = part if len(blocks) == 1 else part[part.sum(axis=1) > WEIGHTLESS * total]
+        for i, count in enumerate(block.shape):
+            if count < 2 or measure.axes[i].periodic:
                 continue
             if _leaves(block, i, block.layers(some, i)):
                 return True
-            if d == 1 and block.shape[0] > 2 and _tears(block.lines[0], place, part):
+            if d == 1 and count > 2 and _tears(block.lines[0], place, part):
                 return True
     return False
 
@@ -268,8 +268,7 @@ def _leaves(block: Block, i: int, layers: Array) -> bool:
     x, sums = block.lines[i], layers.sum(axis=1)
     means = layers @ x / sums
     spreads = np.sqrt(np.einsum("mn,mn->m", layers, (x - means[:, None]) ** 2) / sums)
-    at = np.searchsorted(x, means).clip(1, len(x) - 1)
-    spreads = np.maximum(spreads, 0.5 * (x[at] - x[at - 1]))
+    spreads = np.maximum(spreads, 0.5 * _steps(x)[x[1:-1].searchsorted(means)])
     if wants_nodes(means, spreads, block.middles[i]).any():
         return True
     return any((beyond > LEANING * sums).any() for _, beyond in _beyond(x, layers, block.cut[i]))
@@ -277,22 +276,32 @@ def _leaves(block: Block, i: int, layers: Array) -> bool:
 
 def _tears(x: Array, points: Array, weights: Array) -> bool:
     """Whether neighbours that carry mass end far apart, and were not so at the start."""
-    unseen, apart = _unseen(points, weights)
-    return bool(np.any((unseen > TORN_MASS) & (apart > 2.0 * np.diff(x) / float(x[-1] - x[0]))))
+    apart = _apart(points)
+    torn = apart > np.maximum(TORN, 2.0 * _steps(x) / float(x[-1] - x[0]))
+    return bool(torn.any() and (_unseen(apart, weights)[torn] > TORN_MASS).any())
 
 
-def _unseen(points: Array, weights: Array) -> tuple[Array, Array]:
-    """How much mass between neighbours is how far apart where they are torn, else 0; and how far apart they are."""
+def _steps(x: Array) -> Array:
+    """From one number to the next, along the last axis."""
+    return np.asarray(x[..., 1:] - x[..., :-1])
+
+
+def _apart(points: Array) -> Array:
+    """How far apart neighbours (m, n) are, as shares of the range of all of them."""
+    return np.abs(_steps(points)) / max(float(points.max() - points.min()), 1e-300)
+
+
+def _unseen(apart: Array, weights: Array) -> Array:
+    """How much mass between neighbours is how far apart where they are torn, else 0."""
     between = 0.5 * (weights[:, 1:] + weights[:, :-1]) / weights.sum(axis=1, keepdims=True)
-    apart = np.abs(np.diff(points, axis=1)) / max(float(np.ptp(points)), 1e-300)
-    return np.where(apart > TORN, between * apart, 0.0), apart
+    return np.where(apart > TORN, between * apart, 0.0)
 
 
 def _torn(start: Array, points: Array, weights: Array, before: Sequence[Place]) -> list[Place]:
     """Where neighbours that carry mass end far apart, and where they did so before nodes were put between them."""
     order = np.argsort(start)
     x, points, weights = start[order], points[:, order], weights[:, order]
-    unseen = np.max(_unseen(points, weights)[0], axis=0)
+    unseen = np.max(_unseen(_apart(points), weights), axis=0)
     tears = list(before)
     for j in np.argsort(-unseen)[:MOST_TORN]:
         if unseen[j] <= TORN_MASS:
@@ -357,8 +366,7 @@ def _leaning(x: Array, layer: Array, cut: tuple[bool, bool], spread: float) -> l
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Watch:
+class Watch(NamedTuple):
     """How well nodes carry the mass of a time.
 
     Attributes
@@ -408,21 +416,24 @@ def watch_each(blocks: Sequence[Block], weights: Array) -> list[Watch]:
     errors = np.zeros((len(weights), blocks[0].points.shape[1]))
     for block, part in zip(blocks, _by_block(blocks, weights), strict=True):
         share = part.sum(axis=1) / total
-        if block.shape is None or not (share > WEIGHTLESS).any():
+        counts = share > WEIGHTLESS
+        if block.shape is None or not counts.any():
             continue
+        if not counts.all():
+            share, part = np.where(counts, share, 0.0), np.where(counts[:, None], part, 0.0)
         for i, count in enumerate(block.shape):
             if count < 2:  # an atom
                 continue
-            x, layers = block.lines[i], block.layers(part, i) / total[:, None]
-            lost = sum((tail for _, tail in _beyond(x, layers, block.cut[i])), np.zeros(len(weights)))
-            counts = share > WEIGHTLESS
-            squares = np.where(counts, np.einsum("mn,mn->m", layers, layers), 1.0)
-            effective = share**2 / squares
-            error = LOST * lost + 2.0 * share * np.exp(-_ALIASING * effective**2)
-            beyond = np.where(counts, np.maximum(beyond, lost), beyond)
-            errors[:, i] = np.where(counts, np.maximum(errors[:, i], error), errors[:, i])
-            fewest = np.where(share > 1e-3, np.minimum(fewest, effective), fewest)
-    return [Watch(*one) for one in zip(beyond.tolist(), fewest.tolist(), map(tuple, errors.tolist()), strict=True)]
+            layers = block.layers(part, i) / total[:, None]
+            squares = np.einsum("mn,mn->m", layers, layers)
+            effective = share**2 / np.where(counts, squares, 1.0)
+            error = 2.0 * share * np.exp(-_ALIASING * effective**2)
+            if tails := [tail for _, tail in _beyond(block.lines[i], layers, block.cut[i])]:
+                lost = sum(tails)
+                beyond, error = np.maximum(beyond, lost), error + LOST * lost
+            errors[:, i] = np.maximum(errors[:, i], error)
+            fewest = np.minimum(fewest, np.where(share > 1e-3, effective, math.inf))
+    return list(map(Watch, beyond.tolist(), fewest.tolist(), map(tuple, errors.tolist())))
 
 
 def watch(blocks: Sequence[Block], weights: Array) -> Watch:
@@ -430,13 +441,10 @@ def watch(blocks: Sequence[Block], weights: Array) -> Watch:
     return watch_each(blocks, weights[None])[0]
 
 
-def worst(blocks: Sequence[Block], weights: Array) -> Watch:
-    """The worst of some times: weights have shape (m, N)."""
-    each = watch_each(blocks, weights)
-    errors = np.max([one.by_axis for one in each], axis=0)
-    return Watch(
-        max(one.beyond for one in each), min(one.nodes for one in each), tuple(float(error) for error in errors)
-    )
+def worst(each: Sequence[Watch]) -> Watch:
+    """The worst of some times."""
+    beyond, nodes, errors = zip(*each, strict=True)
+    return Watch(max(beyond), min(nodes), tuple(np.max(errors, axis=0).tolist()))
 
 
 FEW = 1e-3

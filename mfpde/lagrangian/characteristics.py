@@ -20,7 +20,7 @@ from mfpde.equation.grid import Axis, Grid, axis_number, moving
 from mfpde.equation.measures.particles import Particles
 from mfpde.equation.problem import Problem
 from mfpde.equation.trajectory import integral, integrand
-from mfpde.lagrangian.ancestry import Watch, ancestral_mass, descent, of_a_density, watch_each
+from mfpde.lagrangian.ancestry import Watch, ancestral_mass, descent, of_a_density
 from mfpde.lagrangian.assembly import refuse_tables
 from mfpde.lagrangian.backward import Backward
 from mfpde.lagrangian.bulk import Bulk
@@ -636,11 +636,11 @@ def _result(search: Search) -> Characteristics:
     best, changes = search.best, [search.together] if search.together else [search.in_time, *search.by_axis]
     if best.tables is not None:  # the search is done with energies of those
         best = replace(best, energy=search.energy, tables=None)
-    watched = watch_each(search.blocks, search.whole(best.weights))
+    watched = search.watched()
     blind = np.array([one.error for one in watched]) + max(search.unseen, search.missed)
     estimate = sum(change.relative for change in changes) + float(blind.max())
     size = np.maximum(np.abs(best.energy), ENERGY_FLOOR * np.abs(best.energy).max())
-    apart = np.sum([change.energy for change in changes], axis=0)
+    apart = sum((change.energy for change in changes), np.zeros(len(size)))
     apart = np.divide(apart, size, out=np.zeros_like(apart), where=size > 0.0)
     return Characteristics(
         problem=search.dynamics.problem,

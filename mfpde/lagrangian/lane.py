@@ -175,8 +175,9 @@ class LaneRun:
         """Whether energies and moments are those of the tables."""
         self.which = np.empty(len(times), dtype=bool)
         self.which[:] = stepping.judged
-        self.last = len(times) - 1 - int(np.argmax(self.which[::-1]))
-        """The last time that is judged."""
+        self.asked = self.which.nonzero()[0]
+        """The times that are judged."""
+        self.last = int(self.asked[-1]) if len(self.asked) else len(times) - 1
         self.weights, self.found = np.empty((len(times), self.n)), np.zeros((len(times), 2 + lane.outputs))
         self.intervals, self.widened = list(self._intervals()), 0
         self.rate = self._first_rate()
@@ -242,18 +243,19 @@ class LaneRun:
         self.program.judged(
             self.kind, self.lane.packed, self.log_mass, self.states, by_program, self.weights, self.found, self.space
         )
-        energy: Array = self.found[self.which, 0]
+        energy: Array = self.found[self.asked, 0]
         if not np.isfinite(energy).all():
             raise RoughError("the energy is not finite")
         return energy
 
     def _run(self) -> Run:
         """What the states at the save times are."""
-        n, d, m, which, dynamics = self.n, self.d, len(self.times), self.which, self.dynamics
+        n, d, m, dynamics = self.n, self.d, len(self.times), self.dynamics
         rows = self.states[:, : n * d].reshape(m, d, n).swapaxes(0, 1).reshape(d, m * n)
         points = np.ascontiguousarray(dynamics.place(rows)).reshape(m, n, d)
-        kept = which if which.any() else slice(None)
-        own, weights = points[kept], self.weights[kept]
+        own, weights = points, self.weights
+        if 0 < len(self.asked) < m:
+            own, weights = points[self.asked], weights[self.asked]
         energy, moments, coordinates = self._observables(own, weights)
         conserved = dynamics.reacts and dynamics.balanced
         return Run(
@@ -280,11 +282,11 @@ class LaneRun:
         Those of a quick run to a few digits are the program's; what tables leave out differs from node to node, which
         looks like an error where nodes are refined until nothing is left.
         """
-        which, found = self.which, self.found[self.which]
-        if not len(found):
+        if not len(self.asked):
             return np.empty(0), np.empty((0, 0)), np.empty((0, 0))
         if not self.by_tables:
-            return python.judged(self.dynamics, self.times[which], points, weights)
+            return python.judged(self.dynamics, self.times[self.asked], points, weights)
+        found = self.found[self.asked]
         return found[:, 0], found[:, 2:], python.coordinates_of(self.dynamics, points, weights)
 
     def _go_on(self) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from mfpde.equation.problem import Problem
-from mfpde.lagrangian.ancestry import Places, Watch, ancestral_mass, find_places, nodes_of, of_a_density, worst
+from mfpde.lagrangian.ancestry import Places, Watch, ancestral_mass, find_places, nodes_of, of_a_density, watch_each, worst
 from mfpde.lagrangian.assembly import Lane, engine_of, lane_of
 from mfpde.lagrangian.backward import Backward
 from mfpde.lagrangian.lane import integrate
@@ -138,7 +138,7 @@ class NodeFlow:
         start = nodes_of(blocks)
         with one_blas_thread():
             run = integrate(self.dynamics, start, self.saves, self._stepping(rtol, deadline))
-        self.watched = worst(blocks, run.weights)
+        self.watched = worst(watch_each(blocks, run.weights))
         ancestral = [ancestral_mass(start[1], weights, of_a_density(blocks)) for weights in run.weights]
         self.ancestral = min(ancestral)
         self.work = self._work(run, rtol)

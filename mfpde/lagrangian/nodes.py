@@ -99,6 +99,8 @@ class Dynamics:
         axes = tuple(problem.axes)
         self.dimension = len(axes)
         self.periodic = np.array([axis.periodic for axis in axes])
+        self.circles = [i for i, axis in enumerate(axes) if axis.periodic]
+        """Axes that are periodic."""
         self.lower = np.array([axis.lower for axis in axes])
         self.upper = np.array([axis.upper for axis in axes])
         self.length = self.upper - self.lower
@@ -118,8 +120,9 @@ class Dynamics:
 
     def place(self, rows: Array) -> Array:
         """Coordinates (d, n) as points (n, d) of the box: walls hold, periodic axes wrap."""
-        rows = np.clip(rows, self.floor, self.ceiling)
-        for i in np.flatnonzero(self.periodic):
+        rows = np.maximum(rows, self.floor)
+        np.minimum(rows, self.ceiling, out=rows)
+        for i in self.circles:
             rows[i] = self.lower[i] + np.mod(rows[i] - self.lower[i], self.length[i])
         # columns of the result are contiguous, which is how energies read them
         return rows.T
@@ -640,8 +643,10 @@ def coordinates_of(dynamics: Dynamics, points: Array, weights: Array) -> Array:
 
     Coordinates on a circle have none.
     """
-    wall = ~dynamics.periodic
-    scaled = points[:, :, wall] / dynamics.length[wall]
+    length = dynamics.length
+    if dynamics.circles:
+        points, length = np.delete(points, dynamics.circles, axis=2), np.delete(length, dynamics.circles)
+    scaled = points / length
     first = np.einsum("mn,mnd->md", weights, scaled)
     second = np.einsum("mn,mnd->md", weights, scaled * scaled)
     return np.concatenate([first, second, weights.sum(axis=1, keepdims=True)], axis=1)

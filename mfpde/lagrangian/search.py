@@ -16,10 +16,12 @@ from mfpde.equation.measures.quadrature import Rule, log_total
 from mfpde.lagrangian.ancestry import (
     LOST,
     Places,
+    Watch,
     growth,
     looks_elsewhere,
     of_a_density,
     rule_of,
+    watch_each,
     worst,
     worth_moving,
 )
@@ -196,6 +198,7 @@ class Search:
         self.looked = dynamics.dimension > 1 and not dynamics.reacts
         """Whether it is known where the mass descends from: where none is born or dies, from where it was."""
         self._laid: tuple[tuple[int, ...], Places | None, Rule] | None = None
+        self._watched: tuple[Run, list[Watch]] | None = None
         self.done: list[Refinement] = []
         self.limit = "tolerance"
         """What ended the search."""
@@ -267,6 +270,12 @@ class Search:
         result = np.zeros((len(weights), self.blocks.size))
         result[:, self.kept] = weights
         return result
+
+    def watched(self) -> list[Watch]:
+        """How well the nodes of the best run carry the mass of each save time; looked at once for a run."""
+        if self._watched is None or self._watched[0] is not self.best:
+            self._watched = self.best, watch_each(self.blocks, self.whole(self.best.weights))
+        return self._watched[1]
 
     def off(self, run: Run) -> float:
         """How far the last energy of a compiled run is off that of its nodes, relatively: what tables leave out."""
@@ -410,7 +419,7 @@ class Search:
             self.together, self.blocks, self.kept = change, trial, kept
             self.note("all", finer, run, rtol, change.relative)
             stuck = change.relative < NOTHING or bool(last and self._falls_no_more(last, change))
-            found = change.relative + worst(trial, self.whole(run.weights)).error + self.unseen <= self.tolerance
+            found = change.relative + worst(self.watched()).error + self.unseen <= self.tolerance
             if (found or stuck) and kept is None and self._elsewhere(trial, run):
                 self._begin_together(counts)
             elif found or stuck:
@@ -474,7 +483,7 @@ class Search:
         names = [axis.name for axis in self.dynamics.problem.axes]
         allowed = max(self.tolerance - self.in_time.relative, 0.5 * self.tolerance) - self.unseen
         while True:
-            blind = worst(self.blocks, self.best.weights).by_axis
+            blind = worst(self.watched()).by_axis
             errors = [max(c.relative, b) for c, b in zip(self.by_axis, blind, strict=True)]
             if sum(errors) <= allowed:
                 return
