@@ -227,13 +227,13 @@ def _between(coarse: Block, grown: Array, fine: Block) -> Array:
     for i in range(len(coarse.shape)):
         x, y = coarse.lines[i], fine.lines[i]
         at = np.searchsorted(x, y)
-        values = np.moveaxis(values, i, 0)
+        values = values.swapaxes(i, 0)
         below, above = values[np.maximum(at - 1, 0)], values[np.minimum(at, len(x) - 1)]
         most = np.maximum(below, above)
         if len(x) > 1:
             most[at == 0] += np.maximum(values[0] - values[1], 0.0)
             most[at == len(x)] += np.maximum(values[-1] - values[-2], 0.0)
-        values = np.moveaxis(most, 0, i)
+        values = most.swapaxes(0, i)
     return np.ascontiguousarray(values).ravel()
 
 

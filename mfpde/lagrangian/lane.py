@@ -251,8 +251,7 @@ class LaneRun:
     def _run(self) -> Run:
         """What the states at the save times are."""
         n, d, m, dynamics = self.n, self.d, len(self.times), self.dynamics
-        rows = self.states[:, : n * d].reshape(m, d, n).swapaxes(0, 1).reshape(d, m * n)
-        points = np.ascontiguousarray(dynamics.place(rows)).reshape(m, n, d)
+        points = np.ascontiguousarray(dynamics.place(self.states[:, : n * d].reshape(m, d, n)))
         own, weights = points, self.weights
         if 0 < len(self.asked) < m:
             own, weights = points[self.asked], weights[self.asked]

@@ -10,7 +10,16 @@ from functools import partial
 import numpy as np
 
 from mfpde.equation.problem import Problem
-from mfpde.lagrangian.ancestry import Places, Watch, ancestral_mass, find_places, nodes_of, of_a_density, watch_each, worst
+from mfpde.lagrangian.ancestry import (
+    Places,
+    Watch,
+    ancestral_mass,
+    find_places,
+    nodes_of,
+    of_a_density,
+    watch_each,
+    worst,
+)
 from mfpde.lagrangian.assembly import Lane, engine_of, lane_of
 from mfpde.lagrangian.backward import Backward
 from mfpde.lagrangian.lane import integrate

@@ -40,6 +40,7 @@ __all__ = [
     "Stepping",
     "coordinates_of",
     "density_back",
+    "energies_of",
     "integrate",
     "judged",
     "leeway",
@@ -119,13 +120,13 @@ class Dynamics:
         return type(self), (self.problem,), {"stencil_step": self.stencil_step}
 
     def place(self, rows: Array) -> Array:
-        """Coordinates (d, n) as points (n, d) of the box: walls hold, periodic axes wrap."""
+        """Coordinates (..., d, n) as points (..., n, d) of the box: walls hold, periodic axes wrap."""
         rows = np.maximum(rows, self.floor)
         np.minimum(rows, self.ceiling, out=rows)
         for i in self.circles:
-            rows[i] = self.lower[i] + np.mod(rows[i] - self.lower[i], self.length[i])
+            rows[..., i, :] = self.lower[i] + np.mod(rows[..., i, :] - self.lower[i], self.length[i])
         # columns of the result are contiguous, which is how energies read them
-        return rows.T
+        return rows.swapaxes(-1, -2)
 
     def velocity(self, points: Array, response: Array) -> Array:
         """``-G grad V`` at points, shape ``(d, n)``."""
@@ -628,6 +629,11 @@ def run_of(
 
 def judged(dynamics: Dynamics, times: Array, points: Array, weights: Array) -> tuple[Array, Array, Array]:
     """Energies (m,), moments (m, r), and first and second moments of the coordinates, of measures at save times."""
+    return *energies_of(dynamics, times, points, weights), coordinates_of(dynamics, points, weights)
+
+
+def energies_of(dynamics: Dynamics, times: Array, points: Array, weights: Array) -> tuple[Array, Array]:
+    """The first two of `judged`."""
     bound = dynamics.bound
     energy, moments = bound.each(points, weights)
     if bound.lyapunov and not np.isfinite(energy).all():
@@ -635,7 +641,7 @@ def judged(dynamics: Dynamics, times: Array, points: Array, weights: Array) -> t
         place, response = points[i], bound.response(points[i], weights[i])
         dynamics.finite(bound.potential(place, response), place, response, f"at t = {times[i]:g} V")
         raise FloatingPointError(f"the energy is {energy[i]:g} at t = {times[i]:g}; look at its loss")
-    return energy, moments, coordinates_of(dynamics, points, weights)
+    return energy, moments
 
 
 def coordinates_of(dynamics: Dynamics, points: Array, weights: Array) -> Array:
@@ -646,10 +652,9 @@ def coordinates_of(dynamics: Dynamics, points: Array, weights: Array) -> Array:
     length = dynamics.length
     if dynamics.circles:
         points, length = np.delete(points, dynamics.circles, axis=2), np.delete(length, dynamics.circles)
-    scaled = points / length
-    first = np.einsum("mn,mnd->md", weights, scaled)
-    second = np.einsum("mn,mnd->md", weights, scaled * scaled)
-    return np.concatenate([first, second, weights.sum(axis=1, keepdims=True)], axis=1)
+    rows = weights[:, None]
+    first, second = ((rows @ powers)[:, 0] for powers in (points, points * points))
+    return np.concatenate([first / length, second / length**2, weights.sum(axis=1, keepdims=True)], axis=1)
 
 
 def pieces(dynamics: Dynamics, t_end: float, a: float, b: float) -> list[tuple[float, float]]:

@@ -29,7 +29,7 @@ from mfpde.lagrangian.assembly import engine_of, lane_of
 from mfpde.lagrangian.bulk import Bulk, bulk_of
 from mfpde.lagrangian.lane import integrate
 from mfpde.lagrangian.node_flow import SCOUT_TIMES, find_ancestors
-from mfpde.lagrangian.nodes import RTOL_FLOOR, Dynamics, OutOfTime, Run, Stepping, judged
+from mfpde.lagrangian.nodes import RTOL_FLOOR, Dynamics, OutOfTime, Run, Stepping, energies_of
 from mfpde.support.arrays import Array
 from mfpde.support.clock import working_time
 from mfpde.support.session import progress_bar, shows_progress
@@ -209,8 +209,8 @@ class Search:
         """The nodes of the best run, all of them."""
         self.kept: NDArray[np.intp] | None = None
         """Which of them it has moved; None for all."""
-        self.grown: tuple[Rule, list[Array]] | None = None
-        """Nodes of a first run, and by how much their masses have grown."""
+        self.first: tuple[Rule, Array] | None = None
+        """Nodes of a first run, and their weights at all times."""
         self.jointly = False
         """Whether all axes and steps are refined at once."""
         self.everywhere = False
@@ -292,7 +292,7 @@ class Search:
         """The energies of the best run, once the search is done: those of its nodes, not those of tables."""
         if self.best.tables is None:
             return self.best.energy
-        return judged(self.dynamics, self.times, self.best.points, self.best.weights)[0]
+        return energies_of(self.dynamics, self.times, self.best.points, self.best.weights)[0]
 
     @cached_property
     def missed(self) -> float:
@@ -308,9 +308,9 @@ class Search:
 
     def worth_moving(self, blocks: Rule) -> NDArray[np.intp] | None:
         """Which of finer nodes to move, by what has grown in the first run; None for all."""
-        if self.grown is None or self.places is not None or blocks.size < FEW_NODES:
+        if self.first is None or self.places is not None or blocks.size < FEW_NODES:
             return None
-        return worth_moving(*self.grown, blocks, PRUNED * self.tolerance)
+        return worth_moving(self.first[0], growth(*self.first), blocks, PRUNED * self.tolerance)
 
     def run(self, blocks: Rule, rtol: float, kept: NDArray[np.intp] | None = None, fewest: int = 0) -> Run:
         """One run, with a progress bar; as long as it is not known where the mass descends from, that is looked at."""
@@ -451,7 +451,7 @@ class Search:
             self.accuracy = max(self.accuracy * OFF * self.tolerance / off, RTOL_FLOOR)
             run = self.run(self.blocks, rtol, self.kept)
         if not self.several:
-            self.grown = self.blocks, growth(self.blocks, run.looked[1])
+            self.first = self.blocks, run.looked[1]
         self.seen = run
         self.note("", counts, run, rtol, math.nan)
 
@@ -460,7 +460,7 @@ class Search:
         few = self.laid(tuple(max(FEWEST, math.ceil(SCOUT * n)) for n in counts))
         run = self.run(few, SCOUT_RTOL)
         if not self._elsewhere(few, run):
-            self.grown, self.seen = (few, growth(few, run.looked[1])), run
+            self.first, self.seen = (few, run.looked[1]), run
 
     def _refine_time(self, counts: tuple[int, ...], rtol: float) -> None:
         """The error in time, on the first nodes."""

@@ -350,8 +350,7 @@ class BoundEnergy(ABC):
         step = max(1, TOGETHER // max(n, 1))
         pieces = [slice(i, i + step) for i in range(0, m, step)]
         moments = np.concatenate([self._moments_of_each(points[piece], weights[piece]) for piece in pieces])
-        energies = [self._energy(*one) for one in zip(points, weights, moments, strict=True)]
-        return np.array(energies), moments
+        return self._energy_of_each(points, weights, moments), moments
 
     def features(self, points: Array) -> Array:
         """``Phi_k`` at the points (n, d), so that ``response = features @ weights``: shape ``(response_size, n)``.
@@ -449,6 +448,9 @@ class BoundEnergy(ABC):
 
     def _moments(self, points: Array, weights: Array) -> Array:
         return np.empty(0)
+
+    def _energy_of_each(self, points: Array, weights: Array, moments: Array) -> Array:
+        return np.array([self._energy(*one) for one in zip(points, weights, moments, strict=True)])
 
     def _moments_of_each(self, points: Array, weights: Array) -> Array:
         rows = [self._moments(*one) for one in zip(points, weights, strict=True)]
@@ -627,6 +629,10 @@ class BoundSum(BoundEnergy):
     def _energy(self, points: Array, weights: Array, moments: Array) -> float:
         pieces = zip(self._parts, self._slices, strict=True)
         return float(sum(part._energy(points, weights, moments[piece]) for part, piece in pieces))
+
+    def _energy_of_each(self, points: Array, weights: Array, moments: Array) -> Array:
+        pieces = zip(self._parts, self._slices, strict=True)
+        return np.sum([part._energy_of_each(points, weights, moments[:, piece]) for part, piece in pieces], axis=0)
 
     def on(self, grid: Grid) -> GridEnergy:
         """The sum on a grid; external potentials are added up once."""

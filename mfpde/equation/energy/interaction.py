@@ -315,6 +315,10 @@ class BoundProductForm(BoundEnergy):
         excess = moments if self.target is None else moments - self.target
         return 0.5 * float(np.dot(self.coefficients * excess, excess))
 
+    def _energy_of_each(self, points: Array, weights: Array, moments: Array) -> Array:
+        excess = moments if self.target is None else moments - self.target
+        return 0.5 * np.einsum("k,mk,mk->m", self.coefficients, excess, excess)
+
     def on(self, grid: Grid) -> GridEnergy:
         """The form on a grid."""
         self._check_grid(grid)
