@@ -141,7 +141,7 @@ class Rule(tuple[Block, ...]):
 
     @cached_property
     def nodes(self) -> tuple[Array, Array]:
-        """Points (N, d), and the logarithms (N,) of their weights, which have sum 1: read-only, who asks shares them."""
+        """Points (N, d), and the logarithms (N,) of their weights, which have sum 1: read-only, they are shared."""
         points = self[0].points if len(self) == 1 else np.concatenate([block.points for block in self])
         logs = np.concatenate([block.logs for block in self])
         logs -= log_total(logs)
