@@ -67,7 +67,7 @@ def rule_of(problem: Problem, counts: tuple[int, ...], places: Places | None = N
         return kept[counts]
     rule = problem.mu_0.blocks(counts, places)
     if places is None and rule.size <= MOST_NODES:
-        for oldest in list(kept)[: len(kept) + 1 - MOST_RULES]:
+        for oldest in list(kept)[: max(0, len(kept) + 1 - MOST_RULES)]:
             kept.pop(oldest, None)
         kept[counts] = rule
     return rule
