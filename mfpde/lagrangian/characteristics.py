@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -634,12 +634,11 @@ def _searched(search: Search, nodes: int | Sequence[int] | None, given: float | 
 def _result(search: Search) -> Characteristics:
     """The best run, and what is known of its error."""
     best, changes = search.best, [search.together] if search.together else [search.in_time, *search.by_axis]
-    if best.tables is not None:  # the search is done with energies of those
-        best = replace(best, energy=search.energy, tables=None)
+    energy = search.energy
     watched = search.watched()
     blind = np.array([one.error for one in watched]) + max(search.unseen, search.missed)
     estimate = sum(change.relative for change in changes) + float(blind.max())
-    size = np.maximum(np.abs(best.energy), ENERGY_FLOOR * np.abs(best.energy).max())
+    size = np.maximum(np.abs(energy), ENERGY_FLOOR * np.abs(energy).max())
     apart = sum((change.energy for change in changes), np.zeros(len(size)))
     apart = np.divide(apart, size, out=np.zeros_like(apart), where=size > 0.0)
     return Characteristics(
@@ -647,7 +646,7 @@ def _result(search: Search) -> Characteristics:
         times=search.times,
         points=best.points,
         weights=best.weights,
-        energy=best.energy,
+        energy=energy,
         error_estimate=estimate,
         energy_error=size * (_by_chance(apart) + blind),
         converged=estimate <= search.tolerance,
