@@ -1,6 +1,7 @@
 """What a search does once: rules that are kept, energies of all save times together, what nodes carry by arrays."""
 
 import gc
+import math
 import pickle
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -145,8 +146,8 @@ class TestWatching:
     def test_layers_that_leave_are_those_of_which_one_does(self, seed, wide, cut):
         """Means and spreads of all times together, against one place after the other."""
         rng = np.random.default_rng(seed)
-        x = np.sort(rng.normal(size=9))
-        block = Block.of(1.0, x[:, None], -0.5 * x**2, (9,), ((cut, False),))
+        x = np.sort(rng.normal(size=rng.integers(3, 10)))
+        block = Block.of(1.0, x[:, None], -0.5 * x**2, (len(x),), ((cut, False),))
         where = rng.normal(size=4) * (wide > 2.0)
         layers = np.exp(-0.5 * ((x - where[:, None]) / wide) ** 2)
         alone = any(Place.of(x, layer).new([block.middles[0]]) for layer in layers)
@@ -160,10 +161,12 @@ class TestWatching:
         weights = np.random.default_rng(3).random((4, 14))
         weights[0, :7] = 0.0
         weights[1, 7:] = 1e-16
+        weights[1, [0, 6]] = 0.0
         weights[2, 7:] *= 1e-5
         each = watch_each(blocks, weights)
         assert each == [watch(blocks, row) for row in weights]
         assert each[0] == watch(blocks[1:], weights[0, 7:])
+        assert each[1].beyond == 0.0 < each[2].beyond
         assert worst(each).nodes == min(one.nodes for one in each)
         assert worst(each).by_axis == (max(one.by_axis[0] for one in each),)
 
@@ -175,9 +178,10 @@ class TestWatching:
             return watch_each(*given)
 
         monkeypatch.setattr(search, "watch_each", count)
-        found = mf.characteristics(on_a_line(BUMPS), tolerance=1e-4, progress=False)
-        assert len(seen) == len(found.refinements) - 1
-        assert found.watched == tuple(watch_each(seen[-1][0], found.weights))
+        found = mf.characteristics(PROBLEMS["network"], tolerance=1e-4, progress=False)
+        assert len(seen) == len(found.refinements) - 1 == 2
+        assert found.watched == tuple(watch_each(*seen[-1]))
+        assert len(seen[-1][0].nodes[1]) == math.prod(found.refinements[-1].nodes)
 
 
 def test_moments_of_coordinates_are_sums_over_nodes():

@@ -134,7 +134,7 @@ def log_total(logs: Array) -> float:
 class Rule(tuple[Block, ...]):
     """The blocks of a measure, and all their nodes, put together once."""
 
-    @property
+    @cached_property
     def size(self) -> int:
         """How many nodes there are."""
         return sum(len(block.logs) for block in self)
