@@ -101,7 +101,6 @@ class Dynamics:
         self.dimension = len(axes)
         self.periodic = np.array([axis.periodic for axis in axes])
         self.circles = [i for i, axis in enumerate(axes) if axis.periodic]
-        """Axes that are periodic."""
         self.lower = np.array([axis.lower for axis in axes])
         self.upper = np.array([axis.upper for axis in axes])
         self.length = self.upper - self.lower
@@ -652,8 +651,7 @@ def coordinates_of(dynamics: Dynamics, points: Array, weights: Array) -> Array:
     length = dynamics.length
     if dynamics.circles:
         points, length = np.delete(points, dynamics.circles, axis=2), np.delete(length, dynamics.circles)
-    rows = weights[:, None]
-    first, second = ((rows @ powers)[:, 0] for powers in (points, points * points))
+    first, second = ((weights[:, None] @ powers)[:, 0] for powers in (points, points * points))
     return np.concatenate([first / length, second / length**2, weights.sum(axis=1, keepdims=True)], axis=1)
 
 
