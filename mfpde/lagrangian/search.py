@@ -419,7 +419,9 @@ class Search:
             self.together, self.blocks, self.kept = change, trial, kept
             self.note("all", finer, run, rtol, change.relative)
             stuck = change.relative < NOTHING or bool(last and self._falls_no_more(last, change))
-            found = change.relative + worst(self.watched()).error + self.unseen <= self.tolerance
+            found = change.relative + self.unseen <= self.tolerance
+            if found:
+                found = change.relative + worst(self.watched()).error + self.unseen <= self.tolerance
             if (found or stuck) and kept is None and self._elsewhere(trial, run):
                 self._begin_together(counts)
             elif found or stuck:
@@ -428,8 +430,8 @@ class Search:
 
     def _falls_no_more(self, last: Change, change: Change) -> bool:
         """Whether what still changes is round-off, or what tables leave out at some nodes and not at others."""
-        noise = max(ROUND_OFF, self.unseen + self.off(self.best))
-        return 0.5 * last.relative < change.relative < noise
+        # energies are asked for only where it falls no more
+        return 0.5 * last.relative < change.relative < max(ROUND_OFF, self.unseen + self.off(self.best))
 
     def _begin_together(self, counts: tuple[int, ...]) -> None:
         """The first run, which shows from where the mass descends, and which of finer nodes have any.

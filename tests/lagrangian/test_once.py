@@ -179,9 +179,16 @@ class TestWatching:
 
         monkeypatch.setattr(search, "watch_each", count)
         found = mf.characteristics(PROBLEMS["network"], tolerance=1e-4, progress=False)
-        assert len(seen) == len(found.refinements) - 1 == 2
+        assert len(found.refinements) == 3
+        assert len(seen) == 1  # what changes too much is not looked at
+        assert found.watched == tuple(watch_each(*seen[0]))
+        assert len(seen[0][0].nodes[1]) == math.prod(found.refinements[-1].nodes)
+        seen.clear()
+        found = mf.characteristics(PROBLEMS["kernel"], nodes=8, tolerance=1e-6, progress=False)
+        in_space = [run for run in found.refinements if run.refined == "x"]
+        assert len(seen) == 1 + len(in_space) > 2
         assert found.watched == tuple(watch_each(*seen[-1]))
-        assert len(seen[-1][0].nodes[1]) == math.prod(found.refinements[-1].nodes)
+        assert len(seen[-1][0].nodes[1]) == in_space[-1].size
 
 
 def test_moments_of_coordinates_are_sums_over_nodes():
