@@ -63,8 +63,9 @@ _rules: weakref.WeakKeyDictionary[Problem, dict[tuple[int, ...], Rule]] = weakre
 def rule_of(problem: Problem, counts: tuple[int, ...], places: Places | None = None) -> Rule:
     """The nodes of a problem's start, see `RestrictedMeasure.blocks`; small ones for its bulk are kept with it."""
     kept = _rules.setdefault(problem, {})
-    if places is None and counts in kept:
-        return kept[counts]
+    found = kept.get(counts) if places is None else None
+    if found is not None:
+        return found
     rule = problem.mu_0.blocks(counts, places)
     if places is None and rule.size <= MOST_NODES:
         for oldest in list(kept)[: max(0, len(kept) + 1 - MOST_RULES)]:
