@@ -232,9 +232,8 @@ def _between(coarse: Block, grown: Array, fine: Block) -> Array:
         below, above = values[np.maximum(at - 1, 0)], values[np.minimum(at, len(x) - 1)]
         most = np.maximum(below, above)
         if len(x) > 1:
-            low, high = y.searchsorted([x[0], x[-1]], side="right")
-            most[:low] += np.maximum(values[0] - values[1], 0.0)
-            most[high:] += np.maximum(values[-1] - values[-2], 0.0)
+            most[at == 0] += np.maximum(values[0] - values[1], 0.0)
+            most[at == len(x)] += np.maximum(values[-1] - values[-2], 0.0)
         values = most.swapaxes(0, i)
     return np.ascontiguousarray(values).ravel()
 

@@ -93,7 +93,7 @@ class Block:
 
     @cached_property
     def lines(self) -> tuple[Array, ...]:
-        """Ascending coordinates along each axis, of a tensor product."""
+        """Coordinates along each axis, of a tensor product; ascending, but where a law is wound round the axis."""
         assert self.shape is not None
         strides = [math.prod(self.shape[i + 1 :]) for i in range(len(self.shape))]
         pairs = enumerate(zip(self.shape, strides, strict=True))

@@ -212,12 +212,13 @@ def _norm(y, fresh, error, w, n, size, least, rtol):  # type: ignore[no-untyped-
     lighter than `least` count as if they were that heavy.
     """
     square = 0.0
-    for i in range(n):
-        share = peek(w, i)
-        allowed = rtol / math.sqrt(share if share > least else least)
-        for k in range(i, size, n):
-            one, other = abs(peek(y, k)), abs(peek(fresh, k))
-            e = peek(error, k) / (allowed + ROUNDING * (one if one > other else other))
+    for start in range(0, size, n):
+        for i in range(n):
+            one, other = abs(peek(y, start + i)), abs(peek(fresh, start + i))
+            share = peek(w, i)
+            share = share if share > least else least
+            scale = rtol / math.sqrt(share) + ROUNDING * (one if one > other else other)
+            e = peek(error, start + i) / scale
             square += e * e
     return square / size
 
