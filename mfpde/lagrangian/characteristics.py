@@ -601,6 +601,9 @@ def characteristics(
     return result
 
 
+IN_SPACE = 2.5
+"""Nodes of a refinement along three axes one after the other over those of one along all together, about: its steps are
+smaller, and nodes that hold next to nothing are not moved. With four axes the first run is better a coarse one."""
 NARROW = 2.0
 """So many times as much as tables may leave out of an energy is something that they do not know of."""
 
@@ -620,9 +623,9 @@ def _searched(search: Search, nodes: int | Sequence[int] | None, given: float | 
     counts = first_counts(search.nodes_by_tolerance() if together else nodes, search.dynamics.dimension)
     if nodes is None:
         # fewer than these leave room for a refinement, without which nothing is known of the error
+        room = max_nodes * (IN_SPACE if together and search.dynamics.dimension == 3 else 1.0)
         while (
-            min(counts) > FEWEST
-            and search.size(counts) * math.prod(math.ceil(GROWTH * n) / n for n in counts) > max_nodes
+            min(counts) > FEWEST and search.size(counts) * math.prod(math.ceil(GROWTH * n) / n for n in counts) > room
         ):
             counts = tuple(max(FEWEST, int(0.9 * n)) for n in counts)
     if search.size(counts) > max_nodes:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfpde.equation.energy.base import BoundEnergy
+from mfpde.equation.energy.network import BoundNetwork
 from mfpde.equation.measures.quadrature import Rule, log_total
 from mfpde.lagrangian.ancestry import (
     LOST,
@@ -57,6 +58,10 @@ SCOUT, SCOUT_RTOL = 0.6, 1e-3
 three axes or more, which of the nodes of this run are worth moving."""
 BY_DIGIT = {1: 4.25, 2: 4.25, 3: 4.5, 4: 4.25}
 """Nodes along each axis that such refinements begin with, for each digit of the tolerance."""
+FEW_DIGITS, OF_A_NETWORK = 5, 4
+"""To so few digits there are so many more in the plane of a network's amplitude and weight: with fewer most networks
+(tanh, erf, sine) need a third run, which costs as much as the first two. Beyond they do either way. In space there is
+one more for each digit beyond, for the same reason."""
 FIRST_RTOL, FINER_RTOL, LATER_RTOL = 0.25, 0.2, 0.5
 """The first tolerance of their steps, as a share of that of the result, and factors of the next ones: until tables are
 no better, and then, so that the last change has the error in time in it."""
@@ -244,7 +249,11 @@ class Search:
 
     def nodes_by_tolerance(self) -> int:
         """Nodes along each axis that such refinements begin with."""
-        return math.ceil(BY_DIGIT[self.dynamics.dimension] * -math.log10(self.tolerance))
+        digits, d = -math.log10(self.tolerance), self.dynamics.dimension
+        count = math.ceil(BY_DIGIT[d] * digits)
+        if d == 2 and digits <= FEW_DIGITS:
+            return count + OF_A_NETWORK * any(isinstance(part, BoundNetwork) for part in self.dynamics.bound.parts)
+        return count + math.ceil(digits - FEW_DIGITS) if d == 3 and digits > FEW_DIGITS else count
 
     def size(self, counts: tuple[int, ...]) -> int:
         """How many nodes a rule has; where that is far too many, about."""

@@ -178,7 +178,7 @@ class TestWatching:
             return watch_each(*given)
 
         monkeypatch.setattr(search, "watch_each", count)
-        found = mf.characteristics(PROBLEMS["network"], tolerance=1e-4, progress=False)
+        found = mf.characteristics(PROBLEMS["network"], tolerance=1e-6, progress=False)
         assert len(found.refinements) == 3
         assert len(seen) == 1  # what changes too much is not looked at
         assert found.watched == tuple(watch_each(*seen[0]))
