@@ -141,8 +141,7 @@ def check_run(problem: Any, options: RunOptions, grid: Grid | None = None) -> No
 
 def _needs(problem: Problem, options: RunOptions, grid: Grid) -> RunMemory:
     """What a run takes; of small ones without parts of their own it is kept."""
-    named = options.scheme, options.method, options.controller, options.algebra
-    if any(part is not None for part in named):
+    if options.with_parts:
         return run_memory(problem, options, grid)
     t_end = None if options.t_end is None else float(options.t_end)
     what = "memory", t_end, bool(options.estimate), _saves(options), options.output is None

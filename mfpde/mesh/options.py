@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from mfpde.equation.measures.base import Measure
+from mfpde.equation.problem import Problem
 from mfpde.mesh.algebra import Algebra
 from mfpde.mesh.controllers import Controller, ErrorControl
 from mfpde.mesh.methods.base import Method
@@ -30,11 +31,12 @@ from mfpde.support.arguments import (
     whole,
 )
 from mfpde.support.arrays import Array
+from mfpde.support.saves import same_time
 
 if TYPE_CHECKING:
     from mfpde.mesh.stream import Stream
 
-__all__ = ["ESTIMATE", "OPTIONS", "Absent", "Default", "Option", "RunOptions"]
+__all__ = ["ESTIMATE", "OPTIONS", "Absent", "Default", "Option", "RunOptions", "end_time"]
 
 
 INITIAL = one_of(Measure, State, Solution) | ARRAY | NONE
@@ -256,6 +258,11 @@ class RunOptions:
         given = arguments.items()
         return cls(**{k: v for k, v in given if k in OPTIONS and not (v is None and k in MADE)})
 
+    @property
+    def with_parts(self) -> bool:
+        """Whether a part of the solver is named."""
+        return any(part is not None for part in (self.scheme, self.method, self.controller, self.algebra))
+
     def __post_init__(self) -> None:
         if self.initial is not None:  # to ask whether nothing is an array takes longer than all the rest
             require(initial=(self.initial, INITIAL))
@@ -309,6 +316,24 @@ class RunOptions:
                 f"tolerance = {tolerance:g} runs on several meshes: initial must be a measure, such as "
                 "solution.measure(), or left out"
             )
+
+
+def end_time(problem: Problem, t_end: float | None, start: float) -> float:
+    """When a run ends, by default the problem's end.
+
+    Raises
+    ------
+    ValueError
+        If that is no time after the start, by more than rounding.
+    """
+    if t_end is not None and not (real(t_end) and t_end > start):
+        raise ValueError(f"t_end = {shown(t_end)} must be finite and lie after the start, t = {start:g}")
+    end = problem.t_end if t_end is None else float(t_end)
+    if not end > start:
+        raise ValueError(f"the start, t = {start:g}, is not before the problem's t_end = {end:g}; pass t_end=")
+    if same_time(start, end, end):
+        raise ValueError(f"t_end = {end!r} is the start, t = {start!r}, but for rounding; nothing is left to run")
+    return end
 
 
 OPTIONS: Mapping[str, Option] = {

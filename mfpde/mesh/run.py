@@ -35,7 +35,7 @@ from mfpde.mesh.kinds import PARTS
 from mfpde.mesh.memory import check_run
 from mfpde.mesh.methods.base import Method
 from mfpde.mesh.methods.implicit import Potential
-from mfpde.mesh.options import RunOptions
+from mfpde.mesh.options import RunOptions, end_time
 from mfpde.mesh.outputs import stream_to
 from mfpde.mesh.program import Program
 from mfpde.mesh.record import Result, State, run_stats
@@ -47,11 +47,11 @@ from mfpde.mesh.solver import Solver, StepInfo
 from mfpde.mesh.spare import put_away, spare_solver
 from mfpde.mesh.stopping import EnergyBelow, GapBelow, Limits, OnEndMass, Snapshot, SteadyState, StopCondition
 from mfpde.mesh.watch import START, Watch, look_at_the_end, look_at_the_start
-from mfpde.support.arguments import read_only, real, shown
+from mfpde.support.arguments import read_only
 from mfpde.support.arrays import Array
 from mfpde.support.clock import working_time
 from mfpde.support.provenance import provenance, versions
-from mfpde.support.saves import same_time, save_times
+from mfpde.support.saves import save_times
 from mfpde.support.session import interruptible, progress_bar
 from mfpde.support.threads import one_blas_thread, thread_limit
 
@@ -211,8 +211,7 @@ def _prepared(problem: Problem, options: RunOptions, stream: Stream | None, note
     check_run(problem, options, grid)
     parts = {name: getattr(options, name) for name in ("scheme", "method", "controller", "t_end", "algebra")}
     with thread_limit(options.threads, 1 if grid is None else grid.size):
-        named = any(part is not None for name, part in parts.items() if name != "t_end") or options.initial is not None
-        shared = grid is not None and problem.noiseless and not named
+        shared = grid is not None and problem.noiseless and not options.with_parts and options.initial is None
         solver = spare_solver(problem, grid) if grid is not None and shared else None
         if solver is None:
             solver = Solver(problem, options.shape, **parts)
@@ -532,7 +531,7 @@ class Integration:
         most = min(1 if one else self.pace, options.max_steps - self.steps)
         before, done, first = self.at, len(self.times), bisect_right(self.targets, self.state.t)
         # what goes to a file does so at each save time
-        ahead = self.targets[first : first + (1 if self.frames is None else MOST_SAVES)]
+        ahead = self.targets[first : first + (1 if self.frames is None or most == 1 else MOST_SAVES)]
         with solver.flow.turns:
             program.leak, program.scale = self.leak, self.scale
             room = None if self.frames is None else self.frames[done : done + len(ahead)]
@@ -669,24 +668,6 @@ class Integration:
         if self.stream is not None:
             self.stream.finish(solution)
         return solution
-
-
-def end_time(problem: Problem, t_end: float | None, start: float) -> float:
-    """When a run ends, by default the problem's end.
-
-    Raises
-    ------
-    ValueError
-        If that is no time after the start, by more than rounding.
-    """
-    if t_end is not None and not (real(t_end) and t_end > start):
-        raise ValueError(f"t_end = {shown(t_end)} must be finite and lie after the start, t = {start:g}")
-    end = problem.t_end if t_end is None else float(t_end)
-    if not end > start:
-        raise ValueError(f"the start, t = {start:g}, is not before the problem's t_end = {end:g}; pass t_end=")
-    if same_time(start, end, end):
-        raise ValueError(f"t_end = {end!r} is the start, t = {start!r}, but for rounding; nothing is left to run")
-    return end
 
 
 def _room(saves: int, grid: Grid) -> Array:
