@@ -445,9 +445,10 @@ class TestCalls:
         run._between(0.2, 10)
         assert run.allowed == 2  # 0.05 s of evaluations that take 0.02 s
 
+    @pytest.mark.parametrize(("step", "rejected"), [(0.3, 0), (0.02, 1)], ids=["too long", "after a rejected one"])
     @pytest.mark.parametrize("rtol", [1e-4, 1e-9])
     @pytest.mark.parametrize("kind", ["schedules", "rate", "network", "kernel in space"])
-    def test_bits_do_not_depend_on_where_a_call_ends(self, kind, rtol):
+    def test_bits_do_not_depend_on_where_a_call_ends(self, kind, rtol, step, rejected):
         """Within a step, between two, after a rejected one, and among the stages of a dense output."""
         problem = EVERY[kind]
         dynamics, start = Dynamics(problem), nodes_of(problem.mu_0.blocks(few(problem, 8)))
@@ -455,7 +456,7 @@ class TestCalls:
 
         def run(allowed):
             one = LaneRun(made, dynamics, start, times, Stepping(rtol, quick=True), None)
-            one.clock[Clock.STEP] = 0.3  # too long
+            one.clock[Clock.STEP], one.counts[Counts.REJECTED] = step, rejected
             one.allowed, calls = allowed, []
             one._between = lambda seconds, evaluations: calls.append(evaluations)
             return one.complete(), calls

@@ -330,10 +330,11 @@ def test_a_companion_that_has_ended_is_not_revived(tmp_path, monkeypatch):
     assert np.isnan(again.energy_error).tolist() == [False, False, True, True, True, True]
 
 
-def test_a_companion_does_not_take_many_times_the_steps_of_its_run(monkeypatch):
+@pytest.mark.parametrize("algebra", [None, mf.NumpyAlgebra()], ids=["compiled", "numpy"])
+def test_a_companion_does_not_take_many_times_the_steps_of_its_run(monkeypatch, algebra):
     """An energy may be stiff on coarse cells only: the run does not wait for that."""
     monkeypatch.setattr(companion_module, "looser", lambda controller: mf.FixedStep(1e-4))
-    solution = mf.solve(mf.problems.linear_neuron(), 50, 1.0, save=6, **QUIET)
+    solution = mf.solve(mf.problems.linear_neuron(), 50, 1.0, save=6, algebra=algebra, **QUIET)
     assert solution.result is mf.Result.SUCCESS
     assert "it takes more than 4 times the steps of the run" in solution.errors.reason
     assert solution.companion is None

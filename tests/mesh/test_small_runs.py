@@ -109,6 +109,7 @@ def same_run(one, other):
     """All bits of two runs: densities, records, estimates."""
     np.testing.assert_array_equal(np.asarray(one.density), np.asarray(other.density))
     np.testing.assert_array_equal(one.times, other.times)
+    np.testing.assert_array_equal(one.energy, other.energy)
     np.testing.assert_array_equal(one.response, other.response)
     np.testing.assert_array_equal(one.errors.table(), other.errors.table())
     for name, column in one.diagnostics.items():
@@ -271,16 +272,19 @@ class TestRuns:
         monkeypatch.setattr(run_module, "MOST_ROWS", most)
         same_run(self.run(), whole)
 
-    @pytest.mark.parametrize("temperature", [0.0, 0.05])
-    def test_do_not_depend_on_how_many_saves_they_pass_at_once(self, monkeypatch, temperature):
+    @pytest.mark.parametrize("kind", ["plain", "noise", "from a tail"])
+    def test_do_not_depend_on_how_many_saves_they_pass_at_once(self, monkeypatch, kind):
         import mfpde.mesh.companion as companion
 
-        problem, runs = self.PROBLEM().replace(temperature=temperature), []
+        problem, runs = self.PROBLEM().replace(temperature=0.05 if kind == "noise" else 0.0), []
+        if kind == "from a tail":
+            problem = mf.problems.linear_neuron(target=6.0)
         for most in (64, 7, 1):
             for module in (run_module, companion):
                 monkeypatch.setattr(module, "MOST_SAVES", most)
             runs.append(mf.solve(problem, 50, 1.0, save=30, **QUIET | {"estimate": True}))
         assert runs[0].errors.reason == ""
+        assert (runs[0].stats["steepest_descent"] > 0.0) is (kind == "from a tail")
         for run in runs[1:]:
             same_run(run, runs[0])
 
