@@ -63,7 +63,7 @@ __all__ = ["Integration", "solve"]
 
 STRETCH = 0.05
 """Seconds after which a compiled run of steps comes back: to be interrupted, and to say where it is."""
-FIRST_WORK, MOST_ROWS = 1e7, 4096
+FIRST_WORK, MOST_ROWS = 4e6, 4096
 """Work of the first such run, see `Program.work`: some milliseconds. Steps of any at most."""
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from smooth import BUMPS, PROBLEMS, SEVERAL, on_a_line
@@ -142,7 +142,7 @@ class TestRules:
 
 class TestWatching:
     @settings(max_examples=60, deadline=None)
-    @given(st.integers(0, 2**32 - 1), st.floats(0.02, 6.0), st.booleans())
+    @given(st.integers(0, 2**32 - 1), st.floats(0.1, 6.0), st.booleans())
     def test_layers_that_leave_are_those_of_which_one_does(self, seed, wide, cut):
         """Means and spreads of all times together, against one place after the other."""
         rng = np.random.default_rng(seed)
@@ -150,7 +150,11 @@ class TestWatching:
         block = Block.of(1.0, x[:, None], -0.5 * x**2, (len(x),), ((cut, False),))
         where = rng.normal(size=4) * (wide > 2.0)
         layers = np.exp(-0.5 * ((x - where[:, None]) / wide) ** 2)
-        alone = any(Place.of(x, layer).new([block.middles[0]]) for layer in layers)
+        # what has underflowed is nowhere, and what lies on one node, but for rounding, may be next to either neighbour
+        assume(layers.sum(axis=1).min() > 1e-300)
+        places = [Place.of(x, layer) for layer in layers]
+        assume(all(np.abs(x - place.mean).min() > 1e-12 for place in places))
+        alone = any(place.new([block.middles[0]]) for place in places)
         leans = cut and any(watch([block], layer).beyond > ancestry.LEANING for layer in layers)
         assert ancestry._leaves(block, 0, layers) == (alone or leans)
 

@@ -273,16 +273,17 @@ class TestRuns:
         same_run(self.run(), whole)
 
     @pytest.mark.parametrize("kind", ["plain", "noise", "from a tail"])
-    def test_do_not_depend_on_how_many_saves_they_pass_at_once(self, monkeypatch, kind):
+    def test_do_not_depend_on_how_many_saves_they_pass_at_once(self, monkeypatch, tmp_path, kind):
+        """Those that go to a file are looked at one by one, where the run is then."""
         import mfpde.mesh.companion as companion
 
         problem, runs = self.PROBLEM().replace(temperature=0.05 if kind == "noise" else 0.0), []
         if kind == "from a tail":
             problem = mf.problems.linear_neuron(target=6.0)
-        for most in (64, 7, 1):
+        for most, output in ((64, None), (7, None), (1, None), (64, tmp_path / "a.h5")):
             for module in (run_module, companion):
                 monkeypatch.setattr(module, "MOST_SAVES", most)
-            runs.append(mf.solve(problem, 50, 1.0, save=30, **QUIET | {"estimate": True}))
+            runs.append(mf.solve(problem, 50, 1.0, save=30, output=output, **QUIET | {"estimate": True}))
         assert runs[0].errors.reason == ""
         assert (runs[0].stats["steepest_descent"] > 0.0) is (kind == "from a tail")
         for run in runs[1:]:
