@@ -37,11 +37,11 @@ from mfpde.lagrangian.nodes import (
 from mfpde.lagrangian.search import (
     ENERGY_FLOOR,
     FEWEST,
-    GROWTH,
     ROUND_OFF,
     Change,
     Refinement,
     Search,
+    fewer,
     first_counts,
     responses,
 )
@@ -624,10 +624,8 @@ def _searched(search: Search, nodes: int | Sequence[int] | None, given: float | 
     if nodes is None:
         # fewer than these leave room for a refinement, without which nothing is known of the error
         room = max_nodes * (IN_SPACE if together and search.dynamics.dimension == 3 else 1.0)
-        while (
-            min(counts) > FEWEST and search.size(counts) * math.prod(math.ceil(GROWTH * n) / n for n in counts) > room
-        ):
-            counts = tuple(max(FEWEST, int(0.9 * n)) for n in counts)
+        while min(counts) > FEWEST and search.one_by_one(counts) > room:
+            counts = fewer(counts)
     if search.size(counts) > max_nodes:
         raise ValueError(f"{search.size(counts)} nodes exceed max_nodes = {max_nodes}; raise it or begin with fewer")
     search.refine(counts, rtol, together)

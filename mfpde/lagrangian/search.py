@@ -44,6 +44,7 @@ __all__ = [
     "Change",
     "Refinement",
     "Search",
+    "fewer",
     "first_counts",
     "responses",
 ]
@@ -174,6 +175,11 @@ def first_counts(nodes: int | Sequence[int] | None, d: int) -> tuple[int, ...]:
     return (counts,) * d if isinstance(counts, (int, np.integer)) else tuple(counts)
 
 
+def fewer(counts: Sequence[int]) -> tuple[int, ...]:
+    """A tenth fewer nodes along each axis."""
+    return tuple(max(FEWEST, int(0.9 * n)) for n in counts)
+
+
 class Known(NamedTuple):
     """Where a search was when it went over from all axes together to one at a time."""
 
@@ -260,6 +266,10 @@ class Search:
         if (product := math.prod(counts)) > 1000 * self.max_nodes:  # they are not even laid
             return product
         return self.laid(counts).size
+
+    def one_by_one(self, counts: tuple[int, ...]) -> float:
+        """About how many nodes there are once each axis, one after the other, has been refined."""
+        return self.size(counts) * math.prod(math.ceil(GROWTH * n) / n for n in counts)
 
     def laid(self, counts: tuple[int, ...]) -> Rule:
         """Nodes, the last ones kept: their size is asked for before they are."""
@@ -413,15 +423,11 @@ class Search:
         self.jointly = True
         self._begin_together(counts)
         while True:
-            finer = tuple(math.ceil(LADDER[self.dynamics.dimension] * n) for n in self.counts)
-            limit = min(self.max_nodes, MOST_TOGETHER[self.dynamics.dimension])
-            if self.size(finer) > (MOST_LAID if self.several else limit):
+            if (ahead := self._finer(self.counts)) is None:
                 return False
+            finer, kept = ahead
             trial, factor = self.laid(finer), FINER_RTOL if self.rtol > 1.5 * self.accuracy else LATER_RTOL
-            rtol = max(factor * self.rtol, LEAST_RTOL * self.accuracy, RTOL_FLOOR)
-            kept, before = self.worth_moving(trial), self.best
-            if (self.size(finer) if kept is None else len(kept)) > limit:
-                return False
+            rtol, before = max(factor * self.rtol, LEAST_RTOL * self.accuracy, RTOL_FLOOR), self.best
             fewest = math.ceil(MORE_STEPS * before.steps) if before.steps < FEW_STEPS else 0
             run = self.run(trial, rtol, kept, fewest)
             last, change = self.together, Change.between(before, run, self.dynamics.bound)
@@ -437,6 +443,21 @@ class Search:
                 self.limit = "tolerance" if found else "round-off"
                 return True
 
+    def _finer(self, counts: tuple[int, ...]) -> tuple[tuple[int, ...], NDArray[np.intp] | None] | None:
+        """The nodes of a refinement along all axes, and which of them to move, None for all; None if too many."""
+        finer = tuple(math.ceil(LADDER[self.dynamics.dimension] * n) for n in counts)
+        limit = min(self.max_nodes, MOST_TOGETHER[self.dynamics.dimension])
+        if self.size(finer) > (MOST_LAID if self.several else limit):
+            return None
+        kept = self.worth_moving(self.laid(finer))
+        return None if (self.size(finer) if kept is None else len(kept)) > limit else (finer, kept)
+
+    def _with_room(self, counts: tuple[int, ...]) -> tuple[int, ...]:
+        """No more nodes than leave room for a refinement, along all axes at once or along one after the other."""
+        while min(counts) > FEWEST and self.one_by_one(counts) > self.max_nodes and self._finer(counts) is None:
+            counts = fewer(counts)
+        return counts
+
     def _falls_no_more(self, last: Change, change: Change) -> bool:
         """Whether what still changes is round-off, or what tables leave out at some nodes and not at others."""
         # energies are asked for only where it falls no more
@@ -451,6 +472,7 @@ class Search:
         self.seen = self.bulk = None
         if self.several:
             self._scout(counts)
+            counts = self._with_room(counts)  # how many of finer nodes have any mass was not known before
         self.blocks = self.laid(counts)
         self.kept = self.worth_moving(self.blocks) if self.several else None
         run = self.run(self.blocks, rtol, self.kept)

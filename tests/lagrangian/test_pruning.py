@@ -5,6 +5,8 @@ import pytest
 from scipy import stats
 
 import mfpde as mf
+from mfpde.equation.energy import Discrepancy, GaussianKernel, SeparableKernel
+from mfpde.equation.grid import Axis
 from mfpde.equation.measures.quadrature import Block
 from mfpde.lagrangian.ancestry import growth, nodes_of, worth_moving
 from mfpde.lagrangian.lane import integrate
@@ -81,3 +83,20 @@ def test_results_are_as_good_as_they_say(kind, tolerance):
         assert last.size < 0.9 * np.prod(last.nodes)
         # what is left out is in the estimate
         assert found.error_estimate >= 100.0 * PRUNED * tolerance
+
+
+@pytest.mark.parametrize("most", [2000, 3000, 4000, 5000])
+def test_first_nodes_in_space_leave_room_for_a_refinement_where_all_of_them_hold_mass(most):
+    """Of a uniform start none is left out: where a search counted on that, nothing was known of its error."""
+    axes, wide = [Axis(name, -2.0, 2.0) for name in "abc"], GaussianKernel(1.0)
+    problem = mf.Problem(
+        axes=axes,
+        energy=Discrepancy(SeparableKernel(a=wide, b=wide, c=wide), np.array([[0.5, 0.3, -0.2]]), np.ones(1)),
+        initial=mf.Product(**{axis.name: stats.uniform(-1.0, 2.0) for axis in axes}),
+        t_end=0.5,
+        alpha=0.0,
+    )
+    result = mf.characteristics(problem, tolerance=1e-3, max_nodes=most, save=3, progress=False)
+    assert result.converged
+    assert [entry.refined for entry in result.refinements] == ["", "all"]
+    assert max(entry.size for entry in result.refinements) <= most
