@@ -297,9 +297,15 @@ class Companion:
         if self.solver is None or self.solver.program is None:
             for k, time in enumerate(times.tolist()):
                 self.advance(time, count + k)
+                self._save(time)
             return
         while not self.reason and self._state.t < t:
             self._stretch(self.solver.program, times, count)
+
+    def _save(self, t: float) -> None:
+        """Keep its state at a time of the run that is a save time, before it goes on from there."""
+        if self.solver is not None and not self.reason and t == self._targets[bisect_left(self._targets, t)]:
+            self._saved[t] = self.solver.evaluate(self._state)  # it hits save times, too
 
     def _stretch(self, program: Program, times: Array, count: int) -> None:
         """Steps up to the last of the times, if they are not too many for where the run was then."""

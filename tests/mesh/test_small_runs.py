@@ -289,6 +289,19 @@ class TestRuns:
         for run in runs[1:]:
             same_run(run, runs[0])
 
+    def test_companion_that_goes_from_pass_to_pass_is_asked_at_each_save(self, monkeypatch):
+        """Its estimates are those of the save times, however many of these the run passes at once."""
+        import mfpde.mesh.solver as solver_module
+
+        program_of, problem, runs = solver_module.program_of, self.PROBLEM().replace(temperature=0.05), []
+        fine_alone = lambda flow, *others: program_of(flow, *others) if flow.grid.shape == (50,) else None  # noqa: E731
+        monkeypatch.setattr(solver_module, "program_of", fine_alone)
+        for most in (64, 1):
+            monkeypatch.setattr(run_module, "MOST_SAVES", most)
+            runs.append(mf.solve(problem, 50, 1.0, save=30, **QUIET | {"estimate": True}))
+        assert runs[0].errors.reason == ""
+        same_run(*runs)
+
     def test_companion_gives_up_between_saves_that_are_passed_at_once(self, monkeypatch):
         """What it has been till then counts."""
         import mfpde.mesh.companion as companion
