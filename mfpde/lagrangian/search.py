@@ -220,6 +220,7 @@ class Search:
         """The nodes of the best run, all of them."""
         self.kept: NDArray[np.intp] | None = None
         """Which of them it has moved; None for all."""
+        self._of_best: tuple[Rule, NDArray[np.intp] | None] = self.blocks, self.kept
         self.first: tuple[Rule, Array] | None = None
         """Nodes of a first run, and their weights at all times."""
         self.jointly = False
@@ -381,6 +382,7 @@ class Search:
     def note(self, what: str, counts: tuple[int, ...], run: Run, rtol: float, change: float) -> None:
         """Make a run the best one, and write down how it came about."""
         self.best, self.counts, self.rtol = run, counts, rtol
+        self._of_best = self.blocks, self.kept
         size = len(run.start)
         self.done.append(Refinement(what, counts, size, rtol, change, run.evaluations, run.steps, run.seconds))
 
@@ -409,6 +411,7 @@ class Search:
                     f"{self.dynamics.problem.name!r} was; raise it, or begin with fewer nodes (nodes=)"
                 ) from None
             self.limit = "clock"
+            self.blocks, self.kept = self._of_best  # those of a run that was not finished are other ones
         unknown = not math.isfinite(self.in_time.relative + sum(change.relative for change in self.by_axis))
         if unknown and known and known.together:
             # not all axes were refined one by one, but all of them together had been

@@ -8,9 +8,10 @@ import mfpde as mf
 from mfpde.equation.energy import Discrepancy, GaussianKernel, SeparableKernel
 from mfpde.equation.grid import Axis
 from mfpde.equation.measures.quadrature import Block
+from mfpde.lagrangian import search
 from mfpde.lagrangian.ancestry import growth, nodes_of, worth_moving
 from mfpde.lagrangian.lane import integrate
-from mfpde.lagrangian.nodes import Dynamics, Stepping
+from mfpde.lagrangian.nodes import Dynamics, OutOfTime, Stepping
 from mfpde.lagrangian.search import PRUNED
 
 TIMES = np.linspace(0.0, 1.0, 9)
@@ -85,18 +86,45 @@ def test_results_are_as_good_as_they_say(kind, tolerance):
         assert found.error_estimate >= 100.0 * PRUNED * tolerance
 
 
+def space(law, **settings):
+    """A kernel in space, and a start that is the same law along each axis."""
+    axes, wide = [Axis(name, -2.0, 2.0) for name in "abc"], GaussianKernel(1.0)
+    return mf.Problem(
+        axes=axes,
+        energy=Discrepancy(SeparableKernel(a=wide, b=wide, c=wide), np.array([[0.5, 0.3, -0.2]]), np.ones(1)),
+        initial=mf.Product(**{axis.name: law for axis in axes}),
+        t_end=0.5,
+        **settings,
+    )
+
+
 @pytest.mark.parametrize("most", [2000, 3000, 4000, 5000])
 def test_first_nodes_in_space_leave_room_for_a_refinement_where_all_of_them_hold_mass(most):
     """Of a uniform start none is left out: where a search counted on that, nothing was known of its error."""
-    axes, wide = [Axis(name, -2.0, 2.0) for name in "abc"], GaussianKernel(1.0)
-    problem = mf.Problem(
-        axes=axes,
-        energy=Discrepancy(SeparableKernel(a=wide, b=wide, c=wide), np.array([[0.5, 0.3, -0.2]]), np.ones(1)),
-        initial=mf.Product(**{axis.name: stats.uniform(-1.0, 2.0) for axis in axes}),
-        t_end=0.5,
-        alpha=0.0,
-    )
+    problem = space(stats.uniform(-1.0, 2.0), alpha=0.0)
     result = mf.characteristics(problem, tolerance=1e-3, max_nodes=most, save=3, progress=False)
     assert result.converged
     assert [entry.refined for entry in result.refinements] == ["", "all"]
     assert max(entry.size for entry in result.refinements) <= most
+
+
+def test_a_clock_that_ends_a_search_before_all_nodes_were_moved(monkeypatch):
+    """There is no room for a refinement of all axes; the run that is left has moved some of its nodes alone."""
+    runs, integrated = [], search.integrate
+
+    def until_the_third(*arguments, **options):
+        if len(runs) == 2:
+            raise OutOfTime
+        runs.append(integrated(*arguments, **options))
+        return runs[-1]
+
+    monkeypatch.setattr(search, "integrate", until_the_third)
+    monkeypatch.setattr(search, "MOST_TOGETHER", {3: 1200})
+    with pytest.warns(mf.RunWarning, match="time_limit = 3600 s"):
+        found = mf.characteristics(
+            space(stats.norm(0.2, 0.3), alpha=1.0), tolerance=1e-5, save=3, time_limit=3600, progress=False
+        )
+    assert len(runs[-1].start) < 23**3
+    np.testing.assert_array_equal(found.points, runs[-1].points)
+    assert found.error_estimate == np.inf
+    assert not found.converged
