@@ -158,6 +158,15 @@ class TestWatching:
         leans = cut and any(watch([block], layer).beyond > ancestry.LEANING for layer in layers)
         assert ancestry._leaves(block, 0, layers) == (alone or leans)
 
+    def test_what_lies_on_one_node_is_as_wide_as_half_its_distance_from_the_next(self):
+        """Nodes two apart carry a normal law of spread 1: what lies on one of them is not narrower than they see."""
+        x = np.array([-3.0, -1.0, 1.0, 3.0])
+        block = Block.of(1.0, x[:, None], -0.5 * x**2, (4,), ((False, False),))
+        for k, leaves in enumerate([True, False, False, True]):
+            layer = np.eye(4)[k]
+            assert Place.of(x, layer) == Place(x[k], 1.0)
+            assert ancestry._leaves(block, 0, layer[None]) is leaves
+
     def test_components_without_mass_do_not_count(self):
         """At each time a component counts if it has any mass, as if that time were the only one."""
         x = np.linspace(-1.0, 1.0, 7)
