@@ -348,8 +348,11 @@ class BoundEnergy(ABC):
         """
         m, n = weights.shape
         step = max(1, TOGETHER // max(n, 1))
-        pieces = [slice(i, i + step) for i in range(0, m, step)]
-        moments = np.concatenate([self._moments_of_each(points[piece], weights[piece]) for piece in pieces])
+        moments = np.empty((m, self.response_size))
+        for piece in (slice(i, i + step) for i in range(0, m, step)):
+            x, w = points[piece], weights[piece]
+            # one alone is perhaps a large one, which `_moments` takes in parts
+            moments[piece] = self._moments_of_each(x, w) if len(w) > 1 else self._moments(x[0], w[0])
         return self._energy_of_each(points, weights, moments), moments
 
     def features(self, points: Array) -> Array:

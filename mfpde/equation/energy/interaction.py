@@ -292,8 +292,6 @@ class BoundProductForm(BoundEnergy):
         return self.products.moments(points, weights)
 
     def _moments_of_each(self, points: Array, weights: Array) -> Array:
-        if len(points) == 1:  # perhaps a large one
-            return super()._moments_of_each(points, weights)
         return self.products.moments_of_each(points, weights)
 
     def _features(self, points: Array) -> Array:

@@ -526,8 +526,6 @@ class BoundNetwork(BoundEnergy):
 
     def _moments_of_each(self, points: Array, weights: Array) -> Array:
         m, n = weights.shape
-        if m == 1:  # perhaps a large one
-            return super()._moments_of_each(points, weights)
         rows = points.reshape(m * n, -1)
         factors = (self._factors(rows) * weights.reshape(-1, 1)).reshape(m, n, -1)
         return np.matmul(self._new_units(rows)[0].reshape(-1, m, n).swapaxes(0, 1), factors).reshape(m, -1)
